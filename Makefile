@@ -1,0 +1,44 @@
+# Every target works on a machine that has Python 3.11 or later, git and make: what else is needed goes into .venv.
+SHELL := /bin/sh
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: help env demo test unit endtoend lint format bench docs clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.runtime: setup.py pyproject.toml
+	@tools/make-env $(VENV) runtime
+$(VENV)/.development: $(VENV)/.runtime requirements-dev.txt
+	@tools/make-env $(VENV) development
+
+env: $(VENV)/.development  ## create the private environment .venv with the development tools
+
+demo: $(VENV)/.runtime  ## show the main job end to end, on the embedded sandbox
+	@$(VENV)/bin/pacifica-notifications-consumer demo
+
+test: $(VENV)/.development  ## run all tests
+	$(PY) -m pytest
+
+unit: $(VENV)/.development  ## run the fast tests only
+	$(PY) -m pytest tests/unit
+
+lint: $(VENV)/.development  ## check formatting, style and types, and build the docs
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+format: $(VENV)/.development  ## format the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: $(VENV)/.development  ## measure against peers
+	$(PY) -m tests.benchmarks
+
+docs: $(VENV)/.development  ## build the docs into docs/_build/html
+	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) docs/_build .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,39 @@
+"""Consume the notifications of the Pacifica scientific data management platform.
+
+Names load when first used, so that importing the package is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .downloader import download
+    from .filter import Filter
+    from .job_runner import JobRunner
+    from .uploader import upload
+    from .venv_builder import VenvBuilder
+
+__all__ = ["Filter", "JobRunner", "VenvBuilder", "download", "upload"]
+
+# Functions live in modules named after their agents: a module `download` would hide the function of that name.
+_HOMES = {
+    "Filter": "filter",
+    "JobRunner": "job_runner",
+    "VenvBuilder": "venv_builder",
+    "download": "downloader",
+    "upload": "uploader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""The thin runner: commands that compose the library into a running consumer."""

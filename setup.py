@@ -1,0 +1,45 @@
+"""Packaging of the library and of its runner, in one distribution."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="pacifica-notifications-consumer",
+    version="0.1.0",
+    description="Consume the notifications of the Pacifica scientific data management platform",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="LGPL-3.0-or-later",
+    python_requires=">=3.11",
+    packages=[
+        "pacifica_notifications_consumer",
+        "pacifica_notifications_consumer.sandbox",
+        "pacifica_notifications_runner",
+    ],
+    package_dir={
+        "pacifica_notifications_consumer": "pacifica_notifications_consumer",
+        "pacifica_notifications_runner": "runner/pacifica_notifications_runner",
+    },
+    package_data={
+        "pacifica_notifications_consumer": ["py.typed"],
+        "pacifica_notifications_runner": ["py.typed", "example/*"],
+    },
+    install_requires=["attrs>=23.1", "jsonpath2>=0.4.5", "promise>=2.3", "requests>=2.28"],
+    entry_points={
+        "console_scripts": [
+            "start-pacifica-notifications-consumer = pacifica_notifications_runner.start:main",
+            "pacifica-notifications-consumer = pacifica_notifications_runner.tool:main",
+        ]
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    ],
+)
