@@ -1,0 +1,225 @@
+"""The consumer archive: ``consumer.zip``, opened with care, since it may come from anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import attrs
+
+from .errors import ArchiveError, FilterError
+from .filter import Filter
+
+ENTRY_POINT = "__main__.py"
+FILTER = "jsonpath2.txt"
+REQUIREMENTS = "requirements.txt"
+INIT_SCRIPT = "init.sh"
+
+_CHUNK = 1 << 20
+_ENCRYPTED = 0x1
+_RATIO_MATTERS_ABOVE = 1 << 20
+
+
+@attrs.frozen(kw_only=True)
+class ArchiveLimits:
+    """What an archive may cost.
+
+    Args:
+        entries: How many files and folders it may have.
+        size: How many bytes they may have together when extracted.
+        ratio: How many times larger than in the archive a file may be, if it is above 1 MiB at all.
+    """
+
+    entries: int = 10_000
+    size: int = 1 << 30
+    ratio: int = 200
+
+
+@attrs.frozen(kw_only=True)
+class Consumer:
+    """An extracted consumer.
+
+    Args:
+        directory: Where it lies.
+        filter: What notifications concern it; None means all.
+        requirements: Its requirements file, if it has one.
+        init_script: Its ``init.sh``, if it has one.
+    """
+
+    directory: Path
+    filter: Filter | None
+    requirements: Path | None
+    init_script: Path | None
+
+    @property
+    def entry_point(self) -> Path:
+        """The script that is run for each matching notification."""
+        return self.directory / ENTRY_POINT
+
+    @classmethod
+    def load(cls, directory: Path) -> Consumer:
+        """Read the parts of a consumer from the directory it lies in.
+
+        Raises:
+            FilterError: ``jsonpath2.txt`` is empty, has several lines, or cannot be parsed.
+            ArchiveError: ``init.sh`` cannot be run by any shell.
+        """
+        init_script = _existing(directory / INIT_SCRIPT)
+        if init_script and b"\r\n" in init_script.read_bytes():
+            raise ArchiveError(f"{INIT_SCRIPT} has the line endings of Windows", "save it with those of Unix (LF)")
+        return cls(
+            directory=directory,
+            filter=_read_filter(directory / FILTER),
+            requirements=_existing(directory / REQUIREMENTS),
+            init_script=init_script,
+        )
+
+
+@contextlib.contextmanager
+def open_archive(path: Path, limits: ArchiveLimits | None = None) -> Iterator[Consumer]:
+    """Extract a consumer archive to a temporary directory, which goes with the context.
+
+    Args:
+        path: The ``consumer.zip``.
+        limits: What it may cost; by default `ArchiveLimits`.
+
+    Raises:
+        ArchiveError: It cannot be read, has no entry-point, or holds what it must not. Nothing is left behind.
+        FilterError: Its ``jsonpath2.txt`` is not usable.
+    """
+    # Resolved, since `__file__` of the entry-point shows it: on some systems the temporary directory is a link.
+    directory = Path(tempfile.mkdtemp(prefix="pacifica-consumer-")).resolve()
+    try:
+        extract(path, directory, limits or ArchiveLimits())
+        yield Consumer.load(directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
+    """Extract a consumer archive into an empty directory.
+
+    Raises:
+        ArchiveError: As `open_archive`; what was extracted so far stays.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _check(path, entries, limits)
+            for entry in entries:
+                _extract_entry(archive, entry, directory)
+    except IsADirectoryError:
+        raise ArchiveError(
+            f"{path} is a directory", f"zip its contents: cd {path} && zip -r ../consumer.zip ."
+        ) from None
+    except OSError as error:
+        raise ArchiveError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
+    except zipfile.BadZipFile as error:
+        raise ArchiveError(f"{path} is not a usable zip archive: {error}", "make it anew with zip") from error
+    except (zlib.error, EOFError, NotImplementedError) as error:
+        raise ArchiveError(f"{path} cannot be unpacked: {error}", "make it anew with zip and plain deflate") from error
+
+
+def _check(path: Path, entries: list[zipfile.ZipInfo], limits: ArchiveLimits) -> None:
+    if len(entries) > limits.entries:
+        raise ArchiveError(f"{path} has {len(entries)} entries, the limit is {limits.entries}", _TOO_LARGE)
+    if (size := sum(entry.file_size for entry in entries)) > limits.size:
+        raise ArchiveError(f"{path} would take {size} bytes when extracted, the limit is {limits.size}", _TOO_LARGE)
+    files: set[PurePosixPath] = set()
+    folders: set[PurePosixPath] = set()
+    for entry in entries:
+        _check_entry(path, entry, limits)
+        name = PurePosixPath(entry.filename)
+        if name in files or (name in folders and not entry.is_dir()):
+            raise ArchiveError(f"{path} holds {str(name)!r} twice", "make it anew with zip")
+        (folders if entry.is_dir() else files).add(name)
+        folders.update(name.parents)
+    if files & folders:
+        raise ArchiveError(
+            f"{path} holds {str(min(files & folders))!r} as a file and as a folder", "make it anew with zip"
+        )
+    if PurePosixPath(ENTRY_POINT) not in files:
+        raise _no_entry_point(path, files)
+
+
+_TOO_LARGE = "leave out what the entry-point does not need"
+
+
+def _check_entry(path: Path, entry: zipfile.ZipInfo, limits: ArchiveLimits) -> None:
+    # zipfile cuts the name at a NUL; orig_filename is what the archive says.
+    name = entry.orig_filename
+    parts = name.removesuffix("/").split("/")
+    if "\\" in name or "\0" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
+        raise ArchiveError(
+            f"{path} holds an entry with the unsafe name {name!r}", "use relative names with / and without .. or :"
+        )
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind == stat.S_IFLNK:
+        raise ArchiveError(f"{path} holds the symbolic link {name!r}", "put the file itself there (zip without -y)")
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ArchiveError(f"{path} holds {name!r}, which is neither a file nor a folder", "leave it out")
+    if entry.flag_bits & _ENCRYPTED:
+        raise ArchiveError(f"{path} holds the encrypted entry {name!r}", "make it anew without a password")
+    if entry.file_size > max(_RATIO_MATTERS_ABOVE, entry.compress_size * limits.ratio):
+        raise ArchiveError(
+            f"{path} holds {name!r}, which would grow from {entry.compress_size} to {entry.file_size} bytes; "
+            f"the limit is {limits.ratio} times",
+            "let the entry-point make such a file itself",
+        )
+
+
+def _no_entry_point(path: Path, files: set[PurePosixPath]) -> ArchiveError:
+    nested = sorted(name for name in files if name.name == ENTRY_POINT)
+    if nested:
+        folder = nested[0].parent
+        return ArchiveError(
+            f"{path} has its {ENTRY_POINT} in the folder {str(folder)!r}, not at the top",
+            f"zip what is in the folder, not the folder: cd {folder} && zip -r ../consumer.zip .",
+        )
+    return ArchiveError(f"{path} has no {ENTRY_POINT}", "add the entry-point, at the top of the archive")
+
+
+def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: Path) -> None:
+    target = directory / entry.filename
+    if entry.is_dir():
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    executable = (entry.external_attr >> 16) & stat.S_IXUSR
+    with archive.open(entry) as source, target.open("xb") as out:
+        # zipfile reads no more than the size that was checked, whatever the compressed data say.
+        shutil.copyfileobj(source, out, _CHUNK)
+    target.chmod(0o700 if executable else 0o600)
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _read_filter(path: Path) -> Filter | None:
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FilterError(f"{path.name} is not text in UTF-8 (byte {error.start})", "save it as UTF-8") from error
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise FilterError(
+            f"{path.name} is empty", "write a JSONPath into it, or leave it out to get every notification"
+        )
+    if len(lines) > 1:
+        number, line = lines[1]
+        raise FilterError(
+            f"{path.name} has more than one line: line {number} is {line[:80]!r}", "write one JSONPath, on one line"
+        )
+    try:
+        return Filter(lines[0][1])
+    except FilterError as error:
+        raise FilterError(f"{path.name}: {error.problem}", error.advice, output=error.output) from error

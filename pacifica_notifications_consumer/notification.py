@@ -1,0 +1,195 @@
+"""A CloudEvents notification of a Pacifica transaction, as the producer sends it.
+
+The format is CloudEvents 0.1 in JSON; its ``data`` is a list of rows, each for a table of Pacifica's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+import attrs
+
+from .errors import NotificationError
+
+#: The key-value that names the consumer which uploaded a transaction; the runner leaves its own ones alone.
+PROVENANCE_KEY = "pacifica-notifications-consumer"
+
+
+@attrs.frozen(kw_only=True)
+class FileRecord:
+    """A file of a transaction.
+
+    Args:
+        id: Its number in Pacifica.
+        name: Its name, without folders.
+        subdir: Its folder, ``""`` at top level, with ``/`` between names.
+        size: Its length in bytes.
+        hashtype: Name of the hash, such as ``sha1``.
+        hashsum: The hash of its content, in hexadecimal.
+        mtime: When it was last changed: ISO 8601, without zone, UTC; ``""`` if unknown.
+    """
+
+    id: int
+    name: str
+    subdir: str
+    size: int
+    hashtype: str
+    hashsum: str
+    mtime: str = ""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> FileRecord:
+        """Read a row of the table ``Files``.
+
+        Raises:
+            NotificationError: A column is missing or has the wrong type.
+        """
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "_id": (int, str),
+            "name": str,
+            "subdir": str,
+            "size": int,
+            "hashtype": str,
+            "hashsum": str,
+        }
+        for column, kind in kinds.items():
+            if not isinstance(row.get(column), kind):
+                raise NotificationError(
+                    f"the notification's file {row.get('name')!r} has no usable {column!r}: {row.get(column)!r}",
+                    "ask the operator of Pacifica's metadata service: every file carries one",
+                )
+        columns = {column.lstrip("_"): row[column] for column in kinds}
+        return cls(**columns, mtime=row.get("mtime") or "")
+
+    @property
+    def path(self) -> PurePosixPath:
+        """Where the file lies below ``downloads/``.
+
+        Raises:
+            NotificationError: Name or folder would lead elsewhere.
+        """
+        if not _is_plain_name(self.name):
+            raise NotificationError(f"the notification's file name {self.name!r} is not a plain name", _HOSTILE)
+        return _folder(self.subdir) / self.name
+
+
+_HOSTILE = "ask who uploaded it: it could overwrite files outside the job's directory"
+
+
+def _folder(subdir: str) -> PurePosixPath:
+    parts = subdir.split("/") if subdir else []
+    if not all(_is_plain_name(part) for part in parts):
+        raise NotificationError(f"the notification's subdir {subdir!r} is not a plain path", _HOSTILE)
+    return PurePosixPath(*parts)
+
+
+def _is_plain_name(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
+@attrs.frozen
+class Notification:
+    """A notification and what it says of its transaction.
+
+    Args:
+        body: The bytes as received.
+        event: What they say, as ``json.loads`` returns it.
+    """
+
+    body: bytes = attrs.field(repr=False)
+    event: dict[str, Any] = attrs.field(repr=False)
+
+    @classmethod
+    def parse(cls, body: bytes) -> Notification:
+        """Read the body of a request or of ``notification.json``.
+
+        Raises:
+            NotificationError: It is not a JSON object.
+        """
+        if not body.strip():
+            raise NotificationError("the notification is empty", "send a CloudEvents object in JSON")
+        try:
+            event = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise NotificationError(
+                f"the notification is not JSON: {error}",
+                "send a CloudEvents object in JSON, encoded in UTF-8",
+            ) from error
+        if not isinstance(event, dict):
+            raise NotificationError(
+                f"the notification is a JSON {_json_kind(event)}",
+                "send an object: a CloudEvents notification",
+            )
+        return cls(body, event)
+
+    @property
+    def source(self) -> str | None:
+        """The producer's ``source``, None if it is no text."""
+        return _text(self.event.get("source"))
+
+    @property
+    def event_id(self) -> str | None:
+        """The producer's ``eventID``, None if it is no text."""
+        return _text(self.event.get("eventID"))
+
+    @property
+    def title(self) -> str:
+        """How to call it in a log."""
+        return (self.event_id or "(without eventID)")[:200]
+
+    @cached_property
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """The rows of ``data``; none when it is not a list, as in events of other types."""
+        data = self.event.get("data")
+        return tuple(row for row in data if isinstance(row, dict)) if isinstance(data, list) else ()
+
+    @cached_property
+    def files(self) -> tuple[FileRecord, ...]:
+        """The transaction's files.
+
+        Raises:
+            NotificationError: A row of ``Files`` is not usable, or two of them are for one path.
+        """
+        files = tuple(FileRecord.from_row(row) for row in self._rows_of("Files"))
+        paths = set()
+        for file in files:
+            if file.path in paths:
+                raise NotificationError(
+                    f"the notification names {str(file.path)!r} twice",
+                    "ask who uploaded it: only one of the two can be downloaded",
+                )
+            paths.add(file.path)
+        return files
+
+    @property
+    def folders(self) -> frozenset[PurePosixPath]:
+        """The folders of the transaction's files, below ``downloads/`` and ``uploads/``.
+
+        Raises:
+            NotificationError: One of them would lead elsewhere.
+        """
+        subdirs = (row.get("subdir") for row in self._rows_of("Files"))
+        return frozenset(_folder(subdir) for subdir in subdirs if isinstance(subdir, str))
+
+    @property
+    def consumers(self) -> frozenset[str]:
+        """The consumers that made the transaction; empty for those of instruments and people."""
+        return frozenset(
+            str(row.get("value")) for row in self._rows_of("TransactionKeyValue") if row.get("key") == PROVENANCE_KEY
+        )
+
+    def _rows_of(self, table: str) -> Iterator[dict[str, Any]]:
+        return (row for row in self.rows if row.get("destinationTable") == table)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _json_kind(value: object) -> str:
+    kinds: dict[type, str] = {list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return kinds.get(type(value), "number")

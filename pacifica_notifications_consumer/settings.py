@@ -1,0 +1,263 @@
+"""Where settings come from: a flag, else an environment variable, else an INI file, else a default.
+
+All three names of a setting derive from one: ``cartd_url`` is ``--cartd-url``, ``PACIFICA_CARTD_URL`` and the key
+``cartd_url`` of the section ``[pacifica-notifications-consumer]``.
+"""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from .errors import ConfigurationError
+
+SECTION = "pacifica-notifications-consumer"
+PREFIX = "PACIFICA_"
+
+
+@attrs.frozen(kw_only=True)
+class Option:
+    """One setting: its names, its meaning, and how its text becomes a value.
+
+    Args:
+        name: The key in the INI file, from which the flag and the variable derive.
+        help: What it is for, as ``--help`` shows it.
+        convert: Makes the value of the text; raises `ValueError` with the reason.
+        default: The value when nothing sets it.
+        metavar: What stands for the value in ``--help``; None for an option that is on or off.
+        has_flag: False for a secret, which must not stand on a command line.
+    """
+
+    name: str
+    help: str
+    convert: Callable[[str], Any] = str
+    default: Any = None
+    metavar: str | None = "TEXT"
+    has_flag: bool = True
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return PREFIX + self.name.upper()
+
+
+def url(text: str) -> str:
+    """Check an address such as ``https://pacifica.example.org:8070/path``."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it must look like http://HOST:PORT")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("credentials do not belong into it: use --username and --password-file")
+    if parts.query or parts.fragment:
+        raise ValueError("it must end with its path")
+    _ = parts.port  # raises a ValueError of its own when it is no port
+    return text.rstrip("/")
+
+
+def header_text(text: str) -> str:
+    """Check a text that is to stand in an HTTP header."""
+    if not (text and text.isascii() and text.isprintable()):
+        raise ValueError("it must be printable ASCII, and not empty")
+    return text
+
+
+def read_ini(path: Path, options: Iterable[Option]) -> dict[str, str]:
+    """Read the settings of an INI file.
+
+    Raises:
+        ConfigurationError: It cannot be read, is no INI file, or has a key that is no option's.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(f"cannot read the configuration {path}: {reason}") from error
+    except configparser.Error as error:
+        # The message of configparser quotes whole lines, a password among them perhaps.
+        line = getattr(error, "lineno", None)
+        where = f" (line {line})" if line else ""
+        raise ConfigurationError(
+            f"{path}{where} is not a well-formed INI file",
+            f"let it be [{SECTION}] with lines of the form key = value",
+        ) from None
+    if SECTION not in parser:
+        raise ConfigurationError(f"{path} has no section [{SECTION}]", "put the settings below that heading")
+    values = {key.replace("-", "_"): value for key, value in parser[SECTION].items()}
+    known = [option.name for option in options]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            advice = f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known))
+            raise ConfigurationError(f"{path} sets {key}, which is no setting", advice)
+    return values
+
+
+def resolve(
+    options: Iterable[Option], flags: Mapping[str, Any], environ: Mapping[str, str], ini: Path | None = None
+) -> dict[str, Any]:
+    """Find the value of each option.
+
+    Args:
+        options: What to find.
+        flags: The texts given on the command line, by the options' names; None where a flag was not given.
+        environ: The environment's variables.
+        ini: The INI file, if there is one.
+
+    Returns:
+        The converted values by the options' names; ``password`` holds what ``password_file`` names.
+
+    Raises:
+        ConfigurationError: A value is wrong, or the INI file is.
+    """
+    options = tuple(options)
+    filed = read_ini(ini, options) if ini else {}
+    values: dict[str, Any] = {}
+    ranks: dict[str, int] = {}
+    for option in options:
+        sources = (
+            (flags.get(option.name), option.flag),
+            (environ.get(option.variable) or None, option.variable),
+            (filed.get(option.name), f"{option.name} in {ini}"),
+        )
+        values[option.name] = option.default
+        for rank, (text, source) in enumerate(sources):
+            if text is not None:
+                values[option.name] = _convert(option, text, source)
+                ranks[option.name] = rank
+                break
+    if "password_file" in ranks and ranks["password_file"] <= ranks.get("password", len(sources)):
+        if ranks["password_file"] == ranks.get("password"):
+            raise ConfigurationError("both password and password_file are set in one place", "keep one of them")
+        values["password"] = _read_password(values["password_file"])
+    return values
+
+
+def _convert(option: Option, text: Any, source: str) -> Any:
+    try:
+        return option.convert(text)
+    except ValueError as error:
+        shown = f" ({text!r})" if option.has_flag else ""
+        raise ConfigurationError(f"{source}{shown} is not usable: {error}") from None
+
+
+def _read_password(path: Path) -> str:
+    try:
+        password = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise ConfigurationError(f"cannot read the password file {path}: {reason}") from None
+    if not password:
+        raise ConfigurationError(f"the password file {path} is empty", "write the password into its first line")
+    return password
+
+
+PRODUCER_URL = Option(
+    name="producer_url",
+    help="the producer (Pacifica's notifications service) to subscribe to",
+    convert=url,
+    default="http://127.0.0.1:8070",
+    metavar="URL",
+)
+CARTD_URL = Option(
+    name="cartd_url",
+    help="Pacifica's cartd, from which entry-points download",
+    convert=url,
+    default="http://127.0.0.1:8081",
+    metavar="URL",
+)
+INGEST_URL = Option(
+    name="ingest_url",
+    help="Pacifica's ingest, to which entry-points upload",
+    convert=url,
+    default="http://127.0.0.1:8066",
+    metavar="URL",
+)
+POLICY_URL = Option(
+    name="policy_url",
+    help="Pacifica's policy service: lets the start command check the user name, and upload() learn the ids "
+    "of the new files; optional",
+    convert=url,
+    metavar="URL",
+)
+USERNAME = Option(
+    name="username",
+    help="the Pacifica user who subscribes, sent as Http-Remote-User with every request",
+    convert=header_text,
+    metavar="NAME",
+)
+PASSWORD = Option(name="password", help="the user's password for HTTP basic authentication", has_flag=False)
+PASSWORD_FILE = Option(
+    name="password_file",
+    help="a file that holds the user's password for HTTP basic authentication",
+    convert=Path,
+    metavar="FILE",
+)
+
+SERVICE_OPTIONS = (PRODUCER_URL, CARTD_URL, INGEST_URL, POLICY_URL, USERNAME, PASSWORD, PASSWORD_FILE)
+
+
+@attrs.frozen(kw_only=True)
+class Services:
+    """Where the Pacifica services are and who asks them.
+
+    Args:
+        producer_url: Address of the producer.
+        cartd_url: Address of cartd.
+        ingest_url: Address of ingest.
+        policy_url: Address of policy, if it may be asked.
+        username: The Pacifica user (a network id).
+        password: For HTTP basic authentication, if the site asks for it.
+        consumer: Name of the consumer on whose behalf an entry-point runs, None outside a runner.
+    """
+
+    producer_url: str = PRODUCER_URL.default
+    cartd_url: str = CARTD_URL.default
+    ingest_url: str = INGEST_URL.default
+    policy_url: str | None = None
+    username: str | None = None
+    password: str | None = attrs.field(default=None, repr=False)
+    consumer: str | None = None
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], consumer: str | None = None) -> Services:
+        """Take what concerns the services out of resolved settings."""
+        names = [option.name for option in SERVICE_OPTIONS if option is not PASSWORD_FILE]
+        return cls(**{name: values[name] for name in names}, consumer=consumer)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Services:
+        """Read the settings as an entry-point finds them: ``PACIFICA_…``, and the INI file ``PACIFICA_CONFIG``.
+
+        Raises:
+            ConfigurationError: A value is wrong.
+        """
+        environ = os.environ if environ is None else environ
+        ini = environ.get(CONFIG_VARIABLE)
+        values = resolve(SERVICE_OPTIONS, {}, environ, Path(ini) if ini else None)
+        return cls.from_values(values, environ.get(CONSUMER_VARIABLE) or None)
+
+    def environ(self) -> dict[str, str]:
+        """The variables that hand these settings on to an entry-point."""
+        values = {
+            option.variable: getattr(self, option.name) for option in SERVICE_OPTIONS if option is not PASSWORD_FILE
+        }
+        values[CONSUMER_VARIABLE] = self.consumer
+        return {name: value for name, value in values.items() if value is not None}
+
+
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+#: Set by the runner: names the consumer whose entry-point runs, to mark its uploads with.
+CONSUMER_VARIABLE = PREFIX + "CONSUMER"

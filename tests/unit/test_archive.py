@@ -1,0 +1,198 @@
+"""The consumer archive is opened with care: each refusal says what is wrong, and leaves nothing behind."""
+
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pacifica_notifications_consumer.archive import ArchiveLimits, open_archive
+from pacifica_notifications_consumer.errors import ArchiveError, FilterError, PacificaError
+
+Entries = dict[str | zipfile.ZipInfo, bytes | str]
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Temporary files go where a test can see them."""
+    directory = tmp_path / "temporary"
+    directory.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    return directory
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Callable[..., Path]:
+    """Make a zip archive."""
+
+    def pack(entries: Entries, *, entry_point: bool = True) -> Path:
+        path = tmp_path / "consumer.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in (({"__main__.py": ""} if entry_point else {}) | entries).items():
+                archive.writestr(name, content)
+        return path
+
+    return pack
+
+
+def refusal(path: Path, limits: ArchiveLimits | None = None) -> PacificaError:
+    with pytest.raises((ArchiveError, FilterError)) as caught, open_archive(path, limits):
+        pass
+    assert list(Path(tempfile.gettempdir()).iterdir()) == []
+    return caught.value
+
+
+def special(name: str, mode: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return info
+
+
+def test_opens_and_removes(pack: Callable[..., Path], temporary: Path) -> None:
+    """A good archive is extracted with all its parts, for the user alone, and is gone with the context."""
+    entries = {"jsonpath2.txt": '\ufeff $["data"]\r\n\n', "requirements.txt": "x", "init.sh": "exit", "lib/a.py": "1"}
+    with open_archive(pack(entries)) as consumer:
+        assert consumer.filter is not None
+        assert consumer.filter.jsonpath == '$["data"]'
+        assert consumer.requirements == consumer.directory / "requirements.txt"
+        assert consumer.init_script == consumer.directory / "init.sh"
+        assert consumer.entry_point.read_bytes() == b""
+        assert (consumer.directory / "lib" / "a.py").read_bytes() == b"1"
+        modes = {path.stat().st_mode & 0o077 for path in consumer.directory.rglob("*")}
+        assert modes | {consumer.directory.stat().st_mode & 0o077} == {0}
+    assert list(temporary.iterdir()) == []
+
+
+def test_only_an_entry_point(pack: Callable[..., Path]) -> None:
+    """Everything but the entry-point may be missing; without jsonpath2.txt every notification matches."""
+    with open_archive(pack({})) as consumer:
+        assert (consumer.filter, consumer.requirements, consumer.init_script) == (None, None, None)
+
+
+def test_right_to_execute_is_kept(pack: Callable[..., Path]) -> None:
+    """A program in the archive can be run after extraction."""
+    with open_archive(pack({special("tool", 0o100755): "#!/bin/sh\n"})) as consumer:
+        assert (consumer.directory / "tool").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/../../x", "/x", "C:x", "C:\\x", "a\\b", "./x", "a//b", "x\0y", "..", "a/./b"]
+)
+def test_unsafe_names(pack: Callable[..., Path], name: str) -> None:
+    """No entry can name a place outside, in the manner of any system."""
+    info = zipfile.ZipInfo("placeholder")
+    info.filename = info.orig_filename = name
+    assert "unsafe name" in str(refusal(pack({info: b"x"})))
+
+
+@pytest.mark.parametrize(
+    ("mode", "problem"),
+    [(0o120777, "symbolic link"), (0o010644, "neither a file nor a folder"), (0o020644, "neither a file nor a folder")],
+)
+def test_special_files(pack: Callable[..., Path], mode: int, problem: str) -> None:
+    """Links, pipes and devices are refused."""
+    assert problem in str(refusal(pack({special("x", mode): "/etc/passwd"})))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_duplicates(pack: Callable[..., Path]) -> None:
+    """Two entries of one name are refused: programs differ in which one they take."""
+    assert "'x' twice" in str(refusal(pack({zipfile.ZipInfo("x"): "1", special("x", 0o100600): "2"})))
+
+
+def test_file_and_folder_of_one_name(pack: Callable[..., Path]) -> None:
+    """A file cannot be a folder too."""
+    assert "'x'" in str(refusal(pack({"x": "1", "x/y": "2"})))
+    assert "'x' twice" in str(refusal(pack({"x/": "", "x": "1"})))
+
+
+def test_encrypted(pack: Callable[..., Path]) -> None:
+    """An entry with a password is refused by name."""
+    path = pack({"secret": "x"})
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"PK\x01\x02")
+    (flags,) = struct.unpack_from("<H", data, place + 8)
+    struct.pack_into("<H", data, place + 8, flags | 1)
+    path.write_bytes(data)
+    assert "encrypted entry 'secret'" in str(refusal(path))
+
+
+def test_bomb_by_ratio(pack: Callable[..., Path]) -> None:
+    """A file that would grow beyond measure is refused before anything is extracted."""
+    assert "would grow" in str(refusal(pack({"bomb": bytes(8 << 20)})))
+
+
+@pytest.mark.parametrize(("extra", "refused"), [(0, False), (1, True)])
+def test_limit_of_entries(pack: Callable[..., Path], extra: int, refused: bool) -> None:
+    """As many entries as the limit are fine, one more is not."""
+    limits = ArchiveLimits(entries=3)
+    path = pack({f"f{number}": "" for number in range(2 + extra)})
+    if refused:
+        assert "has 4 entries, the limit is 3" in str(refusal(path, limits))
+    else:
+        with open_archive(path, limits):
+            pass
+
+
+@pytest.mark.parametrize(("size", "refused"), [(100, False), (101, True)])
+def test_limit_of_size(pack: Callable[..., Path], size: int, refused: bool) -> None:
+    """As many bytes as the limit are fine, one more is not."""
+    limits = ArchiveLimits(size=100)
+    path = pack({"f": b"x" * size})
+    if refused:
+        assert "101 bytes when extracted, the limit is 100" in str(refusal(path, limits))
+    else:
+        with open_archive(path, limits):
+            pass
+
+
+def test_size_that_lies(pack: Callable[..., Path]) -> None:
+    """An entry whose directory claims less than its data hold is cut off, not extracted beyond the limit."""
+    path = pack({"lie": b"x" * 100_000})
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"PK\x01\x02")
+    struct.pack_into("<I", data, place + 24, 10)
+    path.write_bytes(data)
+    assert "not a usable zip archive" in str(refusal(path))
+
+
+def test_no_entry_point(pack: Callable[..., Path]) -> None:
+    """An archive without an entry-point is refused, and one that has it a folder down is told so."""
+    assert "has no __main__.py" in str(refusal(pack({"readme": ""}, entry_point=False)))
+    nested = str(refusal(pack({"mine/__main__.py": ""}, entry_point=False)))
+    assert "in the folder 'mine', not at the top" in nested
+    assert "zip what is in the folder" in nested
+
+
+def test_no_archive(tmp_path: Path) -> None:
+    """What is missing, a directory, or no zip is told apart."""
+    assert "No such file" in str(refusal(tmp_path / "missing.zip"))
+    assert "is a directory" in str(refusal(tmp_path))
+    (tmp_path / "text.zip").write_text("hello")
+    assert "not a usable zip archive" in str(refusal(tmp_path / "text.zip"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"", "jsonpath2.txt is empty"),
+        (b" \n\n", "jsonpath2.txt is empty"),
+        (b'$["a"]\n\n$["b"]\n', "line 3 is '\\$\\[\"b\"\\]'"),
+        (b"$[", "jsonpath2.txt: cannot parse the JSONPath: line 1, column 3"),
+        (b"\xff", "not text in UTF-8"),
+    ],
+)
+def test_unusable_filter(pack: Callable[..., Path], text: bytes, problem: str) -> None:
+    """A filter file that is no single JSONPath is refused, pointing at the place."""
+    error = refusal(pack({"jsonpath2.txt": text}))
+    assert isinstance(error, FilterError)
+    assert error.advice
+    with pytest.raises(FilterError, match=problem):
+        raise error
+
+
+def test_windows_line_endings(pack: Callable[..., Path]) -> None:
+    """An init.sh that no shell could run is refused before anything is built."""
+    assert "line endings of Windows" in str(refusal(pack({"init.sh": "#!/bin/sh\r\nexit 0\r\n"})))
