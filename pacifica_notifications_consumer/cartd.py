@@ -1,0 +1,90 @@
+"""cartd on the wire: carts are prepared on the server and fetched as one tar.
+
+Observed on pacifica-cartd 0.7.0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+
+from .notification import FileRecord
+from .session import ServiceClient
+from .settings import CARTD_URL
+
+
+class CartState(enum.Enum):
+    """What cartd says of a cart."""
+
+    STAGING = "staging"
+    READY = "ready"
+    ERROR = "error"
+    UNKNOWN = "unknown"
+
+
+@attrs.frozen
+class CartStatus:
+    """A cart's state, and cartd's message on an error."""
+
+    state: CartState
+    message: str = ""
+
+
+class Cartd(ServiceClient):
+    """Makes, watches, fetches and deletes carts."""
+
+    title = "cartd"
+    option = CARTD_URL
+
+    def create(self, uid: str, files: Iterable[FileRecord]) -> None:
+        """Ask for a cart that holds these files.
+
+        Raises:
+            ServiceError: cartd cannot be reached or refuses.
+        """
+        fileids = [
+            {"id": file.id, "path": str(file.path), "hashtype": file.hashtype, "hashsum": file.hashsum}
+            for file in files
+        ]
+        self.request("POST", f"/{uid}", expect=(HTTPStatus.CREATED,), json={"fileids": fileids})
+
+    def status(self, uid: str) -> CartStatus:
+        """Ask how far a cart is.
+
+        Raises:
+            ServiceError: cartd cannot be reached or answers something else.
+        """
+        expect = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
+        response = self.request("HEAD", f"/{uid}", expect=expect)
+        if response.status_code == HTTPStatus.NOT_FOUND:
+            return CartStatus(CartState.UNKNOWN, response.headers.get("X-Pacifica-Message", ""))
+        try:
+            state = CartState(response.headers.get("X-Pacifica-Status", ""))
+        except ValueError:
+            raise self.refusal("HEAD", f"/{uid}", response) from None
+        return CartStatus(state, response.headers.get("X-Pacifica-Message", ""))
+
+    @contextlib.contextmanager
+    def open(self, uid: str) -> Iterator[Any]:
+        """Open the tar of a cart that is ready; yields a readable binary stream.
+
+        The first component of each member's name is the server's, the rest is the path that `create` gave.
+
+        Raises:
+            ServiceError: cartd cannot be reached or the cart is not ready.
+        """
+        with self.request("GET", f"/{uid}?filename=data", stream=True) as response:
+            yield response.raw
+
+    def delete(self, uid: str) -> None:
+        """Delete a cart; one that is gone already is fine.
+
+        Raises:
+            ServiceError: cartd cannot be reached or refuses.
+        """
+        self.request("DELETE", f"/{uid}", expect=(HTTPStatus.OK, HTTPStatus.NOT_FOUND))

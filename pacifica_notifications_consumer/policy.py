@@ -1,0 +1,49 @@
+"""policy on the wire: the two questions that a consumer may ask it.
+
+Observed on pacifica-policy 0.8.3.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from urllib.parse import quote
+
+from .errors import ServiceError
+from .session import ServiceClient
+from .settings import POLICY_URL
+
+
+class Policy(ServiceClient):
+    """Knows users and transactions."""
+
+    title = "policy"
+    option = POLICY_URL
+
+    def knows_user(self, username: str) -> bool:
+        """Whether metadata has a user of this network id.
+
+        The producer disables the subscription of an unknown one at its first notification.
+
+        Raises:
+            ServiceError: policy cannot be reached or refuses.
+        """
+        expect = (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
+        response = self.request("GET", f"/status/users/search/{quote(username, safe='')}", expect=expect)
+        # The search finds parts of names too.
+        return response.status_code == HTTPStatus.OK and any(
+            isinstance(user, dict) and user.get("network_id") == username for user in self.json(response)
+        )
+
+    def file_ids(self, transaction_id: int) -> dict[tuple[str, str], int]:
+        """Map the subdir and name of each file of a transaction to the file's id.
+
+        Raises:
+            ServiceError: policy cannot be reached, refuses, or does not know the transaction.
+        """
+        answer = self.json(self.request("GET", f"/status/transactions/by_id/{transaction_id}"))
+        # An unknown transaction is answered with 200 and an error's text.
+        if not isinstance(answer, dict) or not isinstance(answer.get("files"), dict):
+            raise ServiceError(
+                f"policy at {self.url} does not know the transaction {transaction_id}", "look into the log of metadata"
+            )
+        return {(file["subdir"], file["name"]): file["_id"] for file in answer["files"].values()}
