@@ -1,0 +1,105 @@
+"""A rejection that no code handled ends the process with a status greater than 0; a handled one does not."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pacifica_notifications_consumer.promises import UNHANDLED_STATUS, Promise
+
+PRELUDE = """
+import sys
+from promise import Promise
+from pacifica_notifications_consumer import download
+download  # the library is imported, as in an entry-point
+fulfilled = lambda: Promise(lambda resolve, reject: resolve(1))
+rejected = lambda: Promise(lambda resolve, reject: reject(ValueError("because")))
+"""
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", PRELUDE + script], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "rejected()",
+        "rejected().then(print)",
+        "fulfilled().then(lambda _: 1 / 0)",
+        "fulfilled().then(lambda _: rejected())",
+        "fulfilled().then(lambda _: fulfilled().then(lambda _: 1 / 0)).then(print)",
+        "rejected().catch(lambda _: 1 / 0)",
+        "promise = rejected(); promise.catch(print); promise.then(print)",
+        "Promise.all([fulfilled(), rejected()])",
+        "Promise.all([fulfilled()]).then(lambda _: 1 / 0)",
+        "fulfilled().done(lambda _: 1 / 0)",
+        "late = Promise(); late.then(print); late.do_reject(ValueError('because'))",
+        "rejected(); sys.exit(5)",
+        "rejected(); sys.exit(0)",
+        "import threading; threading.Thread(target=rejected).start()",
+        "download('/nowhere')",
+        "download('/nowhere').then(print)",
+    ],
+)
+def test_unhandled_rejection_ends_with_a_status_and_is_printed(script: str) -> None:
+    """Wherever a rejection comes about, the process fails and says why if nothing handles it."""
+    finished = run(script)
+    assert (finished.returncode, "Unhandled promise rejection" in finished.stderr) == (UNHANDLED_STATUS, True)
+    assert "Error" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "rejected().catch(print)",
+        "rejected().then(print, print)",
+        "fulfilled().then(lambda _: rejected()).catch(print)",
+        "Promise.all([rejected(), rejected()]).catch(print)",
+        "Promise.for_dict({'a': rejected()}).catch(print)",
+        "late = Promise(); late.catch(print); late.do_reject(ValueError('because'))",
+        "late = Promise(); outer = Promise(lambda r, _: r(late)); outer.catch(print); late.do_reject(ValueError(''))",
+        "late = Promise(); outer = Promise(lambda r, _: r(late)); late.do_reject(ValueError('')); outer.catch(print)",
+        "try:\n    rejected().get()\nexcept ValueError:\n    pass",
+        "download('/nowhere').catch(print)",
+    ],
+)
+def test_handled_rejection_is_no_failure(script: str) -> None:
+    """A rejection that some code took over leaves the exit status alone."""
+    finished = run(script)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_exit_in_a_callback_exits(status: int) -> None:
+    """sys.exit() works in a callback; the package promise by itself would swallow it."""
+    assert run(f"fulfilled().then(lambda _: sys.exit({status})); sys.exit(9)").returncode == status
+
+
+def test_other_exit_handlers_still_run() -> None:
+    """Changing the exit status skips nobody's exit handler, whenever it was registered."""
+    early = "import atexit; atexit.register(print, 'early')"
+    late = "import atexit; atexit.register(print, 'late'); rejected()"
+    finished = subprocess.run(
+        [sys.executable, "-c", f"{early}\n{PRELUDE}\n{late}"], capture_output=True, text=True, check=False
+    )
+    assert (finished.returncode, finished.stdout.split()) == (UNHANDLED_STATUS, ["late", "early"])
+
+
+@pytest.mark.parametrize("script", ["sys.stderr = None; rejected()", "import os; os.close(2); rejected()"])
+def test_status_changes_without_standard_error(script: str) -> None:
+    """A process that cannot print the reason still fails."""
+    assert run(script).returncode == UNHANDLED_STATUS
+
+
+@pytest.mark.parametrize("first", ["fulfilled().done(lambda _: 1 / 0)", "fulfilled()._add_callbacks(1, 2, 3)"])
+def test_later_callbacks_are_still_called(first: str) -> None:
+    """An error in one callback does not silence those of other promises."""
+    finished = run(f"try:\n    {first}\nexcept Exception:\n    pass\nfulfilled().then(lambda _: print('called'))")
+    assert finished.stdout == "called\n"
+
+
+def test_get_with_a_timeout_says_so() -> None:
+    """Waiting for a promise that nobody settles ends with a TimeoutError."""
+    with pytest.raises(TimeoutError, match=r"0\.01 seconds"):
+        Promise().get(timeout=0.01)
