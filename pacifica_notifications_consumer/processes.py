@@ -1,0 +1,152 @@
+"""Run another program in a session of its own, so that it can be ended with all that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+
+from .errors import Cancelled
+
+#: Seconds between asking a program's group to end and ending it.
+KILL_AFTER = 5.0
+_SHORTEST_POLL, _LONGEST_POLL = 0.001, 0.05
+_TAIL = 200
+
+
+@attrs.frozen
+class Finished:
+    """How a program ended.
+
+    Args:
+        status: Its exit status; negative is the number of the signal that ended it.
+        timed_out: Whether it was ended because it took too long.
+        output: The last lines of what it printed, if that was captured.
+    """
+
+    status: int
+    timed_out: bool = False
+    output: str = ""
+
+
+def describe_status(status: int) -> str:
+    """Say how a program ended, given its exit status or the negative number of a signal."""
+    return f"exit status {status}" if status >= 0 else f"signal {-status} ({signal.strsignal(-status)})"
+
+
+class Process:
+    """A program in a session of its own.
+
+    Args:
+        arguments: The program and its arguments.
+        environ: Its environment.
+        cwd: Its working directory.
+        output: Where its standard output and standard error go.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str | Path], *, environ: Mapping[str, str], cwd: Path, output: IO[Any] | int
+    ) -> None:
+        self._popen = subprocess.Popen(
+            [str(argument) for argument in arguments],
+            env=dict(environ),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.pid = self._popen.pid
+        self.stdout = self._popen.stdout
+
+    def wait(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> int | None:
+        """Wait until it ends and return its status; None when the time is up or ``stop`` says so."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = _SHORTEST_POLL
+        while not self._has_exited():
+            if stop() or (deadline is not None and time.monotonic() >= deadline):
+                return None
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_POLL)
+        return self._popen.wait()
+
+    def end(self, kill_after: float = KILL_AFTER) -> int:
+        """End it with its whole group: politely, and after some seconds by force. Returns its status."""
+        self._signal_group(signal.SIGTERM)
+        deadline = time.monotonic() + kill_after
+        while not self._has_exited() and time.monotonic() < deadline:
+            time.sleep(_LONGEST_POLL)
+        # Children that outlive it go too: nobody would ever wait for them.
+        self._signal_group(signal.SIGKILL)
+        return self._popen.wait()
+
+    def _has_exited(self) -> bool:
+        """Look without reaping: until then its number, which is its group's too, cannot become another's."""
+        if self._popen.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+def run_captured(
+    arguments: Sequence[str | Path],
+    *,
+    environ: Mapping[str, str],
+    cwd: Path,
+    timeout: float | None,
+    on_line: Callable[[str], None],
+    cancel: threading.Event | None = None,
+) -> Finished:
+    """Run a program, pass each line that it prints to a callback, and keep the last ones.
+
+    Args:
+        arguments: The program and its arguments.
+        environ: Its environment.
+        cwd: Its working directory.
+        timeout: Seconds after which it is ended; None for never.
+        on_line: Called with each line, from another thread.
+        cancel: Ends it when set.
+
+    Raises:
+        Cancelled: ``cancel`` was set.
+        OSError: It cannot be started.
+    """
+    process = Process(arguments, environ=environ, cwd=cwd, output=subprocess.PIPE)
+    assert process.stdout is not None  # noqa: S101  (tells mypy what PIPE means)
+    lines: list[str] = []
+    reader = threading.Thread(target=_read_lines, args=(process.stdout, lines, on_line), daemon=True)
+    reader.start()
+    ended = False
+    try:
+        status = process.wait(timeout, cancel.is_set) if cancel else process.wait(timeout)
+        ended = status is not None
+    finally:
+        if not ended:
+            process.end()
+        # A grandchild may hold the pipe open for ever: what it prints later is not waited for.
+        reader.join(1.0)
+        if not reader.is_alive():
+            process.stdout.close()
+    if status is None and cancel is not None and cancel.is_set():
+        raise Cancelled(f"{Path(str(arguments[0])).name} was stopped, as the program was asked to end")
+    output = "\n".join(lines[-_TAIL:])
+    return Finished(-signal.SIGKILL, True, output) if status is None else Finished(status, False, output)
+
+
+def _read_lines(pipe: IO[bytes], lines: list[str], on_line: Callable[[str], None]) -> None:
+    for raw in pipe:
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        lines.append(line)
+        del lines[: -2 * _TAIL]
+        on_line(line)

@@ -1,0 +1,266 @@
+"""VenvBuilder: a virtual environment of its own for each consumer."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import requires
+from pathlib import Path
+
+import attrs
+
+from .errors import ConfigurationError, InitScriptError, RequirementError, VenvError
+from .processes import Finished, describe_status, run_captured
+from .settings import PREFIX
+from .wheel import DISTRIBUTION, build_wheel
+
+log = logging.getLogger(__name__)
+
+_OLDEST_PYTHON = (3, 11)
+_PROBE = "import json, sys; print(json.dumps([sys.version_info[:2], sys.version.split()[0]]))"
+_PROBE_SECONDS = 30.0
+
+
+@attrs.frozen
+class Venv:
+    """A virtual environment.
+
+    Args:
+        path: Its directory.
+    """
+
+    path: Path
+
+    @property
+    def bin(self) -> Path:
+        """The directory of its programs."""
+        return self.path / "bin"
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.bin / "python"
+
+    def environ(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The variables of a program that runs inside it.
+
+        Args:
+            base: What else is set, by default as in this process. ``PYTHON…`` and ``PACIFICA_…`` are left out: the
+                first would lead it to other packages, the second are for this process, secrets among them.
+        """
+        base = os.environ if base is None else base
+        environ = {name: value for name, value in base.items() if not name.startswith(("PYTHON", PREFIX))}
+        environ["PATH"] = os.pathsep.join([str(self.bin), *filter(None, [environ.get("PATH", os.defpath)])])
+        environ["VIRTUAL_ENV"] = str(self.path)
+        return environ
+
+
+class VenvBuilder:
+    """Creates a virtual environment, fills it, and removes it.
+
+    ``with VenvBuilder(requirements=path) as venv: venv.python`` does all of that; `create` and `fill` are its parts.
+
+    Args:
+        python: The interpreter to make it of; by default the running one.
+        directory: The working directory of ``init.sh``, such as the extracted consumer; by default that of the process.
+        requirements: A requirements file to install; this library is installed in any case.
+        init_script: A script to run before that.
+        timeout: Seconds that the script, and the installer, may take each; None for no limit.
+        cancel: When it is set, what is going on is stopped, with `Cancelled`.
+    """
+
+    def __init__(
+        self,
+        *,
+        python: str | os.PathLike[str] = sys.executable,
+        directory: Path | None = None,
+        requirements: Path | None = None,
+        init_script: Path | None = None,
+        timeout: float | None = 1800.0,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        self._python = os.fspath(python)
+        self._directory = directory or Path.cwd()
+        self._requirements = requirements
+        self._init_script = init_script
+        self._timeout = timeout
+        self._cancel = cancel
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Venv:
+        with contextlib.ExitStack() as stack:
+            venv = stack.enter_context(self.create())
+            self.fill(venv)
+            self._stack = stack.pop_all()
+        return venv
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def create(self) -> Iterator[Venv]:
+        """Create the environment with nothing but pip in it; it is removed with the context.
+
+        Raises:
+            ConfigurationError: ``python`` is no Python 3.11 or later.
+            VenvError: It cannot make environments.
+        """
+        version = probe_python(self._python)
+        # Resolved, since scripts in it carry its path.
+        home = Path(tempfile.mkdtemp(prefix="pacifica-venv-")).resolve()
+        try:
+            venv = Venv(home / "venv")
+            log.info("creating a virtual environment of Python %s", version)
+            finished = self._run([self._python, "-I", "-m", "venv", venv.path], os.environ, home)
+            if finished.status or finished.timed_out:
+                raise VenvError(
+                    f"{self._python} could not create a virtual environment",
+                    "install its module venv (on Debian the package python3-venv), or name another --python",
+                    output=finished.output,
+                )
+            yield venv
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+
+    def fill(self, venv: Venv) -> None:
+        """Run ``init.sh`` inside the environment, then install this library, as it runs here, and the requirements.
+
+        Raises:
+            InitScriptError: ``init.sh`` exits with another status than 0, or does not end in time.
+            RequirementError: A requirement cannot be had.
+        """
+        wheel = build_wheel(venv.path.parent)
+        # pip asks no index for a name that a constraint binds to a file. So neither the requirements nor a pip that
+        # init.sh calls can get a package from elsewhere that somebody planted under our name.
+        constraints = venv.path.parent / "constraints.txt"
+        constraints.write_text(f"{DISTRIBUTION} @ {wheel.as_uri()}\n", encoding="utf-8")
+        environ = venv.environ()
+        environ["PIP_CONSTRAINT"] = " ".join(filter(None, [environ.get("PIP_CONSTRAINT"), str(constraints)]))
+        if self._init_script is not None:
+            self._run_init_script(self._init_script, environ)
+        self._install(venv, wheel, environ)
+
+    def _run_init_script(self, script: Path, environ: Mapping[str, str]) -> None:
+        log.info("running %s", script.name)
+        # Archives often lose the right to execute; the first line says what runs it, else it is the shell.
+        script.chmod(0o700)
+        first_line = script.read_bytes().split(b"\n", 1)[0]
+        command = [script] if first_line.startswith(b"#!") else [Path("/bin/sh"), script]
+        try:
+            finished = self._run(command, environ, self._directory, script.name)
+        except OSError as error:
+            raise InitScriptError(
+                f"{script.name} cannot be started: {error.strerror}",
+                f"check its first line, {first_line.decode(errors='replace')!r}",
+            ) from error
+        if finished.timed_out:
+            raise InitScriptError(
+                f"{script.name} did not end within {self._timeout:g} seconds",
+                "let it end, or raise --setup-timeout",
+                output=finished.output,
+            )
+        if finished.status:
+            raise InitScriptError(
+                f"{script.name} failed with {describe_status(finished.status)}",
+                "what it printed stands below",
+                output=finished.output,
+            )
+
+    def _install(self, venv: Venv, wheel: Path, environ: Mapping[str, str]) -> None:
+        command: list[str | Path] = [
+            venv.python,
+            "-m",
+            "pip",
+            "install",
+            "--no-input",
+            "--disable-pip-version-check",
+            wheel,
+        ]
+        if self._requirements is not None:
+            command += ["--requirement", self._requirements]
+        log.info("installing %s", self._requirements.name if self._requirements else DISTRIBUTION)
+        finished = self._run(command, environ, self._directory)
+        if finished.timed_out:
+            raise RequirementError(
+                f"installing the requirements did not end within {self._timeout:g} seconds",
+                "check the connection to the package index, or raise --setup-timeout",
+                output=finished.output,
+            )
+        if finished.status:
+            raise _requirement_error(finished.output)
+
+    def _run(
+        self, command: Sequence[str | Path], environ: Mapping[str, str], cwd: Path, shown_as: str | None = None
+    ) -> Finished:
+        """Run a program; what it prints is shown under a name, or logged for debugging only."""
+        level, prefix = (logging.INFO, f"{shown_as}: ") if shown_as else (logging.DEBUG, "")
+        return run_captured(
+            command,
+            environ=environ,
+            cwd=cwd,
+            timeout=self._timeout,
+            on_line=lambda line: log.log(level, "%s%s", prefix, line),
+            cancel=self._cancel,
+        )
+
+
+def probe_python(python: str) -> str:
+    """Return the version of an interpreter.
+
+    Raises:
+        ConfigurationError: It is no Python, or older than 3.11.
+    """
+    try:
+        answer = subprocess.run(
+            [python, "-I", "-c", _PROBE],
+            capture_output=True,
+            timeout=_PROBE_SECONDS,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+        series, version = json.loads(answer.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or "it does not answer as a Python does"
+        raise ConfigurationError(f"{python} is no usable Python: {reason}", "correct --python") from error
+    if tuple(series) < _OLDEST_PYTHON:
+        raise ConfigurationError(f"{python} is Python {version}", "name one of version 3.11 or later with --python")
+    return str(version)
+
+
+def _requirement_error(output: str) -> RequirementError:
+    """Find in pip's words which requirement it is about, and what may be meant."""
+    patterns = (
+        r"Cannot install (.+) because these package versions have conflicting dependencies",
+        r"No matching distribution found for (.+)",
+        r"Could not find a version that satisfies the requirement (.+?) \(from",
+        r"Invalid requirement: '?(.+?)'?(?:$|:| \()",
+        r"Failed to build (?:installable wheels for .*)?\(?(.+?)\)?$",
+    )
+    lines = [line for line in output.splitlines() if not line.startswith("WARNING: ")]
+    errors = "\n".join(line for line in lines if "error" in line.lower()) or "\n".join(lines[-20:])
+    for pattern in patterns:
+        if found := re.search(pattern, errors, re.MULTILINE):
+            name = found[1].strip()
+            advice = _suggestion(name) or "correct it in requirements.txt; what the installer said stands below"
+            return RequirementError(f"the requirement {name!r} cannot be installed", advice, output="\n".join(lines))
+    return RequirementError(
+        "the requirements cannot be installed", "what the installer said stands below", output="\n".join(lines)
+    )
+
+
+def _suggestion(requirement: str) -> str:
+    """Name a package that consumers commonly use and whose name is close."""
+    known = [DISTRIBUTION, *(re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in requires(DISTRIBUTION) or ())]
+    name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower()
+    close = [match for match in difflib.get_close_matches(name, known, n=1) if match != name]
+    return f"did you mean {close[0]!r}? Correct it in requirements.txt" if close else ""

@@ -1,0 +1,74 @@
+"""A wheel made of the installed package, so that a consumer's environment gets the very version that is running.
+
+The package may be an editable install or come from no index at all; an index is never asked for it.
+The format: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import sys
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distribution
+from importlib.util import find_spec
+from pathlib import Path
+
+from .errors import VenvError
+
+DISTRIBUTION = "pacifica-notifications-consumer"
+#: The file in a wheel, and the files of an installed package that may hold it: a source tree has an egg-info.
+_METADATA = {
+    "METADATA": ("METADATA", "PKG-INFO"),
+    "entry_points.txt": ("entry_points.txt",),
+    "top_level.txt": ("top_level.txt",),
+}
+_EARLIEST = (1980, 1, 1, 0, 0, 0)
+
+
+def build_wheel(directory: Path) -> Path:
+    """Write the wheel of the running package into a directory and return its path.
+
+    Raises:
+        VenvError: The installed package is incomplete.
+    """
+    installed = distribution(DISTRIBUTION)
+    stem = f"{DISTRIBUTION.replace('-', '_')}-{installed.version}"
+    path = directory / f"{stem}-py3-none-any.whl"
+    record = []
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for name, content in _contents(installed, f"{stem}.dist-info"):
+            wheel.writestr(zipfile.ZipInfo(name, _EARLIEST), content, zipfile.ZIP_DEFLATED)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            record.append(f"{name},sha256={digest},{len(content)}")
+        record_name = f"{stem}.dist-info/RECORD"
+        wheel.writestr(zipfile.ZipInfo(record_name, _EARLIEST), "\n".join([*record, f"{record_name},,", ""]))
+    return path
+
+
+def _contents(installed: Distribution, dist_info: str) -> Iterator[tuple[str, bytes]]:
+    for package in (installed.read_text("top_level.txt") or "").split():
+        root = _package_directory(package)
+        for path in sorted(root.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield f"{package}/{path.relative_to(root).as_posix()}", path.read_bytes()
+    for name, origins in _METADATA.items():
+        text = next(filter(None, map(installed.read_text, origins)), None)
+        if text is None:
+            raise VenvError(f"the installed {DISTRIBUTION} lacks its {name}", _REINSTALL)
+        yield f"{dist_info}/{name}", text.encode()
+    yield (
+        f"{dist_info}/WHEEL",
+        b"Wheel-Version: 1.0\nGenerator: " + DISTRIBUTION.encode() + (b"\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
+    )
+
+
+_REINSTALL = f"reinstall it: {sys.executable} -m pip install --force-reinstall {DISTRIBUTION}"
+
+
+def _package_directory(package: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise VenvError(f"the installed {DISTRIBUTION} lacks its package {package}", _REINSTALL)
+    return Path(spec.origin).parent
