@@ -1,0 +1,75 @@
+"""A job: the run of an entry-point for one notification."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+
+class Verdict(enum.Enum):
+    """What became of a notification."""
+
+    #: The filter matches: there is a job for it.
+    MATCHED = "matched"
+    #: The filter does not match.
+    UNMATCHED = "unmatched"
+    #: It announces what this very consumer uploaded.
+    OWN = "own"
+    #: It came before, with the same source and event id.
+    DUPLICATE = "duplicate"
+    #: The filter failed on it.
+    UNDECIDABLE = "undecidable"
+
+
+@attrs.frozen(kw_only=True)
+class Receipt:
+    """What was committed to the ledger for a notification.
+
+    Args:
+        notification_id: Its number in the ledger.
+        verdict: What became of it.
+        job_id: Its job, if the verdict is `Verdict.MATCHED`.
+    """
+
+    notification_id: int
+    verdict: Verdict
+    job_id: int | None = None
+
+
+class JobState(enum.Enum):
+    """Where a job stands: queued → running → succeeded or dead; running → queued for another attempt."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    #: The last attempt failed. It is kept.
+    DEAD = "dead"
+
+    @property
+    def final(self) -> bool:
+        """Whether the job will not be run any more."""
+        return self in (JobState.SUCCEEDED, JobState.DEAD)
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """A job as the ledger knows it.
+
+    Args:
+        id: Its number.
+        title: The event id of its notification, for logs.
+        body: The notification, byte for byte as received.
+        state: Where it stands.
+        attempts: How many attempts have ended; one that a shutdown interrupted does not count.
+        exit_status: The last attempt's exit status; negative is the number of the signal that ended it.
+        reason: Why the last attempt failed, in words.
+    """
+
+    id: int
+    title: str
+    body: bytes = attrs.field(repr=False)
+    state: JobState
+    attempts: int
+    exit_status: int | None = None
+    reason: str = ""

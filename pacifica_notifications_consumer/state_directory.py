@@ -1,0 +1,96 @@
+"""The state directory: the ledger, the jobs' directories, and the lock that keeps a second runner out."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import attrs
+
+from .errors import StateError
+from .notification import Notification
+
+
+@attrs.frozen
+class JobDirectory:
+    """What belongs to one job; it stays after the job has ended.
+
+    Args:
+        path: Where it is.
+    """
+
+    path: Path
+
+    @property
+    def source(self) -> Path:
+        """``SRC``: the notification, and what is downloaded."""
+        return self.path / "incoming"
+
+    @property
+    def destination(self) -> Path:
+        """``DST``: what is uploaded."""
+        return self.path / "outgoing"
+
+    @property
+    def output(self) -> Path:
+        """What the entry-point prints."""
+        return self.path / "output.log"
+
+    def prepare(self, notification: Notification) -> None:
+        """Make ``SRC`` and ``DST`` as an entry-point expects them; what an earlier attempt left there stays.
+
+        Raises:
+            NotificationError: A folder of the notification would lead out of the job's directory.
+            OSError: The disk does not take it.
+        """
+        uploads = self.destination / "uploads"
+        for folder in (self.source / "downloads", uploads, *(uploads / folder for folder in notification.folders)):
+            folder.mkdir(parents=True, exist_ok=True)
+        (self.source / "notification.json").write_bytes(notification.body)
+
+
+class StateDirectory:
+    """A state directory, locked for this process until it is closed.
+
+    Args:
+        path: Where it is; it is created when missing, for the user alone.
+        owner: Who uses it, to be named to a second runner that tries.
+
+    Raises:
+        StateError: It cannot be made or written to, or another process uses it.
+    """
+
+    def __init__(self, path: Path, owner: str) -> None:
+        # Resolved, since entry-points run in another working directory.
+        self.path = path.resolve()
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StateError(
+                f"cannot use the state directory {path}: {error.strerror}", "choose another with --state-dir"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._lock, 500, 0).decode("utf-8", "replace").strip() or "another process"
+            os.close(self._lock)
+            raise StateError(
+                f"the state directory {path} is in use by {holder}", "stop that one, or choose another with --state-dir"
+            ) from error
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{owner} (process {os.getpid()})\n".encode(), 0)
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.path / "ledger.sqlite3"
+
+    def job(self, job_id: int) -> JobDirectory:
+        """The directory of a job."""
+        return JobDirectory(self.path / "jobs" / str(job_id))
+
+    def close(self) -> None:
+        """Let others in."""
+        os.close(self._lock)
