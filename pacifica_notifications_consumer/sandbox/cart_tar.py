@@ -1,0 +1,119 @@
+"""The tar that a cart is served as: where each file stands in it, and how it is written without being held."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any, Protocol
+
+from .store import Store
+from .wire import PIECE
+
+#: The content of each file, by the parts of its path below the cart's one directory.
+Layout = dict[tuple[str, ...], Path]
+
+
+class Writer(Protocol):
+    """Takes bytes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take some."""
+
+
+def lay_out(files: list[dict[str, Any]], store: Store) -> Layout:
+    """Where each file stands in the cart's tar, by the parts of its path.
+
+    Raises:
+        ValueError: A file is unknown, is not what its hash says, or stands where a directory must be.
+    """
+    placed: Layout = {}
+    for wanted in files:
+        content = store.file(wanted["id"])
+        if content is None:
+            page = {
+                "status": "500 Internal Server Error",
+                "message": f"Can't get file {wanted['id']}: No such file or directory",
+            }
+            raise ValueError(f"Failed to stage with error: {json.dumps(json.dumps(page))}")
+        _verify(content, wanted["hashtype"], wanted["hashsum"])
+        parts = _inside(wanted["path"])
+        # The real one writes such a file outside of the cart, where nobody will ever see it.
+        if parts:
+            placed[parts] = content
+    if clash := placed.keys() & _directories(placed):
+        path = "/".join(min(clash))
+        raise ValueError(f"Failed directory create with error: [Errno 17] File exists: '{path}'")
+    return placed
+
+
+def _verify(content: Path, hashtype: str, hashsum: str) -> None:
+    try:
+        with content.open("rb") as file:
+            found = hashlib.file_digest(file, hashtype).hexdigest()
+    except (ValueError, TypeError):
+        raise ValueError(f"Failed to pull with error: unsupported hash type {hashtype}") from None
+    if found != hashsum:
+        raise ValueError("Failed to pull with error: File hash does not match provided hash")
+
+
+def _inside(path: str) -> tuple[str, ...]:
+    path.encode()  # a lone surrogate cannot be written to a tar: ValueError
+    path = path.removeprefix("/")
+    if path.startswith("/"):
+        return ()
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            if not parts:
+                return ()
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return tuple(parts)
+
+
+def _directories(placed: Layout) -> set[tuple[str, ...]]:
+    return {parts[:depth] for parts in placed for depth in range(1, len(parts))}
+
+
+def write_tar(layout: Layout, top: str, made: float, out: Writer, store: Store) -> None:
+    """Write a cart's tar: one directory, and in it, sorted, all directories and files.
+
+    Args:
+        layout: What is in it.
+        top: The name of the one directory.
+        made: The time of the directories, in seconds since the epoch.
+        out: Takes the bytes, in order.
+        store: The archive.
+    """
+    stream = _Forward(out)
+    with tarfile.open(fileobj=stream, mode="w|", bufsize=PIECE) as tar:
+        for parts in sorted({(), *layout, *_directories(layout)}):
+            name = "/".join((top, *parts)) if top else "/".join(parts)
+            if parts in layout:
+                with layout[parts].open("rb") as content:
+                    info = tar.gettarinfo(arcname=name, fileobj=content)
+                    info.mode, info.mtime = 0o644, int(info.mtime)
+                    tar.addfile(info, content)
+            else:
+                info = tar.gettarinfo(store.directory, arcname=name)
+                info.mode, info.mtime = 0o755, made
+                tar.addfile(info)
+
+
+class _Forward(io.RawIOBase):
+    """What tarfile takes for a file to write to."""
+
+    def __init__(self, out: Writer) -> None:
+        super().__init__()
+        self._out = out
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._out.write(bytes(data))
+        return len(data)

@@ -1,0 +1,263 @@
+"""The sandbox's cartd: stages files of the archive into carts and serves each as a tar."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from email.utils import formatdate
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import attrs
+
+from ..serving import BadRequest
+from .cart_tar import Layout, lay_out, write_tar
+from .ingest import counted
+from .store import Store
+from .wire import PIECE, ServiceHandler, from_json
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+@attrs.define(kw_only=True, eq=False)
+class Cart:
+    """What a client asked for under one uid."""
+
+    number: int
+    uid: str
+    bundle: bool
+    files: list[dict[str, Any]]
+    made: float = attrs.field(factory=time.time)
+    status: Literal["staging", "ready", "error"] = "staging"
+    message: str = ""
+    layout: Layout = attrs.field(factory=dict)
+    deleted: threading.Event = attrs.field(factory=threading.Event)
+
+
+class Carts:
+    """Makes, stages, finds and deletes carts, which live as long as the sandbox runs.
+
+    Args:
+        store: The archive.
+        staging_seconds: How long each cart takes at least.
+        say: Takes a sentence on each thing that happens.
+    """
+
+    def __init__(self, store: Store, *, staging_seconds: float, say: Callable[[str], None]) -> None:
+        self._store = store
+        self._staging_seconds = staging_seconds
+        self._say = say
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._carts: list[Cart] = []
+        self._threads: set[threading.Thread] = set()
+
+    def make(self, uid: str, request: dict[str, Any]) -> None:
+        """Begin a cart; one of the same uid is hidden behind it."""
+        cart = Cart(number=next(self._numbers), uid=uid, bundle=bool(request.get("bundle")), files=request["fileids"])
+        thread = threading.Thread(target=self._run, args=(cart,), name=f"cart-{cart.number}", daemon=True)
+        with self._lock:
+            self._carts.append(cart)
+            # The real one stages file by file, and is ready after the last one: so never, without any.
+            if cart.files:
+                self._threads.add(thread)
+                thread.start()
+
+    def find(self, uid: str) -> Cart | None:
+        """The newest cart of a uid, None if there is none."""
+        with self._lock:
+            return next((cart for cart in reversed(self._carts) if cart.uid == uid), None)
+
+    def delete(self, uid: str) -> bool:
+        """Delete all carts of a uid; False if there is none."""
+        with self._lock:
+            gone = [cart for cart in self._carts if cart.uid == uid]
+            self._carts = [cart for cart in self._carts if cart.uid != uid]
+            for cart in gone:
+                self._discard(cart)
+        return bool(gone)
+
+    def close(self) -> None:
+        """Delete all carts and wait for the staging to stop."""
+        with self._lock:
+            for cart in self._carts:
+                self._discard(cart)
+            self._carts.clear()
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join()
+
+    def tar_path(self, cart: Cart) -> Path:
+        """Where the tar of a cart with ``bundle`` is."""
+        return self._store.carts / f"{cart.number}.tar"
+
+    def _discard(self, cart: Cart) -> None:
+        cart.deleted.set()
+        self.tar_path(cart).unlink(missing_ok=True)
+
+    def _run(self, cart: Cart) -> None:
+        try:
+            if not cart.deleted.wait(self._staging_seconds):
+                self._stage(cart)
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+    def _stage(self, cart: Cart) -> None:
+        status: Literal["ready", "error"] = "ready"
+        message = ""
+        try:
+            cart.layout = lay_out(cart.files, self._store)
+            if cart.bundle:
+                with self.tar_path(cart).open("wb") as out:
+                    write_tar(cart.layout, cart.uid, cart.made, out, self._store)
+        except (OSError, ValueError, TypeError) as error:
+            status, message = "error", f"Failed to pull file({error})"
+        with self._lock:
+            if cart.deleted.is_set():
+                self.tar_path(cart).unlink(missing_ok=True)
+                return
+            cart.status, cart.message = status, message
+        files = counted(len(cart.files))
+        self._say(f"cart {cart.uid} ready: {files}" if status == "ready" else f"cart {cart.uid} failed: {message}")
+
+
+def check_request(request: Any) -> None:
+    """Refuse what the real service's schema refuses.
+
+    Raises:
+        TypeError: It does not follow the schema.
+    """
+    files = request.get("fileids") if isinstance(request, dict) else None
+    if not isinstance(files, list):
+        raise TypeError("'fileids' is a required property, and is a list")
+    for file in files:
+        good = (
+            isinstance(file, dict)
+            and isinstance(file.get("id"), int | str)
+            and not isinstance(file["id"], bool)
+            and all(isinstance(file.get(key), str) for key in ("path", "hashtype", "hashsum"))
+        )
+        if not good:
+            raise TypeError(f"{file!r} has no 'id', 'path', 'hashtype' and 'hashsum' of the right types")
+
+
+class CartHandler(ServiceHandler):
+    """Answers ``/UID``."""
+
+    carts: Carts
+    store: Store
+
+    def route(self) -> None:
+        """Answer a request."""
+        if len(self.segments) > 1:
+            raise ValueError("a cart's uid is one part of the path")
+        uid = self.segments[0] if self.segments else ""
+        match self.command:
+            case "POST":
+                self._make(uid)
+            case "HEAD":
+                self._head(uid)
+            case "GET":
+                self._get(uid)
+            case "DELETE":
+                self._delete(uid)
+            case _:
+                raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
+
+    def _make(self, uid: str) -> None:
+        if self.content_type() not in ("application/json", "text/javascript"):
+            raise BadRequest(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "Expected an entity of content type application/json, text/javascript",
+            )
+        try:
+            request = from_json(self.document())
+        except ValueError as error:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "Invalid JSON document") from error
+        if not uid:
+            raise BadRequest(HTTPStatus.NOT_FOUND, "Missing parameters: uid")
+        check_request(request)
+        self.carts.make(uid, request)
+        self.reply_json(HTTPStatus.CREATED, {"message": "Cart Processing has begun"})
+
+    def _head(self, uid: str) -> None:
+        if not uid:
+            raise ValueError("no uid")
+        cart = self.carts.find(uid)
+        if cart is None:
+            status, state, message = HTTPStatus.NOT_FOUND, "error", f"No cart with uid {uid} found"
+        else:
+            state, message = cart.status, cart.message
+            status = HTTPStatus.INTERNAL_SERVER_ERROR if state == "error" else HTTPStatus.NO_CONTENT
+        # A header is one line of Latin-1.
+        message = " ".join(message.split()).encode("latin-1", "replace").decode("latin-1")
+        self.reply(status, b"", "application/json", X_Pacifica_Status=state, X_Pacifica_Message=message)
+
+    def _get(self, uid: str) -> None:
+        if not uid:
+            self.reply_json(HTTPStatus.OK, {"message": "Pacifica Cartd Interface Up and Running"})
+            return
+        cart = self.carts.find(uid)
+        if cart is None:
+            raise BadRequest(HTTPStatus.NOT_FOUND, "The cart does not exist or has already been deleted")
+        if cart.status != "ready":
+            self.reply(HTTPStatus.ACCEPTED, b"The cart is not ready for download.", "application/json")
+            return
+        name = self.query.get("filename", datetime.now().strftime("data_%Y_%m_%d_%H_%M_%S.tar"))
+        # A line break in it would begin a header of the client's own.
+        shown = "".join(character for character in name if character.isprintable())
+        shown = shown.encode("latin-1", "replace").decode("latin-1")
+        headers = {"Content-Type": "application/octet-stream", "Content-Disposition": f"attachment; filename={shown}"}
+        if cart.bundle:
+            with self.carts.tar_path(cart).open("rb") as tar:
+                self._send_file(tar, headers)
+        else:
+            with self.stream(headers) as out:
+                write_tar(cart.layout, name.replace(".tar", ""), cart.made, out, self.store)
+
+    def _send_file(self, file: IO[bytes], headers: dict[str, str]) -> None:
+        status = os.fstat(file.fileno())
+        start, end = _wanted(self.headers.get("Range", ""), status.st_size)
+        partial = (start, end) != (0, status.st_size)
+        self.send_response(HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK)
+        headers["Last-Modified"] = formatdate(status.st_mtime, usegmt=True)
+        headers["Accept-Ranges"] = "bytes"
+        headers["Content-Length"] = str(end - start)
+        if partial:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{status.st_size}"
+        for header, value in headers.items():
+            self.send_header(header, value)
+        self.end_headers()
+        self._streaming = True
+        file.seek(start)
+        while start < end and (piece := file.read(min(PIECE, end - start))):
+            self.wfile.write(piece)
+            start += len(piece)
+        self.wfile.flush()
+
+    def _delete(self, uid: str) -> None:
+        if not uid:
+            raise ValueError("no uid")
+        if not self.carts.delete(uid):
+            raise BadRequest(HTTPStatus.NOT_FOUND, "Not Found")
+        self.reply_json(HTTPStatus.OK, {"message": "Cart Deleted Successfully"})
+
+
+def _wanted(header: str, size: int) -> tuple[int, int]:
+    """Which bytes a Range header wants, as first and last + 1; all of them unless it is one plain range."""
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or header.strip() == "bytes=-":
+        return 0, size
+    if not match[1]:
+        return max(0, size - int(match[2])), size
+    start, end = int(match[1]), min(int(match[2]) + 1 if match[2] else size, size)
+    if start >= end:
+        raise BadRequest(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, f"the cart has {size} bytes")
+    return start, end

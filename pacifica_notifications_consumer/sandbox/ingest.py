@@ -1,0 +1,238 @@
+"""The sandbox's ingest: takes bundles and makes transactions of them in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from ..serving import BadRequest
+from . import bundle
+from .policy import INGEST_EVENT, Policy
+from .store import Store, timestamp
+from .wire import ServiceHandler, error_page
+from .workers import Workers
+
+_WORKERS = 2  # as Celery has on a small machine; so transactions do not always complete in the order of upload
+
+
+class Ingest:
+    """Works uploads off and keeps their states.
+
+    Args:
+        store: Where files, states and transactions are kept.
+        policy: Decides who may upload.
+        source: The ``source`` of the events, in which ``{id}`` stands for the transaction's number.
+        emit: Takes the event of each complete transaction.
+        say: Takes a sentence on each thing that happens.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        policy: Policy,
+        *,
+        source: str,
+        emit: Callable[[dict[str, Any]], object],
+        say: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._source = source
+        self._emit = emit
+        self._say = say
+        self._workers = Workers("ingest", _WORKERS)
+        for job in (_Job(store, upload) for upload in store.pending_uploads()):
+            if job.state["complete"]:
+                # The last sandbox ended between the two.
+                store.upload(job.number).unlink()
+            else:
+                self._workers.submit(partial(self._process, job))
+
+    def accept(self, pieces: Iterable[bytes]) -> dict[str, Any]:
+        """Take a bundle.
+
+        Args:
+            pieces: The tar, as it arrives.
+
+        Returns:
+            The state of the upload, as it is before anybody looked into the bundle.
+        """
+        job = _Job(self._store, self._store.reserve("upload"))
+        job.update("UPLOADING", 0)
+        state = dict(job.state)
+        self._store.receive_upload(job.number, pieces)
+        self._workers.submit(partial(self._process, job))
+        return state
+
+    def state(self, number: int) -> dict[str, Any]:
+        """How far an upload is.
+
+        Raises:
+            BadRequest: There was none of this number.
+        """
+        if number <= 0:
+            # What the real one says instead of reading its database.
+            state = _fresh_state(None)
+            return {**state, "state": "DATA_ACCESS_ERROR", "task": "read_state", "task_percent": "0"}
+        known = self._store.state(number)
+        if known is None:
+            raise BadRequest(HTTPStatus.NOT_FOUND, f"job ID {number} does not exist.")
+        return known
+
+    def close(self) -> None:
+        """Finish what has begun; bundles that wait are worked off when the sandbox starts again."""
+        self._workers.close(drain=False, seconds=60.0)
+
+    def _process(self, job: _Job) -> None:
+        try:
+            event, number = self._ingest(job)
+        except _Failed as failure:
+            self._store.upload(job.number).unlink()
+            self._say(f"upload {job.number} failed at {failure}")
+            return
+        self._store.upload(job.number).unlink()
+        files = sum(record["destinationTable"] == "Files" for record in event["data"])
+        self._say(f"transaction {number} complete: {counted(files)}")
+        self._emit(event)
+
+    def _ingest(self, job: _Job) -> tuple[dict[str, Any], int]:
+        path = self._store.upload(job.number)
+        with contextlib.ExitStack() as stack:
+            with job.task("open tar", lambda _: "Failed to open tarfile."):
+                # "r:" takes no compressed one.
+                tar = stack.enter_context(tarfile.open(path, "r:"))
+            with job.task("load metadata", str):
+                records = bundle.read_records(tar)
+                bundle.number_files(records, tar, self._store)
+                records.append({"destinationTable": "Transactions._id", "value": job.number})
+            with job.task("Policy Validation", _policy_answer):
+                self._policy.check_upload(records)
+            with job.task("ingest files", _with_traceback):
+                bundle.archive_files(records, tar, self._store)
+        with job.task("ingest metadata", lambda error: str(error_page(error))):
+            number = bundle.transaction_number(records)
+            event = self._event(number, records)
+            bundle.check_records(records, number)
+            self._store.insert(number, event)
+        # Only now, so that who waits for a transaction finds its upload complete.
+        self._store.publish(number)
+        return event, number
+
+    def _event(self, number: int, records: list[bundle.Record]) -> dict[str, Any]:
+        for record in records:
+            if record["destinationTable"] == "Files":
+                record["subdir"] = bundle.clipped(record["subdir"])
+        return {
+            "cloudEventsVersion": "0.1",
+            "eventType": INGEST_EVENT,
+            "source": self._source.format(id=number),
+            "eventID": f"metadata.ingest.{number}",
+            "eventTime": datetime.now().isoformat(timespec="seconds"),
+            "extensions": {},
+            "contentType": "application/json",
+            # Ingest sorts the keys of each record on its way to the metadata service.
+            "data": [dict(sorted(record.items())) for record in records],
+        }
+
+
+class _Failed(Exception):  # noqa: N818  (it never leaves this module)
+    """An upload failed, which its state tells."""
+
+
+class _Job:
+    """One upload and its state."""
+
+    def __init__(self, store: Store, number: int) -> None:
+        self.number = number
+        self._store = store
+        self.state = store.state(number) or _fresh_state(number)
+
+    def update(self, task: str, percent: int, *, state: str = "OK", exception: str = "") -> None:
+        """Keep where the upload is."""
+        self.state.update(
+            state=state,
+            task=task,
+            task_percent=f"{percent:.5f}",
+            complete=state == "FAILED" or (task, percent) == ("ingest metadata", 100),
+            updated=timestamp(),
+            exception=exception,
+        )
+        self._store.save_state(self.number, self.state)
+
+    @contextlib.contextmanager
+    def task(self, name: str, explain: Callable[[Exception], str]) -> Iterator[None]:
+        """Do one task of the sequence; an error in it fails the upload with the explanation."""
+        self.update(name, 0)
+        try:
+            yield
+        except Exception as error:
+            self.update(name, 0, state="FAILED", exception=explain(error))
+            raise _Failed(f"{name}: {_short(error)}") from error
+        self.update(name, 100)
+
+
+def _fresh_state(number: int | None) -> dict[str, Any]:
+    now = timestamp()
+    return {
+        "job_id": number,
+        "state": "OK",
+        "task": "UPLOADING",
+        "task_percent": "0.00000",
+        "complete": False,
+        "updated": now,
+        "created": now,
+        "exception": "",
+    }
+
+
+def _policy_answer(error: Exception) -> str:
+    page = error_page(error)
+    return f"{page['message']} ({page['traceback']})"
+
+
+def _with_traceback(error: Exception) -> str:
+    return f"{''.join(traceback.format_exception(error))}\n{error}"
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, KeyError) and " " not in str(error):
+        return f"{error} is missing"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def counted(files: int) -> str:
+    """So many files, in words that a sentence can use."""
+    return "1 file" if files == 1 else f"{files} files"
+
+
+class IngestHandler(ServiceHandler):
+    """Answers ``/upload`` and ``/get_state``."""
+
+    ingest: Ingest
+
+    def route(self) -> None:
+        """Answer a request."""
+        match self.command, self.segments:
+            case "POST", ["upload"]:
+                self._upload()
+            case "GET" | "HEAD", ["get_state", *rest] if len(rest) <= 1:
+                # Missing or no number: int() raises, which becomes the 500 of the real one.
+                number = int(self.query["job_id"] if not rest else rest[0])
+                self.reply_json(HTTPStatus.OK, self.ingest.state(number))
+            case "GET" | "HEAD", []:
+                self.reply_json(HTTPStatus.OK, {"message": "Pacifica Ingest Up and Running"})
+            case _, ["upload" | "get_state"] | []:
+                raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
+            case _:
+                raise BadRequest(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
+
+    def _upload(self) -> None:
+        if self.content_type() == "application/x-www-form-urlencoded":
+            raise ValueError("a form is no bundle")
+        self.reply_json(HTTPStatus.OK, self.ingest.accept(self.body()))

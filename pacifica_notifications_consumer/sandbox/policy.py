@@ -1,0 +1,211 @@
+"""Who may upload what and see which event, and the two queries of Pacifica's policy service."""
+
+from __future__ import annotations
+
+import html
+import json
+import zlib
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+
+from ..serving import BadRequest
+from .store import Store
+from .wire import ServiceHandler
+
+INGEST_EVENT = "org.pacifica.metadata.ingest"
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """The rules, for a Pacifica in which every known user is a member of every project.
+
+    Attributes:
+        project_field: What the project of a transaction is called: ``project``, or ``proposal`` of old.
+        users: The number of each user by network id; None when everybody is known.
+    """
+
+    project_field: str = "project"
+    users: Mapping[str, int] | None = None
+
+    def number(self, user: str) -> int | None:
+        """The number of a user, None when unknown."""
+        if self.users is not None:
+            return self.users.get(user)
+        # Any number does that stays the same when the sandbox is started again.
+        return int(user) if user.isdecimal() else zlib.crc32(user.encode()) % 1_000_000 + 1
+
+    def check_upload(self, records: list[dict[str, Any]]) -> None:
+        """Check the metadata of an upload.
+
+        Raises:
+            BadRequest: Submitter, project or instrument is missing or unknown.
+            Exception: Anything that makes the real policy answer 500, such as a submitter that is no number.
+        """
+        values = {
+            field: next((r["value"] for r in records if r["destinationTable"] == f"Transactions.{field}"), None)
+            for field in ("submitter", self.project_field, "instrument")
+        }
+        wrong = [field for field, value in values.items() if not value]
+        if "submitter" not in wrong and not self._known(_number(values["submitter"], "submitter")):
+            wrong.insert(0, "submitter")
+        if wrong:
+            reason = f"Precondition Failed: Invalid values for {', '.join(wrong)}"
+            raise BadRequest(HTTPStatus.PRECONDITION_FAILED, reason)
+        _number(values["instrument"], "instrument")
+
+    def check_event(self, user: str, event: Any) -> None:
+        """Check whether a user may see an event.
+
+        Raises:
+            BadRequest: The user may not.
+            Exception: Anything that makes the real policy answer 500: an unknown user, a malformed event.
+        """
+        number = self.number(user)
+        if number is None:
+            raise LookupError(f"no user has the network id {user!r}")
+        kind = event.get("eventType", "Not Present")
+        if kind != INGEST_EVENT:
+            reason = f"Precondition Failed: Invalid eventType for {kind}"
+            raise BadRequest(HTTPStatus.PRECONDITION_FAILED, reason)
+        self.check_upload(
+            [
+                {**record, "value": number} if record["destinationTable"] == "Transactions.submitter" else record
+                for record in event["data"]
+            ]
+        )
+
+    def _known(self, submitter: int) -> bool:
+        return self.users is None or submitter in self.users.values()
+
+    def search(self, term: str) -> list[dict[str, Any]]:
+        """The users whose network id contains a term, or whose number does."""
+        if self.users is None:
+            number = self.number(term)
+            return [_user(f"user{number}" if term.isdecimal() else term, number)]
+        return [
+            _user(name, number)
+            for name, number in self.users.items()
+            if term.lower() in name.lower() or term in str(number)
+        ]
+
+
+def _number(value: Any, what: str) -> int:
+    if isinstance(value, str) and not value.isdecimal():
+        raise ValueError(f"the {what} {value!r} is no number")
+    return int(value)
+
+
+def _user(network_id: str, number: int | None) -> dict[str, Any]:
+    name = network_id.capitalize()
+    email = f"{network_id}@example.com"
+    return {
+        "category": "",
+        "user_id": number,
+        "person_id": number,
+        "first_name": name,
+        "last_name": "",
+        "network_id": network_id,
+        "email_address": email,
+        "display_name": f"[User ID {number}] {name} &lt;{email}&gt;",
+        "simple_display_name": name,
+        "emsl_employee": False,
+        "projects": {},
+    }
+
+
+def transaction_info(event: dict[str, Any], project_field: str = "project") -> dict[str, Any]:
+    """What policy tells of a transaction.
+
+    Args:
+        event: The transaction's event.
+        project_field: What the project is called.
+    """
+    records, submitted = event["data"], event["eventTime"]
+    first = {
+        field: next(r["value"] for r in records if r["destinationTable"] == f"Transactions.{field}")
+        for field in ("_id", "submitter", "instrument", project_field)
+    }
+    # In the database they are numbers, whatever the uploader sent.
+    first.update({field: int(first[field]) for field in ("_id", "submitter", "instrument")})
+    stamps = {"created": submitted, "updated": submitted, "deleted": None}
+    files = [record for record in records if record["destinationTable"] == "Files"]
+    return {
+        **stamps,
+        **first,
+        "transaction_id": first["_id"],
+        **{f"{field}_id": first[field] for field in ("submitter", project_field, "instrument")},
+        "file_ids": [file["_id"] for file in files],
+        "submitted": submitted,
+        "release_date": None,
+        "release_state": "not_released",
+        "release_state_display": "Not Released",
+        **{f"{field}_name": str(first[field]) for field in ("submitter", project_field, "instrument")},
+        "files": {
+            str(file["_id"]): {
+                **stamps,
+                **{key: value for key, value in file.items() if key != "destinationTable"},
+                "transaction": first["_id"],
+                "suspense_date": None,
+                "encoding": "UTF8",
+                "key_values": _key_values(records, "FileKeyValue", file["_id"]),
+            }
+            for file in files
+        },
+        "key_values": _key_values(records, "TransactionKeyValue"),
+    }
+
+
+def _key_values(records: list[dict[str, Any]], table: str, file_id: int | None = None) -> dict[str, str]:
+    return {
+        str(record["key"]): str(record["value"])
+        for record in records
+        if record["destinationTable"] == table and record.get("file_id") == file_id
+    }
+
+
+class PolicyHandler(ServiceHandler):
+    """Answers ``/status/transactions/by_id/N`` and ``/status/users/search/NAME``."""
+
+    policy: Policy
+    store: Store
+    error_type = "text/html;charset=utf-8"
+
+    def error_body(self, page: dict[str, str]) -> bytes:
+        """Write an error page down: the status queries are the only ones whose pages are no JSON."""
+        parts = {key: html.escape(value) for key, value in page.items()}
+        template = "<!DOCTYPE html>\n<title>{status}</title>\n<h2>{status}</h2>\n<p>{message}</p>\n"
+        return template.format_map(parts).encode("utf-8", "replace")
+
+    def route(self) -> None:
+        """Answer a request."""
+        if self.command not in ("GET", "HEAD"):
+            raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
+        match self.segments:
+            case ["status", "transactions" | "transaction", "by_id", number]:
+                self._transaction(number)
+            case ["status", "users" | "user", "search", term]:
+                found = self.policy.search(term)
+                if not found:
+                    raise BadRequest(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
+                self.reply_json(HTTPStatus.OK, found)
+            case _:
+                raise BadRequest(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
+
+    def _transaction(self, number: str) -> None:
+        if not (number.isascii() and number.isdigit()):
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "Provide an appropriate transaction_id value")
+        event = self.store.event(int(number))
+        if event is None:
+            # The real one passes metadata's error page on, with a status of 200.
+            document: dict[str, Any] = {
+                "status": "404 Not Found",
+                "message": f"No Transaction with an ID of {number} was found",
+                "traceback": "",
+                "version": "unknown",
+            }
+        else:
+            document = transaction_info(json.loads(event), self.policy.project_field)
+        self.reply_json(HTTPStatus.OK, document)

@@ -1,0 +1,224 @@
+"""The directory that holds all that the sandbox must not forget: files, transactions, subscriptions, ids."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from ..errors import StateError
+from ..serving import BadRequest
+
+
+class Store:
+    """The sandbox's archive and memory.
+
+    Args:
+        directory: Where everything is kept; made if missing. Files are named by their ids, so that no name from
+            outside ever becomes a path.
+
+    Raises:
+        StateError: The directory cannot be used, or another sandbox uses it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._files = directory / "files"
+        self._jobs = directory / "jobs"
+        self._subscriptions = directory / "subscriptions"
+        self._transactions = directory / "transactions"
+        self.uploads = directory / "uploads"
+        self.carts = directory / "carts"
+        self._lock = threading.Lock()
+        self._completion = threading.Condition()
+        self._completed: list[int] = []
+        self._events: dict[int, Path] = {}
+        with _usable(directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._guard = _lock(directory)
+        try:
+            with _usable(directory):
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        for folder in (
+            self._files,
+            self._jobs,
+            self._subscriptions,
+            self._transactions,
+            self.uploads,
+            self.carts,
+        ):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        for leftover in (*self.uploads.glob("*.part"), *self._files.glob("*.part"), *self.carts.iterdir()):
+            leftover.unlink()
+        self._ids = {"upload": 0, "file": 0}
+        with contextlib.suppress(FileNotFoundError):
+            self._ids.update(json.loads(self._id_file.read_bytes()))
+        for path in sorted(self._transactions.glob("*.json")):
+            number = int(path.stem.partition("-")[2])
+            self._completed.append(number)
+            self._events[number] = path
+        self._sequence = len(self._completed)
+
+    def close(self) -> None:
+        """Let another sandbox use the directory."""
+        self._guard.close()
+
+    @property
+    def _id_file(self) -> Path:
+        return self.directory / "ids.json"
+
+    def reserve(self, kind: Literal["upload", "file"], count: int = 1) -> int:
+        """Take so many successive ids, which are never given out again, and return the first."""
+        with self._lock:
+            first = self._ids[kind] + 1
+            self._ids[kind] += count
+            _write(self._id_file, self._ids)
+        return first
+
+    def file(self, file_id: int | str) -> Path | None:
+        """The content of a file of the archive, None if there is none of this id."""
+        name = str(file_id)
+        if not (name.isascii() and name.isdigit()):
+            return None
+        path = self._files / name
+        return path if path.is_file() else None
+
+    @contextlib.contextmanager
+    def incoming_file(self, file_id: int) -> Iterator[IO[bytes]]:
+        """Write a file of the archive, which appears once the context ends without an error."""
+        part = self._files / f"{file_id}.part"
+        try:
+            with part.open("wb") as out:
+                yield out
+            part.replace(self._files / str(file_id))
+        finally:
+            part.unlink(missing_ok=True)
+
+    def receive_upload(self, upload: int, pieces: Iterable[bytes]) -> None:
+        """Keep a bundle as it arrives; one that did not arrive whole leaves nothing behind."""
+        part = self.uploads / f"{upload}.part"
+        try:
+            with part.open("wb") as out:
+                for piece in pieces:
+                    out.write(piece)
+            part.replace(self.upload(upload))
+        finally:
+            part.unlink(missing_ok=True)
+
+    def upload(self, upload: int) -> Path:
+        """Where the bundle of an upload is."""
+        return self.uploads / f"{upload}.tar"
+
+    def pending_uploads(self) -> list[int]:
+        """The bundles that arrived and were not worked off, oldest first."""
+        return sorted(int(path.stem) for path in self.uploads.glob("*.tar"))
+
+    def save_state(self, upload: int, state: dict[str, Any]) -> None:
+        """Keep how far an upload is."""
+        _write(self._jobs / f"{upload}.json", state)
+
+    def state(self, upload: int) -> dict[str, Any] | None:
+        """How far an upload is, None if there was none of this id."""
+        try:
+            state: dict[str, Any] = json.loads((self._jobs / f"{upload}.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return state
+
+    def insert(self, number: int, event: dict[str, Any]) -> None:
+        """Keep a transaction as its event; it counts as complete only once `publish` says so.
+
+        Raises:
+            BadRequest: There is a transaction of this number, in the words of Pacifica's metadata service.
+        """
+        with self._lock:
+            if number in self._events:
+                raise BadRequest(
+                    HTTPStatus.BAD_REQUEST,
+                    f"Could not insert records [ID: {number}] due to duplicated ID values. "
+                    "Remove or change the duplicated id values",
+                )
+            self._sequence += 1
+            path = self._transactions / f"{self._sequence:010}-{number}.json"
+            _write(path, event)
+            self._events[number] = path
+
+    def publish(self, number: int) -> None:
+        """Announce a complete transaction to those who wait for one."""
+        with self._completion:
+            self._completed.append(number)
+            self._completion.notify_all()
+
+    def completed(self) -> list[int]:
+        """The numbers of the complete transactions, oldest first."""
+        with self._completion:
+            return list(self._completed)
+
+    def wait_for_completed(self, after: int, timeout: float) -> int | None:
+        """Wait for a complete transaction with a number above ``after``; None when the seconds are over."""
+
+        def first() -> int | None:
+            return next((number for number in self._completed if number > after), None)
+
+        with self._completion:
+            self._completion.wait_for(lambda: first() is not None, timeout)
+            return first()
+
+    def event(self, number: int) -> bytes | None:
+        """The event of a transaction as JSON, None if there is no such transaction."""
+        path = self._events.get(number)
+        return path.read_bytes() if path else None
+
+    def save_subscription(self, subscription: dict[str, Any]) -> None:
+        """Keep a subscription."""
+        _write(self._subscriptions / f"{subscription['uuid']}.json", subscription)
+
+    def subscriptions(self) -> list[dict[str, Any]]:
+        """All subscriptions ever made, oldest first."""
+        kept = [json.loads(path.read_bytes()) for path in self._subscriptions.glob("*.json")]
+        return sorted(kept, key=lambda subscription: str(subscription["created"]))
+
+
+def timestamp() -> str:
+    """The time in UTC as ingest shows it."""
+    return str(datetime.now(UTC).replace(tzinfo=None))
+
+
+def _write(path: Path, document: Any) -> None:
+    # A reader, or a sandbox started after a crash, sees the old document or the new one, never half of one.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as out:
+        out.write(json.dumps(document).encode("ascii"))
+    os.replace(out.name, path)  # noqa: PTH105  (the name is a str)
+
+
+def _lock(directory: Path) -> IO[bytes]:
+    guard = (directory / "lock").open("ab")
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        guard.close()
+        raise StateError(f"another sandbox uses {directory}", "stop it, or choose another directory") from None
+    return guard
+
+
+@contextlib.contextmanager
+def _usable(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise StateError(
+            f"cannot keep a sandbox in {directory}: {error}", "choose a directory that can be written, or a new one"
+        ) from error

@@ -1,0 +1,176 @@
+"""What the sandbox's services share on the wire: routes, bodies of either framing, Pacifica's error pages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import traceback
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any, TypeVar, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ..serving import BadRequest, Handler
+
+#: Bytes that are moved at a time, so that memory stays flat whatever the size of a file.
+PIECE = 1 << 20
+_UNEXPECTED = "The server encountered an unexpected condition which prevented it from fulfilling the request."
+_LARGEST_DOCUMENT = 256 << 20
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?\r\n")
+_LONGEST_LINE = 4096
+
+AnyHandler = TypeVar("AnyHandler", bound="ServiceHandler")
+
+
+def error_page(error: Exception) -> dict[str, str]:
+    """The document that a Pacifica service answers with when a request fails.
+
+    A `BadRequest` shows its own status and reason. Anything else is a 500 whose reason stands only in the
+    traceback, as the real services have it.
+    """
+    status, message = HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED
+    if isinstance(error, BadRequest):
+        status, message = error.status, error.reason
+    return {
+        "status": f"{status.value} {status.phrase}",
+        "message": message,
+        "traceback": "".join(traceback.format_exception(error)),
+        "version": "unknown",
+    }
+
+
+class ServiceHandler(Handler):
+    """Answers one service's requests through `route`, and its failures with Pacifica's error pages."""
+
+    #: What the error pages are labelled as.
+    error_type = "application/json"
+    segments: list[str]
+    query: dict[str, str]
+    _body_read = False
+    _streaming = False
+
+    def route(self) -> None:
+        """Answer the request: ``command``, ``segments`` and ``query`` say which; to be overridden."""
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        """Answer any method."""
+        url = urlsplit(self.path)
+        self.segments = [unquote(segment) for segment in url.path.split("/") if segment]
+        self.query = dict(parse_qsl(url.query, keep_blank_values=True))
+        self._body_read = not (self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"))
+        self._streaming = False
+        try:
+            self.route()
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+        except Exception as error:
+            self._refuse(error)
+
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
+
+    def _refuse(self, error: Exception) -> None:
+        if self._streaming:
+            # Part of the answer has gone; only the missing end can tell the client now.
+            self.close_connection = True
+            return
+        if not self._body_read:
+            self.close_connection = True
+        page = error_page(error)
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            self.reply(int(page["status"].split()[0]), self.error_body(page), self.error_type)
+
+    def error_body(self, page: dict[str, str]) -> bytes:
+        """Write an error page down."""
+        return json.dumps(page).encode("ascii")
+
+    def body(self) -> Iterator[bytes]:
+        """Read the request's body piece by piece, whether it has a length or comes in chunks.
+
+        Raises:
+            BadRequest: It has neither, is malformed, or ended early.
+        """
+        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
+            yield from self._chunks()
+        else:
+            yield from self._exactly(self.content_length())
+        self._body_read = True
+
+    def document(self) -> bytes:
+        """Read the request's whole body, which is none of the large ones."""
+        pieces, size = [], 0
+        for piece in self.body():
+            size += len(piece)
+            if size > _LARGEST_DOCUMENT:
+                raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {_LARGEST_DOCUMENT} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def content_type(self) -> str:
+        """The media type that the request claims, without parameters."""
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    @contextlib.contextmanager
+    def stream(self, headers: dict[str, str]) -> Iterator[ChunkedWriter]:
+        """Send a 200 whose length is not known beforehand."""
+        self._streaming = True
+        self.send_response(HTTPStatus.OK)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        yield ChunkedWriter(self)
+        self.wfile.write(b"0\r\n\r\n")
+        self.wfile.flush()
+
+    def _exactly(self, size: int) -> Iterator[bytes]:
+        while size:
+            piece = self.rfile.read(min(size, PIECE))
+            if not piece:
+                raise BadRequest(HTTPStatus.BAD_REQUEST, f"the body ended {size} bytes early")
+            size -= len(piece)
+            yield piece
+
+    def _chunks(self) -> Iterator[bytes]:
+        while size := self._chunk_size():
+            yield from self._exactly(size)
+            if self.rfile.readline(_LONGEST_LINE) != b"\r\n":
+                raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk of the body has another length than it says")
+        while self.rfile.readline(_LONGEST_LINE).strip():
+            pass  # trailers, which nobody reads
+
+    def _chunk_size(self) -> int:
+        size = _CHUNK_SIZE.fullmatch(self.rfile.readline(_LONGEST_LINE))
+        if size is None:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk of the body has no length")
+        return int(size[1], 16)
+
+
+class ChunkedWriter:
+    """A file object that sends what is written as chunks of the response."""
+
+    def __init__(self, handler: ServiceHandler) -> None:
+        self._out = handler.wfile
+
+    def write(self, data: bytes) -> int:
+        """Send one chunk."""
+        if data:  # an empty chunk would be the end
+            self._out.write(b"%x\r\n" % len(data))
+            self._out.write(data)
+            self._out.write(b"\r\n")
+        return len(data)
+
+
+def bind(handler: type[AnyHandler], **state: object) -> type[AnyHandler]:
+    """Make a handler class that finds its service's state in class attributes, since http.server instantiates."""
+    return cast("type[AnyHandler]", type(handler.__name__, (handler,), state))
+
+
+def from_json(body: bytes) -> Any:
+    """Decode a JSON document.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return json.loads(body.decode("utf-8"))
