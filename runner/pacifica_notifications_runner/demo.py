@@ -1,0 +1,204 @@
+"""The subcommand demo: the main job end to end on one machine, with nothing faked but Pacifica itself."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pacifica_notifications_consumer import upload
+from pacifica_notifications_consumer.errors import PacificaError
+from pacifica_notifications_consumer.job import JobState, Verdict
+from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
+from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.settings import PREFIX, Services
+from pacifica_notifications_runner import options
+
+DESCRIPTION = """\
+Show the main job: start a sandbox, deploy the example consumer with the real start command, upload a transaction, wait
+for the one that the consumer makes of it, and compare. Exit status: 0 only if the result is right.
+"""
+
+_NAME = "demo"
+_USER = "alice"
+_TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
+_FILES = {
+    "readme.txt": b"Measured on a rainy tuesday.\n",
+    "spectra/day 1/probe.txt": b"alpha 1.0\nbeta 2.5\n",
+    "größe/ψ/naïve café.txt": "straße, ὀδός, дорога\n".encode(),
+    "spectra/day 1/raw.bin": bytes(range(256)) * 400,
+    "empty.txt": b"",
+}
+_START_SECONDS = 300.0
+_JOB_SECONDS = 60.0
+_STOP_SECONDS = 60.0
+_POLL = 0.02
+_T = TypeVar("_T")
+
+
+class DemoError(PacificaError):
+    """The demonstration did not show what it should."""
+
+    exit_status = 1
+
+
+def add_command(subparsers: Any) -> None:
+    """Add the subcommand to the command."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="show the main job end to end, on a sandbox",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--directory", type=Path, metavar="DIR", help="where to put everything (default: a new temporary directory)"
+    )
+    options.add_options(parser, options.LOG_OPTIONS)
+    parser.set_defaults(command=demonstrate)
+
+
+def demonstrate(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+    """Run the demonstration.
+
+    Raises:
+        PacificaError: It failed.
+    """
+    home = (arguments.directory or Path(tempfile.mkdtemp(prefix="pacifica-demo-"))).resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    archive = _pack_example(home / "consumer.zip")
+    with Sandbox(home / "sandbox", users={_USER: 10}) as sandbox:
+        _say(f"A sandbox of Pacifica runs: producer {sandbox.producer_url}, cartd {sandbox.cartd_url},")
+        _say(f"  ingest {sandbox.ingest_url}, policy {sandbox.policy_url}")
+        with _started(archive, home, sandbox):
+            services = Services.from_environment(sandbox.environ() | {f"{PREFIX}USERNAME": _USER})
+            before = _timed("A transaction is uploaded", lambda: _upload(home / "instrument", services, sandbox))
+            after = _timed(
+                "The consumer has made a new one of it",
+                lambda: sandbox.wait_for_transaction(after=before, timeout=_JOB_SECONDS),
+            )
+            _timed("Its own upload has been announced to it, too", lambda: _wait_for_own(home))
+        if sandbox.subscriptions():
+            raise DemoError("the subscription was left behind", f"read {home / 'start.log'}")
+        _compare(sandbox, before, after)
+    _check_ledger(home)
+    _say("")
+    _say("All of it is as it should be. What is left to look at:")
+    _say(f"  {home / 'consumer.zip'}   the consumer")
+    _say(f"  {home / 'sandbox'}        the archive")
+    _say(f"  {home / 'state'}          the consumer's ledger and its job's directory")
+    _say(f"  {home / 'start.log'}      what the start command said")
+    return 0
+
+
+def _pack_example(archive: Path) -> Path:
+    example = files("pacifica_notifications_runner") / "example"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in ("__main__.py", "init.sh", "jsonpath2.txt", "requirements.txt"):
+            packed.writestr(name, (example / name).read_bytes())
+    return archive
+
+
+@contextlib.contextmanager
+def _started(archive: Path, home: Path, sandbox: Sandbox) -> Iterator[None]:
+    """Run the start command as an operator would, and stop it with SIGTERM."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | sandbox.environ()
+    command = [sys.executable, "-m", "pacifica_notifications_runner.start", str(archive)]
+    command += ["--username", _USER, "--name", _NAME, "--state-dir", str(home / "state"), "--verbose"]
+    _say(f"$ start-pacifica-notifications-consumer {' '.join(command[3:])}")
+    log = home / "start.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environ, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        try:
+            _timed("The consumer is deployed and subscribed", lambda: _wait_until_subscribed(process, log, sandbox))
+            yield
+            process.send_signal(signal.SIGTERM)
+            if status := _timed("The consumer is stopped", lambda: process.wait(_STOP_SECONDS)):
+                raise DemoError(f"the start command ended with status {status}", f"read {log}")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_subscribed(process: subprocess.Popen[bytes], log: Path, sandbox: Sandbox) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not sandbox.subscriptions():
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = log.read_text(encoding="utf-8", errors="replace")[-4000:]
+            raise DemoError("the start command did not subscribe the consumer", "it said:", output=said)
+        time.sleep(_POLL)
+
+
+def _upload(event_path: Path, services: Services, sandbox: Sandbox) -> int:
+    for name, content in _FILES.items():
+        path = event_path / "uploads" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    upload(event_path, _TRANSACTION, {"Sample": "demonstration"}, services=services).get()
+    return sandbox.transactions()[-1]
+
+
+def _wait_for_own(home: Path) -> None:
+    """Wait until the ledger shows that the consumer left its own upload alone."""
+    deadline = time.monotonic() + _JOB_SECONDS
+    with contextlib.closing(Ledger(home / "state" / "ledger.sqlite3")) as ledger:
+        while not ledger.count_verdicts()[Verdict.OWN]:
+            if time.monotonic() > deadline:
+                raise DemoError("the consumer was not told of its own upload", f"read {home / 'start.log'}")
+            time.sleep(_POLL)
+
+
+def _check_ledger(home: Path) -> None:
+    with contextlib.closing(Ledger(home / "state" / "ledger.sqlite3")) as ledger:
+        jobs, verdicts = ledger.count_jobs(), ledger.count_verdicts()
+    if (jobs[JobState.SUCCEEDED], sum(jobs.values()), verdicts[Verdict.OWN]) != (1, 1, 1):
+        raise DemoError(f"one job should have succeeded, but the ledger shows {jobs} for {verdicts}")
+
+
+def _compare(sandbox: Sandbox, before: int, after: int) -> None:
+    """Print each file before and after, and insist that the plain-text ones are in upper case."""
+    old, new = sandbox.read(before), sandbox.read(after)
+    _say("")
+    _say(f"Transaction {before}, as uploaded, and transaction {after}, as the consumer made it:")
+    for name, content in sorted(old.items()):
+        _say(f"  {name}: {_shown(content)} -> {_shown(new[name]) if name in new else 'left out'}")
+    expected = {name: content.decode().upper().encode() for name, content in _FILES.items() if name.endswith(".txt")}
+    if old != _FILES or new != expected:
+        raise DemoError("the files of the new transaction are not those of the old one in upper case")
+    rows = Notification.parse(sandbox.notification(after)).rows
+    key_values = {row["key"]: row["value"] for row in rows if row["destinationTable"] == "TransactionKeyValue"}
+    _say(f"  its key-values: {key_values}")
+    if key_values != {"Transactions._id": before, PROVENANCE_KEY: _NAME}:
+        raise DemoError("the new transaction does not carry the key-values that it should")
+    if sandbox.transactions() != [before, after]:
+        raise DemoError(f"there should be two transactions, but there are {sandbox.transactions()}")
+
+
+def _shown(content: bytes) -> str:
+    try:
+        return repr(content.decode())
+    except UnicodeDecodeError:
+        return f"{len(content)} bytes"
+
+
+def _timed(what: str, act: Callable[[], _T]) -> _T:
+    started = time.monotonic()
+    result = act()
+    _say(f"[{time.monotonic() - started:6.2f} s] {what}")
+    return result
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  (the command's output)

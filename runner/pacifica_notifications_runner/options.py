@@ -1,0 +1,251 @@
+"""The settings of the commands: each is a flag, an environment variable and a key of the INI file in one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.settings import (
+    CONFIG_VARIABLE,
+    PRODUCER_URL,
+    SECTION,
+    SERVICE_OPTIONS,
+    Option,
+    header_text,
+    resolve,
+    url,
+)
+
+_LARGEST_PORT = 65535
+_LONGEST_NAME = 200
+
+
+def port(text: str) -> int:
+    """Read the number of a port; 0 stands for any free one."""
+    return whole_number(text, 0, _LARGEST_PORT)
+
+
+def count(text: str) -> int:
+    """Read a number of things of which there must be one at least."""
+    return whole_number(text, 1)
+
+
+def whole_number(text: str, least: int, most: int | None = None) -> int:
+    """Read a whole number within limits."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError("it must be a whole number") from None
+    if number < least or (most is not None and number > most):
+        raise ValueError(f"it must be at least {least}" if most is None else f"it must be from {least} to {most}")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Read a duration."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError("it must be a number of seconds") from None
+    if not 0 <= number < float("inf"):
+        raise ValueError("it must be a number of seconds, 0 or more")
+    return number
+
+
+def limit(text: str) -> float | None:
+    """Read a duration that limits something; 0 stands for no limit."""
+    return seconds(text) or None
+
+
+def switch(text: str) -> bool:
+    """Read yes or no."""
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    try:
+        return words[text.lower()]
+    except KeyError:
+        raise ValueError("it must be yes or no") from None
+
+
+def log_format(text: str) -> str:
+    """Read the form of log lines."""
+    if text not in ("text", "json"):
+        raise ValueError("it must be text or json")
+    return text
+
+
+def consumer_name(text: str) -> str:
+    """Read a consumer's name, which also names its default state directory."""
+    if not header_text(text) or "/" in text or text.startswith(".") or len(text) > _LONGEST_NAME:
+        raise ValueError(f"it must be at most {_LONGEST_NAME} characters, without / and not start with a dot")
+    return text
+
+
+NAME = Option(
+    name="name",
+    help="the consumer's name: the subscription carries it, and its own uploads do, by which it knows to leave them "
+    "alone; must differ between consumers (default: USER@HOST:ARCHIVE)",
+    convert=consumer_name,
+    metavar="NAME",
+)
+STATE_DIR = Option(
+    name="state_dir",
+    help="where the queue and the jobs' directories live; one runner at a time may use it "
+    "(default: a directory of the consumer's name in ~/.local/state/pacifica-notifications-consumer)",
+    convert=Path,
+    metavar="DIR",
+)
+WORKERS = Option(name="workers", help="how many jobs run at the same time", convert=count, default=2, metavar="N")
+JOB_TIMEOUT = Option(
+    name="job_timeout",
+    help="seconds that an attempt may take; 0 for no limit",
+    convert=limit,
+    metavar="SECONDS",
+)
+ATTEMPTS = Option(
+    name="attempts",
+    help="how many times a job is tried before it is dead",
+    convert=count,
+    default=1,
+    metavar="N",
+)
+GRACE = Option(
+    name="grace",
+    help="seconds that running jobs are given at a stop before they go back to the queue",
+    convert=seconds,
+    default=30.0,
+    metavar="SECONDS",
+)
+PYTHON = Option(
+    name="python",
+    help="the interpreter of the consumer's environment, 3.11 or later (default: the running one)",
+    metavar="FILE",
+)
+SETUP_TIMEOUT = Option(
+    name="setup_timeout",
+    help="seconds that init.sh may take, and installing the requirements; 0 for no limit",
+    convert=limit,
+    default=1800.0,
+    metavar="SECONDS",
+)
+ADDRESS = Option(
+    name="address",
+    help="the address the endpoint listens on; 0.0.0.0 for all",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+)
+PORT = Option(
+    name="port", help="the port the endpoint listens on; 0 picks a free one", convert=port, default=0, metavar="PORT"
+)
+TARGET_URL = Option(
+    name="target_url",
+    help="what the producer is to call, when it differs from the address and port (behind a proxy)",
+    convert=url,
+    metavar="URL",
+)
+MAX_BODY = Option(
+    name="max_body",
+    help="bytes that a notification may have; one that names 100,000 files has 26 million",
+    convert=count,
+    default=256 << 20,
+    metavar="BYTES",
+)
+LOG_FORMAT = Option(
+    name="log_format",
+    help="text for people, json for one JSON object a line",
+    convert=log_format,
+    default="text",
+    metavar="text|json",
+)
+VERBOSE = Option(
+    name="verbose", help="log everything, the installer's output too", convert=switch, default=False, metavar=None
+)
+
+LOG_OPTIONS = (LOG_FORMAT, VERBOSE)
+RUN_OPTIONS = (
+    *(option for option in SERVICE_OPTIONS if option is not PRODUCER_URL),
+    NAME,
+    STATE_DIR,
+    JOB_TIMEOUT,
+    PYTHON,
+    SETUP_TIMEOUT,
+    *LOG_OPTIONS,
+)
+START_OPTIONS = (PRODUCER_URL, *RUN_OPTIONS, WORKERS, ATTEMPTS, GRACE, ADDRESS, PORT, TARGET_URL, MAX_BODY)
+
+CONFIG_HELP = f"an INI file; its section [{SECTION}] may set all of these ({CONFIG_VARIABLE})"
+
+
+def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:
+    """Give a command the flags of its settings, each documented with its variable and its default."""
+    parser.add_argument("--config", metavar="FILE", type=Path, help=CONFIG_HELP)
+    for option in options:
+        if not option.has_flag:
+            continue
+        default = "" if option.default in (None, False) else f" (default: {_shown(option.default)})"
+        help_text = f"{option.help}{default} [{option.variable}]".replace("%", "%%")
+        if option.metavar is None:
+            parser.add_argument(option.flag, dest=option.name, action="store_const", const="yes", help=help_text)
+        else:
+            parser.add_argument(option.flag, dest=option.name, metavar=option.metavar, help=help_text)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Give a command the flag ``--version``."""
+    installed = version("pacifica-notifications-consumer")
+    parser.add_argument("--version", action="version", version=f"pacifica-notifications-consumer {installed}")
+
+
+def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Find the values of all settings, those that a command has no flags for included.
+
+    Raises:
+        ConfigurationError: One of them is wrong.
+    """
+    config = arguments.config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    return resolve(START_OPTIONS, vars(arguments), os.environ, config)
+
+
+def require_username(username: str | None) -> str:
+    """Insist on a user name.
+
+    Raises:
+        ConfigurationError: There is none. The producer would take the subscription of a nameless user, and disable it
+            at the first notification.
+    """
+    if not username:
+        raise ConfigurationError(
+            "there is no user name", "say with --username which Pacifica user subscribes (a network id)"
+        )
+    return username
+
+
+def default_name(archive: Path, username: str | None) -> str:
+    """Name a consumer after who runs it, where, and its archive.
+
+    Two consumers of one name would take each other's uploads for their own, so the archive's name alone, which is
+    mostly ``consumer.zip``, does not do.
+    """
+    return f"{username or 'nobody'}@{socket.gethostname()}:{archive.stem}".replace("/", "_")
+
+
+def default_state_dir(name: str) -> Path:
+    """The state directory of a consumer where the system keeps such things.
+
+    Raises:
+        ConfigurationError: The user has no home directory.
+    """
+    try:
+        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError as error:
+        raise ConfigurationError("this user has no home directory", "pass --state-dir") from error
+    return base / SECTION / name

@@ -1,0 +1,133 @@
+"""The subcommand run: one job on this machine, through the same code as the start command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer.archive import open_archive
+from pacifica_notifications_consumer.errors import Cancelled, NotificationError
+from pacifica_notifications_consumer.job import Job, Verdict
+from pacifica_notifications_consumer.notification import Notification
+from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_runner import options, steps
+from pacifica_notifications_runner.signals import StopSignals
+
+DESCRIPTION = """\
+Run a consumer for one notification, as the start command would: extract the archive, create its environment, test the
+notification against its JSONPath, run the entry-point with SRC and DST, and show what it prints. The job's directory
+stays.
+"""
+
+EPILOG = """\
+Exit status: that of the entry-point (128 and the signal's number if a signal ended it); 66 if nothing was run because
+the notification does not match; 65, 69, 73, 78 as of the start command; 130 stopped by a signal.
+"""
+
+#: Exit status when there is nothing to run.
+NOT_MATCHED = 66
+_POLL = 0.05
+_CHUNK = 1 << 16
+
+
+def add_command(subparsers: Any) -> None:
+    """Add the subcommand to the command."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run a consumer for one notification",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("archive", type=Path, metavar="consumer.zip", help="the consumer")
+    parser.add_argument("notification", type=Path, metavar="notification.json", help="the notification")
+    options.add_options(parser, options.RUN_OPTIONS)
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+    """Run one job and return the command's exit status.
+
+    Raises:
+        PacificaError: Something before the job went wrong.
+    """
+    body = _read(arguments.notification)
+    event = Notification.parse(body).event
+    name = settings["name"] or options.default_name(arguments.archive, settings["username"])
+    with StopSignals() as signals, ExitStack() as stack:
+        consumer = stack.enter_context(open_archive(arguments.archive))
+        if consumer.filter and not consumer.filter.matches(event):
+            # The runner would find out just the same, but after having created the environment.
+            return _nothing_to_run(Verdict.UNMATCHED)
+        venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
+        runner = stack.enter_context(
+            JobRunner(
+                consumer.entry_point,
+                settings["state_dir"] or Path(tempfile.mkdtemp(prefix="pacifica-run-")),
+                name=name,
+                filter=consumer.filter,
+                venv=venv,
+                services=Services.from_values(settings),
+                workers=1,
+                timeout=settings["job_timeout"],
+                grace=0.0,
+            )
+        )
+        receipt = runner.accept(body)
+        if receipt.job_id is None:
+            return _nothing_to_run(receipt.verdict)
+        job = _follow(runner, receipt.job_id, signals)
+        _say(f"{job.state.value}{': ' + job.reason if job.reason else ''}; {runner.directory(job.id).path}")
+    status = job.exit_status
+    if status is None:
+        return NotificationError.exit_status
+    return status if status >= 0 else 128 - status
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotificationError(f"cannot read {path}: {error.strerror}", "check the path") from error
+
+
+def _follow(runner: JobRunner, job_id: int, signals: StopSignals) -> Job:
+    """Show what the entry-point prints until the job has ended."""
+    output = runner.directory(job_id).output
+    shown = 0
+    while True:
+        if signals.stop.is_set():
+            raise Cancelled("the run was stopped by a signal")
+        job = runner.job(job_id)
+        ended = job.state.final
+        if output.exists():
+            with output.open("rb") as file:
+                file.seek(shown)
+                while chunk := file.read(_CHUNK):
+                    shown += len(chunk)
+                    # The entry-point's own bytes, whatever they are.
+                    os.write(sys.stdout.fileno(), chunk)
+        if ended:
+            return job
+        signals.stop.wait(_POLL)
+
+
+def _nothing_to_run(verdict: Verdict) -> int:
+    reasons = {
+        Verdict.UNMATCHED: "the notification does not match the consumer's jsonpath2.txt",
+        Verdict.OWN: "the notification announces an upload of this very consumer",
+        Verdict.DUPLICATE: "the notification was run in this state directory before",
+    }
+    _say(f"nothing was run: {reasons[verdict]}")
+    return NOT_MATCHED
+
+
+def _say(text: str) -> None:
+    print(f"pacifica-notifications-consumer run: {text}", file=sys.stderr)  # noqa: T201  (a command's own message)

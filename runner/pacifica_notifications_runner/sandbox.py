@@ -1,0 +1,76 @@
+"""The subcommand sandbox: an embedded Pacifica on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_runner import options
+from pacifica_notifications_runner.signals import StopSignals
+
+DESCRIPTION = """\
+Serve an embedded Pacifica on this machine, for trying consumers: the producer, cartd, ingest and the parts of policy
+that consumers ask, on the ports where the real services listen, with the archive in a directory. It runs until SIGINT
+or SIGTERM, and continues with what is in the directory when it is started again. Everybody on this machine may use it.
+"""
+
+EPILOG = """\
+Exit status: 0 stopped by a signal; 2 wrong command line; 71 a port cannot be had; 73 the directory is not usable.
+"""
+
+_SERVICES = {"producer": 8070, "cartd": 8081, "ingest": 8066, "policy": 8181}
+
+
+def add_command(subparsers: Any) -> None:
+    """Add the subcommand to the command."""
+    parser = subparsers.add_parser(
+        "sandbox",
+        help="serve an embedded Pacifica on this machine",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        type=Path,
+        default=Path("pacifica-sandbox"),
+        metavar="DIR",
+        help="where its archive lives (default: pacifica-sandbox)",
+    )
+    for service, port in _SERVICES.items():
+        parser.add_argument(
+            f"--{service}-port",
+            type=_port,
+            default=port,
+            metavar="PORT",
+            help=f"the port of {service}; 0 picks a free one (default: {port})",
+        )
+    options.add_options(parser, options.LOG_OPTIONS)
+    parser.set_defaults(command=serve)
+
+
+def serve(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+    """Serve until a signal comes."""
+    ports = {f"{service}_port": getattr(arguments, f"{service}_port") for service in _SERVICES}
+    with StopSignals() as signals, Sandbox(arguments.directory, on_event=_say, **ports) as sandbox:
+        _say(f"A sandbox is running, its archive in {sandbox.directory}. To use it from another shell:")
+        for variable, value in sandbox.environ().items():
+            _say(f"  export {variable}={value}")
+        _say("Stop it with Ctrl-C.")
+        signals.stop.wait()
+    return 0
+
+
+def _port(text: str) -> int:
+    try:
+        return options.port(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  (the command's output)

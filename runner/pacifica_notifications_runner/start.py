@@ -1,0 +1,119 @@
+"""start-pacifica-notifications-consumer: six steps, undone in reverse when it stops or when one of them fails."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer.archive import open_archive
+from pacifica_notifications_consumer.errors import Cancelled, PacificaError
+from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_consumer.subscription import mint_token, subscribed
+from pacifica_notifications_runner import logs, options, steps
+from pacifica_notifications_runner.endpoint import Endpoint, listening
+from pacifica_notifications_runner.signals import StopSignals
+
+log = logging.getLogger(__name__)
+
+PROGRAM = "start-pacifica-notifications-consumer"
+
+DESCRIPTION = """\
+Deploy a Pacifica consumer: extract consumer.zip, create its virtual environment, run its init.sh and install its
+requirements, open its job queue and its web endpoint, and subscribe the endpoint to the producer. From then on the
+entry-point runs once for each notification that the consumer's JSONPath matches. SIGINT or SIGTERM stops it and undoes
+all of that; the jobs' directories stay. A second signal does not wait for running jobs.
+"""
+
+EPILOG = """\
+Each option can also be set by the environment variable named in brackets, or in an INI file given with --config; the
+command line comes first, then the environment, then the file. A password is never taken from the command line: put it
+into a file (--password-file), into PACIFICA_PASSWORD, or into the INI file.
+
+Exit status: 0 stopped by a signal; 2 wrong command line; 65 the archive or its JSONPath is not usable; 69 a service or
+an installer refused; 71 the endpoint cannot listen; 73 the state directory is not usable; 78 wrong settings;
+130 stopped before it was ready.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("archive", type=Path, metavar="consumer.zip", help="the consumer to deploy")
+    options.add_version(parser)
+    options.add_options(parser, options.START_OPTIONS)
+    arguments = parser.parse_args(argv)
+    log_format = "text"
+    try:
+        settings = options.read_options(arguments)
+        log_format = settings["log_format"]
+        logs.set_up_logging(log_format, verbose=settings["verbose"])
+        with StopSignals() as signals:
+            start(arguments.archive, settings, signals)
+    except PacificaError as error:
+        logs.report(PROGRAM, error, log_format)
+        return error.exit_status
+    log.info("stopped")
+    return 0
+
+
+def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> None:
+    """Deploy a consumer and keep it running until a signal comes.
+
+    Raises:
+        PacificaError: A step failed; those before it have been undone.
+    """
+    username = options.require_username(settings["username"])
+    name = settings["name"] or options.default_name(archive, username)
+    services = Services.from_values(settings)
+    steps.check_reachability(settings)
+    with ExitStack() as stack:
+        # 1. extract the archive
+        consumer = stack.enter_context(open_archive(archive))
+        # 2. create its environment
+        builder = steps.venv_builder(consumer, settings, signals.stop)
+        venv = stack.enter_context(builder.create())
+        # 3. run init.sh in it, install the requirements into it; both go with it
+        builder.fill(venv)
+        # 4. start the job queue
+        runner = stack.enter_context(
+            JobRunner(
+                consumer.entry_point,
+                settings["state_dir"] or options.default_state_dir(name),
+                name=name,
+                filter=consumer.filter,
+                venv=venv,
+                services=services,
+                workers=settings["workers"],
+                timeout=settings["job_timeout"],
+                attempts=settings["attempts"],
+                grace=settings["grace"],
+            )
+        )
+        signals.on_second = runner.halt
+        # 5. start the web endpoint
+        endpoint = Endpoint(accept=runner.accept, token=mint_token(), max_body=settings["max_body"])
+        server = stack.enter_context(listening(endpoint, settings["address"], settings["port"]))
+        # 6. subscribe it to the producer
+        steps.check_user(services)
+        target = steps.target_url(settings, server.server_port)
+        stack.enter_context(
+            subscribed(services, name=name, filter=consumer.filter, target_url=target, token=endpoint.token)
+        )
+        if signals.stop.is_set():
+            raise Cancelled("the start was stopped by a signal")
+        endpoint.ready = True
+        log.info("ready: %s runs %s, its jobs in %s", name, archive, runner.state_dir)
+        signals.stop.wait()
+        endpoint.ready = False
+        log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings["grace"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

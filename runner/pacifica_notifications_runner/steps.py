@@ -1,0 +1,108 @@
+"""What the commands share of the six steps."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from pacifica_notifications_consumer.archive import Consumer
+from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.policy import Policy
+from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings import POLICY_URL, Services
+from pacifica_notifications_consumer.venv_builder import VenvBuilder
+from pacifica_notifications_runner.endpoint import RECEIVE
+
+
+def venv_builder(consumer: Consumer, settings: Mapping[str, Any], cancel: threading.Event) -> VenvBuilder:
+    """The builder of a consumer's environment, as the settings say."""
+    return VenvBuilder(
+        python=settings["python"] or sys.executable,
+        directory=consumer.directory,
+        requirements=consumer.requirements,
+        init_script=consumer.init_script,
+        timeout=settings["setup_timeout"],
+        cancel=cancel,
+    )
+
+
+def check_user(services: Services) -> None:
+    """Ask policy whether it knows the user, if policy may be asked.
+
+    Raises:
+        ConfigurationError: It does not.
+    """
+    if services.policy_url is None or services.username is None:
+        return
+    with make_session(services) as session:
+        if not Policy(services.policy_url, session).knows_user(services.username):
+            raise ConfigurationError(
+                f"policy at {services.policy_url} knows no user {services.username!r}",
+                f"correct --username: the producer would disable the subscription ({POLICY_URL.flag} asked for this)",
+            )
+
+
+def target_url(settings: Mapping[str, Any], port: int) -> str:
+    """What the producer is to call.
+
+    Args:
+        settings: The command's settings.
+        port: The port that the endpoint listens on.
+    """
+    if settings["target_url"]:
+        return str(settings["target_url"])
+    host = settings["address"]
+    if _is_unspecified(host):
+        host = _address_towards(settings["producer_url"])
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{RECEIVE}"
+
+
+def check_reachability(settings: Mapping[str, Any]) -> None:
+    """Refuse to give a producer on another machine an address that only this machine can reach.
+
+    Raises:
+        ConfigurationError: It would call itself, fail, and disable the subscription.
+    """
+    host = urlsplit(settings["producer_url"]).hostname or ""
+    if settings["target_url"] or not _is_loopback(settings["address"]) or _is_loopback(host):
+        return
+    raise ConfigurationError(
+        f"the producer at {settings['producer_url']} cannot call {settings['address']}, which is this machine's own",
+        "listen where it can with --address (0.0.0.0 for all), or say with --target-url what it is to call",
+    )
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        # A name that nobody knows is reported by the step that uses it.
+        return False
+    return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in addresses)
+
+
+def _address_towards(url: str) -> str:
+    """The address of the interface through which this machine reaches another."""
+    parts = urlsplit(url)
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)  # sends nothing
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot find out through which address {parts.hostname} reaches this machine: {error.strerror}",
+            "say with --target-url what the producer is to call",
+        ) from error
