@@ -6,9 +6,12 @@ Names load when first used, so that importing the package is cheap.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+# The name is what type checkers go by; importing typing would take longer than all the rest here.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .downloader import download
     from .filter import Filter
     from .job_runner import JobRunner

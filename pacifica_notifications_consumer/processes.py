@@ -136,8 +136,6 @@ def run_captured(
             process.end()
         # A grandchild may hold the pipe open for ever: what it prints later is not waited for.
         reader.join(1.0)
-        if not reader.is_alive():
-            process.stdout.close()
     if status is None and cancel is not None and cancel.is_set():
         raise Cancelled(f"{Path(str(arguments[0])).name} was stopped, as the program was asked to end")
     output = "\n".join(lines[-_TAIL:])
@@ -145,8 +143,9 @@ def run_captured(
 
 
 def _read_lines(pipe: IO[bytes], lines: list[str], on_line: Callable[[str], None]) -> None:
-    for raw in pipe:
-        line = raw.decode("utf-8", "replace").rstrip("\r\n")
-        lines.append(line)
-        del lines[: -2 * _TAIL]
-        on_line(line)
+    with pipe:
+        for raw in pipe:
+            line = raw.decode("utf-8", "replace").rstrip("\r\n")
+            lines.append(line)
+            del lines[: -2 * _TAIL]
+            on_line(line)

@@ -1,0 +1,43 @@
+"""A server that misbehaves as a test tells it, in the place of a Pacifica service."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pacifica_notifications_consumer.serving import Handler, serve
+
+Answer = Callable[[Handler, bytes], None]
+
+
+class FaultServer:
+    """Records what it is asked and answers with what `answer` does."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.url = ""
+
+
+@contextlib.contextmanager
+def fault_server(answer: Answer) -> Iterator[FaultServer]:
+    """Serve faults on loopback."""
+    server = FaultServer(answer)
+
+    class FaultHandler(Handler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            server.requests.append((self.command, self.path, dict(self.headers), body))
+            server.answer(self, body)
+
+        do_POST = do_PUT = do_DELETE = do_HEAD = do_GET
+
+    with serve(FaultHandler, "127.0.0.1", 0) as listening:
+        server.url = listening.url
+        yield server
+
+
+def replying(status: int, body: bytes = b"", **headers: Any) -> Answer:
+    """Answer everything alike."""
+    return lambda handler, _: handler.reply(status, body, **headers)

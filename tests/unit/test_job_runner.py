@@ -1,0 +1,297 @@
+"""JobRunner runs an entry-point for each matching notification: real processes, a real ledger."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacifica_notifications_consumer import Filter, JobRunner
+from pacifica_notifications_consumer.errors import NotificationError, StateError
+from pacifica_notifications_consumer.job import JobState, Verdict
+from pacifica_notifications_consumer.notification import PROVENANCE_KEY
+from pacifica_notifications_consumer.settings import Services
+
+DEADLINE = 20.0
+SERVICES = Services(username="alice", password="hunter2", cartd_url="http://cartd:1")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., JobRunner]:
+    """Make a runner of an entry-point's source."""
+
+    def make(source: str, **arguments: Any) -> JobRunner:
+        entry_point = tmp_path / "consumer" / "__main__.py"
+        entry_point.parent.mkdir(exist_ok=True)
+        entry_point.write_text(source)
+        options: dict[str, Any] = {"name": "mine", "services": SERVICES, "retry_delay": 0.0, "grace": 0.0}
+        return JobRunner(entry_point, tmp_path / "state", **(options | arguments))
+
+    return make
+
+
+def body(number: int = 1, *rows: dict[str, Any]) -> bytes:
+    return json.dumps({"source": "here", "eventID": f"e.{number}", "data": list(rows)}).encode()
+
+
+def run_one(runner: JobRunner) -> tuple[JobState, int | None, str]:
+    with runner:
+        receipt = runner.accept(body())
+        assert receipt.job_id is not None
+        job = runner.wait(receipt.job_id, DEADLINE)
+        return job.state, job.exit_status, job.reason
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+REPORT = """
+import json, os, sys
+json.dump({"argv": sys.argv, "cwd": os.getcwd(), "name": __name__, "path": sys.path[0], "env": dict(os.environ),
+           "session": os.getsid(0) == os.getpid(), "stdin": sys.stdin.read()}, open(sys.argv[2] + "/report", "w"))
+print("said", file=sys.stderr)
+"""
+
+
+def test_contract_of_an_entry_point(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """It runs as `python __main__.py SRC DST` in its own directory and session, with Pacifica's addresses at hand."""
+    row = {"destinationTable": "Files", "subdir": "a/b"}
+    with make(REPORT) as runner:
+        job_id = runner.accept(body(1, row)).job_id
+        assert job_id is not None
+        assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+        directory = runner.directory(job_id)
+    report = json.loads((directory.destination / "report").read_text())
+    consumer = str((tmp_path / "consumer").resolve())
+    assert report["argv"] == [f"{consumer}/__main__.py", str(directory.source), str(directory.destination)]
+    assert (report["cwd"], report["path"], report["name"], report["stdin"]) == (consumer, consumer, "__main__", "")
+    assert report["session"]
+    expected = {
+        "PACIFICA_CARTD_URL": "http://cartd:1",
+        "PACIFICA_USERNAME": "alice",
+        "PACIFICA_PASSWORD": "hunter2",
+        "PACIFICA_CONSUMER": "mine",
+    }
+    assert expected.items() <= report["env"].items()
+    assert (directory.source / "notification.json").read_bytes() == body(1, row)
+    assert (directory.destination / "uploads" / "a" / "b").is_dir()
+    assert directory.output.read_text() == "said\n"
+
+
+def test_environment_is_the_jobs_own(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the runner and of its interpreter do not reach the entry-point, other variables do."""
+    monkeypatch.setenv("PACIFICA_SECRET_OF_THE_RUNNER", "x")
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    monkeypatch.setenv("ORDINARY", "y")
+    with make(REPORT) as runner:
+        job_id = runner.accept(body()).job_id
+        assert job_id is not None
+        runner.wait(job_id, DEADLINE)
+        environ = json.loads((runner.directory(job_id).destination / "report").read_text())["env"]
+    assert "PACIFICA_SECRET_OF_THE_RUNNER" not in environ
+    assert "PYTHONPATH" not in environ
+    assert environ["ORDINARY"] == "y"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("", (JobState.SUCCEEDED, 0, "")),
+        ("raise SystemExit(3)", (JobState.DEAD, 3, "exit status 3")),
+        ("1/0", (JobState.DEAD, 1, "exit status 1")),
+        ("import os; os.kill(os.getpid(), 9)", (JobState.DEAD, -9, "signal 9 (Killed)")),
+        ("import signal; signal.raise_signal(signal.SIGTERM)", (JobState.DEAD, -15, "signal 15 (Terminated)")),
+    ],
+)
+def test_endings(make: Callable[..., JobRunner], source: str, expected: tuple[JobState, int | None, str]) -> None:
+    """How the entry-point ends decides about the job, and is recorded."""
+    assert run_one(make(source)) == expected
+
+
+def test_entry_point_that_cannot_be_started(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """A job whose directory cannot be made is dead with the reason, and the runner goes on."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "jobs").touch()
+    state, status, reason = run_one(make(""))
+    assert (state, status) == (JobState.DEAD, None)
+    assert "could not be started" in reason
+
+
+def test_timeout_ends_the_whole_group(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """An entry-point that takes too long is ended with its children, which ignore being asked."""
+    child = tmp_path / "child"
+    source = f"""
+import os, signal, time
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    open({str(child)!r}, "w").write(str(os.getpid()))
+    time.sleep(100)
+time.sleep(100)
+"""
+    runner = make(source, timeout=1.0)
+    assert run_one(runner) == (JobState.DEAD, -signal.SIGTERM, "took longer than 1 seconds")
+    eventually(lambda: not alive(int(child.read_text())))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_attempts(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """A failing job is tried as often as it may be, with the same directories, and succeeds if one attempt does."""
+    count = "import os, sys; n = len(os.listdir(sys.argv[2])); open(f'{sys.argv[2]}/{n}', 'w')\n"
+    with make(count + "sys.exit(n < 3)", attempts=3) as runner:
+        job_id = runner.accept(body()).job_id
+        assert job_id is not None
+        job = runner.wait(job_id, DEADLINE)
+        assert (job.state, job.attempts, job.exit_status) == (JobState.SUCCEEDED, 3, 0)
+        assert sorted(os.listdir(runner.directory(job_id).destination)) == ["1", "2", "3", "uploads"]  # noqa: PTH208
+    with make("raise SystemExit(1)", attempts=2, name="other") as runner:
+        job_id = runner.accept(body(2)).job_id
+        assert job_id is not None
+        job = runner.wait(job_id, DEADLINE)
+        assert (job.state, job.attempts) == (JobState.DEAD, 2)
+
+
+def test_verdicts(make: Callable[..., JobRunner]) -> None:
+    """Only a new notification that matches, and that does not announce our own upload, is run."""
+    own = {"destinationTable": "TransactionKeyValue", "key": PROVENANCE_KEY, "value": "mine"}
+    other = own | {"value": "other"}
+    with make("", filter=Filter('$["data"][*]["key"]')) as runner:
+        verdicts = [
+            runner.accept(each).verdict for each in (body(1), body(2, own), body(3, other), body(3, other), body(4, {}))
+        ]
+    assert verdicts == [Verdict.UNMATCHED, Verdict.OWN, Verdict.MATCHED, Verdict.DUPLICATE, Verdict.UNMATCHED]
+
+
+def test_filter_that_fails(make: Callable[..., JobRunner]) -> None:
+    """A notification on which the filter fails is kept, recorded as undecidable, and runs nothing."""
+    nested = b"[" * 600 + b"]" * 600
+    with make("", filter=Filter('$..*["never"]')) as runner:
+        receipt = runner.accept(b'{"eventID": "x", "data": ' + nested + b"}")
+        assert (receipt.verdict, receipt.job_id) == (Verdict.UNDECIDABLE, None)
+
+
+def test_what_is_no_notification(make: Callable[..., JobRunner]) -> None:
+    """What is not a JSON object raises, and leaves no trace."""
+    with make("") as runner:
+        with pytest.raises(NotificationError):
+            runner.accept(b"[]")
+        assert sum(runner.count_verdicts().values()) == 0
+
+
+def wait_for_file(path: Path) -> str:
+    eventually(lambda: path.exists() and path.stat().st_size > 0)
+    return path.read_text()
+
+
+@pytest.fixture
+def slow(make: Callable[..., JobRunner], tmp_path: Path) -> Iterator[tuple[Callable[..., JobRunner], Path]]:
+    """Make a runner whose entry-point says that it runs, and ends when a file appears."""
+    source = f"""
+import os, pathlib, time
+pathlib.Path({str(tmp_path / "running")!r}).write_text(str(os.getpid()))
+while not os.path.exists({str(tmp_path / "end")!r}):
+    time.sleep(0.01)
+"""
+    yield lambda **arguments: make(source, **arguments), tmp_path
+
+
+def test_stop_hands_running_jobs_back(slow: tuple[Callable[..., JobRunner], Path]) -> None:
+    """A job that outlasts the grace period is ended, queued again without counting, and run at the next start."""
+    make_slow, path = slow
+    with make_slow(grace=0.1) as runner:
+        runner.accept(body())
+        pid = int(wait_for_file(path / "running"))
+    assert not alive(pid)
+    (path / "end").touch()
+    with make_slow() as runner:
+        job = runner.wait(1, DEADLINE)
+    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 1)
+
+
+def test_stop_waits_for_running_jobs(slow: tuple[Callable[..., JobRunner], Path]) -> None:
+    """A job that ends within the grace period is not interrupted."""
+    make_slow, path = slow
+    with make_slow(grace=DEADLINE) as runner:
+        runner.accept(body())
+        wait_for_file(path / "running")
+        threading.Timer(0.2, (path / "end").touch).start()
+    with make_slow() as runner:
+        assert runner.job(1).state is JobState.SUCCEEDED
+
+
+def test_halt_cuts_the_grace_short(slow: tuple[Callable[..., JobRunner], Path]) -> None:
+    """Who does not want to wait does not have to."""
+    make_slow, path = slow
+    started = time.monotonic()
+    with make_slow(grace=1000.0) as runner:
+        runner.accept(body())
+        wait_for_file(path / "running")
+        runner.halt()
+    assert time.monotonic() - started < DEADLINE
+    with make_slow() as runner:
+        assert runner.job(1).attempts == 0
+        (path / "end").touch()
+
+
+def test_jobs_of_a_runner_that_died(slow: tuple[Callable[..., JobRunner], Path]) -> None:
+    """A job that was running when its runner was killed is run again at the next start."""
+    make_slow, path = slow
+    (path / "end").touch()
+    pid = os.fork()
+    if pid == 0:
+        with make_slow() as runner:
+            (path / "end").unlink()
+            runner.accept(body())
+            wait_for_file(path / "running")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    orphan = int((path / "running").read_text())
+    os.kill(orphan, signal.SIGKILL)
+    (path / "end").touch()
+    with make_slow() as runner:
+        assert runner.wait(1, DEADLINE).state is JobState.SUCCEEDED
+
+
+def test_workers_run_side_by_side(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """Two workers run two jobs at the same time: each waits for the other."""
+    source = f"""
+import os, sys, time
+open({str(tmp_path)!r} + "/at-" + sys.argv[1].split("/")[-2], "w")
+while not all(os.path.exists({str(tmp_path)!r} + f"/at-{{n}}") for n in (1, 2)):
+    time.sleep(0.01)
+"""
+    with make(source, workers=2) as runner:
+        jobs = [runner.accept(body(number)).job_id for number in (1, 2)]
+        assert [runner.wait(job, DEADLINE).state for job in jobs if job] == [JobState.SUCCEEDED] * 2
+
+
+def test_waiting(make: Callable[..., JobRunner]) -> None:
+    """Waiting for a job that is unknown, or does not end, says so."""
+    with make("import time; time.sleep(100)") as runner:
+        with pytest.raises(KeyError):
+            runner.wait(1)
+        runner.accept(body())
+        with pytest.raises(TimeoutError, match="job 1 has not ended"):
+            runner.wait(1, 0.01)
+
+
+def test_state_directory_in_use(make: Callable[..., JobRunner]) -> None:
+    """A second runner on the same state directory is refused, and the first goes on."""
+    with make("") as runner:
+        with pytest.raises(StateError, match="in use by mine"), make("", name="other"):
+            pass
+        assert runner.accept(body()).job_id == 1

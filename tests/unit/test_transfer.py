@@ -1,0 +1,329 @@
+"""download() and upload() on the sandbox: what goes in comes out, and nothing less than that is success."""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacifica_notifications_consumer import download, upload
+from pacifica_notifications_consumer.errors import DownloadError, NotificationError, ServiceError, UploadError
+from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
+from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.serving import Handler
+from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_consumer.upload_tar import UploadTar
+from tests.unit.faults import fault_server
+
+TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
+FILES = {
+    "a.txt": b"alpha",
+    "empty": b"",
+    "größe/ψ.bin": bytes(range(256)) * 10_000,
+    "data/inner.txt": b"a folder of the name that ingest cuts off",
+    "data/data/deeper.txt": b"twice",
+    "deep/" * 30 + "n" * 150 + ".txt": b"a path of more than the 100 characters of old tars",
+}
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def services(sandbox: Sandbox) -> Services:
+    return Services.from_environment(sandbox.environ() | {"PACIFICA_USERNAME": "alice"})
+
+
+@pytest.fixture
+def outgoing(tmp_path: Path) -> Path:
+    for name, content in FILES.items():
+        path = tmp_path / "outgoing" / "uploads" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    return tmp_path / "outgoing"
+
+
+def incoming(tmp_path: Path, body: bytes) -> Path:
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "incoming" / "notification.json").write_bytes(body)
+    return tmp_path / "incoming"
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def failure(promise: Any) -> Exception:
+    with pytest.raises(Exception) as caught:
+        promise.get()
+    return caught.value
+
+
+def test_there_and_back(sandbox: Sandbox, services: Services, outgoing: Path, tmp_path: Path) -> None:
+    """What is uploaded is what is downloaded: names, contents, times; and the promises tell the notifications."""
+    event = upload(outgoing, TRANSACTION, {"Tag": "é", "Number": 5}, services=services).get()
+    announced = json.loads(sandbox.notification(sandbox.transactions()[-1]))
+    assert event["data"] == announced["data"]
+    assert {key: event[key] for key in ("source", "eventID", "eventType")} == {
+        key: announced[key] for key in ("source", "eventID", "eventType")
+    }
+    assert json.loads((outgoing / "notification.json").read_bytes()) == event
+    source = incoming(tmp_path, json.dumps(announced).encode())
+    assert download(source, services=services).get() == announced
+    assert contents(source / "downloads") == FILES
+    assert {path.stat().st_mtime for path in (source / "downloads").rglob("*") if path.is_file()} == {1_600_000_000}
+
+
+def test_download_again_replaces(sandbox: Sandbox, services: Services, outgoing: Path, tmp_path: Path) -> None:
+    """A second download puts right what was changed since the first."""
+    upload(outgoing, TRANSACTION, services=services).get()
+    source = incoming(tmp_path, sandbox.notification(sandbox.transactions()[-1]))
+    for _ in range(2):
+        download(source, services=services).get()
+        assert contents(source / "downloads") == FILES
+        (source / "downloads" / "a.txt").write_text("spoilt")
+
+
+def test_without_policy_files_have_no_id(services: Services, outgoing: Path) -> None:
+    """Ingest does not tell the ids of files, so without policy they are left out."""
+    event = upload(outgoing, TRANSACTION, services=Services(ingest_url=services.ingest_url)).get()
+    assert [row.get("_id") for row in event["data"] if row["destinationTable"] == "Files"] == [None] * len(FILES)
+
+
+def test_transaction_without_files(sandbox: Sandbox, services: Services, tmp_path: Path) -> None:
+    """An empty uploads/ makes a transaction without files, and downloading one needs no cart."""
+    (tmp_path / "out" / "uploads" / "empty folder").mkdir(parents=True)
+    upload(tmp_path / "out", TRANSACTION, services=services).get()
+    source = incoming(tmp_path, sandbox.notification(sandbox.transactions()[-1]))
+    download(source, services=Services(cartd_url="http://127.0.0.1:9")).get()
+    assert list((source / "downloads").iterdir()) == []
+
+
+def test_upload_under_a_runner_names_the_consumer(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
+    """The consumer's name goes along, so that the runner knows the upload as its own."""
+    named = Services.from_environment(services.environ() | {"PACIFICA_CONSUMER": "mine"})
+    upload(outgoing, TRANSACTION, {"a": 1}, services=named).get()
+    assert Notification.parse(sandbox.notification(sandbox.transactions()[-1])).consumers == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("transaction", "key_values", "problem"),
+    [
+        (TRANSACTION | {"Transactions._id": 7}, {}, "leave it out, since the server assigns it"),
+        (TRANSACTION | {"Files": 7}, {}, "'Files' is no attribute of a transaction"),
+        (TRANSACTION, {PROVENANCE_KEY: "other"}, "the runner's own"),
+    ],
+)
+def test_refused_arguments(
+    sandbox: Sandbox,
+    services: Services,
+    outgoing: Path,
+    transaction: dict[str, Any],
+    key_values: dict[str, Any],
+    problem: str,
+) -> None:
+    """Arguments that would do damage are refused before anything is sent."""
+    before = sandbox.transactions()
+    error = failure(upload(outgoing, transaction, key_values, services=services))
+    assert isinstance(error, UploadError)
+    assert problem in str(error)
+    assert sandbox.transactions() == before
+
+
+def test_provenance_in_key_values(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
+    """The specification's example keeps the old transaction's id as a key-value: that is fine."""
+    upload(outgoing, TRANSACTION, {"Transactions._id": 7}, services=services).get()
+    rows = Notification.parse(sandbox.notification(sandbox.transactions()[-1])).rows
+    assert {"destinationTable": "TransactionKeyValue", "key": "Transactions._id", "value": 7} in rows
+
+
+@pytest.mark.parametrize(
+    ("transaction", "problem"),
+    [
+        ({"Transactions.submitter": 10}, "Invalid values for"),
+        ({**TRANSACTION, "Transactions.submitter": "alice"}, "failed at 'Policy Validation'"),
+    ],
+)
+def test_ingest_refuses(services: Services, outgoing: Path, transaction: dict[str, Any], problem: str) -> None:
+    """A failure of ingest says at which task and why, and that no transaction was made."""
+    error = failure(upload(outgoing, transaction, services=services))
+    assert isinstance(error, UploadError)
+    assert problem in str(error)
+    assert "no transaction was made" in str(error)
+    assert not (outgoing / "notification.json").exists()
+
+
+def link(path: Path, target: str) -> None:
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda uploads: link(uploads / "out", "/etc/passwd"), "is a link that leads out of"),
+        (lambda uploads: link(uploads / "folder", "data"), "is a link to a folder"),
+        (lambda uploads: link(uploads / "broken", "nothing"), "cannot read"),
+        (lambda uploads: os.mkfifo(uploads / "pipe"), "is no regular file"),
+        (lambda uploads: Path(os.fsdecode(bytes(uploads) + b"/\xff")).touch(), "is not UTF-8"),
+        (lambda uploads: uploads.rename(uploads.parent / "elsewhere"), "there is no directory"),
+    ],
+)
+def test_what_cannot_be_uploaded(
+    sandbox: Sandbox, services: Services, outgoing: Path, spoil: Callable[[Path], None], problem: str
+) -> None:
+    """What is not a file of uploads/ is refused by name, before anything is sent."""
+    before = sandbox.transactions()
+    spoil(outgoing / "uploads")
+    assert problem in str(failure(upload(outgoing, TRANSACTION, services=services)))
+    assert sandbox.transactions() == before
+
+
+def test_link_within_is_followed(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
+    """A link to another file of uploads/ is sent as that file's content."""
+    link(outgoing / "uploads" / "again", "a.txt")
+    upload(outgoing, TRANSACTION, services=services).get()
+    assert sandbox.read(sandbox.transactions()[-1])["again"] == b"alpha"
+
+
+@pytest.mark.parametrize("change", [b"longer than before", b"abc", b"ALPHA"])
+def test_file_that_changes_while_it_is_sent(outgoing: Path, change: bytes) -> None:
+    """A file that grows, shrinks, or is rewritten after its length was announced is an error that names it."""
+    tar = UploadTar(outgoing / "uploads", [])
+    (outgoing / "uploads" / "a.txt").write_bytes(change)
+    with pytest.raises(UploadError, match=r"a\.txt changed while it was sent"):
+        list(tar)
+
+
+def test_tar_has_the_length_it_announces(outgoing: Path) -> None:
+    """The length computed beforehand is exact, and the tar is one that Python reads, metadata last."""
+    tar = UploadTar(outgoing / "uploads", [{"destinationTable": "Transactions.project", "value": "1"}])
+    data = b"".join(tar)
+    assert len(data) == len(tar)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        names = archive.getnames()
+        document = json.load(archive.extractfile("metadata.txt") or io.BytesIO())
+    assert (names[-1], len(names)) == ("metadata.txt", len(FILES) + 1)
+    hashes = {row["hashsum"] for row in document if row["destinationTable"] == "Files"}
+    assert hashes == {hashlib.sha1(content).hexdigest() for content in FILES.values()}  # noqa: S324
+
+
+def test_notification_that_is_missing(tmp_path: Path) -> None:
+    """download() of a directory without a notification says what to pass."""
+    assert "pass the directory SRC" in str(failure(download(tmp_path)))
+    (tmp_path / "notification.json").write_text("{")
+    assert isinstance(failure(download(tmp_path)), NotificationError)
+
+
+def announce(*files: dict[str, Any]) -> bytes:
+    row = {"destinationTable": "Files", "_id": 1, "subdir": "", "hashtype": "sha1"}
+    return json.dumps({"data": [row | file for file in files]}).encode()
+
+
+ALPHA = {"name": "a.txt", "size": 5, "hashsum": hashlib.sha1(b"alpha").hexdigest()}  # noqa: S324
+
+
+def tar_with(*members: tuple[str, bytes, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content, kind in ((("data", b"", tarfile.DIRTYPE)), *members):
+            info = tarfile.TarInfo(name)
+            info.size, info.type = len(content), kind
+            info.linkname = "/etc/passwd"
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def download_from(tar: bytes, tmp_path: Path, body: bytes | None = None, **arguments: Any) -> Any:
+    state, left = arguments.pop("state", "ready"), arguments.pop("left", [])
+    source = incoming(tmp_path, body or announce(ALPHA))
+
+    def answer(handler: Handler, _: bytes) -> None:
+        if handler.command == "POST":
+            handler.reply(201)
+        elif handler.command == "HEAD":
+            status = {"error": 500, "unknown": 404}.get(state, 204)
+            handler.reply(status, X_Pacifica_Status=state, X_Pacifica_Message="the disk burns")
+        else:
+            handler.reply(200, tar)
+
+    with fault_server(answer) as server:
+        error = failure(download(source, services=Services(cartd_url=server.url), **arguments))
+        methods = [request[0] for request in server.requests]
+    # Nothing half-fetched stays, and the cart is deleted whatever happened.
+    assert sorted(contents(source / "downloads")) == left
+    assert methods[-1] == "DELETE"
+    return error
+
+
+FILE = tarfile.REGTYPE
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ([("data/a.txt", b"ALPHA", FILE)], "arrived with 5 bytes and sha1"),
+        ([("data/a.txt", b"alph", FILE)], "arrived with 4 bytes"),
+        ([], "did not send 1 of 1 files, 'a.txt' among them"),
+        ([("data/b.txt", b"x", FILE)], "'data/b.txt', which the notification does not name"),
+        ([("data/../a.txt", b"alpha", FILE)], "which the notification does not name"),
+        ([("/data/a.txt", b"alpha", FILE)], "which the notification does not name"),
+        ([("data/a.txt", b"", tarfile.SYMTYPE)], "which is no regular file"),
+        ([("data/a.txt", b"", tarfile.LNKTYPE)], "which is no regular file"),
+        ([("data/a.txt", b"", tarfile.FIFOTYPE)], "which is no regular file"),
+        ([("data/a.txt", b"", tarfile.CHRTYPE)], "which is no regular file"),
+    ],
+)
+def test_tar_that_is_not_what_was_announced(
+    tmp_path: Path, members: list[tuple[str, bytes, bytes]], problem: str
+) -> None:
+    """Whatever differs from the notification is an error that names it, and no file is left in place."""
+    error = download_from(tar_with(*members), tmp_path)
+    assert isinstance(error, DownloadError)
+    assert problem in str(error)
+
+
+def test_tar_with_a_file_twice(tmp_path: Path) -> None:
+    """A second copy of a file is refused; the first, which was verified, may stay."""
+    tar = tar_with(("data/a.txt", b"alpha", FILE), ("data/a.txt", b"alpha", FILE))
+    assert "twice" in str(download_from(tar, tmp_path, left=["a.txt"]))
+
+
+@pytest.mark.parametrize("kept", [0, 100, 600, 1026])
+def test_tar_that_breaks_off(tmp_path: Path, kept: int) -> None:
+    """A tar that ends early is an error, wherever it ends."""
+    tar = tar_with(("data/a.txt", b"alpha", FILE))[:kept]
+    assert isinstance(download_from(tar, tmp_path), DownloadError)
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [("error", "could not prepare the files: the disk burns"), ("unknown", "could not prepare the files")],
+)
+def test_cart_that_fails(tmp_path: Path, state: str, problem: str) -> None:
+    """A cart that cannot be prepared fails the download with cartd's reason."""
+    assert problem in str(download_from(b"", tmp_path, state=state))
+
+
+def test_cart_that_stays_staging(tmp_path: Path) -> None:
+    """A cart that is never ready fails the download at the deadline."""
+    assert "within 0.1 seconds" in str(download_from(b"", tmp_path, state="staging", timeout=0.1))
+
+
+def test_cartd_that_is_something_else(tmp_path: Path) -> None:
+    """A server that is no cartd is told by its answers."""
+    assert isinstance(download_from(b"", tmp_path, state="tea"), ServiceError)
+
+
+def test_unknown_hash(tmp_path: Path) -> None:
+    """A hash that nobody can compute is refused before a cart is made."""
+    source = incoming(tmp_path, announce(ALPHA | {"hashtype": "crc7"}))
+    assert "unknown type 'crc7'" in str(failure(download(source, services=Services())))
