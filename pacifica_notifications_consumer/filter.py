@@ -39,7 +39,8 @@ class Filter:
             event: A notification as ``json.loads`` returns it.
 
         Raises:
-            FilterError: The expression cannot be evaluated on this event, as when it compares a text to a number.
+            FilterError: The expression cannot be evaluated on this event, as with a slice of
+                step 0.
         """
         return next(self.find(event), _NOTHING) is not _NOTHING
 
@@ -55,7 +56,7 @@ class Filter:
         except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
             raise FilterError(
                 f"the JSONPath {self.jsonpath!r} failed on this event: {type(error).__name__}: {error}",
-                "make it test the type of a value before comparing it",
+                "correct the expression so that it can be evaluated on such events",
             ) from error
 
     def __eq__(self, other: object) -> bool:

@@ -178,9 +178,8 @@ def test_verdicts(make: Callable[..., JobRunner]) -> None:
 
 def test_filter_that_fails(make: Callable[..., JobRunner]) -> None:
     """A notification on which the filter fails is kept, recorded as undecidable, and runs nothing."""
-    nested = b"[" * 600 + b"]" * 600
-    with make("", filter=Filter('$..*["never"]')) as runner:
-        receipt = runner.accept(b'{"eventID": "x", "data": ' + nested + b"}")
+    with make("", filter=Filter('$["data"][::0]')) as runner:
+        receipt = runner.accept(body(1, {}))
         assert (receipt.verdict, receipt.job_id) == (Verdict.UNDECIDABLE, None)
 
 
