@@ -10,7 +10,7 @@ import attrs
 class Verdict(enum.Enum):
     """What became of a notification."""
 
-    #: The filter matches: there is a job for it.
+    #: The filter matches, so there is a job for it.
     MATCHED = "matched"
     #: The filter does not match.
     UNMATCHED = "unmatched"

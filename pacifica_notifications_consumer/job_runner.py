@@ -71,7 +71,7 @@ class JobRunner:
     ) -> None:
         self._entry_point = entry_point.resolve()
         #: Where the queue and the jobs' directories live.
-        self.state_dir = state_dir
+        self.state_dir = state_dir.resolve()
         self._name = name
         self._filter = filter
         self._venv = venv or Venv(Path(sys.prefix))
@@ -94,7 +94,7 @@ class JobRunner:
             self._state.close()
             raise
         if left := self._ledger.hand_back_all():
-            log.warning("%d jobs were running when the last runner died; they are run again", left)
+            log.warning("jobs that were running when the last runner died, and are run again: %d", left)
         for number in range(self._workers):
             thread = threading.Thread(target=self._work, name=f"worker {number + 1}")
             thread.start()

@@ -60,7 +60,8 @@ class FileRecord:
             if not isinstance(row.get(column), kind):
                 raise NotificationError(
                     f"the notification's file {row.get('name')!r} has no usable {column!r}: {row.get(column)!r}",
-                    "ask the operator of Pacifica's metadata service: every file carries one",
+                    "take the producer's notification; one that upload() wrote has all of it if it may ask policy "
+                    "(PACIFICA_POLICY_URL)",
                 )
         columns = {column.lstrip("_"): row[column] for column in kinds}
         return cls(**columns, mtime=row.get("mtime") or "")

@@ -137,7 +137,7 @@ def run_captured(
         # A grandchild may hold the pipe open for ever: what it prints later is not waited for.
         reader.join(1.0)
     if status is None and cancel is not None and cancel.is_set():
-        raise Cancelled(f"{Path(str(arguments[0])).name} was stopped, as the program was asked to end")
+        raise Cancelled(f"stopped while {Path(str(arguments[0])).name} was running")
     output = "\n".join(lines[-_TAIL:])
     return Finished(-signal.SIGKILL, True, output) if status is None else Finished(status, False, output)
 

@@ -20,6 +20,8 @@ from promise import Promise, set_default_scheduler
 from promise.promise import async_instance
 from promise.promise_list import PromiseList
 
+from .errors import PacificaError
+
 __all__ = ["UNHANDLED_STATUS", "Promise", "unhandled_rejections"]
 
 #: The rejected promises that nothing has taken over yet, by identity, in the order of their rejection.
@@ -97,7 +99,8 @@ def _report_at_exit() -> None:
     with contextlib.suppress(OSError, ValueError):
         for reason in unhandled_rejections():
             print("Unhandled promise rejection:", file=sys.stderr)  # noqa: T201  (as Python reports exceptions)
-            traceback.print_exception(reason, file=sys.stderr)
+            # Our own errors tell the cause in their sentence; the chain below them is many screens of it.
+            traceback.print_exception(reason, chain=not isinstance(reason, PacificaError), file=sys.stderr)
     sys.stderr = _FailsToFlush(sys.stderr)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import socket
 import threading
@@ -184,7 +185,9 @@ def serve(handler: type[Handler], address: str, port: int) -> Iterator[Server]:
     except OSError as error:
         raise EndpointError(
             f"cannot listen on {address} port {port}: {error.strerror or error}",
-            "stop what uses it, or choose another --address or --port (0 picks a free port)",
+            "choose an address that this machine has"
+            if error.errno == errno.EADDRNOTAVAIL
+            else "stop what uses it, or choose another port (0 picks a free one)",
         ) from error
     # The short poll only bounds how long the shutdown below waits.
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name=f"http {server.url}", daemon=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .errors import UploadError
+from requests import Session
+
+from .errors import ServiceError, UploadError
 from .ingest import Ingest, IngestState
 from .notification import PROVENANCE_KEY
 from .policy import Policy
@@ -18,6 +21,8 @@ from .promises import Promise
 from .session import make_session, summarize
 from .settings import Services
 from .upload_tar import UploadTar
+
+log = logging.getLogger(__name__)
 
 #: Seconds without any progress after which ingest counts as stuck.
 _STUCK_SECONDS = 3600.0
@@ -41,7 +46,7 @@ def upload(
             "Transactions.project": "1234a", "Transactions.instrument": 54}``.
         key_values: Its key-values, which become rows of ``TransactionKeyValue``.
         services: Where Pacifica is; by default what the environment says (``PACIFICA_INGEST_URL`` and so on).
-        timeout: Seconds that ingest may stay without progress.
+        timeout: Seconds that ingest may stay without progress; an hour unless said otherwise.
 
     Returns:
         A promise of the new transaction's notification, fulfilled when ingest has completed it, and written to
@@ -72,10 +77,7 @@ def _upload(
         tar = UploadTar(event_path / "uploads", rows)
         job_id = ingest.upload(tar)
         _wait_until_complete(ingest, job_id, timeout)
-        file_rows = tar.file_rows
-        if services.policy_url and file_rows:
-            ids = Policy(services.policy_url, session).file_ids(job_id)
-            file_rows = [{"_id": ids.get((row["subdir"], row["name"])), **row} for row in file_rows]
+        file_rows = _with_ids(tar.file_rows, job_id, services.policy_url, session)
     event = _event(job_id, rows + file_rows)
     _write_notification(event_path / "notification.json", event)
     return event
@@ -127,6 +129,23 @@ def _wait_until_complete(ingest: Ingest, job_id: int, timeout: float) -> None:
             "no transaction was made; correct the cause and upload again",
             output=state.exception,
         )
+
+
+def _with_ids(
+    rows: list[dict[str, Any]], transaction_id: int, policy_url: str | None, session: Session
+) -> list[dict[str, Any]]:
+    """Add the ids of the files, as far as policy tells them."""
+    if policy_url is None or not rows:
+        return rows
+    try:
+        ids = Policy(policy_url, session).file_ids(transaction_id)
+    except ServiceError as error:
+        # The transaction exists: to fail now would invite the caller to make it once more.
+        log.warning("the files of transaction %d stay without _id: %s", transaction_id, error)
+        return rows
+    return [
+        {"_id": ids[row["subdir"], row["name"]], **row} if (row["subdir"], row["name"]) in ids else row for row in rows
+    ]
 
 
 def _event(transaction_id: int, rows: list[dict[str, Any]]) -> dict[str, Any]:

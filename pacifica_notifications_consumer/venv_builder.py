@@ -62,6 +62,7 @@ class Venv:
         environ = {name: value for name, value in base.items() if not name.startswith(("PYTHON", PREFIX))}
         environ["PATH"] = os.pathsep.join([str(self.bin), *filter(None, [environ.get("PATH", os.defpath)])])
         environ["VIRTUAL_ENV"] = str(self.path)
+        environ.pop("VIRTUAL_ENV_PROMPT", None)
         return environ
 
 

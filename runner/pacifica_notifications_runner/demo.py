@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pacifica_notifications_consumer import upload
-from pacifica_notifications_consumer.errors import PacificaError
+from pacifica_notifications_consumer.errors import PacificaError, StateError
 from pacifica_notifications_consumer.job import JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
@@ -63,7 +63,7 @@ def add_command(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--directory", type=Path, metavar="DIR", help="where to put everything (default: a new temporary directory)"
+        "directory", nargs="?", type=Path, metavar="DIR", help="where to put everything (default: a new temporary one)"
     )
     options.add_options(parser, options.LOG_OPTIONS)
     parser.set_defaults(command=demonstrate)
@@ -75,8 +75,7 @@ def demonstrate(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int
     Raises:
         PacificaError: It failed.
     """
-    home = (arguments.directory or Path(tempfile.mkdtemp(prefix="pacifica-demo-"))).resolve()
-    home.mkdir(parents=True, exist_ok=True)
+    home = _new_directory(arguments.directory)
     archive = _pack_example(home / "consumer.zip")
     with Sandbox(home / "sandbox", users={_USER: 10}) as sandbox:
         _say(f"A sandbox of Pacifica runs: producer {sandbox.producer_url}, cartd {sandbox.cartd_url},")
@@ -102,6 +101,19 @@ def demonstrate(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int
     return 0
 
 
+def _new_directory(directory: Path | None) -> Path:
+    if directory is None:
+        return Path(tempfile.mkdtemp(prefix="pacifica-demo-")).resolve()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        used = any(directory.iterdir())
+    except OSError as error:
+        raise StateError(f"cannot use the directory {directory}: {error.strerror}", "choose another") from error
+    if used:
+        raise StateError(f"the directory {directory} is not empty", "choose another, or remove what is in it")
+    return directory.resolve()
+
+
 def _pack_example(archive: Path) -> Path:
     example = files("pacifica_notifications_runner") / "example"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -113,9 +125,11 @@ def _pack_example(archive: Path) -> Path:
 @contextlib.contextmanager
 def _started(archive: Path, home: Path, sandbox: Sandbox) -> Iterator[None]:
     """Run the start command as an operator would, and stop it with SIGTERM."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | sandbox.environ()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     command = [sys.executable, "-m", "pacifica_notifications_runner.start", str(archive)]
     command += ["--username", _USER, "--name", _NAME, "--state-dir", str(home / "state"), "--verbose"]
+    command += ["--producer-url", sandbox.producer_url, "--cartd-url", sandbox.cartd_url]
+    command += ["--ingest-url", sandbox.ingest_url, "--policy-url", sandbox.policy_url]
     _say(f"$ start-pacifica-notifications-consumer {' '.join(command[3:])}")
     log = home / "start.log"
     with log.open("wb") as output:

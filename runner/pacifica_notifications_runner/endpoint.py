@@ -65,6 +65,7 @@ class _EndpointHandler(Handler):
         if not self._is_authentic():
             # The body stays unread: nobody gets us to hold megabytes without the token.
             self.close_connection = True
+            log.warning("turned away %s: its bearer token is missing or wrong", self.client_address[0])
             self.reply_problem(
                 HTTPStatus.UNAUTHORIZED, "the bearer token is missing or wrong", WWW_Authenticate="Bearer"
             )

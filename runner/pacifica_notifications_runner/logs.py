@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 
-from pacifica_notifications_consumer.errors import PacificaError
+from pacifica_notifications_consumer.errors import Cancelled, PacificaError
 
 
 class _JsonFormatter(logging.Formatter):
@@ -44,6 +44,7 @@ def report(program: str, error: PacificaError, log_format: str = "text") -> None
     if log_format == "json":
         logging.getLogger(__name__).critical("%s%s", error, f"\n{error.output}" if error.output else "")
         return
-    print(f"{program}: error: {error}", file=sys.stderr)  # noqa: T201  (a command's own message)
+    label = "" if isinstance(error, Cancelled) else "error: "
+    print(f"{program}: {label}{error}", file=sys.stderr)  # noqa: T201  (a command's own message)
     if error.output:
         print(textwrap.indent(error.output, "    "), file=sys.stderr)  # noqa: T201

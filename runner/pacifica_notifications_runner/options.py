@@ -166,6 +166,17 @@ VERBOSE = Option(
     name="verbose", help="log everything, the installer's output too", convert=switch, default=False, metavar=None
 )
 
+SANDBOX_PORTS = tuple(
+    Option(
+        name=f"{service}_port",
+        help=f"the port of the sandbox's {service}; 0 picks a free one",
+        convert=port,
+        default=default,
+        metavar="PORT",
+    )
+    for service, default in (("producer", 8070), ("cartd", 8081), ("ingest", 8066), ("policy", 8181))
+)
+
 LOG_OPTIONS = (LOG_FORMAT, VERBOSE)
 RUN_OPTIONS = (
     *(option for option in SERVICE_OPTIONS if option is not PRODUCER_URL),
@@ -178,7 +189,10 @@ RUN_OPTIONS = (
 )
 START_OPTIONS = (PRODUCER_URL, *RUN_OPTIONS, WORKERS, ATTEMPTS, GRACE, ADDRESS, PORT, TARGET_URL, MAX_BODY)
 
-CONFIG_HELP = f"an INI file; its section [{SECTION}] may set all of these ({CONFIG_VARIABLE})"
+SANDBOX_OPTIONS = (*SANDBOX_PORTS, *LOG_OPTIONS)
+ALL_OPTIONS = (*START_OPTIONS, *SANDBOX_PORTS)
+
+CONFIG_HELP = f"an INI file; its section [{SECTION}] may set these options, too ({CONFIG_VARIABLE})"
 
 
 def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:
@@ -187,7 +201,7 @@ def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> N
     for option in options:
         if not option.has_flag:
             continue
-        default = "" if option.default in (None, False) else f" (default: {_shown(option.default)})"
+        default = "" if option.default is None or option.default is False else f" (default: {_shown(option.default)})"
         help_text = f"{option.help}{default} [{option.variable}]".replace("%", "%%")
         if option.metavar is None:
             parser.add_argument(option.flag, dest=option.name, action="store_const", const="yes", help=help_text)
@@ -212,7 +226,7 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
         ConfigurationError: One of them is wrong.
     """
     config = arguments.config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
-    return resolve(START_OPTIONS, vars(arguments), os.environ, config)
+    return resolve(ALL_OPTIONS, vars(arguments), os.environ, config)
 
 
 def require_username(username: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer import JobRunner, job_runner
 from pacifica_notifications_consumer.archive import open_archive
 from pacifica_notifications_consumer.errors import Cancelled, NotificationError
 from pacifica_notifications_consumer.job import Job, Verdict
@@ -61,6 +62,9 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     body = _read(arguments.notification)
     event = Notification.parse(body).event
     name = settings["name"] or options.default_name(arguments.archive, settings["username"])
+    if not settings["verbose"]:
+        # What the job's end means is said below, after the entry-point's last words.
+        logging.getLogger(job_runner.__name__).setLevel(logging.CRITICAL)
     with StopSignals() as signals, ExitStack() as stack:
         consumer = stack.enter_context(open_archive(arguments.archive))
         if consumer.filter and not consumer.filter.matches(event):
@@ -104,7 +108,7 @@ def _follow(runner: JobRunner, job_id: int, signals: StopSignals) -> Job:
     shown = 0
     while True:
         if signals.stop.is_set():
-            raise Cancelled("the run was stopped by a signal")
+            raise Cancelled("stopped by a signal while the entry-point was running")
         job = runner.job(job_id)
         ended = job.state.final
         if output.exists():

@@ -20,8 +20,6 @@ EPILOG = """\
 Exit status: 0 stopped by a signal; 2 wrong command line; 71 a port cannot be had; 73 the directory is not usable.
 """
 
-_SERVICES = {"producer": 8070, "cartd": 8081, "ingest": 8066, "policy": 8181}
-
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
@@ -41,21 +39,13 @@ def add_command(subparsers: Any) -> None:
         metavar="DIR",
         help="where its archive lives (default: pacifica-sandbox)",
     )
-    for service, port in _SERVICES.items():
-        parser.add_argument(
-            f"--{service}-port",
-            type=_port,
-            default=port,
-            metavar="PORT",
-            help=f"the port of {service}; 0 picks a free one (default: {port})",
-        )
-    options.add_options(parser, options.LOG_OPTIONS)
+    options.add_options(parser, options.SANDBOX_OPTIONS)
     parser.set_defaults(command=serve)
 
 
-def serve(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+def serve(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Serve until a signal comes."""
-    ports = {f"{service}_port": getattr(arguments, f"{service}_port") for service in _SERVICES}
+    ports = {option.name: settings[option.name] for option in options.SANDBOX_PORTS}
     with StopSignals() as signals, Sandbox(arguments.directory, on_event=_say, **ports) as sandbox:
         _say(f"A sandbox is running, its archive in {sandbox.directory}. To use it from another shell:")
         for variable, value in sandbox.environ().items():
@@ -63,13 +53,6 @@ def serve(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
         _say("Stop it with Ctrl-C.")
         signals.stop.wait()
     return 0
-
-
-def _port(text: str) -> int:
-    try:
-        return options.port(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _say(text: str) -> None:

@@ -107,7 +107,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
             subscribed(services, name=name, filter=consumer.filter, target_url=target, token=endpoint.token)
         )
         if signals.stop.is_set():
-            raise Cancelled("the start was stopped by a signal")
+            raise Cancelled("stopped by a signal before it was ready")
         endpoint.ready = True
         log.info("ready: %s runs %s, its jobs in %s", name, archive, runner.state_dir)
         signals.stop.wait()

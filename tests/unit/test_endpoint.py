@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import requests
-from pacifica_notifications_runner.endpoint import Endpoint, listening
 
 from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.errors import EndpointError, StateError
 from pacifica_notifications_consumer.job import Verdict
 from pacifica_notifications_consumer.serving import Handler, serve
 from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_runner.endpoint import Endpoint, listening
 
 TOKEN = "right"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
@@ -198,7 +198,7 @@ def test_port_in_use(endpoint: Endpoint) -> None:
         expected = f"127.0.0.1 port {port}: Address already in use"
         with pytest.raises(EndpointError, match=expected), listening(endpoint, "127.0.0.1", port):
             pass
-    with pytest.raises(EndpointError, match="choose another --address"), listening(endpoint, "203.0.113.1", 0):
+    with pytest.raises(EndpointError, match="choose an address that this machine has"), listening(endpoint, "203.0.113.1", 0):
         pass
     with pytest.raises(EndpointError, match="99999 is no port"), listening(endpoint, "127.0.0.1", 99999):
         pass

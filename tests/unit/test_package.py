@@ -25,7 +25,7 @@ def test_unknown_name() -> None:
 def test_import_loads_nothing_else() -> None:
     """Importing the package loads neither its dependencies nor its own modules."""
     script = (
-        "import sys; before = set(sys.modules); import pacifica_notifications_consumer; "
+        "import __future__, importlib, sys; before = set(sys.modules); import pacifica_notifications_consumer; "
         "print(*sorted(set(sys.modules) - before))"
     )
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

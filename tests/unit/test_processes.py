@@ -66,7 +66,7 @@ def test_cancel(tmp_path: Path) -> None:
     def on_line(_: str) -> None:
         cancel.set()
 
-    with pytest.raises(Cancelled, match="sh was stopped"):
+    with pytest.raises(Cancelled, match="stopped while sh was running"):
         run("echo started; sleep 100", tmp_path, cancel=cancel, on_line=on_line)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pacifica_notifications_runner import options
 
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.settings import SECTION, SERVICE_OPTIONS, Option, Services, resolve
+from pacifica_notifications_runner import options
 
 
 @pytest.fixture(autouse=True)

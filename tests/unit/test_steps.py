@@ -4,11 +4,11 @@ import socket
 from typing import Any
 
 import pytest
-from pacifica_notifications_runner import steps
 
 from pacifica_notifications_consumer.errors import ConfigurationError, ServiceError
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_runner import steps
 
 LOCAL = "http://127.0.0.1:8070"
 

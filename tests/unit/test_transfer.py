@@ -99,6 +99,15 @@ def test_without_policy_files_have_no_id(services: Services, outgoing: Path) -> 
     assert [row.get("_id") for row in event["data"] if row["destinationTable"] == "Files"] == [None] * len(FILES)
 
 
+def test_policy_that_fails_afterwards(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
+    """A transaction that was made counts as made, even if policy cannot be asked for the ids of its files."""
+    made = len(sandbox.transactions())
+    broken = Services(ingest_url=services.ingest_url, policy_url=sandbox.cartd_url)
+    event = upload(outgoing, TRANSACTION, services=broken).get()
+    assert event["eventID"] == f"metadata.ingest.{sandbox.transactions()[-1]}"
+    assert len(sandbox.transactions()) == made + 1
+
+
 def test_transaction_without_files(sandbox: Sandbox, services: Services, tmp_path: Path) -> None:
     """An empty uploads/ makes a transaction without files, and downloading one needs no cart."""
     (tmp_path / "out" / "uploads" / "empty folder").mkdir(parents=True)

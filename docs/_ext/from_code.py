@@ -1,0 +1,167 @@
+"""Directives that write a page's facts from the code itself, so that they cannot go stale.
+
+- ``command-help`` with a command line: what it prints.
+- ``settings``: the table of the settings, from the runner's options.
+- ``exit-statuses``: the table of the errors and of the exit statuses that commands end with on them.
+- ``archive-limits``: what a consumer archive may cost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from unittest import mock
+
+import attrs
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
+from pacifica_notifications_consumer.archive import ArchiveLimits
+from pacifica_notifications_consumer.errors import PacificaError
+from pacifica_notifications_runner import options, start, tool
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {start.PROGRAM: start.main, tool.PROGRAM: tool.main}
+_WIDTH = "100"
+
+
+class CommandHelp(Directive):
+    """Show what a command line prints, such as ``pacifica-notifications-consumer run --help``."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Run the command in this process."""
+        program, *arguments = self.arguments[0].split()
+        printed = io.StringIO()
+        plain = {"COLUMNS": _WIDTH, "NO_COLOR": "1"}
+        with mock.patch.dict(os.environ, plain), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            _COMMANDS[program](arguments)
+        text = f"$ {self.arguments[0]}\n{printed.getvalue().rstrip()}"
+        return [nodes.literal_block(text, text, language="text")]
+
+
+class Settings(Directive):
+    """The settings of the start command: all names of each, its meaning and its default."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table of the options."""
+        header = ("Flag", "Variable", "Key", "Meaning", "Default", "run")
+        return [_table(header, map(self._row, options.START_OPTIONS), widths=(18, 22, 14, 40, 14, 5))]
+
+    @staticmethod
+    def _row(option: Any) -> Iterator[nodes.Node]:
+        yield _code(option.flag) if option.has_flag else _text("none: it is a secret")
+        yield _code(option.variable)
+        yield _code(option.name)
+        yield _text(option.help)
+        yield _text("") if option.default is None else _code(_shown(option.default))
+        yield _text("yes" if option in options.RUN_OPTIONS else "")
+
+
+class ExitStatuses(Directive):
+    """The errors of the project and the exit statuses of commands that end with them."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table of the error classes."""
+        errors = sorted(_subclasses(PacificaError), key=lambda error: (error.exit_status, error.__name__))
+        return [_table(("Status", "Error", "Meaning"), map(self._row, errors), widths=(8, 22, 70))]
+
+    @staticmethod
+    def _row(error: type[PacificaError]) -> Iterator[nodes.Node]:
+        yield _code(str(error.exit_status))
+        yield _code(error.__name__)
+        yield _text((inspect.getdoc(error) or "").split("\n")[0].replace("``", ""))
+
+
+class Limits(Directive):
+    """What a consumer archive may cost."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table of the limits."""
+        limits = ArchiveLimits()
+        meanings = {
+            "entries": "files and folders",
+            "size": "bytes that they may have together when extracted",
+            "ratio": "times that a file above 1 MiB may be larger than in the archive",
+        }
+        rows = ((_text(meanings[name]), _code(f"{value:,}")) for name, value in attrs.asdict(limits).items())
+        return [_table(("What", "Limit"), rows, widths=(70, 30))]
+
+
+def _subclasses(error: type[PacificaError]) -> Iterator[type[PacificaError]]:
+    # What sits in errors.py is the public part.
+    if error.__module__ == PacificaError.__module__:
+        yield error
+        for each in error.__subclasses__():
+            yield from _subclasses(each)
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _text(text: str) -> nodes.Node:
+    return nodes.paragraph(text, text)
+
+
+def _code(text: str) -> nodes.Node:
+    return nodes.paragraph("", "", nodes.literal(text, text))
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[nodes.Node]], widths: Iterable[int]) -> nodes.table:
+    group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in widths))
+    group += nodes.thead("", _row(_text(cell) for cell in header))
+    group += nodes.tbody("", *map(_row, rows))
+    group["cols"] = len(group.children) - 2
+    return nodes.table("", group, classes=["colwidths-given"])
+
+
+def _row(cells: Iterable[nodes.Node]) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", cell) for cell in cells))
+
+
+_comments: dict[str, list[str]] = {}
+
+
+def _keep_comment(_app: Any, what: str, name: str, _value: object, _options: Any, lines: list[str]) -> None:
+    """Note the comment on an attribute before napoleon sees it, which takes words before a colon for a type."""
+    if what == "attribute":
+        _comments[name] = list(lines)
+
+
+def _restore_comment(_app: Any, _what: str, name: str, _value: object, _options: Any, lines: list[str]) -> None:
+    if name in _comments:
+        lines[:] = _comments[name]
+
+
+def _show_defaults(
+    _app: Any, _what: str, _name: str, value: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Replace private names among the defaults of a signature by the values that they stand for."""
+    if signature and attrs.has(value):
+        defaults = {f"attr_dict['{field.name}'].default": repr(field.default) for field in attrs.fields(value)}
+        signature = re.sub(r"attr_dict\['\w+'\]\.default", lambda found: defaults[found[0]], signature)
+    elif signature:
+        scope = getattr(value, "__globals__", {})
+        signature = re.sub(r"(?<== )_[A-Z_]+", lambda found: repr(scope.get(found[0], found[0])), signature)
+    return signature, returns
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Tell Sphinx what there is."""
+    app.connect("autodoc-process-docstring", _keep_comment, priority=400)
+    app.connect("autodoc-process-docstring", _restore_comment, priority=600)
+    app.connect("autodoc-process-signature", _show_defaults)
+    app.add_directive("command-help", CommandHelp)
+    app.add_directive("settings", Settings)
+    app.add_directive("exit-statuses", ExitStatuses)
+    app.add_directive("archive-limits", Limits)
+    return {"parallel_read_safe": True, "version": "1"}
