@@ -140,8 +140,11 @@ class Handler(BaseHTTPRequestHandler):
             BadRequest: It is missing, no number, or above the limit (in bytes).
         """
         length = self.headers.get("Content-Length", "")
-        if not length:
-            raise BadRequest(HTTPStatus.LENGTH_REQUIRED, "the request carries no Content-Length")
+        if not length or "Transfer-Encoding" in self.headers:
+            # With both, a proxy in between may see another end of the request than we do.
+            raise BadRequest(HTTPStatus.LENGTH_REQUIRED, "the request must carry a Content-Length, and come unchunked")
+        if len(self.headers.get_all("Content-Length", [])) > 1:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "there is more than one Content-Length")
         if not (length.isascii() and length.isdigit()):
             raise BadRequest(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
         if limit is not None and int(length) > limit:

@@ -12,10 +12,10 @@ from typing import Any
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive import open_archive
-from pacifica_notifications_consumer.errors import Cancelled, PacificaError
+from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_consumer.settings import Services
 from pacifica_notifications_consumer.subscription import mint_token, subscribed
-from pacifica_notifications_runner import logs, options, steps
+from pacifica_notifications_runner import command, options, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.signals import StopSignals
 
@@ -49,18 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_version(parser)
     options.add_options(parser, options.START_OPTIONS)
     arguments = parser.parse_args(argv)
-    log_format = "text"
-    try:
-        settings = options.read_options(arguments)
-        log_format = settings["log_format"]
-        logs.set_up_logging(log_format, verbose=settings["verbose"])
+
+    def work(settings: dict[str, Any]) -> int:
         with StopSignals() as signals:
             start(arguments.archive, settings, signals)
-    except PacificaError as error:
-        logs.report(PROGRAM, error, log_format)
-        return error.exit_status
-    log.info("stopped")
-    return 0
+        log.info("stopped")
+        return 0
+
+    return command.execute(PROGRAM, arguments, work)
 
 
 def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> None:

@@ -117,6 +117,8 @@ def raw(url: str, request: bytes) -> bytes:
         (b"Content-Length: -1\r\n", b"400"),
         (b"Content-Length: 10\r\n", b"400"),
         (b"Transfer-Encoding: chunked\r\n", b"411"),
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", b"411"),
+        (b"Content-Length: 2\r\nContent-Length: 3\r\n", b"400"),
     ],
 )
 def test_lengths(url: str, runner: JobRunner, headers: bytes, status: bytes) -> None:
@@ -198,7 +200,10 @@ def test_port_in_use(endpoint: Endpoint) -> None:
         expected = f"127.0.0.1 port {port}: Address already in use"
         with pytest.raises(EndpointError, match=expected), listening(endpoint, "127.0.0.1", port):
             pass
-    with pytest.raises(EndpointError, match="choose an address that this machine has"), listening(endpoint, "203.0.113.1", 0):
+    with (
+        pytest.raises(EndpointError, match="choose an address that this machine has"),
+        listening(endpoint, "203.0.113.1", 0),
+    ):
         pass
     with pytest.raises(EndpointError, match="99999 is no port"), listening(endpoint, "127.0.0.1", 99999):
         pass

@@ -1,0 +1,32 @@
+"""What every command does around its work: read the settings, set up logging, and end with the right status."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from pacifica_notifications_consumer.errors import Cancelled, PacificaError
+from pacifica_notifications_runner import logs, options
+
+
+def execute(program: str, arguments: argparse.Namespace, work: Callable[[dict[str, Any]], int]) -> int:
+    """Do a command's work and return its exit status.
+
+    Args:
+        program: What the command is called, for its messages.
+        arguments: The parsed command line.
+        work: Takes the settings and returns the exit status.
+    """
+    log_format = "text"
+    try:
+        settings = options.read_options(arguments)
+        log_format = settings["log_format"]
+        logs.set_up_logging(log_format, verbose=settings["verbose"])
+        return work(settings)
+    except PacificaError as error:
+        logs.report(program, error, log_format)
+        return error.exit_status
+    except KeyboardInterrupt:
+        logs.report(program, Cancelled("stopped"), log_format)
+        return Cancelled.exit_status
