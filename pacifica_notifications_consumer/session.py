@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Collection
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.auth import HTTPBasicAuth
@@ -49,6 +51,8 @@ class ServiceClient:
     def __init__(self, url: str, session: requests.Session) -> None:
         self.url = url
         self._session = session
+        # A site's proxy cannot reach what listens on this machine alone, such as the sandbox.
+        self._proxies = dict.fromkeys(("http", "https", "all"), "") if _is_loopback(url) else None
 
     def request(
         self, method: str, path: str, *, expect: Collection[int] = (HTTPStatus.OK,), **arguments: Any
@@ -67,7 +71,7 @@ class ServiceClient:
         try:
             # A redirect would carry Http-Remote-User to another host, and turn a POST into a GET.
             response = self._session.request(
-                method, self.url + path, timeout=_TIMEOUTS, allow_redirects=False, **arguments
+                method, self.url + path, timeout=_TIMEOUTS, allow_redirects=False, proxies=self._proxies, **arguments
             )
         except requests.RequestException as error:
             raise ServiceError(
@@ -110,6 +114,14 @@ class ServiceClient:
                 f"{self.title} at {self.url} answered something that is not JSON",
                 f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",
             ) from error
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def reason(error: BaseException) -> str:

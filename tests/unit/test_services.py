@@ -65,6 +65,15 @@ def test_refusals(status: int, body: bytes, problem: str, advice: str) -> None:
     assert "t0ken" not in str(caught.value)
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """A site's proxy is for other machines: what listens here is asked directly."""
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with fault_server(replying(200, b'{"uuid": "u"}')) as server:
+        assert subscribe(server.url) == "u"
+        assert subscribe(server.url.replace("127.0.0.1", "localhost")) == "u"
+
+
 def test_nobody_listens() -> None:
     """A service that does not listen is named with its address, the system's reason, and the setting."""
     with socket.socket() as closed:
