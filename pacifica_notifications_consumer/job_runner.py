@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import sys
@@ -87,14 +88,12 @@ class JobRunner:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        self._state = StateDirectory(self.state_dir, self._name)
-        try:
-            self._ledger = Ledger(self._state.ledger)
-        except BaseException:
-            self._state.close()
-            raise
-        if left := self._ledger.hand_back_all():
-            log.warning("jobs that were running when the last runner died, and are run again: %d", left)
+        with contextlib.ExitStack() as stack:
+            self._state = stack.enter_context(contextlib.closing(StateDirectory(self.state_dir, self._name)))
+            self._ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
+            if left := self._ledger.hand_back_all():
+                log.warning("jobs that were running when the last runner died, and are run again: %d", left)
+            self._opened = stack.pop_all()
         for number in range(self._workers):
             thread = threading.Thread(target=self._work, name=f"worker {number + 1}")
             thread.start()
@@ -112,8 +111,7 @@ class JobRunner:
         self._halt.set()
         for thread in self._threads:
             thread.join()
-        self._ledger.close()
-        self._state.close()
+        self._opened.close()
 
     def halt(self) -> None:
         """Cut the grace period short. May be called from a signal handler."""
@@ -190,6 +188,9 @@ class JobRunner:
                 # A job that it happened to stays marked as running, and is run again at the next start.
                 log.critical("%s", error)
                 self._halt.wait(_PAUSE_AFTER_FAULT)
+            except Exception:
+                # A fault of ours must cost one job, not the worker.
+                log.exception("a job could not be run to its end; it is run again at the next start")
             with self._changed:
                 self._changed.notify_all()
 
