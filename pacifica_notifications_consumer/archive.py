@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import attrs
 
 from .errors import ArchiveError, FilterError
 from .filter import Filter
+from .temporary import temporary_directory
 
 ENTRY_POINT = "__main__.py"
 FILTER = "jsonpath2.txt"
@@ -93,13 +93,9 @@ def open_archive(path: Path, limits: ArchiveLimits | None = None) -> Iterator[Co
         ArchiveError: It cannot be read, has no entry-point, or holds what it must not. Nothing is left behind.
         FilterError: Its ``jsonpath2.txt`` is not usable.
     """
-    # Resolved, since `__file__` of the entry-point shows it: on some systems the temporary directory is a link.
-    directory = Path(tempfile.mkdtemp(prefix="pacifica-consumer-")).resolve()
-    try:
+    with temporary_directory("pacifica-consumer-") as directory:
         extract(path, directory, limits or ArchiveLimits())
         yield Consumer.load(directory)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
@@ -112,8 +108,7 @@ def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             _check(path, entries, limits)
-            for entry in entries:
-                _extract_entry(archive, entry, directory)
+            _extract_entries(archive, entries, directory)
     except IsADirectoryError:
         raise ArchiveError(
             f"{path} is a directory", f"zip its contents: cd {path} && zip -r ../consumer.zip ."
@@ -183,6 +178,17 @@ def _no_entry_point(path: Path, files: set[PurePosixPath]) -> ArchiveError:
             f"zip what is in the folder, not the folder: cd {folder} && zip -r ../consumer.zip .",
         )
     return ArchiveError(f"{path} has no {ENTRY_POINT}", "add the entry-point, at the top of the archive")
+
+
+def _extract_entries(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], directory: Path) -> None:
+    try:
+        for entry in entries:
+            _extract_entry(archive, entry, directory)
+    except OSError as error:
+        raise ArchiveError(
+            f"cannot extract {archive.filename} to {directory}: {error.strerror or error}",
+            "make room there, or let TMPDIR name another place",
+        ) from error
 
 
 def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: Path) -> None:

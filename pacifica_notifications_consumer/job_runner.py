@@ -211,7 +211,7 @@ class JobRunner:
         try:
             directory.prepare(Notification.parse(job.body))
             status, reason = self._attempt(directory)
-        except (PacificaError, OSError) as error:
+        except (PacificaError, OSError, ValueError) as error:
             status, reason = None, f"could not be started: {error}"
         else:
             if status is None:

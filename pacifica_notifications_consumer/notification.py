@@ -89,7 +89,13 @@ def _folder(subdir: str) -> PurePosixPath:
 
 
 def _is_plain_name(name: str) -> bool:
-    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+    # JSON can carry halves of surrogate pairs, which no file name can.
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name and name == _writable(name)
+
+
+def _writable(text: str) -> str:
+    """The text with what cannot be written in UTF-8 replaced by its code."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @attrs.frozen
@@ -188,7 +194,7 @@ class Notification:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return _writable(value) if isinstance(value, str) else None
 
 
 def _json_kind(value: object) -> str:

@@ -18,6 +18,8 @@ class Policy(ServiceClient):
 
     title = "policy"
     option = POLICY_URL
+    # What it does takes milliseconds, and somebody waits for the start or the stop.
+    timeouts = (10.0, 30.0)
 
     def knows_user(self, username: str) -> bool:
         """Whether metadata has a user of this network id.

@@ -68,7 +68,10 @@ class Process:
         self.stdout = self._popen.stdout
 
     def wait(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> int | None:
-        """Wait until it ends and return its status; None when the time is up or ``stop`` says so."""
+        """Wait until it ends and return its status; None when the time is up or ``stop`` says so.
+
+        What it left running in its group is ended with it.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _SHORTEST_POLL
         while not self._has_exited():
@@ -76,7 +79,7 @@ class Process:
                 return None
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_POLL)
-        return self._popen.wait()
+        return self._reap()
 
     def end(self, kill_after: float = KILL_AFTER) -> int:
         """End it with its whole group: politely, and after some seconds by force. Returns its status."""
@@ -84,8 +87,12 @@ class Process:
         deadline = time.monotonic() + kill_after
         while not self._has_exited() and time.monotonic() < deadline:
             time.sleep(_LONGEST_POLL)
-        # Children that outlive it go too: nobody would ever wait for them.
-        self._signal_group(signal.SIGKILL)
+        return self._reap()
+
+    def _reap(self) -> int:
+        """End what is left of its group, for which nobody would ever wait, and return its status."""
+        if self._popen.returncode is None:
+            self._signal_group(signal.SIGKILL)
         return self._popen.wait()
 
     def _has_exited(self) -> bool:
@@ -134,7 +141,7 @@ def run_captured(
     finally:
         if not ended:
             process.end()
-        # A grandchild may hold the pipe open for ever: what it prints later is not waited for.
+        # A grandchild that left the group may hold the pipe open for ever: what it prints is not waited for.
         reader.join(1.0)
     if status is None and cancel is not None and cancel.is_set():
         raise Cancelled(f"stopped while {Path(str(arguments[0])).name} was running")

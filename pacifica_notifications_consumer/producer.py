@@ -18,6 +18,8 @@ class Producer(ServiceClient):
 
     title = "the producer"
     option = PRODUCER_URL
+    # What it does takes milliseconds, and somebody waits for the start or the stop.
+    timeouts = (10.0, 30.0)
 
     def subscribe(self, *, name: str, jsonpath: str, target_url: str, token: str) -> str:
         """Register an endpoint for the notifications that a JSONPath matches.

@@ -17,6 +17,7 @@ from .errors import EndpointError
 
 _LARGEST_PORT = 65535
 _HANG_UP_SECONDS = 5.0
+_LONGEST_LENGTH = 18
 
 
 class Server(ThreadingHTTPServer):
@@ -147,6 +148,8 @@ class Handler(BaseHTTPRequestHandler):
             raise BadRequest(HTTPStatus.BAD_REQUEST, "there is more than one Content-Length")
         if not (length.isascii() and length.isdigit()):
             raise BadRequest(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
+        if len(length) > _LONGEST_LENGTH:
+            raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Content-Length is beyond all measure")
         if limit is not None and int(length) > limit:
             reason = f"the body has {length} bytes, the limit is {limit}"
             raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)

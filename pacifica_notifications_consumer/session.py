@@ -16,9 +16,6 @@ from requests.auth import HTTPBasicAuth
 from .errors import ServiceError
 from .settings import Option, Services
 
-#: Seconds to connect, and seconds between two pieces of an answer.
-_TIMEOUTS = (10.0, 120.0)
-
 
 def make_session(services: Services) -> requests.Session:
     """Open a session that carries the credentials on every request.
@@ -47,6 +44,8 @@ class ServiceClient:
     title: str
     #: The setting that holds its address.
     option: Option
+    #: Seconds to connect, and seconds between two pieces of an answer.
+    timeouts = (10.0, 120.0)
 
     def __init__(self, url: str, session: requests.Session) -> None:
         self.url = url
@@ -71,7 +70,12 @@ class ServiceClient:
         try:
             # A redirect would carry Http-Remote-User to another host, and turn a POST into a GET.
             response = self._session.request(
-                method, self.url + path, timeout=_TIMEOUTS, allow_redirects=False, proxies=self._proxies, **arguments
+                method,
+                self.url + path,
+                timeout=self.timeouts,
+                allow_redirects=False,
+                proxies=self._proxies,
+                **arguments,
             )
         except requests.RequestException as error:
             raise ServiceError(

@@ -8,13 +8,11 @@ import json
 import logging
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import requires
+from importlib.metadata import requires, version
 from pathlib import Path
 
 import attrs
@@ -22,6 +20,7 @@ import attrs
 from .errors import ConfigurationError, InitScriptError, RequirementError, VenvError
 from .processes import Finished, describe_status, run_captured
 from .settings import PREFIX
+from .temporary import temporary_directory
 from .wheel import DISTRIBUTION, build_wheel
 
 log = logging.getLogger(__name__)
@@ -90,7 +89,8 @@ class VenvBuilder:
         timeout: float | None = 1800.0,
         cancel: threading.Event | None = None,
     ) -> None:
-        self._python = os.fspath(python)
+        # A path must hold in any working directory; a bare name is looked up on PATH.
+        self._python = str(Path(python).absolute()) if os.sep in os.fspath(python) else os.fspath(python)
         self._directory = directory or Path.cwd()
         self._requirements = requirements
         self._init_script = init_script
@@ -117,9 +117,7 @@ class VenvBuilder:
             VenvError: It cannot make environments.
         """
         version = probe_python(self._python)
-        # Resolved, since scripts in it carry its path.
-        home = Path(tempfile.mkdtemp(prefix="pacifica-venv-")).resolve()
-        try:
+        with temporary_directory("pacifica-venv-") as home:
             venv = Venv(home / "venv")
             log.info("creating a virtual environment of Python %s", version)
             finished = self._run([self._python, "-I", "-m", "venv", venv.path], os.environ, home)
@@ -130,8 +128,6 @@ class VenvBuilder:
                     output=finished.output,
                 )
             yield venv
-        finally:
-            shutil.rmtree(home, ignore_errors=True)
 
     def fill(self, venv: Venv) -> None:
         """Run ``init.sh`` inside the environment, then install this library, as it runs here, and the requirements.
@@ -146,7 +142,7 @@ class VenvBuilder:
         constraints = venv.path.parent / "constraints.txt"
         constraints.write_text(f"{DISTRIBUTION} @ {wheel.as_uri()}\n", encoding="utf-8")
         environ = venv.environ()
-        environ["PIP_CONSTRAINT"] = " ".join(filter(None, [environ.get("PIP_CONSTRAINT"), str(constraints)]))
+        environ["PIP_CONSTRAINT"] = " ".join(filter(None, [environ.get("PIP_CONSTRAINT"), constraints.as_uri()]))
         if self._init_script is not None:
             self._run_init_script(self._init_script, environ)
         self._install(venv, wheel, environ)
@@ -249,6 +245,12 @@ def _requirement_error(output: str) -> RequirementError:
     )
     lines = [line for line in output.splitlines() if not line.startswith("WARNING: ")]
     errors = "\n".join(line for line in lines if "error" in line.lower()) or "\n".join(lines[-20:])
+    if re.search(rf"Cannot install .*{DISTRIBUTION}", errors):
+        return RequirementError(
+            f"requirements.txt asks for another version of {DISTRIBUTION} than the running {version(DISTRIBUTION)}",
+            "leave its version out: the environment always gets the running one",
+            output="\n".join(lines),
+        )
     for pattern in patterns:
         if found := re.search(pattern, errors, re.MULTILINE):
             name = found[1].strip()

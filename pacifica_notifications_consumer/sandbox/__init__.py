@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from ..errors import ConfigurationError, StateError
 from ..serving import serve
+from ..temporary import temporary_directory
 from .cartd import CartHandler, Carts
 from .ingest import Ingest, IngestHandler
 from .policy import Policy, PolicyHandler
@@ -182,11 +181,8 @@ def _directory(directory: Path | str | None) -> Iterator[Path]:
     if directory is not None:
         yield Path(directory).absolute()
         return
-    temporary = Path(tempfile.mkdtemp(prefix="pacifica-sandbox-"))
-    try:
+    with temporary_directory("pacifica-sandbox-") as temporary:
         yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _careful(on_event: Callable[[str], None] | None) -> Callable[[str], None]:

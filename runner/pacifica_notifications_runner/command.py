@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from pacifica_notifications_consumer.errors import Cancelled, PacificaError
 from pacifica_notifications_runner import logs, options
+
+#: As the shell reports a program that a closed pipe ended.
+_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 def execute(program: str, arguments: argparse.Namespace, work: Callable[[dict[str, Any]], int]) -> int:
@@ -18,7 +24,9 @@ def execute(program: str, arguments: argparse.Namespace, work: Callable[[dict[st
         arguments: The parsed command line.
         work: Takes the settings and returns the exit status.
     """
-    log_format = "text"
+    # A mistake in the settings must be told in the form that was asked for, too.
+    log_format = arguments.log_format or os.environ.get(options.LOG_FORMAT.variable) or options.LOG_FORMAT.default
+    logs.set_up_logging(log_format, verbose=False)
     try:
         settings = options.read_options(arguments)
         log_format = settings["log_format"]
@@ -30,3 +38,7 @@ def execute(program: str, arguments: argparse.Namespace, work: Callable[[dict[st
     except KeyboardInterrupt:
         logs.report(program, Cancelled("stopped"), log_format)
         return Cancelled.exit_status
+    except BrokenPipeError:
+        # Whoever read the output has gone. Python would complain about that once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE

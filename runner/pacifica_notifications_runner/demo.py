@@ -8,22 +8,24 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pacifica_notifications_consumer import upload
-from pacifica_notifications_consumer.errors import PacificaError, StateError
+from pacifica_notifications_consumer.errors import Cancelled, PacificaError, StateError
 from pacifica_notifications_consumer.job import JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings import PREFIX, Services
+from pacifica_notifications_consumer.temporary import make_temporary_directory
 from pacifica_notifications_runner import options
+from pacifica_notifications_runner.signals import StopSignals
 
 DESCRIPTION = """\
 Show the main job: start a sandbox, deploy the example consumer with the real start command, upload a transaction, wait
@@ -40,8 +42,7 @@ _FILES = {
     "spectra/day 1/raw.bin": bytes(range(256)) * 400,
     "empty.txt": b"",
 }
-_START_SECONDS = 300.0
-_JOB_SECONDS = 60.0
+_WAIT_SECONDS = 300.0
 _STOP_SECONDS = 60.0
 _POLL = 0.02
 _T = TypeVar("_T")
@@ -77,17 +78,22 @@ def demonstrate(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int
     """
     home = _new_directory(arguments.directory)
     archive = _pack_example(home / "consumer.zip")
-    with Sandbox(home / "sandbox", users={_USER: 10}) as sandbox:
+    with StopSignals() as signals, Sandbox(home / "sandbox", users={_USER: 10}) as sandbox:
         _say(f"A sandbox of Pacifica runs: producer {sandbox.producer_url}, cartd {sandbox.cartd_url},")
         _say(f"  ingest {sandbox.ingest_url}, policy {sandbox.policy_url}")
-        with _started(archive, home, sandbox):
+        wait = partial(_wait, signals, home / "start.log")
+        with _started(archive, home, sandbox, wait):
             services = Services.from_environment(sandbox.environ() | {f"{PREFIX}USERNAME": _USER})
             before = _timed("A transaction is uploaded", lambda: _upload(home / "instrument", services, sandbox))
             after = _timed(
                 "The consumer has made a new one of it",
-                lambda: sandbox.wait_for_transaction(after=before, timeout=_JOB_SECONDS),
+                lambda: wait(lambda: max(sandbox.transactions()) > before and max(sandbox.transactions()), "upload"),
             )
-            _timed("Its own upload has been announced to it, too", lambda: _wait_for_own(home))
+            with contextlib.closing(Ledger(home / "state" / "ledger.sqlite3")) as ledger:
+                _timed(
+                    "Its own upload has been announced to it, too",
+                    lambda: wait(lambda: ledger.count_verdicts()[Verdict.OWN], "leave its own upload alone"),
+                )
         if sandbox.subscriptions():
             raise DemoError("the subscription was left behind", f"read {home / 'start.log'}")
         _compare(sandbox, before, after)
@@ -103,7 +109,7 @@ def demonstrate(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int
 
 def _new_directory(directory: Path | None) -> Path:
     if directory is None:
-        return Path(tempfile.mkdtemp(prefix="pacifica-demo-")).resolve()
+        return make_temporary_directory("pacifica-demo-")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         used = any(directory.iterdir())
@@ -123,7 +129,7 @@ def _pack_example(archive: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _started(archive: Path, home: Path, sandbox: Sandbox) -> Iterator[None]:
+def _started(archive: Path, home: Path, sandbox: Sandbox, wait: Callable[..., Any]) -> Iterator[None]:
     """Run the start command as an operator would, and stop it with SIGTERM."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     command = [sys.executable, "-m", "pacifica_notifications_runner.start", str(archive)]
@@ -134,25 +140,41 @@ def _started(archive: Path, home: Path, sandbox: Sandbox) -> Iterator[None]:
     log = home / "start.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environ, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
-        try:
-            _timed("The consumer is deployed and subscribed", lambda: _wait_until_subscribed(process, log, sandbox))
-            yield
-            process.send_signal(signal.SIGTERM)
-            if status := _timed("The consumer is stopped", lambda: process.wait(_STOP_SECONDS)):
-                raise DemoError(f"the start command ended with status {status}", f"read {log}")
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-
-def _wait_until_subscribed(process: subprocess.Popen[bytes], log: Path, sandbox: Sandbox) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not sandbox.subscriptions():
-        if process.poll() is not None or time.monotonic() > deadline:
+    try:
+        _timed(
+            "The consumer is deployed and subscribed",
+            lambda: wait(lambda: sandbox.subscriptions() or process.poll() is not None, "subscribe"),
+        )
+        if process.poll() is not None:
             said = log.read_text(encoding="utf-8", errors="replace")[-4000:]
             raise DemoError("the start command did not subscribe the consumer", "it said:", output=said)
-        time.sleep(_POLL)
+        yield
+        if status := _timed("The consumer is stopped", lambda: _stop(process)):
+            raise DemoError(f"the start command ended with status {status}", f"read {log}")
+    finally:
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> int:
+    """End the start command so that it can clean up, and only if it does not, by force."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()
+
+
+def _wait(signals: StopSignals, log: Path, condition: Callable[[], _T], what: str) -> _T:
+    """Return what a condition says as soon as it says something."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while not (value := condition()):
+        if signals.stop.wait(_POLL):
+            raise Cancelled("stopped by a signal")
+        if time.monotonic() > deadline:
+            raise DemoError(f"the consumer did not {what} within {_WAIT_SECONDS:g} seconds", f"read {log}")
+    return value
 
 
 def _upload(event_path: Path, services: Services, sandbox: Sandbox) -> int:
@@ -162,16 +184,6 @@ def _upload(event_path: Path, services: Services, sandbox: Sandbox) -> int:
         path.write_bytes(content)
     upload(event_path, _TRANSACTION, {"Sample": "demonstration"}, services=services).get()
     return sandbox.transactions()[-1]
-
-
-def _wait_for_own(home: Path) -> None:
-    """Wait until the ledger shows that the consumer left its own upload alone."""
-    deadline = time.monotonic() + _JOB_SECONDS
-    with contextlib.closing(Ledger(home / "state" / "ledger.sqlite3")) as ledger:
-        while not ledger.count_verdicts()[Verdict.OWN]:
-            if time.monotonic() > deadline:
-                raise DemoError("the consumer was not told of its own upload", f"read {home / 'start.log'}")
-            time.sleep(_POLL)
 
 
 def _check_ledger(home: Path) -> None:

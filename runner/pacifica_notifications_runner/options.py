@@ -258,8 +258,12 @@ def default_state_dir(name: str) -> Path:
     Raises:
         ConfigurationError: The user has no home directory.
     """
+    if base := os.environ.get("XDG_STATE_HOME"):
+        return Path(base) / SECTION / name
     try:
-        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    except RuntimeError as error:
-        raise ConfigurationError("this user has no home directory", "pass --state-dir") from error
-    return base / SECTION / name
+        home = Path.home()
+    except RuntimeError:
+        home = Path()
+    if not home.name:
+        raise ConfigurationError("this user has no home directory", "pass --state-dir")
+    return home / ".local" / "state" / SECTION / name

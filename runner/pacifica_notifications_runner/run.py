@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pacifica_notifications_consumer.errors import Cancelled, NotificationError
 from pacifica_notifications_consumer.job import Job, Verdict
 from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_consumer.temporary import make_temporary_directory
 from pacifica_notifications_runner import options, steps
 from pacifica_notifications_runner.signals import StopSignals
 
@@ -71,24 +72,27 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             # The runner would find out just the same, but after having created the environment.
             return _nothing_to_run(Verdict.UNMATCHED)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
-        runner = stack.enter_context(
-            JobRunner(
-                consumer.entry_point,
-                settings["state_dir"] or Path(tempfile.mkdtemp(prefix="pacifica-run-")),
-                name=name,
-                filter=consumer.filter,
-                venv=venv,
-                services=Services.from_values(settings),
-                workers=1,
-                timeout=settings["job_timeout"],
-                grace=0.0,
-            )
+        state_dir = settings["state_dir"] or make_temporary_directory("pacifica-run-")
+        runner = JobRunner(
+            consumer.entry_point,
+            state_dir,
+            name=name,
+            filter=consumer.filter,
+            venv=venv,
+            services=Services.from_values(settings),
+            workers=1,
+            timeout=settings["job_timeout"],
+            grace=0.0,
         )
-        receipt = runner.accept(body)
-        if receipt.job_id is None:
+        with runner:
+            receipt = runner.accept(body)
+            job = None if receipt.job_id is None else _follow(runner, receipt.job_id, signals)
+            directory = runner.directory(job.id).path if job else None
+        if job is None:
+            if not settings["state_dir"]:
+                shutil.rmtree(state_dir)
             return _nothing_to_run(receipt.verdict)
-        job = _follow(runner, receipt.job_id, signals)
-        _say(f"{job.state.value}{': ' + job.reason if job.reason else ''}; {runner.directory(job.id).path}")
+        _say(f"{job.state.value}{': ' + job.reason if job.reason else ''}; {directory}")
     status = job.exit_status
     if status is None:
         return NotificationError.exit_status

@@ -17,7 +17,8 @@ or SIGTERM, and continues with what is in the directory when it is started again
 """
 
 EPILOG = """\
-Exit status: 0 stopped by a signal; 2 wrong command line; 71 a port cannot be had; 73 the directory is not usable.
+Exit status: 0 stopped by a signal; 2 wrong command line; 71 a port cannot be had; 73 the directory is not usable;
+78 wrong settings.
 """
 
 

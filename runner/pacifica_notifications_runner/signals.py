@@ -1,20 +1,28 @@
-"""SIGINT and SIGTERM as something to wait for."""
+"""SIGINT, SIGTERM and SIGHUP as something to wait for."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Self, TypeVar
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from pacifica_notifications_consumer.errors import Cancelled
+
+T = TypeVar("T")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_POLL = 0.05
+_PATIENCE = 2.0
 #: No signal has this number: it ends the watching thread.
 _END = b"\0"
 
 
 class StopSignals:
-    """Turns the first SIGINT or SIGTERM into an event, and each further one into a call.
+    """Turns the first SIGINT, SIGTERM or SIGHUP into an event, and the second into another, and a call.
 
     An exception thrown by a handler could strike between the entering of a step and the noting that it must be undone;
     an event cannot. And a handler must not set the event itself, since it may have interrupted the very code that
@@ -22,11 +30,13 @@ class StopSignals:
 
     Attributes:
         stop: Set by the first signal.
+        now: Set by the second.
         on_second: Called by each further one, on another thread.
     """
 
     def __init__(self) -> None:
         self.stop = threading.Event()
+        self.now = threading.Event()
         self.on_second: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
@@ -36,7 +46,10 @@ class StopSignals:
         self._thread.start()
         self._previous_fd = signal.set_wakeup_fd(self._writer)
         self._previous: dict[signal.Signals, Any] = {
-            number: signal.signal(number, lambda *_: None) for number in _SIGNALS
+            number: signal.signal(number, lambda *_: None)
+            for number in _SIGNALS
+            # nohup has it ignored, and so it stays.
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
         }
         return self
 
@@ -54,5 +67,48 @@ class StopSignals:
             if byte[0] not in _SIGNALS:
                 continue
             if self.stop.is_set():
+                self.now.set()
                 self.on_second()
             self.stop.set()
+
+    @contextlib.contextmanager
+    def abandoning(self, context: AbstractContextManager[T]) -> Iterator[T]:
+        """Enter and leave a context that may hang on a silent network.
+
+        Entering it is given up some seconds after the first signal, leaving it some seconds after the second.
+
+        Raises:
+            Cancelled: It was given up; what the context was at goes on by itself, or not.
+        """
+        value = _given_up_after(self.stop, context.__enter__)
+        try:
+            yield value
+        finally:
+            _given_up_after(self.now, lambda: context.__exit__(None, None, None))
+
+
+def _given_up_after(event: threading.Event, work: Callable[[], T]) -> T:
+    """Do work on a thread of its own, and wait for it until an event, and a little longer."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    patience = _PATIENCE
+    while thread.is_alive():
+        thread.join(_POLL)
+        if event.is_set():
+            patience -= _POLL
+            if patience < 0:
+                raise Cancelled(
+                    "stopped by a signal without an answer from the producer", "it may keep a subscription of ours"
+                )
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -26,8 +26,8 @@ PROGRAM = "start-pacifica-notifications-consumer"
 DESCRIPTION = """\
 Deploy a Pacifica consumer: extract consumer.zip, create its virtual environment, run its init.sh and install its
 requirements, open its job queue and its web endpoint, and subscribe the endpoint to the producer. From then on the
-entry-point runs once for each notification that the consumer's JSONPath matches. SIGINT or SIGTERM stops it and undoes
-all of that; the jobs' directories stay. A second signal does not wait for running jobs.
+entry-point runs once for each notification that the consumer's JSONPath matches. SIGINT, SIGTERM or SIGHUP stops it
+and undoes all of that; the jobs' directories stay. A second signal does not wait for running jobs.
 """
 
 EPILOG = """\
@@ -99,9 +99,8 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         # 6. subscribe it to the producer
         steps.check_user(services)
         target = steps.target_url(settings, server.server_port)
-        stack.enter_context(
-            subscribed(services, name=name, filter=consumer.filter, target_url=target, token=endpoint.token)
-        )
+        subscription = subscribed(services, name=name, filter=consumer.filter, target_url=target, token=endpoint.token)
+        stack.enter_context(signals.abandoning(subscription))
         if signals.stop.is_set():
             raise Cancelled("stopped by a signal before it was ready")
         endpoint.ready = True

@@ -115,6 +115,7 @@ def raw(url: str, request: bytes) -> bytes:
         (b"", b"411"),
         (b"Content-Length: x\r\n", b"400"),
         (b"Content-Length: -1\r\n", b"400"),
+        (b"Content-Length: " + b"9" * 5000 + b"\r\n", b"413"),
         (b"Content-Length: 10\r\n", b"400"),
         (b"Transfer-Encoding: chunked\r\n", b"411"),
         (b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", b"411"),

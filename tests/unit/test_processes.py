@@ -51,9 +51,9 @@ def test_timeout(tmp_path: Path) -> None:
 
 
 def test_grandchild_that_keeps_the_pipe(tmp_path: Path) -> None:
-    """A background process that holds the output open does not keep anybody waiting."""
+    """A background process of its own session that holds the output open does not keep anybody waiting."""
     started = time.monotonic()
-    finished, lines = run("sleep 60 & echo $!", tmp_path)
+    finished, lines = run("setsid sh -c 'echo $$; exec sleep 60' & sleep 0.3", tmp_path)
     assert time.monotonic() - started < DEADLINE
     assert finished.status == 0
     os.kill(int(lines[0]), signal.SIGKILL)

@@ -1,0 +1,40 @@
+"""Temporary directories that go when they are not needed any more."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import StateError
+
+
+def make_temporary_directory(prefix: str) -> Path:
+    """Make a new directory, for this user alone, that stays.
+
+    Raises:
+        StateError: The system's place for such things cannot be written to.
+    """
+    try:
+        # Resolved, since programs show the path: on some systems the place is behind a link.
+        return Path(tempfile.mkdtemp(prefix=prefix)).resolve()
+    except OSError as error:
+        raise StateError(
+            f"cannot make a temporary directory: {error.strerror}", "let TMPDIR name a directory that can be written to"
+        ) from error
+
+
+@contextlib.contextmanager
+def temporary_directory(prefix: str) -> Iterator[Path]:
+    """Make a new directory that is removed, with all that is in it, when the context ends.
+
+    Raises:
+        StateError: As `make_temporary_directory`.
+    """
+    directory = make_temporary_directory(prefix)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

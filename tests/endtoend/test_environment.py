@@ -1,0 +1,213 @@
+"""The consumer's environment: real ones, what is in them, what init.sh sees, and what the index is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import zlib
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import pacifica_notifications_consumer
+import pacifica_notifications_runner
+from pacifica_notifications_consumer import VenvBuilder
+from pacifica_notifications_consumer.errors import InitScriptError, RequirementError
+from tests.endtoend.conftest import KEEPER, START, TOOL, Operator, Recorder, event, pack, recording
+
+NAME = "pacifica-notifications-consumer"
+
+#: An entry-point that tells what its environment holds.
+SELF_PORTRAIT = """\
+import importlib.metadata, json, pathlib, sys, zlib
+import pacifica_notifications_consumer as library, pacifica_notifications_runner as runner
+installed = importlib.metadata.distribution("pacifica-notifications-consumer")
+print(json.dumps({
+    "prefix": sys.prefix,
+    "version": installed.version,
+    "origin": json.loads(installed.read_text("direct_url.json") or "{}"),
+    "homes": [str(pathlib.Path(module.__file__).parent) for module in (library, runner)],
+    "files": {f"{home.name}/{each.relative_to(home).as_posix()}": zlib.crc32(each.read_bytes())
+              for home in [pathlib.Path(module.__file__).parent for module in (library, runner)]
+              for each in home.rglob("*") if each.is_file() and "__pycache__" not in each.parts},
+    "programs": sorted(each.name for each in (pathlib.Path(sys.prefix) / "bin").glob("*pacifica*")),
+    "packages": sorted(each.name for each in importlib.metadata.distributions()),
+}))
+"""
+
+
+@pytest.fixture
+def index() -> Iterator[Recorder]:
+    """An index that has nothing, and notes what it is asked for."""
+    with recording(lambda _: (404, b"", "text/html")) as index:
+        yield index
+
+
+def asked(index: Recorder) -> set[str]:
+    """The names that the index was asked for, as indexes write them."""
+    return {re.sub(r"[-_.]+", "-", request.path.strip("/").split("/")[1]).lower() for request in index.requests}
+
+
+def test_the_environment_holds_what_is_running(operator: Operator, tmp_path: Path, index: Recorder) -> None:
+    """The editable install that runs the test arrives as a wheel of the same files; the index is not asked for it."""
+    requirements = "jsonpath2\nPacifica.Notifications_Consumer\npromise\n"
+    files = {"__main__.py": SELF_PORTRAIT, "requirements.txt": requirements}
+    path = tmp_path / "n.json"
+    path.write_bytes(event(1))
+    state = tmp_path / "state"
+    archive = pack(tmp_path / "consumer.zip", files)
+    variables = {"PIP_EXTRA_INDEX_URL": f"{index.url}/simple"}
+    outcome = operator.run(TOOL, "run", archive, path, "--state-dir", state, variables=variables)
+    assert outcome.status == 0, outcome.stderr
+    seen = json.loads(outcome.stdout)
+    assert seen["version"] == version(NAME)
+    assert seen["origin"]["url"].startswith("file://")
+    assert seen["origin"]["url"].endswith(f"/pacifica_notifications_consumer-{version(NAME)}-py3-none-any.whl")
+    assert [Path(home).is_relative_to(seen["prefix"]) for home in seen["homes"]] == [True, True]
+    homes = [
+        Path(module.__file__ or "").parent
+        for module in (pacifica_notifications_consumer, pacifica_notifications_runner)
+    ]
+    assert seen["files"] == {
+        f"{home.name}/{each.relative_to(home).as_posix()}": zlib.crc32(each.read_bytes())
+        for home in homes
+        for each in home.rglob("*")
+        if each.is_file() and "__pycache__" not in each.parts
+    }
+    assert seen["programs"] == [NAME, START]
+    assert {"attrs", "jsonpath2", "promise", "requests", NAME} <= set(seen["packages"])
+    assert "pytest" not in seen["packages"]
+    assert NAME not in asked(index)
+    assert {"jsonpath2", "promise", "requests", "attrs"} <= asked(index)
+    assert operator.leftovers() == []
+
+
+@pytest.fixture
+def tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary directory of this process, for a test that composes."""
+    directory = tmp_path / "tmp"
+    directory.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    return directory
+
+
+def test_another_version_is_refused_without_asking(
+    tmp: Path, tmp_path: Path, index: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A requirement for a version that does not run fails with a clear error, and the index is not asked for it."""
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"{index.url}/simple")
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("pacifica_notifications.consumer==9.9\n")
+    with pytest.raises(RequirementError) as caught, VenvBuilder(requirements=requirements):
+        pass
+    error = caught.value
+    assert "requirements.txt asks for another version of pacifica-notifications-consumer" in error.problem
+    assert "leave its version out" in error.advice
+    assert "conflict" in error.output
+    assert NAME not in asked(index)
+    assert list(tmp.iterdir()) == []
+
+
+def test_pip_in_init_sh_gets_the_running_version(
+    tmp: Path, tmp_path: Path, index: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An init.sh that installs the package itself gets the wheel too, without the index being asked for it."""
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"{index.url}/simple")
+    script = tmp_path / "init.sh"
+    script.write_text(
+        "#!/bin/sh\nset -e\npip install --no-deps pacifica-notifications-consumer\ncommand -v python\nexit 3\n"
+    )
+    with caplog.at_level("INFO"), pytest.raises(InitScriptError) as caught, VenvBuilder(init_script=script):
+        pass
+    said = caught.value.output.splitlines()
+    assert f"Successfully installed {NAME}-{version(NAME)}" in said
+    assert Path(said[-1]).is_relative_to(tmp)
+    assert f"init.sh: Successfully installed {NAME}-{version(NAME)}" in caplog.messages
+    assert NAME not in asked(index)
+    assert list(tmp.iterdir()) == []
+
+
+def test_init_sh_runs_inside_the_environment(operator: Operator, tmp_path: Path, quick_python: Path) -> None:
+    """PATH, VIRTUAL_ENV and working directory are the environment's; the output is shown; its status counts."""
+    script = """\
+#!/usr/bin/env bash
+[[ -n $BASH_VERSION ]] && echo "path=$PATH"
+echo "venv=$VIRTUAL_ENV"; echo "cwd=$PWD"; echo "python=$(command -v python)"; echo "files=$(ls -m)"
+echo "secret=$PACIFICA_PASSWORD"; echo "stdin=$(cat)"
+echo "to stderr ä" >&2
+exit 3
+"""
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": KEEPER, "init.sh": script})
+    variables = {"PACIFICA_PASSWORD": "geheim", "PYTHONPATH": "/nowhere"}
+    outcome = operator.run(START, archive, "--username", "alice", "--python", quick_python, variables=variables)
+    assert (outcome.status, outcome.error(START)) == (
+        69,
+        "init.sh failed with exit status 3; what it printed stands below",
+    )
+    quoted = [line.strip() for line in outcome.stderr.splitlines() if line.startswith("    ")]
+    values = dict(line.split("=", 1) for line in quoted if "=" in line)
+    venv = values["venv"]
+    assert re.fullmatch(rf"{re.escape(str(operator.tmp))}/pacifica-venv-\w+/venv", venv)
+    assert values["path"] == f"{venv}/bin{os.pathsep}{os.environ['PATH']}"
+    assert values["python"] == f"{venv}/bin/python"
+    assert re.fullmatch(rf"{re.escape(str(operator.tmp))}/pacifica-consumer-\w+", values["cwd"])
+    assert values["files"] == "__main__.py, init.sh"
+    assert (values["secret"], values["stdin"]) == ("", "")
+    logged = [line for line in outcome.stderr.splitlines() if " INFO " in line]
+    assert [line.partition("init.sh: ")[2] for line in logged if "init.sh: " in line] == quoted
+    assert quoted[-1] == "to stderr ä"
+    assert operator.leftovers() == []
+
+
+def test_init_sh_without_a_first_line(operator: Operator, tmp_path: Path, quick_python: Path) -> None:
+    """A script without a shebang, and without the right to execute, is run by the shell."""
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": KEEPER, "init.sh": "echo begun\nfalse\n"})
+    outcome = operator.run(START, archive, "--username", "alice", "--python", quick_python)
+    assert (outcome.status, outcome.error(START).split(";")[0]) == (69, "init.sh failed with exit status 1")
+    assert "init.sh: begun" in outcome.stderr
+    assert operator.leftovers() == []
+
+
+def test_init_sh_of_an_unknown_interpreter(operator: Operator, tmp_path: Path, quick_python: Path) -> None:
+    """A shebang that leads nowhere is shown in the error."""
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": KEEPER, "init.sh": "#!/no/shell\n"})
+    outcome = operator.run(START, archive, "--username", "alice", "--python", quick_python)
+    assert (outcome.status, "'#!/no/shell'" in outcome.error(START)) == (69, True)
+    assert operator.leftovers() == []
+
+
+def test_init_sh_that_hangs(operator: Operator, tmp_path: Path, quick_python: Path) -> None:
+    """--setup-timeout ends a script that hangs, deaf to SIGTERM, with all its children."""
+    script = "#!/bin/sh\ntrap '' TERM\necho begun\nsleep 3600 &\nsh -c 'sleep 3600' &\nwait\nsleep 3600\n"
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": KEEPER, "init.sh": script})
+    flags = ("--username", "alice", "--python", quick_python, "--setup-timeout", "0.5")
+    command = operator.command(START, archive, *flags)
+    outcome = command.end(20.0)
+    assert outcome.status == 69
+    assert outcome.error(START) == "init.sh did not end within 0.5 seconds; let it end, or raise --setup-timeout"
+    assert outcome.stderr.splitlines()[-1] == "    begun"
+    assert operator.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("requirements", "words"),
+    [
+        ("-r other.txt\n", "other.txt"),
+        ("not a requirement!\n", "not a requirement"),
+        ("./nowhere\n", "nowhere"),
+    ],
+)
+def test_requirements_that_are_none(
+    operator: Operator, tmp_path: Path, quick_python: Path, requirements: str, words: str
+) -> None:
+    """What the installer says about a broken requirements.txt is quoted."""
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": KEEPER, "requirements.txt": requirements})
+    outcome = operator.run(START, archive, "--username", "alice", "--python", quick_python)
+    assert (outcome.status, "cannot be installed" in outcome.error(START)) == (69, True)
+    quoted = [line for line in outcome.stderr.splitlines() if line.startswith("    ") and "ERROR" in line]
+    assert words in "\n".join(quoted)
+    assert operator.leftovers() == []
