@@ -78,7 +78,9 @@ class Cartd(ServiceClient):
         Raises:
             ServiceError: cartd cannot be reached or the cart is not ready.
         """
-        with self.request("GET", f"/{uid}?filename=data", stream=True) as response:
+        # What a proxy may have compressed would have to be unpacked before it is a tar.
+        plain = {"Accept-Encoding": "identity"}
+        with self.request("GET", f"/{uid}?filename=data", stream=True, headers=plain) as response:
             yield response.raw
 
     def delete(self, uid: str) -> None:
