@@ -47,21 +47,21 @@ class CommandHelp(Directive):
 
 
 class Settings(Directive):
-    """The settings of the start command: all names of each, its meaning and its default."""
+    """The settings: the names of each, its meaning, its default, and the commands that have it."""
 
     def run(self) -> list[nodes.Node]:
         """Make the table of the options."""
-        header = ("Flag", "Variable", "Key", "Meaning", "Default", "run")
-        return [_table(header, map(self._row, options.START_OPTIONS), widths=(18, 22, 14, 40, 14, 5))]
+        header = ("Names", "Meaning", "Default", "Commands")
+        return [_table(header, map(self._row, options.ALL_OPTIONS), widths=(34, 44, 26, 12))]
 
     @staticmethod
     def _row(option: Any) -> Iterator[nodes.Node]:
-        yield _code(option.flag) if option.has_flag else _text("none: it is a secret")
-        yield _code(option.variable)
-        yield _code(option.name)
+        names = [option.flag] * option.has_flag + [option.variable, option.name]
+        yield nodes.line_block("", *(nodes.line("", "", nodes.literal(name, name)) for name in names))
         yield _text(option.help)
         yield _text("") if option.default is None else _code(_shown(option.default))
-        yield _text("yes" if option in options.RUN_OPTIONS else "")
+        commands = {"start": options.START_OPTIONS, "run": options.RUN_OPTIONS, "sandbox": options.SANDBOX_OPTIONS}
+        yield _text(", ".join(name for name, its_options in commands.items() if option in its_options))
 
 
 class ExitStatuses(Directive):
