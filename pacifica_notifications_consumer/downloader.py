@@ -136,6 +136,8 @@ def _extract(stream: Any, files: dict[PurePosixPath, FileRecord], downloads: Pat
                 missing.remove(file.path)
     except (tarfile.TarError, RequestException, HTTPError, EOFError) as error:
         raise DownloadError(f"the files from cartd broke off: {reason(error)}", "try again") from error
+    except OSError as error:
+        raise DownloadError(f"cannot write into {downloads}: {error.strerror}", "make room there") from error
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
     if missing:

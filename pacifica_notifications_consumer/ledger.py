@@ -18,6 +18,8 @@ from .job import Job, JobState, Receipt, Verdict
 from .notification import Notification
 
 _VERSION = 1
+#: Seconds to wait for somebody who looks into the database; to give up would refuse a notification.
+_PATIENCE = 60.0
 
 _SCHEMA = """
 CREATE TABLE notifications (
@@ -82,7 +84,7 @@ class Ledger:
         self._path = path
         self._lock = threading.Lock()
         with self._explained():
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             with self._explained():
                 self._open()

@@ -336,3 +336,15 @@ def test_unknown_hash(tmp_path: Path) -> None:
     """A hash that nobody can compute is refused before a cart is made."""
     source = incoming(tmp_path, announce(ALPHA | {"hashtype": "crc7"}))
     assert "unknown type 'crc7'" in str(failure(download(source, services=Services())))
+
+
+def test_disk_that_takes_no_more(services: Services, sandbox: Sandbox, outgoing: Path, tmp_path: Path) -> None:
+    """A file that cannot be written fails the download with the place and the reason."""
+    upload(outgoing, TRANSACTION, services=services).get()
+    source = incoming(tmp_path, sandbox.notification(sandbox.transactions()[-1]))
+    (source / "downloads").mkdir()
+    # Where a folder has to be, there is a file.
+    (source / "downloads" / "größe").touch()
+    error = failure(download(source, services=services))
+    assert isinstance(error, DownloadError)
+    assert "cannot write into" in str(error)
