@@ -174,15 +174,8 @@ class VenvBuilder:
             )
 
     def _install(self, venv: Venv, wheel: Path, environ: Mapping[str, str]) -> None:
-        command: list[str | Path] = [
-            venv.python,
-            "-m",
-            "pip",
-            "install",
-            "--no-input",
-            "--disable-pip-version-check",
-            wheel,
-        ]
+        command: list[str | Path] = [venv.python, "-m", "pip", "install"]
+        command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", wheel]
         if self._requirements is not None:
             command += ["--requirement", self._requirements]
         log.info("installing %s", self._requirements.name if self._requirements else DISTRIBUTION)
@@ -236,29 +229,33 @@ def probe_python(python: str) -> str:
 
 def _requirement_error(output: str) -> RequirementError:
     """Find in pip's words which requirement it is about, and what may be meant."""
-    patterns = (
-        r"Cannot install (.+) because these package versions have conflicting dependencies",
-        r"No matching distribution found for (.+)",
-        r"Could not find a version that satisfies the requirement (.+?) \(from",
-        r"Invalid requirement: '?(.+?)'?(?:$|:| \()",
-        r"Failed to build (?:installable wheels for .*)?\(?(.+?)\)?$",
-    )
     lines = [line for line in output.splitlines() if not line.startswith("WARNING: ")]
     errors = "\n".join(line for line in lines if "error" in line.lower()) or "\n".join(lines[-20:])
-    if re.search(rf"Cannot install .*{DISTRIBUTION}", errors):
-        return RequirementError(
-            f"requirements.txt asks for another version of {DISTRIBUTION} than the running {version(DISTRIBUTION)}",
-            "leave its version out: the environment always gets the running one",
-            output="\n".join(lines),
-        )
-    for pattern in patterns:
-        if found := re.search(pattern, errors, re.MULTILINE):
-            name = found[1].strip()
-            advice = _suggestion(name) or "correct it in requirements.txt; what the installer said stands below"
-            return RequirementError(f"the requirement {name!r} cannot be installed", advice, output="\n".join(lines))
-    return RequirementError(
-        "the requirements cannot be installed", "what the installer said stands below", output="\n".join(lines)
-    )
+    problem, advice = "the requirements cannot be installed", "what the installer said stands below"
+    if _ANOTHER_VERSION_OF_US.search(output):
+        running = version(DISTRIBUTION)
+        problem = f"requirements.txt asks for another version of {DISTRIBUTION} than the running {running}"
+        advice = "leave its version out: the environment always gets the running one"
+    elif found := _CONFLICT.search(errors):
+        problem = f"the requirements {found[1]} contradict each other"
+        advice = "loosen the versions in requirements.txt; what the installer said stands below"
+    elif name := next((found[1].strip() for each in _FAILURES if (found := each.search(errors))), None):
+        problem = f"the requirement {name!r} cannot be installed"
+        advice = _suggestion(name) or "correct it in requirements.txt; what the installer said stands below"
+    return RequirementError(problem, advice, output="\n".join(lines))
+
+
+_ANOTHER_VERSION_OF_US = re.compile(
+    r"The user requested pacifica[-_.]+notifications[-_.]+consumer *[=<>!~]", re.IGNORECASE
+)
+_CONFLICT = re.compile(r"Cannot install (.+) because these package versions have conflicting dependencies")
+_FAILURES = (
+    re.compile(r"No matching distribution found for (.+)"),
+    re.compile(r"Could not find a version that satisfies the requirement (.+?) \(from"),
+    re.compile(r"Invalid requirement: '?(.+?)'?(?:$|:| \()", re.MULTILINE),
+    re.compile(r"Could not build wheels for (.+?),"),
+    re.compile(r"Failed to build installable wheels for .* \((.+)\)"),
+)
 
 
 def _suggestion(requirement: str) -> str:
