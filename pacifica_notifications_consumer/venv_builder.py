@@ -175,10 +175,19 @@ class VenvBuilder:
 
     def _install(self, venv: Venv, wheel: Path, environ: Mapping[str, str]) -> None:
         command: list[str | Path] = [venv.python, "-m", "pip", "install"]
-        command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", wheel]
-        if self._requirements is not None:
-            command += ["--requirement", self._requirements]
+        command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
         log.info("installing %s", self._requirements.name if self._requirements else DISTRIBUTION)
+        if self._requirements is None:
+            self._pip([*command, wheel], environ)
+        elif b"--hash=" in self._requirements.read_bytes():
+            # In one go pip would want a hash of the wheel and of all that it needs, too. What has a hash goes first:
+            # of a package that is there already, pip would not check it.
+            self._pip([*command, "--requirement", self._requirements], environ)
+            self._pip([*command, wheel], environ)
+        else:
+            self._pip([*command, wheel, "--requirement", self._requirements], environ)
+
+    def _pip(self, command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
         finished = self._run(command, environ, self._directory)
         if finished.timed_out:
             raise RequirementError(
@@ -236,6 +245,12 @@ def _requirement_error(output: str) -> RequirementError:
         running = version(DISTRIBUTION)
         problem = f"requirements.txt asks for another version of {DISTRIBUTION} than the running {running}"
         advice = "leave its version out: the environment always gets the running one"
+    elif "DO NOT MATCH THE HASHES" in output:
+        problem = "a package is not the one whose hash stands in requirements.txt"
+        advice = "find out why it changed before you take over the new hash"
+    elif "Hashes are required" in output:
+        problem = "requirements.txt has a hash for some requirements, but not for all"
+        advice = f"add the others, and leave out {DISTRIBUTION}, which the environment gets in any case"
     elif found := _CONFLICT.search(errors):
         problem = f"the requirements {found[1]} contradict each other"
         advice = "loosen the versions in requirements.txt; what the installer said stands below"

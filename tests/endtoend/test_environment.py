@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -211,3 +212,23 @@ def test_requirements_that_are_none(
     quoted = [line for line in outcome.stderr.splitlines() if line.startswith("    ") and "ERROR" in line]
     assert words in "\n".join(quoted)
     assert operator.leftovers() == []
+
+
+HASH_OF_SIX = "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_hashes_are_checked(tmp: Path, tmp_path: Path, right: bool) -> None:
+    """Requirements with hashes install beside this library, which has none, and a wrong hash is refused."""
+    requirements = tmp_path / "requirements.txt"
+    hash_of_six = HASH_OF_SIX if right else HASH_OF_SIX[::-1]
+    requirements.write_text(f"six==1.17.0 --hash=sha256:{hash_of_six}\n")
+    if not right:
+        with pytest.raises(RequirementError) as caught, VenvBuilder(requirements=requirements):
+            pass
+        assert "DO NOT MATCH THE HASHES" in caught.value.output
+        return
+    with VenvBuilder(requirements=requirements) as venv:
+        script = "import six, pacifica_notifications_consumer; print(six.__version__)"
+        finished = subprocess.run([venv.python, "-I", "-c", script], capture_output=True, text=True, check=True)
+        assert finished.stdout == "1.17.0\n"

@@ -47,6 +47,16 @@ from pacifica_notifications_consumer.venv_builder import _requirement_error
             "the requirement 'broken' cannot be installed",
             "correct it",
         ),
+        (
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
+            "a package is not the one whose hash stands in requirements.txt",
+            "find out why it changed",
+        ),
+        (
+            "ERROR: Hashes are required in --require-hashes mode, but they are missing from some requirements here.",
+            "requirements.txt has a hash for some requirements, but not for all",
+            "leave out pacifica-notifications-consumer",
+        ),
         ("something else entirely", "the requirements cannot be installed", "what the installer said stands below"),
     ],
 )
