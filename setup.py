@@ -25,7 +25,7 @@ setup(
         "pacifica_notifications_consumer": ["py.typed"],
         "pacifica_notifications_runner": ["py.typed", "example/*"],
     },
-    install_requires=["attrs>=23.1", "jsonpath2>=0.4.5", "promise>=2.3", "requests>=2.28"],
+    install_requires=["attrs>=23.2", "jsonpath2>=0.4.5", "promise>=2.3", "requests>=2.28"],
     entry_points={
         "console_scripts": [
             "start-pacifica-notifications-consumer = pacifica_notifications_runner.start:main",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -117,7 +119,7 @@ def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
         raise ArchiveError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     except zipfile.BadZipFile as error:
         raise ArchiveError(f"{path} is not a usable zip archive: {error}", "make it anew with zip") from error
-    except (zlib.error, EOFError, NotImplementedError) as error:
+    except (zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError, ValueError, IndexError) as error:
         raise ArchiveError(f"{path} cannot be unpacked: {error}", "make it anew with zip and plain deflate") from error
 
 
@@ -150,7 +152,14 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo, limits: ArchiveLimits) -> N
     # zipfile cuts the name at a NUL; orig_filename is what the archive says.
     name = entry.orig_filename
     parts = name.removesuffix("/").split("/")
-    if "\\" in name or "\0" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
+    # Later Pythons put another name into `filename`, which is the one extracted to, if an extra field says so.
+    if (
+        entry.filename != name
+        or "\\" in name
+        or "\0" in name
+        or ":" in parts[0]
+        or any(part in ("", ".", "..") for part in parts)
+    ):
         raise ArchiveError(
             f"{path} holds an entry with the unsafe name {name!r}", "use relative names with / and without .. or :"
         )

@@ -59,7 +59,7 @@ class Job:
     Args:
         id: Its number.
         title: The event id of its notification, for logs.
-        body: The notification, byte for byte as received.
+        body: The notification, byte for byte as received; empty unless the job was claimed to be run.
         state: Where it stands.
         attempts: How many attempts have ended; one that a shutdown interrupted does not count.
         exit_status: The last attempt's exit status; negative is the number of the signal that ended it.

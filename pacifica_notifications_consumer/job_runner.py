@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
@@ -88,6 +88,8 @@ class JobRunner:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
+        if self._closing:
+            raise StateError("this JobRunner has been closed", "make a new one")
         with contextlib.ExitStack() as stack:
             self._state = stack.enter_context(contextlib.closing(StateDirectory(self.state_dir, self._name)))
             self._ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
@@ -134,7 +136,8 @@ class JobRunner:
         if reason:
             log.warning("notification %s: %s", notification.title, reason)
         with self._changed:
-            self._changed.notify()
+            # Those who wait for a job's end wait here, too: one alone might be the wrong one.
+            self._changed.notify_all()
         return receipt
 
     def wait(self, job_id: int, timeout: float | None = None) -> Job:
@@ -220,7 +223,7 @@ class JobRunner:
                 return
         seconds = time.monotonic() - started
         if status == 0 and not reason:
-            self._ledger.end_attempt(job, JobState.SUCCEEDED, exit_status=status)
+            self._record(job, JobState.SUCCEEDED, exit_status=status)
             log.info("job %d: succeeded after %.1f s", job.id, seconds)
         else:
             self._fail(job, directory, status, reason or describe_status(status or 0))
@@ -238,16 +241,27 @@ class JobRunner:
             return status, ""
         status = process.end()
         if self._halt.is_set():
-            return None, ""
+            # It may have come to its end while it was asked to.
+            return (0 if status == 0 else None), ""
         return status, f"took longer than {self._timeout:g} seconds"
+
+    def _record(self, job: Job, state: JobState, **facts: Any) -> None:
+        """Write down how an attempt ended, for as long as it takes: a lost result would run the job once more."""
+        while True:
+            try:
+                return self._ledger.end_attempt(job, state, **facts)
+            except StateError as error:
+                log.critical("job %d: its result cannot be written: %s", job.id, error)
+                if self._halt.wait(_PAUSE_AFTER_FAULT):
+                    raise
 
     def _fail(self, job: Job, directory: JobDirectory, status: int | None, reason: str) -> None:
         attempt = job.attempts + 1
         log.warning("job %d: attempt %d of %d failed: %s", job.id, attempt, self._attempts, reason)
         if attempt < self._attempts:
             delay = min(self._retry_delay * 2.0 ** (attempt - 1), _LONGEST_RETRY_DELAY) * random.uniform(0.5, 1.0)  # noqa: S311
-            self._ledger.end_attempt(job, JobState.QUEUED, exit_status=status, reason=reason, delay=delay)
+            self._record(job, JobState.QUEUED, exit_status=status, reason=reason, delay=delay)
             log.info("job %d: again in %.0f s", job.id, delay)
         else:
-            self._ledger.end_attempt(job, JobState.DEAD, exit_status=status, reason=reason)
+            self._record(job, JobState.DEAD, exit_status=status, reason=reason)
             log.error("job %d: dead; its output is in %s", job.id, directory.output)

@@ -6,6 +6,7 @@ All SQL of the project stands here. A write returns when it is on the disk.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -52,12 +53,13 @@ _ADD_NOTIFICATION = """
 INSERT INTO notifications (received_at, source, event_id, title, verdict, reason, body) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _ADD_JOB = "INSERT INTO jobs (notification_id, state, due_at) VALUES (?, 'queued', ?)"
-_SELECT_JOB = """
+_NEXT_JOB = "SELECT id FROM jobs WHERE state = 'queued' AND due_at <= ? ORDER BY due_at, id LIMIT 1"
+_JOB_TO_RUN = """
 SELECT jobs.id, title, body, state, attempts, exit_status, jobs.reason
-FROM jobs JOIN notifications ON notifications.id = notification_id
+FROM jobs JOIN notifications ON notifications.id = notification_id WHERE jobs.id = ?
 """
-_NEXT_JOB = _SELECT_JOB + "WHERE state = 'queued' AND due_at <= ? ORDER BY due_at, jobs.id LIMIT 1"
-_ONE_JOB = _SELECT_JOB + "WHERE jobs.id = ?"
+# Without the body, which may have megabytes, for those who only look.
+_ONE_JOB = _JOB_TO_RUN.replace(" body,", " x'',")
 _NEXT_DUE = "SELECT min(due_at) FROM jobs WHERE state = 'queued'"
 _START_JOB = "UPDATE jobs SET state = 'running', started_at = ? WHERE id = ?"
 _END_ATTEMPT = """
@@ -83,6 +85,9 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        # Notifications are nobody else's business. What cannot be created, SQLite explains better.
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with self._explained():
             self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
@@ -141,7 +146,7 @@ class Ledger:
             if row is None:
                 return None
             connection.execute(_START_JOB, (now, row[0]))
-            return _job(connection.execute(_ONE_JOB, (row[0],)).fetchone())
+            return _job(connection.execute(_JOB_TO_RUN, (row[0],)).fetchone())
 
     def end_attempt(
         self, job: Job, state: JobState, *, exit_status: int | None = None, reason: str = "", delay: float = 0.0
@@ -175,7 +180,7 @@ class Ledger:
         Raises:
             KeyError: There is none of this number.
         """
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(_ONE_JOB, (job_id,)).fetchone()
         if row is None:
             raise KeyError(job_id)
@@ -183,21 +188,27 @@ class Ledger:
 
     def next_due(self) -> float | None:
         """When the next queued job is due, in seconds since 1970; None when none is queued."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             due: float | None = connection.execute(_NEXT_DUE).fetchone()[0]
         return due
 
     def count_jobs(self) -> dict[JobState, int]:
         """Count the jobs in each state."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             counts = dict(connection.execute(_COUNT_JOBS).fetchall())
         return {state: counts.get(state.value, 0) for state in JobState}
 
     def count_verdicts(self) -> dict[Verdict, int]:
         """Count the notifications of each verdict."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             counts = dict(connection.execute(_COUNT_VERDICTS).fetchall())
         return {verdict: counts.get(verdict.value, 0) for verdict in Verdict}
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Look without a transaction: a reader must never keep a writer waiting."""
+        with self._lock, self._explained():
+            yield self._connection
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

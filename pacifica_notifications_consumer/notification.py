@@ -64,7 +64,7 @@ class FileRecord:
                     "(PACIFICA_POLICY_URL)",
                 )
         columns = {column.lstrip("_"): row[column] for column in kinds}
-        return cls(**columns, mtime=row.get("mtime") or "")
+        return cls(**columns, mtime=_text(row.get("mtime")) or "")
 
     @property
     def path(self) -> PurePosixPath:

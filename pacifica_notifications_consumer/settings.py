@@ -66,6 +66,13 @@ def url(text: str) -> str:
     return text.rstrip("/")
 
 
+def url_with_path(text: str) -> str:
+    """Check an address such as ``https://proxy.example.org/consumer/receive``."""
+    if not urlsplit(url(text)).path:
+        raise ValueError("it must end with the path that leads to the endpoint's /receive")
+    return text
+
+
 def header_text(text: str) -> str:
     """Check a text that is to stand in an HTTP header."""
     if not (text and text.isascii() and text.isprintable()):
@@ -73,7 +80,7 @@ def header_text(text: str) -> str:
     return text
 
 
-def read_ini(path: Path, options: Iterable[Option]) -> dict[str, str]:
+def read_ini(path: Path, options: Iterable[Option], *, strict: bool = True) -> dict[str, str]:
     """Read the settings of an INI file.
 
     Raises:
@@ -98,7 +105,7 @@ def read_ini(path: Path, options: Iterable[Option]) -> dict[str, str]:
     values = {key.replace("-", "_"): value for key, value in parser[SECTION].items()}
     known = [option.name for option in options]
     for key in values:
-        if key not in known:
+        if strict and key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             advice = f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known))
             raise ConfigurationError(f"{path} sets {key}, which is no setting", advice)
@@ -106,7 +113,12 @@ def read_ini(path: Path, options: Iterable[Option]) -> dict[str, str]:
 
 
 def resolve(
-    options: Iterable[Option], flags: Mapping[str, Any], environ: Mapping[str, str], ini: Path | None = None
+    options: Iterable[Option],
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    ini: Path | None = None,
+    *,
+    strict: bool = True,
 ) -> dict[str, Any]:
     """Find the value of each option.
 
@@ -115,6 +127,7 @@ def resolve(
         flags: The texts given on the command line, by the options' names; None where a flag was not given.
         environ: The environment's variables.
         ini: The INI file, if there is one.
+        strict: Whether a key that is none of these options is a mistake.
 
     Returns:
         The converted values by the options' names; ``password`` holds what ``password_file`` names.
@@ -123,7 +136,7 @@ def resolve(
         ConfigurationError: A value is wrong, or the INI file is.
     """
     options = tuple(options)
-    filed = read_ini(ini, options) if ini else {}
+    filed = read_ini(ini, options, strict=strict) if ini else {}
     values: dict[str, Any] = {}
     ranks: dict[str, int] = {}
     for option in options:
@@ -246,7 +259,8 @@ class Services:
         """
         environ = os.environ if environ is None else environ
         ini = environ.get(CONFIG_VARIABLE)
-        values = resolve(SERVICE_OPTIONS, {}, environ, Path(ini) if ini else None)
+        # The file may serve the commands, too, which know more options.
+        values = resolve(SERVICE_OPTIONS, {}, environ, Path(ini) if ini else None, strict=False)
         return cls.from_values(values, environ.get(CONSUMER_VARIABLE) or None)
 
     def environ(self) -> dict[str, str]:

@@ -11,6 +11,9 @@ import attrs
 from .errors import StateError
 from .notification import Notification
 
+#: The name of the ledger in a state directory.
+LEDGER = "ledger.sqlite3"
+
 
 @attrs.frozen
 class JobDirectory:
@@ -66,6 +69,8 @@ class StateDirectory:
         self.path = path.resolve()
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # The directory itself may be older, and open to others.
+            (self.path / "jobs").mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StateError(
@@ -85,7 +90,7 @@ class StateDirectory:
     @property
     def ledger(self) -> Path:
         """The ledger's file."""
-        return self.path / "ledger.sqlite3"
+        return self.path / LEDGER
 
     def job(self, job_id: int) -> JobDirectory:
         """The directory of a job."""

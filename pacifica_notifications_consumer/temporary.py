@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import StateError
+
+log = logging.getLogger(__name__)
 
 
 def make_temporary_directory(prefix: str) -> Path:
@@ -37,4 +41,19 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
     try:
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(directory)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory with all that is in it, folders that were made read-only included."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if not directory.exists():
+        return
+    for folder, folders, _ in os.walk(directory):
+        for path in (Path(folder), *(Path(folder) / name for name in folders)):
+            if not path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.chmod(0o700)
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        log.warning("could not remove %s", directory)

@@ -114,12 +114,29 @@ def _source(path: Path, uploads: Path) -> _Source:
         "size": facts.st_size,
         "hashtype": _HASHTYPE,
         "hashsum": "0" * _HASH_LENGTH,
-        "mimetype": mimetypes.guess_type(name)[0] or "application/octet-stream",
+        "mimetype": _mimetype(name),
         "ctime": changed,
         "mtime": changed,
     }
     header = _header(f"data/{relative}", facts.st_size, int(facts.st_mtime))
     return _Source(path, row, header, (facts.st_size, facts.st_mtime_ns))
+
+
+def _mimetype(name: str) -> str:
+    """Guess a file's type from its name, within what Pacifica's metadata accepts."""
+    kind, packed = _TYPES.guess_type(name)
+    if packed:
+        # The type of what is inside would make readers take the file for that.
+        return _PACKED.get(packed, _UNKNOWN)
+    return kind if kind and kind.split("/")[0] in _FAMILIES else _UNKNOWN
+
+
+_UNKNOWN = "application/octet-stream"
+#: Metadata refuses a whole transaction for a file of any other family, such as chemical/x-pdb.
+_FAMILIES = frozenset({"application", "audio", "font", "image", "message", "model", "text", "video"})
+_PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+#: Python's own table, without what the machine may have in /etc/mime.types.
+_TYPES = mimetypes.MimeTypes(filenames=())
 
 
 def _content(source: _Source) -> Iterator[bytes]:

@@ -25,6 +25,8 @@ from .wheel import DISTRIBUTION, build_wheel
 
 log = logging.getLogger(__name__)
 
+#: Settings of pip that would have it install into another place than the environment.
+_ELSEWHERE = frozenset({"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER"})
 _OLDEST_PYTHON = (3, 11)
 _PROBE = "import json, sys; print(json.dumps([sys.version_info[:2], sys.version.split()[0]]))"
 _PROBE_SECONDS = 30.0
@@ -141,7 +143,7 @@ class VenvBuilder:
         # init.sh calls can get a package from elsewhere that somebody planted under our name.
         constraints = venv.path.parent / "constraints.txt"
         constraints.write_text(f"{DISTRIBUTION} @ {wheel.as_uri()}\n", encoding="utf-8")
-        environ = venv.environ()
+        environ = {name: value for name, value in venv.environ().items() if name not in _ELSEWHERE}
         environ["PIP_CONSTRAINT"] = " ".join(filter(None, [environ.get("PIP_CONSTRAINT"), constraints.as_uri()]))
         if self._init_script is not None:
             self._run_init_script(self._init_script, environ)

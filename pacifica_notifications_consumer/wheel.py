@@ -64,7 +64,7 @@ def _contents(installed: Distribution, dist_info: str) -> Iterator[tuple[str, by
     )
 
 
-_REINSTALL = f"reinstall it: {sys.executable} -m pip install --force-reinstall {DISTRIBUTION}"
+_REINSTALL = f"install it into {sys.prefix} again, from where it came"
 
 
 def _package_directory(package: str) -> Path:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, TypeVar, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from ..serving import BadRequest, Handler
 
@@ -56,9 +56,9 @@ class ServiceHandler(Handler):
 
     def do_GET(self) -> None:
         """Answer any method."""
-        url = urlsplit(self.path)
-        self.segments = [unquote(segment) for segment in url.path.split("/") if segment]
-        self.query = dict(parse_qsl(url.query, keep_blank_values=True))
+        path, _, query = self.path.partition("?")
+        self.segments = [unquote(segment) for segment in path.split("/") if segment]
+        self.query = dict(parse_qsl(query, keep_blank_values=True))
         self._body_read = not (self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"))
         self._streaming = False
         try:

@@ -24,6 +24,8 @@ def execute(program: str, arguments: argparse.Namespace, work: Callable[[dict[st
         arguments: The parsed command line.
         work: Takes the settings and returns the exit status.
     """
+    # Some supervisors have it ignored, and then no child's end can be learnt.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A mistake in the settings must be told in the form that was asked for, too.
     log_format = arguments.log_format or os.environ.get(options.LOG_FORMAT.variable) or options.LOG_FORMAT.default
     logs.set_up_logging(log_format, verbose=False)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
+import sysconfig
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,8 +23,9 @@ from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings import PREFIX, Services
+from pacifica_notifications_consumer.state_directory import LEDGER
 from pacifica_notifications_consumer.temporary import make_temporary_directory
-from pacifica_notifications_runner import options
+from pacifica_notifications_runner import options, start
 from pacifica_notifications_runner.signals import StopSignals
 
 DESCRIPTION = """\
@@ -89,7 +90,7 @@ def demonstrate(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int
                 "The consumer has made a new one of it",
                 lambda: wait(lambda: max(sandbox.transactions()) > before and max(sandbox.transactions()), "upload"),
             )
-            with contextlib.closing(Ledger(home / "state" / "ledger.sqlite3")) as ledger:
+            with contextlib.closing(Ledger(home / "state" / LEDGER)) as ledger:
                 _timed(
                     "Its own upload has been announced to it, too",
                     lambda: wait(lambda: ledger.count_verdicts()[Verdict.OWN], "leave its own upload alone"),
@@ -132,11 +133,11 @@ def _pack_example(archive: Path) -> Path:
 def _started(archive: Path, home: Path, sandbox: Sandbox, wait: Callable[..., Any]) -> Iterator[None]:
     """Run the start command as an operator would, and stop it with SIGTERM."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    command = [sys.executable, "-m", "pacifica_notifications_runner.start", str(archive)]
+    command = [str(Path(sysconfig.get_path("scripts")) / start.PROGRAM), str(archive)]
     command += ["--username", _USER, "--name", _NAME, "--state-dir", str(home / "state"), "--verbose"]
     command += ["--producer-url", sandbox.producer_url, "--cartd-url", sandbox.cartd_url]
     command += ["--ingest-url", sandbox.ingest_url, "--policy-url", sandbox.policy_url]
-    _say(f"$ start-pacifica-notifications-consumer {' '.join(command[3:])}")
+    _say(f"$ start-pacifica-notifications-consumer {' '.join(command[1:])}")
     log = home / "start.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environ, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
@@ -187,7 +188,7 @@ def _upload(event_path: Path, services: Services, sandbox: Sandbox) -> int:
 
 
 def _check_ledger(home: Path) -> None:
-    with contextlib.closing(Ledger(home / "state" / "ledger.sqlite3")) as ledger:
+    with contextlib.closing(Ledger(home / "state" / LEDGER)) as ledger:
         jobs, verdicts = ledger.count_jobs(), ledger.count_verdicts()
     if (jobs[JobState.SUCCEEDED], sum(jobs.values()), verdicts[Verdict.OWN]) != (1, 1, 1):
         raise DemoError(f"one job should have succeeded, but the ledger shows {jobs} for {verdicts}")

@@ -7,7 +7,6 @@ import hmac
 import logging
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -95,6 +94,9 @@ class _EndpointHandler(Handler):
         """Answer the questions of supervisors."""
         if not self._is_known():
             return
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            # A body that nobody reads must not be taken for the next request.
+            self.close_connection = True
         if self._path() == "/readyz" and not self.endpoint.ready:
             self.reply_problem(HTTPStatus.SERVICE_UNAVAILABLE, "the consumer is starting or stopping")
         else:
@@ -108,7 +110,7 @@ class _EndpointHandler(Handler):
         self.reply_problem(HTTPStatus(code), explain or message or HTTPStatus(code).phrase)
 
     def _path(self) -> str:
-        return urlsplit(self.path).path
+        return self.path.partition("?")[0]
 
     def _is_known(self) -> bool:
         """Whether this resource and method exist; if not, the request has been refused."""

@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.settings import (
     Option,
     header_text,
     resolve,
-    url,
+    url_with_path,
 )
 
 _LARGEST_PORT = 65535
@@ -144,8 +144,8 @@ PORT = Option(
 )
 TARGET_URL = Option(
     name="target_url",
-    help="what the producer is to call, when it differs from the address and port (behind a proxy)",
-    convert=url,
+    help="what the producer is to call, when it differs from http://ADDRESS:PORT/receive (behind a proxy)",
+    convert=url_with_path,
     metavar="URL",
 )
 MAX_BODY = Option(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
-import os
 import shutil
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 
 from pacifica_notifications_consumer import JobRunner, job_runner
 from pacifica_notifications_consumer.archive import open_archive
-from pacifica_notifications_consumer.errors import Cancelled, NotificationError
-from pacifica_notifications_consumer.job import Job, Verdict
+from pacifica_notifications_consumer.errors import Cancelled, NotificationError, StateError
+from pacifica_notifications_consumer.job import Job, JobState, Verdict
+from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_consumer.state_directory import LEDGER
 from pacifica_notifications_consumer.temporary import make_temporary_directory
 from pacifica_notifications_runner import options, steps
 from pacifica_notifications_runner.signals import StopSignals
@@ -71,6 +74,8 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         if consumer.filter and not consumer.filter.matches(event):
             # The runner would find out just the same, but after having created the environment.
             return _nothing_to_run(Verdict.UNMATCHED)
+        if settings["state_dir"]:
+            _check_idle(settings["state_dir"])
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
         state_dir = settings["state_dir"] or make_temporary_directory("pacifica-run-")
         runner = JobRunner(
@@ -93,10 +98,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
                 shutil.rmtree(state_dir)
             return _nothing_to_run(receipt.verdict)
         _say(f"{job.state.value}{': ' + job.reason if job.reason else ''}; {directory}")
-    status = job.exit_status
-    if status is None:
-        return NotificationError.exit_status
-    return status if status >= 0 else 128 - status
+    return _exit_status(job)
 
 
 def _read(path: Path) -> bytes:
@@ -104,6 +106,20 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise NotificationError(f"cannot read {path}: {error.strerror}", "check the path") from error
+
+
+def _check_idle(state_dir: Path) -> None:
+    """Refuse a state directory whose queue would be worked off by this consumer, though it may be another's."""
+    path = state_dir / LEDGER
+    if not path.exists():
+        return
+    with contextlib.closing(Ledger(path)) as ledger:
+        counts = ledger.count_jobs()
+    if unfinished := sum(count for state, count in counts.items() if not state.final):
+        raise StateError(
+            f"the state directory {state_dir} has {unfinished} unfinished jobs",
+            "let the start command finish them, or choose another --state-dir",
+        )
 
 
 def _follow(runner: JobRunner, job_id: int, signals: StopSignals) -> Job:
@@ -120,11 +136,26 @@ def _follow(runner: JobRunner, job_id: int, signals: StopSignals) -> Job:
                 file.seek(shown)
                 while chunk := file.read(_CHUNK):
                     shown += len(chunk)
-                    # The entry-point's own bytes, whatever they are.
-                    os.write(sys.stdout.fileno(), chunk)
+                    _show(chunk)
         if ended:
             return job
         signals.stop.wait(_POLL)
+
+
+def _show(output: bytes) -> None:
+    """Print the entry-point's own bytes, whatever they are; whoever closed standard output wants none."""
+    if sys.stdout is not None:
+        sys.stdout.buffer.write(output)
+        sys.stdout.buffer.flush()
+
+
+def _exit_status(job: Job) -> int:
+    if job.state is JobState.SUCCEEDED:
+        return 0
+    if job.exit_status is None:
+        return NotificationError.exit_status
+    # One that was ended because it took too long may have exited with 0 when it was asked to.
+    return job.exit_status if job.exit_status > 0 else 128 - (job.exit_status or -signal.SIGTERM)
 
 
 def _nothing_to_run(verdict: Verdict) -> int:

@@ -80,11 +80,19 @@ class StopSignals:
         Raises:
             Cancelled: It was given up; what the context was at goes on by itself, or not.
         """
-        value = _given_up_after(self.stop, context.__enter__)
+        value = self.unless_stopped(context.__enter__)
         try:
             yield value
         finally:
             _given_up_after(self.now, lambda: context.__exit__(None, None, None))
+
+    def unless_stopped(self, work: Callable[[], T]) -> T:
+        """Do work that may hang on a silent network; given up some seconds after the first signal.
+
+        Raises:
+            Cancelled: It was given up; the work goes on by itself, or not.
+        """
+        return _given_up_after(self.stop, work)
 
 
 def _given_up_after(event: threading.Event, work: Callable[[], T]) -> T:
@@ -107,7 +115,8 @@ def _given_up_after(event: threading.Event, work: Callable[[], T]) -> T:
             patience -= _POLL
             if patience < 0:
                 raise Cancelled(
-                    "stopped by a signal without an answer from the producer", "it may keep a subscription of ours"
+                    "stopped by a signal, without an answer from Pacifica",
+                    "the producer may keep a subscription of ours",
                 )
     if errors:
         raise errors[0]

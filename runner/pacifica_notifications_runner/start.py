@@ -97,7 +97,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         endpoint = Endpoint(accept=runner.accept, token=mint_token(), max_body=settings["max_body"])
         server = stack.enter_context(listening(endpoint, settings["address"], settings["port"]))
         # 6. subscribe it to the producer
-        steps.check_user(services)
+        signals.unless_stopped(lambda: steps.check_user(services))
         target = steps.target_url(settings, server.server_port)
         subscription = subscribed(services, name=name, filter=consumer.filter, target_url=target, token=endpoint.token)
         stack.enter_context(signals.abandoning(subscription))

@@ -1,10 +1,13 @@
 """The consumer archive is opened with care: each refusal says what is wrong, and leaves nothing behind."""
 
+import contextlib
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -85,6 +88,38 @@ def test_unsafe_names(pack: Callable[..., Path], name: str) -> None:
     info = zipfile.ZipInfo("placeholder")
     info.filename = info.orig_filename = name
     assert "unsafe name" in str(refusal(pack({info: b"x"})))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "other"])
+def test_name_in_an_extra_field(pack: Callable[..., Path], name: str, tmp_path: Path) -> None:
+    """A second name, which later Pythons extract to, is refused or ignored, but never followed."""
+    info = zipfile.ZipInfo("safe")
+    field = struct.pack("<BI", 1, zlib.crc32(b"safe")) + name.encode()
+    info.extra = struct.pack("<HH", 0x7075, len(field)) + field
+    path = pack({info: b"x"})
+    with zipfile.ZipFile(path) as archive:
+        understood = archive.infolist()[1].filename != "safe"
+    if understood:
+        assert "unsafe name" in str(refusal(path))
+    else:
+        with open_archive(path) as consumer:
+            assert (consumer.directory / "safe").exists()
+    assert [each.name for each in tmp_path.rglob("*") if each.is_file()] == ["consumer.zip"]
+
+
+def test_damaged_archives(pack: Callable[..., Path]) -> None:
+    """Whichever byte of an archive is damaged, it is opened or refused, but never a surprise."""
+    whole = pack({"init.sh": "exit 0\n" * 50}).read_bytes()
+    random = Random(1)
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for _ in range(random.randint(1, 4)):
+            damaged[random.randrange(len(damaged))] = random.randrange(256)
+        path = pack({})
+        path.write_bytes(damaged)
+        with contextlib.suppress(ArchiveError), open_archive(path):
+            pass
+    assert list(Path(tempfile.gettempdir()).iterdir()) == []
 
 
 @pytest.mark.parametrize(

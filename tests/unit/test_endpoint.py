@@ -136,6 +136,19 @@ def test_nonsense(url: str, request_line: bytes) -> None:
     assert requests.get(f"{url}/healthz", timeout=10).status_code == 200
 
 
+@pytest.mark.parametrize("target", [b"http://[", b"//[", b"/%zz", b"*"])
+def test_odd_targets(url: str, target: bytes) -> None:
+    """Whatever a request asks for, it is answered."""
+    assert raw(url, b"GET " + target + b" HTTP/1.1\r\n\r\n").split()[1] == b"404"
+
+
+def test_body_of_a_get_is_no_request(url: str) -> None:
+    """What follows a GET as its body is not taken for a request of its own."""
+    inner = b"GET /healthz HTTP/1.1\r\n\r\n"
+    request = b"GET /healthz HTTP/1.1\r\nContent-Length: " + str(len(inner)).encode() + b"\r\n\r\n" + inner
+    assert raw(url, request).count(b"HTTP/1.1 200") == 1
+
+
 def test_connection_is_kept(url: str) -> None:
     """Several notifications can come over one connection."""
     with requests.Session() as session:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer import Filter, JobRunner
+from pacifica_notifications_consumer import Filter, JobRunner, job_runner
 from pacifica_notifications_consumer.errors import NotificationError, StateError
 from pacifica_notifications_consumer.job import JobState, Verdict
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY
@@ -119,8 +119,8 @@ def test_endings(make: Callable[..., JobRunner], source: str, expected: tuple[Jo
 
 def test_entry_point_that_cannot_be_started(make: Callable[..., JobRunner], tmp_path: Path) -> None:
     """A job whose directory cannot be made is dead with the reason, and the runner goes on."""
-    (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "jobs").touch()
+    (tmp_path / "state" / "jobs").mkdir(parents=True)
+    (tmp_path / "state" / "jobs" / "1").touch()
     state, status, reason = run_one(make(""))
     assert (state, status) == (JobState.DEAD, None)
     assert "could not be started" in reason
@@ -230,6 +230,65 @@ def test_stop_waits_for_running_jobs(slow: tuple[Callable[..., JobRunner], Path]
         threading.Timer(0.2, (path / "end").touch).start()
     with make_slow() as runner:
         assert runner.job(1).state is JobState.SUCCEEDED
+
+
+def test_job_that_ends_well_while_it_is_stopped(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """A job that comes to its good end though it was asked to stop has succeeded, and is not run again."""
+    source = f"""
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+pathlib.Path({str(tmp_path / "running")!r}).write_text("x")
+time.sleep(100)
+"""
+    with make(source) as runner:
+        runner.accept(body())
+        wait_for_file(tmp_path / "running")
+    with make(source) as runner:
+        assert (runner.job(1).state, runner.job(1).exit_status) == (JobState.SUCCEEDED, 0)
+
+
+def test_result_outlasts_a_fault_of_the_ledger(
+    slow: tuple[Callable[..., JobRunner], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that cannot be written at once is written later, and the job is not run twice."""
+    make_slow, path = slow
+    monkeypatch.setattr(job_runner, "_PAUSE_AFTER_FAULT", 0.01)
+    with make_slow() as runner:
+        runner.accept(body())
+        wait_for_file(path / "running")
+        ledger, faults = runner._ledger, iter([StateError("full"), StateError("full")])
+        end_attempt = ledger.end_attempt
+
+        def faulty(*arguments: Any, **facts: Any) -> None:
+            if fault := next(faults, None):
+                raise fault
+            end_attempt(*arguments, **facts)
+
+        monkeypatch.setattr(ledger, "end_attempt", faulty)
+        (path / "end").touch()
+        job = runner.wait(1, DEADLINE)
+    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 1)
+
+
+def test_waiting_takes_no_wakeup_from_the_workers(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """A notification wakes an idle worker, however many threads wait for jobs to end."""
+    end = str(tmp_path / "end")
+    source = f"""
+import os, sys, time
+while "1" in sys.argv[1].split("/") and not os.path.exists({end!r}):
+    time.sleep(0.01)
+"""
+    with make(source, filter=Filter('$["data"][*]["go"]')) as runner:
+        go = {"go": True}
+        runner.accept(body(1, go))
+        waiting = threading.Thread(target=runner.wait, args=(1, DEADLINE))
+        waiting.start()
+        runner.accept(body(2))
+        job_id = runner.accept(body(3, go)).job_id
+        assert job_id is not None
+        assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+        Path(end).touch()
+        waiting.join()
 
 
 def test_halt_cuts_the_grace_short(slow: tuple[Callable[..., JobRunner], Path]) -> None:

@@ -182,6 +182,19 @@ def test_services_pass_through_an_environment() -> None:
     assert Services.from_environment({}) == Services()
 
 
+def test_file_of_the_commands_serves_entry_points(tmp_path: Path) -> None:
+    """An entry-point reads what concerns it from the file that configures the start command."""
+    config = ini(tmp_path / "c.ini", "workers = 4\nusername = alice")
+    assert Services.from_environment({"PACIFICA_CONFIG": str(config)}).username == "alice"
+
+
+def test_target_needs_a_path() -> None:
+    """A target without a path would be answered with 404, and the subscription be disabled."""
+    with pytest.raises(ConfigurationError, match="it must end with the path"):
+        parse("--target-url", "http://proxy:80")
+    assert parse("--target-url", "http://proxy:80/receive")["target_url"] == "http://proxy:80/receive"
+
+
 def test_services_hide_the_password() -> None:
     """Printing the services does not print the password."""
     assert "hunter2" not in repr(Services(username="alice", password="hunter2"))

@@ -225,6 +225,26 @@ def test_tar_has_the_length_it_announces(outgoing: Path) -> None:
     assert hashes == {hashlib.sha1(content).hexdigest() for content in FILES.values()}  # noqa: S324
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.txt", "text/plain"),
+        ("a.json", "application/json"),
+        ("1abc.pdb", "application/octet-stream"),
+        ("water.xyz", "application/octet-stream"),
+        ("a.mht", "message/rfc822"),
+        ("a.txt.gz", "application/gzip"),
+        ("a.tar.bz2", "application/x-bzip2"),
+        ("a.txt.Z", "application/octet-stream"),
+        ("noname", "application/octet-stream"),
+    ],
+)
+def test_mimetypes(name: str, expected: str, tmp_path: Path) -> None:
+    """A file's type is one that metadata accepts, and does not depend on what the machine knows of types."""
+    (tmp_path / name).touch()
+    assert [row["mimetype"] for row in UploadTar(tmp_path, []).file_rows] == [expected]
+
+
 def test_notification_that_is_missing(tmp_path: Path) -> None:
     """download() of a directory without a notification says what to pass."""
     assert "pass the directory SRC" in str(failure(download(tmp_path)))
