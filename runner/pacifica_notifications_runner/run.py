@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.settings import Services
-from pacifica_notifications_consumer.state_directory import LEDGER
+from pacifica_notifications_consumer.state_directory import StateDirectory
 from pacifica_notifications_consumer.temporary import make_temporary_directory
 from pacifica_notifications_runner import options, steps
 from pacifica_notifications_runner.signals import StopSignals
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             # The runner would find out just the same, but after having created the environment.
             return _nothing_to_run(Verdict.UNMATCHED)
         if settings["state_dir"]:
-            _check_idle(settings["state_dir"])
+            _check_idle(settings["state_dir"], name)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
         state_dir = settings["state_dir"] or make_temporary_directory("pacifica-run-")
         runner = JobRunner(
@@ -108,16 +108,19 @@ def _read(path: Path) -> bytes:
         raise NotificationError(f"cannot read {path}: {error.strerror}", "check the path") from error
 
 
-def _check_idle(state_dir: Path) -> None:
-    """Refuse a state directory whose queue would be worked off by this consumer, though it may be another's."""
-    path = state_dir / LEDGER
-    if not path.exists():
-        return
-    with contextlib.closing(Ledger(path)) as ledger:
-        counts = ledger.count_jobs()
-    if unfinished := sum(count for state, count in counts.items() if not state.final):
+def _check_idle(state_dir: Path, name: str) -> None:
+    """Refuse a state directory that is in use, or whose queue this consumer would work off, though it may be another's.
+
+    The runner would find out the first, but only after the environment was created.
+    """
+    with contextlib.closing(StateDirectory(state_dir, name)) as state:
+        if not state.ledger.exists():
+            return
+        with contextlib.closing(Ledger(state.ledger)) as ledger:
+            counts = ledger.count_jobs()
+    if unfinished := sum(count for job_state, count in counts.items() if not job_state.final):
         raise StateError(
-            f"the state directory {state_dir} has {unfinished} unfinished jobs",
+            f"the state directory {state_dir} has jobs that are not finished ({unfinished})",
             "let the start command finish them, or choose another --state-dir",
         )
 

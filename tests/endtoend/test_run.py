@@ -173,6 +173,30 @@ def test_a_signal_ends_the_job(
     outcome = command.stop(number, 20.0)
     assert (outcome.status, "stopped by a signal" in outcome.error(TOOL)) == (130, True)
     assert operator.leftovers() == []
+    # The job is left in the queue, and is nobody's business but its own runner's.
+    other = pack(tmp_path / "other.zip", {"__main__.py": KEEPER})
+    outcome = operator.run(TOOL, "run", other, notification, "--python", quick_python, "--state-dir", state)
+    assert (outcome.status, "has jobs that are not finished (1); let the start" in outcome.error(TOOL)) == (73, True)
+    assert jobs_in(state) == {"queued": 1}
+
+
+def test_time_limit(operator: Operator, tmp_path: Path, quick_python: Path, notification: Path) -> None:
+    """An entry-point that takes too long has failed, even if it exits with 0 when it is asked to end."""
+    source = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\ntime.sleep(100)\n"
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": source})
+    outcome = operator.run(
+        TOOL,
+        "run",
+        archive,
+        notification,
+        "--python",
+        quick_python,
+        "--job-timeout",
+        "1",
+        "--state-dir",
+        tmp_path / "s",
+    )
+    assert (outcome.status, "dead: took longer than 1 seconds" in outcome.stderr) == (143, True)
 
 
 @pytest.mark.parametrize(
