@@ -17,6 +17,7 @@ T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL = 0.05
 _PATIENCE = 2.0
+_LEFT_BEHIND = "the producer may keep a subscription of ours"
 #: No signal has this number: it ends the watching thread.
 _END = b"\0"
 
@@ -80,11 +81,11 @@ class StopSignals:
         Raises:
             Cancelled: It was given up; what the context was at goes on by itself, or not.
         """
-        value = self.unless_stopped(context.__enter__)
+        value = _given_up_after(self.stop, context.__enter__, _LEFT_BEHIND)
         try:
             yield value
         finally:
-            _given_up_after(self.now, lambda: context.__exit__(None, None, None))
+            _given_up_after(self.now, lambda: context.__exit__(None, None, None), _LEFT_BEHIND)
 
     def unless_stopped(self, work: Callable[[], T]) -> T:
         """Do work that may hang on a silent network; given up some seconds after the first signal.
@@ -95,7 +96,7 @@ class StopSignals:
         return _given_up_after(self.stop, work)
 
 
-def _given_up_after(event: threading.Event, work: Callable[[], T]) -> T:
+def _given_up_after(event: threading.Event, work: Callable[[], T], advice: str = "") -> T:
     """Do work on a thread of its own, and wait for it until an event, and a little longer."""
     results: list[T] = []
     errors: list[BaseException] = []
@@ -114,10 +115,7 @@ def _given_up_after(event: threading.Event, work: Callable[[], T]) -> T:
         if event.is_set():
             patience -= _POLL
             if patience < 0:
-                raise Cancelled(
-                    "stopped by a signal, without an answer from Pacifica",
-                    "the producer may keep a subscription of ours",
-                )
+                raise Cancelled("stopped by a signal, without an answer from Pacifica", advice)
     if errors:
         raise errors[0]
     return results[0]

@@ -1,9 +1,14 @@
 """Signals become an event, and the second one a call, without a handler that could deadlock or raise."""
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
+import pytest
+
+from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_runner.signals import StopSignals
 
 DEADLINE = 10.0
@@ -29,3 +34,35 @@ def test_no_signal() -> None:
         assert not signals.stop.is_set()
         assert "signals" in [thread.name for thread in threading.enumerate()]
     assert "signals" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_work_that_hangs_is_given_up() -> None:
+    """Work on a silent network keeps nobody from stopping, but answers and errors that come are passed on."""
+    with StopSignals() as signals:
+        assert signals.unless_stopped(lambda: 7) == 7
+        with pytest.raises(ZeroDivisionError):
+            signals.unless_stopped(lambda: 1 // 0)
+        answer = threading.Event()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Cancelled, match=r"without an answer from Pacifica$"):
+            signals.unless_stopped(answer.wait)
+        answer.set()
+
+
+def test_context_that_hangs_is_left() -> None:
+    """A context that hangs when it is left is waited for until the second signal, which is an event of its own."""
+    answer = threading.Event()
+
+    @contextlib.contextmanager
+    def silent() -> Iterator[int]:
+        yield 7
+        answer.wait()
+
+    with StopSignals() as signals:
+        with pytest.raises(Cancelled, match="may keep a subscription"), signals.abandoning(silent()) as value:
+            assert value == 7
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.stop.wait(DEADLINE)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.now.wait(DEADLINE)
+        answer.set()
