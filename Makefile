@@ -1,28 +1,39 @@
 # Every target works on a machine that has Python 3.11 or later, git and make: what else is needed goes into .venv.
 SHELL := /bin/sh
 VENV := .venv
+BED := .bed
 PY := $(VENV)/bin/python
 
-.PHONY: help env demo test unit endtoend lint format bench docs clean
+.PHONY: help env demo test unit integration bed lint format bench docs clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.runtime: setup.py pyproject.toml
 	@tools/make-env $(VENV) runtime
 $(VENV)/.development: $(VENV)/.runtime requirements-dev.txt
 	@tools/make-env $(VENV) development
 
+# The old services run on Python 3.11.
+$(BED)/.bed: tests/integration/bed/requirements.txt
+	@PYTHON="$${PYTHON:-python3.11 python3}" tools/make-env $(BED) bed
+
 env: $(VENV)/.development  ## create the private environment .venv with the development tools
 
 demo: $(VENV)/.runtime  ## show the main job end to end, on the embedded sandbox
 	@$(VENV)/bin/pacifica-notifications-consumer demo
 
-test: $(VENV)/.development  ## run all tests
+test: $(VENV)/.development  ## run all tests but those on the real services
 	$(PY) -m pytest
 
 unit: $(VENV)/.development  ## run the fast tests only
 	$(PY) -m pytest tests/unit
+
+integration: $(VENV)/.development $(BED)/.bed  ## run the tests on the real Pacifica services
+	$(PY) -m pytest tests/integration
+
+bed: $(VENV)/.development $(BED)/.bed  ## start the real Pacifica services, to work with by hand
+	@$(PY) -m tests.integration.bed
 
 lint: $(VENV)/.development  ## check formatting, style and types, and build the docs
 	$(VENV)/bin/ruff format --check .
@@ -41,4 +52,4 @@ docs: $(VENV)/.development  ## build the docs into docs/_build/html
 	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) docs/_build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BED) docs/_build .mypy_cache .pytest_cache .ruff_cache
