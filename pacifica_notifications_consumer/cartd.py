@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import json
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
-from typing import Any
 
 import attrs
 
 from .notification import FileRecord
-from .session import ServiceClient
-from .settings import CARTD_URL
+from .services import CARTD_URL
+from .session import PATIENT_TRIES, ServiceClient, reading
+from .tar_stream import TarStream
 
 
 class CartState(enum.Enum):
@@ -40,6 +41,8 @@ class Cartd(ServiceClient):
 
     title = "cartd"
     option = CARTD_URL
+    # All of them may be: a cart that is made twice under one name is fetched once.
+    tries = PATIENT_TRIES
 
     def create(self, uid: str, files: Iterable[FileRecord]) -> None:
         """Ask for a cart that holds these files.
@@ -47,11 +50,14 @@ class Cartd(ServiceClient):
         Raises:
             ServiceError: cartd cannot be reached or refuses.
         """
-        fileids = [
-            {"id": file.id, "path": str(file.path), "hashtype": file.hashtype, "hashsum": file.hashsum}
+        # File by file, since the notification of a large transaction takes room enough by itself.
+        fileids = (
+            json.dumps({"id": file.id, "path": file.path, "hashtype": file.hashtype, "hashsum": file.hashsum})
             for file in files
-        ]
-        self.request("POST", f"/{uid}", expect=(HTTPStatus.CREATED,), json={"fileids": fileids})
+        )
+        body = f'{{"fileids": [{", ".join(fileids)}]}}'.encode("ascii")
+        headers = {"Content-Type": "application/json"}
+        self.request("POST", f"/{uid}", expect=(HTTPStatus.CREATED,), data=body, headers=headers)
 
     def status(self, uid: str) -> CartStatus:
         """Ask how far a cart is.
@@ -70,18 +76,20 @@ class Cartd(ServiceClient):
         return CartStatus(state, response.headers.get("X-Pacifica-Message", ""))
 
     @contextlib.contextmanager
-    def open(self, uid: str) -> Iterator[Any]:
-        """Open the tar of a cart that is ready; yields a readable binary stream.
+    def open(self, uid: str) -> Iterator[TarStream]:
+        """Open the tar of a cart that is ready.
 
-        The first component of each member's name is the server's, the rest is the path that `create` gave.
+        The first component of each member's name is the server's, the rest is the path that `create` gave. That holds
+        for carts that cartd bundles, too, as a site may have configured it.
 
         Raises:
             ServiceError: cartd cannot be reached or the cart is not ready.
+            BrokenOff: The connection broke; raised while the stream is read.
         """
         # What a proxy may have compressed would have to be unpacked before it is a tar.
         plain = {"Accept-Encoding": "identity"}
         with self.request("GET", f"/{uid}?filename=data", stream=True, headers=plain) as response:
-            yield response.raw
+            yield TarStream(reading(response, f"the files from {self.title} at {self.url}"))
 
     def delete(self, uid: str) -> None:
         """Delete a cart; one that is gone already is fine.
@@ -89,4 +97,4 @@ class Cartd(ServiceClient):
         Raises:
             ServiceError: cartd cannot be reached or refuses.
         """
-        self.request("DELETE", f"/{uid}", expect=(HTTPStatus.OK, HTTPStatus.NOT_FOUND))
+        self.request("DELETE", f"/{uid}", expect=(HTTPStatus.OK, HTTPStatus.NOT_FOUND), tries=1)

@@ -74,6 +74,9 @@ class ServiceError(PacificaError):
 
     Args:
         status: The HTTP status it answered with, None when it did not answer.
+
+    Attributes:
+        transient: Whether another try may work.
     """
 
     exit_status = 69
@@ -81,12 +84,17 @@ class ServiceError(PacificaError):
     def __init__(self, problem: str, advice: str = "", *, status: int | None = None) -> None:
         super().__init__(problem, advice)
         self.status = status
+        self.transient = False
 
 
 class DownloadError(PacificaError):
     """The files of a transaction did not arrive, or are not those that the notification names."""
 
     exit_status = 69
+
+
+class BrokenOff(DownloadError):  # noqa: N818  (what happened is its name)
+    """A stream of files ended early, even after several tries."""
 
 
 class UploadError(PacificaError):

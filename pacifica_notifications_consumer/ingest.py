@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import attrs
 
 from .errors import ServiceError
+from .services import INGEST_URL
 from .session import ServiceClient
-from .settings import INGEST_URL
 
 
 class Body(Protocol):

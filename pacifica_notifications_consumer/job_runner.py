@@ -19,7 +19,7 @@ from .job import Job, JobState, Receipt, Verdict
 from .ledger import Ledger
 from .notification import Notification
 from .processes import Process, describe_status
-from .settings import Services
+from .services import Services
 from .state_directory import JobDirectory, StateDirectory
 from .venv_builder import Venv
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 import attrs
@@ -67,25 +66,24 @@ class FileRecord:
         return cls(**columns, mtime=_text(row.get("mtime")) or "")
 
     @property
-    def path(self) -> PurePosixPath:
-        """Where the file lies below ``downloads/``.
+    def path(self) -> str:
+        """Where the file lies below ``downloads/``, with ``/`` between names.
 
         Raises:
             NotificationError: Name or folder would lead elsewhere.
         """
         if not _is_plain_name(self.name):
             raise NotificationError(f"the notification's file name {self.name!r} is not a plain name", _HOSTILE)
-        return _folder(self.subdir) / self.name
+        return f"{_folder(self.subdir)}/{self.name}" if self.subdir else self.name
 
 
 _HOSTILE = "ask who uploaded it: it could overwrite files outside the job's directory"
 
 
-def _folder(subdir: str) -> PurePosixPath:
-    parts = subdir.split("/") if subdir else []
-    if not all(_is_plain_name(part) for part in parts):
+def _folder(subdir: str) -> str:
+    if subdir and not all(_is_plain_name(part) for part in subdir.split("/")):
         raise NotificationError(f"the notification's subdir {subdir!r} is not a plain path", _HOSTILE)
-    return PurePosixPath(*parts)
+    return subdir
 
 
 def _is_plain_name(name: str) -> bool:
@@ -163,17 +161,17 @@ class Notification:
         """
         files = tuple(FileRecord.from_row(row) for row in self._rows_of("Files"))
         paths = set()
-        for file in files:
-            if file.path in paths:
+        for path in (file.path for file in files):
+            if path in paths:
                 raise NotificationError(
-                    f"the notification names {str(file.path)!r} twice",
+                    f"the notification names {path!r} twice",
                     "ask who uploaded it: only one of the two can be downloaded",
                 )
-            paths.add(file.path)
+            paths.add(path)
         return files
 
     @property
-    def folders(self) -> frozenset[PurePosixPath]:
+    def folders(self) -> frozenset[str]:
         """The folders of the transaction's files, below ``downloads/`` and ``uploads/``.
 
         Raises:

@@ -9,8 +9,8 @@ from http import HTTPStatus
 from urllib.parse import quote
 
 from .errors import ServiceError
+from .services import POLICY_URL
 from .session import ServiceClient
-from .settings import POLICY_URL
 
 
 class Policy(ServiceClient):

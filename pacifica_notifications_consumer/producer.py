@@ -9,8 +9,8 @@ from http import HTTPStatus
 from typing import Any
 
 from .errors import ServiceError
+from .services import PRODUCER_URL
 from .session import ServiceClient
-from .settings import PRODUCER_URL
 
 
 class Producer(ServiceClient):

@@ -1,8 +1,8 @@
 """Makes a rejection that no code handled end the process with a status greater than 0.
 
-The package `promise` drops such rejections in silence, and its scheduler swallows whatever a callback raises, even
-`SystemExit`: an entry-point whose download failed would report success. From the import of this module on, every
-`promise.Promise` of the process is watched, since a chain may pass through plain ones (``Promise.all``) at any place.
+The package `promise` drops such rejections in silence: an entry-point whose download failed would report success. From
+the import of this module on, every `promise.Promise` of the process is watched, since a chain may pass through plain
+ones (``Promise.all``) at any place.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import sys
 import traceback
 from collections.abc import Callable, Collection
 from functools import wraps
-from threading import Event
 from typing import Any, TextIO
 
-from promise import Promise, set_default_scheduler
-from promise.promise import async_instance
+from promise import Promise
 from promise.promise_list import PromiseList
 
 from .errors import PacificaError
@@ -48,27 +46,6 @@ def _hand_over(promise: Promise[Any]) -> None:
     target = promise._target()
     target._handed_over = True  # type: ignore[attr-defined]
     _unhandled.pop(id(target), None)
-
-
-class _Scheduler:
-    """Calls at once, as promise's own default does, but lets nothing vanish that a callback raises."""
-
-    def call(self, function: Callable[[], None]) -> None:
-        try:
-            function()
-        except BaseException as error:
-            if function == async_instance.drain_queues:
-                # The queue of callbacks was left half-way: without this, no later one would ever be called.
-                async_instance.reset()
-            if not isinstance(error, Exception):
-                raise  # sys.exit() or Ctrl-C
-            Promise.reject(error)
-
-    def wait(self, promise: Promise[Any], timeout: float | None = None) -> None:
-        settled = Event()
-        promise._then(lambda _: settled.set(), lambda _: settled.set())
-        if not settled.wait(timeout):
-            raise TimeoutError(f"the promise was not settled within {timeout} seconds")
 
 
 class _FailsToFlush:
@@ -152,7 +129,6 @@ def _watch() -> None:
         setattr(Promise, name, method)
     # A list of promises answers for all its members, though it stops at the first rejected one.
     PromiseList._iterate = _watched_iterate(PromiseList._iterate)  # type: ignore[method-assign]
-    set_default_scheduler(_Scheduler())  # type: ignore[no-untyped-call]
     atexit.register(_report_at_exit)
 
 

@@ -1,35 +1,79 @@
-"""The one place that talks HTTP to Pacifica: credentials, time-outs, and errors in plain words."""
+"""The one place that talks HTTP to Pacifica: credentials, time-outs, further tries, and errors in plain words."""
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import re
-from collections.abc import Collection
+import socket
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.auth import HTTPBasicAuth
+import urllib3
+from requests.auth import AuthBase, HTTPBasicAuth
 
-from .errors import ServiceError
-from .settings import Option, Services
+from .errors import BrokenOff, ConfigurationError, ServiceError
+from .retrying import TRANSIENT_STATUSES, Backoff, retry_after
+from .services import AUTHENTICATION, CLIENT_CERT, PASSWORD, USERNAME, Services
+from .settings import Option
 
 
 def make_session(services: Services) -> requests.Session:
     """Open a session that carries the credentials on every request.
 
-    The user goes into ``Http-Remote-User``, as Pacifica's services read it; where there is a password, both go into
-    HTTP basic authentication too.
+    The user goes into ``Http-Remote-User``, as Pacifica's services read it; authentication is done as
+    ``services.authentication`` says.
+
+    Raises:
+        ConfigurationError: What the kind of authentication needs is missing.
     """
     session = requests.Session()
     session.headers["User-Agent"] = f"pacifica-notifications-consumer/{version('pacifica-notifications-consumer')}"
     if services.username is not None:
         session.headers["Http-Remote-User"] = services.username
-        if services.password is not None:
-            session.auth = HTTPBasicAuth(services.username.encode(), services.password.encode())
+    kind = services.authentication or ("basic" if services.username and services.password else "none")
+    if kind == "basic":
+        if services.username is None or services.password is None:
+            raise _lacking("basic", f"{USERNAME.flag} and {PASSWORD.variable} or --password-file")
+        session.auth = HTTPBasicAuth(services.username.encode(), services.password.encode())
+    elif kind == "gssapi":
+        session.auth = _gssapi()
+    elif kind == "clientssl":
+        if services.client_cert is None:
+            raise _lacking("clientssl", f"{CLIENT_CERT.flag} ({CLIENT_CERT.variable})")
+        session.cert = (services.client_cert, services.client_key) if services.client_key else services.client_cert
+    session.verify = services.ca_bundle
+    if services.ca_bundle is False:
+        # Who chose that has been told what it means; urllib3 would tell it with each request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return session
+
+
+def _lacking(kind: str, what: str) -> ConfigurationError:
+    return ConfigurationError(f"{AUTHENTICATION.name} is {kind}, but what it needs is not set", f"set {what}")
+
+
+def _gssapi() -> AuthBase:
+    try:
+        from requests_gssapi import HTTPSPNEGOAuth  # an extra of this package
+    except ImportError:
+        raise ConfigurationError(
+            f"{AUTHENTICATION.name} is gssapi, but the package requests-gssapi is not installed",
+            "install it, and name it in the consumer's requirements.txt",
+        ) from None
+    auth: AuthBase = HTTPSPNEGOAuth()
+    return auth
+
+
+#: Reads what comes next into a buffer, and returns how many bytes that were, 0 at the end.
+Readinto = Callable[[memoryview], int]
+
+#: How often a request is sent in all that a long transfer depends on; takes about a minute and a half at most.
+PATIENT_TRIES = 8
 
 
 class ServiceClient:
@@ -46,15 +90,24 @@ class ServiceClient:
     option: Option
     #: Seconds to connect, and seconds between two pieces of an answer.
     timeouts = (10.0, 120.0)
+    #: How often a request is sent in all when what fails may pass; only for services whose requests may be repeated.
+    tries = 1
 
     def __init__(self, url: str, session: requests.Session) -> None:
         self.url = url
         self._session = session
         # A site's proxy cannot reach what listens on this machine alone, such as the sandbox.
         self._proxies = dict.fromkeys(("http", "https", "all"), "") if _is_loopback(url) else None
+        self._has_answered = False
 
     def request(
-        self, method: str, path: str, *, expect: Collection[int] = (HTTPStatus.OK,), **arguments: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        expect: Collection[int] = (HTTPStatus.OK,),
+        tries: int | None = None,
+        **arguments: Any,
     ) -> requests.Response:
         """Send a request and return its answer.
 
@@ -62,29 +115,58 @@ class ServiceClient:
             method: The HTTP method.
             path: What follows the service's address.
             expect: The statuses that are no error.
+            tries: How often it is sent in all, when that differs from what is usual for the service.
             arguments: Passed on to requests.
 
         Raises:
             ServiceError: The service cannot be reached or answered another status.
         """
+        backoff = Backoff(self.tries if tries is None else tries)
+        while True:
+            failure, cause, wait = self._try(method, path, expect, arguments)
+            if isinstance(failure, requests.Response):
+                return failure
+            if not failure.transient or not backoff.pause(failure.problem, wait):
+                raise failure from cause
+
+    def _try(
+        self, method: str, path: str, expect: Collection[int], arguments: dict[str, Any]
+    ) -> tuple[requests.Response | ServiceError, Exception | None, float | None]:
+        """Send a request once; returns its answer, or the error, its cause, and the seconds to wait."""
         try:
-            # A redirect would carry Http-Remote-User to another host, and turn a POST into a GET.
+            # A redirect would carry Http-Remote-User to another host, and turn a POST into a GET. Given with the
+            # request, `verify` is not overridden by REQUESTS_CA_BUNDLE.
             response = self._session.request(
                 method,
                 self.url + path,
                 timeout=self.timeouts,
                 allow_redirects=False,
                 proxies=self._proxies,
+                verify=None if self._session.verify is True else self._session.verify,
                 **arguments,
             )
         except requests.RequestException as error:
-            raise ServiceError(
+            failure = ServiceError(
                 f"cannot reach {self.title} at {self.url}: {reason(error)}",
                 f"start it, or correct {self.option.flag} ({self.option.variable})",
-            ) from error
-        if response.status_code not in expect:
-            raise self.refusal(method, path, response)
-        return response
+            )
+            failure.transient = self._may_pass(error)
+            return failure, error, None
+        self._has_answered = True
+        if response.status_code in expect:
+            return response, None, None
+        failure = self.refusal(method, path, response)
+        failure.transient = response.status_code in TRANSIENT_STATUSES
+        with response:
+            return failure, None, retry_after(response)
+
+    def _may_pass(self, error: requests.RequestException) -> bool:
+        if isinstance(error, requests.Timeout):
+            return True
+        if not isinstance(error, requests.ConnectionError) or isinstance(error, requests.exceptions.SSLError):
+            return False
+        # One that has not answered so far is not there, and nobody wants to wait to be told so.
+        return self._has_answered or not isinstance(_innermost(error), ConnectionRefusedError | socket.gaierror)
 
     def refusal(self, method: str, path: str, response: requests.Response) -> ServiceError:
         """Put an answer of another status than expected into words."""
@@ -120,6 +202,29 @@ class ServiceClient:
             ) from error
 
 
+def reading(response: requests.Response, what: str) -> Readinto:
+    """Make a function that reads the body of a streamed answer into a buffer, and returns the number of bytes.
+
+    Args:
+        response: The answer.
+        what: What it is, for the function's error.
+
+    Returns:
+        The function; it raises `BrokenOff` when the connection breaks or is silent for too long.
+    """
+    # What urllib3 has around it copies every byte twice more.
+    source = response.raw._fp
+    assert isinstance(source, http.client.HTTPResponse)  # noqa: S101  (since urllib3 1.x, but it is private)
+
+    def readinto(buffer: memoryview) -> int:
+        try:
+            return source.readinto(buffer)
+        except (OSError, http.client.HTTPException) as error:
+            raise BrokenOff(f"{what} broke off: {reason(error)}", "try again") from error
+
+    return readinto
+
+
 def _is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
@@ -130,15 +235,21 @@ def _is_loopback(url: str) -> bool:
 
 def reason(error: BaseException) -> str:
     """Say in a few words why a request failed, from the innermost cause that the system names."""
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, requests.Timeout | TimeoutError):
         return "it did not answer in time"
+    cause = _innermost(error)
+    return (isinstance(cause, OSError) and cause.strerror) or type(error).__name__
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The last of an error's causes that comes from the system, else the error itself."""
     cause: BaseException | None = error
-    words = type(error).__name__
+    found = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
-            words = cause.strerror
+            found = cause
         cause = cause.__cause__ or cause.__context__
-    return words
+    return found
 
 
 def summarize(text: str) -> str:

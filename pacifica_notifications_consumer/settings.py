@@ -1,14 +1,14 @@
 """Where settings come from: a flag, else an environment variable, else an INI file, else a default.
 
 All three names of a setting derive from one: ``cartd_url`` is ``--cartd-url``, ``PACIFICA_CARTD_URL`` and the key
-``cartd_url`` of the section ``[pacifica-notifications-consumer]``.
+``cartd_url`` of the section ``[pacifica-notifications-consumer]``. After the variables, and after the file, comes what
+people have set for Pacifica's own clients.
 """
 
 from __future__ import annotations
 
 import configparser
 import difflib
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from . import official_clients
 from .errors import ConfigurationError
 
 SECTION = "pacifica-notifications-consumer"
@@ -33,6 +34,7 @@ class Option:
         default: The value when nothing sets it.
         metavar: What stands for the value in ``--help``; None for an option that is on or off.
         has_flag: False for a secret, which must not stand on a command line.
+        part_of: The setting that this one is a detail of; where that is set in a foremost place, this one is not.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Option:
     default: Any = None
     metavar: str | None = "TEXT"
     has_flag: bool = True
+    part_of: str = ""
 
     @property
     def flag(self) -> str:
@@ -78,6 +81,43 @@ def header_text(text: str) -> str:
     if not (text and text.isascii() and text.isprintable()):
         raise ValueError("it must be printable ASCII, and not empty")
     return text
+
+
+def ca_bundle(text: str) -> str | bool:
+    """Read how servers' certificates are verified: yes, no, or against the authorities in a file."""
+    if text.lower() in _SWITCH:
+        return _SWITCH[text.lower()]
+    if not Path(text).exists():
+        raise ValueError("it must be yes, no, or a file with certificates, and there is no such file")
+    return str(Path(text).absolute())
+
+
+def switch(text: str) -> bool:
+    """Read yes or no."""
+    try:
+        return _SWITCH[text.lower()]
+    except KeyError:
+        raise ValueError("it must be yes or no") from None
+
+
+_SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def authentication(text: str) -> str:
+    """Read the kind of authentication."""
+    if text.lower() not in AUTHENTICATIONS:
+        raise ValueError(f"it must be one of {', '.join(AUTHENTICATIONS)}")
+    return text.lower()
+
+
+AUTHENTICATIONS = ("none", "basic", "clientssl", "gssapi")
+
+
+def existing_file(text: str) -> str:
+    """Check the path of a file that must be there."""
+    if not Path(text).is_file():
+        raise ValueError("there is no such file")
+    return str(Path(text).absolute())
 
 
 def read_ini(path: Path, options: Iterable[Option], *, strict: bool = True) -> dict[str, str]:
@@ -137,13 +177,16 @@ def resolve(
     """
     options = tuple(options)
     filed = read_ini(ini, options, strict=strict) if ini else {}
+    others = official_clients.from_variables(environ), official_clients.from_file(environ)
     values: dict[str, Any] = {}
     ranks: dict[str, int] = {}
     for option in options:
         sources = (
             (flags.get(option.name), option.flag),
             (environ.get(option.variable) or None, option.variable),
+            others[0].get(option.name, (None, "")),
             (filed.get(option.name), f"{option.name} in {ini}"),
+            others[1].get(option.name, (None, "")),
         )
         values[option.name] = option.default
         for rank, (text, source) in enumerate(sources):
@@ -155,6 +198,9 @@ def resolve(
         if ranks["password_file"] == ranks.get("password"):
             raise ConfigurationError("both password and password_file are set in one place", "keep one of them")
         values["password"] = _read_password(values["password_file"])
+    for option in options:
+        if ranks.get(option.part_of, len(sources)) < ranks.get(option.name, len(sources)):
+            values[option.name] = option.default
     return values
 
 
@@ -177,101 +223,4 @@ def _read_password(path: Path) -> str:
     return password
 
 
-PRODUCER_URL = Option(
-    name="producer_url",
-    help="the producer (Pacifica's notifications service) to subscribe to",
-    convert=url,
-    default="http://127.0.0.1:8070",
-    metavar="URL",
-)
-CARTD_URL = Option(
-    name="cartd_url",
-    help="Pacifica's cartd, from which entry-points download",
-    convert=url,
-    default="http://127.0.0.1:8081",
-    metavar="URL",
-)
-INGEST_URL = Option(
-    name="ingest_url",
-    help="Pacifica's ingest, to which entry-points upload",
-    convert=url,
-    default="http://127.0.0.1:8066",
-    metavar="URL",
-)
-POLICY_URL = Option(
-    name="policy_url",
-    help="Pacifica's policy service: lets the start command check the user name, and upload() learn the ids "
-    "of the new files; optional",
-    convert=url,
-    metavar="URL",
-)
-USERNAME = Option(
-    name="username",
-    help="the Pacifica user who subscribes, sent as Http-Remote-User with every request",
-    convert=header_text,
-    metavar="NAME",
-)
-PASSWORD = Option(name="password", help="the user's password for HTTP basic authentication", has_flag=False)
-PASSWORD_FILE = Option(
-    name="password_file",
-    help="a file that holds the user's password for HTTP basic authentication",
-    convert=Path,
-    metavar="FILE",
-)
-
-SERVICE_OPTIONS = (PRODUCER_URL, CARTD_URL, INGEST_URL, POLICY_URL, USERNAME, PASSWORD, PASSWORD_FILE)
-
-
-@attrs.frozen(kw_only=True)
-class Services:
-    """Where the Pacifica services are and who asks them.
-
-    Args:
-        producer_url: Address of the producer.
-        cartd_url: Address of cartd.
-        ingest_url: Address of ingest.
-        policy_url: Address of policy, if it may be asked.
-        username: The Pacifica user (a network id).
-        password: For HTTP basic authentication, if the site asks for it.
-        consumer: Name of the consumer on whose behalf an entry-point runs, None outside a runner.
-    """
-
-    producer_url: str = PRODUCER_URL.default
-    cartd_url: str = CARTD_URL.default
-    ingest_url: str = INGEST_URL.default
-    policy_url: str | None = None
-    username: str | None = None
-    password: str | None = attrs.field(default=None, repr=False)
-    consumer: str | None = None
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any], consumer: str | None = None) -> Services:
-        """Take what concerns the services out of resolved settings."""
-        names = [option.name for option in SERVICE_OPTIONS if option is not PASSWORD_FILE]
-        return cls(**{name: values[name] for name in names}, consumer=consumer)
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Services:
-        """Read the settings as an entry-point finds them: ``PACIFICA_…``, and the INI file ``PACIFICA_CONFIG``.
-
-        Raises:
-            ConfigurationError: A value is wrong.
-        """
-        environ = os.environ if environ is None else environ
-        ini = environ.get(CONFIG_VARIABLE)
-        # The file may serve the commands, too, which know more options.
-        values = resolve(SERVICE_OPTIONS, {}, environ, Path(ini) if ini else None, strict=False)
-        return cls.from_values(values, environ.get(CONSUMER_VARIABLE) or None)
-
-    def environ(self) -> dict[str, str]:
-        """The variables that hand these settings on to an entry-point."""
-        values = {
-            option.variable: getattr(self, option.name) for option in SERVICE_OPTIONS if option is not PASSWORD_FILE
-        }
-        values[CONSUMER_VARIABLE] = self.consumer
-        return {name: value for name, value in values.items() if value is not None}
-
-
 CONFIG_VARIABLE = PREFIX + "CONFIG"
-#: Set by the runner: names the consumer whose entry-point runs, to mark its uploads with.
-CONSUMER_VARIABLE = PREFIX + "CONSUMER"

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from .errors import ServiceError
 from .filter import Filter
 from .producer import Producer
+from .services import Services
 from .session import make_session
-from .settings import Services
 
 log = logging.getLogger(__name__)
 

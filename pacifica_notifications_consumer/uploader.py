@@ -18,8 +18,8 @@ from .ingest import Ingest, IngestState
 from .notification import PROVENANCE_KEY
 from .policy import Policy
 from .promises import Promise
+from .services import Services
 from .session import make_session, summarize
-from .settings import Services
 from .upload_tar import UploadTar
 
 log = logging.getLogger(__name__)

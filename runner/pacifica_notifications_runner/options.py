@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.services import PRODUCER_URL, SERVICE_OPTIONS
 from pacifica_notifications_consumer.settings import (
     CONFIG_VARIABLE,
-    PRODUCER_URL,
     SECTION,
-    SERVICE_OPTIONS,
     Option,
     header_text,
     resolve,
+    switch,
     url_with_path,
 )
 
@@ -61,15 +61,6 @@ def seconds(text: str) -> float:
 def limit(text: str) -> float | None:
     """Read a duration that limits something; 0 stands for no limit."""
     return seconds(text) or None
-
-
-def switch(text: str) -> bool:
-    """Read yes or no."""
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    try:
-        return words[text.lower()]
-    except KeyError:
-        raise ValueError("it must be yes or no") from None
 
 
 def log_format(text: str) -> str:
@@ -201,7 +192,7 @@ def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> N
     for option in options:
         if not option.has_flag:
             continue
-        default = "" if option.default is None or option.default is False else f" (default: {_shown(option.default)})"
+        default = "" if option.default in (None, False, True) else f" (default: {_shown(option.default)})"
         help_text = f"{option.help}{default} [{option.variable}]".replace("%", "%%")
         if option.metavar is None:
             parser.add_argument(option.flag, dest=option.name, action="store_const", const="yes", help=help_text)

@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.errors import Cancelled, NotificationError,
 from pacifica_notifications_consumer.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import Notification
-from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.state_directory import StateDirectory
 from pacifica_notifications_consumer.temporary import make_temporary_directory
 from pacifica_notifications_runner import options, steps

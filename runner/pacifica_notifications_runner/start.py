@@ -13,7 +13,7 @@ from typing import Any
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive import open_archive
 from pacifica_notifications_consumer.errors import Cancelled
-from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.subscription import mint_token, subscribed
 from pacifica_notifications_runner import command, options, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening

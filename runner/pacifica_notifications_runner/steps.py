@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from pacifica_notifications_consumer.archive import Consumer
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.policy import Policy
+from pacifica_notifications_consumer.services import POLICY_URL, Services
 from pacifica_notifications_consumer.session import make_session
-from pacifica_notifications_consumer.settings import POLICY_URL, Services
 from pacifica_notifications_consumer.venv_builder import VenvBuilder
 from pacifica_notifications_runner.endpoint import RECEIVE
 

@@ -13,7 +13,7 @@ from threading import Thread
 import requests
 
 from pacifica_notifications_consumer import Filter, JobRunner
-from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from tests.benchmarks.measure import compare, seconds
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from pacifica_notifications_consumer import JobRunner
-from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_consumer.services import Services
 from tests.benchmarks.measure import compare
 
 _SCRIPT = """

@@ -16,7 +16,7 @@ import requests
 from pacifica_notifications_consumer import download, upload
 from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.sandbox import Sandbox
-from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_consumer.services import Services
 from tests.benchmarks.measure import compare, seconds
 
 _TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}

@@ -19,7 +19,8 @@ import pytest
 
 from pacifica_notifications_consumer import Filter, upload
 from pacifica_notifications_consumer.sandbox import Sandbox
-from pacifica_notifications_consumer.settings import PREFIX, Services
+from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings import PREFIX
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

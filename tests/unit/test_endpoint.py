@@ -13,8 +13,8 @@ import requests
 from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.errors import EndpointError, StateError
 from pacifica_notifications_consumer.job import Verdict
+from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.serving import Handler, serve
-from pacifica_notifications_consumer.settings import Services
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 
 TOKEN = "right"

@@ -15,7 +15,7 @@ from pacifica_notifications_consumer import Filter, JobRunner, job_runner
 from pacifica_notifications_consumer.errors import NotificationError, StateError
 from pacifica_notifications_consumer.job import JobState, Verdict
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY
-from pacifica_notifications_consumer.settings import Services
+from pacifica_notifications_consumer.services import Services
 
 DEADLINE = 20.0
 SERVICES = Services(username="alice", password="hunter2", cartd_url="http://cartd:1")

@@ -10,8 +10,8 @@ from pacifica_notifications_consumer.filter import Filter
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.producer import Producer
 from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session, summarize
-from pacifica_notifications_consumer.settings import Services
 from pacifica_notifications_consumer.subscription import mint_token, subscribed
 from tests.unit.faults import fault_server, replying
 

@@ -15,8 +15,8 @@ from pacifica_notifications_consumer import download, upload
 from pacifica_notifications_consumer.errors import DownloadError, NotificationError, ServiceError, UploadError
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.serving import Handler
-from pacifica_notifications_consumer.settings import Services
 from pacifica_notifications_consumer.upload_tar import UploadTar
 from tests.unit.faults import fault_server
 

@@ -1,0 +1,169 @@
+"""The directory ``downloads/`` of a job: files appear in it under their names only when they are verified."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .errors import DownloadError
+from .notification import FileRecord
+from .progress import Meter
+
+_INCOMING = ".pacifica-incoming-"
+
+
+class Downloads:
+    """What of a transaction's files is there, and what is missing; may be used by several threads.
+
+    As a context manager it keeps a directory for what is coming in, and removes it, also one that was left behind.
+
+    Args:
+        directory: Where the files belong; it is made when missing.
+        files: The transaction's files.
+        meter: Counts what arrives.
+
+    Attributes:
+        missing: The files that are not there yet, by their paths.
+
+    Raises:
+        DownloadError: The directory cannot be written to, or a file has a hash that nobody can compute.
+    """
+
+    def __init__(self, directory: Path, files: Iterable[FileRecord], meter: Meter) -> None:
+        self._directory = str(directory)
+        self._meter = meter
+        self.missing = {file.path: file for file in files}
+        for path, file in self.missing.items():
+            if file.hashtype not in hashlib.algorithms_available or not _digest(file.hashtype).digest_size:
+                raise DownloadError(
+                    f"the notification's file {path!r} has a hash of the unknown type {file.hashtype!r}",
+                    "install a Python whose hashlib knows it",
+                )
+        self._folders = {self._directory}
+        self._numbers = itertools.count()
+        self._incoming = ""
+
+    def __enter__(self) -> Self:
+        with self._explained():
+            Path(self._directory).mkdir(exist_ok=True)
+            for left in Path(self._directory).glob(f"{_INCOMING}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            if self.missing:
+                self._take_what_is_there()
+            if self.missing:
+                self._incoming = tempfile.mkdtemp(prefix=_INCOMING, dir=self._directory)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._incoming:
+            shutil.rmtree(self._incoming, ignore_errors=True)
+
+    def receive(self, file: FileRecord, pieces: Iterable[memoryview | bytes]) -> None:
+        """Write a file, verify it, and move it into its place.
+
+        Args:
+            file: Which one it is.
+            pieces: Its content.
+
+        Raises:
+            DownloadError: It is not what the notification names, or cannot be written.
+        """
+        path = file.path
+        temporary = f"{self._incoming}/{next(self._numbers)}"
+        digest = _digest(file.hashtype)
+        size = 0
+        with self._explained():
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            for piece in pieces:
+                digest.update(piece)
+                size += len(piece)
+                self._meter.advance(len(piece))
+                with self._explained():
+                    _write(handle, piece)
+            _compare(file, size, digest.hexdigest())
+            with self._explained():
+                _set_time(handle, file.mtime)
+                self._make_folder(path.rpartition("/")[0])
+                # On the way it cannot be seen, so there is no moment at which it is there and not whole.
+                os.replace(temporary, f"{self._directory}/{path}")  # noqa: PTH105  (a Path for each of 20,000 files)
+        except BaseException:
+            self._meter.advance(-size)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108
+            raise
+        finally:
+            os.close(handle)
+        del self.missing[path]
+        self._meter.advance(0, files=1)
+
+    def _take_what_is_there(self) -> None:
+        """Find the files that an earlier, interrupted download has brought, and verify them once more."""
+        for path, file in list(self.missing.items()):
+            if _holds(f"{self._directory}/{path}", file):
+                del self.missing[path]
+                self._meter.advance(file.size, files=1)
+
+    def _make_folder(self, folder: str) -> None:
+        if folder not in self._folders:
+            Path(self._directory, folder).mkdir(parents=True, exist_ok=True)
+            self._folders.add(folder)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DownloadError(
+                f"cannot write into {self._directory}: {error.strerror}", "make room there, or check the access rights"
+            ) from error
+
+
+def _holds(place: str, file: FileRecord) -> bool:
+    try:
+        # Nothing but a regular file: a pipe, say, would never end.
+        facts = os.lstat(place)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size != file.size:
+            return False
+        with Path(place).open("rb") as content:
+            found = hashlib.file_digest(content, lambda: _digest(file.hashtype))
+    except OSError:
+        return False
+    return found.hexdigest() == file.hashsum.lower()
+
+
+def _compare(file: FileRecord, size: int, hashsum: str) -> None:
+    if (size, hashsum) != (file.size, file.hashsum.lower()):
+        raise DownloadError(
+            f"{file.path!r} arrived with {size} bytes and {file.hashtype} {hashsum}, "
+            f"announced were {file.size} bytes and {file.hashsum}",
+            "try again; if it stays so, the archive's copy is damaged",
+        )
+
+
+def _digest(hashtype: str) -> hashlib._Hash:
+    return hashlib.new(hashtype, usedforsecurity=False)
+
+
+def _write(handle: int, piece: memoryview | bytes) -> None:
+    written = os.write(handle, piece)
+    while written < len(piece):
+        written += os.write(handle, memoryview(piece)[written:])
+
+
+def _set_time(handle: int, mtime: str) -> None:
+    with contextlib.suppress(ValueError):
+        changed = datetime.fromisoformat(mtime).replace(tzinfo=UTC).timestamp()
+        os.utime(handle, (changed, changed))

@@ -1,0 +1,207 @@
+"""How far downloads and uploads are: told to a callback, else shown on a terminal, noted for the runner, or logged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import attrs
+
+from .settings import PREFIX
+
+log = logging.getLogger(__name__)
+
+#: Called with the bytes done, the bytes in all, the files done, and the files in all.
+ProgressCallback = Callable[[int, int, int, int], object]
+
+#: Set by the runner: the file in which the process notes how far it is.
+PROGRESS_VARIABLE = PREFIX + "PROGRESS_FILE"
+
+_SHOW_SECONDS, _NOTE_SECONDS, _LOG_SECONDS = 0.1, 0.5, 30.0
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_STEP = 1024
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How far something is.
+
+    Args:
+        bytes_done: How many bytes have been moved and verified, or are on their way.
+        bytes_total: How many there are in all.
+        files_done: How many files have been moved and verified.
+        files_total: How many there are in all.
+    """
+
+    bytes_done: int = 0
+    bytes_total: int = 0
+    files_done: int = 0
+    files_total: int = 0
+
+    def __add__(self, other: Progress) -> Progress:
+        mine, others = attrs.astuple(self), attrs.astuple(other)
+        return Progress(**dict(zip(_FIELDS, (a + b for a, b in zip(mine, others, strict=True)), strict=True)))
+
+    def __str__(self) -> str:
+        percent = f"{100 * self.bytes_done // self.bytes_total} % of " if self.bytes_total else ""
+        return f"{percent}{_size(self.bytes_total)}, {self.files_done} of {self.files_total} files"
+
+
+_FIELDS = tuple(field.name for field in attrs.fields(Progress))
+
+
+def read_progress(path: Path) -> dict[str, Progress]:
+    """Read what a process noted in its file: its ``download`` and its ``upload``, as far as it has begun them."""
+    try:
+        noted = json.loads(path.read_bytes())
+        return {what: Progress(**numbers) for what, numbers in noted.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        # It has noted nothing, or something else has written there.
+        return {}
+
+
+def describe_progress(progress: Mapping[str, Progress]) -> str:
+    """Say how far a process is, in one line."""
+    return "; ".join(f"{what} {how_far}" for what, how_far in progress.items())
+
+
+class Meter:
+    """Counts what one transfer moves; may be used by several threads.
+
+    Args:
+        what: ``download`` or ``upload``.
+        bytes_total: How many bytes there are in all.
+        files_total: How many files there are in all.
+        callback: Who is told, instead of everybody else; at most ten times a second, and at the end.
+    """
+
+    def __init__(self, what: str, bytes_total: int, files_total: int, callback: ProgressCallback | None) -> None:
+        self.what = what
+        self._lock = threading.Lock()
+        self._numbers = [0, bytes_total, 0, files_total]
+        self._callback = callback
+        self._next_tell = 0.0
+        if callback is None:
+            _board.add(self)
+
+    def __enter__(self) -> Meter:
+        self._tell()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tell()
+        if self._callback is None:
+            _board.remove(self)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        with self._lock:
+            return Progress(**dict(zip(_FIELDS, self._numbers, strict=True)))
+
+    def advance(self, size: int, files: int = 0) -> None:
+        """Count bytes that have been moved, and whole files; less than none when some were lost again."""
+        with self._lock:
+            self._numbers[0] += size
+            self._numbers[2] += files
+        if time.monotonic() >= self._next_tell:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._next_tell = time.monotonic() + _SHOW_SECONDS
+        if self._callback is None:
+            _board.show()
+        else:
+            self._callback(*attrs.astuple(self.progress))
+
+
+class _Board:
+    """Shows how far all transfers of the process are."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._meters: list[Meter] = []
+        self._ended: dict[str, Progress] = {}
+        self._next_note = self._next_log = 0.0
+        self._began = 0.0
+
+    def add(self, meter: Meter) -> None:
+        with self._lock:
+            if not self._meters:
+                self._began = time.monotonic()
+                self._next_log = self._began + _LOG_SECONDS
+            self._meters.append(meter)
+
+    def remove(self, meter: Meter) -> None:
+        with self._lock:
+            self._meters.remove(meter)
+            self._ended[meter.what] = self._ended.get(meter.what, Progress()) + meter.progress
+            self._note(os.environ.get(PROGRESS_VARIABLE))
+            if not self._meters and _on_terminal():
+                sys.stderr.write("\r\x1b[K")
+                sys.stderr.flush()
+
+    def show(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if path := os.environ.get(PROGRESS_VARIABLE):
+                if now >= self._next_note:
+                    self._next_note = now + _NOTE_SECONDS
+                    self._note(path)
+            elif _on_terminal():
+                line = f"{describe_progress(self._running())}{self._speed(now)}"
+                sys.stderr.write(f"\r\x1b[K{line[: _columns() - 1]}")
+                sys.stderr.flush()
+            elif now >= self._next_log:
+                self._next_log = now + _LOG_SECONDS
+                log.info("%s%s", describe_progress(self._running()), self._speed(now))
+
+    def _running(self) -> dict[str, Progress]:
+        running: dict[str, Progress] = {}
+        for meter in self._meters:
+            running[meter.what] = running.get(meter.what, Progress()) + meter.progress
+        return running
+
+    def _speed(self, now: float) -> str:
+        done = sum(meter.progress.bytes_done for meter in self._meters)
+        return f", {_size(int(done / (now - self._began)))}/s" if now > self._began and done else ""
+
+    def _note(self, path: str | None) -> None:
+        if not path:
+            return
+        all_of_it = dict(self._ended)
+        for what, how_far in self._running().items():
+            all_of_it[what] = all_of_it.get(what, Progress()) + how_far
+        # Whoever looks must not find half a note; and that somebody wants to look is no reason to fail.
+        with contextlib.suppress(OSError):
+            Path(f"{path}.new").write_text(json.dumps({what: attrs.asdict(each) for what, each in all_of_it.items()}))
+            Path(f"{path}.new").replace(path)
+
+
+_board = _Board()
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def _columns() -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    return 80
+
+
+def _size(count: int) -> str:
+    number = float(count)
+    for unit in _UNITS:
+        if number < _STEP or unit == _UNITS[-1]:
+            break
+        number /= _STEP
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

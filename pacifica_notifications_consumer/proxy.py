@@ -1,0 +1,36 @@
+"""Pacifica's proxy on the wire: single files by their hashes, straight from the archive, without a cart.
+
+Observed on pacifica-proxy 0.1.6.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from urllib.parse import quote
+
+from .notification import FileRecord
+from .services import PROXY_URL
+from .session import Readinto, ServiceClient, reading
+
+
+class Proxy(ServiceClient):
+    """Fetches files."""
+
+    title = "the proxy"
+    option = PROXY_URL
+    # There is another way to get the files.
+    tries = 2
+
+    @contextlib.contextmanager
+    def open(self, file: FileRecord) -> Iterator[Readinto]:
+        """Open a file; yields what reads its content into a buffer.
+
+        Raises:
+            ServiceError: The proxy cannot be reached, or does not have the file.
+            BrokenOff: The connection broke; raised while the content is read.
+        """
+        path = f"/files/{quote(file.hashtype, safe='')}/{quote(file.hashsum, safe='')}"
+        plain = {"Accept-Encoding": "identity"}
+        with self.request("GET", path, stream=True, headers=plain) as response:
+            yield reading(response, f"{file.path!r} from {self.title} at {self.url}")

@@ -1,0 +1,92 @@
+"""Fetching single files from Pacifica's proxy, several at a time, for as long as that goes well."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+
+from .downloads import Downloads
+from .errors import BrokenOff, DownloadError, ServiceError
+from .notification import FileRecord
+from .proxy import Proxy
+from .services import Services
+from .session import Readinto, make_session
+
+log = logging.getLogger(__name__)
+
+#: Files that are fetched at the same time; more gained nothing on the real proxy.
+_CONNECTIONS = 4
+_BUFFER = 1 << 20
+
+
+def fetch_from_proxy(services: Services, downloads: Downloads) -> None:
+    """Fetch what the proxy gives; what it does not give, or gives wrong, stays missing.
+
+    Raises:
+        DownloadError: The disk does not take the files.
+    """
+    fetching = _Fetching(services, downloads)
+    threads = [
+        threading.Thread(target=fetching.work, name="pacifica proxy", daemon=True)
+        for _ in range(min(_CONNECTIONS, len(downloads.missing)))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if fetching.fault is not None:
+        raise fetching.fault
+
+
+class _Fetching:
+    """What the threads share.
+
+    Attributes:
+        fault: Why all of it has to end.
+    """
+
+    def __init__(self, services: Services, downloads: Downloads) -> None:
+        self._services = services
+        self._downloads = downloads
+        self._files: queue.SimpleQueue[FileRecord] = queue.SimpleQueue()
+        for file in downloads.missing.values():
+            self._files.put(file)
+        self._given_up = False
+        self.fault: Exception | None = None
+
+    def work(self) -> None:
+        """Fetch files until there are none left, or the proxy is of no use."""
+        try:
+            with make_session(self._services) as session:
+                proxy = Proxy(self._services.proxy_url or "", session)
+                buffer = memoryview(bytearray(_BUFFER))
+                while not self._given_up and self.fault is None:
+                    self._fetch(proxy, self._files.get_nowait(), buffer)
+        except queue.Empty:
+            pass
+        except Exception as error:
+            self.fault = error
+
+    def _fetch(self, proxy: Proxy, file: FileRecord, buffer: memoryview) -> None:
+        try:
+            with proxy.open(file) as readinto:
+                self._downloads.receive(file, _pieces(readinto, buffer))
+        except ServiceError as error:
+            # One that answers lacks this file, but may have the others.
+            self._give_up(error, for_all=error.status is None)
+        except DownloadError as error:
+            if isinstance(error.__cause__, OSError) and not isinstance(error, BrokenOff):
+                raise  # the disk's fault, and no other way would do better
+            self._give_up(error, for_all=False)
+
+    def _give_up(self, error: ServiceError | DownloadError, *, for_all: bool) -> None:
+        if not self._given_up:
+            log.warning("%s; %s left to cartd", error.problem, "all files are" if for_all else "this file is")
+        self._given_up = self._given_up or for_all
+
+
+def _pieces(readinto: Readinto, buffer: memoryview) -> Iterator[memoryview]:
+    while size := readinto(buffer):
+        yield buffer[:size]
