@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import json
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
 import attrs
 
+from .json_pieces import json_pieces
 from .notification import FileRecord
 from .services import CARTD_URL
 from .session import PATIENT_TRIES, ServiceClient, reading
@@ -50,12 +50,10 @@ class Cartd(ServiceClient):
         Raises:
             ServiceError: cartd cannot be reached or refuses.
         """
-        # File by file, since the notification of a large transaction takes room enough by itself.
         fileids = (
-            json.dumps({"id": file.id, "path": file.path, "hashtype": file.hashtype, "hashsum": file.hashsum})
-            for file in files
+            {"id": file.id, "path": file.path, "hashtype": file.hashtype, "hashsum": file.hashsum} for file in files
         )
-        body = f'{{"fileids": [{", ".join(fileids)}]}}'.encode("ascii")
+        body = b'{"fileids": [' + b"".join(json_pieces(fileids)) + b"]}"
         headers = {"Content-Type": "application/json"}
         self.request("POST", f"/{uid}", expect=(HTTPStatus.CREATED,), data=body, headers=headers)
 

@@ -14,7 +14,7 @@ from .background import in_background
 from .cartd import Cartd, CartState
 from .downloads import Downloads
 from .errors import BrokenOff, DownloadError, ServiceError
-from .notification import Notification
+from .notification import FileRecord, Notification
 from .progress import Meter, ProgressCallback
 from .promises import Promise
 from .proxy_download import fetch_from_proxy
@@ -66,8 +66,7 @@ def download(
 def _download(
     event_path: Path, services: Services | None, timeout: float | None, progress: ProgressCallback | None
 ) -> dict[str, Any]:
-    notification = _read_notification(event_path)
-    files = notification.files
+    event, files = _read_notification(event_path)
     size = sum(file.size for file in files)
     with (
         Meter("download", size, len(files), progress) as meter,
@@ -79,10 +78,10 @@ def _download(
                 fetch_from_proxy(services, downloads)
             if downloads.missing:
                 _fetch_from_cartd(services, downloads, timeout)
-    return notification.event
+    return event
 
 
-def _read_notification(event_path: Path) -> Notification:
+def _read_notification(event_path: Path) -> tuple[dict[str, Any], tuple[FileRecord, ...]]:
     try:
         body = (event_path / "notification.json").read_bytes()
     except OSError as error:
@@ -90,7 +89,8 @@ def _read_notification(event_path: Path) -> Notification:
             f"cannot read {event_path / 'notification.json'}: {error.strerror}",
             "pass the directory SRC, the first argument of the entry-point",
         ) from error
-    return Notification.parse(body)
+    notification = Notification.parse(body, compact=True)
+    return notification.event, notification.files
 
 
 def _fetch_from_cartd(services: Services, downloads: Downloads, timeout: float | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import os
@@ -16,9 +17,12 @@ from types import TracebackType
 from typing import Self
 
 from .errors import DownloadError
+from .hashing import HashingThread
 from .notification import FileRecord
 from .progress import Meter
 
+#: Bytes from which on a file is worth a thread that hashes it.
+_LARGE = 4 << 20
 _INCOMING = ".pacifica-incoming-"
 
 
@@ -58,7 +62,7 @@ class Downloads:
             Path(self._directory).mkdir(exist_ok=True)
             for left in Path(self._directory).glob(f"{_INCOMING}*"):
                 shutil.rmtree(left, ignore_errors=True)
-            if self.missing:
+            if os.listdir(self._directory):  # noqa: PTH208  (an iterator would have to be closed)
                 self._take_what_is_there()
             if self.missing:
                 self._incoming = tempfile.mkdtemp(prefix=_INCOMING, dir=self._directory)
@@ -70,43 +74,58 @@ class Downloads:
         if self._incoming:
             shutil.rmtree(self._incoming, ignore_errors=True)
 
-    def receive(self, file: FileRecord, pieces: Iterable[memoryview | bytes]) -> None:
+    def receive(self, file: FileRecord, pieces: Iterable[memoryview]) -> None:
         """Write a file, verify it, and move it into its place.
 
         Args:
             file: Which one it is.
-            pieces: Its content.
+            pieces: Its content; each piece stays as it is until three more have come.
 
         Raises:
             DownloadError: It is not what the notification names, or cannot be written.
         """
-        path = file.path
         temporary = f"{self._incoming}/{next(self._numbers)}"
-        digest = _digest(file.hashtype)
-        size = 0
+        # What the pieces themselves raise is never an OSError.
         with self._explained():
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            for piece in pieces:
-                digest.update(piece)
-                size += len(piece)
-                self._meter.advance(len(piece))
-                with self._explained():
-                    _write(handle, piece)
-            _compare(file, size, digest.hexdigest())
-            with self._explained():
-                _set_time(handle, file.mtime)
-                self._make_folder(path.rpartition("/")[0])
-                # On the way it cannot be seen, so there is no moment at which it is there and not whole.
-                os.replace(temporary, f"{self._directory}/{path}")  # noqa: PTH105  (a Path for each of 20,000 files)
-        except BaseException:
-            self._meter.advance(-size)
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108
-            raise
-        finally:
-            os.close(handle)
-        del self.missing[path]
+            try:
+                self._write(handle, file, pieces)
+                folder = file.path.rpartition("/")[0]
+                if folder not in self._folders:
+                    Path(self._directory, folder).mkdir(parents=True, exist_ok=True)
+                    self._folders.add(folder)
+                # Until then it cannot be seen, so there is no moment at which it is there and not whole.
+                os.replace(temporary, f"{self._directory}/{file.path}")  # noqa: PTH105  (a Path costs as much as that)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)  # noqa: PTH108
+                raise
+            finally:
+                os.close(handle)
+        del self.missing[file.path]
+
+    def _write(self, handle: int, file: FileRecord, pieces: Iterable[memoryview]) -> None:
+        digest = _digest(file.hashtype)
+        with contextlib.ExitStack() as stack:
+            hashing: HashingThread | hashlib._Hash = digest
+            if file.size >= _LARGE:
+                hashing = stack.enter_context(HashingThread(digest))
+            size = 0
+            try:
+                for piece in pieces:
+                    hashing.update(piece)
+                    size += len(piece)
+                    self._meter.advance(len(piece))
+                    written = os.write(handle, piece)
+                    while written < len(piece):
+                        written += os.write(handle, piece[written:])
+                _compare(file, size, hashing.hexdigest())
+                changed = _seconds(file.mtime)
+                if changed is not None:
+                    os.utime(handle, (changed, changed))
+            except BaseException:
+                self._meter.advance(-size)
+                raise
         self._meter.advance(0, files=1)
 
     def _take_what_is_there(self) -> None:
@@ -115,11 +134,6 @@ class Downloads:
             if _holds(f"{self._directory}/{path}", file):
                 del self.missing[path]
                 self._meter.advance(file.size, files=1)
-
-    def _make_folder(self, folder: str) -> None:
-        if folder not in self._folders:
-            Path(self._directory, folder).mkdir(parents=True, exist_ok=True)
-            self._folders.add(folder)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -157,13 +171,10 @@ def _digest(hashtype: str) -> hashlib._Hash:
     return hashlib.new(hashtype, usedforsecurity=False)
 
 
-def _write(handle: int, piece: memoryview | bytes) -> None:
-    written = os.write(handle, piece)
-    while written < len(piece):
-        written += os.write(handle, memoryview(piece)[written:])
-
-
-def _set_time(handle: int, mtime: str) -> None:
-    with contextlib.suppress(ValueError):
-        changed = datetime.fromisoformat(mtime).replace(tzinfo=UTC).timestamp()
-        os.utime(handle, (changed, changed))
+@functools.lru_cache(maxsize=1024)
+def _seconds(mtime: str) -> float | None:
+    """When a file was changed, in seconds since 1970, if the notification says so in a form that can be read."""
+    try:
+        return datetime.fromisoformat(mtime).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None

@@ -77,6 +77,7 @@ class ServiceError(PacificaError):
 
     Attributes:
         transient: Whether another try may work.
+        retry_after: The seconds that the service asks to wait before it, if it does.
     """
 
     exit_status = 69
@@ -85,6 +86,7 @@ class ServiceError(PacificaError):
         super().__init__(problem, advice)
         self.status = status
         self.transient = False
+        self.retry_after: float | None = None
 
 
 class DownloadError(PacificaError):

@@ -5,20 +5,25 @@ Observed on pacifica-ingest 0.4.1.
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Protocol
 
 import attrs
+import requests
 
 from .errors import ServiceError
-from .services import INGEST_URL
-from .session import ServiceClient
+from .services import INGEST_URL, Services
+from .session import PATIENT_TRIES, ServiceClient, summarize
 
 
 class Body(Protocol):
     """A request's body in pieces, whose length in bytes is known beforehand."""
 
-    def __iter__(self) -> Iterator[bytes]: ...
+    def __iter__(self) -> Iterator[bytes | memoryview]: ...
 
     def __len__(self) -> int: ...
 
@@ -33,6 +38,7 @@ class IngestState:
         percent: How far that task is, as ingest writes it.
         complete: Whether it has ended, well or not.
         exception: Why it failed; often a whole traceback.
+        created: When it came, in seconds since 1970 by ingest's clock; 0 if it does not say.
     """
 
     state: str
@@ -40,11 +46,33 @@ class IngestState:
     percent: str
     complete: bool
     exception: str
+    created: float = 0.0
 
     @property
     def ok(self) -> bool:
         """False as soon as it failed."""
         return self.state == "OK"
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in one sentence."""
+        text = self.exception
+        # Metadata's answer comes as Python writes a dictionary.
+        if text.startswith("{'status'"):
+            try:
+                answer = ast.literal_eval(text)
+                text = f"{answer['message']} ({answer['traceback']})"
+            except (ValueError, SyntaxError, KeyError, TypeError):
+                pass
+        if text.startswith(_NO_REASON) and (raised := _RAISED.findall(text)):
+            # The last of the exceptions is the one that the service ended with.
+            return summarize(raised[-1])
+        return summarize(text)
+
+
+#: What CherryPy says of an error that nobody expected.
+_NO_REASON = "The server encountered an unexpected condition"
+_RAISED = re.compile(r"^(?:\w+\.)*(\w+: \S.*)$", re.MULTILINE)
 
 
 class Ingest(ServiceClient):
@@ -52,6 +80,11 @@ class Ingest(ServiceClient):
 
     title = "ingest"
     option = INGEST_URL
+
+    def __init__(self, services: Services, session: requests.Session) -> None:
+        super().__init__(services.ingest_url, session)
+        self._status_url = services.ingest_status_url or f"{services.ingest_url}/get_state"
+        self.upload_url = services.ingest_upload_url or f"{services.ingest_url}/upload"
 
     def upload(self, tar: Body) -> int:
         """Send a tar with files below ``data/`` and ``metadata.txt``.
@@ -63,19 +96,23 @@ class Ingest(ServiceClient):
             ServiceError: ingest cannot be reached, refuses, or answers without a number.
         """
         headers = {"Content-Type": "application/octet-stream"}
-        answer = self.json(self.request("POST", "/upload", data=tar, headers=headers))
+        answer = self.json(self.request("POST", self.upload_url, data=tar, headers=headers))
         job_id = answer.get("job_id") if isinstance(answer, dict) else None
         if not isinstance(job_id, int):
             raise ServiceError(f"ingest at {self.url} answered without a job_id", "look into the log of ingest")
         return job_id
 
-    def state(self, job_id: int) -> IngestState:
-        """Ask how far an upload is.
+    def state(self, job_id: int) -> IngestState | None:
+        """Ask how far an upload is; None if ingest does not know the number.
 
         Raises:
-            ServiceError: ingest cannot be reached or does not know the number.
+            ServiceError: ingest cannot be reached or refuses.
         """
-        answer: Any = self.json(self.request("GET", f"/get_state?job_id={job_id}"))
+        url = f"{self._status_url}?job_id={job_id}"
+        response = self.request("GET", url, expect=(HTTPStatus.OK, HTTPStatus.NOT_FOUND), tries=PATIENT_TRIES)
+        if response.status_code == HTTPStatus.NOT_FOUND:
+            return None
+        answer: Any = self.json(response)
         try:
             return IngestState(
                 state=answer["state"],
@@ -83,8 +120,16 @@ class Ingest(ServiceClient):
                 percent=str(answer["task_percent"]),
                 complete=bool(answer["complete"]),
                 exception=str(answer["exception"]),
+                created=_seconds(answer.get("created")),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ServiceError(
                 f"ingest at {self.url} answered a state of unknown form", "look into the log of ingest"
             ) from error
+
+
+def _seconds(text: object) -> float:
+    try:
+        return datetime.fromisoformat(str(text)).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return 0.0

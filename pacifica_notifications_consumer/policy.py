@@ -1,4 +1,4 @@
-"""policy on the wire: the two questions that a consumer may ask it.
+"""policy on the wire: the questions that a consumer may ask it.
 
 Observed on pacifica-policy 0.8.3.
 """
@@ -6,6 +6,7 @@ Observed on pacifica-policy 0.8.3.
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
 
 from .errors import ServiceError
@@ -36,16 +37,25 @@ class Policy(ServiceClient):
             isinstance(user, dict) and user.get("network_id") == username for user in self.json(response)
         )
 
-    def file_ids(self, transaction_id: int) -> dict[tuple[str, str], int]:
-        """Map the subdir and name of each file of a transaction to the file's id.
+    def transaction(self, transaction_id: int) -> dict[str, Any]:
+        """Tell what metadata has of a transaction: its ``files`` by their ids, its ``key_values``, and so on.
 
         Raises:
             ServiceError: policy cannot be reached, refuses, or does not know the transaction.
         """
-        answer = self.json(self.request("GET", f"/status/transactions/by_id/{transaction_id}"))
+        answer: Any = self.json(self.request("GET", f"/status/transactions/by_id/{transaction_id}"))
         # An unknown transaction is answered with 200 and an error's text.
         if not isinstance(answer, dict) or not isinstance(answer.get("files"), dict):
             raise ServiceError(
                 f"policy at {self.url} does not know the transaction {transaction_id}", "look into the log of metadata"
             )
-        return {(file["subdir"], file["name"]): file["_id"] for file in answer["files"].values()}
+        return answer
+
+    def file_ids(self, transaction_id: int) -> dict[tuple[str, str], int]:
+        """Map the subdir and name of each file of a transaction to the file's id.
+
+        Raises:
+            ServiceError: As `transaction`.
+        """
+        files = self.transaction(transaction_id)["files"].values()
+        return {(file["subdir"], file["name"]): file["_id"] for file in files}

@@ -114,6 +114,11 @@ class Meter:
         if time.monotonic() >= self._next_tell:
             self._tell()
 
+    def restart(self) -> None:
+        """Forget what was counted: it is moved once more."""
+        with self._lock:
+            self._numbers[0] = self._numbers[2] = 0
+
     def _tell(self) -> None:
         self._next_tell = time.monotonic() + _SHOW_SECONDS
         if self._callback is None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from .downloads import Downloads
 from .errors import BrokenOff, DownloadError, ServiceError
+from .hashing import buffers
 from .notification import FileRecord
 from .proxy import Proxy
 from .services import Services
@@ -18,7 +19,6 @@ log = logging.getLogger(__name__)
 
 #: Files that are fetched at the same time; more gained nothing on the real proxy.
 _CONNECTIONS = 4
-_BUFFER = 1 << 20
 
 
 def fetch_from_proxy(services: Services, downloads: Downloads) -> None:
@@ -61,18 +61,17 @@ class _Fetching:
         try:
             with make_session(self._services) as session:
                 proxy = Proxy(self._services.proxy_url or "", session)
-                buffer = memoryview(bytearray(_BUFFER))
                 while not self._given_up and self.fault is None:
-                    self._fetch(proxy, self._files.get_nowait(), buffer)
+                    self._fetch(proxy, self._files.get_nowait())
         except queue.Empty:
             pass
         except Exception as error:
             self.fault = error
 
-    def _fetch(self, proxy: Proxy, file: FileRecord, buffer: memoryview) -> None:
+    def _fetch(self, proxy: Proxy, file: FileRecord) -> None:
         try:
             with proxy.open(file) as readinto:
-                self._downloads.receive(file, _pieces(readinto, buffer))
+                self._downloads.receive(file, _pieces(readinto))
         except ServiceError as error:
             # One that answers lacks this file, but may have the others.
             self._give_up(error, for_all=error.status is None)
@@ -87,6 +86,9 @@ class _Fetching:
         self._given_up = self._given_up or for_all
 
 
-def _pieces(readinto: Readinto, buffer: memoryview) -> Iterator[memoryview]:
-    while size := readinto(buffer):
+def _pieces(readinto: Readinto) -> Iterator[memoryview]:
+    for buffer in buffers():
+        size = readinto(buffer)
+        if not size:
+            return
         yield buffer[:size]

@@ -113,7 +113,7 @@ class ServiceClient:
 
         Args:
             method: The HTTP method.
-            path: What follows the service's address.
+            path: What follows the service's address; or another address of the same service.
             expect: The statuses that are no error.
             tries: How often it is sent in all, when that differs from what is usual for the service.
             arguments: Passed on to requests.
@@ -123,22 +123,19 @@ class ServiceClient:
         """
         backoff = Backoff(self.tries if tries is None else tries)
         while True:
-            failure, cause, wait = self._try(method, path, expect, arguments)
-            if isinstance(failure, requests.Response):
-                return failure
-            if not failure.transient or not backoff.pause(failure.problem, wait):
-                raise failure from cause
+            try:
+                return self._try(method, path, expect, arguments)
+            except ServiceError as failure:
+                if not failure.transient or not backoff.pause(failure.problem, failure.retry_after):
+                    raise
 
-    def _try(
-        self, method: str, path: str, expect: Collection[int], arguments: dict[str, Any]
-    ) -> tuple[requests.Response | ServiceError, Exception | None, float | None]:
-        """Send a request once; returns its answer, or the error, its cause, and the seconds to wait."""
+    def _try(self, method: str, path: str, expect: Collection[int], arguments: dict[str, Any]) -> requests.Response:
         try:
             # A redirect would carry Http-Remote-User to another host, and turn a POST into a GET. Given with the
             # request, `verify` is not overridden by REQUESTS_CA_BUNDLE.
             response = self._session.request(
                 method,
-                self.url + path,
+                path if path.startswith("http") else self.url + path,
                 timeout=self.timeouts,
                 allow_redirects=False,
                 proxies=self._proxies,
@@ -151,14 +148,15 @@ class ServiceClient:
                 f"start it, or correct {self.option.flag} ({self.option.variable})",
             )
             failure.transient = self._may_pass(error)
-            return failure, error, None
+            raise failure from error
         self._has_answered = True
-        if response.status_code in expect:
-            return response, None, None
-        failure = self.refusal(method, path, response)
-        failure.transient = response.status_code in TRANSIENT_STATUSES
-        with response:
-            return failure, None, retry_after(response)
+        if response.status_code not in expect:
+            with response:
+                failure = self.refusal(method, path, response)
+            failure.transient = response.status_code in TRANSIENT_STATUSES
+            failure.retry_after = retry_after(response)
+            raise failure
+        return response
 
     def _may_pass(self, error: requests.RequestException) -> bool:
         if isinstance(error, requests.Timeout):

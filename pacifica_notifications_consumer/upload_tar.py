@@ -6,125 +6,192 @@ are computed while the files go by. Hashes have a fixed length, so the length of
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
-import json
+import itertools
 import mimetypes
 import os
-import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from .errors import UploadError
+from .hashing import HashingThread, buffers
+from .json_pieces import json_pieces
+from .progress import Meter
+from .uploads import UploadFile, facts_of, find_files
 
 _HASHTYPE = "sha1"  # what the official uploader sends and every Pacifica service knows
 _HASH_LENGTH = hashlib.new(_HASHTYPE, usedforsecurity=False).digest_size * 2
-_CHUNK = 1 << 20
-
-
-@attrs.frozen
-class _Source:
-    """A file to send, with what it was like when the length of the tar was computed."""
-
-    path: Path
-    row: dict[str, Any]
-    header: bytes
-    facts: tuple[int, int]
+_BUFFER = 1 << 20
+_ZEROS = bytes(2 * tarfile.BLOCKSIZE)
+#: Within these a header is one block.
+_LONGEST_NAME, _LARGEST_NUMBER = tarfile.LENGTH_NAME, 8**11
 
 
 class UploadTar:
-    """The pieces of the tar, for one pass; ``len()`` is the length of the whole in bytes.
+    """The pieces of the tar; ``len()`` is the length of the whole in bytes. Each pass reads the files anew.
 
     Args:
         uploads: The directory whose files are sent.
         rows: The metadata's rows that are not files.
 
     Attributes:
-        file_rows: The rows of ``Files``; complete with their hashes after the pass.
+        file_rows: The rows of ``Files``; complete with their hashes when all files have gone by.
+        on_metadata: Called when all files have gone by, before the metadata document does.
+        meter: Counts what goes by, if it is set.
 
     Raises:
-        UploadError: The directory is missing, or holds something that cannot be sent; during the pass: a file changed.
+        UploadError: The directory is missing, or holds something that cannot be sent; during a pass: a file changed.
     """
 
     def __init__(self, uploads: Path, rows: list[dict[str, Any]]) -> None:
-        if not uploads.is_dir():
-            raise UploadError(f"there is no directory {uploads}", "pass DST, the second argument of the entry-point")
+        self._directory = str(uploads)
         self._rows = rows
-        self._sources = [_source(path, uploads) for path in _walk(uploads)]
-        self.file_rows = [source.row for source in self._sources]
-        members = sum(len(source.header) + _padded(source.facts[0]) for source in self._sources)
-        self._length = members + len(self._metadata()) + 2 * tarfile.BLOCKSIZE
+        self.on_metadata: Callable[[], None] = lambda: None
+        self._files = list(find_files(uploads))
+        self.file_rows = [_row(file) for file in self._files]
+        self.meter: Meter | None = None
+        self._metadata_length = sum(map(len, self._metadata()))
+        members = sum(_header_length(file) + _padded(file.size) for file in self._files)
+        metadata = len(_header("metadata.txt", self._metadata_length, 0)) + _padded(self._metadata_length)
+        self._length = members + metadata + len(_ZEROS)
 
     def __len__(self) -> int:
         return self._length
 
-    def _metadata(self) -> bytes:
-        document = json.dumps([*self._rows, *map(_as_ingest_reads, self.file_rows)]).encode("ascii")
-        return _header("metadata.txt", len(document), 0) + document + bytes(_padded(len(document)) - len(document))
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return sum(file.size for file in self._files)
 
-    def __iter__(self) -> Iterator[bytes]:
-        for source in self._sources:
-            yield source.header
-            yield from _content(source)
-            yield bytes(_padded(source.facts[0]) - source.facts[0])
-        yield self._metadata()
-        yield bytes(2 * tarfile.BLOCKSIZE)
+    @property
+    def names(self) -> list[str]:
+        """The names of all files below ``uploads/``."""
+        return [file.name for file in self._files]
+
+    def _metadata(self) -> Iterator[bytes]:
+        """The metadata document, some rows at a time."""
+        yield b"["
+        yield from json_pieces(itertools.chain(self._rows, map(_as_ingest_reads, self.file_rows)))
+        yield b"]"
+
+    def __iter__(self) -> Iterator[memoryview | bytes]:
+        """Yield the pieces; each is valid until the next."""
+        if self.meter is not None:
+            self.meter.restart()
+        buffer = memoryview(bytearray(_BUFFER))
+        filled = 0
+        for file, row in zip(self._files, self.file_rows, strict=True):
+            header = _header(f"data/{file.name}", file.size, file.mtime)
+            padding = _ZEROS[: _padded(file.size) - file.size]
+            length = len(header) + file.size + len(padding)
+            if filled + length > _BUFFER:
+                yield buffer[:filled]
+                filled = 0
+            if length <= _BUFFER:
+                # A small file goes with others: their time is in the number of pieces.
+                filled = _put(buffer, filled, header)
+                self._read_whole(file, row, buffer[filled : filled + file.size])
+                filled = _put(buffer, filled + file.size, padding)
+            else:
+                yield header
+                yield from self._read_in_pieces(file, row)
+                yield padding
+            if self.meter is not None:
+                self.meter.advance(file.size if length <= _BUFFER else 0, files=1)
+        yield buffer[:filled]
+        self.on_metadata()
+        yield _header("metadata.txt", self._metadata_length, 0)
+        yield from self._metadata()
+        yield bytes(_padded(self._metadata_length) - self._metadata_length) + _ZEROS
+
+    def _read_whole(self, file: UploadFile, row: dict[str, Any], buffer: memoryview) -> None:
+        """Read a file into a buffer of its size, and put its hash into its row."""
+        with self._opened(file) as handle:
+            place = 0
+            while place < file.size and (size := os.readv(handle, [buffer[place:]])):
+                place += size
+            _check_whole(handle, file, place)
+        row["hashsum"] = hashlib.sha1(buffer, usedforsecurity=False).hexdigest()
+
+    def _read_in_pieces(self, file: UploadFile, row: dict[str, Any]) -> Iterator[memoryview]:
+        """Read a file piece by piece, while a thread hashes them, and put its hash into its row."""
+        left = file.size
+        digest = hashlib.sha1(usedforsecurity=False)
+        with self._opened(file) as handle, HashingThread(digest) as hashing:
+            for buffer in buffers():
+                size = os.readv(handle, [buffer[:left]])
+                if not size:
+                    break
+                piece = buffer[:size]
+                hashing.update(piece)
+                left -= size
+                if self.meter is not None:
+                    self.meter.advance(size)
+                yield piece
+            _check_whole(handle, file, file.size - left)
+            row["hashsum"] = hashing.hexdigest()
+
+    @contextlib.contextmanager
+    def _opened(self, file: UploadFile) -> Iterator[int]:
+        path = f"{self._directory}/{file.name}"
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # not to wait for a pipe that has taken its place
+            try:
+                yield handle
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise UploadError(f"cannot read {path}: {error.strerror}", "check the access rights") from error
+        except _ChangedError:
+            raise UploadError(
+                f"{path} changed while it was sent", "call upload() when nothing writes into uploads/ any more"
+            ) from None
 
 
-def _walk(uploads: Path) -> Iterator[Path]:
-    """Find the files, in the order of their names; links are followed where they stay within."""
-    root = uploads.resolve()
-    for folder, folders, names in os.walk(uploads, onerror=_fail):
-        folders.sort()
-        for name in sorted(names + [name for name in folders if (Path(folder) / name).is_symlink()]):
-            path = Path(folder) / name
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                raise UploadError(f"{path} is a link that leads out of {uploads}", "copy what it points at")
-            if path.is_dir():
-                raise UploadError(f"{path} is a link to a folder", "copy the folder")
-            yield path
+class _ChangedError(Exception):
+    """A file is not the one that was announced."""
 
 
-def _fail(error: OSError) -> None:
-    raise UploadError(f"cannot read {error.filename}: {error.strerror}", "check the access rights") from error
+def _check_whole(handle: int, file: UploadFile, size: int) -> None:
+    if size != file.size or facts_of(os.fstat(handle)) != file.facts:
+        raise _ChangedError
 
 
-def _source(path: Path, uploads: Path) -> _Source:
-    relative = path.relative_to(uploads).as_posix()
-    try:
-        relative.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UploadError(f"the name {relative!r} in {uploads} is not UTF-8", "rename the file") from None
-    try:
-        facts = path.stat()
-    except OSError as error:
-        raise UploadError(f"cannot read {path}: {error.strerror}", "remove it if it is a broken link") from error
-    if not stat.S_ISREG(facts.st_mode):
-        raise UploadError(f"{path} is no regular file", "remove it: a transaction consists of files")
-    subdir, _, name = relative.rpartition("/")
-    changed = datetime.fromtimestamp(int(facts.st_mtime), UTC).replace(tzinfo=None).isoformat()
-    row = {
+def _put(buffer: memoryview, place: int, content: bytes) -> int:
+    buffer[place : place + len(content)] = content
+    return place + len(content)
+
+
+def _row(file: UploadFile) -> dict[str, Any]:
+    subdir, _, name = file.name.rpartition("/")
+    changed = datetime.fromtimestamp(file.mtime, UTC).replace(tzinfo=None).isoformat()
+    return {
         "destinationTable": "Files",
         "name": name,
         "subdir": subdir,
-        "size": facts.st_size,
+        "size": file.size,
         "hashtype": _HASHTYPE,
         "hashsum": "0" * _HASH_LENGTH,
         "mimetype": _mimetype(name),
         "ctime": changed,
         "mtime": changed,
     }
-    header = _header(f"data/{relative}", facts.st_size, int(facts.st_mtime))
-    return _Source(path, row, header, (facts.st_size, facts.st_mtime_ns))
 
 
 def _mimetype(name: str) -> str:
     """Guess a file's type from its name, within what Pacifica's metadata accepts."""
-    kind, packed = _TYPES.guess_type(name)
+    # Most files of a transaction end alike.
+    return _type_of_suffix(name[name.index(".", 1) :] if "." in name[1:] else "")
+
+
+@functools.lru_cache(maxsize=1024)
+def _type_of_suffix(suffix: str) -> str:
+    kind, packed = _TYPES.guess_type(f"file{suffix}")
     if packed:
         # The type of what is inside would make readers take the file for that.
         return _PACKED.get(packed, _UNKNOWN)
@@ -139,36 +206,48 @@ _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "ap
 _TYPES = mimetypes.MimeTypes(filenames=())
 
 
-def _content(source: _Source) -> Iterator[bytes]:
-    """Read a file, and put its hash into its row."""
-    digest = hashlib.new(_HASHTYPE, usedforsecurity=False)
-    left = source.facts[0]
-    try:
-        with source.path.open("rb", buffering=0) as file:
-            while left and (chunk := file.read(min(left, _CHUNK))):
-                digest.update(chunk)
-                left -= len(chunk)
-                yield chunk
-            facts = os.fstat(file.fileno())
-    except OSError as error:
-        raise UploadError(f"cannot read {source.path}: {error.strerror}", "check the access rights") from error
-    if left or (facts.st_size, facts.st_mtime_ns) != source.facts:
-        raise UploadError(
-            f"{source.path} changed while it was sent", "call upload() when nothing writes into uploads/ any more"
-        )
-    source.row["hashsum"] = digest.hexdigest()
-
-
 def _as_ingest_reads(row: dict[str, Any]) -> dict[str, Any]:
     """Ingest cuts a leading ``data`` off each subdir, so a folder of that name needs one more."""
     in_data = row["subdir"].split("/")[0] == "data"
     return {**row, "subdir": f"data/{row['subdir']}"} if in_data else row
 
 
+def _header_length(file: UploadFile) -> int:
+    name = f"data/{file.name}"
+    return tarfile.BLOCKSIZE if _is_plain(name, file.size, file.mtime) else len(_header(name, file.size, file.mtime))
+
+
 def _header(name: str, size: int, mtime: int) -> bytes:
+    if not _is_plain(name, size, mtime):
+        return _tarfile_header(name, size, mtime)
+    # What `tarfile` would make, in a tenth of the time: of 20,000 small files it took a third of the whole.
+    header = bytearray(_PLAIN)
+    fields = {0: name.encode("ascii"), _SIZE_AT: b"%011o" % size, _MTIME_AT: b"%011o" % mtime}
+    checksum = _PLAIN_SUM
+    for place, field in fields.items():
+        header[place : place + len(field)] = field
+        checksum += sum(field)
+    header[_CHECKSUM_AT : _CHECKSUM_AT + 7] = b"%06o\0" % checksum
+    return bytes(header)
+
+
+def _is_plain(name: str, size: int, mtime: int) -> bool:
+    """Whether a header is one block, without extensions."""
+    return name.isascii() and len(name) <= _LONGEST_NAME and size < _LARGEST_NUMBER > mtime >= 0
+
+
+def _tarfile_header(name: str, size: int, mtime: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size, info.mtime, info.mode = size, mtime, 0o644
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+#: Where the fields of a header begin (POSIX ustar), and a header in which those that differ are empty.
+_SIZE_AT, _MTIME_AT, _CHECKSUM_AT, _NUMBER, _CHECKSUM = 124, 136, 148, 11, 8
+_PLAIN = bytearray(_tarfile_header("", 0, 0))
+_PLAIN[_SIZE_AT : _SIZE_AT + _NUMBER] = _PLAIN[_MTIME_AT : _MTIME_AT + _NUMBER] = bytes(_NUMBER)
+#: The checksum counts itself as blanks.
+_PLAIN_SUM = sum(_PLAIN) - sum(_PLAIN[_CHECKSUM_AT : _CHECKSUM_AT + _CHECKSUM]) + _CHECKSUM * ord(" ")
 
 
 def _padded(size: int) -> int:

@@ -8,26 +8,35 @@ import os
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from requests import Session
 
+from .background import in_background
 from .errors import ServiceError, UploadError
 from .ingest import Ingest, IngestState
-from .notification import PROVENANCE_KEY
+from .json_pieces import json_pieces
+from .lost_upload import find_upload
+from .metadata_rows import key_value_rows, transaction_rows
 from .policy import Policy
+from .progress import Meter, ProgressCallback
 from .promises import Promise
+from .retrying import Backoff
 from .services import Services
-from .session import make_session, summarize
+from .session import PATIENT_TRIES, make_session
+from .upload_record import UploadRecord
 from .upload_tar import UploadTar
 
 log = logging.getLogger(__name__)
 
 #: Seconds without any progress after which ingest counts as stuck.
 _STUCK_SECONDS = 3600.0
-_FIRST_POLL, _SLOWEST_POLL = 0.02, 1.0
+_FIRST_POLL, _POLL_GROWTH, _SLOWEST_POLL = 0.02, 1.2, 1.0
 _EVENT_TYPE = "org.pacifica.metadata.ingest"
+#: With these somebody between us and ingest says that it does not know what ingest did.
+_UNCERTAIN = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 def upload(
@@ -37,16 +46,24 @@ def upload(
     *,
     services: Services | None = None,
     timeout: float = _STUCK_SECONDS,
+    progress: ProgressCallback | None = None,
 ) -> Promise[dict[str, Any]]:
     """Make a new transaction of the files in ``event_path/uploads/``.
+
+    It works on a thread of its own, so several uploads and downloads can run side by side. What is sent is noted in
+    ``event_path``: called again with the same attributes, key-values and names of files, it does not make a second
+    transaction but waits for the first, unless that one has failed.
 
     Args:
         event_path: The job's directory ``DST``.
         transaction: The transaction's attributes by destination table, such as ``{"Transactions.submitter": 10,
             "Transactions.project": "1234a", "Transactions.instrument": 54}``.
-        key_values: Its key-values, which become rows of ``TransactionKeyValue``.
+        key_values: Its key-values, which become rows of ``TransactionKeyValue``: texts of at most 255 characters, and
+            numbers.
         services: Where Pacifica is; by default what the environment says (``PACIFICA_INGEST_URL`` and so on).
         timeout: Seconds that ingest may stay without progress; an hour unless said otherwise.
+        progress: Called with the bytes done, the bytes in all, the files done and the files in all, at most ten times a
+            second and at the end, on the thread that does the work; by default a bar on a terminal, else log lines.
 
     Returns:
         A promise of the new transaction's notification, fulfilled when ingest has completed it, and written to
@@ -56,11 +73,11 @@ def upload(
         - `UploadError`: the arguments or the files are not usable, or ingest failed,
         - `ServiceError`: ingest cannot be reached or refuses.
 
-        A rejection that no code handles ends the process with a status greater than 0.
+        Its callbacks run on the thread that waits for it with ``get()``, or on the main thread at the end of the
+        program. A rejection that no code handles ends the process with a status greater than 0.
     """
-    return Promise(
-        lambda resolve, _reject: resolve(_upload(Path(event_path), transaction, key_values or {}, services, timeout))
-    )
+    path, attributes, values = Path(event_path), dict(transaction), dict(key_values or {})
+    return in_background(lambda: _upload(path, attributes, values, services, timeout, progress))
 
 
 def _upload(
@@ -69,66 +86,125 @@ def _upload(
     key_values: Mapping[str, Any],
     services: Services | None,
     timeout: float,
+    progress: ProgressCallback | None,
 ) -> dict[str, Any]:
     services = services or Services.from_environment()
-    rows = _transaction_rows(transaction) + _key_value_rows(key_values, services.consumer)
+    rows = transaction_rows(transaction) + key_value_rows(key_values, services.consumer)
+    tar = UploadTar(event_path / "uploads", rows)
     with make_session(services) as session:
-        ingest = Ingest(services.ingest_url, session)
-        tar = UploadTar(event_path / "uploads", rows)
-        job_id = ingest.upload(tar)
-        _wait_until_complete(ingest, job_id, timeout)
-        file_rows = _with_ids(tar.file_rows, job_id, services.policy_url, session)
-    event = _event(job_id, rows + file_rows)
+        ingest = Ingest(services, session)
+        record = UploadRecord(event_path, ingest.upload_url, rows, tar.names)
+        policy = Policy(services.policy_url, session) if services.policy_url else None
+        if not _went_through_before(ingest, policy, record, rows, timeout):
+            with Meter("upload", tar.size, len(tar.file_rows), progress) as tar.meter:
+                _send(ingest, tar, record)
+            _finish(ingest, record, timeout)
+        assert record.job_id is not None  # noqa: S101  (ingest has made the transaction)
+        file_rows = _with_ids(record.rows or [], record.job_id, services.policy_url, session)
+    event = _event(record.job_id, rows + file_rows)
     _write_notification(event_path / "notification.json", event)
     return event
 
 
-def _transaction_rows(transaction: Mapping[str, Any]) -> list[dict[str, Any]]:
-    for table in transaction:
-        if not table.startswith("Transactions."):
-            raise UploadError(
-                f"{table!r} is no attribute of a transaction",
-                "name them Transactions.submitter and so on; everything else belongs into the key-values",
-            )
-        if table == "Transactions._id":
-            raise UploadError(
-                "Transactions._id stands among the attributes of the new transaction",
-                "leave it out, since the server assigns it, or put it among the key-values to tell where it came from",
-            )
-    return [{"destinationTable": table, "value": value} for table, value in transaction.items()]
+def _went_through_before(
+    ingest: Ingest, policy: Policy | None, record: UploadRecord, rows: list[dict[str, Any]], timeout: float
+) -> bool:
+    """Whether the same was sent before and became a transaction, or becomes one while this waits."""
+    if record.job_id is None and record.rows is not None and record.since is not None:
+        job_id = find_upload(
+            ingest,
+            policy,
+            since=record.since,
+            rows=rows + record.rows,
+            wait=lambda job_id: _wait_until_complete(ingest, job_id, timeout),
+        )
+        if job_id is None:
+            record.failed("ingest made no transaction of it")
+        else:
+            record.accepted(job_id)
+    if record.job_id is None:
+        return False
+    log.info("upload %d of ingest was sent before", record.job_id)
+    state = _wait_until_complete(ingest, record.job_id, timeout)
+    if not state.ok:
+        log.warning("upload %d failed at %r: %s; uploading again", record.job_id, state.task, state.reason)
+        record.failed(state.reason)
+    return state.ok
 
 
-def _key_value_rows(key_values: Mapping[str, Any], consumer: str | None) -> list[dict[str, Any]]:
-    if PROVENANCE_KEY in key_values:
-        raise UploadError(f"the key {PROVENANCE_KEY!r} is the runner's own", "choose another key")
-    values = dict(key_values)
-    if consumer is not None:
-        # Without this the consumer would be run on its own output, for ever.
-        values[PROVENANCE_KEY] = consumer
-    return [{"destinationTable": "TransactionKeyValue", "key": key, "value": value} for key, value in values.items()]
+def _send(ingest: Ingest, tar: UploadTar, record: UploadRecord) -> None:
+    """Send the tar, once more when it certainly did not arrive, and note the number that ingest gives."""
+    backoff = Backoff(PATIENT_TRIES)
+    tar.on_metadata = lambda: record.sent(tar.file_rows)
+    while True:
+        record.sending()
+        try:
+            return record.accepted(ingest.upload(tar))
+        except ServiceError as error:
+            if record.rows is not None and (error.status is None or error.status in _UNCERTAIN):
+                raise UploadError(
+                    f"{error.problem}, after all files were sent: a transaction may have been made or not",
+                    "call upload() again: it finds that out before it sends anything",
+                ) from error
+            record.failed(error.problem)
+            if not error.transient or not backoff.pause(error.problem, error.retry_after):
+                raise
 
 
-def _wait_until_complete(ingest: Ingest, job_id: int, timeout: float) -> None:
+def _finish(ingest: Ingest, record: UploadRecord, timeout: float) -> None:
+    """Wait until ingest has made the transaction.
+
+    Raises:
+        UploadError: It failed, and the record says so; or it is stuck, and the record still has its number.
+    """
+    assert record.job_id is not None  # noqa: S101
+    job_id = record.job_id
+    state = _wait_until_complete(ingest, job_id, timeout)
+    if not state.ok:
+        record.failed(state.reason)
+        raise UploadError(
+            f"ingest at {ingest.url} failed at {state.task!r} of job {job_id}: {state.reason}",
+            f"no transaction was made; {_ADVICE.get(state.task, 'correct the cause')} and upload again",
+            output=state.exception,
+        )
+
+
+#: What to do about a failure, by the task that ingest failed at.
+_ADVICE = {
+    "open tar": "find out what changed the upload on its way",
+    "load metadata": "find out what cut the upload off on its way",
+    "Policy Validation": "check that this submitter may upload to this project and instrument",
+    "ingest files": "check that the archive is up and has room",
+    "ingest metadata": "correct what metadata does not take",
+}
+
+
+def _wait_until_complete(ingest: Ingest, job_id: int, timeout: float) -> IngestState:
     pause = _FIRST_POLL
     seen: IngestState | None = None
     deadline = 0.0
-    while not (state := ingest.state(job_id)).complete:
+    while not (state := _state(ingest, job_id)).complete:
         if state != seen:
             seen, deadline = state, time.monotonic() + timeout
         if time.monotonic() > deadline:
             raise UploadError(
                 f"ingest at {ingest.url} has been at {state.task!r} ({state.percent} %) of job {job_id} for more than "
                 f"{timeout:g} seconds",
-                "check that ingest's worker runs; the transaction may still be made",
+                "check that ingest's worker runs; the transaction may still be made, and upload() waits for it again",
             )
         time.sleep(pause)
-        pause = min(pause * 1.5, _SLOWEST_POLL)
-    if not state.ok:
+        pause = min(pause * _POLL_GROWTH, _SLOWEST_POLL)
+    return state
+
+
+def _state(ingest: Ingest, job_id: int) -> IngestState:
+    state = ingest.state(job_id)
+    if state is None:
         raise UploadError(
-            f"ingest at {ingest.url} failed at {state.task!r} of job {job_id}: {summarize(state.exception)}",
-            "no transaction was made; correct the cause and upload again",
-            output=state.exception,
+            f"ingest at {ingest.url} does not know its own job {job_id} any more",
+            "find out what happened to its database; remove the record in DST to upload again",
         )
+    return state
 
 
 def _with_ids(
@@ -163,6 +239,10 @@ def _event(transaction_id: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _write_notification(path: Path, event: dict[str, Any]) -> None:
+    head = json.dumps({name: value for name, value in event.items() if name != "data"}).encode("ascii")
     temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(event), encoding="ascii")
+    with temporary.open("wb") as file:
+        file.write(head[:-1] + b', "data": [')
+        file.writelines(json_pieces(event["data"]))
+        file.write(b"]}")
     temporary.replace(path)

@@ -159,7 +159,7 @@ def test_provenance_in_key_values(sandbox: Sandbox, services: Services, outgoing
     ("transaction", "problem"),
     [
         ({"Transactions.submitter": 10}, "Invalid values for"),
-        ({**TRANSACTION, "Transactions.submitter": "alice"}, "failed at 'Policy Validation'"),
+        ({"Transactions.submitter": 10, "Transactions.project": "1234a"}, "failed at 'Policy Validation'"),
     ],
 )
 def test_ingest_refuses(services: Services, outgoing: Path, transaction: dict[str, Any], problem: str) -> None:
@@ -179,7 +179,14 @@ def link(path: Path, target: str) -> None:
     ("spoil", "problem"),
     [
         (lambda uploads: link(uploads / "out", "/etc/passwd"), "is a link that leads out of"),
-        (lambda uploads: link(uploads / "folder", "data"), "is a link to a folder"),
+        (lambda uploads: link(uploads / "data" / "around", "../data"), "is a link to a folder that it lies in"),
+        (
+            lambda uploads: (
+                (uploads / "/".join(["d" * 99] * 3)).mkdir(parents=True)
+                or (uploads / "/".join(["d" * 99] * 3) / "f").touch()
+            ),
+            "lies too deep",
+        ),
         (lambda uploads: link(uploads / "broken", "nothing"), "cannot read"),
         (lambda uploads: os.mkfifo(uploads / "pipe"), "is no regular file"),
         (lambda uploads: Path(os.fsdecode(bytes(uploads) + b"/\xff")).touch(), "is not UTF-8"),
@@ -215,7 +222,7 @@ def test_file_that_changes_while_it_is_sent(outgoing: Path, change: bytes) -> No
 def test_tar_has_the_length_it_announces(outgoing: Path) -> None:
     """The length computed beforehand is exact, and the tar is one that Python reads, metadata last."""
     tar = UploadTar(outgoing / "uploads", [{"destinationTable": "Transactions.project", "value": "1"}])
-    data = b"".join(tar)
+    data = b"".join(map(bytes, tar))
     assert len(data) == len(tar)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         names = archive.getnames()

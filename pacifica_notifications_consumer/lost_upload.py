@@ -1,0 +1,110 @@
+"""Finding out what became of an upload whose answer was lost: ingest had all of it, but its number never came.
+
+Ingest numbers its uploads one after the other and tells the state of each, so those that came since the upload was
+begun can be looked through; policy tells whether a transaction is the one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .errors import ServiceError, UploadError
+from .ingest import Ingest, IngestState
+from .policy import Policy
+
+log = logging.getLogger(__name__)
+
+#: Seconds by which the clocks of ingest and of this machine may differ.
+_CLOCKS = 600.0
+#: Numbers in a row that ingest does not know before the last one that it knows counts as its newest.
+_GAP = 10
+
+
+def find_upload(
+    ingest: Ingest,
+    policy: Policy | None,
+    *,
+    since: float,
+    rows: Iterable[dict[str, Any]],
+    wait: Callable[[int], IngestState],
+) -> int | None:
+    """Find the number of an upload.
+
+    Args:
+        ingest: Where it was sent.
+        policy: Who knows transactions, if it may be asked.
+        since: When it was begun, in seconds since 1970.
+        rows: All its rows.
+        wait: Waits until an upload has ended.
+
+    Returns:
+        The number; None when it is certain that no transaction was made of it.
+
+    Raises:
+        UploadError: It cannot be known without policy.
+        ServiceError: ingest or policy cannot be reached or refuses.
+    """
+    rows = list(rows)
+    running = []
+    for job_id in range(_newest(ingest), 0, -1):
+        state = ingest.state(job_id)
+        if state is None:
+            continue
+        if state.created < since - _CLOCKS:
+            break
+        if not state.complete:
+            running.append(job_id)
+        elif state.ok and _is_it(policy, job_id, rows):
+            return job_id
+    for job_id in running:
+        log.warning("waiting for upload %d of ingest: it may be the one whose answer was lost", job_id)
+        if wait(job_id).ok and _is_it(policy, job_id, rows):
+            return job_id
+    return None
+
+
+def _newest(ingest: Ingest) -> int:
+    def known(job_id: int) -> bool:
+        return any(ingest.state(job_id + step) is not None for step in range(_GAP))
+
+    low, high = 0, 1
+    while known(high):
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if known(middle) else (low, middle)
+    return low + _GAP
+
+
+def _is_it(policy: Policy | None, transaction_id: int, rows: list[dict[str, Any]]) -> bool:
+    if policy is None:
+        raise UploadError(
+            f"ingest had all of an earlier upload, but its answer was lost, and transaction {transaction_id} may be it",
+            "say where policy is (--policy-url, PACIFICA_POLICY_URL), so that this can be found out",
+        )
+    try:
+        known = policy.transaction(transaction_id)
+    except ServiceError as error:
+        if error.status is None and "does not know" in error.problem:
+            return False
+        raise
+    return _facts_of_rows(rows) == _facts_of_transaction(known)
+
+
+def _facts_of_rows(rows: list[dict[str, Any]]) -> tuple[Any, ...]:
+    files = {
+        (row["subdir"], row["name"], row["size"], row["hashsum"]) for row in rows if row["destinationTable"] == "Files"
+    }
+    key_values = {
+        str(row["key"]): str(row["value"]) for row in rows if row["destinationTable"] == "TransactionKeyValue"
+    }
+    values = {row["destinationTable"]: str(row["value"]) for row in rows if "key" not in row and "value" in row}
+    return files, key_values, values.get("Transactions.submitter"), values.get("Transactions.instrument")
+
+
+def _facts_of_transaction(known: dict[str, Any]) -> tuple[Any, ...]:
+    files = {(file["subdir"], file["name"], file["size"], file["hashsum"]) for file in known["files"].values()}
+    key_values = {str(key): str(value) for key, value in (known.get("key_values") or {}).items()}
+    return files, key_values, str(known.get("submitter")), str(known.get("instrument"))

@@ -1,0 +1,77 @@
+"""One download or upload by Pacifica's own client, in its environment: prints the seconds and the peak memory in bytes.
+
+`.bed/bin/python official_contender.py download|upload DIRECTORY URL`
+"""
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pacifica.downloader import Downloader
+from pacifica.uploader import Uploader
+from pacifica.uploader.bundler import Bundler
+from pacifica.uploader.metadata import MetaData, MetaObj
+
+
+class _File:
+    """A binary file with the `len` that requests looks for, so that a Content-Length is sent."""
+
+    def __init__(self, path):
+        self._file, self.len = open(path, "rb"), Path(path).stat().st_size
+
+    def read(self, size=-1):
+        return self._file.read(size)
+
+
+def download(directory, url):
+    event = json.loads(Path(directory, "notification.json").read_bytes())
+    Downloader(cart_api_url=url).cloudevent(Path(directory, "downloads"), event)
+
+
+def upload(directory, url):
+    attributes = {"submitter": 10, "project": "1234a", "instrument": 54}
+    objects = [MetaObj(destinationTable=f"Transactions.{key}", value=value) for key, value in attributes.items()]
+    root = Path(directory, "uploads")
+    files = []
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            facts = path.stat()
+            name = f"data/{path.relative_to(root)}"
+            files.append({"name": name, "size": facts.st_size, "mtime": facts.st_mtime, "fileobj": _Lazy(path)})
+    uploader = Uploader(upload_url=f"{url}/upload", status_url=f"{url}/get_state")
+    with tempfile.NamedTemporaryFile(dir=directory) as bundle:
+        Bundler(MetaData(objects), files).stream(bundle)
+        bundle.flush()
+        job_id = uploader.upload(_File(bundle.name), content_length=os.stat(bundle.name).st_size)
+    while not uploader.getstate(job_id)["complete"]:
+        time.sleep(0.05)
+
+
+class _Lazy:
+    """A file that is opened when it is read: 20,000 open ones are too many for most systems."""
+
+    def __init__(self, path):
+        self._path, self._file = path, None
+
+    def read(self, size=-1):
+        if self._file is None:
+            self._file = self._path.open("rb")
+        data = self._file.read(size)
+        if not data:
+            self._file.close()
+        return data
+
+    def close(self):
+        if self._file is not None:
+            self._file.close()
+
+
+if __name__ == "__main__":
+    what, where, address = sys.argv[1:]
+    started = time.perf_counter()
+    {"download": download, "upload": upload}[what](where, address)
+    print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
