@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
 import attrs
@@ -44,14 +44,19 @@ class Cartd(ServiceClient):
     # All of them may be: a cart that is made twice under one name is fetched once.
     tries = PATIENT_TRIES
 
-    def create(self, uid: str, files: Iterable[FileRecord]) -> None:
-        """Ask for a cart that holds these files.
+    def create(self, uid: str, files: Mapping[str, FileRecord]) -> None:
+        """Ask for a cart.
+
+        Args:
+            uid: Its name.
+            files: What it is to hold, by the paths in it.
 
         Raises:
             ServiceError: cartd cannot be reached or refuses.
         """
         fileids = (
-            {"id": file.id, "path": file.path, "hashtype": file.hashtype, "hashsum": file.hashsum} for file in files
+            {"id": file.id, "path": path, "hashtype": file.hashtype, "hashsum": file.hashsum}
+            for path, file in files.items()
         )
         body = b'{"fileids": [' + b"".join(json_pieces(fileids)) + b"]}"
         headers = {"Content-Type": "application/json"}

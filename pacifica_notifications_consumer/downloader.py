@@ -25,6 +25,9 @@ from .tar_stream import TarStream
 
 #: Seconds that cartd may take for a cart, and for each file of it (40 to 60 ms were measured).
 _STAGING_SECONDS, _STAGING_SECONDS_PER_FILE = 300.0, 0.5
+#: Characters that a path in a cart may have: cartd's database has 255 for it together with the directory of the cart,
+#: and a cart with a longer one stays staging for ever.
+_LONGEST_CART_PATH = 100
 #: Between two looks at a cart passes about a fifth of the time that it has taken so far, within these seconds.
 _FIRST_POLL, _POLL_GROWTH, _SLOWEST_POLL = 0.02, 1.2, 1.0
 
@@ -94,15 +97,21 @@ def _read_notification(event_path: Path) -> tuple[dict[str, Any], tuple[FileReco
 
 
 def _fetch_from_cartd(services: Services, downloads: Downloads, timeout: float | None) -> None:
-    """Fetch what is missing in one cart, and what is still missing when its stream breaks off, in another one."""
+    """Fetch what is missing in one cart, and what is still missing when its stream breaks off, in another one.
+
+    Raises:
+        DownloadError: The cart cannot be had, or is not what was asked for.
+        ServiceError: cartd cannot be reached or refuses.
+    """
     backoff = Backoff(PATIENT_TRIES)
     with make_session(services) as session:
         cartd = Cartd(services.cartd_url, session)
         while True:
             missing = len(downloads.missing)
+            files = _paths_in_cart(downloads.missing)
             try:
-                with _cart(cartd, downloads, timeout) as tar:
-                    return _receive(tar, downloads)
+                with _cart(cartd, files, timeout) as tar:
+                    return _receive(tar, files, downloads)
             except BrokenOff as error:
                 if len(downloads.missing) < missing:
                     backoff.reset()
@@ -110,14 +119,24 @@ def _fetch_from_cartd(services: Services, downloads: Downloads, timeout: float |
                     raise
 
 
+def _paths_in_cart(missing: dict[str, FileRecord]) -> dict[str, FileRecord]:
+    """Say under which path each file is to be in the cart: its own, or another one if cartd could not take that."""
+    files = {}
+    for number, (path, file) in enumerate(missing.items()):
+        while len(path) > _LONGEST_CART_PATH or (path in missing and path != file.path):
+            path = f"long-name-{number}" if len(path) > _LONGEST_CART_PATH else f"{path}_"
+        files[path] = file
+    return files
+
+
 @contextlib.contextmanager
-def _cart(cartd: Cartd, downloads: Downloads, timeout: float | None) -> Iterator[TarStream]:
+def _cart(cartd: Cartd, files: dict[str, FileRecord], timeout: float | None) -> Iterator[TarStream]:
     """Have a cart prepared, open its tar, and delete it afterwards."""
     uid = str(uuid.uuid4())
     if timeout is None:
-        timeout = _STAGING_SECONDS + _STAGING_SECONDS_PER_FILE * len(downloads.missing)
+        timeout = _STAGING_SECONDS + _STAGING_SECONDS_PER_FILE * len(files)
     try:
-        cartd.create(uid, downloads.missing.values())
+        cartd.create(uid, files)
         _wait_until_ready(cartd, uid, timeout)
         with cartd.open(uid) as tar:
             yield tar
@@ -145,24 +164,23 @@ def _wait_until_ready(cartd: Cartd, uid: str, timeout: float) -> None:
         pause = min(pause * _POLL_GROWTH, _SLOWEST_POLL)
 
 
-def _receive(tar: TarStream, downloads: Downloads) -> None:
-    """Write the files of a cart's tar."""
-    received: set[str] = set()
+def _receive(tar: TarStream, files: dict[str, FileRecord], downloads: Downloads) -> None:
+    """Write the files of a cart's tar, which are named as the cart was told to name them."""
+    expected = dict(files)
     for member in tar.members():
         if member.isdir():
             continue
         path = member.name.partition("/")[2]
         if not member.isreg() or member.issparse():
             raise DownloadError(f"cartd sent {member.name!r}, which is no regular file", "look into cartd's archive")
-        if path in received:
-            raise DownloadError(f"cartd sent {member.name!r} twice", "try again")
-        if path not in downloads.missing:
+        if path not in files:
             raise DownloadError(f"cartd sent {member.name!r}, which the notification does not name", "try again")
-        downloads.receive(downloads.missing[path], tar.body(member.size))
-        received.add(path)
-    if downloads.missing:
+        if path not in expected:
+            raise DownloadError(f"cartd sent {member.name!r} twice", "try again")
+        downloads.receive(expected.pop(path), tar.body(member.size))
+    if expected:
         raise DownloadError(
-            f"cartd did not send {len(downloads.missing)} of {len(downloads.missing) + len(received)} files, "
-            f"{min(downloads.missing)!r} among them",
+            f"cartd did not send {len(expected)} of {len(files)} files, "
+            f"{min(file.path for file in expected.values())!r} among them",
             "look into the log of cartd",
         )

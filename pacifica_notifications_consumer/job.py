@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 import attrs
+
+from .progress import Progress
 
 
 class Verdict(enum.Enum):
@@ -64,6 +67,7 @@ class Job:
         attempts: How many attempts have ended; one that a shutdown interrupted does not count.
         exit_status: The last attempt's exit status; negative is the number of the signal that ended it.
         reason: Why the last attempt failed, in words.
+        progress: How far the ``download`` and the ``upload`` of the last attempt are, as far as it has begun them.
     """
 
     id: int
@@ -73,3 +77,4 @@ class Job:
     attempts: int
     exit_status: int | None = None
     reason: str = ""
+    progress: Mapping[str, Progress] = attrs.field(factory=dict)

@@ -19,6 +19,7 @@ from .job import Job, JobState, Receipt, Verdict
 from .ledger import Ledger
 from .notification import Notification
 from .processes import Process, describe_status
+from .progress import PROGRESS_VARIABLE, describe_progress, parse_progress
 from .services import Services
 from .state_directory import JobDirectory, StateDirectory
 from .venv_builder import Venv
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 _LONGEST_RETRY_DELAY = 600.0
 #: Seconds that a worker waits after the ledger failed.
 _PAUSE_AFTER_FAULT = 5.0
+#: Seconds between two looks at how far a job is, and between two lines about it in the log.
+_PROGRESS_SECONDS, _PROGRESS_LOG_SECONDS = 1.0, 60.0
 
 
 class JobRunner:
@@ -213,7 +216,7 @@ class JobRunner:
         started = time.monotonic()
         try:
             directory.prepare(Notification.parse(job.body))
-            status, reason = self._attempt(directory)
+            status, reason = self._attempt(job, directory)
         except (PacificaError, OSError, ValueError) as error:
             status, reason = None, f"could not be started: {error}"
         else:
@@ -228,18 +231,28 @@ class JobRunner:
         else:
             self._fail(job, directory, status, reason or describe_status(status or 0))
 
-    def _attempt(self, directory: JobDirectory) -> tuple[int | None, str]:
+    def _attempt(self, job: Job, directory: JobDirectory) -> tuple[int | None, str]:
         """Run the entry-point once; returns its status (None: the runner is closing) and what else went wrong."""
         arguments = [self._venv.python, self._entry_point, directory.source, directory.destination]
         environ = self._venv.environ() | self._services.environ()
         # So that what it printed last is in the file even if it is killed.
         environ["PYTHONUNBUFFERED"] = "1"
+        environ[PROGRESS_VARIABLE] = str(directory.progress)
+        watch = _ProgressWatch(job, directory.progress, self._ledger)
+
+        def stop() -> bool:
+            watch.look()
+            return self._halt.is_set()
+
         with directory.output.open("ab") as output:
             process = Process(arguments, environ=environ, cwd=self._entry_point.parent, output=output)
-        status = process.wait(self._timeout, self._halt.is_set)
-        if status is not None:
+        status = process.wait(self._timeout, stop)
+        ended = status is not None
+        if status is None:
+            status = process.end()
+        watch.take_over()
+        if ended:
             return status, ""
-        status = process.end()
         if self._halt.is_set():
             # It may have come to its end while it was asked to.
             return (0 if status == 0 else None), ""
@@ -265,3 +278,41 @@ class JobRunner:
         else:
             self._record(job, JobState.DEAD, exit_status=status, reason=reason)
             log.error("job %d: dead; its output is in %s", job.id, directory.output)
+
+
+class _ProgressWatch:
+    """Takes what a job notes of its downloads and uploads into its record, and now and then into the log."""
+
+    def __init__(self, job: Job, noted: Path, ledger: Ledger) -> None:
+        self._job = job
+        self._noted = noted
+        self._ledger = ledger
+        self._seen = 0
+        self._next_look = 0.0
+        self._next_log = time.monotonic() + _PROGRESS_LOG_SECONDS
+
+    def look(self) -> None:
+        """Look, if the last look was some time ago."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _PROGRESS_SECONDS
+        try:
+            changed = self._noted.stat().st_mtime_ns
+            if changed == self._seen or not (progress := parse_progress(noted := self._noted.read_text())):
+                return
+            self._ledger.note_progress(self._job.id, noted)
+        except (OSError, ValueError, StateError):
+            # It is not there yet, or the ledger has other worries: the job goes on all the same.
+            return
+        self._seen = changed
+        if now >= self._next_log:
+            self._next_log = now + _PROGRESS_LOG_SECONDS
+            log.info("job %d: %s", self._job.id, describe_progress(progress))
+
+    def take_over(self) -> None:
+        """Look for the last time, and remove the note."""
+        self._next_look = 0.0
+        self.look()
+        with contextlib.suppress(OSError):
+            self._noted.unlink()

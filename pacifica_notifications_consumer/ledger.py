@@ -17,8 +17,9 @@ from typing import Any
 from .errors import StateError
 from .job import Job, JobState, Receipt, Verdict
 from .notification import Notification
+from .progress import parse_progress
 
-_VERSION = 1
+_VERSION = 2
 #: Seconds to wait for somebody who looks into the database; to give up would refuse a notification.
 _PATIENCE = 60.0
 
@@ -43,10 +44,14 @@ CREATE TABLE jobs (
     started_at REAL,
     ended_at REAL,
     exit_status INTEGER,
-    reason TEXT NOT NULL DEFAULT ''
+    reason TEXT NOT NULL DEFAULT '',
+    progress TEXT NOT NULL DEFAULT ''   -- what the last attempt noted of its downloads and uploads, in JSON
 );
 CREATE INDEX jobs_by_state ON jobs (state, due_at, id);
 """
+
+#: What makes a ledger of a version one of the next.
+_MIGRATIONS = {1: "ALTER TABLE jobs ADD COLUMN progress TEXT NOT NULL DEFAULT '';"}
 
 _FIND_NOTIFICATION = "SELECT id FROM notifications WHERE source = ? AND event_id = ? AND verdict <> 'duplicate'"
 _ADD_NOTIFICATION = """
@@ -55,13 +60,14 @@ INSERT INTO notifications (received_at, source, event_id, title, verdict, reason
 _ADD_JOB = "INSERT INTO jobs (notification_id, state, due_at) VALUES (?, 'queued', ?)"
 _NEXT_JOB = "SELECT id FROM jobs WHERE state = 'queued' AND due_at <= ? ORDER BY due_at, id LIMIT 1"
 _JOB_TO_RUN = """
-SELECT jobs.id, title, body, state, attempts, exit_status, jobs.reason
+SELECT jobs.id, title, body, state, attempts, exit_status, jobs.reason, progress
 FROM jobs JOIN notifications ON notifications.id = notification_id WHERE jobs.id = ?
 """
 # Without the body, which may have megabytes, for those who only look.
 _ONE_JOB = _JOB_TO_RUN.replace(" body,", " x'',")
 _NEXT_DUE = "SELECT min(due_at) FROM jobs WHERE state = 'queued'"
-_START_JOB = "UPDATE jobs SET state = 'running', started_at = ? WHERE id = ?"
+_START_JOB = "UPDATE jobs SET state = 'running', started_at = ?, progress = '' WHERE id = ?"
+_NOTE_PROGRESS = "UPDATE jobs SET progress = ? WHERE id = ?"
 _END_ATTEMPT = """
 UPDATE jobs SET state = ?, attempts = attempts + 1, due_at = ?, ended_at = ?, exit_status = ?, reason = ? WHERE id = ?
 """
@@ -109,6 +115,8 @@ class Ledger:
             )
         if version == 0:
             self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        for older in range(version or _VERSION, _VERSION):
+            self._connection.executescript(f"BEGIN; {_MIGRATIONS[older]} PRAGMA user_version = {older + 1}; COMMIT;")
 
     def close(self) -> None:
         """Close the database."""
@@ -163,6 +171,11 @@ class Ledger:
         now = time.time()
         with self._transaction() as connection:
             connection.execute(_END_ATTEMPT, (state.value, now + delay, now, exit_status, reason, job.id))
+
+    def note_progress(self, job_id: int, noted: str) -> None:
+        """Keep what a running job has noted of its downloads and uploads."""
+        with self._transaction() as connection:
+            connection.execute(_NOTE_PROGRESS, (noted, job_id))
 
     def hand_back(self, job: Job) -> None:
         """Return a running job to the queue without counting the attempt."""
@@ -234,7 +247,7 @@ class Ledger:
 
 
 def _job(row: tuple[Any, ...]) -> Job:
-    job_id, title, body, state, attempts, exit_status, reason = row
+    job_id, title, body, state, attempts, exit_status, reason, progress = row
     return Job(
         id=job_id,
         title=title,
@@ -243,4 +256,5 @@ def _job(row: tuple[Any, ...]) -> Job:
         attempts=attempts,
         exit_status=exit_status,
         reason=reason,
+        progress=parse_progress(progress),
     )

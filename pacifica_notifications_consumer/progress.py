@@ -40,10 +40,10 @@ class Progress:
         files_total: How many there are in all.
     """
 
-    bytes_done: int = 0
-    bytes_total: int = 0
-    files_done: int = 0
-    files_total: int = 0
+    bytes_done: int = attrs.field(default=0, validator=attrs.validators.instance_of(int))
+    bytes_total: int = attrs.field(default=0, validator=attrs.validators.instance_of(int))
+    files_done: int = attrs.field(default=0, validator=attrs.validators.instance_of(int))
+    files_total: int = attrs.field(default=0, validator=attrs.validators.instance_of(int))
 
     def __add__(self, other: Progress) -> Progress:
         mine, others = attrs.astuple(self), attrs.astuple(other)
@@ -57,13 +57,12 @@ class Progress:
 _FIELDS = tuple(field.name for field in attrs.fields(Progress))
 
 
-def read_progress(path: Path) -> dict[str, Progress]:
-    """Read what a process noted in its file: its ``download`` and its ``upload``, as far as it has begun them."""
+def parse_progress(noted: str | bytes) -> dict[str, Progress]:
+    """Read what a process noted: its ``download`` and its ``upload``, as far as it has begun them."""
     try:
-        noted = json.loads(path.read_bytes())
-        return {what: Progress(**numbers) for what, numbers in noted.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        # It has noted nothing, or something else has written there.
+        return {what: Progress(**numbers) for what, numbers in json.loads(noted).items()}
+    except (ValueError, TypeError, AttributeError):
+        # Anybody may write there.
         return {}
 
 

@@ -40,6 +40,11 @@ class JobDirectory:
         """What the entry-point prints."""
         return self.path / "output.log"
 
+    @property
+    def progress(self) -> Path:
+        """Where its downloads and uploads note how far they are."""
+        return self.path / "progress.json"
+
     def prepare(self, notification: Notification) -> None:
         """Make ``SRC`` and ``DST`` as an entry-point expects them; what an earlier attempt left there stays.
 
@@ -51,6 +56,7 @@ class JobDirectory:
         for folder in (self.source / "downloads", uploads, *(uploads / folder for folder in notification.folders)):
             folder.mkdir(parents=True, exist_ok=True)
         (self.source / "notification.json").write_bytes(notification.body)
+        self.progress.unlink(missing_ok=True)
 
 
 class StateDirectory:

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pytest
 import requests
@@ -209,10 +209,18 @@ class Operator:
             command.process.wait()
 
 
-class Deployment:
-    """A consumer that runs under the start command on a sandbox."""
+class Pacifica(Protocol):
+    """A sandbox, or the real services."""
 
-    def __init__(self, operator: Operator, sandbox: Sandbox, archive: Path, *flags: str | Path) -> None:
+    def environ(self) -> dict[str, str]: ...
+
+    def subscriptions(self) -> list[dict[str, Any]]: ...
+
+
+class Deployment:
+    """A consumer that runs under the start command, subscribed to a producer."""
+
+    def __init__(self, operator: Operator, sandbox: Pacifica, archive: Path, *flags: str | Path) -> None:
         self.operator, self.sandbox = operator, sandbox
         self.state_dir = operator.home / "state"
         known = {subscription["uuid"] for subscription in sandbox.subscriptions()}

@@ -37,6 +37,14 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses before further tries, which take no time."""
+    pauses: list[float] = []
+    monkeypatch.setattr("pacifica_notifications_consumer.retrying.time.sleep", pauses.append)
+    return pauses
+
+
 @pytest.fixture
 def services(sandbox: Sandbox) -> Services:
     return Services.from_environment(sandbox.environ() | {"PACIFICA_USERNAME": "alice"})

@@ -84,6 +84,19 @@ class Bed:
         names = {"PRODUCER": "notifications", "CARTD": "cartd", "INGEST": "ingest", "POLICY": "policy"}
         return {f"PACIFICA_{name}_URL": self.urls[service] for name, service in names.items()}
 
+    def subscriptions(self, username: str = "alice") -> list[dict[str, Any]]:
+        """The subscriptions that a user has at the producer."""
+        headers = {"Http-Remote-User": username}
+        answer = requests.get(f"{self.urls['notifications']}/eventmatch", headers=headers, timeout=_DEADLINE)
+        # It answers 403 when there is none.
+        found: list[dict[str, Any]] = answer.json() if answer.ok else []
+        return found
+
+    def transaction(self, number: int) -> dict[str, Any]:
+        """What policy tells of a transaction; empty when there is none."""
+        answer = requests.get(f"{self.urls['policy']}/status/transactions/by_id/{number}", timeout=_DEADLINE).json()
+        return answer if "files" in answer else {}
+
     def log(self, name: str) -> str:
         """What a service, or a worker such as ``cartd-worker``, has printed."""
         return self._servers[name].log.read_text(errors="replace")
