@@ -61,7 +61,13 @@ class _Background:
         return promise
 
     def call(self, function: Callable[[], None]) -> None:
-        """Call at once, as promise's own scheduler does, but let nothing vanish that a callback raises."""
+        """Call as soon as no other thread's callbacks run, and let nothing vanish that a callback raises.
+
+        It is how promise itself runs callbacks: also those that are attached to a promise that is settled already.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._turn in (None, threading.get_ident()))
+            outer, self._turn = self._turn, threading.get_ident()
         try:
             function()
         except BaseException as error:
@@ -71,6 +77,8 @@ class _Background:
             if not isinstance(error, Exception):
                 raise  # sys.exit() or Ctrl-C
             Promise.reject(error)
+        finally:
+            self._pass_on(outer)
 
     def wait(self, promise: Promise[Any], timeout: float | None = None) -> None:
         """Settle what is done until one promise is settled.
@@ -127,10 +135,14 @@ class _Background:
             settle()
         finally:
             with self._changed:
-                self._turn = outer
                 self._unsettled -= 1
-                self._changed.notify_all()
+            self._pass_on(outer)
         return True
+
+    def _pass_on(self, turn: int | None) -> None:
+        with self._changed:
+            self._turn = turn
+            self._changed.notify_all()
 
 
 def _outcome(promise: Promise[T], work: Callable[[], T]) -> Callable[[], Any]:

@@ -135,8 +135,8 @@ def _cart(cartd: Cartd, files: dict[str, FileRecord], timeout: float | None) -> 
     uid = str(uuid.uuid4())
     if timeout is None:
         timeout = _STAGING_SECONDS + _STAGING_SECONDS_PER_FILE * len(files)
+    cartd.create(uid, files)
     try:
-        cartd.create(uid, files)
         _wait_until_ready(cartd, uid, timeout)
         with cartd.open(uid) as tar:
             yield tar

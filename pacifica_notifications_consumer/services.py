@@ -194,7 +194,8 @@ class Services:
             option.variable: getattr(self, option.name) for option in SERVICE_OPTIONS if option is not PASSWORD_FILE
         }
         values[CONSUMER_VARIABLE] = self.consumer
-        return {name: str(value) for name, value in values.items() if value is not None}
+        # True is how it is without it.
+        return {name: str(value) for name, value in values.items() if value is not None and value is not True}
 
 
 #: Set by the runner: names the consumer whose entry-point runs, to mark its uploads with.

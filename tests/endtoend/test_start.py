@@ -320,6 +320,7 @@ def test_the_entry_point_runs_in_its_environment(keeper: Deployment) -> None:
     assert (environ["VIRTUAL_ENV"], environ["PATH"].split(":")[0]) == (venv, f"{venv}/bin")
     assert Path(seen["cwd"]).parent == keeper.operator.tmp
     expected = keeper.sandbox.environ() | {"PACIFICA_USERNAME": "alice", "PACIFICA_CONSUMER": "tested"}
+    expected |= {"PACIFICA_PROGRESS_FILE": str(directory / "progress.json")}
     assert {name: value for name, value in environ.items() if name.startswith("PACIFICA_")} == expected
     assert keeper.token not in json.dumps(environ)
 

@@ -15,6 +15,7 @@ from pacifica_notifications_consumer import Filter, JobRunner, job_runner
 from pacifica_notifications_consumer.errors import NotificationError, StateError
 from pacifica_notifications_consumer.job import JobState, Verdict
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY
+from pacifica_notifications_consumer.progress import Progress
 from pacifica_notifications_consumer.services import Services
 
 DEADLINE = 20.0
@@ -124,6 +125,32 @@ def test_entry_point_that_cannot_be_started(make: Callable[..., JobRunner], tmp_
     state, status, reason = run_one(make(""))
     assert (state, status) == (JobState.DEAD, None)
     assert "could not be started" in reason
+
+
+def test_progress_reaches_the_record(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
+    """How far a job's downloads and uploads are can be seen while it runs, and afterwards."""
+    monkeypatch.setattr("pacifica_notifications_consumer.job_runner._PROGRESS_SECONDS", 0.01)
+    source = """
+import sys, time
+from pacifica_notifications_consumer.progress import Meter
+with Meter("download", 10, 2, None) as meter:
+    meter.advance(5, files=1)
+    while not __import__("os").path.exists(sys.argv[2] + "/go"):
+        time.sleep(0.01)
+        meter.advance(0)
+    meter.advance(5, files=1)
+"""
+    with make(source) as runner:
+        job_id = runner.accept(body()).job_id
+        assert job_id is not None
+        deadline = time.monotonic() + DEADLINE
+        half = {"download": Progress(bytes_done=5, bytes_total=10, files_done=1, files_total=2)}
+        while runner.job(job_id).progress != half:
+            assert time.monotonic() < deadline
+        (runner.directory(job_id).destination / "go").touch()
+        ended = runner.wait(job_id, DEADLINE)
+        assert not runner.directory(job_id).progress.exists()
+    assert ended.progress == {"download": Progress(bytes_done=10, bytes_total=10, files_done=2, files_total=2)}
 
 
 def test_timeout_ends_the_whole_group(make: Callable[..., JobRunner], tmp_path: Path) -> None:

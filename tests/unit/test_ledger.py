@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from pacifica_notifications_consumer import ledger as ledger_module
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.job import JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import Notification
+from pacifica_notifications_consumer.progress import Progress
 
 
 @pytest.fixture
@@ -112,6 +114,7 @@ from pathlib import Path
 from pacifica_notifications_consumer.job import Verdict
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import Notification
+from pacifica_notifications_consumer.progress import Progress
 Ledger(Path({str(tmp_path / "l")!r})).accept(Notification.parse(b'{{"eventID": "x", "source": "y"}}'), Verdict.MATCHED)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -125,6 +128,29 @@ def test_commits_reach_the_disk(ledger: Ledger) -> None:
     connection = ledger._connection
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_ledger_of_the_first_version(tmp_path: Path) -> None:
+    """A ledger that an earlier version made is gone on with, and nothing in it is lost."""
+    path = tmp_path / "old.sqlite3"
+    connection = sqlite3.connect(path)
+    lines = [line for line in ledger_module._SCHEMA.splitlines() if not line.strip().startswith("progress ")]
+    connection.executescript(
+        "\n".join(lines).replace("reason TEXT NOT NULL DEFAULT '',", "reason TEXT NOT NULL DEFAULT ''")
+    )
+    connection.execute("INSERT INTO notifications VALUES (1, 0, 's', 'e', 'e', 'matched', '', x'7b7d')")
+    connection.execute("INSERT INTO jobs (id, notification_id, state, due_at) VALUES (7, 1, 'queued', 0)")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(jobs)")]
+    connection.close()
+    assert "progress" not in columns
+    for _ in range(2):
+        with contextlib.closing(Ledger(path)) as ledger:
+            assert (ledger.job(7).state, ledger.job(7).progress) == (JobState.QUEUED, {})
+    with contextlib.closing(Ledger(path)) as ledger:
+        ledger.note_progress(7, '{"upload": {"bytes_done": 5}}')
+        assert ledger.job(7).progress == {"upload": Progress(bytes_done=5)}
 
 
 def test_damaged_and_later_ledgers(tmp_path: Path) -> None:

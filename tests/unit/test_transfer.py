@@ -14,6 +14,7 @@ import pytest
 from pacifica_notifications_consumer import download, upload
 from pacifica_notifications_consumer.errors import DownloadError, NotificationError, ServiceError, UploadError
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
+from pacifica_notifications_consumer.promises import Promise
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.serving import Handler
@@ -99,6 +100,61 @@ def test_download_again_replaces(sandbox: Sandbox, services: Services, outgoing:
         download(source, services=services).get()
         assert contents(source / "downloads") == FILES
         (source / "downloads" / "a.txt").write_text("spoilt")
+
+
+def test_download_again_fetches_what_is_missing(
+    sandbox: Sandbox, services: Services, outgoing: Path, tmp_path: Path
+) -> None:
+    """What is there and right is not fetched again, and what an interrupted download left is removed."""
+    upload(outgoing, TRANSACTION, services=services).get()
+    source = incoming(tmp_path, sandbox.notification(sandbox.transactions()[-1]))
+    download(source, services=services).get()
+    before = {path: path.stat().st_ino for path in (source / "downloads").rglob("*") if path.is_file()}
+    (source / "downloads" / "a.txt").unlink()
+    (source / "downloads" / "empty").unlink()
+    (source / "downloads" / "empty").symlink_to("/dev/null")
+    (source / "downloads" / ".pacifica-incoming-left").mkdir()
+    download(source, services=services).get()
+    assert contents(source / "downloads") == FILES
+    assert not (source / "downloads" / "empty").is_symlink()
+    assert not list((source / "downloads").glob(".*"))
+    kept = {path for path, inode in before.items() if path.stat().st_ino == inode}
+    assert kept == set(before) - {source / "downloads" / "a.txt", source / "downloads" / "empty"}
+    # All of it is there: nobody is asked.
+    download(source, services=Services(cartd_url="http://127.0.0.1:9")).get()
+
+
+def test_several_at_once(sandbox: Sandbox, services: Services, tmp_path: Path) -> None:
+    """Several uploads, and downloads of them, are begun before any is waited for."""
+    out = [tmp_path / f"out{number}" for number in range(12)]
+    for number, directory in enumerate(out):
+        (directory / "uploads").mkdir(parents=True)
+        (directory / "uploads" / "a.txt").write_text(str(number))
+    events = Promise.all([upload(directory, TRANSACTION, services=services) for directory in out]).get()
+    sources = [tmp_path / f"in{number}" for number in range(12)]
+    for source, event in zip(sources, events, strict=True):
+        source.mkdir()
+        (source / "notification.json").write_text(json.dumps(event))
+    assert Promise.all([download(source, services=services) for source in sources]).get() == events
+    assert [(source / "downloads" / "a.txt").read_text() for source in sources] == [str(each) for each in range(12)]
+
+
+def test_repeated_upload_waits_for_the_first(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
+    """The same from one directory is one transaction, whatever the files hold by now; another tag makes another."""
+    first = upload(outgoing, TRANSACTION, {"Tag": "1"}, services=services).get()
+    (outgoing / "uploads" / "a.txt").write_text("made anew")
+    again = upload(outgoing, TRANSACTION, {"Tag": "1"}, services=services).get()
+    assert (again["eventID"], again["data"]) == (first["eventID"], first["data"])
+    other = upload(outgoing, TRANSACTION, {"Tag": "2"}, services=services).get()
+    assert other["eventID"] != first["eventID"]
+
+
+def test_upload_that_failed_is_made_again(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
+    """Of an upload that ingest refused there is no transaction to wait for."""
+    wrong = {"Transactions.submitter": 10, "Transactions.project": "1234a"}
+    for _ in range(2):
+        error = failure(upload(outgoing, wrong, services=services))
+        assert "failed at 'Policy Validation'" in str(error)
 
 
 def test_without_policy_files_have_no_id(services: Services, outgoing: Path) -> None:
@@ -209,6 +265,14 @@ def test_what_cannot_be_uploaded(
     spoil(outgoing / "uploads")
     assert problem in str(failure(upload(outgoing, TRANSACTION, services=services)))
     assert sandbox.transactions() == before
+
+
+def test_linked_folder_within_is_followed(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
+    """The files of a folder that is linked to are sent under both names."""
+    (outgoing / "uploads" / "again").symlink_to("data/data")
+    upload(outgoing, TRANSACTION, services=services).get()
+    sent = sandbox.read(sandbox.transactions()[-1])
+    assert sent == FILES | {"again/deeper.txt": FILES["data/data/deeper.txt"]}
 
 
 def test_link_within_is_followed(sandbox: Sandbox, services: Services, outgoing: Path) -> None:

@@ -1,0 +1,114 @@
+"""Each kind of authentication reaches the server, over real TLS, and what it lacks is told."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import certifi
+import pytest
+import requests
+import trustme
+
+from pacifica_notifications_consumer.errors import ConfigurationError, ServiceError
+from pacifica_notifications_consumer.policy import Policy
+from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.serving import Handler, serve
+from pacifica_notifications_consumer.session import make_session
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def bundle(authority: trustme.CA, tmp_path: Path) -> str:
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    return str(tmp_path / "authority.pem")
+
+
+@pytest.fixture
+def url(authority: trustme.CA) -> Iterator[str]:
+    """A server with a certificate, which asks clients for theirs and tells whom it has seen."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+    class Telling(Handler):
+        def do_GET(self) -> None:
+            assert isinstance(self.connection, ssl.SSLSocket)
+            subject: Any = (self.connection.getpeercert() or {}).get("subjectAltName", ())
+            name = subject[0][1] if subject else "nobody"
+            self.reply(200, f'[{{"network_id": "{name}"}}]'.encode())
+
+    with serve(Telling, "127.0.0.1", 0) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        yield server.url.replace("http:", "https:")
+
+
+def knows(url: str, username: str, **settings: Any) -> bool:
+    with make_session(Services(**settings)) as session:
+        return Policy(url, session).knows_user(username)
+
+
+def test_authorities(url: str, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's certificate is verified against the site's authorities, or, if so said, not at all."""
+    assert knows(url, "nobody", ca_bundle=bundle)
+    assert knows(url, "nobody", ca_bundle=False)
+    with pytest.raises(ServiceError, match="cannot reach policy"):
+        knows(url, "nobody")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    assert knows(url, "nobody")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
+    assert knows(url, "nobody", ca_bundle=bundle)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_client_certificate(url: str, bundle: str, authority: trustme.CA, tmp_path: Path, apart: bool) -> None:
+    """With clientssl the server sees the client's certificate, whose key may be in the same file or in another."""
+    issued = authority.issue_cert("alice.example.org")
+    files = {"client_cert": str(tmp_path / "cert.pem")}
+    if apart:
+        issued.cert_chain_pems[0].write_to_path(files["client_cert"])
+        files["client_key"] = str(tmp_path / "key.pem")
+        issued.private_key_pem.write_to_path(files["client_key"])
+    else:
+        issued.private_key_and_cert_chain_pem.write_to_path(files["client_cert"])
+    assert knows(url, "alice.example.org", authentication="clientssl", ca_bundle=bundle, **files)
+
+
+def test_gssapi(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With gssapi requests are authenticated by requests-gssapi, if it is installed."""
+    monkeypatch.setitem(sys.modules, "requests_gssapi", None)
+    with pytest.raises(ConfigurationError, match="requests-gssapi is not installed; install it"):
+        make_session(Services(authentication="gssapi"))
+    module = ModuleType("requests_gssapi")
+    module.HTTPSPNEGOAuth = type("HTTPSPNEGOAuth", (requests.auth.AuthBase,), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "requests_gssapi", module)
+    assert type(make_session(Services(authentication="gssapi")).auth).__name__ == "HTTPSPNEGOAuth"
+
+
+@pytest.mark.parametrize(
+    ("settings", "lacking"),
+    [
+        ({"authentication": "basic", "username": "alice"}, "PACIFICA_PASSWORD"),
+        ({"authentication": "basic", "password": "secret"}, "--username"),
+        ({"authentication": "clientssl"}, "--client-cert"),
+    ],
+)
+def test_what_is_lacking(settings: dict[str, str], lacking: str) -> None:
+    """A kind of authentication without what it needs is refused before anything is sent."""
+    with pytest.raises(ConfigurationError) as caught:
+        make_session(Services(**settings))
+    assert lacking in str(caught.value)
+
+
+def test_password_of_nobody() -> None:
+    """None of it is used when the kind says so."""
+    assert make_session(Services(authentication="none", username="alice", password="secret")).auth is None

@@ -1,0 +1,148 @@
+"""Work runs side by side; callbacks run one at a time on the thread that waits, or on the main thread at the end."""
+
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+import pytest
+
+from pacifica_notifications_consumer import download
+from pacifica_notifications_consumer.background import in_background
+from pacifica_notifications_consumer.errors import DownloadError
+from pacifica_notifications_consumer.promises import UNHANDLED_STATUS, Promise
+
+PRELUDE = """
+import atexit, os, subprocess, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from promise import Promise
+from pacifica_notifications_consumer import download
+from pacifica_notifications_consumer.background import in_background
+later = threading.Event()
+def work(value=1):
+    def act():
+        later.wait(0.05)
+        if isinstance(value, Exception):
+            raise value
+        return value
+    return in_background(act)
+"""
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", PRELUDE + script], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_side_by_side() -> None:
+    """Pieces of work that were begun before waiting meet each other: one alone would wait for ever."""
+    meeting = threading.Barrier(3, timeout=30)
+    promises = [in_background(meeting.wait) for _ in range(3)]
+    assert sorted(Promise.all(promises).get()) == [0, 1, 2]
+
+
+def test_callbacks_run_on_the_waiting_thread_one_at_a_time() -> None:
+    """However many threads wait, one callback runs at a time, on a thread that waits."""
+    running, most, waiting = [], [], set()
+
+    def callback(_: object) -> int:
+        running.append(threading.get_ident())
+        most.append(len(running))
+        waiting.add(threading.get_ident())
+        time.sleep(0.001)
+        running.remove(threading.get_ident())
+        return threading.get_ident()
+
+    def wait_for_some() -> None:
+        for _ in range(10):
+            in_background(lambda: None).then(callback).get()
+
+    threads = [threading.Thread(target=wait_for_some) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert max(most) == 1
+    assert len(most) == 40
+    assert waiting <= {thread.ident for thread in threads}
+
+
+def test_waiting_inside_a_callback() -> None:
+    """A callback may begin and wait for more work."""
+    promise = in_background(lambda: 1).then(lambda value: in_background(lambda: value + 1).get() + 10)
+    assert promise.get(timeout=30) == 12
+
+
+def test_promise_of_somebody_else() -> None:
+    """A promise that another thread settles wakes whoever waits for it."""
+    promise: Promise[int] = Promise()
+    threading.Timer(0.05, lambda: promise.do_resolve(7)).start()
+    assert promise.get(timeout=30) == 7
+
+
+def test_time_limit() -> None:
+    """Waiting ends when the time is up."""
+    go_on = threading.Event()
+    promise = in_background(go_on.wait)
+    with pytest.raises(TimeoutError, match=r"0\.01 seconds"):
+        promise.get(timeout=0.01)
+    go_on.set()
+    assert promise.get(timeout=30) is True
+
+
+def test_rejection_carries_our_error_and_its_cause(tmp_path: str) -> None:
+    """The error is one of ours, with the place it came from and the one that caused it."""
+    with pytest.raises(DownloadError) as caught:
+        download(tmp_path).get()
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+    assert any(frame.name == "_read_notification" for frame in traceback.extract_tb(caught.value.__traceback__))
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "printed"),
+    [
+        ("work(1).then(print); print('end of the script')", 0, ["end of the script", "1"]),
+        ("work().then(lambda _: print(threading.current_thread() is threading.main_thread()))", 0, ["True"]),
+        ("work().then(lambda _: work(2)).then(print)", 0, ["2"]),
+        ("Promise.all([work(1), work(2)]).then(print)", 0, ["[1, 2]"]),
+        ("work().then(lambda _: sys.exit(75)); sys.exit(0)", 75, []),
+        ("work().then(lambda _: sys.exit(75)).get()", 75, []),
+        ("work().then(lambda _: sys.exit('sorry'))", 1, []),
+        ("work().then(lambda _: sys.exit())", 0, []),
+        ("work(ValueError('because'))", UNHANDLED_STATUS, []),
+        ("work().then(lambda _: 1 / 0); sys.exit(3)", UNHANDLED_STATUS, []),
+        ("work(ValueError('because')); work().then(lambda _: sys.exit(3))", UNHANDLED_STATUS, []),
+        ("work(ValueError('because')).catch(print)", 0, ["because"]),
+        ("work().then(print); raise ValueError('the script failed')", 1, []),
+        ("work().then(lambda _: print(*ThreadPoolExecutor(1).map(str, [5])))", 0, ["5"]),
+        ("work().then(lambda _: subprocess.run(['echo', '6'], check=True) and None)", 0, ["6"]),
+        ("work().then(lambda _: threading.Thread(target=print, args=(7,)).start())", 0, ["7"]),
+        ("atexit.register(print, 'exit'); work().then(lambda _: sys.exit(4))", 4, ["exit"]),
+        ("file = open('/dev/stdout', 'w'); work().then(lambda _: file.write('kept') and file.flush())", 0, ["kept"]),
+        ("pid = os.fork(); pid or work().then(print); pid and os.waitpid(pid, 0)", 0, ["1"]),
+        ("work().then(print); pid = os.fork(); pid or os._exit(0); os.waitpid(pid, 0)", 0, ["1"]),
+    ],
+)
+def test_end_of_the_program(script: str, status: int, printed: list[str]) -> None:
+    """What is left at the end of the script is settled on the main thread, while everything still works."""
+    finished = run(script)
+    assert (finished.returncode, finished.stdout.splitlines()) == (status, printed), finished.stderr
+    assert ("Unhandled promise rejection" in finished.stderr) == (status == UNHANDLED_STATUS)
+
+
+def test_forked_child_waits_for_nothing() -> None:
+    """A child that was forked while work went on comes to its end by itself: the work is its parent's."""
+    finished = run("work().then(print); pid = os.fork()\nif pid: os.waitpid(pid, 0)\nelse: print('child')")
+    assert finished.returncode == 0
+    assert sorted(finished.stdout.split()) == ["1", "child"]
+
+
+def test_interrupt_at_the_end() -> None:
+    """Ctrl-C while the end of the program waits for work ends it, with the status of an interrupt."""
+    interrupt = (
+        "import signal; in_background(lambda: (later.wait(0.3), os.kill(os.getpid(), signal.SIGINT), later.wait(9)))"
+    )
+    finished = run(interrupt)
+    assert finished.returncode == 130

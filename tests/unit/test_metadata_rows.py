@@ -1,0 +1,84 @@
+"""A transaction's rows have the types that policy and metadata accept; what they do not is refused beforehand."""
+
+import json
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from pacifica_notifications_consumer.errors import UploadError
+from pacifica_notifications_consumer.metadata_rows import key_value_rows, transaction_rows
+
+
+@pytest.mark.parametrize(
+    ("table", "given", "sent"),
+    [
+        ("submitter", 10, 10),
+        ("submitter", "10", "10"),
+        ("submitter", 10.0, 10),
+        ("instrument", Fraction(54), 54),
+        ("project", "1234a", "1234a"),
+        ("project", 1234, "1234"),
+        ("proposal", "1234a", "1234a"),
+        ("description", "of old times", "of old times"),
+    ],
+)
+def test_attributes(table: str, given: Any, sent: Any) -> None:
+    """Numbers are sent as whole numbers, projects as texts."""
+    (row,) = transaction_rows({f"Transactions.{table}": given})
+    assert row == {"destinationTable": f"Transactions.{table}", "value": sent}
+    assert type(row["value"]) is type(sent)
+
+
+@pytest.mark.parametrize(
+    ("table", "value"),
+    [
+        ("submitter", "alice"), ("submitter", True), ("submitter", None), ("submitter", 10.5), ("submitter", [10]),
+        ("submitter", "\u0661\u0660"), ("instrument", "NMR"), ("project", None), ("project", 1.5),
+    ],
+)  # fmt: skip
+def test_attributes_that_cannot_be_right(table: str, value: Any) -> None:
+    """What policy would answer with a traceback, after all files were sent, is refused at once and by name."""
+    with pytest.raises(UploadError, match=f"^Transactions.{table} is "):
+        transaction_rows({f"Transactions.{table}": value})
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"a": "text"}, {"a": "text"}),
+        ({"a": 5, "b": 0.5, "c": True}, {"a": 5, "b": 0.5, "c": True}),
+        ({"a": float("nan"), "b": float("-inf")}, {"a": "nan", "b": "-inf"}),
+        ({5: "x"}, {"5": "x"}),
+        ({"x" * 255: "é" * 255}, {"x" * 255: "é" * 255}),
+        ({"a": Fraction(1, 2)}, {"a": 0.5}),
+    ],
+)
+def test_key_values(given: dict[Any, Any], sent: dict[str, Any]) -> None:
+    """Texts and numbers go as they are, keys as texts, and all of it is JSON."""
+    rows = key_value_rows(given, None)
+    assert {row["key"]: row["value"] for row in rows} == sent
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"a": None}, "the value of the key 'a' is NoneType, which metadata does not take"),
+        ({"a": [1]}, "the value of the key 'a' is list"),
+        ({"a": {"b": 1}}, "the value of the key 'a' is dict"),
+        ({"a": b"x"}, "the value of the key 'a' is bytes"),
+        ({None: "x"}, "the key None is NoneType"),
+        ({True: "x"}, "the key True is bool"),
+        ({"a": "x" * 256}, "the value of the key 'a' has 256 characters, and metadata takes 255"),
+        ({"x" * 256: "a"}, "has 256 characters"),
+        ({"a": "x\0y"}, "has characters that no text has"),
+        ({"a": "\ud800"}, "has characters that no text has"),
+        ({"5": 1, 5: 2}, "two of the keys are the same"),
+    ],
+)
+def test_key_values_that_metadata_refuses(given: dict[Any, Any], problem: str) -> None:
+    """What would fail the whole upload at its very end is refused before its beginning."""
+    with pytest.raises(UploadError) as caught:
+        key_value_rows(given, None)
+    assert problem in str(caught.value)

@@ -1,0 +1,132 @@
+"""The tars that are read and written fast are those of the standard tarfile, byte for byte."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pacifica_notifications_consumer import upload_tar
+from pacifica_notifications_consumer.errors import BrokenOff, DownloadError, UploadError
+from pacifica_notifications_consumer.hashing import buffers
+from pacifica_notifications_consumer.tar_stream import TarStream
+from pacifica_notifications_consumer.upload_tar import UploadTar
+from pacifica_notifications_consumer.uploads import UploadFile
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=300)
+NUMBERS = st.one_of(st.integers(0, 2**40), st.integers(0, 4096))
+
+
+def reading(data: bytes) -> Callable[[memoryview], int]:
+    return io.BytesIO(data).readinto
+
+
+@given(name=NAMES, size=NUMBERS, mtime=st.integers(-(2**33), 2**35))
+def test_header_is_that_of_tarfile(name: str, size: int, mtime: int) -> None:
+    """A header that is put together by hand has the bytes that tarfile would give it, and the length foreseen."""
+    expected = upload_tar._tarfile_header(f"data/{name}", size, mtime)
+    assert upload_tar._header(f"data/{name}", size, mtime) == expected
+    file = UploadFile(name, size, mtime, 0)
+    assert upload_tar._header_length(file) == len(expected)
+
+
+@given(
+    members=st.lists(
+        st.tuples(NAMES, st.integers(0, 3000), st.integers(0, 2**34), st.sampled_from([b"0", b"1", b"2", b"5", b"\0"])),
+        max_size=5,
+    ),
+    form=st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
+)
+def test_members_are_those_of_tarfile(members: list[tuple[str, int, int, bytes]], form: int) -> None:
+    """Whatever tarfile finds in a tar, a stream of it gives the same: names, kinds, sizes, times and bodies."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form, encoding="utf-8", errors="surrogateescape") as tar:
+        for name, size, mtime, kind in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.mtime, info.linkname = kind, mtime, "target"
+            info.size = size if kind in (b"0", b"\0") else 0
+            tar.addfile(info, io.BytesIO(b"x" * info.size))
+
+    def facts(info: tarfile.TarInfo) -> tuple[object, ...]:
+        return info.name, info.isreg(), info.isdir(), info.size, info.mtime
+
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+        expected = [(*facts(info), b"x" * info.size) for info in tar]
+    stream = TarStream(reading(out.getvalue()))
+    found = [(*facts(info), b"".join(map(bytes, stream.body(info.size)))) for info in stream.members()]
+    assert found == expected
+
+
+@given(data=st.binary(max_size=2000), place=st.integers(0, 511))
+def test_noise(data: bytes, place: int) -> None:
+    """What is no tar ends with an error of ours, wherever it is wrong."""
+    header = bytearray(upload_tar._header("data/a", 5, 0))
+    header[place] ^= 0x41
+    for noise in (data, bytes(header) + data):
+        stream = TarStream(reading(noise))
+        with pytest.raises(BrokenOff):
+            for info in stream.members():
+                for _ in stream.body(info.size):
+                    pass
+
+
+def test_header_that_is_too_long() -> None:
+    """A name of gigabytes is not read into memory."""
+    info = tarfile.TarInfo("././@PaxHeader")
+    info.type, info.size = tarfile.XHDTYPE, 2**34
+    with pytest.raises(DownloadError, match="a header of the tar has"):
+        list(TarStream(reading(info.tobuf(tarfile.GNU_FORMAT) + bytes(4096))).members())
+
+
+def test_pieces_stay_for_a_while() -> None:
+    """A piece is as it was until three more have come: so long a thread may take to hash it."""
+    ring = buffers()
+    seen = [id(next(ring)) for _ in range(8)]
+    assert len(set(seen[:4])) == 4
+    assert seen[:4] == seen[4:]
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, (1 << 20) - 600, 1 << 20, (1 << 20) + 1, (5 << 20) + 7])
+def test_sizes(tmp_path: Path, size: int) -> None:
+    """Files of every size around those of blocks and buffers are in the tar as they are on the disk."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(os.urandom(size))
+    tar = UploadTar(tmp_path, [])
+    data = b"".join(map(bytes, tar))
+    assert len(data) == len(tar)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        for name in ("a", "b"):
+            member = archive.extractfile(f"data/{name}")
+            assert member is not None
+            assert member.read() == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize("size", [10, 5 << 20])
+@pytest.mark.parametrize("change", ["append", "cut", "replace", "touch", "remove", "pipe"])
+def test_file_that_changes(tmp_path: Path, size: int, change: str) -> None:
+    """A file that is not as it was when the length was announced is an error that names it."""
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(size))
+    tar = UploadTar(tmp_path, [])
+    if change == "append":
+        with path.open("ab") as file:
+            file.write(b"x")
+    elif change == "cut":
+        os.truncate(path, size - 1)
+    elif change == "touch":
+        os.utime(path, (1, 1))
+    else:
+        path.rename(tmp_path / "moved")
+        if change == "replace":
+            path.write_bytes(bytes(size))
+        elif change == "pipe":
+            os.mkfifo(path)
+    with pytest.raises(UploadError, match=r"a\.bin (changed while it was sent|: No such file)|cannot read .*a\.bin"):
+        for _ in tar:
+            pass
