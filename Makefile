@@ -45,7 +45,7 @@ format: $(VENV)/.development  ## format the code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(VENV)/.development  ## measure against peers
+bench: $(VENV)/.development $(BED)/.bed  ## measure against peers
 	$(PY) -m tests.benchmarks
 
 docs: $(VENV)/.development  ## build the docs into docs/_build/html

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 _ROUNDS = 7
 
 
-def compare(title: str, unit: str, contenders: Mapping[str, Callable[[], float]], peer: str) -> None:
+def compare(
+    title: str, unit: str, contenders: Mapping[str, Callable[[], float]], peer: str, *, rounds: int = _ROUNDS
+) -> None:
     """Run each contender in turn several times, and print the medians with the ratio to one of them.
 
     Args:
@@ -17,9 +19,10 @@ def compare(title: str, unit: str, contenders: Mapping[str, Callable[[], float]]
         unit: Of what a contender returns.
         contenders: Measures by name; each call measures once.
         peer: The name of the one that the others are set against.
+        rounds: How often each is measured.
     """
     measured: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(_ROUNDS + 1):
+    for turn in range(rounds + 1):
         for name, measure in contenders.items():
             value = measure()
             if turn:  # the first round warms up
