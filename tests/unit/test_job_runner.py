@@ -103,6 +103,24 @@ def test_environment_is_the_jobs_own(make: Callable[..., JobRunner], monkeypatch
     assert environ["ORDINARY"] == "y"
 
 
+def test_password_is_for_the_job_alone(tmp_path: Path) -> None:
+    """The password reaches the entry-point in its environment, which others cannot read, and no command line."""
+    entry_point = tmp_path / "__main__.py"
+    entry_point.write_text(
+        "import os, stat, sys\n"
+        "mode = stat.S_IMODE(os.stat('/proc/self/environ').st_mode)\n"
+        "line = open('/proc/self/cmdline').read()\n"
+        "sys.exit(0 if (mode & 0o077, os.environ['PACIFICA_PASSWORD'] in line) == (0, False) else 1)\n"
+    )
+    services = Services(username="alice", password="hunter2")
+    with JobRunner(entry_point, tmp_path / "state", name="n", services=services) as runner:
+        job_id = runner.accept(body()).job_id
+        assert job_id is not None
+        assert runner.wait(job_id, DEADLINE).exit_status == 0
+    kept = [path for path in (tmp_path / "state").rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert kept == []
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
