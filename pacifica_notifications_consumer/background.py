@@ -56,8 +56,12 @@ class _Background:
 
         with self._changed:
             self._unsettled += 1
-        # A program that is ended is not kept waiting for it.
-        threading.Thread(target=act, name="pacifica transfer", daemon=True).start()
+        try:
+            # A program that is ended is not kept waiting for it.
+            threading.Thread(target=act, name="pacifica transfer", daemon=True).start()
+        except RuntimeError:
+            # Python 3.12 starts no thread any more when the script has come to its end.
+            act()
         return promise
 
     def call(self, function: Callable[[], None]) -> None:

@@ -297,9 +297,9 @@ def test_broken_while_sending(bed: Bed, services: Services, tmp_path: Path, rela
     """A connection that breaks before all was sent is no transaction, and is tried again."""
     relay = Relay(bed.urls["ingest"], answer_all)
     relays.append(relay)
-    relay.request_limits = [100, 1 << 20]
+    relay.request_limits = [100, 1 << 20]  # much less than what the buffers of sockets on the way can hold
     before = newest(services)
-    event = send(tmp_path, {"a": os.urandom(3 << 20)}, attrs.evolve(services, ingest_url=relay.url))
+    event = send(tmp_path, {"a": os.urandom(32 << 20)}, attrs.evolve(services, ingest_url=relay.url))
     assert relay.request_limits == []
     assert number_of(event) == newest(services)
     made = [number for number in range(before + 1, newest(services) + 1) if bed.transaction(number)]

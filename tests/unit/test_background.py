@@ -30,6 +30,10 @@ def work(value=1):
 """
 
 
+#: It refuses to start threads after the end of the script; documented in docs/reference/entry-points.md.
+NOT_3_12 = pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.12 starts no threads that late")
+
+
 def run(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", PRELUDE + script], capture_output=True, text=True, check=False, timeout=60
@@ -113,12 +117,14 @@ def test_rejection_carries_our_error_and_its_cause(tmp_path: str) -> None:
         ("work().then(lambda _: sys.exit())", 0, []),
         ("work(ValueError('because'))", UNHANDLED_STATUS, []),
         ("work().then(lambda _: 1 / 0); sys.exit(3)", UNHANDLED_STATUS, []),
-        ("work(ValueError('because')); work().then(lambda _: sys.exit(3))", UNHANDLED_STATUS, []),
+        ("Promise.reject(ValueError('because')); work().then(lambda _: sys.exit(3))", UNHANDLED_STATUS, []),
         ("work(ValueError('because')).catch(print)", 0, ["because"]),
         ("work().then(print); raise ValueError('the script failed')", 1, []),
-        ("work().then(lambda _: print(*ThreadPoolExecutor(1).map(str, [5])))", 0, ["5"]),
+        pytest.param("work().then(lambda _: print(*ThreadPoolExecutor(1).map(str, [5])))", 0, ["5"], marks=NOT_3_12),
         ("work().then(lambda _: subprocess.run(['echo', '6'], check=True) and None)", 0, ["6"]),
-        ("work().then(lambda _: threading.Thread(target=print, args=(7,)).start())", 0, ["7"]),
+        pytest.param(
+            "work().then(lambda _: threading.Thread(target=print, args=(7,)).start())", 0, ["7"], marks=NOT_3_12
+        ),
         ("atexit.register(print, 'exit'); work().then(lambda _: sys.exit(4))", 4, ["exit"]),
         ("file = open('/dev/stdout', 'w'); work().then(lambda _: file.write('kept') and file.flush())", 0, ["kept"]),
         ("pid = os.fork(); pid or work().then(print); pid and os.waitpid(pid, 0)", 0, ["1"]),
