@@ -1,4 +1,4 @@
-# Every target works on a machine that has Python 3.11 or later, git and make: what else is needed goes into .venv.
+# Every target works on a machine that has Python 3.11 or later, git and make: what else is needed goes into .venv and .bed.
 SHELL := /bin/sh
 VENV := .venv
 BED := .bed

@@ -15,6 +15,7 @@ from .cartd import Cartd, CartState
 from .downloads import Downloads
 from .errors import BrokenOff, DownloadError, ServiceError
 from .notification import FileRecord, Notification
+from .polling import pauses
 from .progress import Meter, ProgressCallback
 from .promises import Promise
 from .proxy_download import fetch_from_proxy
@@ -28,8 +29,6 @@ _STAGING_SECONDS, _STAGING_SECONDS_PER_FILE = 300.0, 0.5
 #: Characters that a path in a cart may have: cartd's database has 255 for it together with the directory of the cart,
 #: and a cart with a longer one stays staging for ever.
 _LONGEST_CART_PATH = 100
-#: Between two looks at a cart passes about a fifth of the time that it has taken so far, within these seconds.
-_FIRST_POLL, _POLL_GROWTH, _SLOWEST_POLL = 0.02, 1.2, 1.0
 
 
 def download(
@@ -148,8 +147,10 @@ def _cart(cartd: Cartd, files: dict[str, FileRecord], timeout: float | None) -> 
 
 def _wait_until_ready(cartd: Cartd, uid: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
-    pause = _FIRST_POLL
-    while (status := cartd.status(uid)).state is not CartState.READY:
+    for pause in pauses():
+        status = cartd.status(uid)
+        if status.state is CartState.READY:
+            return
         if status.state is not CartState.STAGING:
             raise DownloadError(
                 f"cartd at {cartd.url} could not prepare the files: {summarize(status.message or status.state.value)}",
@@ -161,7 +162,6 @@ def _wait_until_ready(cartd: Cartd, uid: str, timeout: float) -> None:
                 "check that cartd's worker runs, or pass a larger timeout to download()",
             )
         time.sleep(pause)
-        pause = min(pause * _POLL_GROWTH, _SLOWEST_POLL)
 
 
 def _receive(tar: TarStream, files: dict[str, FileRecord], downloads: Downloads) -> None:

@@ -74,19 +74,25 @@ class ServiceError(PacificaError):
 
     Args:
         status: The HTTP status it answered with, None when it did not answer.
-
-    Attributes:
         transient: Whether another try may work.
         retry_after: The seconds that the service asks to wait before it, if it does.
     """
 
     exit_status = 69
 
-    def __init__(self, problem: str, advice: str = "", *, status: int | None = None) -> None:
+    def __init__(
+        self,
+        problem: str,
+        advice: str = "",
+        *,
+        status: int | None = None,
+        transient: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(problem, advice)
         self.status = status
-        self.transient = False
-        self.retry_after: float | None = None
+        self.transient = transient
+        self.retry_after = retry_after
 
 
 class DownloadError(PacificaError):

@@ -38,7 +38,7 @@ class IngestState:
         percent: How far that task is, as ingest writes it.
         complete: Whether it has ended, well or not.
         exception: Why it failed; often a whole traceback.
-        created: When it came, in seconds since 1970 by ingest's clock; 0 if it does not say.
+        created: When it came, in seconds since 1970 by ingest's clock; None if it does not say.
     """
 
     state: str
@@ -46,7 +46,7 @@ class IngestState:
     percent: str
     complete: bool
     exception: str
-    created: float = 0.0
+    created: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -128,8 +128,8 @@ class Ingest(ServiceClient):
             ) from error
 
 
-def _seconds(text: object) -> float:
+def _seconds(text: object) -> float | None:
     try:
         return datetime.fromisoformat(str(text)).replace(tzinfo=UTC).timestamp()
     except ValueError:
-        return 0.0
+        return None

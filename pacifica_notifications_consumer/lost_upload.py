@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .errors import ServiceError, UploadError
+from .errors import UploadError
 from .ingest import Ingest, IngestState
 from .policy import Policy
 
@@ -52,7 +52,7 @@ def find_upload(
         state = ingest.state(job_id)
         if state is None:
             continue
-        if state.created < since - _CLOCKS:
+        if state.created is not None and state.created < since - _CLOCKS:
             break
         if not state.complete:
             running.append(job_id)
@@ -84,13 +84,8 @@ def _is_it(policy: Policy | None, transaction_id: int, rows: list[dict[str, Any]
             f"ingest had all of an earlier upload, but its answer was lost, and transaction {transaction_id} may be it",
             "say where policy is (--policy-url, PACIFICA_POLICY_URL), so that this can be found out",
         )
-    try:
-        known = policy.transaction(transaction_id)
-    except ServiceError as error:
-        if error.status is None and "does not know" in error.problem:
-            return False
-        raise
-    return _facts_of_rows(rows) == _facts_of_transaction(known)
+    known = policy.transaction(transaction_id)
+    return known is not None and _facts_of_rows(rows) == _facts_of_transaction(known)
 
 
 def _facts_of_rows(rows: list[dict[str, Any]]) -> tuple[Any, ...]:

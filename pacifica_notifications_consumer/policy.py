@@ -37,25 +37,29 @@ class Policy(ServiceClient):
             isinstance(user, dict) and user.get("network_id") == username for user in self.json(response)
         )
 
-    def transaction(self, transaction_id: int) -> dict[str, Any]:
+    def transaction(self, transaction_id: int) -> dict[str, Any] | None:
         """Tell what metadata has of a transaction: its ``files`` by their ids, its ``key_values``, and so on.
 
+        Returns:
+            All that; None if there is no such transaction.
+
         Raises:
-            ServiceError: policy cannot be reached, refuses, or does not know the transaction.
+            ServiceError: policy cannot be reached or refuses.
         """
         answer: Any = self.json(self.request("GET", f"/status/transactions/by_id/{transaction_id}"))
         # An unknown transaction is answered with 200 and an error's text.
-        if not isinstance(answer, dict) or not isinstance(answer.get("files"), dict):
-            raise ServiceError(
-                f"policy at {self.url} does not know the transaction {transaction_id}", "look into the log of metadata"
-            )
-        return answer
+        return answer if isinstance(answer, dict) and isinstance(answer.get("files"), dict) else None
 
     def file_ids(self, transaction_id: int) -> dict[tuple[str, str], int]:
         """Map the subdir and name of each file of a transaction to the file's id.
 
         Raises:
-            ServiceError: As `transaction`.
+            ServiceError: policy cannot be reached, refuses, or does not know the transaction.
         """
-        files = self.transaction(transaction_id)["files"].values()
+        transaction = self.transaction(transaction_id)
+        if transaction is None:
+            raise ServiceError(
+                f"policy at {self.url} does not know the transaction {transaction_id}", "look into the log of metadata"
+            )
+        files = transaction["files"].values()
         return {(file["subdir"], file["name"]): file["_id"] for file in files}

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 #: Files that are fetched at the same time; more gained nothing on the real proxy.
 _CONNECTIONS = 4
+#: Files that it may fail to give before it counts as one that gives none.
+_MOST_FAILURES = 10
 
 
 def fetch_from_proxy(services: Services, downloads: Downloads) -> None:
@@ -54,6 +56,7 @@ class _Fetching:
         for file in downloads.missing.values():
             self._files.put(file)
         self._given_up = False
+        self._failures = 0
         self.fault: Exception | None = None
 
     def work(self) -> None:
@@ -74,13 +77,15 @@ class _Fetching:
                 self._downloads.receive(file, _pieces(readinto))
         except ServiceError as error:
             # One that answers lacks this file, but may have the others.
-            self._give_up(error, for_all=error.status is None)
+            self._leave(error, for_all=error.status is None)
         except DownloadError as error:
             if isinstance(error.__cause__, OSError) and not isinstance(error, BrokenOff):
                 raise  # the disk's fault, and no other way would do better
-            self._give_up(error, for_all=False)
+            self._leave(error, for_all=False)
 
-    def _give_up(self, error: ServiceError | DownloadError, *, for_all: bool) -> None:
+    def _leave(self, error: ServiceError | DownloadError, *, for_all: bool) -> None:
+        self._failures += 1
+        for_all = for_all or self._failures >= _MOST_FAILURES
         if not self._given_up:
             log.warning("%s; %s left to cartd", error.problem, "all files are" if for_all else "this file is")
         self._given_up = self._given_up or for_all

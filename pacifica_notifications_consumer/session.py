@@ -143,25 +143,22 @@ class ServiceClient:
                 **arguments,
             )
         except requests.RequestException as error:
-            failure = ServiceError(
+            raise ServiceError(
                 f"cannot reach {self.title} at {self.url}: {reason(error)}",
                 f"start it, or correct {self.option.flag} ({self.option.variable})",
-            )
-            failure.transient = self._may_pass(error)
-            raise failure from error
+                transient=self._may_pass(error),
+            ) from error
         self._has_answered = True
         if response.status_code not in expect:
             with response:
-                failure = self.refusal(method, path, response)
-            failure.transient = response.status_code in TRANSIENT_STATUSES
-            failure.retry_after = retry_after(response)
-            raise failure
+                raise self.refusal(method, path, response)
         return response
 
     def _may_pass(self, error: requests.RequestException) -> bool:
         if isinstance(error, requests.Timeout):
             return True
-        if not isinstance(error, requests.ConnectionError) or isinstance(error, requests.exceptions.SSLError):
+        broken = isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError)
+        if not broken or isinstance(error, requests.exceptions.SSLError):
             return False
         # One that has not answered so far is not there, and nobody wants to wait to be told so.
         return self._has_answered or not isinstance(_innermost(error), ConnectionRefusedError | socket.gaierror)
@@ -174,7 +171,13 @@ class ServiceClient:
             f"{self.title} at {self.url} answered {status} {response.reason} to {method} {path}"
             f"{': ' + said if said else ''}"
         )
-        return ServiceError(problem, self._advice(status), status=status)
+        return ServiceError(
+            problem,
+            self._advice(status),
+            status=status,
+            transient=status in TRANSIENT_STATUSES,
+            retry_after=retry_after(response),
+        )
 
     def _advice(self, status: int) -> str:
         if status == HTTPStatus.UNAUTHORIZED:

@@ -116,12 +116,12 @@ class UploadTar:
             while place < file.size and (size := os.readv(handle, [buffer[place:]])):
                 place += size
             _check_whole(handle, file, place)
-        row["hashsum"] = hashlib.sha1(buffer, usedforsecurity=False).hexdigest()
+        row["hashsum"] = hashlib.new(_HASHTYPE, buffer, usedforsecurity=False).hexdigest()
 
     def _read_in_pieces(self, file: UploadFile, row: dict[str, Any]) -> Iterator[memoryview]:
         """Read a file piece by piece, while a thread hashes them, and put its hash into its row."""
         left = file.size
-        digest = hashlib.sha1(usedforsecurity=False)
+        digest = hashlib.new(_HASHTYPE, usedforsecurity=False)
         with self._opened(file) as handle, HashingThread(digest) as hashing:
             for buffer in buffers():
                 size = os.readv(handle, [buffer[:left]])

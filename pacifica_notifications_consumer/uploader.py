@@ -12,8 +12,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from requests import Session
-
 from .background import in_background
 from .errors import ServiceError, UploadError
 from .ingest import Ingest, IngestState
@@ -21,6 +19,7 @@ from .json_pieces import json_pieces
 from .lost_upload import find_upload
 from .metadata_rows import key_value_rows, transaction_rows
 from .policy import Policy
+from .polling import pauses
 from .progress import Meter, ProgressCallback
 from .promises import Promise
 from .retrying import Backoff
@@ -33,10 +32,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds without any progress after which ingest counts as stuck.
 _STUCK_SECONDS = 3600.0
-_FIRST_POLL, _POLL_GROWTH, _SLOWEST_POLL = 0.02, 1.2, 1.0
 _EVENT_TYPE = "org.pacifica.metadata.ingest"
-#: With these somebody between us and ingest says that it does not know what ingest did.
-_UNCERTAIN = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 def upload(
@@ -100,7 +96,7 @@ def _upload(
                 _send(ingest, tar, record)
             _finish(ingest, record, timeout)
         assert record.job_id is not None  # noqa: S101  (ingest has made the transaction)
-        file_rows = _with_ids(record.rows or [], record.job_id, services.policy_url, session)
+        file_rows = _with_ids(record.rows or [], record.job_id, policy)
     event = _event(record.job_id, rows + file_rows)
     _write_notification(event_path / "notification.json", event)
     return event
@@ -141,7 +137,7 @@ def _send(ingest: Ingest, tar: UploadTar, record: UploadRecord) -> None:
         try:
             return record.accepted(ingest.upload(tar))
         except ServiceError as error:
-            if record.rows is not None and (error.status is None or error.status in _UNCERTAIN):
+            if record.rows is not None and _may_have_arrived(error):
                 raise UploadError(
                     f"{error.problem}, after all files were sent: a transaction may have been made or not",
                     "call upload() again: it finds that out before it sends anything",
@@ -149,6 +145,14 @@ def _send(ingest: Ingest, tar: UploadTar, record: UploadRecord) -> None:
             record.failed(error.problem)
             if not error.transient or not backoff.pause(error.problem, error.retry_after):
                 raise
+
+
+def _may_have_arrived(error: ServiceError) -> bool:
+    """Whether an upload that was sent whole may become a transaction, in spite of an error."""
+    # With 503 a server says that it did not take it. Any other fault of its own may have come after that.
+    if error.status is None:
+        return True
+    return error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.status != HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _finish(ingest: Ingest, record: UploadRecord, timeout: float) -> None:
@@ -180,10 +184,12 @@ _ADVICE = {
 
 
 def _wait_until_complete(ingest: Ingest, job_id: int, timeout: float) -> IngestState:
-    pause = _FIRST_POLL
     seen: IngestState | None = None
     deadline = 0.0
-    while not (state := _state(ingest, job_id)).complete:
+    for pause in pauses():
+        state = _state(ingest, job_id)
+        if state.complete:
+            break
         if state != seen:
             seen, deadline = state, time.monotonic() + timeout
         if time.monotonic() > deadline:
@@ -193,7 +199,6 @@ def _wait_until_complete(ingest: Ingest, job_id: int, timeout: float) -> IngestS
                 "check that ingest's worker runs; the transaction may still be made, and upload() waits for it again",
             )
         time.sleep(pause)
-        pause = min(pause * _POLL_GROWTH, _SLOWEST_POLL)
     return state
 
 
@@ -207,14 +212,12 @@ def _state(ingest: Ingest, job_id: int) -> IngestState:
     return state
 
 
-def _with_ids(
-    rows: list[dict[str, Any]], transaction_id: int, policy_url: str | None, session: Session
-) -> list[dict[str, Any]]:
+def _with_ids(rows: list[dict[str, Any]], transaction_id: int, policy: Policy | None) -> list[dict[str, Any]]:
     """Add the ids of the files, as far as policy tells them."""
-    if policy_url is None or not rows:
+    if policy is None or not rows:
         return rows
     try:
-        ids = Policy(policy_url, session).file_ids(transaction_id)
+        ids = policy.file_ids(transaction_id)
     except ServiceError as error:
         # The transaction exists: to fail now would invite the caller to make it once more.
         log.warning("the files of transaction %d stay without _id: %s", transaction_id, error)
