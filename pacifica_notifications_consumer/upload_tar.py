@@ -220,7 +220,7 @@ def _header_length(file: UploadFile) -> int:
 def _header(name: str, size: int, mtime: int) -> bytes:
     if not _is_plain(name, size, mtime):
         return _tarfile_header(name, size, mtime)
-    # What `tarfile` would make, in a tenth of the time: of 20,000 small files it took a third of the whole.
+    # What `tarfile` would make, in an eighth of the time: of 20,000 small files it took a third of the whole.
     header = bytearray(_PLAIN)
     fields = {0: name.encode("ascii"), _SIZE_AT: b"%011o" % size, _MTIME_AT: b"%011o" % mtime}
     checksum = _PLAIN_SUM

@@ -18,7 +18,8 @@ import pacifica_notifications_consumer
 import pacifica_notifications_runner
 from pacifica_notifications_consumer import VenvBuilder
 from pacifica_notifications_consumer.errors import InitScriptError, RequirementError
-from tests.endtoend.conftest import KEEPER, START, TOOL, Operator, Recorder, event, pack, recording
+from tests.endtoend.conftest import KEEPER, START, TOOL, Operator, event, pack
+from tests.endtoend.recorder import Recorder, recording
 
 NAME = "pacifica-notifications-consumer"
 

@@ -21,18 +21,16 @@ from tests.endtoend.conftest import (
     START,
     TODAYS_EXAMPLE,
     WAITER,
-    Answer,
     Deployment,
     Operator,
-    Request,
     contents,
     event,
     jobs_in,
     pack,
-    recording,
     send,
     wait_until,
 )
+from tests.endtoend.recorder import Answer, Request, recording
 
 STOPS = [signal.SIGTERM, signal.SIGINT]
 

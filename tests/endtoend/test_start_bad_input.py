@@ -18,20 +18,8 @@ import requests
 
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.sandbox import Sandbox
-from tests.endtoend.conftest import (
-    BIN,
-    DATA,
-    KEEPER,
-    START,
-    Answer,
-    Deployment,
-    Operator,
-    Request,
-    event,
-    pack,
-    recording,
-    wait_until,
-)
+from tests.endtoend.conftest import BIN, DATA, KEEPER, START, Deployment, Operator, event, pack, wait_until
+from tests.endtoend.recorder import Answer, Request, recording
 
 GOOD = {"__main__.py": KEEPER}
 NO_FILTER = {**GOOD, "jsonpath2.txt": "\n"}

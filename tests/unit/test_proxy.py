@@ -16,7 +16,7 @@ from pacifica_notifications_consumer.errors import DownloadError
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.serving import Handler
-from tests.unit.faults import FaultServer, fault_server
+from tests.unit.faults import FaultServer, fault_server, replying
 from tests.unit.test_transfer import FILES, TRANSACTION, contents, failure, incoming
 
 
@@ -102,6 +102,20 @@ def test_proxy_that_misbehaves(
     assert "left to cartd" in caplog.text
     size = sum(map(len, FILES.values()))
     assert told[-1] == (size, size, len(FILES), len(FILES))
+
+
+def test_proxy_that_gives_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
+    """One that fails to give ten files is not asked for the other hundreds."""
+    (tmp_path / "out" / "uploads").mkdir(parents=True)
+    for number in range(200):
+        (tmp_path / "out" / "uploads" / str(number)).write_text(str(number))
+    event = upload(tmp_path / "out", TRANSACTION, services=Services.from_environment(sandbox.environ())).get()
+    source = incoming(tmp_path, json.dumps(event).encode())
+    with fault_server(replying(404)) as server:
+        services = Services.from_environment(sandbox.environ() | {"PACIFICA_PROXY_URL": server.url})
+        download(source, services=services).get()
+        assert 10 <= len(server.requests) < 20
+    assert len(contents(source / "downloads")) == 200
 
 
 def test_disk_that_takes_nothing(sandbox: Sandbox, source: Path) -> None:
