@@ -23,6 +23,10 @@ class Verdict(enum.Enum):
     DUPLICATE = "duplicate"
     #: The filter failed on it.
     UNDECIDABLE = "undecidable"
+    #: It is JSON, but no notification.
+    MALFORMED = "malformed"
+    #: It is no JSON.
+    UNREADABLE = "unreadable"
 
 
 @attrs.frozen(kw_only=True)
@@ -33,26 +37,37 @@ class Receipt:
         notification_id: Its number in the ledger.
         verdict: What became of it.
         job_id: Its job, if the verdict is `Verdict.MATCHED`.
+        reason: Why it is undecidable, malformed or unreadable, in words.
     """
 
     notification_id: int
     verdict: Verdict
     job_id: int | None = None
+    reason: str = ""
 
 
 class JobState(enum.Enum):
-    """Where a job stands: queued → running → succeeded or dead; running → queued for another attempt."""
+    """Where a job stands.
 
+    queued → running → succeeded, or failed → running again, or dead; what was interrupted is queued again; what is not
+    running can be cancelled, and what has ended be queued anew.
+    """
+
+    #: It waits for its turn.
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
+    #: An attempt failed, and the next one is due after a pause.
+    FAILED = "failed"
     #: The last attempt failed. It is kept.
     DEAD = "dead"
+    #: Somebody said that it is not to be run (any more).
+    CANCELLED = "cancelled"
 
     @property
     def final(self) -> bool:
-        """Whether the job will not be run any more."""
-        return self in (JobState.SUCCEEDED, JobState.DEAD)
+        """Whether the job will not be run any more by itself."""
+        return self in (JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELLED)
 
 
 @attrs.frozen(kw_only=True)

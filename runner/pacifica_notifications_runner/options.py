@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.retention import Keep
 from pacifica_notifications_consumer.services import PRODUCER_URL, SERVICE_OPTIONS
 from pacifica_notifications_consumer.settings import (
     CONFIG_VARIABLE,
@@ -63,11 +64,28 @@ def limit(text: str) -> float | None:
     return seconds(text) or None
 
 
-def log_format(text: str) -> str:
-    """Read the form of log lines."""
-    if text not in ("text", "json"):
-        raise ValueError("it must be text or json")
-    return text
+def whole(text: str) -> int:
+    """Read a number of things of which there may be none."""
+    return whole_number(text, 0)
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Make a reader of one of some words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"it must be {' or '.join(words)}")
+        return text
+
+    return read
+
+
+def keep(text: str) -> Keep:
+    """Read which finished jobs are kept."""
+    try:
+        return Keep.parse(text)
+    except ValueError:
+        raise ValueError("it must be an age such as 30d or 12h, a number of jobs, or both, as in 30d,1000") from None
 
 
 def consumer_name(text: str) -> str:
@@ -146,10 +164,70 @@ MAX_BODY = Option(
     default=256 << 20,
     metavar="BYTES",
 )
+TLS_CERT = Option(
+    name="tls_cert",
+    help="the certificate of the endpoint with those that it rests on, in PEM: the endpoint then speaks HTTPS",
+    convert=Path,
+    metavar="FILE",
+)
+TLS_KEY = Option(
+    name="tls_key", help="the private key of --tls-cert, if it is not in the same file", convert=Path, metavar="FILE"
+)
+ENDPOINT_AUTH = Option(
+    name="endpoint_auth",
+    help="how the producer shows that it is the producer: bearer or basic, both with a secret that is new at each start",
+    convert=one_of("bearer", "basic"),
+    default="bearer",
+    metavar="bearer|basic",
+)
+RESPONSE_POLICY = Option(
+    name="response_policy",
+    help="how to answer a request of the producer's that is JSON but no notification: pacifica takes it and keeps it "
+    "aside, since Pacifica's producer gives a consumer up at the first refusal; strict refuses it",
+    convert=one_of("pacifica", "strict"),
+    default="pacifica",
+    metavar="pacifica|strict",
+)
+WATCH_INTERVAL = Option(
+    name="watch_interval",
+    help="seconds between two looks at the subscription, which is mended if the producer switched it off or lost it; "
+    "0 for none",
+    convert=seconds,
+    default=30.0,
+    metavar="SECONDS",
+)
+REGISTER_TIMEOUT = Option(
+    name="register_timeout",
+    help="seconds to go on trying at the start if the producer cannot be reached; 0 for one try",
+    convert=seconds,
+    default=300.0,
+    metavar="SECONDS",
+)
+CRASH_LIMIT = Option(
+    name="crash_limit",
+    help="how many times a job is run again that was running when the runner or the machine died",
+    convert=whole,
+    default=3,
+    metavar="N",
+)
+OUTPUT_LIMIT = Option(
+    name="output_limit",
+    help="bytes of an entry-point's output that are kept; of more, the first and the last half of them",
+    convert=count,
+    default=16 << 20,
+    metavar="BYTES",
+)
+KEEP = Option(
+    name="keep",
+    help="which finished jobs to keep, with their directories: those of an age (30d, 12h), a number of the newest "
+    "(1000), or both (30d,1000); dead ones go by age only (default: all)",
+    convert=keep,
+    metavar="AGE,COUNT",
+)
 LOG_FORMAT = Option(
     name="log_format",
     help="text for people, json for one JSON object a line",
-    convert=log_format,
+    convert=one_of("text", "json"),
     default="text",
     metavar="text|json",
 )
@@ -178,7 +256,10 @@ RUN_OPTIONS = (
     SETUP_TIMEOUT,
     *LOG_OPTIONS,
 )
-START_OPTIONS = (PRODUCER_URL, *RUN_OPTIONS, WORKERS, ATTEMPTS, GRACE, ADDRESS, PORT, TARGET_URL, MAX_BODY)
+JOB_OPTIONS = (WORKERS, ATTEMPTS, CRASH_LIMIT, GRACE, OUTPUT_LIMIT, KEEP)
+ENDPOINT_OPTIONS = (ADDRESS, PORT, TARGET_URL, TLS_CERT, TLS_KEY, ENDPOINT_AUTH, MAX_BODY, RESPONSE_POLICY)
+SUBSCRIPTION_OPTIONS = (REGISTER_TIMEOUT, WATCH_INTERVAL)
+START_OPTIONS = (PRODUCER_URL, *RUN_OPTIONS, *JOB_OPTIONS, *ENDPOINT_OPTIONS, *SUBSCRIPTION_OPTIONS)
 
 SANDBOX_OPTIONS = (*SANDBOX_PORTS, *LOG_OPTIONS)
 ALL_OPTIONS = (*START_OPTIONS, *SANDBOX_PORTS)
