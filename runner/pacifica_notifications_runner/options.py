@@ -175,7 +175,7 @@ TLS_KEY = Option(
 )
 ENDPOINT_AUTH = Option(
     name="endpoint_auth",
-    help="how the producer shows that it is the producer: bearer or basic, both with a secret that is new at each start",
+    help="how the producer shows who it is: bearer or basic, both with a secret that is new at each start",
     convert=one_of("bearer", "basic"),
     default="bearer",
     metavar="bearer|basic",
