@@ -14,6 +14,7 @@ setup(
     python_requires=">=3.11",
     packages=[
         "pacifica_notifications_consumer",
+        "pacifica_notifications_consumer.ledger",
         "pacifica_notifications_consumer.sandbox",
         "pacifica_notifications_runner",
     ],

@@ -71,6 +71,25 @@ class JobState(enum.Enum):
 
 
 @attrs.frozen(kw_only=True)
+class Ending:
+    """How an attempt ended.
+
+    Args:
+        status: The exit status, negative for a signal; None if the entry-point was not started.
+        reason: Why it failed, in words; empty if it succeeded.
+        cpu_seconds: The processor time that it and its children took, if known.
+        peak_memory: The most memory that one of them held, in bytes, if known.
+        output_tail: The last lines that it printed.
+    """
+
+    status: int | None = None
+    reason: str = ""
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
+    output_tail: str = ""
+
+
+@attrs.frozen(kw_only=True)
 class Job:
     """A job as the ledger knows it.
 
@@ -79,9 +98,14 @@ class Job:
         title: The event id of its notification, for logs.
         body: The notification, byte for byte as received; empty unless the job was claimed to be run.
         state: Where it stands.
-        attempts: How many attempts have ended; one that a shutdown interrupted does not count.
-        exit_status: The last attempt's exit status; negative is the number of the signal that ended it.
-        reason: Why the last attempt failed, in words.
+        attempts: How many attempts have ended; those that a shutdown or a crash interrupted do not count, nor do those
+            that asked to be tried again later.
+        deferrals: How many attempts asked for that, with exit status 75.
+        crashes: How often it was running when the runner or the machine died.
+        token: Proves that this claim is the one under which the job runs; empty unless it was claimed to be run.
+        started_at: When the last attempt began, in seconds since 1970.
+        ended_at: When it ended, in seconds since 1970.
+        ending: How the last attempt ended.
         progress: How far the ``download`` and the ``upload`` of the last attempt are, as far as it has begun them.
     """
 
@@ -90,6 +114,27 @@ class Job:
     body: bytes = attrs.field(repr=False)
     state: JobState
     attempts: int
-    exit_status: int | None = None
-    reason: str = ""
+    deferrals: int = 0
+    crashes: int = 0
+    token: str = attrs.field(default="", repr=False)
+    started_at: float | None = None
+    ended_at: float | None = None
+    ending: Ending = Ending()
     progress: Mapping[str, Progress] = attrs.field(factory=dict)
+
+    @property
+    def exit_status(self) -> int | None:
+        """The last attempt's exit status; negative is the number of the signal that ended it."""
+        return self.ending.status
+
+    @property
+    def reason(self) -> str:
+        """Why the last attempt failed, in words."""
+        return self.ending.reason
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the last attempt took; None before its end."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return max(0.0, self.ended_at - self.started_at)

@@ -206,6 +206,15 @@ class Notification:
         return (row for row in self.rows if row.get("destinationTable") == table)
 
 
+def is_json(body: bytes) -> bool:
+    """Whether a body is JSON, be it a notification or not."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _sharing() -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Make a hook that gives all rows the same texts for what differs little among them."""
     known: dict[Any, Any] = {}

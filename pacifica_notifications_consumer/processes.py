@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +20,8 @@ from .errors import Cancelled
 
 #: Seconds between asking a program's group to end and ending it.
 KILL_AFTER = 5.0
-_SHORTEST_POLL, _LONGEST_POLL = 0.001, 0.05
+#: Seconds between two looks at whether something else says that it is enough.
+_LOOK = 0.05
 _TAIL = 200
 
 
@@ -42,6 +45,19 @@ def describe_status(status: int) -> str:
     return f"exit status {status}" if status >= 0 else f"signal {-status} ({signal.strsignal(-status)})"
 
 
+@attrs.frozen
+class Usage:
+    """What a program and its children used, as far as they were waited for.
+
+    Args:
+        cpu_seconds: Processor time.
+        peak_memory: The most memory that one of them held, in bytes.
+    """
+
+    cpu_seconds: float
+    peak_memory: int
+
+
 class Process:
     """A program in a session of its own.
 
@@ -50,6 +66,9 @@ class Process:
         environ: Its environment.
         cwd: Its working directory.
         output: Where its standard output and standard error go.
+
+    Attributes:
+        usage: What it used; None before its end, and if nobody can know.
     """
 
     def __init__(
@@ -66,6 +85,8 @@ class Process:
         )
         self.pid = self._popen.pid
         self.stdout = self._popen.stdout
+        self.usage: Usage | None = None
+        self._exit = _open_pidfd(self.pid)
 
     def wait(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> int | None:
         """Wait until it ends and return its status; None when the time is up or ``stop`` says so.
@@ -73,12 +94,10 @@ class Process:
         What it left running in its group is ended with it.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        pause = _SHORTEST_POLL
         while not self._has_exited():
             if stop() or (deadline is not None and time.monotonic() >= deadline):
                 return None
-            time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_POLL)
+            self._sleep(_LOOK)
         return self._reap()
 
     def end(self, kill_after: float = KILL_AFTER) -> int:
@@ -86,13 +105,29 @@ class Process:
         self._signal_group(signal.SIGTERM)
         deadline = time.monotonic() + kill_after
         while not self._has_exited() and time.monotonic() < deadline:
-            time.sleep(_LONGEST_POLL)
+            self._sleep(_LOOK)
         return self._reap()
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait some seconds, or until it ends."""
+        if self._exit is None:
+            time.sleep(min(seconds, 0.005))
+        else:
+            poll = select.poll()
+            poll.register(self._exit, select.POLLIN)
+            poll.poll(seconds * 1000)
 
     def _reap(self) -> int:
         """End what is left of its group, for which nobody would ever wait, and return its status."""
         if self._popen.returncode is None:
             self._signal_group(signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                _, status, used = os.wait4(self.pid, 0)
+                self._popen.returncode = os.waitstatus_to_exitcode(status)
+                self.usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * _MAXRSS_UNIT)
+        if self._exit is not None:
+            os.close(self._exit)
+            self._exit = None
         return self._popen.wait()
 
     def _has_exited(self) -> bool:
@@ -108,6 +143,17 @@ class Process:
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
+
+
+#: Bytes in a unit of ru_maxrss.
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def _open_pidfd(pid: int) -> int | None:
+    """Something to wait on for a process's end, where the system has that."""
+    with contextlib.suppress(OSError, AttributeError):
+        return os.pidfd_open(pid)
+    return None
 
 
 def run_captured(

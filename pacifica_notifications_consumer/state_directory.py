@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
 
 from .errors import StateError
-from .notification import Notification
 
 #: The name of the ledger in a state directory.
 LEDGER = "ledger.sqlite3"
@@ -45,17 +45,20 @@ class JobDirectory:
         """Where its downloads and uploads note how far they are."""
         return self.path / "progress.json"
 
-    def prepare(self, notification: Notification) -> None:
+    def prepare(self, body: bytes, folders: Iterable[str]) -> None:
         """Make ``SRC`` and ``DST`` as an entry-point expects them; what an earlier attempt left there stays.
 
+        Args:
+            body: The notification, byte for byte as received.
+            folders: The folders of its files, which are safe to make.
+
         Raises:
-            NotificationError: A folder of the notification would lead out of the job's directory.
             OSError: The disk does not take it.
         """
         uploads = self.destination / "uploads"
-        for folder in (self.source / "downloads", uploads, *(uploads / folder for folder in notification.folders)):
+        for folder in (self.source / "downloads", uploads, *(uploads / folder for folder in folders)):
             folder.mkdir(parents=True, exist_ok=True)
-        (self.source / "notification.json").write_bytes(notification.body)
+        (self.source / "notification.json").write_bytes(body)
         self.progress.unlink(missing_ok=True)
 
 
@@ -92,6 +95,11 @@ class StateDirectory:
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{owner} (process {os.getpid()})\n".encode(), 0)
+
+    @property
+    def mark(self) -> str:
+        """What the marks of all processes begin with that run jobs of this directory."""
+        return f"{self.path}:"
 
     @property
     def ledger(self) -> Path:

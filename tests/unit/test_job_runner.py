@@ -11,48 +11,24 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer import Filter, JobRunner, job_runner
-from pacifica_notifications_consumer.errors import NotificationError, StateError
+from pacifica_notifications_consumer import Filter, JobRunner, workers
+from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.job import JobState, Verdict
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.progress import Progress
 from pacifica_notifications_consumer.services import Services
-
-DEADLINE = 20.0
-SERVICES = Services(username="alice", password="hunter2", cartd_url="http://cartd:1")
+from tests.unit.runner_tools import DEADLINE, alive, body, eventually, make_runner, run_one, wait_for_file
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., JobRunner]:
     """Make a runner of an entry-point's source."""
-
-    def make(source: str, **arguments: Any) -> JobRunner:
-        entry_point = tmp_path / "consumer" / "__main__.py"
-        entry_point.parent.mkdir(exist_ok=True)
-        entry_point.write_text(source)
-        options: dict[str, Any] = {"name": "mine", "services": SERVICES, "retry_delay": 0.0, "grace": 0.0}
-        return JobRunner(entry_point, tmp_path / "state", **(options | arguments))
-
-    return make
+    return lambda source, **arguments: make_runner(tmp_path, source, **arguments)
 
 
-def body(number: int = 1, *rows: dict[str, Any]) -> bytes:
-    return json.dumps({"source": "here", "eventID": f"e.{number}", "data": list(rows)}).encode()
-
-
-def run_one(runner: JobRunner) -> tuple[JobState, int | None, str]:
-    with runner:
-        receipt = runner.accept(body())
-        assert receipt.job_id is not None
-        job = runner.wait(receipt.job_id, DEADLINE)
-        return job.state, job.exit_status, job.reason
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+def ending_of(runner: JobRunner) -> tuple[JobState, int | None, str]:
+    job = run_one(runner)
+    return job.state, job.exit_status, job.reason
 
 
 REPORT = """
@@ -133,21 +109,21 @@ def test_password_is_for_the_job_alone(tmp_path: Path) -> None:
 )
 def test_endings(make: Callable[..., JobRunner], source: str, expected: tuple[JobState, int | None, str]) -> None:
     """How the entry-point ends decides about the job, and is recorded."""
-    assert run_one(make(source)) == expected
+    assert ending_of(make(source)) == expected
 
 
 def test_entry_point_that_cannot_be_started(make: Callable[..., JobRunner], tmp_path: Path) -> None:
     """A job whose directory cannot be made is dead with the reason, and the runner goes on."""
     (tmp_path / "state" / "jobs").mkdir(parents=True)
     (tmp_path / "state" / "jobs" / "1").touch()
-    state, status, reason = run_one(make(""))
+    state, status, reason = ending_of(make(""))
     assert (state, status) == (JobState.DEAD, None)
     assert "could not be started" in reason
 
 
 def test_progress_reaches_the_record(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
     """How far a job's downloads and uploads are can be seen while it runs, and afterwards."""
-    monkeypatch.setattr("pacifica_notifications_consumer.job_runner._PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr("pacifica_notifications_consumer.workers._PROGRESS_SECONDS", 0.01)
     source = """
 import sys, time
 from pacifica_notifications_consumer.progress import Meter
@@ -183,15 +159,8 @@ if os.fork() == 0:
 time.sleep(100)
 """
     runner = make(source, timeout=1.0)
-    assert run_one(runner) == (JobState.DEAD, -signal.SIGTERM, "took longer than 1 seconds")
+    assert ending_of(runner) == (JobState.DEAD, -signal.SIGTERM, "took longer than 1 seconds")
     eventually(lambda: not alive(int(child.read_text())))
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_attempts(make: Callable[..., JobRunner], tmp_path: Path) -> None:
@@ -229,16 +198,12 @@ def test_filter_that_fails(make: Callable[..., JobRunner]) -> None:
 
 
 def test_what_is_no_notification(make: Callable[..., JobRunner]) -> None:
-    """What is not a JSON object raises, and leaves no trace."""
+    """What is not a notification is set aside with the reason, and runs nothing."""
     with make("") as runner:
-        with pytest.raises(NotificationError):
-            runner.accept(b"[]")
-        assert sum(runner.count_verdicts().values()) == 0
-
-
-def wait_for_file(path: Path) -> str:
-    eventually(lambda: path.exists() and path.stat().st_size > 0)
-    return path.read_text()
+        receipts = [runner.accept(each) for each in (b"[]", b"[", b"")]
+        assert [receipt.verdict for receipt in receipts] == [Verdict.MALFORMED, Verdict.UNREADABLE, Verdict.UNREADABLE]
+        assert all(receipt.reason and receipt.job_id is None for receipt in receipts)
+        assert sum(runner.count_jobs().values()) == 0
 
 
 @pytest.fixture
@@ -297,7 +262,7 @@ def test_result_outlasts_a_fault_of_the_ledger(
 ) -> None:
     """A result that cannot be written at once is written later, and the job is not run twice."""
     make_slow, path = slow
-    monkeypatch.setattr(job_runner, "_PAUSE_AFTER_FAULT", 0.01)
+    monkeypatch.setattr(workers, "_PAUSE_AFTER_FAULT", 0.01)
     with make_slow() as runner:
         runner.accept(body())
         wait_for_file(path / "running")
@@ -348,25 +313,6 @@ def test_halt_cuts_the_grace_short(slow: tuple[Callable[..., JobRunner], Path]) 
     with make_slow() as runner:
         assert runner.job(1).attempts == 0
         (path / "end").touch()
-
-
-def test_jobs_of_a_runner_that_died(slow: tuple[Callable[..., JobRunner], Path]) -> None:
-    """A job that was running when its runner was killed is run again at the next start."""
-    make_slow, path = slow
-    (path / "end").touch()
-    pid = os.fork()
-    if pid == 0:
-        with make_slow() as runner:
-            (path / "end").unlink()
-            runner.accept(body())
-            wait_for_file(path / "running")
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
-    orphan = int((path / "running").read_text())
-    os.kill(orphan, signal.SIGKILL)
-    (path / "end").touch()
-    with make_slow() as runner:
-        assert runner.wait(1, DEADLINE).state is JobState.SUCCEEDED
 
 
 def test_workers_run_side_by_side(make: Callable[..., JobRunner], tmp_path: Path) -> None:

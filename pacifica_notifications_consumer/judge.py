@@ -1,0 +1,82 @@
+"""The judge: says of each notification what is to become of it."""
+
+from __future__ import annotations
+
+import attrs
+
+from .errors import FilterError, NotificationError
+from .filter import Filter
+from .job import Verdict
+from .notification import Notification, is_json
+
+#: What CloudEvents 0.1 requires of an event.
+_REQUIRED = ("cloudEventsVersion", "eventType", "source", "eventID")
+
+
+@attrs.frozen(kw_only=True)
+class Judgement:
+    """What is to become of a notification.
+
+    Args:
+        verdict: That; the ledger may still find it a duplicate.
+        title: How to call it in a log.
+        source: The producer's ``source``, None if it has none.
+        event_id: The producer's ``eventID``, None if it has none.
+        reason: Why it is undecidable, malformed or unreadable, in words.
+    """
+
+    verdict: Verdict
+    title: str
+    source: str | None = None
+    event_id: str | None = None
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Judge:
+    """Judges the notifications for one consumer.
+
+    Args:
+        name: The consumer's name, by which it knows its own uploads.
+        filter: Which notifications match; None means all.
+        strict: Whether one without the attributes that CloudEvents requires is malformed.
+    """
+
+    name: str
+    filter: Filter | None = None
+    strict: bool = False
+
+    def judge(self, body: bytes) -> Judgement:
+        """Judge a notification.
+
+        Args:
+            body: As it was received.
+        """
+        try:
+            notification = Notification.parse(body)
+        except NotificationError as error:
+            verdict = Verdict.MALFORMED if is_json(body) else Verdict.UNREADABLE
+            return Judgement(verdict=verdict, title="(not a notification)", reason=str(error))
+        verdict, reason = self._verdict(notification)
+        # What is refused does not take the place of a better one that may come.
+        identified = verdict is not Verdict.MALFORMED
+        return Judgement(
+            verdict=verdict,
+            title=notification.title,
+            source=notification.source if identified else None,
+            event_id=notification.event_id if identified else None,
+            reason=reason,
+        )
+
+    def _verdict(self, notification: Notification) -> tuple[Verdict, str]:
+        if self.strict:
+            missing = [name for name in _REQUIRED if not isinstance(notification.event.get(name), str)]
+            if missing:
+                return Verdict.MALFORMED, f"the notification lacks {' and '.join(missing)}, which CloudEvents requires"
+        if self.name in notification.consumers:
+            return Verdict.OWN, ""
+        try:
+            matches = self.filter is None or self.filter.matches(notification.event)
+        except FilterError as error:
+            return Verdict.UNDECIDABLE, str(error)
+        return (Verdict.MATCHED if matches else Verdict.UNMATCHED), ""

@@ -1,0 +1,97 @@
+"""The bodies of notifications: the small ones in the database, the large ones in files beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Collection
+from pathlib import Path
+
+from ..errors import StateError
+
+#: Bytes from which a body gets a file.
+_LARGE = 64 << 10
+
+
+class Bodies:
+    """The files of large bodies.
+
+    Args:
+        directory: Where they are; it is created when missing.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def store(self, body: bytes) -> tuple[bytes | None, str | None]:
+        """Put a body where it belongs; what is to be a file stands on the disk when this returns.
+
+        Returns:
+            The body for the database, or the name of its file.
+
+        Raises:
+            StateError: The disk does not take it.
+        """
+        if len(body) < _LARGE:
+            return body, None
+        name = f"{secrets.token_hex(16)}.json"
+        try:
+            self._write(name, body)
+        except OSError as error:
+            self.remove(name)
+            raise StateError(
+                f"cannot write a notification to {self._directory}: {error.strerror}",
+                "check the disk's space and the access rights of the state directory",
+            ) from error
+        return None, name
+
+    def _write(self, name: str, body: bytes) -> None:
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        file = os.open(self._directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            rest = memoryview(body)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            os.fsync(file)
+        finally:
+            os.close(file)
+        sync_directory(self._directory)
+
+    def load(self, body: bytes | None, name: str | None) -> bytes:
+        """Get back what `store` returned.
+
+        Raises:
+            StateError: The file cannot be read.
+        """
+        if name is None:
+            return body or b""
+        try:
+            return (self._directory / name).read_bytes()
+        except OSError as error:
+            raise StateError(
+                f"cannot read the notification {self._directory / name}: {error.strerror}",
+                "restore the state directory from a backup; the job cannot run without it",
+            ) from error
+
+    def remove(self, name: str | None) -> None:
+        """Remove a body's file, if it has one."""
+        if name is not None:
+            with contextlib.suppress(OSError):
+                (self._directory / name).unlink()
+
+    def remove_all_but(self, names: Collection[str]) -> None:
+        """Remove the files that a crash left without a notification."""
+        if self._directory.is_dir():
+            for path in self._directory.iterdir():
+                if path.name not in names:
+                    self.remove(path.name)
+
+
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in a directory stand on the disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,194 @@
+"""A SQLite database whose writers share their commits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+from ..errors import StateError
+
+T = TypeVar("T")
+
+#: Seconds to wait for somebody who looks into the database; to give up would refuse a notification.
+_PATIENCE = 60.0
+#: How many writes share one commit at most.
+_LARGEST_BATCH = 1000
+
+
+class Database:
+    """A database in a file, for one process; its methods may be called from any thread.
+
+    What is written stands on the disk when `write` returns: ``synchronous=FULL`` makes each commit wait for that. All
+    who write while a commit is under way are served by the next one together.
+
+    Args:
+        path: The file; it is created when missing, for this user alone.
+        steps: The statements that lead from one version of the tables to the next, beginning with an empty database.
+
+    Raises:
+        StateError: It cannot be opened, is damaged, or was made by a later version. Every method raises it, too, when
+            the disk does not take a write.
+    """
+
+    def __init__(self, path: Path, steps: Sequence[str]) -> None:
+        self._path = path
+        self._mutex = threading.Lock()
+        self._waiting: list[_Write[Any]] = []
+        self._led = False
+        self._reading_lock = threading.Lock()
+        # Notifications are nobody else's business. What cannot be created, SQLite explains better.
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with contextlib.ExitStack() as stack:
+            self._writer = stack.enter_context(contextlib.closing(self._connect()))
+            with self._explained():
+                self._migrate(steps)
+            self._reader = stack.enter_context(contextlib.closing(self._connect()))
+            self._opened = stack.pop_all()
+
+    def _connect(self) -> sqlite3.Connection:
+        with self._explained():
+            connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            try:
+                for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                    connection.execute(f"PRAGMA {pragma}")
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def _migrate(self, steps: Sequence[str]) -> None:
+        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+        if version > len(steps):
+            raise StateError(
+                f"the ledger {self._path} was made by a later version of this program",
+                "run that version, or choose another --state-dir",
+            )
+        for number, step in enumerate(steps[version:], version + 1):
+            self._writer.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")
+
+    def close(self) -> None:
+        """Close the database; nobody may be using it."""
+        self._opened.close()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Look, on a connection of its own: a reader never keeps a writer waiting."""
+        with self._reading_lock, self._explained():
+            yield self._reader
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do some work in a transaction, and return its result when that is on the disk.
+
+        Args:
+            work: Takes the connection. It may be called more than once, each time as if for the first.
+
+        Raises:
+            StateError: The disk did not take it.
+        """
+        write = _Write(work)
+        with self._mutex:
+            self._waiting.append(write)
+            leads = not self._led
+            self._led = True
+        if not leads:
+            # Ends when somebody has done our work, or when it is our turn to do everybody's.
+            write.turn.acquire()
+        if not write.done:
+            self._lead()
+        return write.outcome()
+
+    def _lead(self) -> None:
+        with self._mutex:
+            batch = self._waiting[:_LARGEST_BATCH]
+            del self._waiting[:_LARGEST_BATCH]
+        try:
+            self._commit(batch)
+        finally:
+            with self._mutex:
+                successor = self._waiting[0] if self._waiting else None
+                self._led = successor is not None
+            if successor:
+                # Before the others are woken, so that the disk gets to work again at once.
+                successor.turn.release()
+            for write in batch:
+                write.finish()
+
+    def _commit(self, batch: list[_Write[Any]]) -> None:
+        culprit: _Write[Any] | None = None
+        try:
+            with self._transaction():
+                for culprit in batch:
+                    culprit.result = culprit.work(self._writer)
+                culprit = None
+        except Exception as error:
+            if culprit is not None and len(batch) > 1:
+                # One has spoilt it for all: each by itself then.
+                for write in batch:
+                    self._commit([write])
+                return
+            for write in batch:
+                write.error = error
+        except BaseException:
+            for write in batch:
+                write.error = StateError(f"the ledger {self._path} was interrupted while it wrote", "try again")
+            raise
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._explained():
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            raise StateError(f"the ledger {self._path} cannot be used: {error}", _ADVICE.get(code, _CHECK)) from error
+
+
+_CHECK = "check the disk's space and the access rights of the state directory"
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "make room on the disk of the state directory; what was accepted is safe",
+    sqlite3.SQLITE_READONLY: "let this user write to the state directory and its files",
+    sqlite3.SQLITE_CORRUPT: "keep a copy of the state directory, then restore it from a backup or choose another "
+    "--state-dir; the sqlite3 program's .recover may save what is readable",
+    sqlite3.SQLITE_NOTADB: "it is no SQLite database: move the file away, or choose another --state-dir",
+}
+
+
+class _Write(Generic[T]):
+    """One thread's part of a commit."""
+
+    __slots__ = ("done", "error", "result", "turn", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+        self.work = work
+        self.turn = threading.Lock()
+        self.turn.acquire()
+        self.done = False
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+    def finish(self) -> None:
+        self.done = True
+        # The leader is not asleep, but has the lock all the same.
+        self.turn.release()
+
+    def outcome(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return cast("T", self.result)

@@ -1,0 +1,395 @@
+"""What is written into the ledger and read from it. All statements of the project stand here."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any, TypeVar
+
+import attrs
+
+from ..errors import LeaseLost
+from ..incident import Incident, IncidentKind
+from ..job import Ending, Job, JobState, Receipt, Verdict
+from ..judge import Judgement
+from ..progress import parse_progress
+from ..retention import Keep
+from . import schema
+from .bodies import Bodies
+from .database import Database
+
+Word = TypeVar("Word", Verdict, JobState, IncidentKind)
+
+#: Those whose bodies may be needed again.
+_KEPT = frozenset({Verdict.MATCHED, Verdict.UNDECIDABLE, Verdict.MALFORMED, Verdict.UNREADABLE})
+
+_FIND_NOTIFICATION = "SELECT id FROM notifications WHERE source = ? AND event_id = ? AND verdict <> 'duplicate'"
+_ADD_NOTIFICATION = """
+INSERT INTO notifications (received_at, source, event_id, title, verdict, reason, body, body_file)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_BODY_FILES = "SELECT body_file FROM notifications WHERE body_file IS NOT NULL"
+_ADD_JOB = "INSERT INTO jobs (notification_id, state, due_at) VALUES (?, 'queued', ?)"
+_NEXT_JOB = "SELECT id FROM jobs WHERE state IN ('queued', 'failed') AND due_at <= ? ORDER BY due_at, id LIMIT 1"
+_JOB = """
+SELECT jobs.id, title, state, attempts, deferrals, crashes, token, started_at, ended_at, exit_status, jobs.reason,
+    cpu_seconds, peak_memory, output_tail, progress
+FROM jobs JOIN notifications ON notifications.id = notification_id
+"""
+_ONE_JOB = f"{_JOB} WHERE jobs.id = ?"
+_NEWEST_JOBS = f"{_JOB} WHERE jobs.id < ? ORDER BY jobs.id DESC LIMIT ?"
+_BODY_OF_JOB = "SELECT body, body_file FROM notifications WHERE id = (SELECT notification_id FROM jobs WHERE id = ?)"
+_NEXT_DUE = "SELECT min(due_at) FROM jobs WHERE state IN ('queued', 'failed')"
+_START_JOB = """
+UPDATE jobs SET state = 'running', token = ?, lease_until = ?, started_at = ?, ended_at = NULL, progress = ''
+WHERE id = ?
+"""
+_RENEW_LEASE = "UPDATE jobs SET lease_until = ? WHERE id = ? AND token = ?"
+_NOTE_PROGRESS = "UPDATE jobs SET progress = ? WHERE id = ? AND token = ?"
+_END_ATTEMPT = """
+UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, attempts = attempts + ?, deferrals = deferrals + ?,
+    due_at = ?, ended_at = ?, exit_status = ?, reason = ?, cpu_seconds = ?, peak_memory = ?, output_tail = ?
+WHERE id = ? AND token = ?
+"""
+_HAND_BACK = "UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL WHERE id = ? AND token = ?"
+_ABANDONED_JOBS = "SELECT id, crashes FROM jobs WHERE state = 'running' AND coalesce(lease_until, 0) <= ?"
+_COUNT_CRASH = """
+UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, crashes = crashes + 1, ended_at = ?, reason = ?
+WHERE id = ?
+"""
+_CANCEL = "UPDATE jobs SET state = 'cancelled', ended_at = ?, reason = ? WHERE id = ? AND state IN ('queued', 'failed')"
+_REQUEUE = """
+UPDATE jobs SET state = 'queued', attempts = 0, deferrals = 0, crashes = 0, due_at = ?
+WHERE id = ? AND state NOT IN ('queued', 'running')
+"""
+_DONE_BEFORE = (
+    "SELECT id FROM jobs WHERE state IN ('succeeded', 'cancelled') AND ended_at < ? ORDER BY ended_at LIMIT ?"
+)
+_DEAD_BEFORE = "SELECT id FROM jobs WHERE state = 'dead' AND ended_at < ? ORDER BY ended_at LIMIT ?"
+_OLDEST_DONE = "SELECT id FROM jobs WHERE state IN ('succeeded', 'cancelled') ORDER BY ended_at LIMIT ?"
+_FINISHED_JOB = """
+SELECT notification_id, body_file FROM jobs JOIN notifications ON notifications.id = notification_id
+WHERE jobs.id = ? AND state IN ('succeeded', 'cancelled', 'dead')
+"""
+_FORGET_JOB = "DELETE FROM jobs WHERE id = ?"
+_FORGET_BODY = "UPDATE notifications SET body = NULL, body_file = NULL WHERE id = ?"
+_SET_ASIDE_BEFORE = """
+SELECT id, body_file FROM notifications
+WHERE verdict IN ('undecidable', 'malformed', 'unreadable') AND (body IS NOT NULL OR body_file IS NOT NULL)
+    AND received_at < ? LIMIT ?
+"""
+_ADD_INCIDENT = "INSERT INTO incidents (kind, since, until, detail) VALUES (?, ?, ?, ?)"
+_NEWEST_INCIDENTS = "SELECT kind, since, until, detail FROM incidents ORDER BY id DESC LIMIT ?"
+_TALLY = "SELECT word, number FROM tally WHERE kind = ?"
+
+
+class Ledger:
+    """The ledger in a file, for one process; its methods may be called from any thread.
+
+    Args:
+        path: The database; it is created when missing. Large notifications stand in the directory ``notifications``
+            beside it.
+
+    Raises:
+        StateError: It cannot be opened, is damaged, or was made by a later version. Every method raises it, too, when
+            the disk does not take a write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path, schema.STEPS)
+        self._bodies = Bodies(path.with_name("notifications"))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def accept(self, judgement: Judgement, body: bytes) -> Receipt:
+        """Commit a notification, and with it its job if it matched.
+
+        Args:
+            judgement: What is to become of it; one that came before becomes a `Verdict.DUPLICATE`.
+            body: As it was received.
+        """
+        now = time.time()
+        identity = (judgement.source, judgement.event_id)
+        text, file = self._bodies.store(body) if judgement.verdict in _KEPT else (None, None)
+
+        def accept(connection: Connection) -> Receipt:
+            verdict, reason = judgement.verdict, judgement.reason
+            if connection.execute(_FIND_NOTIFICATION, identity).fetchone():
+                verdict = Verdict.DUPLICATE
+            where = (None, None) if verdict is Verdict.DUPLICATE else (text, file)
+            row = (now, *identity, judgement.title, verdict.value, reason, *where)
+            notification_id = connection.execute(_ADD_NOTIFICATION, row).lastrowid or 0
+            job_id = None
+            if verdict is Verdict.MATCHED:
+                job_id = connection.execute(_ADD_JOB, (notification_id, now)).lastrowid
+            return Receipt(notification_id=notification_id, verdict=verdict, job_id=job_id, reason=reason)
+
+        try:
+            receipt = self._database.write(accept)
+        except BaseException:
+            self._bodies.remove(file)
+            raise
+        if receipt.verdict is Verdict.DUPLICATE:
+            self._bodies.remove(file)
+        return receipt
+
+    def claim(self, lease: float) -> Job | None:
+        """Take the job that has waited longest and is due, and mark it as running.
+
+        Args:
+            lease: Seconds for which the claim holds, unless renewed.
+        """
+        now = time.time()
+        token = secrets.token_hex(8)
+
+        def claim(connection: Connection) -> tuple[Job, tuple[bytes | None, str | None]] | None:
+            found = connection.execute(_NEXT_JOB, (now,)).fetchone()
+            if found is None:
+                return None
+            connection.execute(_START_JOB, (token, now + lease, now, *found))
+            job = _job(connection.execute(_ONE_JOB, found).fetchone())
+            return job, connection.execute(_BODY_OF_JOB, found).fetchone()
+
+        with self._database.reading() as connection:
+            # Most often there is none, and to look for it costs no commit.
+            if connection.execute(_NEXT_JOB, (now,)).fetchone() is None:
+                return None
+        claimed = self._database.write(claim)
+        if claimed is None:
+            return None
+        job, where = claimed
+        try:
+            body = self._bodies.load(*where)
+        except BaseException:
+            self._change_claimed(job, _HAND_BACK)
+            raise
+        return attrs.evolve(job, body=body)
+
+    def renew(self, jobs: Iterable[Job], lease: float) -> None:
+        """Make the claims of running jobs hold for some more seconds."""
+        rows = [(time.time() + lease, job.id, job.token) for job in jobs]
+        if rows:
+            self._database.write(lambda connection: connection.executemany(_RENEW_LEASE, rows) and None)
+
+    def end_attempt(self, job: Job, state: JobState, ending: Ending, *, delay: float = 0.0) -> None:
+        """Note how an attempt ended.
+
+        Args:
+            job: The job, as it was claimed.
+            state: Its state from now on; `JobState.FAILED` for another attempt, `JobState.QUEUED` for one that the
+                entry-point asked for.
+            ending: How it ended.
+            delay: Seconds before the next attempt.
+
+        Raises:
+            LeaseLost: The job has been taken from this claim.
+        """
+        now = time.time()
+        deferred = state is JobState.QUEUED
+        self._change_claimed(
+            job,
+            _END_ATTEMPT,
+            state.value,
+            int(not deferred and state is not JobState.CANCELLED),
+            int(deferred),
+            now + delay,
+            now,
+            ending.status,
+            ending.reason,
+            ending.cpu_seconds,
+            ending.peak_memory,
+            ending.output_tail,
+        )
+
+    def hand_back(self, job: Job) -> None:
+        """Return a running job to the queue without counting the attempt.
+
+        Raises:
+            LeaseLost: As `end_attempt`.
+        """
+        self._change_claimed(job, _HAND_BACK)
+
+    def note_progress(self, job: Job, noted: str) -> None:
+        """Keep what a running job has noted of its downloads and uploads.
+
+        Raises:
+            LeaseLost: As `end_attempt`.
+        """
+        self._change_claimed(job, _NOTE_PROGRESS, noted)
+
+    def _change_claimed(self, job: Job, statement: str, *values: object) -> None:
+        row = (*values, job.id, job.token)
+        if not self._database.write(lambda connection: connection.execute(statement, row).rowcount):
+            raise LeaseLost(f"job {job.id} is not ours any more: its lease ran out, or it was taken over")
+
+    def recover(self, crash_limit: int, *, expired: bool = False) -> dict[int, JobState]:
+        """Take jobs from a runner that died with them, and queue them once more.
+
+        Args:
+            crash_limit: How often that may happen to a job; then it is dead.
+            expired: Only those whose lease has run out; without it, all that are running.
+
+        Returns:
+            The jobs' new states.
+        """
+        now = time.time()
+        before = now if expired else float("inf")
+
+        def recover(connection: Connection) -> dict[int, JobState]:
+            states = {}
+            for job_id, crashes in connection.execute(_ABANDONED_JOBS, (before,)).fetchall():
+                state = JobState.QUEUED if crashes < crash_limit else JobState.DEAD
+                times = f"{crashes + 1} time{'s' if crashes else ''}"
+                reason = f"was running when the runner or the machine died ({times})"
+                connection.execute(_COUNT_CRASH, (state.value, now, reason, job_id))
+                states[job_id] = state
+            return states
+
+        return self._database.write(recover)
+
+    def cancel(self, job_id: int, reason: str) -> bool:
+        """Cancel a job that is not running; returns whether it was one."""
+        row = (time.time(), reason, job_id)
+        return bool(self._database.write(lambda connection: connection.execute(_CANCEL, row).rowcount))
+
+    def requeue(self, job_id: int) -> bool:
+        """Queue a job anew that has ended or failed, as if it had never run; returns whether it was so."""
+        row = (time.time(), job_id)
+        return bool(self._database.write(lambda connection: connection.execute(_REQUEUE, row).rowcount))
+
+    def job(self, job_id: int) -> Job:
+        """Look up a job.
+
+        Raises:
+            KeyError: There is none of this number.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(_ONE_JOB, (job_id,)).fetchone()
+        if row is None:
+            raise KeyError(job_id)
+        return _job(row)
+
+    def jobs(self, limit: int, before: int | None = None) -> list[Job]:
+        """The newest jobs, the newest first.
+
+        Args:
+            limit: How many at most.
+            before: Only those with lower numbers.
+        """
+        with self._database.reading() as connection:
+            rows = connection.execute(_NEWEST_JOBS, (before or 1 << 62, limit)).fetchall()
+        return [_job(row) for row in rows]
+
+    def next_due(self) -> float | None:
+        """When the next waiting job is due, in seconds since 1970; None when none waits."""
+        with self._database.reading() as connection:
+            due: float | None = connection.execute(_NEXT_DUE).fetchone()[0]
+        return due
+
+    def finished(self, keep: Keep, limit: int) -> list[int]:
+        """Find jobs that have ended and are not to be kept."""
+        found: dict[int, None] = {}
+        excess = 0
+        if keep.count is not None:
+            counts = self.count_jobs()
+            excess = max(0, counts[JobState.SUCCEEDED] + counts[JobState.CANCELLED] - keep.count)
+        with self._database.reading() as connection:
+            if keep.age is not None:
+                before = time.time() - keep.age
+                for statement in (_DONE_BEFORE, _DEAD_BEFORE):
+                    found |= dict.fromkeys(row[0] for row in connection.execute(statement, (before, limit)))
+            found |= dict.fromkeys(row[0] for row in connection.execute(_OLDEST_DONE, (min(excess, limit),)))
+        return list(found)[:limit]
+
+    def forget(self, job_ids: Iterable[int]) -> None:
+        """Remove jobs that have ended; that their notifications came is remembered, so that they do not run anew."""
+        numbers = list(job_ids)
+
+        def forget(connection: Connection) -> list[str | None]:
+            files = []
+            for number in numbers:
+                if found := connection.execute(_FINISHED_JOB, (number,)).fetchone():
+                    notification_id, file = found
+                    connection.execute(_FORGET_JOB, (number,))
+                    connection.execute(_FORGET_BODY, (notification_id,))
+                    files.append(file)
+            return files
+
+        for file in self._database.write(forget):
+            self._bodies.remove(file)
+
+    def forget_set_aside(self, age: float, limit: int) -> None:
+        """Remove the bodies of notifications that made no job and were kept for people to look at."""
+        with self._database.reading() as connection:
+            rows = connection.execute(_SET_ASIDE_BEFORE, (time.time() - age, limit)).fetchall()
+        numbers = [(number,) for number, _ in rows]
+        if numbers:
+            self._database.write(lambda connection: connection.executemany(_FORGET_BODY, numbers) and None)
+        for _, file in rows:
+            self._bodies.remove(file)
+
+    def remove_orphans(self) -> None:
+        """Remove the files of notifications that a crash kept from being committed; nobody else may use the ledger."""
+        with self._database.reading() as connection:
+            self._bodies.remove_all_but({row[0] for row in connection.execute(_BODY_FILES)})
+
+    def note_incident(self, incident: Incident) -> None:
+        """Keep what happened to a subscription."""
+        row = (incident.kind.value, incident.since, incident.until, incident.detail)
+        self._database.write(lambda connection: connection.execute(_ADD_INCIDENT, row) and None)
+
+    def incidents(self, limit: int) -> list[Incident]:
+        """The newest incidents, the newest first."""
+        with self._database.reading() as connection:
+            rows = connection.execute(_NEWEST_INCIDENTS, (limit,)).fetchall()
+        return [
+            Incident(kind=IncidentKind(kind), since=since, until=until, detail=detail)
+            for kind, since, until, detail in rows
+        ]
+
+    def count_jobs(self) -> dict[JobState, int]:
+        """Count the jobs in each state."""
+        return self._count("job", JobState)
+
+    def count_verdicts(self) -> dict[Verdict, int]:
+        """Count the notifications of each verdict."""
+        return self._count("verdict", Verdict)
+
+    def count_incidents(self) -> dict[IncidentKind, int]:
+        """Count the incidents of each kind."""
+        return self._count("incident", IncidentKind)
+
+    def _count(self, kind: str, words: type[Word]) -> dict[Word, int]:
+        with self._database.reading() as connection:
+            counts: Mapping[str, int] = dict(connection.execute(_TALLY, (kind,)).fetchall())
+        return {word: counts.get(word.value, 0) for word in words}
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    job_id, title, state, attempts, deferrals, crashes, token, started_at, ended_at, *ending, progress = row
+    status, reason, cpu_seconds, peak_memory, output_tail = ending
+    return Job(
+        id=job_id,
+        title=title,
+        body=b"",
+        state=JobState(state),
+        attempts=attempts,
+        deferrals=deferrals,
+        crashes=crashes,
+        token=token or "",
+        started_at=started_at,
+        ended_at=ended_at,
+        ending=Ending(
+            status=status,
+            reason=reason,
+            cpu_seconds=cpu_seconds,
+            peak_memory=peak_memory,
+            output_tail=output_tail,
+        ),
+        progress=parse_progress(progress),
+    )

@@ -1,0 +1,93 @@
+"""The ledger's tables, as the steps that lead from an empty database to them."""
+
+from __future__ import annotations
+
+_NOTIFICATIONS_AND_JOBS = """
+CREATE TABLE notifications (
+    id INTEGER PRIMARY KEY,
+    received_at REAL NOT NULL,      -- seconds since 1970, as all times here
+    source TEXT,
+    event_id TEXT,
+    title TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    body BLOB                       -- as received, where it may be needed again
+);
+CREATE UNIQUE INDEX notifications_by_identity ON notifications (source, event_id) WHERE verdict <> 'duplicate';
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY,
+    notification_id INTEGER NOT NULL UNIQUE REFERENCES notifications (id),
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    due_at REAL NOT NULL,           -- not to be run before
+    started_at REAL,
+    ended_at REAL,
+    exit_status INTEGER,
+    reason TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX jobs_by_state ON jobs (state, due_at, id);
+"""
+
+_PROGRESS = """
+-- What the last attempt noted of its downloads and uploads, in JSON.
+ALTER TABLE jobs ADD COLUMN progress TEXT NOT NULL DEFAULT '';
+"""
+
+_LEASES_AND_COUNTS = """
+-- A large body stands in a file of its own: in the database it would be written twice, with everybody waiting.
+ALTER TABLE notifications ADD COLUMN body_file TEXT;
+CREATE INDEX notifications_in_files ON notifications (body_file) WHERE body_file IS NOT NULL;
+CREATE INDEX notifications_set_aside ON notifications (received_at)
+    WHERE verdict IN ('undecidable', 'malformed', 'unreadable') AND (body IS NOT NULL OR body_file IS NOT NULL);
+
+ALTER TABLE jobs ADD COLUMN token TEXT;         -- of the claim under which it runs
+ALTER TABLE jobs ADD COLUMN lease_until REAL;   -- the claim is void after that, unless renewed
+ALTER TABLE jobs ADD COLUMN deferrals INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN cpu_seconds REAL;
+ALTER TABLE jobs ADD COLUMN peak_memory INTEGER;            -- bytes
+ALTER TABLE jobs ADD COLUMN output_tail TEXT NOT NULL DEFAULT '';
+DROP INDEX jobs_by_state;
+-- Each holds only what is looked for, so that a million finished jobs cost the claim of the next one nothing.
+CREATE INDEX jobs_waiting ON jobs (due_at, id) WHERE state IN ('queued', 'failed');
+CREATE INDEX jobs_running ON jobs (lease_until) WHERE state = 'running';
+CREATE INDEX jobs_done ON jobs (ended_at) WHERE state IN ('succeeded', 'cancelled');
+CREATE INDEX jobs_dead ON jobs (ended_at) WHERE state = 'dead';
+
+CREATE TABLE incidents (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    since REAL,                     -- the last time that all was well, if known
+    until REAL NOT NULL,
+    detail TEXT NOT NULL
+);
+
+-- To count a million rows takes a while, to read a number does not.
+CREATE TABLE tally (
+    kind TEXT NOT NULL,
+    word TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (kind, word)
+) WITHOUT ROWID;
+INSERT INTO tally SELECT 'verdict', verdict, count(*) FROM notifications GROUP BY verdict;
+INSERT INTO tally SELECT 'job', state, count(*) FROM jobs GROUP BY state;
+CREATE TRIGGER notification_added AFTER INSERT ON notifications BEGIN
+    INSERT INTO tally VALUES ('verdict', new.verdict, 1) ON CONFLICT DO UPDATE SET number = number + 1;
+END;
+CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
+    INSERT INTO tally VALUES ('job', new.state, 1) ON CONFLICT DO UPDATE SET number = number + 1;
+END;
+CREATE TRIGGER job_changed AFTER UPDATE OF state ON jobs WHEN new.state <> old.state BEGIN
+    UPDATE tally SET number = number - 1 WHERE kind = 'job' AND word = old.state;
+    INSERT INTO tally VALUES ('job', new.state, 1) ON CONFLICT DO UPDATE SET number = number + 1;
+END;
+CREATE TRIGGER job_removed AFTER DELETE ON jobs BEGIN
+    UPDATE tally SET number = number - 1 WHERE kind = 'job' AND word = old.state;
+END;
+CREATE TRIGGER incident_added AFTER INSERT ON incidents BEGIN
+    INSERT INTO tally VALUES ('incident', new.kind, 1) ON CONFLICT DO UPDATE SET number = number + 1;
+END;
+"""
+
+#: A database of version N has the first N of them behind it; a new one goes through all.
+STEPS = (_NOTIFICATIONS_AND_JOBS, _PROGRESS, _LEASES_AND_COUNTS)

@@ -1,0 +1,81 @@
+"""What an entry-point prints, in a file of limited size."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+_KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
+_BLOCK = 4096
+_TAIL_BYTES, _TAIL_LINES = 4000, 20
+
+
+class Output:
+    """The file that a job's processes write to, all attempts one after the other.
+
+    They write to it themselves, so that nothing is lost with the runner, and nobody waits for a pipe that some
+    grandchild holds open. What lies between its first and its last part is given back to the disk while they run, and
+    cut out at the end.
+
+    Args:
+        path: The file.
+        limit: Bytes that are kept, half of them from the beginning, half from the end; None for all.
+    """
+
+    def __init__(self, path: Path, limit: int | None) -> None:
+        self._path = path
+        self._half = None if limit is None else limit // 2
+        self._punched = 0
+
+    def open(self) -> IO[Any]:
+        """Open it to be written to by a process."""
+        # Others may be let into the job's directory; what a job prints is no more secret than what it uploads.
+        return self._path.open("ab")
+
+    def trim(self) -> None:
+        """Give the disk back what will not be kept, while the processes go on writing."""
+        if self._half is None:
+            return
+        with contextlib.suppress(OSError):
+            size = self._path.stat().st_size
+            start = max(self._punched, -(-self._half // _BLOCK) * _BLOCK)
+            end = (size - self._half) // _BLOCK * _BLOCK
+            if end - start >= self._half // 4 + _BLOCK and _punch_hole(self._path, start, end - start):
+                self._punched = end
+
+    def finish(self) -> str:
+        """Cut out what is not kept, when no process writes any more; returns the last lines."""
+        with contextlib.suppress(OSError):
+            self._cut()
+            with self._path.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+                text = file.read().decode("utf-8", "replace")
+            return "\n".join(text.replace("\0", "").splitlines()[-_TAIL_LINES:])
+        return ""
+
+    def _cut(self) -> None:
+        size = self._path.stat().st_size
+        if self._half is None or size <= 2 * self._half + _BLOCK:
+            return
+        left_out = size - 2 * self._half
+        cut = self._path.with_name(self._path.name + ".cut")
+        with self._path.open("rb") as whole, cut.open("wb") as parts:
+            parts.write(whole.read(self._half))
+            parts.write(f"\n[… {left_out} bytes are left out here …]\n".encode())
+            whole.seek(-self._half, os.SEEK_END)
+            parts.write(whole.read())
+        cut.replace(self._path)
+
+
+def _punch_hole(path: Path, start: int, length: int) -> bool:
+    """Free a part of a file without changing its size; False where that cannot be done."""
+    if sys.platform != "linux":
+        return False
+    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    with path.open("r+b") as file:
+        return bool(fallocate(file.fileno(), _KEEP_SIZE_AND_PUNCH_HOLE, start, length) == 0)

@@ -1,0 +1,96 @@
+"""Find and end the processes of a job wherever they went, also those of a runner that is dead.
+
+A job's processes carry a mark in their environment, which their children inherit into whatever group, session or
+parent they move. It is read from Linux's /proc; on other systems nothing is found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Collection, Iterator
+
+#: The variable that holds the mark.
+MARK_VARIABLE = "PACIFICA_JOB"
+_PROC = "/proc"
+
+
+def end_marked(mark: str, kill_after: float) -> int:
+    """End the processes that carry a mark: politely, and after some seconds by force.
+
+    Args:
+        mark: What the value of their `MARK_VARIABLE` begins with.
+        kill_after: Seconds to wait in between.
+
+    Returns:
+        How many there were.
+    """
+    ended: set[int] = set()
+    deadline = time.monotonic() + kill_after
+    number = signal.SIGTERM if kill_after > 0 else signal.SIGKILL
+    # As long as there are any, they may have started more.
+    while found := dict(_marked(mark)):
+        try:
+            for pid, handle in found.items():
+                if number is signal.SIGKILL or pid not in ended:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        signal.pidfd_send_signal(handle, number)
+                ended.add(pid)
+            if not _wait(found.values(), max(0.0, deadline - time.monotonic()) if number is signal.SIGTERM else 1.0):
+                number = signal.SIGKILL
+        finally:
+            for handle in found.values():
+                os.close(handle)
+    return len(ended)
+
+
+def _wait(handles: Collection[int], seconds: float) -> bool:
+    """Wait for the end of all processes; False when the time is up."""
+    deadline = time.monotonic() + seconds
+    poll = select.poll()
+    left = set(handles)
+    for handle in left:
+        poll.register(handle, select.POLLIN)
+    while left:
+        ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        if not ready:
+            return False
+        for handle, _ in ready:
+            poll.unregister(handle)
+            left.discard(handle)
+    return True
+
+
+def _marked(mark: str) -> Iterator[tuple[int, int]]:
+    """Find living processes with a mark; yields their ids with handles that cannot come to mean another process."""
+    wanted = os.fsencode(f"{MARK_VARIABLE}={mark}")
+    # Not with pathlib: this is done after every job, and there may be thousands of processes.
+    for name in os.listdir(_PROC) if os.path.isdir(_PROC) else ():  # noqa: PTH112, PTH208
+        if name.isdigit() and int(name) != os.getpid() and _carries(name, wanted):
+            try:
+                handle = os.pidfd_open(int(name))
+            except OSError:
+                continue
+            # Looked at once more: the number may have changed hands in between.
+            if _carries(name, wanted):
+                yield int(name), handle
+            else:
+                os.close(handle)
+
+
+def _carries(pid: str, wanted: bytes) -> bool:
+    try:
+        handle = os.open(f"{_PROC}/{pid}/environ", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        environ = b"".join(iter(lambda: os.read(handle, 1 << 16), b""))
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    # A zombie's environment is empty.
+    return environ.startswith(wanted) or b"\0" + wanted in environ

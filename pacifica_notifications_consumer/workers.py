@@ -1,0 +1,277 @@
+"""The workers: threads that take jobs from the ledger, have an engine run them, and write down how that ended."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from .aside import Readers
+from .engine import Attempt, Engine
+from .errors import LeaseLost, PacificaError, StateError
+from .job import Ending, Job, JobState
+from .ledger import Ledger
+from .progress import describe_progress, parse_progress
+from .state_directory import StateDirectory
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which a claim holds; it is renewed several times in that.
+LEASE = 60.0
+#: By this an entry-point says that it wants to be tried again later (EX_TEMPFAIL of sysexits.h).
+TRY_AGAIN = 75
+_LONGEST_DELAY = 600.0
+#: Seconds that a worker waits after the ledger failed.
+_PAUSE_AFTER_FAULT = 5.0
+#: Seconds between two looks at how far a job is, and between two lines about it in the log.
+_PROGRESS_SECONDS, _PROGRESS_LOG_SECONDS = 1.0, 60.0
+#: The longest wait for a job, since one whose lease has run out comes back without a call.
+_LONGEST_IDLE = 5.0
+
+
+@attrs.frozen(kw_only=True)
+class RetryRules:
+    """How often a job is tried, and when.
+
+    Args:
+        attempts: How many attempts may fail; then it is dead.
+        delay: Seconds before the second attempt; doubled for each further one, up to ten minutes, and shortened by up
+            to a half at random so that jobs do not come back all at once.
+    """
+
+    attempts: int = 1
+    delay: float = 10.0
+
+    def pause(self, failures: int) -> float:
+        """Seconds before the next attempt, after so many that did not succeed."""
+        seconds = min(self.delay * 2.0 ** min(failures - 1, 30), _LONGEST_DELAY)
+        return seconds * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+class Workers:
+    """Some threads that run jobs.
+
+    Args:
+        count: How many jobs run at the same time.
+        ledger: Where the jobs are.
+        state: Where their directories are.
+        engine: What runs them.
+        readers: What reads notifications.
+        rules: How often a job is tried.
+        on_end: Called when a job has changed its state.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        ledger: Ledger,
+        state: StateDirectory,
+        engine: Engine,
+        readers: Readers,
+        rules: RetryRules,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._state = state
+        self._engine = engine
+        self._readers = readers
+        self._rules = rules
+        self._on_end = on_end
+        self._news = threading.Condition()
+        self._told = 0
+        self._closing = False
+        self._halt = threading.Event()
+        self._running: dict[int, Job] = {}
+        self._cancelled: dict[int, str] = {}
+        self._threads = [threading.Thread(target=self._work, name=f"worker {n + 1}") for n in range(count)]
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Say that there is another job."""
+        with self._news:
+            self._told += 1
+            self._news.notify()
+
+    def halt(self) -> None:
+        """End the jobs that are running. May be called from a signal handler."""
+        self._halt.set()
+
+    def stop(self, grace: float) -> None:
+        """Take no further jobs, give the running ones some seconds, and return the rest to the queue."""
+        with self._news:
+            self._closing = True
+            self._news.notify_all()
+        deadline = time.monotonic() + grace
+        for thread in self._threads:
+            while thread.is_alive() and time.monotonic() < deadline and not self._halt.is_set():
+                thread.join(0.05)
+        self._halt.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all threads are at work."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def running(self) -> list[Job]:
+        """The jobs that are running, as they were claimed."""
+        return list(self._running.values())
+
+    def cancel(self, job_id: int, reason: str) -> bool:
+        """End a running job for good; returns whether it is running here."""
+        if job_id not in self._running:
+            return False
+        self._cancelled[job_id] = reason
+        return True
+
+    def _work(self) -> None:
+        while not self._closing:
+            try:
+                if job := self._next_job():
+                    self._take(job)
+            except StateError as error:
+                log.critical("%s", error)
+                self._halt.wait(_PAUSE_AFTER_FAULT)
+            except Exception:
+                # A fault of ours must cost one job, not the worker.
+                log.exception("a job could not be run to its end; it is run again when its lease has run out")
+            self._on_end()
+
+    def _next_job(self) -> Job | None:
+        """Wait for a job that is due; None when there is to be no more work."""
+        while not self._closing:
+            told = self._told
+            if job := self._ledger.claim(LEASE):
+                return job
+            due = self._ledger.next_due()
+            idle = _LONGEST_IDLE if due is None else min(max(0.0, due - time.time()), _LONGEST_IDLE)
+            with self._news:
+                # What was told since the look would otherwise be missed.
+                if not self._closing and told == self._told:
+                    self._news.wait(idle)
+        return None
+
+    def _take(self, job: Job) -> None:
+        self._running[job.id] = job
+        try:
+            self._run(job)
+        except LeaseLost as error:
+            log.warning("job %d: its result counts for nothing: %s", job.id, error)
+        finally:
+            del self._running[job.id]
+            self._cancelled.pop(job.id, None)
+
+    def _run(self, job: Job) -> None:
+        directory = self._state.job(job.id)
+        log.info("job %d: started for %s in %s", job.id, job.title, directory.path)
+        started = time.monotonic()
+        watch = _ProgressWatch(job, directory.progress, self._ledger)
+
+        def stop() -> bool:
+            watch.look()
+            return self._halt.is_set() or job.id in self._cancelled
+
+        ending: Ending | None
+        try:
+            directory.prepare(job.body, self._readers.folders(job.body))
+            ending = self._engine.run(Attempt(job_id=job.id, directory=directory, mark=self._mark(job)), stop)
+        except (PacificaError, OSError, ValueError) as error:
+            ending = Ending(reason=f"could not be started: {error}")
+        watch.take_over()
+        if ending is None:
+            self._interrupted(job)
+        elif ending.status == 0 and not ending.reason:
+            self._record(job, JobState.SUCCEEDED, ending)
+            log.info("job %d: succeeded after %.1f s", job.id, time.monotonic() - started)
+        else:
+            self._failed(job, ending, directory.output)
+
+    def _mark(self, job: Job) -> str:
+        return f"{self._state.mark}{job.id}:{job.token}"
+
+    def _interrupted(self, job: Job) -> None:
+        if reason := self._cancelled.get(job.id):
+            self._record(job, JobState.CANCELLED, Ending(reason=reason))
+            log.warning("job %d: cancelled", job.id)
+        else:
+            self._ledger.hand_back(job)
+            log.warning("job %d: stopped, and returned to the queue", job.id)
+
+    def _failed(self, job: Job, ending: Ending, output: Path) -> None:
+        if ending.status == TRY_AGAIN:
+            delay = self._rules.pause(job.deferrals + 1)
+            self._record(job, JobState.QUEUED, ending, delay)
+            log.warning("job %d: asks to be tried again later; again in %.0f s", job.id, delay)
+            return
+        attempt = job.attempts + 1
+        log.warning("job %d: attempt %d of %d failed: %s", job.id, attempt, self._rules.attempts, ending.reason)
+        if attempt < self._rules.attempts:
+            delay = self._rules.pause(attempt)
+            self._record(job, JobState.FAILED, ending, delay)
+            log.info("job %d: again in %.0f s", job.id, delay)
+        else:
+            self._record(job, JobState.DEAD, ending)
+            log.error("job %d: dead; its output is in %s", job.id, output)
+
+    def _record(self, job: Job, state: JobState, ending: Ending, delay: float = 0.0) -> None:
+        """Write down how an attempt ended, for as long as it takes: a lost result would run the job once more."""
+        while True:
+            try:
+                return self._ledger.end_attempt(job, state, ending, delay=delay)
+            except LeaseLost:
+                raise
+            except StateError as error:
+                log.critical("job %d: its result cannot be written: %s", job.id, error)
+                if self._halt.wait(_PAUSE_AFTER_FAULT):
+                    raise
+
+
+class _ProgressWatch:
+    """Takes what a job notes of its downloads and uploads into its record, and now and then into the log."""
+
+    def __init__(self, job: Job, noted: Path, ledger: Ledger) -> None:
+        self._job = job
+        self._noted = noted
+        self._ledger = ledger
+        self._seen = 0
+        self._next_look = 0.0
+        self._next_log = time.monotonic() + _PROGRESS_LOG_SECONDS
+
+    def look(self) -> None:
+        """Look, if the last look was some time ago."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _PROGRESS_SECONDS
+        try:
+            changed = self._noted.stat().st_mtime_ns
+            if changed == self._seen or not (progress := parse_progress(noted := self._noted.read_text())):
+                return
+            self._ledger.note_progress(self._job, noted)
+        except (OSError, ValueError, StateError):
+            # It is not there yet, or the ledger has other worries: the job goes on all the same.
+            return
+        self._seen = changed
+        if now >= self._next_log:
+            self._next_log = now + _PROGRESS_LOG_SECONDS
+            log.info("job %d: %s", self._job.id, describe_progress(progress))
+
+    def take_over(self) -> None:
+        """Look for the last time, and remove the note."""
+        self._next_look = 0.0
+        self.look()
+        with contextlib.suppress(OSError):
+            self._noted.unlink()

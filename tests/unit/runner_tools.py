@@ -1,0 +1,63 @@
+"""What the tests of JobRunner share: runners of little entry-points, and ways to wait for what they do."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer.job import Job
+from pacifica_notifications_consumer.services import Services
+
+DEADLINE = 20.0
+SERVICES = Services(username="alice", password="hunter2", cartd_url="http://cartd:1")
+
+
+def make_runner(tmp_path: Path, source: str, **arguments: Any) -> JobRunner:
+    """A runner of an entry-point's source."""
+    entry_point = tmp_path / "consumer" / "__main__.py"
+    entry_point.parent.mkdir(exist_ok=True)
+    entry_point.write_text(source)
+    options: dict[str, Any] = {"name": "mine", "services": SERVICES, "retry_delay": 0.0, "grace": 0.0}
+    return JobRunner(entry_point, tmp_path / "state", **(options | arguments))
+
+
+def body(number: int = 1, *rows: dict[str, Any]) -> bytes:
+    """A notification."""
+    return json.dumps({"source": "here", "eventID": f"e.{number}", "data": list(rows)}).encode()
+
+
+def accept(runner: JobRunner, number: int = 1) -> int:
+    """Have a notification accepted that matches, and return the number of its job."""
+    job_id = runner.accept(body(number)).job_id
+    assert job_id is not None
+    return job_id
+
+
+def run_one(runner: JobRunner) -> Job:
+    """Run one job to its end."""
+    with runner:
+        return runner.wait(accept(runner), DEADLINE)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def wait_for_file(path: Path) -> str:
+    """Wait until a file has content, and return it."""
+    eventually(lambda: path.exists() and path.stat().st_size > 0)
+    return path.read_text()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

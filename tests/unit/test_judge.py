@@ -1,0 +1,140 @@
+"""The judge decides what becomes of a notification, here or in another process, and the answer is the same."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacifica_notifications_consumer import Filter, aside
+from pacifica_notifications_consumer.aside import Readers
+from pacifica_notifications_consumer.errors import NotificationError
+from pacifica_notifications_consumer.job import Verdict
+from pacifica_notifications_consumer.judge import Judge
+from pacifica_notifications_consumer.notification import PROVENANCE_KEY
+
+FILTER = Filter('$["data"][*][?(@["mimetype"] = "text/plain")]')
+JUDGE = Judge(name="mine", filter=FILTER)
+STRICT = Judge(name="mine", strict=True)
+
+
+def event(*rows: dict[str, Any], **changes: object) -> bytes:
+    whole = {"cloudEventsVersion": "0.1", "eventType": "t", "source": "s", "eventID": "e", "data": list(rows)}
+    return json.dumps({name: value for name, value in (whole | changes).items() if value is not None}).encode()
+
+
+TEXT = {"destinationTable": "Files", "subdir": "a/b", "mimetype": "text/plain"}
+OWN = {"destinationTable": "TransactionKeyValue", "key": PROVENANCE_KEY, "value": "mine"}
+CASES = [
+    (JUDGE, event(TEXT), Verdict.MATCHED, ""),
+    (JUDGE, event({}), Verdict.UNMATCHED, ""),
+    (JUDGE, event(TEXT, OWN), Verdict.OWN, ""),
+    (Judge(name="mine"), event(), Verdict.MATCHED, ""),
+    (Judge(name="mine", filter=Filter('$["data"][::0]')), event({}), Verdict.UNDECIDABLE, "failed on this event"),
+    (JUDGE, b"", Verdict.UNREADABLE, "is empty"),
+    (JUDGE, b"{", Verdict.UNREADABLE, "is not JSON"),
+    (JUDGE, b"\xff{}", Verdict.UNREADABLE, "is not JSON"),
+    (JUDGE, b"[" * 100_000, Verdict.UNREADABLE, "is not JSON"),
+    (JUDGE, b"[]", Verdict.MALFORMED, "is a JSON array"),
+    (JUDGE, b"null", Verdict.MALFORMED, "is a JSON null"),
+    (STRICT, event(), Verdict.MATCHED, ""),
+    (STRICT, event(source=None, eventID=5), Verdict.MALFORMED, "lacks source and eventID, which CloudEvents requires"),
+]
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every body count as a large one."""
+    monkeypatch.setattr(aside, "_LARGE", 0)
+
+
+@pytest.mark.parametrize(("judge", "body", "verdict", "reason"), CASES)
+def test_verdicts(judge: Judge, body: bytes, verdict: Verdict, reason: str) -> None:
+    """What it says of each, and why."""
+    judgement = judge.judge(body)
+    assert judgement.verdict is verdict
+    assert (reason in judgement.reason) and bool(reason) == bool(judgement.reason)
+    identified = verdict not in (Verdict.MALFORMED, Verdict.UNREADABLE)
+    assert ((judgement.source, judgement.event_id) == ("s", "e")) == identified
+
+
+@pytest.mark.usefixtures("large")
+def test_another_process_says_the_same() -> None:
+    """Whoever reads a notification, the judgement does not differ."""
+    for judge in {id(judge): judge for judge, *_ in CASES}.values():
+        with closing(Readers(judge)) as readers:
+            for _, body, *_ in CASES:
+                assert readers.judge(body) == judge.judge(body)
+
+
+@pytest.mark.usefixtures("large")
+def test_folders_of_a_large_notification() -> None:
+    """The folders come back, and a hostile one as the error that it is."""
+    with closing(Readers(JUDGE)) as readers:
+        assert readers.folders(event(TEXT)) == {"a/b"}
+        with pytest.raises(NotificationError, match="not a plain path"):
+            readers.folders(event({"destinationTable": "Files", "subdir": "../../outside"}))
+
+
+@pytest.mark.usefixtures("large")
+def test_reader_that_is_killed() -> None:
+    """A reader that dies in between costs nothing but time: the notification is read here, the next by a new one."""
+    with closing(Readers(JUDGE)) as readers:
+        readers.judge(event(TEXT))
+        (reader,) = readers._idle
+        reader._popen.kill()
+        reader._popen.wait()
+        assert readers.judge(event(TEXT)).verdict is Verdict.MATCHED
+        assert len(readers._idle) == 0
+        readers.judge(event(TEXT))
+        assert len(readers._idle) == 1
+
+
+@pytest.mark.usefixtures("large")
+def test_many_ask_at_once() -> None:
+    """However many ask, there is a bounded number of readers, each asker gets its own answer, and none is left over."""
+    answers: dict[int, str | None] = {}
+    with closing(Readers(JUDGE)) as readers:
+
+        def ask(number: int) -> None:
+            for turn in range(5):
+                answers[number * 5 + turn] = readers.judge(event(eventID=f"{number * 5 + turn}")).event_id
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        processes = [reader._popen for reader in readers._idle]
+    assert answers == {number: str(number) for number in range(80)}
+    assert 1 <= len(processes) <= aside._PROCESSES
+    assert all(process.returncode is not None for process in processes)
+
+
+@pytest.fixture
+def huge() -> Iterator[bytes]:
+    yield event(*[TEXT | {"name": f"file {number}"} for number in range(100_000)])
+
+
+def test_large_one_keeps_nobody_waiting(huge: bytes) -> None:
+    """While a notification of 100,000 files is read, this process does not stand still."""
+    longest, done = 0.0, threading.Event()
+    with closing(Readers(JUDGE)) as readers:
+        readers.judge(event(TEXT, padding="x" * aside._LARGE))  # starts the process
+
+        def ask() -> None:
+            readers.judge(huge)
+            done.set()
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while not done.is_set():
+            started = time.monotonic()
+            Path("/dev/null").read_bytes()
+            longest = max(longest, time.monotonic() - started)
+        asking.join()
+    assert longest < 0.1

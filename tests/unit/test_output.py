@@ -1,0 +1,84 @@
+"""What an entry-point prints is kept within limits: its beginning and its end."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from pacifica_notifications_consumer.output import Output
+
+MIB = 1 << 20
+
+
+def write(output: Output, *pieces: bytes) -> None:
+    with output.open() as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+def test_short_output_is_kept_whole(tmp_path: Path) -> None:
+    """What is within the limit is kept as it is, byte for byte, and its last lines are told."""
+    output = Output(tmp_path / "o", MIB)
+    lines = b"".join(b"line %d\n" % number for number in range(100))
+    write(output, lines, b"\xff\n")
+    output.trim()
+    assert output.finish().splitlines() == [*(f"line {number}" for number in range(81, 100)), "\ufffd"]
+    assert (tmp_path / "o").read_bytes() == lines + b"\xff\n"
+
+
+def test_no_output(tmp_path: Path) -> None:
+    """An entry-point that never came to print has no last lines."""
+    assert Output(tmp_path / "o", MIB).finish() == ""
+
+
+def test_middle_is_cut_out(tmp_path: Path) -> None:
+    """Of much, the first and the last half of the limit stay, and how much is missing between them is told."""
+    output = Output(tmp_path / "o", 2000)
+    body = b"a" * 1000 + b"b" * 50_000 + b"c" * 1000
+    write(output, body)
+    output.finish()
+    head, note, tail = (tmp_path / "o").read_bytes().split(b"\n")
+    assert (head, tail) == (b"a" * 1000, b"c" * 1000)
+    assert note.decode() == "[… 50000 bytes are left out here …]"
+
+
+def test_no_limit(tmp_path: Path) -> None:
+    """Without a limit everything stays."""
+    output = Output(tmp_path / "o", None)
+    write(output, b"x" * MIB)
+    output.trim()
+    output.finish()
+    assert (tmp_path / "o").stat().st_size == MIB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="holes are made on Linux only")
+def test_disk_is_not_filled_by_one_that_still_runs(tmp_path: Path) -> None:
+    """While a process writes and writes, the file takes little room; a hole costs neither its beginning nor its end."""
+    output = Output(tmp_path / "o", MIB)
+    with output.open() as file:
+        file.write(b"a" * MIB)
+        for _ in range(64):
+            file.write(b"b" * MIB)
+            file.flush()
+            output.trim()
+        file.write(b"c" * MIB)
+    if os.statvfs(tmp_path).f_bsize <= 65536:
+        assert (tmp_path / "o").stat().st_blocks * 512 < 6 * MIB
+    output.trim()
+    output.finish()
+    kept = (tmp_path / "o").read_bytes()
+    assert (kept[: MIB // 2], kept[-MIB // 2 :]) == (b"a" * (MIB // 2), b"c" * (MIB // 2))
+    assert len(kept) < MIB + 100
+
+
+def test_second_attempt_is_added(tmp_path: Path) -> None:
+    """What a later attempt prints follows what the earlier ones did, within the same limit."""
+    for number in range(5):
+        output = Output(tmp_path / "o", 20_000)
+        write(output, b"attempt %d\n" % number, b"x" * 10_000, b"\nend %d\n" % number)
+        tail = output.finish()
+    assert tail.endswith("end 4")
+    kept = (tmp_path / "o").read_bytes()
+    assert kept.startswith(b"attempt 0\n")
+    assert len(kept) < 25_000

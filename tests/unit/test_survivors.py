@@ -1,0 +1,67 @@
+"""The processes of a job are found and ended wherever they went."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pacifica_notifications_consumer.survivors import MARK_VARIABLE, end_marked
+
+#: Leaves a grandchild in a session of its own, with another parent, deaf to SIGTERM; and stays itself.
+FAMILY = """
+import os, signal, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(os.getpid(), flush=True)
+    time.sleep(100)
+os.wait()
+time.sleep(100)
+"""
+
+
+def family(mark: str) -> tuple["subprocess.Popen[str]", int]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", FAMILY], env=os.environ | {MARK_VARIABLE: mark}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    return process, int(process.stdout.readline())
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize("kill_after", [0.0, 0.2])
+def test_whole_family_is_ended(kill_after: float, tmp_path: Path) -> None:
+    """Parents and those who left the group, the session and the parent are ended, even if they do not listen."""
+    mine, daemon = family(f"{tmp_path}:1:a")
+    other, spared = family(f"{tmp_path}:2:a")
+    try:
+        assert end_marked(f"{tmp_path}:1:", kill_after) == 2
+        assert not alive(daemon)
+        assert mine.wait(10) < 0
+        assert alive(spared)
+        assert end_marked(f"{tmp_path}:1:", kill_after) == 0
+    finally:
+        end_marked(f"{tmp_path}:", 0.0)
+        for process in (mine, other):
+            process.wait(10)
+            assert process.stdout
+            process.stdout.close()
+    assert not alive(spared)
+
+
+def test_mark_is_no_part_of_another_variable(tmp_path: Path) -> None:
+    """A process that has the mark in another variable is not one of the job's."""
+    other = {f"NO_{MARK_VARIABLE}": str(tmp_path), "X": f" {MARK_VARIABLE}={tmp_path}"}
+    with subprocess.Popen(["/bin/sleep", "100"], env=os.environ | other) as process:
+        assert end_marked(str(tmp_path), 0.0) == 0
+        process.kill()
