@@ -12,6 +12,9 @@ from .errors import ServiceError
 from .services import PRODUCER_URL
 from .session import ServiceClient
 
+#: Who the producer is when it posts with basic authentication.
+BASIC_USER = "pacifica"
+
 
 class Producer(ServiceClient):
     """Makes, shows, corrects and deletes subscriptions of the session's user."""

@@ -13,11 +13,12 @@ from typing import Any, Generic, TypeVar, cast
 from ..errors import StateError
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 #: Seconds to wait for somebody who looks into the database; to give up would refuse a notification.
 _PATIENCE = 60.0
 #: How many writes share one commit at most.
-_LARGEST_BATCH = 1000
+_LARGEST_BATCH = 128
 
 
 class Database:
@@ -85,13 +86,31 @@ class Database:
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some work in a transaction, and return its result when that is on the disk.
 
+        Whoever waits at the same time shares the transaction.
+
         Args:
             work: Takes the connection. It may be called more than once, each time as if for the first.
 
         Raises:
             StateError: The disk did not take it.
         """
-        write = _Write(work)
+        return self._write(_Write(work))
+
+    def write_together(self, bulk: Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]], item: Item) -> T:
+        """Do work for one item together with those of all who wait at the same time, and return the result for it.
+
+        Args:
+            bulk: Takes the connection and the items, and returns their results; always the same function. It is
+                called outside of a transaction, and may be called more than once for an item, each time as if for the
+                first.
+            item: What it is to be done for.
+
+        Raises:
+            StateError: The disk did not take it.
+        """
+        return self._write(_Write(bulk=bulk, item=item))
+
+    def _write(self, write: _Write[T]) -> T:
         with self._mutex:
             self._waiting.append(write)
             leads = not self._led
@@ -108,7 +127,9 @@ class Database:
             batch = self._waiting[:_LARGEST_BATCH]
             del self._waiting[:_LARGEST_BATCH]
         try:
-            self._commit(batch)
+            # First those for whom somebody waits with an answer.
+            self._commit_together([write for write in batch if write.bulk])
+            self._commit([write for write in batch if not write.bulk])
         finally:
             with self._mutex:
                 successor = self._waiting[0] if self._waiting else None
@@ -119,19 +140,37 @@ class Database:
             for write in batch:
                 write.finish()
 
+    def _commit_together(self, batch: list[_Write[Any]]) -> None:
+        if not batch:
+            return
+        with self._failing(batch), self._explained():
+            results = batch[0].bulk(self._writer, [write.item for write in batch])
+            for write, result in zip(batch, results, strict=True):
+                write.result = result
+
     def _commit(self, batch: list[_Write[Any]]) -> None:
+        if not batch:
+            return
         culprit: _Write[Any] | None = None
-        try:
-            with self._transaction():
-                for culprit in batch:
-                    culprit.result = culprit.work(self._writer)
-                culprit = None
-        except Exception as error:
-            if culprit is not None and len(batch) > 1:
+        with self._failing(batch):
+            try:
+                with self._transaction():
+                    for culprit in batch:
+                        culprit.result = culprit.work(self._writer)
+                    culprit = None
+            except Exception:
+                if culprit is None or len(batch) == 1:
+                    raise
                 # One has spoilt it for all: each by itself then.
                 for write in batch:
                     self._commit([write])
-                return
+
+    @contextlib.contextmanager
+    def _failing(self, batch: list[_Write[Any]]) -> Iterator[None]:
+        """Give an error to all whose work it ended."""
+        try:
+            yield
+        except Exception as error:
             for write in batch:
                 write.error = error
         except BaseException:
@@ -173,10 +212,12 @@ _ADVICE = {
 class _Write(Generic[T]):
     """One thread's part of a commit."""
 
-    __slots__ = ("done", "error", "result", "turn", "work")
+    __slots__ = ("bulk", "done", "error", "item", "result", "turn", "work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+    def __init__(self, work: Any = None, *, bulk: Any = None, item: Any = None) -> None:
         self.work = work
+        self.bulk = bulk
+        self.item = item
         self.turn = threading.Lock()
         self.turn.acquire()
         self.done = False

@@ -18,6 +18,7 @@ from ..judge import Judgement
 from ..progress import parse_progress
 from ..retention import Keep
 from . import schema
+from .arrivals import Arrival, Arrivals
 from .bodies import Bodies
 from .database import Database
 
@@ -26,13 +27,7 @@ Word = TypeVar("Word", Verdict, JobState, IncidentKind)
 #: Those whose bodies may be needed again.
 _KEPT = frozenset({Verdict.MATCHED, Verdict.UNDECIDABLE, Verdict.MALFORMED, Verdict.UNREADABLE})
 
-_FIND_NOTIFICATION = "SELECT id FROM notifications WHERE source = ? AND event_id = ? AND verdict <> 'duplicate'"
-_ADD_NOTIFICATION = """
-INSERT INTO notifications (received_at, source, event_id, title, verdict, reason, body, body_file)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-"""
 _BODY_FILES = "SELECT body_file FROM notifications WHERE body_file IS NOT NULL"
-_ADD_JOB = "INSERT INTO jobs (notification_id, state, due_at) VALUES (?, 'queued', ?)"
 _NEXT_JOB = "SELECT id FROM jobs WHERE state IN ('queued', 'failed') AND due_at <= ? ORDER BY due_at, id LIMIT 1"
 _JOB = """
 SELECT jobs.id, title, state, attempts, deferrals, crashes, token, started_at, ended_at, exit_status, jobs.reason,
@@ -100,6 +95,8 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, schema.STEPS)
+        with self._database.reading() as connection:
+            self._arrivals = Arrivals(connection)
         self._bodies = Bodies(path.with_name("notifications"))
 
     def close(self) -> None:
@@ -113,24 +110,10 @@ class Ledger:
             judgement: What is to become of it; one that came before becomes a `Verdict.DUPLICATE`.
             body: As it was received.
         """
-        now = time.time()
-        identity = (judgement.source, judgement.event_id)
         text, file = self._bodies.store(body) if judgement.verdict in _KEPT else (None, None)
-
-        def accept(connection: Connection) -> Receipt:
-            verdict, reason = judgement.verdict, judgement.reason
-            if connection.execute(_FIND_NOTIFICATION, identity).fetchone():
-                verdict = Verdict.DUPLICATE
-            where = (None, None) if verdict is Verdict.DUPLICATE else (text, file)
-            row = (now, *identity, judgement.title, verdict.value, reason, *where)
-            notification_id = connection.execute(_ADD_NOTIFICATION, row).lastrowid or 0
-            job_id = None
-            if verdict is Verdict.MATCHED:
-                job_id = connection.execute(_ADD_JOB, (notification_id, now)).lastrowid
-            return Receipt(notification_id=notification_id, verdict=verdict, job_id=job_id, reason=reason)
-
+        arrival = Arrival(received_at=time.time(), judgement=judgement, body=text, body_file=file)
         try:
-            receipt = self._database.write(accept)
+            receipt = self._database.write_together(self._arrivals.add, arrival)
         except BaseException:
             self._bodies.remove(file)
             raise

@@ -74,6 +74,10 @@ INSERT INTO tally SELECT 'job', state, count(*) FROM jobs GROUP BY state;
 CREATE TRIGGER notification_added AFTER INSERT ON notifications BEGIN
     INSERT INTO tally VALUES ('verdict', new.verdict, 1) ON CONFLICT DO UPDATE SET number = number + 1;
 END;
+-- Together with its notification in one statement; of the same number, which is never given again.
+CREATE TRIGGER notification_matched AFTER INSERT ON notifications WHEN new.verdict = 'matched' BEGIN
+    INSERT INTO jobs (id, notification_id, state, due_at) VALUES (new.id, new.id, 'queued', new.received_at);
+END;
 CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
     INSERT INTO tally VALUES ('job', new.state, 1) ON CONFLICT DO UPDATE SET number = number + 1;
 END;

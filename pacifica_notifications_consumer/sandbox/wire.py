@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import traceback
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -17,8 +16,6 @@ from ..serving import BadRequest, Handler
 PIECE = 1 << 20
 _UNEXPECTED = "The server encountered an unexpected condition which prevented it from fulfilling the request."
 _LARGEST_DOCUMENT = 256 << 20
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?\r\n")
-_LONGEST_LINE = 4096
 
 AnyHandler = TypeVar("AnyHandler", bound="ServiceHandler")
 
@@ -47,7 +44,6 @@ class ServiceHandler(Handler):
     error_type = "application/json"
     segments: list[str]
     query: dict[str, str]
-    _body_read = False
     _streaming = False
 
     def route(self) -> None:
@@ -59,7 +55,6 @@ class ServiceHandler(Handler):
         path, _, query = self.path.partition("?")
         self.segments = [unquote(segment) for segment in path.split("/") if segment]
         self.query = dict(parse_qsl(query, keep_blank_values=True))
-        self._body_read = not (self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"))
         self._streaming = False
         try:
             self.route()
@@ -75,8 +70,6 @@ class ServiceHandler(Handler):
             # Part of the answer has gone; only the missing end can tell the client now.
             self.close_connection = True
             return
-        if not self._body_read:
-            self.close_connection = True
         page = error_page(error)
         with contextlib.suppress(ConnectionError, TimeoutError):
             self.reply(int(page["status"].split()[0]), self.error_body(page), self.error_type)
@@ -91,11 +84,10 @@ class ServiceHandler(Handler):
         Raises:
             BadRequest: It has neither, is malformed, or ended early.
         """
-        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
-            yield from self._chunks()
-        else:
-            yield from self._exactly(self.content_length())
-        self._body_read = True
+        if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
+            raise BadRequest(HTTPStatus.LENGTH_REQUIRED, "the request must carry a Content-Length, or come in chunks")
+        while piece := self.rfile.read(PIECE):
+            yield piece
 
     def document(self) -> bytes:
         """Read the request's whole body, which is none of the large ones."""
@@ -109,7 +101,7 @@ class ServiceHandler(Handler):
 
     def content_type(self) -> str:
         """The media type that the request claims, without parameters."""
-        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return str(self.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
 
     @contextlib.contextmanager
     def stream(self, headers: dict[str, str]) -> Iterator[ChunkedWriter]:
@@ -123,28 +115,6 @@ class ServiceHandler(Handler):
         yield ChunkedWriter(self)
         self.wfile.write(b"0\r\n\r\n")
         self.wfile.flush()
-
-    def _exactly(self, size: int) -> Iterator[bytes]:
-        while size:
-            piece = self.rfile.read(min(size, PIECE))
-            if not piece:
-                raise BadRequest(HTTPStatus.BAD_REQUEST, f"the body ended {size} bytes early")
-            size -= len(piece)
-            yield piece
-
-    def _chunks(self) -> Iterator[bytes]:
-        while size := self._chunk_size():
-            yield from self._exactly(size)
-            if self.rfile.readline(_LONGEST_LINE) != b"\r\n":
-                raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk of the body has another length than it says")
-        while self.rfile.readline(_LONGEST_LINE).strip():
-            pass  # trailers, which nobody reads
-
-    def _chunk_size(self) -> int:
-        size = _CHUNK_SIZE.fullmatch(self.rfile.readline(_LONGEST_LINE))
-        if size is None:
-            raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk of the body has no length")
-        return int(size[1], 16)
 
 
 class ChunkedWriter:

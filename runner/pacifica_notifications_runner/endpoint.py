@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import hmac
 import logging
+import ssl
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 import attrs
 
-from pacifica_notifications_consumer.errors import NotificationError, StateError
-from pacifica_notifications_consumer.job import Receipt
+from pacifica_notifications_consumer.errors import StateError
+from pacifica_notifications_consumer.job import Receipt, Verdict
+from pacifica_notifications_consumer.producer import BASIC_USER
 from pacifica_notifications_consumer.serving import BadRequest, Handler, Server, serve
 
 log = logging.getLogger(__name__)
 
 RECEIVE = "/receive"
-_METHODS = {RECEIVE: ("POST",), "/healthz": ("GET", "HEAD"), "/readyz": ("GET", "HEAD")}
+_METHODS = {
+    RECEIVE: ("POST", "OPTIONS"),
+    "/healthz": ("GET", "HEAD", "OPTIONS"),
+    "/readyz": ("GET", "HEAD", "OPTIONS"),
+}
+#: What a strict endpoint takes a notification as.
+_MEDIA_TYPES = frozenset({"application/json", "application/cloudevents+json"})
+_CHALLENGES = 'Bearer realm="pacifica", Basic realm="pacifica"'
 
 
 @attrs.define
@@ -26,26 +37,37 @@ class Endpoint:
 
     Args:
         accept: Commits a notification to disk; the answer is sent when it returns.
-        token: The bearer token that a notification must carry.
+        token: What a notification must carry: as bearer token, or as password of the user `BASIC_USER`.
         max_body: Bytes that a notification may have.
+        strict: Whether what is JSON but no notification is refused, and what does not say that it is JSON. Otherwise it
+            is taken and set aside, since Pacifica's producer gives a consumer up at its first refusal.
         ready: Whether the consumer is subscribed and working.
+        trouble: What is the matter with the subscription, in words; empty when it is well.
     """
 
     accept: Callable[[bytes], Receipt]
     token: str = attrs.field(repr=False)
     max_body: int
+    strict: bool = False
     ready: bool = False
+    trouble: Callable[[], str] = str
 
 
 @contextlib.contextmanager
-def listening(endpoint: Endpoint, address: str, port: int) -> Iterator[Server]:
+def listening(endpoint: Endpoint, address: str, port: int, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """Serve the endpoint until the context ends.
+
+    Args:
+        endpoint: What it needs.
+        address: The address to listen on.
+        port: The port to listen on; 0 picks a free one.
+        tls: What to secure the connections with; None for plain HTTP.
 
     Raises:
         EndpointError: The address or the port cannot be had.
     """
     handler = type("EndpointHandler", (_EndpointHandler,), {"endpoint": endpoint})
-    with serve(handler, address, port) as server:
+    with serve(handler, address, port, tls) as server:
         log.info("listening on %s", server.url)
         yield server
 
@@ -63,51 +85,66 @@ class _EndpointHandler(Handler):
             return
         if not self._is_authentic():
             # The body stays unread: nobody gets us to hold megabytes without the token.
-            self.close_connection = True
-            log.warning("turned away %s: its bearer token is missing or wrong", self.client_address[0])
+            log.warning("turned away %s: its credentials are missing or wrong", self.address_string())
             self.reply_problem(
-                HTTPStatus.UNAUTHORIZED, "the bearer token is missing or wrong", WWW_Authenticate="Bearer"
+                HTTPStatus.UNAUTHORIZED, "the credentials are missing or wrong", WWW_Authenticate=_CHALLENGES
             )
             return
         try:
-            receipt = self.endpoint.accept(self.read_body(self.endpoint.max_body))
+            self._check_form()
+            body = self.read_body(self.endpoint.max_body)
         except BadRequest as error:
-            self.close_connection = True
-            self.reply_problem(error.status, error.reason)
-        except NotificationError as error:
-            log.warning("refused a notification: %s", error)
-            self.reply_problem(HTTPStatus.BAD_REQUEST, str(error))
+            log.warning("refused a notification: %s", error.reason)
+            self.send_error(error.status, error.reason)
+            return
+        try:
+            receipt = self.endpoint.accept(body)
         except StateError as error:
             log.critical("could not take a notification: %s", error)
             self.reply_problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the notification could not be written to disk")
-        else:
-            self.reply_json(
-                HTTPStatus.ACCEPTED,
-                {
-                    "notification": receipt.notification_id,
-                    "verdict": receipt.verdict.value,
-                    "job": receipt.job_id,
-                },
-            )
+            return
+        self._answer_receipt(receipt)
+
+    def _check_form(self) -> None:
+        if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
+            reason = "the request must carry a Content-Length, or come in chunks"
+            raise BadRequest(HTTPStatus.LENGTH_REQUIRED, reason)
+        if self.endpoint.strict:
+            media_type = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            if media_type not in _MEDIA_TYPES:
+                reason = f"the Content-Type must be {' or '.join(sorted(_MEDIA_TYPES))}"
+                raise BadRequest(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
+
+    def _answer_receipt(self, receipt: Receipt) -> None:
+        refused = receipt.verdict is Verdict.UNREADABLE or (
+            self.endpoint.strict and receipt.verdict is Verdict.MALFORMED
+        )
+        if refused:
+            self.reply_problem(HTTPStatus.BAD_REQUEST, receipt.reason)
+            return
+        job = "null" if receipt.job_id is None else receipt.job_id
+        document = f'{{"notification": {receipt.notification_id}, "verdict": "{receipt.verdict.value}", "job": {job}}}'
+        self.reply(HTTPStatus.ACCEPTED, document.encode("ascii"), "application/json")
 
     def do_GET(self) -> None:
         """Answer the questions of supervisors."""
         if not self._is_known():
             return
-        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
-            # A body that nobody reads must not be taken for the next request.
-            self.close_connection = True
-        if self._path() == "/readyz" and not self.endpoint.ready:
-            self.reply_problem(HTTPStatus.SERVICE_UNAVAILABLE, "the consumer is starting or stopping")
+        trouble = self._trouble() if self._path() == "/readyz" else ""
+        if trouble:
+            self.reply_problem(HTTPStatus.SERVICE_UNAVAILABLE, trouble)
         else:
             self.reply(HTTPStatus.OK, b"ok\n", "text/plain")
 
-    do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
+    do_HEAD = do_PUT = do_DELETE = do_PATCH = do_GET
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what http.server could not make sense of."""
-        self.close_connection = True
-        self.reply_problem(HTTPStatus(code), explain or message or HTTPStatus(code).phrase)
+    def do_OPTIONS(self) -> None:
+        """Say what can be done here."""
+        if self._is_known():
+            self.reply(HTTPStatus.NO_CONTENT, Allow=", ".join(_METHODS[self._path()]))
+
+    def _trouble(self) -> str:
+        return self.endpoint.trouble() if self.endpoint.ready else "the consumer is starting or stopping"
 
     def _path(self) -> str:
         return self.path.partition("?")[0]
@@ -117,8 +154,6 @@ class _EndpointHandler(Handler):
         methods = _METHODS.get(self._path())
         if methods and self.command in methods:
             return True
-        # A body may follow, which is not read.
-        self.close_connection = True
         if methods:
             self.reply_problem(HTTPStatus.METHOD_NOT_ALLOWED, f"use {methods[0]}", Allow=", ".join(methods))
         else:
@@ -127,5 +162,12 @@ class _EndpointHandler(Handler):
 
     def _is_authentic(self) -> bool:
         scheme, _, credentials = self.headers.get("Authorization", "").partition(" ")
-        right = hmac.compare_digest(credentials.strip().encode(), self.endpoint.token.encode())
-        return right and scheme.lower() == "bearer"
+        given, expected = credentials.strip().encode(), self.endpoint.token.encode()
+        if scheme.lower() == "basic":
+            try:
+                given = base64.b64decode(given, validate=True)
+            except binascii.Error:
+                given = b""
+            expected = f"{BASIC_USER}:{self.endpoint.token}".encode()
+        # In a time that does not tell how much of it is right.
+        return hmac.compare_digest(given, expected) and scheme.lower() in ("bearer", "basic")

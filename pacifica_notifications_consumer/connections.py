@@ -1,0 +1,347 @@
+"""A connection of a client, and the bodies that come over it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Protocol
+
+from .http_messages import BadRequest
+
+#: Bytes that the head of a request may have.
+LARGEST_HEAD = 64 << 10
+#: Seconds in which a head must be whole, and which a client may say nothing between two requests.
+HEAD_SECONDS, IDLE_SECONDS = 10.0, 60.0
+#: Seconds that a client may say nothing in the middle of a body, or take nothing of an answer.
+STALL_SECONDS = 10.0
+#: Seconds that any body may take, and bytes a second that a longer one must bring.
+_BODY_SECONDS, _SLOWEST_BODY = 30.0, 50_000
+#: Seconds that a thread waits for a client before it turns to others.
+_PATIENCE = 0.25
+_PIECE = 1 << 16
+_LARGEST_PIECE = 1 << 20
+_LONGEST_LINE = 4096
+_MOST_TRAILERS = 100
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?\r\n")
+_END_OF_HEAD = b"\r\n\r\n"
+_TIMEVAL = struct.Struct("@ll")
+_NOT_NOW = (TimeoutError, BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Closed(ConnectionError):  # noqa: N818  (what happened is its name)
+    """The client has closed the connection, or does not speak any more."""
+
+
+class Connection:
+    """A connection, with what has come over it and was not used yet.
+
+    Args:
+        sock: The socket.
+        tls: What to secure it with, if it is to be.
+
+    Attributes:
+        deadline: When it is given up unless a head is whole, on the monotonic clock.
+        problem: Why the next request cannot be taken, if that is known before its head is whole.
+        lingers: Whether it is only kept open until the client has read its last answer.
+    """
+
+    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        if tls is not None:
+            sock = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        self.socket = sock
+        self._shaking_hands = tls is not None
+        self._secured = tls is not None
+        self._patience_flag = 0
+        if not self._secured:
+            # The kernel keeps these times: with Python's own, each call would be two.
+            sock.setblocking(True)
+            for option, seconds in ((socket.SO_RCVTIMEO, _PATIENCE), (socket.SO_SNDTIMEO, _PATIENCE)):
+                sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000)))
+        self._buffer = bytearray()
+        self._searched = 0
+        self.deadline = time.monotonic() + HEAD_SECONDS
+        self.problem: BadRequest | None = None
+        self.lingers = False
+        self.set_patient(True)
+
+    def fileno(self) -> int:
+        """The socket's number, for selectors."""
+        return self.socket.fileno()
+
+    def set_patient(self, patient: bool) -> None:
+        """Have it wait a moment for the client, or not at all."""
+        if self._secured:
+            self.socket.settimeout(_PATIENCE if patient else 0.0)
+        else:
+            self._patience_flag = 0 if patient else socket.MSG_DONTWAIT
+
+    def gather(self) -> bool:
+        """Take in what the client sends, for a moment; returns whether a request's head is whole.
+
+        Raises:
+            Closed: Nothing will come any more.
+        """
+        while not self._is_whole():
+            if self.problem:
+                return True
+            try:
+                if self._shaking_hands:
+                    self.socket.do_handshake()  # type: ignore[attr-defined]
+                    self._shaking_hands = False
+                data = self.socket.recv(_PIECE, self._patience_flag)
+            except _NOT_NOW:
+                return False
+            except OSError as error:
+                raise Closed from error
+            if not data:
+                raise Closed
+            if not self._buffer:
+                self.deadline = time.monotonic() + HEAD_SECONDS
+            self._buffer += data
+        return True
+
+    def _is_whole(self) -> bool:
+        end = self._buffer.find(_END_OF_HEAD, max(0, self._searched - 3))
+        if (end < 0 and len(self._buffer) > LARGEST_HEAD) or end > LARGEST_HEAD:
+            reason = f"the header section has more than {LARGEST_HEAD} bytes"
+            self.problem = BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+            return False
+        self._searched = len(self._buffer) if end < 0 else end
+        return end >= 0
+
+    def take_head(self) -> bytes:
+        """The head that `gather` found, without the empty line."""
+        # Some clients send an empty line after a body, which is to be passed over.
+        start = 2 if self._buffer.startswith(b"\r\n") else 0
+        end = self._buffer.index(_END_OF_HEAD, start) if start else self._searched
+        head = bytes(self._buffer[start:end])
+        del self._buffer[: end + len(_END_OF_HEAD)]
+        self._searched = 0
+        return head
+
+    def rest(self) -> None:
+        """Begin to wait for the next request."""
+        self.deadline = time.monotonic() + (HEAD_SECONDS if self._buffer else IDLE_SECONDS)
+
+    def read(self, most: int, deadline: float) -> bytes:
+        """Read a part of a body.
+
+        Args:
+            most: How many bytes at most.
+            deadline: When the whole body has taken too long, on the monotonic clock.
+
+        Returns:
+            The bytes; none when the client has closed the connection.
+
+        Raises:
+            BadRequest: Nothing came for some seconds, or the body takes too long.
+        """
+        if self._buffer:
+            data = bytes(self._buffer[:most])
+            del self._buffer[:most]
+            return data
+        stalled = time.monotonic() + STALL_SECONDS
+        while True:
+            try:
+                return self.socket.recv(min(most, _LARGEST_PIECE))
+            except _NOT_NOW:
+                if time.monotonic() >= min(stalled, deadline):
+                    raise BadRequest(HTTPStatus.REQUEST_TIMEOUT, "the body does not come") from None
+
+    def read_line(self, deadline: float) -> bytes:
+        """Read a line of a body in chunks, its end included.
+
+        Raises:
+            BadRequest: As `read`, or there is no end of it.
+        """
+        while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > _LONGEST_LINE:
+                raise BadRequest(HTTPStatus.BAD_REQUEST, "a line of the chunked body is too long")
+            held, self._buffer = self._buffer, bytearray()
+            data = self.read(_PIECE, deadline)
+            self._buffer = held + data
+            if not data:
+                raise BadRequest(HTTPStatus.BAD_REQUEST, "the body ended early")
+        line = bytes(self._buffer[: end + 1])
+        del self._buffer[: end + 1]
+        return line
+
+    def send(self, data: bytes) -> None:
+        """Send all of it.
+
+        Raises:
+            Closed: The client has gone, or takes nothing.
+        """
+        rest = memoryview(data)
+        stalled = time.monotonic() + STALL_SECONDS
+        while True:
+            try:
+                sent = self.socket.send(rest)
+            except _NOT_NOW:
+                if time.monotonic() >= stalled:
+                    raise Closed from None
+                continue
+            except OSError as error:
+                raise Closed from error
+            if sent == len(rest):
+                return
+            rest = rest[sent:]
+            stalled = time.monotonic() + STALL_SECONDS
+
+    def linger(self) -> bool:
+        """Say that there is no more to come from here; returns whether the client may still be sending.
+
+        Its last answer would be lost to it if the socket were closed with something unread.
+        """
+        if self._shaking_hands:
+            return False
+        self.lingers = True
+        self.deadline = time.monotonic() + _PATIENCE * 4
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return True
+
+    def discard(self) -> None:
+        """Read what the client still sends, and forget it.
+
+        Raises:
+            Closed: It sends nothing any more.
+        """
+        try:
+            if not self.socket.recv(_PIECE, self._patience_flag):
+                raise Closed
+        except _NOT_NOW:
+            return
+        except OSError as error:
+            raise Closed from error
+
+    def close(self) -> None:
+        """Close it."""
+        with contextlib.suppress(OSError):
+            self.socket.close()
+
+
+class Body(Protocol):
+    """The body of a request. It ends where the request ends, not where the connection does."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it has been read to its end."""
+        ...
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes, or all that are left; fewer only at its end.
+
+        Raises:
+            BadRequest: The client breaks off, stalls, or does not keep to the form.
+        """
+        ...
+
+
+class SizedBody:
+    """A body whose length is known.
+
+    Args:
+        connection: Over which it comes.
+        length: Its bytes.
+        go_on: Called before anything is read, if the client waits for that.
+
+    Attributes:
+        length: As given.
+    """
+
+    def __init__(self, connection: Connection, length: int, go_on: Callable[[], None] | None = None) -> None:
+        self._connection = connection
+        self.length = self._left = length
+        self._go_on = go_on
+        self._deadline = 0.0
+
+    @property
+    def is_read(self) -> bool:
+        """See `Body.is_read`."""
+        return self._left == 0
+
+    def read(self, size: int = -1) -> bytes:
+        """See `Body.read`."""
+        if self._go_on:
+            self._go_on()
+            self._go_on = None
+        if not self._deadline:
+            self._deadline = time.monotonic() + _BODY_SECONDS + self.length / _SLOWEST_BODY
+        wanted = self._left if size < 0 else min(size, self._left)
+        first = self._connection.read(wanted, self._deadline) if wanted else b""
+        if len(first) == wanted:
+            self._left -= wanted
+            return first
+        pieces = [first]
+        missing = wanted - len(first)
+        while missing and pieces[-1]:
+            pieces.append(self._connection.read(missing, self._deadline))
+            missing -= len(pieces[-1])
+        if missing:
+            came = self.length - self._left + wanted - missing
+            raise BadRequest(HTTPStatus.BAD_REQUEST, f"the body ended after {came} of {self.length} bytes")
+        self._left -= wanted
+        return b"".join(pieces)
+
+
+class ChunkedBody:
+    """A body that comes in chunks, each with its length (RFC 9112, section 7.1).
+
+    Args:
+        connection: Over which it comes.
+        go_on: Called before anything is read, if the client waits for that.
+    """
+
+    def __init__(self, connection: Connection, go_on: Callable[[], None] | None = None) -> None:
+        self._connection = connection
+        self._go_on = go_on
+        self._deadline = 0.0
+        self._chunk = 0
+        self.is_read = False
+
+    def read(self, size: int = -1) -> bytes:
+        """See `Body.read`."""
+        if self._go_on:
+            self._go_on()
+            self._go_on = None
+        if not self._deadline:
+            self._deadline = time.monotonic() + _BODY_SECONDS
+        pieces: list[bytes] = []
+        missing = size
+        while missing and not self.is_read:
+            if not self._chunk:
+                self._begin_chunk()
+                continue
+            piece = self._connection.read(self._chunk if size < 0 else min(self._chunk, missing), self._deadline)
+            if not piece:
+                raise BadRequest(HTTPStatus.BAD_REQUEST, "the body ended in the middle of a chunk")
+            pieces.append(piece)
+            missing -= len(piece)
+            self._chunk -= len(piece)
+            self._deadline += len(piece) / _SLOWEST_BODY
+            if not self._chunk and self._connection.read_line(self._deadline) != b"\r\n":
+                raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk of the body has another length than it says")
+        return b"".join(pieces)
+
+    def _begin_chunk(self) -> None:
+        size = _CHUNK_SIZE.fullmatch(self._connection.read_line(self._deadline))
+        if size is None:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk of the body has no length")
+        self._chunk = int(size[1], 16)
+        if self._chunk:
+            return
+        for _ in range(_MOST_TRAILERS):
+            if self._connection.read_line(self._deadline) == b"\r\n":
+                self.is_read = True
+                return
+        raise BadRequest(HTTPStatus.BAD_REQUEST, "the chunked body has too many trailers")

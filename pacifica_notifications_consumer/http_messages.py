@@ -1,0 +1,144 @@
+"""The head of an HTTP request: the request line and the header fields (RFC 9112)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+
+#: The most fields that a head may have.
+_MOST_FIELDS = 100
+#: ``Content-Length`` with more digits is beyond all measure.
+_LONGEST_LENGTH = 18
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/(\d)\.(\d)")
+
+
+class BadRequest(Exception):  # noqa: N818  (named as HTTP names it)
+    """A request cannot be taken; the handler answers with the status and the reason."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Headers(Mapping[str, str]):
+    """The header fields of a request, found by their names in any case.
+
+    Args:
+        fields: Names and values, as they came.
+    """
+
+    def __init__(self, fields: list[tuple[str, str]]) -> None:
+        self._fields = fields
+        # The first of several wins.
+        self._values = {name.lower(): value for name, value in reversed(fields)}
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for name, _ in self._fields))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The first value of a field."""
+        return self._values.get(name.lower(), default)
+
+    def get_all(self, name: str) -> list[str]:
+        """All values of a field, in the order in which they came."""
+        wanted = name.lower()
+        return [value for name, value in self._fields if name.lower() == wanted]
+
+
+@attrs.frozen
+class Head:
+    """The head of a request.
+
+    Args:
+        method: Such as ``POST``.
+        target: Such as ``/receive?x=y``.
+        version: Such as ``HTTP/1.1``.
+        headers: The fields.
+    """
+
+    method: str
+    target: str
+    version: str
+    headers: Headers
+
+    @classmethod
+    def parse(cls, head: bytes) -> Head:
+        """Read a head.
+
+        Args:
+            head: Its bytes, up to the empty line.
+
+        Raises:
+            BadRequest: It is none, or asks for what is not spoken here.
+        """
+        request_line, *lines = head.decode("latin-1").split("\r\n")
+        found = _REQUEST_LINE.fullmatch(request_line)
+        if found is None:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "the request line is not HTTP")
+        method, target, major, minor = found.groups()
+        if major != "1":
+            raise BadRequest(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 is spoken here")
+        if len(lines) > _MOST_FIELDS:
+            reason = f"the request has more than {_MOST_FIELDS} header fields"
+            raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+        return cls(method, target, f"HTTP/1.{minor}", Headers([_field(line) for line in lines]))
+
+    @property
+    def keeps_connection(self) -> bool:
+        """Whether the client wants to send another request over the same connection."""
+        option = self.headers.get("Connection", "").lower()
+        return "close" not in option if self.version != "HTTP/1.0" else "keep-alive" in option
+
+    def body_length(self) -> int | None:
+        """How many bytes the body has; None if it comes in chunks.
+
+        Raises:
+            BadRequest: That cannot be said for sure, so that somebody in between may see another end of the request.
+        """
+        codings = self.headers.get("Transfer-Encoding")
+        length = self.headers.get("Content-Length")
+        if codings is not None:
+            if length is not None:
+                raise BadRequest(HTTPStatus.BAD_REQUEST, "the request has a Content-Length and a Transfer-Encoding")
+            if codings.strip().lower() != "chunked" or len(self.headers.get_all("Transfer-Encoding")) > 1:
+                raise BadRequest(HTTPStatus.NOT_IMPLEMENTED, "the only Transfer-Encoding that is known here is chunked")
+            return None
+        if length is None:
+            return 0
+        if len(self.headers.get_all("Content-Length")) > 1:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "there is more than one Content-Length")
+        if not (length.isascii() and length.isdigit()):
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
+        if len(length) > _LONGEST_LENGTH:
+            raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Content-Length is beyond all measure")
+        return int(length)
+
+    @property
+    def has_body(self) -> bool:
+        """Whether it says how long its body is, be it empty."""
+        return "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not _NAME.fullmatch(name):
+        raise BadRequest(HTTPStatus.BAD_REQUEST, "a header field is malformed")
+    if _FORBIDDEN.search(value):
+        raise BadRequest(HTTPStatus.BAD_REQUEST, f"the header field {name} has control characters in it")
+    return name, value.strip(" \t")
