@@ -1,6 +1,6 @@
 """The JSONPath that decides whether a notification concerns a consumer.
 
-The dialect and its semantics are those of the package jsonpath2, which does the matching.
+The dialect and its semantics are those of the package jsonpath2, which reads the expression; then it is compiled.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ class Filter:
         # Imported late: the ANTLR runtime beneath it costs more than the rest of this library together.
         from jsonpath2.path import Path
 
+        from .filter_compiler import compile_node
+
         _check_syntax(jsonpath)
         try:
-            self._path = Path.parse_str(jsonpath)
+            self._find, self._test = compile_node(Path.parse_str(jsonpath).root_node)
         except ValueError as error:
             raise FilterError(f"cannot parse the JSONPath {jsonpath!r}: {error}", _DIALECT) from error
         self.jsonpath = jsonpath
@@ -42,7 +44,10 @@ class Filter:
             FilterError: The expression cannot be evaluated on this event, as with a slice of
                 step 0.
         """
-        return next(self.find(event), _NOTHING) is not _NOTHING
+        try:
+            return self._test(event, event)
+        except _FAILURES as error:
+            raise self._failure(error) from error
 
     def find(self, event: Any) -> Iterator[Any]:
         """Iterate over the values that the expression finds in an event, in jsonpath2's order.
@@ -51,13 +56,15 @@ class Filter:
             FilterError: As `matches`.
         """
         try:
-            for match in self._path.match(event):
-                yield match.current_value
-        except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
-            raise FilterError(
-                f"the JSONPath {self.jsonpath!r} failed on this event: {type(error).__name__}: {error}",
-                "correct the expression so that it can be evaluated on such events",
-            ) from error
+            yield from self._find(event, event)
+        except _FAILURES as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> FilterError:
+        return FilterError(
+            f"the JSONPath {self.jsonpath!r} failed on this event: {type(error).__name__}: {error}",
+            "correct the expression so that it can be evaluated on such events",
+        )
 
     def __eq__(self, other: object) -> bool:
         return self.jsonpath == other.jsonpath if isinstance(other, Filter) else NotImplemented
@@ -72,7 +79,7 @@ class Filter:
         return Filter, (self.jsonpath,)
 
 
-_NOTHING = object()
+_FAILURES = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
 _DIALECT = "write it in jsonpath2's dialect, as in " + '$["data"][*][?(@["destinationTable"] = "Files")]'
 
 

@@ -138,7 +138,7 @@ def _delay_by_large_ones(url: str) -> None:
     for files in (_LARGE_FILES, 100_000):
         stop = threading.Event()
         code = (
-            "from tests.benchmarks.accepting import _bodies; from tests.benchmarks.http_load import post_for; import sys\n"
+            "from tests.benchmarks.accepting import _bodies\nfrom tests.benchmarks.http_load import post_for\n"
             f"while True: post_for(1.0, {url!r}, _bodies({files}), clients=1, keep_alive=True)"
         )
         poster = subprocess.Popen([sys.executable, "-c", code], cwd=_HERE.parents[1])

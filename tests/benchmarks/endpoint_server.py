@@ -1,4 +1,6 @@
-"""The endpoint with its queue, as the start command composes them: endpoint_server.py DIRECTORY PORT [PENDING-JOBS]
+"""The endpoint with its queue, as the start command composes them.
+
+endpoint_server.py DIRECTORY PORT [PENDING-JOBS]
 
 With pending jobs, so many wait in the queue, and every notification makes another.
 """

@@ -76,12 +76,20 @@ def test_other_unusable_expressions(expression: str) -> None:
 
 
 def test_failure_on_an_event_is_explained() -> None:
-    """An event that jsonpath2 cannot work through fails with an error that names the expression."""
-    event: Any = []
+    """An expression that cannot be evaluated on an event fails with an error that names it."""
+    with pytest.raises(FilterError, match=r"failed on this event: ValueError: range\(\) arg 3 must not be zero"):
+        list(Filter("$[::0]").find([1]))
+    with pytest.raises(FilterError, match="failed on this event"):
+        Filter("$[::0]").matches([1])
+
+
+def test_bottomless_events() -> None:
+    """An event that is nested deeper than Python's calls can be is searched to the ground, unlike by jsonpath2."""
+    event: Any = "ground"
     for _ in range(5000):
         event = [event]
-    with pytest.raises(FilterError, match="failed on this event: RecursionError"):
-        list(Filter("$..*").find(event))
+    assert sum(1 for _ in Filter("$..*").find(event)) == 5000
+    assert Filter('$..[?(@ = "ground")]').matches(event)
 
 
 def test_equality_pickling_and_repr() -> None:
