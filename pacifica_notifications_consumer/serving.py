@@ -126,7 +126,10 @@ class Server(HTTPServer):
 
     def _serve(self, connection: Connection) -> None:
         """Answer the requests of a connection as long as they come without delay."""
+        # Nobody is waited for while others wait for a thread.
+        connection.set_patient(self._queue.empty())
         while connection.gather():
+            connection.set_patient(True)
             handler = self._handler(connection, connection.socket, self)
             if self._closing:
                 break

@@ -1,0 +1,56 @@
+"""The certificate of the endpoint."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from pacifica_notifications_consumer.errors import ConfigurationError
+
+
+def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """What to secure the endpoint's connections with; None if there is no certificate.
+
+    Args:
+        cert: The certificate with those that it rests on, in PEM.
+        key: Its private key, if it is not in the same file.
+
+    Raises:
+        ConfigurationError: A file cannot be read, is not PEM, is encrypted, or does not belong to the other.
+    """
+    if cert is None:
+        if key is not None:
+            raise ConfigurationError("there is a --tls-key without a certificate", "name it with --tls-cert")
+        return None
+    for path, flag in ((cert, "--tls-cert"), (key, "--tls-key")):
+        if path is not None:
+            _check_readable(path, flag)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # An encrypted key must not have a server ask its terminal for the password.
+        context.load_cert_chain(cert, key, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigurationError(
+            f"the certificate {cert} cannot be used with the key {key or 'in it'}: {_reason(error)}",
+            "give --tls-cert a certificate and --tls-key its unencrypted private key, both in PEM",
+        ) from error
+    return context
+
+
+def _check_readable(path: Path, flag: str) -> None:
+    try:
+        path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}", f"correct {flag}") from error
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
+
+
+def _reason(error: Exception) -> str:
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        return "the key belongs to another certificate"
+    # OpenSSL says no more than in which of its parts it failed.
+    return "one of the two is not there in PEM" if "PEM" in str(error) else str(error)
