@@ -5,8 +5,11 @@ Observed on pacifica-notifications 0.5.2; a subscription is what it calls an *ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
+
+import attrs
 
 from .errors import ServiceError
 from .services import PRODUCER_URL
@@ -14,60 +17,103 @@ from .session import ServiceClient
 
 #: Who the producer is when it posts with basic authentication.
 BASIC_USER = "pacifica"
+AuthKind = Literal["bearer", "basic"]
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """How a subscription is to be.
+
+    Args:
+        name: What it is called.
+        jsonpath: The producer posts a notification when this finds something in it.
+        target_url: Where it posts.
+        token: What it shows there.
+        auth: How it shows it: as bearer token, or as the password of `BASIC_USER`.
+    """
+
+    name: str
+    jsonpath: str
+    target_url: str
+    token: str = attrs.field(repr=False)
+    auth: AuthKind = "bearer"
+
+    def document(self) -> dict[str, Any]:
+        """It as the producer writes it; what is left out of a correction would be emptied."""
+        if self.auth == "basic":
+            auth: dict[str, Any] = {"type": "basic", "basic": {"username": BASIC_USER, "password": self.token}}
+        else:
+            auth = {"type": "header", "header": {"type": "Bearer", "credentials": self.token}}
+        return {
+            "name": self.name,
+            "jsonpath": self.jsonpath,
+            "target_url": self.target_url,
+            "auth": auth,
+            "extensions": {},
+        }
+
+    def differs_from(self, found: Mapping[str, Any]) -> list[str]:
+        """What of a subscription is not as it should be, by the producer's names; never what it holds."""
+        return [name for name, value in self.document().items() if found.get(name) != value]
 
 
 class Producer(ServiceClient):
-    """Makes, shows, corrects and deletes subscriptions of the session's user."""
+    """Makes, shows, corrects and deletes subscriptions of the session's user.
+
+    All methods raise `ServiceError` when the producer cannot be reached, refuses, or answers nonsense.
+    """
 
     title = "the producer"
     option = PRODUCER_URL
     # What it does takes milliseconds, and somebody waits for the start or the stop.
     timeouts = (10.0, 30.0)
 
-    def subscribe(self, *, name: str, jsonpath: str, target_url: str, token: str) -> str:
-        """Register an endpoint for the notifications that a JSONPath matches.
+    def subscribe(self, wanted: Wanted) -> str:
+        """Register an endpoint for notifications, and return the new subscription's UUID."""
+        return self._uuid(self.json(self.request("POST", "/eventmatch", json=wanted.document())))
 
-        Args:
-            name: What the subscription is called.
-            jsonpath: The producer posts a notification when this finds something in it.
-            target_url: Where it posts.
-            token: What it sends as ``Authorization: Bearer …`` with each post.
+    def subscriptions(self) -> list[dict[str, Any]]:
+        """All of the user's, the oldest first."""
+        response = self.request("GET", "/eventmatch", expect=(HTTPStatus.OK, HTTPStatus.FORBIDDEN))
+        if response.status_code == HTTPStatus.FORBIDDEN:
+            # So it says that there are none.
+            return []
+        answer = self.json(response)
+        if not isinstance(answer, list) or not all(isinstance(each, dict) for each in answer):
+            raise self._nonsense("a list of subscriptions")
+        return sorted(answer, key=lambda each: str(each.get("created")))
 
-        Returns:
-            The subscription's UUID.
-
-        Raises:
-            ServiceError: The producer cannot be reached, refuses, or answers nonsense.
-        """
-        subscription = {
-            "name": name,
-            "jsonpath": jsonpath,
-            "target_url": target_url,
-            "auth": {"type": "header", "header": {"type": "Bearer", "credentials": token}},
-            "extensions": {},
-        }
-        answer = self.json(self.request("POST", "/eventmatch", json=subscription))
-        uuid = answer.get("uuid") if isinstance(answer, dict) else None
-        if not isinstance(uuid, str):
-            raise ServiceError(
-                f"{self.title} at {self.url} answered without the UUID of the new subscription",
-                f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",
-            )
-        return uuid
-
-    def subscription(self, uuid: str) -> dict[str, Any]:
+    def subscription(self, uuid: str) -> dict[str, Any] | None:
         """Show a subscription; ``disabled`` and ``error`` say whether and why the producer gave it up.
 
-        Raises:
-            ServiceError: As `subscribe`; status 403 when it does not exist (any more).
+        Returns:
+            What the producer knows of it, credentials included; None when it does not exist (any more).
         """
-        answer: dict[str, Any] = self.json(self.request("GET", f"/eventmatch/{uuid}"))
+        gone = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+        response = self.request("GET", f"/eventmatch/{uuid}", expect=(HTTPStatus.OK, *gone))
+        if response.status_code in gone:
+            return None
+        answer = self.json(response)
+        if not isinstance(answer, dict):
+            raise self._nonsense("a subscription")
         return answer
 
-    def unsubscribe(self, uuid: str) -> None:
-        """Delete a subscription; one that is gone already is fine.
+    def correct(self, uuid: str, wanted: Wanted) -> None:
+        """Have a subscription be as it should be, and active."""
+        self.request("PUT", f"/eventmatch/{uuid}", json=wanted.document() | {"disabled": None, "error": None})
 
-        Raises:
-            ServiceError: As `subscribe`.
-        """
+    def unsubscribe(self, uuid: str) -> None:
+        """Delete a subscription; one that is gone already is fine."""
         self.request("DELETE", f"/eventmatch/{uuid}", expect=(HTTPStatus.OK, HTTPStatus.FORBIDDEN))
+
+    def _uuid(self, answer: object) -> str:
+        uuid = answer.get("uuid") if isinstance(answer, dict) else None
+        if not isinstance(uuid, str):
+            raise self._nonsense("the UUID of the new subscription")
+        return uuid
+
+    def _nonsense(self, expected: str) -> ServiceError:
+        return ServiceError(
+            f"{self.title} at {self.url} answered without {expected}",
+            f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",
+        )

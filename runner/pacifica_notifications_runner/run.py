@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer import JobRunner, job_runner
+from pacifica_notifications_consumer import JobRunner, workers
 from pacifica_notifications_consumer.archive import open_archive
 from pacifica_notifications_consumer.errors import Cancelled, NotificationError, StateError
 from pacifica_notifications_consumer.job import Job, JobState, Verdict
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     name = settings["name"] or options.default_name(arguments.archive, settings["username"])
     if not settings["verbose"]:
         # What the job's end means is said below, after the entry-point's last words.
-        logging.getLogger(job_runner.__name__).setLevel(logging.CRITICAL)
+        logging.getLogger(workers.__name__).setLevel(logging.CRITICAL)
     with StopSignals() as signals, ExitStack() as stack:
         consumer = stack.enter_context(open_archive(arguments.archive))
         if consumer.filter and not consumer.filter.matches(event):
@@ -88,6 +88,8 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             workers=1,
             timeout=settings["job_timeout"],
             grace=0.0,
+            # It is shown as it comes, from the beginning to the end.
+            output_limit=None,
         )
         with runner:
             receipt = runner.accept(body)
@@ -167,7 +169,7 @@ def _nothing_to_run(verdict: Verdict) -> int:
         Verdict.OWN: "the notification announces an upload of this very consumer",
         Verdict.DUPLICATE: "the notification was run in this state directory before",
     }
-    _say(f"nothing was run: {reasons[verdict]}")
+    _say(f"nothing was run: {reasons.get(verdict, verdict.value)}")
     return NOT_MATCHED
 
 

@@ -13,11 +13,14 @@ from typing import Any
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive import open_archive
 from pacifica_notifications_consumer.errors import Cancelled
+from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.subscription import mint_token, subscribed
 from pacifica_notifications_runner import command, options, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.systemd import Notifier
+from pacifica_notifications_runner.tls import server_context
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +71,9 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
     username = options.require_username(settings["username"])
     name = settings["name"] or options.default_name(archive, username)
     services = Services.from_values(settings)
+    strict = settings["response_policy"] == "strict"
+    tls = server_context(settings["tls_cert"], settings["tls_key"])
+    notifier = Notifier.from_environment()
     steps.check_reachability(settings)
     with ExitStack() as stack:
         # 1. extract the archive
@@ -89,25 +95,57 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
                 workers=settings["workers"],
                 timeout=settings["job_timeout"],
                 attempts=settings["attempts"],
+                crash_limit=settings["crash_limit"],
                 grace=settings["grace"],
+                output_limit=settings["output_limit"],
+                keep=settings["keep"],
+                strict=strict,
             )
         )
         signals.on_second = runner.halt
         # 5. start the web endpoint
-        endpoint = Endpoint(accept=runner.accept, token=mint_token(), max_body=settings["max_body"])
-        server = stack.enter_context(listening(endpoint, settings["address"], settings["port"]))
+        endpoint = Endpoint(accept=runner.accept, token=mint_token(), max_body=settings["max_body"], strict=strict)
+        server = stack.enter_context(listening(endpoint, settings["address"], settings["port"], tls))
         # 6. subscribe it to the producer
         signals.unless_stopped(lambda: steps.check_user(services))
-        target = steps.target_url(settings, server.server_port)
-        subscription = subscribed(services, name=name, filter=consumer.filter, target_url=target, token=endpoint.token)
-        stack.enter_context(signals.abandoning(subscription))
+        making_subscription = subscribed(
+            services,
+            name=name,
+            filter=consumer.filter,
+            target_url=steps.target_url(settings, server.server_port),
+            token=endpoint.token,
+            auth=settings["endpoint_auth"],
+            watch_interval=settings["watch_interval"],
+            register_timeout=settings["register_timeout"],
+            on_incident=runner.note_incident,
+            stop=signals.stop,
+        )
+        subscription = stack.enter_context(signals.abandoning(making_subscription))
         if signals.stop.is_set():
             raise Cancelled("stopped by a signal before it was ready")
+        endpoint.trouble = lambda: subscription.trouble
         endpoint.ready = True
         log.info("ready: %s runs %s, its jobs in %s", name, archive, runner.state_dir)
-        signals.stop.wait()
+        _keep_running(runner, notifier, signals)
         endpoint.ready = False
         log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings["grace"])
+
+
+def _keep_running(runner: JobRunner, notifier: Notifier, signals: StopSignals) -> None:
+    """Wait for the signal to stop, and meanwhile tell the supervisor that all is at work."""
+    notifier.ready(_status(runner))
+    while not signals.stop.wait(notifier.interval):
+        if runner.alive:
+            notifier.alive(_status(runner))
+        else:
+            log.critical("a thread of the job runner has ended; the supervisor is not told that all is well any more")
+    notifier.stopping("giving running jobs time to end")
+
+
+def _status(runner: JobRunner) -> str:
+    counts = runner.count_jobs()
+    waiting = counts[JobState.QUEUED] + counts[JobState.FAILED]
+    return f"{counts[JobState.RUNNING]} jobs running, {waiting} waiting, {counts[JobState.DEAD]} dead"
 
 
 if __name__ == "__main__":

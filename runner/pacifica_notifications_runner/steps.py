@@ -59,7 +59,8 @@ def target_url(settings: Mapping[str, Any], port: int) -> str:
     host = settings["address"]
     if _is_unspecified(host):
         host = _address_towards(settings["producer_url"])
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}{RECEIVE}"
+    scheme = "https" if settings["tls_cert"] else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{RECEIVE}"
 
 
 def check_reachability(settings: Mapping[str, Any]) -> None:

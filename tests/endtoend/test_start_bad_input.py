@@ -125,9 +125,9 @@ def test_ways_to_write_a_path(
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        pytest.param((401, b"{}", ""), "answered 401 Unauthorized to POST /eventmatch; check --username", id="401"),
+        pytest.param((401, b"{}", ""), "answered 401 Unauthorized to GET /eventmatch; check --username", id="401"),
         pytest.param((403, b"", ""), "answered 403 Forbidden to POST /eventmatch; check --username", id="403"),
-        pytest.param((500, b"<h1>", ""), "500 Internal Server Error to POST /eventmatch; look into the log", id="500"),
+        pytest.param((500, b"<h1>", ""), "500 Internal Server Error to GET /eventmatch; look into the log", id="500"),
         pytest.param((200, b"<html>", ""), "something that is not JSON; check that --producer-url", id="HTML"),
         pytest.param((200, b"[]", ""), "without the UUID of the new subscription; check", id="list"),
         pytest.param((302, b"", ""), "answered 302 Found", id="redirect"),
@@ -142,7 +142,7 @@ def test_producer_that_refuses(
     with recording(lambda _: answer or (200, b"", "")) as producer:
         url = producer.url if answer else "http://127.0.0.1:1"
         flags = ("--python", quick_python, "--producer-url", url, "--state-dir", operator.home / "state")
-        outcome = operator.run(START, archive, *ANY_USER, *flags)
+        outcome = operator.run(START, archive, *ANY_USER, *flags, "--register-timeout", "0")
     assert outcome.status == 69
     assert words in outcome.error(START)
     undone(operator)
@@ -213,19 +213,34 @@ def test_state_directory_of_a_running_consumer(keeper: Deployment, operator: Ope
         (b"{", 400, "the notification is not JSON"),
         (b'{"eventID": "\xff"}', 400, "the notification is not JSON"),
         (b"[" * 50_000, 400, "the notification is not JSON"),
-        (b"[]", 400, "the notification is a JSON array; send an object"),
-        (b"7", 400, "the notification is a JSON number"),
-        (b"null", 400, "the notification is a JSON null"),
-        (b" " * 100_001, 413, "the body has 100001 bytes, the limit is 100000"),
-        (b" " * 30_000_000, 413, "the body has 30000000 bytes, the limit is 100000"),
     ],
     ids=lambda value: repr(value[:12]) + str(len(value)) if isinstance(value, bytes) else None,
 )
-def test_body_that_is_no_notification(keeper: Deployment, body: bytes, status: int, detail: str) -> None:
-    """It is refused with what is wrong with it, and nothing is stored."""
-    before = keeper.verdicts()
+def test_body_that_is_no_json(keeper: Deployment, body: bytes, status: int, detail: str) -> None:
+    """It is refused with what is wrong with it, and set aside."""
+    before = keeper.verdicts().get("unreadable", 0)
     response = keeper.post(body)
     assert (response.status_code, detail in response.json()["detail"]) == (status, True)
+    assert keeper.verdicts()["unreadable"] == before + 1
+
+
+@pytest.mark.parametrize("body", [b"[]", b"7", b"null"])
+def test_body_that_is_no_notification(keeper: Deployment, body: bytes) -> None:
+    """It is taken, since a refusal would switch the consumer off, and set aside with a warning."""
+    before = keeper.verdicts().get("malformed", 0)
+    response = keeper.post(body)
+    assert (response.status_code, response.json()["verdict"], response.json()["job"]) == (202, "malformed", None)
+    assert keeper.verdicts()["malformed"] == before + 1
+    assert "is set aside: the notification is a JSON " in keeper.command.stderr
+
+
+@pytest.mark.parametrize("size", [100_001, 30_000_000])
+def test_body_that_is_too_large(keeper: Deployment, size: int) -> None:
+    """It is refused with its size and the limit, and nothing is stored."""
+    before = keeper.verdicts()
+    response = keeper.post(b" " * size)
+    expected = f"the body has {size} bytes, the limit is 100000"
+    assert (response.status_code, response.json()["detail"]) == (413, expected)
     assert keeper.verdicts() == before
 
 
@@ -236,7 +251,8 @@ def test_wrong_or_missing_token(keeper: Deployment, given: str | None, size: int
     before = keeper.verdicts()
     authorization = given if given is None else given.format(token=keeper.token)
     response = keeper.post(event(901).ljust(size), Authorization=authorization)
-    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="pacifica", Basic realm="pacifica"'
     assert keeper.verdicts() == before
 
 
@@ -296,6 +312,8 @@ def test_secrets_stay_secret(operator: Operator, tmp_path: Path, quick_python: P
     )
 
     def pacifica(request: Request) -> Answer:
+        if request.path == "/eventmatch" and request.method == "GET":
+            return 403, b"{}", "application/json"
         return (200, b'{"uuid": "u"}', "application/json") if "eventmatch" in request.path else (500, b"{}", "")
 
     with recording(pacifica) as services:
@@ -309,7 +327,7 @@ def test_secrets_stay_secret(operator: Operator, tmp_path: Path, quick_python: P
         variables = {"PACIFICA_PASSWORD": password} if place == "variable" else {}
         command = operator.command(START, archive, "--producer-url", services.url, *flags, variables=variables)
         command.wait_for("ready: ")
-        subscription = json.loads(services.requests[0].body)
+        (subscription,) = (json.loads(each.body) for each in services.requests if each.method == "POST")
         token = subscription["auth"]["header"]["credentials"]
         body = (DATA / "notifications" / "ingest-two-transaction-ids.json").read_bytes()
         headers = {"Authorization": f"Bearer {token}"}
@@ -328,6 +346,7 @@ def test_secrets_stay_secret(operator: Operator, tmp_path: Path, quick_python: P
     asked = [(each.method, each.path[:11], each.headers.get("Authorization")) for each in services.requests]
     cart = services.requests[1].path
     assert asked == [
+        ("GET", "/eventmatch", basic),
         ("POST", "/eventmatch", basic), ("POST", cart[:11], basic), ("DELETE", "/eventmatch", basic),
     ]  # fmt: skip
     assert {each.headers.get("Http-Remote-User") for each in services.requests} == {"alice"}

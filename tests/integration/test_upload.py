@@ -18,7 +18,7 @@ from pacifica_notifications_consumer import download, upload
 from pacifica_notifications_consumer.errors import ServiceError, UploadError
 from pacifica_notifications_consumer.ingest import Ingest
 from pacifica_notifications_consumer.notification import Notification
-from pacifica_notifications_consumer.producer import Producer
+from pacifica_notifications_consumer.producer import Producer, Wanted
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.upload_tar import UploadTar
@@ -42,7 +42,7 @@ def announced(services: Services) -> Any:
     """What the real producer delivers to a subscriber meanwhile."""
     with target() as here, make_session(services) as session:
         producer = Producer(services.producer_url, session)
-        uuid = producer.subscribe(name="test", jsonpath="$", target_url=here.url, token="t")
+        uuid = producer.subscribe(Wanted(name="test", jsonpath="$", target_url=here.url, token="t"))
         yield here
         producer.unsubscribe(uuid)
 

@@ -6,21 +6,19 @@ import socket
 import pytest
 
 from pacifica_notifications_consumer.errors import ServiceError
-from pacifica_notifications_consumer.filter import Filter
 from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.producer import Producer
+from pacifica_notifications_consumer.producer import Producer, Wanted
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session, summarize
-from pacifica_notifications_consumer.subscription import mint_token, subscribed
 from tests.unit.faults import fault_server, replying
 
-SUBSCRIPTION = {"name": "n", "jsonpath": "$", "target_url": "http://127.0.0.1:9/receive", "token": "t0ken"}
+WANTED = Wanted(name="n", jsonpath="$", target_url="http://127.0.0.1:9/receive", token="t0ken")
 
 
 def subscribe(url: str) -> str:
     with make_session(Services(username="alice")) as session:
-        return Producer(url, session).subscribe(**SUBSCRIPTION)
+        return Producer(url, session).subscribe(WANTED)
 
 
 @pytest.mark.parametrize("password", [None, "pässword"])
@@ -29,7 +27,7 @@ def test_every_request_carries_the_credentials(password: str | None) -> None:
     with fault_server(replying(200, b'{"uuid": "u"}')) as server:
         with make_session(Services(username="alice", password=password)) as session:
             producer = Producer(server.url, session)
-            producer.subscribe(**SUBSCRIPTION)
+            producer.subscribe(WANTED)
             producer.subscription("u")
             producer.unsubscribe("u")
         basic = "Basic " + base64.b64encode(f"alice:{password}".encode()).decode() if password else None
@@ -108,42 +106,6 @@ def test_summaries(said: str, expected: str) -> None:
     """A service's traceback is shortened to what it says."""
     assert summarize(said).endswith(expected)
     assert "raceback" not in summarize(said)
-
-
-def test_subscription_lives_as_long_as_its_context() -> None:
-    """A subscription is made with all it needs, and is gone afterwards, even after an error."""
-    with Sandbox() as sandbox:
-        services = Services(producer_url=sandbox.producer_url, username="alice")
-        token = mint_token()
-        arguments = {"name": "mine", "target_url": "http://127.0.0.1:9/receive", "token": token}
-        with pytest.raises(ZeroDivisionError), subscribed(services, filter=Filter('$["data"]'), **arguments):
-            (subscription,) = sandbox.subscriptions()
-            assert subscription["jsonpath"] == '$["data"]'
-            assert subscription["auth"]["header"] == {"type": "Bearer", "credentials": token}
-            assert (subscription["name"], subscription["user"]) == ("mine", "alice")
-            raise ZeroDivisionError
-        assert sandbox.subscriptions() == []
-        with subscribed(services, filter=None, **arguments) as uuid:
-            (subscription,) = sandbox.subscriptions()
-            assert subscription["jsonpath"] == "$"
-            # Somebody else may have deleted it meanwhile: that is no error.
-            with make_session(services) as session:
-                Producer(services.producer_url, session).unsubscribe(uuid)
-
-
-def test_subscription_that_cannot_be_deleted_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    """If the producer is gone at the end, the stop goes on and says what stays behind."""
-    with fault_server(replying(200, b'{"uuid": "u-1"}')) as server:
-        services = Services(producer_url=server.url, username="alice")
-        with subscribed(services, name="n", filter=None, target_url="http://127.0.0.1:9", token="t"):
-            server.answer = replying(500)
-    assert "the subscription u-1 stays behind at the producer" in caplog.text
-
-
-def test_tokens_differ() -> None:
-    """Each start has a token of its own, too long to guess."""
-    assert mint_token() != mint_token()
-    assert len(mint_token()) >= 40
 
 
 def test_policy_knows_users_by_their_whole_name() -> None:
