@@ -60,6 +60,7 @@ class Server(HTTPServer):
         self._threads_lock = threading.Lock()
         # Connections that wait for a thread or have one.
         self._load = 0
+        self._served: dict[int, Connection] = {}
         self._closing = False
         super().__init__(address, handler)
         self._doorman = Doorman(self._enqueue)
@@ -76,6 +77,13 @@ class Server(HTTPServer):
         """Bind without the reverse look-up of one's own name, which can take seconds."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+    def shutdown(self) -> None:
+        """Let nobody in any more."""
+        # Wakes the thread that waits for the next connection, which would otherwise look up at its next poll only.
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        super().shutdown()
 
     def get_request(self) -> tuple[Any, Any]:
         """Take the next connection; when there are no more files to be had, an idle one makes room."""
@@ -114,6 +122,7 @@ class Server(HTTPServer):
             connection = self._queue.get()
             if connection is None:
                 return
+            self._served[threading.get_ident()] = connection
             try:
                 self._serve(connection)
             except Closed:
@@ -121,6 +130,7 @@ class Server(HTTPServer):
             except Exception:
                 log.exception("a request could not be answered")
                 connection.close()
+            del self._served[threading.get_ident()]
             with self._threads_lock:
                 self._load -= 1
 
@@ -153,6 +163,10 @@ class Server(HTTPServer):
         """Let every thread finish the request it is at, and no further one; waits for them a few seconds."""
         self._closing = True
         self._doorman.close()
+        for connection in list(self._served.values()):
+            # What the client has not sent yet is not read any more, what it is owed can still be written.
+            with contextlib.suppress(OSError):
+                connection.socket.shutdown(socket.SHUT_RD)
         for _ in self._threads:
             self._queue.put(None)
         deadline = time.monotonic() + _HANG_UP_SECONDS
@@ -355,7 +369,6 @@ def serve(handler: type[Handler], address: str, port: int, tls: ssl.SSLContext |
             if error.errno == errno.EADDRNOTAVAIL
             else "stop what uses it, or choose another port (0 picks a free one)",
         ) from error
-    # The short poll only bounds how long the shutdown below waits.
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name=f"http {server.url}", daemon=True)
     thread.start()
     try:

@@ -344,7 +344,7 @@ def test_secrets_stay_secret(operator: Operator, tmp_path: Path, quick_python: P
     assert outcome.status == 0
     basic = "Basic " + base64.b64encode(f"alice:{password}".encode()).decode()
     asked = [(each.method, each.path[:11], each.headers.get("Authorization")) for each in services.requests]
-    cart = services.requests[1].path
+    cart = services.requests[2].path
     assert asked == [
         ("GET", "/eventmatch", basic),
         ("POST", "/eventmatch", basic), ("POST", cart[:11], basic), ("DELETE", "/eventmatch", basic),

@@ -14,7 +14,7 @@ LOCAL = "http://127.0.0.1:8070"
 
 
 def settings(**values: Any) -> dict[str, Any]:
-    return {"target_url": None, "address": "127.0.0.1", "producer_url": LOCAL} | values
+    return {"target_url": None, "address": "127.0.0.1", "producer_url": LOCAL, "tls_cert": None} | values
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,237 @@
+"""Kill the runner and its jobs at random moments, again and again: nothing is lost, nothing runs amok.
+
+PACIFICA_TEST_KILLS says how often (`make chaos` many times, otherwise a few), PACIFICA_TEST_SEED repeats a run.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from pacifica_notifications_consumer.job import Job, JobState, Verdict
+from pacifica_notifications_consumer.ledger import Ledger
+from tests.chaos.consumer import TOKEN
+
+KILLS = int(os.environ.get("PACIFICA_TEST_KILLS", "40"))
+SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))
+DEADLINE = 120.0
+_ROOT = Path(__file__).parents[2]
+#: What is struck, and how often of ten.
+_TARGETS = ("runner",) * 6 + ("job",) * 2 + ("orderly stop", "stop and kill")
+
+
+class Producer:
+    """Posts notifications as fast as it gets answers, some of them twice, and remembers which were accepted."""
+
+    def __init__(self, port: int, chance: random.Random) -> None:
+        self._url = f"http://127.0.0.1:{port}/receive"
+        self._chance = chance
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._numbers = iter(range(1, 1_000_000))
+        self.sent: dict[str, dict[str, Any]] = {}
+        self.accepted: dict[str, dict[str, Any]] = {}
+        self.errors: list[str] = []
+        self.posts = 0
+        self._threads = [threading.Thread(target=self._post_all) for _ in range(3)]
+
+    def __enter__(self) -> Producer:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _post_all(self) -> None:
+        with requests.Session() as session:
+            session.trust_env = False
+            while not self._stop.is_set():
+                with self._lock:
+                    event = self._event(next(self._numbers))
+                    self.sent[event["eventID"]] = event
+                    copies = 2 if self._chance.random() < 0.2 else 1
+                    pause = self._chance.random() * 0.2
+                for _ in range(copies):
+                    self._post(session, event)
+                self._stop.wait(pause)
+
+    def _event(self, number: int) -> dict[str, Any]:
+        data = {
+            "seconds": self._chance.choice([0, 0, 0, 0.02, 0.3]),
+            "status": self._chance.choice([0, 0, 0, 0, 1]),
+            "children": self._chance.random() < 0.1,
+            "again": self._chance.random() < 0.1,
+            # Some are large, so that they have files of their own.
+            "padding": "x" * self._chance.choice([0, 0, 0, 100_000]),
+        }
+        if self._chance.random() < 0.1:
+            del data["seconds"]  # does not match
+        return {"source": "chaos", "eventID": f"e.{number}", "data": data}
+
+    def _post(self, session: requests.Session, event: dict[str, Any]) -> None:
+        self.posts += 1
+        try:
+            answer = session.post(self._url, json=event, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
+        except requests.RequestException:
+            return  # the runner is dead, or died meanwhile
+        with self._lock:
+            if answer.ok:
+                self.accepted[event["eventID"]] = event
+            else:
+                self.errors.append(f"{answer.status_code} {answer.text}")
+
+
+class Runner:
+    """A runner that is started again and again on one state directory."""
+
+    def __init__(self, home: Path, crash_limit: int = 10_000) -> None:
+        self.home = home
+        self.crash_limit = crash_limit
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tests.chaos.consumer", self.home, self.port, self.crash_limit]
+        return subprocess.Popen([str(word) for word in command], cwd=_ROOT, stderr=subprocess.DEVNULL)
+
+    @contextlib.contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        with contextlib.closing(Ledger(self.home / "state" / "ledger.sqlite3")) as ledger:
+            yield ledger
+
+    def jobs(self) -> dict[str, Job]:
+        """All jobs by the event ids of their notifications."""
+        with self.ledger() as ledger:
+            return {job.title: job for job in ledger.jobs(1_000_000)}
+
+    def processes(self) -> dict[int, int]:
+        """The processes of jobs that are alive: their ids, and their jobs' numbers."""
+        mark = f"PACIFICA_JOB={self.home}/state:".encode()
+        found = {}
+        for path in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                _, marked, rest = (path / "environ").read_bytes().partition(mark)
+                if path.name.isdigit() and marked:
+                    found[int(path.name)] = int(rest.split(b":")[0])
+        return found
+
+    def notes(self) -> dict[str, collections.Counter[str]]:
+        """How often entry-points began, ended, and asked to be tried again, by event ids."""
+        counts: dict[str, collections.Counter[str]] = {"begin": collections.Counter(), "end": collections.Counter()}
+        counts["again"] = collections.Counter()
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self.home / "notes").read_text().splitlines():
+                what, event_id = line.split()
+                counts[what][event_id] += 1
+        return counts
+
+
+def strike(target: str, runner: Runner, process: subprocess.Popen[bytes], chance: random.Random) -> int | None:
+    """Kill something; returns the job that was hit, if it was one."""
+    if target == "job":
+        jobs = runner.processes()
+        if not jobs:
+            return None
+        pid = chance.choice(sorted(jobs))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return jobs[pid]
+    if target != "runner":
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(60 if target == "orderly stop" else chance.random() * 0.3)
+    process.kill()
+    process.wait()
+    return None
+
+
+def settled(runner: Runner) -> bool:
+    """Whether every job has come to its end."""
+    with runner.ledger() as ledger:
+        return not any(count for state, count in ledger.count_jobs().items() if not state.final)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_kills_lose_nothing(tmp_path: Path) -> None:
+    """After any number of kills every accepted notification ran to an end, none ran after it had succeeded."""
+    print(f"\nseed {SEED}, {KILLS} kills")
+    chance = random.Random(SEED)
+    runner = Runner(tmp_path.resolve())
+    ends_at_success: dict[str, int] = {}
+    struck_jobs: set[int] = set()
+    process = runner.start()
+    struck: collections.Counter[str] = collections.Counter()
+    try:
+        with Producer(runner.port, random.Random(SEED + 1)) as producer:
+            while sum(struck.values()) < KILLS:
+                time.sleep(chance.random() * chance.choice([0.1, 0.6, 1.2]))
+                target = chance.choice(_TARGETS)
+                struck_jobs.add(strike(target, runner, process, chance) or 0)
+                struck[target] += 1
+                if process.poll() is None:
+                    continue
+                if (runner.home / "state" / "ledger.sqlite3").exists():
+                    # What has succeeded by now must never run again.
+                    began = runner.notes()["begin"]
+                    for title, job in runner.jobs().items():
+                        if job.state is JobState.SUCCEEDED:
+                            assert ends_at_success.setdefault(title, began[title]) == began[title], title
+                process = runner.start()
+        deadline = time.monotonic() + DEADLINE
+        while not settled(runner):
+            assert process.poll() is None, "the runner has ended by itself"
+            assert time.monotonic() < deadline, f"still not settled; seed {SEED}"
+            time.sleep(0.1)
+    finally:
+        process.terminate()
+        process.wait(60)
+    print(f"{producer.posts} posts, {len(producer.accepted)} accepted, struck {dict(struck)}")
+    assert producer.errors == []
+    assert len(producer.accepted) > KILLS
+    check(runner, producer, ends_at_success, struck_jobs)
+
+
+def check(runner: Runner, producer: Producer, ends_at_success: dict[str, int], struck_jobs: set[int]) -> None:
+    """Hold the ledger and what the entry-points noted against what was accepted."""
+    jobs, notes = runner.jobs(), runner.notes()
+    assert runner.processes() == {}
+    for event_id, event in producer.accepted.items():
+        if "seconds" not in event["data"]:
+            assert event_id not in jobs
+            continue
+        job, status = jobs[event_id], event["data"]["status"]
+        assert job.deferrals <= notes["again"][event_id]
+        if job.state is JobState.SUCCEEDED:
+            assert (notes["end"][event_id] >= 1, status) == (True, 0), event_id
+        if job.id not in struck_jobs:
+            # Neither crashes nor stops count as attempts, nor does asking to be tried again.
+            expected = (JobState.DEAD, 2) if status else (JobState.SUCCEEDED, 1)
+            assert (job.state, job.attempts) == expected, event_id
+        else:
+            assert job.state in (JobState.SUCCEEDED, JobState.DEAD)
+            assert 1 <= job.attempts <= 2
+    for event_id, began in ends_at_success.items():
+        assert notes["begin"][event_id] == began, f"{event_id} ran again after it had succeeded"
+    with runner.ledger() as ledger:
+        counts = ledger.count_verdicts()
+        assert sum(ledger.count_jobs().values()) == counts[Verdict.MATCHED] == len(jobs)
+    large = sum(bool(producer.sent[title]["data"]["padding"]) for title in jobs)
+    assert len(list((runner.home / "state" / "notifications").iterdir())) == large
