@@ -4,7 +4,7 @@ VENV := .venv
 BED := .bed
 PY := $(VENV)/bin/python
 
-.PHONY: help env demo test unit integration bed lint format bench docs clean
+.PHONY: help env demo test unit integration chaos bed lint format bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ unit: $(VENV)/.development  ## run the fast tests only
 
 integration: $(VENV)/.development $(BED)/.bed  ## run the tests on the real Pacifica services
 	$(PY) -m pytest tests/integration
+
+chaos: $(VENV)/.development  ## kill the runner and its jobs at random, a thousand times
+	PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-1000} $(PY) -m pytest -s tests/chaos
 
 bed: $(VENV)/.development $(BED)/.bed  ## start the real Pacifica services, to work with by hand
 	@$(PY) -m tests.integration.bed

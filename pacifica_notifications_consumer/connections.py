@@ -49,6 +49,7 @@ class Connection:
         deadline: When it is given up unless a head is whole, on the monotonic clock.
         problem: Why the next request cannot be taken, if that is known before its head is whole.
         lingers: Whether it is only kept open until the client has read its last answer.
+        busy: Whether a request is being answered.
     """
 
     def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
@@ -69,6 +70,7 @@ class Connection:
         self.deadline = time.monotonic() + HEAD_SECONDS
         self.problem: BadRequest | None = None
         self.lingers = False
+        self.busy = False
         self.set_patient(True)
 
     def fileno(self) -> int:

@@ -139,6 +139,10 @@ class Server(HTTPServer):
         # Nobody is waited for while others wait for a thread.
         connection.set_patient(self._queue.empty())
         while connection.gather():
+            # In this order: either we see that the server is closing, or the closing server sees that we are busy.
+            connection.busy = True
+            if self._closing:
+                break
             connection.set_patient(True)
             handler = self._handler(connection, connection.socket, self)
             if self._closing:
@@ -148,6 +152,7 @@ class Server(HTTPServer):
                     self._doorman.take(connection)
                     return
                 break
+            connection.busy = False
             connection.rest()
             if not self._queue.empty():
                 # Others wait for a thread. If this client has something to say already, that comes after them.
@@ -164,9 +169,10 @@ class Server(HTTPServer):
         self._closing = True
         self._doorman.close()
         for connection in list(self._served.values()):
-            # What the client has not sent yet is not read any more, what it is owed can still be written.
-            with contextlib.suppress(OSError):
-                connection.socket.shutdown(socket.SHUT_RD)
+            # A request that has begun is read and answered; what comes after it is not.
+            if not connection.busy:
+                with contextlib.suppress(OSError):
+                    connection.socket.shutdown(socket.SHUT_RD)
         for _ in self._threads:
             self._queue.put(None)
         deadline = time.monotonic() + _HANG_UP_SECONDS
