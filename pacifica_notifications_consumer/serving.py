@@ -61,7 +61,7 @@ class Server(HTTPServer):
         # Connections that wait for a thread or have one.
         self._load = 0
         self._served: dict[int, Connection] = {}
-        self._closing = False
+        self._closing = threading.Event()
         super().__init__(address, handler)
         self._doorman = Doorman(self._enqueue)
 
@@ -112,7 +112,7 @@ class Server(HTTPServer):
         self._queue.put(connection)
         with self._threads_lock:
             self._load += 1
-            if self._load > len(self._threads) and len(self._threads) < MOST_THREADS and not self._closing:
+            if self._load > len(self._threads) and len(self._threads) < MOST_THREADS and not self._closing.is_set():
                 thread = threading.Thread(target=self._work, name=f"http {len(self._threads) + 1}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -141,11 +141,11 @@ class Server(HTTPServer):
         while connection.gather():
             # In this order: either we see that the server is closing, or the closing server sees that we are busy.
             connection.busy = True
-            if self._closing:
+            if self._closing.is_set():
                 break
             connection.set_patient(True)
             handler = self._handler(connection, connection.socket, self)
-            if self._closing:
+            if self._closing.is_set():
                 break
             if handler.close_connection:
                 if handler.body_left and connection.linger():
@@ -159,14 +159,14 @@ class Server(HTTPServer):
                 self._doorman.take(connection)
                 return
         else:
-            if not self._closing:
+            if not self._closing.is_set():
                 self._doorman.take(connection)
                 return
         connection.close()
 
     def hang_up(self) -> None:
         """Let every thread finish the request it is at, and no further one; waits for them a few seconds."""
-        self._closing = True
+        self._closing.set()
         self._doorman.close()
         for connection in list(self._served.values()):
             # A request that has begun is read and answered; what comes after it is not.
