@@ -25,6 +25,8 @@ _NOTIFICATION = _HERE.parent / "data" / "notifications" / "ingest-nested-files.j
 _SMALL, _LARGE_FILES = 2900, 5000
 _WARM_UP_SECONDS, _SECONDS, _ROUNDS = 0.5, 1.5, 2
 _OURS, _DISPATCHER = "the endpoint, committed to disk", "pacifica-dispatcher"
+#: A directory that is on a disk, unlike that of temporary files on some machines.
+_DISK = Path(__file__).parents[2]
 _numbers = itertools.count(1)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import attrs
 
 _PIECE = 1 << 16
+_MOST_RECONNECTIONS = 100
 
 
 @attrs.frozen(kw_only=True)
@@ -84,6 +85,7 @@ class _Generator:
         self._keep_alive = keep_alive
         self._selector = selectors.DefaultSelector()
         self._taken: list[float] = []
+        self._again = 0
 
     def run(self, seconds: float) -> Load:
         gc.collect()
@@ -129,7 +131,12 @@ class _Generator:
             client.rest = memoryview(request)
             self._selector.register(client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, client)
             return
-        client.rest = memoryview(request)[self._send(client.socket, request) :]
+        try:
+            client.rest = memoryview(request)[self._send(client.socket, request) :]
+        except (ConnectionResetError, BrokenPipeError):
+            self._hang_up(client)
+            self._begin(client)
+            return
         if client.rest:
             self._selector.modify(client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, client)
 
@@ -142,12 +149,20 @@ class _Generator:
 
     def _go_on(self, client: _Client, events: int) -> None:
         assert client.socket
-        if events & selectors.EVENT_WRITE and client.rest:
-            client.rest = client.rest[self._send(client.socket, client.rest) :]
-            if not client.rest:
-                self._selector.modify(client.socket, selectors.EVENT_READ, client)
-        if events & selectors.EVENT_READ:
-            self._receive(client, client.socket)
+        try:
+            if events & selectors.EVENT_WRITE and client.rest:
+                client.rest = client.rest[self._send(client.socket, client.rest) :]
+                if not client.rest:
+                    self._selector.modify(client.socket, selectors.EVENT_READ, client)
+            if events & selectors.EVENT_READ:
+                self._receive(client, client.socket)
+        except (ConnectionResetError, BrokenPipeError):
+            # Some servers end a kept connection after a while, perhaps just when the next request comes.
+            if client.answer or self._again > _MOST_RECONNECTIONS:
+                raise
+            self._again += 1
+            self._hang_up(client)
+            self._begin(client)
 
     def _receive(self, client: _Client, sock: socket.socket) -> None:
         try:
@@ -157,16 +172,20 @@ class _Generator:
         client.answer += data
         if not self._is_whole(client.answer):
             if not data:
-                raise ConnectionError(f"the server hung up: {client.answer[:200]!r}")
+                raise ConnectionResetError(f"the server hung up: {client.answer[:200]!r}")
             return
         if client.answer[9:10] != b"2":
             raise ConnectionError(f"the server refused: {client.answer[:500]!r}")
         self._taken.append(time.perf_counter() - client.started)
-        if not self._keep_alive:
-            self._selector.unregister(sock)
-            sock.close()
-            client.socket = None
+        if not self._keep_alive or b"\r\nConnection: close" in client.answer:
+            self._hang_up(client)
         self._begin(client)
+
+    def _hang_up(self, client: _Client) -> None:
+        if client.socket:
+            self._selector.unregister(client.socket)
+            client.socket.close()
+            client.socket = None
 
     @staticmethod
     def _is_whole(answer: bytes) -> bool:
