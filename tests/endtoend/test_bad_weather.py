@@ -187,3 +187,19 @@ def test_state_directory_that_cannot_be_written(
         assert "Read-only file system; choose another with --state-dir" in outcome.error(START)
     finally:
         subprocess.run(["/bin/umount", "-l", str(place)], check=True)
+
+
+def test_supervised(operator: Operator, sandbox: Sandbox, archive: Path, quick_python: Path, tmp_path: Path) -> None:
+    """Systemd is told when it is ready, that it lives, and when it stops; the entry-point has nothing to tell it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(60)
+        variables = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"} | sandbox.environ()
+        flags = ("--username", "alice", "--python", quick_python, "--state-dir", operator.home / "state")
+        command = operator.command(START, archive, *flags, variables=variables)
+        assert systemd.recv(4096) == b"READY=1\nSTATUS=0 jobs running, 0 waiting, 0 dead"
+        assert systemd.recv(4096) == b"WATCHDOG=1\nSTATUS=0 jobs running, 0 waiting, 0 dead"
+        assert command.stop().status == 0
+        while b"WATCHDOG" in (said := systemd.recv(4096)):
+            pass
+    assert said == b"STOPPING=1\nSTATUS=giving running jobs time to end"
