@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import ssl
-import struct
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -22,16 +22,18 @@ HEAD_SECONDS, IDLE_SECONDS = 10.0, 60.0
 STALL_SECONDS = 10.0
 #: Seconds that any body may take, and bytes a second that a longer one must bring.
 _BODY_SECONDS, _SLOWEST_BODY = 30.0, 50_000
-#: Seconds that a thread waits for a client before it turns to others.
-_PATIENCE = 0.25
+#: Seconds that a client is given to read its last answer.
+_LINGER_SECONDS = 1.0
 _PIECE = 1 << 16
 _LARGEST_PIECE = 1 << 20
 _LONGEST_LINE = 4096
 _MOST_TRAILERS = 100
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?\r\n")
 _END_OF_HEAD = b"\r\n\r\n"
-_TIMEVAL = struct.Struct("@ll")
-_NOT_NOW = (TimeoutError, BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
+#: Its client waits to be told to go on, or the length of its body is not known.
+_WANTS_MORE = re.compile(rb"\r\n(expect|transfer-encoding)[ \t]*:", re.IGNORECASE)
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Closed(ConnectionError):  # noqa: N818  (what happened is its name)
@@ -41,99 +43,115 @@ class Closed(ConnectionError):  # noqa: N818  (what happened is its name)
 class Connection:
     """A connection, with what has come over it and was not used yet.
 
+    Its socket never blocks.
+
     Args:
         sock: The socket.
         tls: What to secure it with, if it is to be.
 
     Attributes:
-        deadline: When it is given up unless a head is whole, on the monotonic clock.
+        deadline: When it is given up unless a request has come, on the monotonic clock.
         problem: Why the next request cannot be taken, if that is known before its head is whole.
+        is_large: Whether the request that has come has a body that is still to be read, and may take its time.
         lingers: Whether it is only kept open until the client has read its last answer.
         busy: Whether a request is being answered.
     """
 
     def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         if tls is not None:
             sock = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.socket = sock
         self._shaking_hands = tls is not None
-        self._secured = tls is not None
-        self._patience_flag = 0
-        if not self._secured:
-            # The kernel keeps these times: with Python's own, each call would be two.
-            sock.setblocking(True)
-            for option, seconds in ((socket.SO_RCVTIMEO, _PATIENCE), (socket.SO_SNDTIMEO, _PATIENCE)):
-                sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000)))
         self._buffer = bytearray()
+        # Where the head of the next request ends; below nought if it does not yet.
+        self._head_end = -1
         self._searched = 0
+        # Where its body ends, as far as that is known.
+        self._request_end = 0
         self.deadline = time.monotonic() + HEAD_SECONDS
         self.problem: BadRequest | None = None
+        self.is_large = False
         self.lingers = False
         self.busy = False
-        self.set_patient(True)
 
     def fileno(self) -> int:
         """The socket's number, for selectors."""
         return self.socket.fileno()
 
-    def set_patient(self, patient: bool) -> None:
-        """Have it wait a moment for the client, or not at all."""
-        if self._secured:
-            self.socket.settimeout(_PATIENCE if patient else 0.0)
-        else:
-            self._patience_flag = 0 if patient else socket.MSG_DONTWAIT
-
     def gather(self) -> bool:
-        """Take in what the client sends, for a moment; returns whether a request's head is whole.
+        """Take in what the client has sent; returns whether there is a request to be answered.
+
+        That is, its head is whole, and its body, too, unless it is a large one.
 
         Raises:
             Closed: Nothing will come any more.
         """
-        while not self._is_whole():
-            if self.problem:
-                return True
+        while not self._is_ready():
             try:
                 if self._shaking_hands:
                     self.socket.do_handshake()  # type: ignore[attr-defined]
                     self._shaking_hands = False
-                data = self.socket.recv(_PIECE, self._patience_flag)
+                data = self.socket.recv(_PIECE)
             except _NOT_NOW:
                 return False
             except OSError as error:
                 raise Closed from error
             if not data:
+                # A body that ends early gets its answer.
+                if self._head_end >= 0:
+                    self.is_large = True
+                    return True
                 raise Closed
             if not self._buffer:
                 self.deadline = time.monotonic() + HEAD_SECONDS
             self._buffer += data
         return True
 
-    def _is_whole(self) -> bool:
+    def _is_ready(self) -> bool:
+        if self._head_end < 0 and not self._find_head():
+            return self.problem is not None
+        return self.is_large or len(self._buffer) >= self._request_end
+
+    def _find_head(self) -> bool:
         end = self._buffer.find(_END_OF_HEAD, max(0, self._searched - 3))
-        if (end < 0 and len(self._buffer) > LARGEST_HEAD) or end > LARGEST_HEAD:
+        if end > LARGEST_HEAD or (end < 0 and len(self._buffer) > LARGEST_HEAD):
             reason = f"the header section has more than {LARGEST_HEAD} bytes"
             self.problem = BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
             return False
-        self._searched = len(self._buffer) if end < 0 else end
-        return end >= 0
+        self._searched = len(self._buffer)
+        if end < 0:
+            return False
+        self._head_end = end
+        self._request_end = end + len(_END_OF_HEAD)
+        # Only a guess, of a head that nobody has read yet: what is wrong with it is found out by who reads it.
+        length = _LENGTH.search(self._buffer, 0, self._request_end)
+        if length:
+            self._request_end += int(length[1])
+        self.is_large = self._request_end > LARGEST_HEAD or bool(_WANTS_MORE.search(self._buffer, 0, end))
+        return True
 
     def take_head(self) -> bytes:
-        """The head that `gather` found, without the empty line."""
+        """The head of the request that has come, without the empty line; what remains is its body."""
         # Some clients send an empty line after a body, which is to be passed over.
         start = 2 if self._buffer.startswith(b"\r\n") else 0
-        end = self._buffer.index(_END_OF_HEAD, start) if start else self._searched
-        head = bytes(self._buffer[start:end])
-        del self._buffer[: end + len(_END_OF_HEAD)]
-        self._searched = 0
+        head = bytes(self._buffer[start : self._head_end])
+        del self._buffer[: self._head_end + len(_END_OF_HEAD)]
+        self._head_end, self._searched, self.is_large = -1, 0, False
         return head
 
     def rest(self) -> None:
         """Begin to wait for the next request."""
         self.deadline = time.monotonic() + (HEAD_SECONDS if self._buffer else IDLE_SECONDS)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something has come already of the next request."""
+        return bool(self._buffer)
+
     def read(self, most: int, deadline: float) -> bytes:
-        """Read a part of a body.
+        """Read a part of a body, and wait for it.
 
         Args:
             most: How many bytes at most.
@@ -149,12 +167,11 @@ class Connection:
             data = bytes(self._buffer[:most])
             del self._buffer[:most]
             return data
-        stalled = time.monotonic() + STALL_SECONDS
         while True:
             try:
                 return self.socket.recv(min(most, _LARGEST_PIECE))
-            except _NOT_NOW:
-                if time.monotonic() >= min(stalled, deadline):
+            except _NOT_NOW as reason:
+                if not self._wait(reason, min(STALL_SECONDS, deadline - time.monotonic())):
                     raise BadRequest(HTTPStatus.REQUEST_TIMEOUT, "the body does not come") from None
 
     def read_line(self, deadline: float) -> bytes:
@@ -176,18 +193,17 @@ class Connection:
         return line
 
     def send(self, data: bytes) -> None:
-        """Send all of it.
+        """Send all of it, and wait for the client to take it.
 
         Raises:
             Closed: The client has gone, or takes nothing.
         """
         rest = memoryview(data)
-        stalled = time.monotonic() + STALL_SECONDS
         while True:
             try:
                 sent = self.socket.send(rest)
-            except _NOT_NOW:
-                if time.monotonic() >= stalled:
+            except _NOT_NOW as reason:
+                if not self._wait(reason, STALL_SECONDS, select.POLLOUT):
                     raise Closed from None
                 continue
             except OSError as error:
@@ -195,7 +211,16 @@ class Connection:
             if sent == len(rest):
                 return
             rest = rest[sent:]
-            stalled = time.monotonic() + STALL_SECONDS
+
+    def _wait(self, reason: Exception, seconds: float, event: int = select.POLLIN) -> bool:
+        """Wait until the socket can go on; False when the time is up."""
+        if isinstance(reason, ssl.SSLWantReadError):
+            event = select.POLLIN
+        elif isinstance(reason, ssl.SSLWantWriteError):
+            event = select.POLLOUT
+        poll = select.poll()
+        poll.register(self.socket, event)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
 
     def linger(self) -> bool:
         """Say that there is no more to come from here; returns whether the client may still be sending.
@@ -205,7 +230,7 @@ class Connection:
         if self._shaking_hands:
             return False
         self.lingers = True
-        self.deadline = time.monotonic() + _PATIENCE * 4
+        self.deadline = time.monotonic() + _LINGER_SECONDS
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -219,7 +244,7 @@ class Connection:
             Closed: It sends nothing any more.
         """
         try:
-            if not self.socket.recv(_PIECE, self._patience_flag):
+            if not self.socket.recv(_PIECE):
                 raise Closed
         except _NOT_NOW:
             return

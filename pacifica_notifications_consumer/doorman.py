@@ -1,4 +1,7 @@
-"""The doorman: waits with all connections that have nothing to say, so that no thread has to."""
+"""The doorman: waits with all clients at once, and calls when some of them have something to be answered.
+
+So a silent or a slow client costs no thread. And those who come at the same time are served together.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .connections import Closed, Connection
 
@@ -19,24 +22,32 @@ _LOOK = 0.5
 
 
 class Doorman:
-    """A thread that collects what slow and silent clients send, and calls when one has something to be answered.
+    """Lets clients in, and collects what they send.
 
     Args:
-        announce: Called with a connection over which a request's head has come.
+        listener: The socket on which they come.
+        let_in: Takes the next client that is there, and returns its connection; None when there is no further one.
+        serve: Called with the connections over which requests have come, and with a function that returns those that
+            have come since. Those that it does not leave waiting it must `forget`; it may bring them back later with
+            `take`.
     """
 
-    def __init__(self, announce: Callable[[Connection], None]) -> None:
-        self._announce = announce
+    def __init__(
+        self,
+        listener: socket.socket,
+        let_in: Callable[[], Connection | None],
+        serve: Callable[[Sequence[Connection], Callable[[], Sequence[Connection]]], None],
+    ) -> None:
+        self._listener = listener
+        self._let_in = let_in
+        self._serve = serve
         self._selector = selectors.DefaultSelector()
         self._arriving: collections.deque[Connection] = collections.deque()
         self._waiting: dict[Connection, None] = {}
         self._bell, self._rope = socket.socketpair()
         self._bell.setblocking(False)
         self._rope.setblocking(False)
-        self._closing = False
-        self._room_wanted = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="doorman", daemon=True)
-        self._thread.start()
+        self._closing = threading.Event()
 
     def take(self, connection: Connection) -> None:
         """Wait with a connection; from any thread."""
@@ -44,15 +55,19 @@ class Doorman:
         self._ring()
 
     def make_room(self) -> None:
-        """Send the one away that has waited longest; from any thread."""
-        self._room_wanted.set()
+        """Send the one away that has waited longest."""
+        for connection in self._waiting:
+            self.forget(connection)
+            connection.close()
+            return
+
+    def stop(self) -> None:
+        """Have `work` return; from any thread."""
+        self._closing.set()
         self._ring()
 
     def close(self) -> None:
-        """Close all connections that wait."""
-        self._closing = True
-        self._ring()
-        self._thread.join()
+        """Close all connections that wait, when `work` has returned."""
         for connection in [*self._waiting, *self._arriving]:
             connection.close()
         self._selector.close()
@@ -60,64 +75,92 @@ class Doorman:
         self._rope.close()
 
     def _ring(self) -> None:
-        # If it has no room for another byte, the bell rings already.
-        with contextlib.suppress(BlockingIOError):
+        # If it has no room for another byte, the bell rings already. When all is over, nobody listens.
+        with contextlib.suppress(OSError):
             self._rope.send(b"x")
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Do all this until `stop` is called."""
         self._selector.register(self._bell, selectors.EVENT_READ, None)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._listener)
         next_look = time.monotonic() + _LOOK
-        while not self._closing:
-            for key, _ in self._selector.select(max(0.0, next_look - time.monotonic())):
-                if key.data is None:
-                    with contextlib.suppress(BlockingIOError):
-                        self._bell.recv(4096)
-                else:
-                    self._hear(key.data)
-            while self._arriving:
-                self._let_in(self._arriving.popleft())
-            if self._room_wanted.is_set():
-                self._room_wanted.clear()
-                self._send_oldest_away()
+        while not self._closing.is_set():
+            ready = self._listen(max(0.0, next_look - time.monotonic()))
+            while ready and not self._closing.is_set():
+                ready = self._pass_on(ready)
             if time.monotonic() >= next_look:
                 self._send_late_ones_away()
                 next_look = time.monotonic() + _LOOK
 
-    def _let_in(self, connection: Connection) -> None:
-        connection.set_patient(False)
+    def _pass_on(self, ready: list[Connection]) -> list[Connection]:
+        """Have the requests answered; returns the connections that have brought another one already."""
+        served = list(ready)
+
+        def more() -> list[Connection]:
+            found = self._listen(0.0)
+            served.extend(found)
+            return found
+
+        self._serve(ready, more)
+        again: list[Connection] = []
+        for connection in served:
+            connection.busy = False
+            if connection.has_more and not connection.lingers:
+                self._hear(connection, again)
+        return again
+
+    def _listen(self, seconds: float) -> list[Connection]:
+        """Wait until something happens; returns the connections over which requests have come."""
+        ready: list[Connection] = []
+        for key, _ in self._selector.select(seconds):
+            if key.data is None:
+                self._answer_bell(ready)
+            elif key.data is self._listener:
+                self._open_door(ready)
+            else:
+                self._hear(key.data, ready)
+        return ready
+
+    def _answer_bell(self, ready: list[Connection]) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._bell.recv(4096)
+        while self._arriving:
+            self._welcome(self._arriving.popleft(), ready)
+
+    def _open_door(self, ready: list[Connection]) -> None:
+        while connection := self._let_in():
+            self._welcome(connection, ready)
+
+    def _welcome(self, connection: Connection, ready: list[Connection]) -> None:
         self._waiting[connection] = None
         self._selector.register(connection, selectors.EVENT_READ, connection)
         if len(self._waiting) > _MOST_WAITING:
-            self._send_oldest_away()
-        # What came in between will not be announced by the selector if it is in the buffers of TLS.
-        self._hear(connection)
+            self.make_room()
+        # It may have something in its buffers, of which no selector knows.
+        self._hear(connection, ready)
 
-    def _hear(self, connection: Connection) -> None:
-        if connection not in self._waiting:
+    def _hear(self, connection: Connection, ready: list[Connection]) -> None:
+        if connection not in self._waiting or connection.busy:
             return
         try:
             if connection.lingers:
                 connection.discard()
             elif connection.gather():
-                self._let_out(connection)
-                connection.set_patient(True)
-                self._announce(connection)
+                # Its next request has to wait until this one has been answered.
+                connection.busy = True
+                ready.append(connection)
         except Closed:
-            self._let_out(connection)
+            self.forget(connection)
             connection.close()
 
-    def _let_out(self, connection: Connection) -> None:
-        del self._waiting[connection]
-        self._selector.unregister(connection)
-
-    def _send_oldest_away(self) -> None:
-        for connection in self._waiting:
-            self._let_out(connection)
-            connection.close()
-            return
+    def forget(self, connection: Connection) -> None:
+        """Wait no more with a connection, which must still be open; only while `work` calls."""
+        if connection in self._waiting:
+            del self._waiting[connection]
+            self._selector.unregister(connection)
 
     def _send_late_ones_away(self) -> None:
         now = time.monotonic()
         for connection in [each for each in self._waiting if each.deadline <= now]:
-            self._let_out(connection)
+            self.forget(connection)
             connection.close()

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -166,17 +167,33 @@ class JobRunner:
         Raises:
             StateError: The disk does not take it; nothing is kept.
         """
-        receipt = self._ledger.accept(judgement := self._readers.judge(body), body)
-        if receipt.job_id is not None:
-            log.info("notification %s: matched, job %d", judgement.title, receipt.job_id)
-            if self._workers is not None:
-                self._workers.wake()
-        elif receipt.reason:
-            number = receipt.notification_id
-            log.warning("notification %d (%s) is set aside: %s", number, judgement.title, receipt.reason)
-        else:
-            log.debug("notification %s: %s", judgement.title, receipt.verdict.value)
-        return receipt
+        return self.accept_all([body])[0]
+
+    def accept_all(self, bodies: Sequence[bytes]) -> list[Receipt]:
+        """Commit notifications that came at the same time, which takes hardly longer than one.
+
+        Args:
+            bodies: As of `accept`.
+
+        Returns:
+            Their receipts, in the same order.
+
+        Raises:
+            StateError: The disk does not take them; none is kept.
+        """
+        judgements = [self._readers.judge(body) for body in bodies]
+        receipts = self._ledger.accept(list(zip(judgements, bodies, strict=True)))
+        for judgement, receipt in zip(judgements, receipts, strict=True):
+            if receipt.job_id is not None:
+                log.info("notification %s: matched, job %d", judgement.title, receipt.job_id)
+                if self._workers is not None:
+                    self._workers.wake()
+            elif receipt.reason:
+                number = receipt.notification_id
+                log.warning("notification %d (%s) is set aside: %s", number, judgement.title, receipt.reason)
+            else:
+                log.debug("notification %s: %s", judgement.title, receipt.verdict.value)
+        return receipts
 
     def wait(self, job_id: int, timeout: float | None = None) -> Job:
         """Wait until a job has ended for good, and return it.

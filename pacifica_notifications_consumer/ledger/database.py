@@ -96,19 +96,21 @@ class Database:
         """
         return self._write(_Write(work))
 
-    def write_together(self, bulk: Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]], item: Item) -> T:
-        """Do work for one item together with those of all who wait at the same time, and return the result for it.
+    def write_together(
+        self, bulk: Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]], items: Sequence[Item]
+    ) -> Sequence[T]:
+        """Do work for some items together with those of all who wait at the same time, and return the results for them.
 
         Args:
             bulk: Takes the connection and the items, and returns their results; always the same function. It is
                 called outside of a transaction, and may be called more than once for an item, each time as if for the
                 first.
-            item: What it is to be done for.
+            items: What it is to be done for.
 
         Raises:
             StateError: The disk did not take it.
         """
-        return self._write(_Write(bulk=bulk, item=item))
+        return self._write(_Write(bulk=bulk, items=items))
 
     def _write(self, write: _Write[T]) -> T:
         with self._mutex:
@@ -144,9 +146,11 @@ class Database:
         if not batch:
             return
         with self._failing(batch), self._explained():
-            results = batch[0].bulk(self._writer, [write.item for write in batch])
-            for write, result in zip(batch, results, strict=True):
-                write.result = result
+            results = batch[0].bulk(self._writer, [item for write in batch for item in write.items])
+            start = 0
+            for write in batch:
+                write.result = results[start : start + len(write.items)]
+                start += len(write.items)
 
     def _commit(self, batch: list[_Write[Any]]) -> None:
         if not batch:
@@ -212,12 +216,12 @@ _ADVICE = {
 class _Write(Generic[T]):
     """One thread's part of a commit."""
 
-    __slots__ = ("bulk", "done", "error", "item", "result", "turn", "work")
+    __slots__ = ("bulk", "done", "error", "items", "result", "turn", "work")
 
-    def __init__(self, work: Any = None, *, bulk: Any = None, item: Any = None) -> None:
+    def __init__(self, work: Any = None, *, bulk: Any = None, items: Sequence[Any] = ()) -> None:
         self.work = work
         self.bulk = bulk
-        self.item = item
+        self.items = items
         self.turn = threading.Lock()
         self.turn.acquire()
         self.done = False

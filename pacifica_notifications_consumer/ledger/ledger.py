@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, TypeVar
@@ -103,23 +103,33 @@ class Ledger:
         """Close the database."""
         self._database.close()
 
-    def accept(self, judgement: Judgement, body: bytes) -> Receipt:
-        """Commit a notification, and with it its job if it matched.
+    def accept(self, notifications: Sequence[tuple[Judgement, bytes]]) -> list[Receipt]:
+        """Commit notifications, and with each that matched its job.
 
         Args:
-            judgement: What is to become of it; one that came before becomes a `Verdict.DUPLICATE`.
-            body: As it was received.
+            notifications: What is to become of each, and its body as it was received. One that came before becomes a
+                `Verdict.DUPLICATE`.
+
+        Returns:
+            Their receipts, in the same order.
+
+        Raises:
+            StateError: The disk does not take them; none is kept.
         """
-        text, file = self._bodies.store(body) if judgement.verdict in _KEPT else (None, None)
-        arrival = Arrival(received_at=time.time(), judgement=judgement, body=text, body_file=file)
+        now = time.time()
+        arrivals: list[Arrival] = []
+        receipts: Sequence[Receipt] = ()
         try:
-            receipt = self._database.write_together(self._arrivals.add, arrival)
-        except BaseException:
-            self._bodies.remove(file)
-            raise
-        if receipt.verdict is Verdict.DUPLICATE:
-            self._bodies.remove(file)
-        return receipt
+            for judgement, body in notifications:
+                text, file = self._bodies.store(body) if judgement.verdict in _KEPT else (None, None)
+                arrivals.append(Arrival(received_at=now, judgement=judgement, body=text, body_file=file))
+            receipts = self._database.write_together(self._arrivals.add, arrivals)
+        finally:
+            committed = [receipt.verdict is not Verdict.DUPLICATE for receipt in receipts] or [False] * len(arrivals)
+            for arrival, kept in zip(arrivals, committed, strict=True):
+                if not kept:
+                    self._bodies.remove(arrival.body_file)
+        return list(receipts)
 
     def claim(self, lease: float) -> Job | None:
         """Take the job that has waited longest and is due, and mark it as running.

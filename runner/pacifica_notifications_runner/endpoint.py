@@ -8,8 +8,9 @@ import contextlib
 import hmac
 import logging
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
+from typing import Self
 
 import attrs
 
@@ -36,7 +37,7 @@ class Endpoint:
     """What the endpoint's handlers need.
 
     Args:
-        accept: Commits a notification to disk; the answer is sent when it returns.
+        accept: Commits notifications to disk, and returns their receipts; the answers are sent when it returns.
         token: What a notification must carry: as bearer token, or as password of the user `BASIC_USER`.
         max_body: Bytes that a notification may have.
         strict: Whether what is JSON but no notification is refused, and what does not say that it is JSON. Otherwise it
@@ -45,7 +46,7 @@ class Endpoint:
         trouble: What is the matter with the subscription, in words; empty when it is well.
     """
 
-    accept: Callable[[bytes], Receipt]
+    accept: Callable[[Sequence[bytes]], Sequence[Receipt]]
     token: str = attrs.field(repr=False)
     max_body: int
     strict: bool = False
@@ -73,7 +74,9 @@ def listening(endpoint: Endpoint, address: str, port: int, tls: ssl.SSLContext |
 
 
 class _EndpointHandler(Handler):
+    quick = True
     endpoint: Endpoint
+    _notification: bytes
 
     def version_string(self) -> str:
         """Tell strangers no versions."""
@@ -97,13 +100,24 @@ class _EndpointHandler(Handler):
             log.warning("refused a notification: %s", error.reason)
             self.send_error(error.status, error.reason)
             return
+        self._notification = body
+        self.deferred = True
+
+    @classmethod
+    def answer_together(cls, handlers: Sequence[Self]) -> None:
+        """Commit notifications, and answer that they are."""
         try:
-            receipt = self.endpoint.accept(body)
+            receipts = cls.endpoint.accept([handler._notification for handler in handlers])
         except StateError as error:
-            log.critical("could not take a notification: %s", error)
-            self.reply_problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the notification could not be written to disk")
+            log.critical("could not take %d notifications: %s", len(handlers), error)
+            for handler in handlers:
+                with handler.guarded():
+                    problem = "the notification could not be written to disk"
+                    handler.reply_problem(HTTPStatus.INTERNAL_SERVER_ERROR, problem)
             return
-        self._answer_receipt(receipt)
+        for handler, receipt in zip(handlers, receipts, strict=True):
+            with handler.guarded():
+                handler._answer_receipt(receipt)
 
     def _check_form(self) -> None:
         if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:

@@ -104,7 +104,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         )
         signals.on_second = runner.halt
         # 5. start the web endpoint
-        endpoint = Endpoint(accept=runner.accept, token=mint_token(), max_body=settings["max_body"], strict=strict)
+        endpoint = Endpoint(accept=runner.accept_all, token=mint_token(), max_body=settings["max_body"], strict=strict)
         server = stack.enter_context(listening(endpoint, settings["address"], settings["port"], tls))
         # 6. subscribe it to the producer
         signals.unless_stopped(lambda: steps.check_user(services))

@@ -49,7 +49,7 @@ def main(directory: str, port: str, pending: str = "0") -> None:
         services=Services(),
         engine=_Busy(),
     )
-    endpoint = Endpoint(accept=runner.accept, token="t", max_body=1 << 28)
+    endpoint = Endpoint(accept=runner.accept_all, token="t", max_body=1 << 28)
     with runner, listening(endpoint, "127.0.0.1", int(port)):
         for number in range(int(pending)):
             runner.accept(json.dumps({"source": "pending", "eventID": f"pending.{number}"}).encode())

@@ -46,7 +46,8 @@ def _measure(count: int) -> dict[str, float]:
 
             def accept() -> None:
                 name = f"e.{next(numbers)}"
-                ledger.accept(Judgement(verdict=Verdict.MATCHED, title=name, source="s", event_id=name), b"{}")
+                judgement = Judgement(verdict=Verdict.MATCHED, title=name, source="s", event_id=name)
+                ledger.accept([(judgement, b"{}")])
 
             def run() -> None:
                 job = ledger.claim(60.0)

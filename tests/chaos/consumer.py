@@ -62,7 +62,7 @@ def main(home: Path, port: int, crash_limit: int) -> None:
         crash_limit=crash_limit,
         grace=0.2,
     )
-    with runner, listening(Endpoint(accept=runner.accept, token=TOKEN, max_body=1 << 20), "127.0.0.1", port):
+    with runner, listening(Endpoint(accept=runner.accept_all, token=TOKEN, max_body=1 << 20), "127.0.0.1", port):
         stop.wait()
 
 

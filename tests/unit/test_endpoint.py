@@ -1,7 +1,7 @@
 """The endpoint lets nobody in without the token, and answers 2xx only for what is on the disk."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def runner(tmp_path: Path) -> Iterator[JobRunner]:
 
 @pytest.fixture
 def endpoint(runner: JobRunner) -> Endpoint:
-    return Endpoint(accept=runner.accept, token=TOKEN, max_body=LIMIT)
+    return Endpoint(accept=runner.accept_all, token=TOKEN, max_body=LIMIT)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_what_is_no_notification(
 ) -> None:
     """Whatever came from the producer is kept; whether it is told what is wrong with it is the policy's choice."""
     runner = JobRunner(tmp_path / "x", tmp_path / "state", name="n", services=Services(), strict=is_strict, workers=0)
-    with runner, listening(Endpoint(runner.accept, TOKEN, LIMIT, is_strict), "127.0.0.1", 0) as server:
+    with runner, listening(Endpoint(runner.accept_all, TOKEN, LIMIT, is_strict), "127.0.0.1", 0) as server:
         answer = post(server.url, body, **{"Content-Type": "application/json"})
         assert answer.status_code == (strict if is_strict else lenient)
         if answer.status_code == 400:
@@ -165,7 +165,7 @@ def test_media_types(runner: JobRunner, media_type: str | None, status: int) -> 
     """Only a strict endpoint looks at what the body says that it is."""
     headers = AUTHORIZED | ({"Content-Type": media_type} if media_type else {})
     for strict in (True, False):
-        with listening(Endpoint(runner.accept, TOKEN, LIMIT, strict), "127.0.0.1", 0) as server:
+        with listening(Endpoint(runner.accept_all, TOKEN, LIMIT, strict), "127.0.0.1", 0) as server:
             answer = requests.post(f"{server.url}/receive", data=b"{}", headers=headers, timeout=10)
             assert answer.status_code == (status if strict else 202)
 
@@ -224,7 +224,7 @@ def test_other_resources(url: str, method: str, path: str, status: int, allow: s
 def test_disk_that_takes_no_more() -> None:
     """If the notification cannot be committed the answer is no 2xx, and tells strangers nothing of the disk."""
 
-    def accept(_: bytes) -> Any:
+    def accept(_: Sequence[bytes]) -> Any:
         raise StateError("the ledger /secret/place cannot be used: disk full")
 
     with listening(Endpoint(accept=accept, token=TOKEN, max_body=LIMIT), "127.0.0.1", 0) as server:

@@ -37,7 +37,9 @@ def accept(
     ledger: Ledger, number: int, verdict: Verdict = Verdict.MATCHED, source: str | None = "here", body: bytes = b"{}"
 ) -> Receipt:
     event_id = None if source is None else f"e.{number}"
-    return ledger.accept(Judgement(verdict=verdict, title=f"e.{number}", source=source, event_id=event_id), body)
+    judgement = Judgement(verdict=verdict, title=f"e.{number}", source=source, event_id=event_id)
+    (receipt,) = ledger.accept([(judgement, body)])
+    return receipt
 
 
 def claim(ledger: Ledger) -> Job:
@@ -286,7 +288,7 @@ from pathlib import Path
 from pacifica_notifications_consumer.job import Verdict
 from pacifica_notifications_consumer.judge import Judgement
 from pacifica_notifications_consumer.ledger import Ledger
-Ledger(Path({str(tmp_path / "l")!r})).accept(Judgement(verdict=Verdict.MATCHED, title="x"), b"x" * 100_000)
+Ledger(Path({str(tmp_path / "l")!r})).accept([(Judgement(verdict=Verdict.MATCHED, title="x"), b"x" * 100_000)])
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9

@@ -54,7 +54,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A notification comes, perhaps once more."""
         verdict = Verdict.MATCHED if matches else Verdict.UNMATCHED
         judgement = Judgement(verdict=verdict, title=f"{number}", source="s", event_id=f"{number}")
-        receipt = self.ledger.accept(judgement, b"{}")
+        (receipt,) = self.ledger.accept([(judgement, b"{}")])
         expected = Verdict.DUPLICATE if number in self.seen else verdict
         self.seen.add(number)
         self.counts[expected] += 1

@@ -253,8 +253,10 @@ def test_slow_loris(server: Server) -> None:
 def test_half_bodies(server: Server) -> None:
     """Clients that send half a body hold only their own threads."""
     with ExitStack() as stack:
-        idle(stack, server, 50, post(b"Content-Length: 1000\r\n", b"x" * 500))
+        idle(stack, server, 50, post(b"Content-Length: 100000\r\n", b"x" * 500))
+        idle(stack, server, 500, post(b"Content-Length: 1000\r\n", b"x" * 500))
         answered_within(server.url, 1.0)
+        assert len(server._threads) < 60
 
 
 def test_late_ones_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,8 +268,9 @@ def test_late_ones_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
         (silent,) = idle(stack, server, 1)
         (slow,) = idle(stack, server, 1, b"GET / HT")
         (kept,) = idle(stack, server, 1, b"GET / HTTP/1.1\r\n\r\n")
-        (half,) = idle(stack, server, 1, post(b"Content-Length: 10\r\n", b"x"))
-        assert (rest_of(silent), rest_of(slow)) == (b"", b"")
+        (half,) = idle(stack, server, 1, post(b"Content-Length: 100000\r\n", b"x"))
+        (small_half,) = idle(stack, server, 1, post(b"Content-Length: 10\r\n", b"x"))
+        assert (rest_of(silent), rest_of(slow), rest_of(small_half)) == (b"", b"", b"")
         assert statuses(rest_of(kept)) == [200]
         assert statuses(rest_of(half)) == [408]
 

@@ -1,0 +1,201 @@
+"""A handler of http.server that answers one request, whole, in one write."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from email.utils import formatdate
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Self, cast
+
+from .connections import Body, ChunkedBody, Connection, SizedBody
+from .http_messages import BadRequest, Head, Headers
+
+_GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request, in one write.
+
+    A response in two writes waits about 40 ms for the other side's delayed acknowledgement.
+
+    Attributes:
+        connection: The client's socket.
+        rfile: The request's body, of which nothing needs to be read.
+        body_left: Whether some of it was not.
+        quick: Whether it takes no time to answer a request whose body is there, so that nobody needs a thread for it.
+        deferred: Set by a method that has not answered, but leaves that to `answer_together`.
+    """
+
+    quick = False
+    protocol_version = "HTTP/1.1"
+    connection: socket.socket
+    headers: Headers  # type: ignore[assignment]
+    rfile: Body  # type: ignore[assignment]
+
+    def setup(self) -> None:
+        """Take over the connection."""
+        self._client = cast("Connection", self.request)
+        self.connection = self._client.socket
+        self.wfile = _Writer(self._client)  # type: ignore[assignment]
+        self.close_connection = True
+        self.body_left = self.deferred = False
+
+    @classmethod
+    def answer_together(cls, handlers: Sequence[Self]) -> None:
+        """Answer those requests that came at the same time and are `deferred`, one or more."""
+        raise NotImplementedError
+
+    def handle(self) -> None:
+        """Answer the request."""
+        with self.guarded():
+            self._answer()
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Send something; a client that leaves in the middle of that is nobody's error."""
+        try:
+            yield
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+
+    def finish(self) -> None:
+        """End the request; the connection may serve others."""
+
+    def _answer(self) -> None:
+        self.command, self.request_version, self.requestline = "", self.protocol_version, ""
+        try:
+            head = self._read_head()
+            self.rfile = self._open_body(head)
+            method = self._method(head.method)
+        except BadRequest as error:
+            self.body_left = True
+            self.send_error(error.status, error.reason)
+            return
+        self.close_connection = not head.keeps_connection
+        method()
+        if not self.rfile.is_read:
+            self.close_connection = self.body_left = True
+
+    def _read_head(self) -> Head:
+        if self._client.problem:
+            raise self._client.problem
+        head = Head.parse(self._client.take_head())
+        self.command, self.path, self.request_version = head.method, head.target, head.version
+        self.requestline = f"{head.method} {head.target} {head.version}"
+        self.headers = head.headers
+        return head
+
+    def _method(self, name: str) -> Callable[[], None]:
+        method: Callable[[], None] | None = getattr(self, f"do_{name}", None)
+        if method is None:
+            raise BadRequest(HTTPStatus.NOT_IMPLEMENTED, f"the method {name[:50]} is not known here")
+        return method
+
+    def _open_body(self, head: Head) -> Body:
+        go_on = None
+        if expected := head.headers.get("Expect"):
+            if expected.lower() != "100-continue":
+                raise BadRequest(HTTPStatus.EXPECTATION_FAILED, "the only Expect that is known here is 100-continue")
+            if head.version != "HTTP/1.0":
+                go_on = self._go_on
+        length = head.body_length()
+        return ChunkedBody(self._client, go_on) if length is None else SizedBody(self._client, length, go_on)
+
+    def _go_on(self) -> None:
+        self._client.send(_GO_ON)
+
+    def address_string(self) -> str:
+        """The client's address."""
+        with contextlib.suppress(OSError):
+            return str(self.connection.getpeername()[0])
+        return "a client that has gone"
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The time as HTTP writes it, made once a second."""
+        return _now() if timestamp is None else formatdate(timestamp, usegmt=True)
+
+    def reply(self, status: int, body: bytes = b"", content_type: str = "", **headers: str) -> None:
+        """Send a whole response; keyword arguments name headers, with ``_`` for ``-``."""
+        if not self.close_connection and not self.rfile.is_read:
+            # What is left of it must not be taken for the next request.
+            self.close_connection = True
+        lines = [
+            f"HTTP/1.1 {int(status)} {self.responses.get(status, ('',))[0]}",
+            f"Server: {self.version_string()}",
+            f"Date: {_now()}",
+        ]
+        if content_type:
+            lines.append(f"Content-Type: {content_type}")
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        if status != HTTPStatus.NO_CONTENT:
+            lines.append(f"Content-Length: {len(body)}")
+        if self.close_connection:
+            lines.append("Connection: close")
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        self._client.send(head if self.command == "HEAD" else head + body)
+
+    def reply_json(self, status: int, document: Any, content_type: str = "application/json") -> None:
+        """Send a document as JSON."""
+        self.reply(status, json.dumps(document).encode("ascii"), content_type)
+
+    def reply_problem(self, status: HTTPStatus, detail: str, **headers: str) -> None:
+        """Send a refusal as RFC 9457 describes it: what is wrong, in words."""
+        document = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+        self.reply(status, json.dumps(document).encode("ascii"), "application/problem+json", **headers)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what no method of this class has looked at."""
+        self.close_connection = True
+        self.reply_problem(HTTPStatus(code), explain or message or HTTPStatus(code).phrase)
+
+    def read_body(self, limit: int | None = None) -> bytes:
+        """Read the request's whole body.
+
+        Args:
+            limit: The most bytes that it may have.
+
+        Raises:
+            BadRequest: It is longer, malformed, or the client breaks off.
+        """
+        if limit is None:
+            return self.rfile.read()
+        if isinstance(self.rfile, SizedBody) and self.rfile.length > limit:
+            reason = f"the body has {self.rfile.length} bytes, the limit is {limit}"
+            raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
+        body = self.rfile.read(limit)
+        if not self.rfile.is_read and self.rfile.read(1):
+            raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {limit} bytes")
+        return body
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write nothing: who serves decides what is logged."""
+
+
+class _Writer:
+    """What http.server writes to."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def write(self, data: bytes) -> int:
+        self._connection.send(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """There is nothing held back."""
+
+
+_date = (0, "")
+
+
+def _now() -> str:
+    global _date
+    second = int(time.time())
+    if _date[0] != second:
+        _date = (second, formatdate(second, usegmt=True))
+    return _date[1]
