@@ -1,7 +1,7 @@
 """Turn what jsonpath2 has parsed into plain Python functions.
 
 jsonpath2 walks its tree of objects anew for each value, and makes objects for what it finds; the functions made here do
-the same comparisons in the same order, a hundred times as fast. Whatever part of a tree is not known here is left to
+the same comparisons in the same order, fifty times as fast. Whatever part of a tree is not known here is left to
 jsonpath2 itself.
 
 There are two functions for each part: one that finds all values, and one that only says whether there are any. Both

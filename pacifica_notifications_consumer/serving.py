@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Threads that answer requests at the same time.
 MOST_THREADS = 128
+#: Requests that have a thread or wait for one; whoever comes beyond that is hung up on.
+_MOST_QUEUED = 1024
 #: From how many on those that wait are answered before others are listened to.
 _MOST_TOGETHER = 64
 #: Open files that are wanted: each connection is one.
@@ -129,6 +131,9 @@ class Server(HTTPServer):
         self._doorman.forget(connection)
         connection.busy = False
         with self._threads_lock:
+            if self._load >= _MOST_QUEUED:
+                connection.close()
+                return
             self._load += 1
             if self._load > len(self._threads) and len(self._threads) < MOST_THREADS:
                 thread = threading.Thread(target=self._work, name=f"http {len(self._threads) + 1}", daemon=True)
