@@ -55,6 +55,7 @@ class Connection:
         is_large: Whether the request that has come has a body that is still to be read, and may take its time.
         lingers: Whether it is only kept open until the client has read its last answer.
         busy: Whether a request is being answered.
+        patient: Whether the thread that serves it may wait for the client.
     """
 
     def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
@@ -75,6 +76,7 @@ class Connection:
         self.is_large = False
         self.lingers = False
         self.busy = False
+        self.patient = True
 
     def fileno(self) -> int:
         """The socket's number, for selectors."""
@@ -213,7 +215,9 @@ class Connection:
             rest = rest[sent:]
 
     def _wait(self, reason: Exception, seconds: float, event: int = select.POLLIN) -> bool:
-        """Wait until the socket can go on; False when the time is up."""
+        """Wait until the socket can go on; False when the time is up, or nobody is to wait."""
+        if not self.patient:
+            return False
         if isinstance(reason, ssl.SSLWantReadError):
             event = select.POLLIN
         elif isinstance(reason, ssl.SSLWantWriteError):

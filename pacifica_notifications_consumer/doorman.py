@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import selectors
 import socket
 import threading
@@ -15,10 +16,14 @@ from collections.abc import Callable, Sequence
 
 from .connections import Closed, Connection
 
+log = logging.getLogger(__name__)
+
 #: Connections that may wait at the same time; the one that has waited longest goes when there are more.
 _MOST_WAITING = 4096
 #: Seconds between two looks at who has waited too long.
 _LOOK = 0.5
+#: Seconds to wait after a fault of ours, which may come again at once.
+_PAUSE_AFTER_FAULT = 0.05
 
 
 class Doorman:
@@ -30,6 +35,9 @@ class Doorman:
         serve: Called with the connections over which requests have come, and with a function that returns those that
             have come since. Those that it does not leave waiting it must `forget`; it may bring them back later with
             `take`.
+
+    Attributes:
+        working: Whether it is at work.
     """
 
     def __init__(
@@ -48,6 +56,8 @@ class Doorman:
         self._bell.setblocking(False)
         self._rope.setblocking(False)
         self._closing = threading.Event()
+        self._next_look = 0.0
+        self.working = False
 
     def take(self, connection: Connection) -> None:
         """Wait with a connection; from any thread."""
@@ -83,14 +93,25 @@ class Doorman:
         """Do all this until `stop` is called."""
         self._selector.register(self._bell, selectors.EVENT_READ, None)
         self._selector.register(self._listener, selectors.EVENT_READ, self._listener)
-        next_look = time.monotonic() + _LOOK
-        while not self._closing.is_set():
-            ready = self._listen(max(0.0, next_look - time.monotonic()))
-            while ready and not self._closing.is_set():
-                ready = self._pass_on(ready)
-            if time.monotonic() >= next_look:
-                self._send_late_ones_away()
-                next_look = time.monotonic() + _LOOK
+        self.working = True
+        try:
+            while not self._closing.is_set():
+                try:
+                    self._go_round()
+                except Exception:
+                    # A fault of ours must not leave all clients standing.
+                    log.exception("some clients could not be served")
+                    time.sleep(_PAUSE_AFTER_FAULT)
+        finally:
+            self.working = False
+
+    def _go_round(self) -> None:
+        ready = self._listen(max(0.0, self._next_look - time.monotonic()))
+        while ready and not self._closing.is_set():
+            ready = self._pass_on(ready)
+        if time.monotonic() >= self._next_look:
+            self._send_late_ones_away()
+            self._next_look = time.monotonic() + _LOOK
 
     def _pass_on(self, ready: list[Connection]) -> list[Connection]:
         """Have the requests answered; returns the connections that have brought another one already."""

@@ -88,6 +88,11 @@ class Server(HTTPServer):
         """Serve until `shutdown`."""
         self._doorman.work()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it serves."""
+        return self._doorman.working
+
     def shutdown(self) -> None:
         """Let nobody in any more."""
         self._doorman.stop()
@@ -114,7 +119,10 @@ class Server(HTTPServer):
             for connection in connections:
                 if connection.is_large or not self._handler.quick:
                     self._pass_to_thread(connection)
-                elif handler := self._begin(connection):
+                    continue
+                # Everybody waits for this thread: one who does not take its answer at once has to go.
+                connection.patient = False
+                if handler := self._begin(connection):
                     begun.append((connection, handler))
                 else:
                     self._doorman.forget(connection)
@@ -143,6 +151,7 @@ class Server(HTTPServer):
 
     def _work(self) -> None:
         while connection := self._queue.get():
+            connection.patient = True
             handler = self._begin(connection)
             if handler:
                 self._finish([(connection, handler)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -126,19 +126,19 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         endpoint.trouble = lambda: subscription.trouble
         endpoint.ready = True
         log.info("ready: %s runs %s, its jobs in %s", name, archive, runner.state_dir)
-        _keep_running(runner, notifier, signals)
+        _keep_running(lambda: runner.alive and server.alive, runner, notifier, signals)
         endpoint.ready = False
         log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings["grace"])
 
 
-def _keep_running(runner: JobRunner, notifier: Notifier, signals: StopSignals) -> None:
+def _keep_running(all_alive: Callable[[], bool], runner: JobRunner, notifier: Notifier, signals: StopSignals) -> None:
     """Wait for the signal to stop, and meanwhile tell the supervisor that all is at work."""
     notifier.ready(_status(runner))
     while not signals.stop.wait(notifier.interval):
-        if runner.alive:
+        if all_alive():
             notifier.alive(_status(runner))
         else:
-            log.critical("a thread of the job runner has ended; the supervisor is not told that all is well any more")
+            log.critical("a thread has ended by itself; the supervisor is not told that all is well any more")
     notifier.stopping("giving running jobs time to end")
 
 

@@ -259,6 +259,41 @@ def test_half_bodies(server: Server) -> None:
         assert len(server._threads) < 60
 
 
+class Hasty(Echo):
+    """Answers without a thread."""
+
+    quick = True
+
+    def do_GET(self) -> None:
+        self.reply(200, b"x" * 60_000)
+
+
+@pytest.mark.parametrize("handler", [Echo, Hasty])
+def test_client_that_takes_no_answers(handler: type[Handler]) -> None:
+    """A client that asks and asks, and reads nothing, is hung up on rather than waited for."""
+    with serve(handler, "127.0.0.1", 0) as server, ExitStack() as stack:
+        for _ in range(5):
+            idle(stack, server, 1, b"GET / HTTP/1.1\r\n\r\n" * 1000)
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            answered_within(server.url, 1.0)
+
+
+def test_doorman_goes_on_after_a_fault(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours in the one thread that all depend on is logged, and the next client is served."""
+    listen, faults = server._doorman._listen, iter([LookupError("a fault")])
+
+    def faulty(seconds: float) -> list[connections.Connection]:
+        if fault := next(faults, None):
+            raise fault
+        return listen(seconds)
+
+    monkeypatch.setattr(server._doorman, "_listen", faulty)
+    for _ in range(3):
+        answered_within(server.url, 5.0)
+    assert server.alive
+
+
 def test_late_ones_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not come to an end with headers or body, or has nothing to say for long, is hung up on."""
     for name in ("HEAD_SECONDS", "IDLE_SECONDS", "STALL_SECONDS"):
