@@ -14,6 +14,9 @@ $(VENV)/.runtime: setup.py pyproject.toml
 $(VENV)/.development: $(VENV)/.runtime requirements-dev.txt
 	@tools/make-env $(VENV) development
 
+$(VENV)/.benchmarks: $(VENV)/.development tests/benchmarks/requirements.txt
+	@tools/make-env $(VENV) benchmarks
+
 # The old services run on Python 3.11.
 $(BED)/.bed: tests/integration/bed/requirements.txt
 	@PYTHON="$${PYTHON:-python3.11 python3}" tools/make-env $(BED) bed
@@ -48,7 +51,7 @@ format: $(VENV)/.development  ## format the code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(VENV)/.development $(BED)/.bed  ## measure against peers
+bench: $(VENV)/.benchmarks $(BED)/.bed  ## measure against peers
 	$(PY) -m tests.benchmarks
 
 docs: $(VENV)/.development  ## build the docs into docs/_build/html

@@ -6,13 +6,19 @@ The dialect and its semantics are those of the package jsonpath2, which reads th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import FilterError
+
+if TYPE_CHECKING:
+    from .filter_explanation import Explanation
 
 
 class Filter:
     """A JSONPath to test notifications against.
+
+    It finds what jsonpath2 finds, in the same order, with one exception: an event that is nested more deeply than
+    jsonpath2 can follow is followed all the same.
 
     Args:
         jsonpath: An expression of jsonpath2's dialect, such as ``$["data"][*]``.
@@ -26,12 +32,16 @@ class Filter:
         from jsonpath2.path import Path
 
         from .filter_compiler import compile_node
+        from .filter_generator import generate_test
+        from .filter_syntax import DIALECT, check_syntax
 
-        _check_syntax(jsonpath)
+        check_syntax(jsonpath)
         try:
-            self._find, self._test = compile_node(Path.parse_str(jsonpath).root_node)
+            self._root = Path.parse_str(jsonpath).root_node
         except ValueError as error:
-            raise FilterError(f"cannot parse the JSONPath {jsonpath!r}: {error}", _DIALECT) from error
+            raise FilterError(f"cannot parse the JSONPath {jsonpath!r}: {error}", DIALECT) from error
+        self._find = compile_node(self._root).find
+        self._test = generate_test(self._root)
         self.jsonpath = jsonpath
 
     def matches(self, event: Any) -> bool:
@@ -60,6 +70,19 @@ class Filter:
         except _FAILURES as error:
             raise self._failure(error) from error
 
+    def explain(self, event: Any) -> Explanation:
+        """Say why an event matches, or which step of the path ended the search, with samples of what it looked at.
+
+        Raises:
+            FilterError: As `matches`.
+        """
+        from .filter_explanation import explain
+
+        try:
+            return explain(self._root, event)
+        except _FAILURES as error:
+            raise self._failure(error) from error
+
     def _failure(self, error: Exception) -> FilterError:
         return FilterError(
             f"the JSONPath {self.jsonpath!r} failed on this event: {type(error).__name__}: {error}",
@@ -80,50 +103,3 @@ class Filter:
 
 
 _FAILURES = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
-_DIALECT = "write it in jsonpath2's dialect, as in " + '$["data"][*][?(@["destinationTable"] = "Files")]'
-
-
-def _check_syntax(jsonpath: str) -> None:
-    """Parse once with an error listener of our own.
-
-    jsonpath2's parser keeps ANTLR's default listener, which writes to the standard error of whoever uses it.
-    """
-    import antlr4
-    from antlr4.error.ErrorListener import ErrorListener
-    from jsonpath2.parser.JSONPathLexer import JSONPathLexer
-    from jsonpath2.parser.JSONPathParser import JSONPathParser
-
-    class Pointer(ErrorListener):  # type: ignore[misc]  # the base publishes no types
-        def syntaxError(  # noqa: N802  (ANTLR's name and arguments)
-            self, _recognizer: Any, _symbol: Any, line: int, column: int, message: str, _error: Any
-        ) -> None:
-            raise _syntax_error(jsonpath, line, column, message)
-
-    class Parser(JSONPathParser):  # type: ignore[misc]
-        def tryCast(self, kind: type) -> bool:  # noqa: N802  (the grammar's predicates call it)
-            try:
-                kind(self._input.LT(-1).text)
-            except ValueError:
-                return False
-            return True
-
-    lexer = JSONPathLexer(antlr4.InputStream(jsonpath))
-    parser = Parser(antlr4.CommonTokenStream(lexer))
-    for recognizer in (lexer, parser):
-        recognizer.removeErrorListeners()
-        recognizer.addErrorListener(Pointer())
-    try:
-        parser.jsonpath()
-    except RecursionError as error:
-        raise FilterError("cannot parse the JSONPath: it is nested too deeply", "shorten it") from error
-
-
-def _syntax_error(jsonpath: str, line: int, column: int, message: str) -> FilterError:
-    text = jsonpath.splitlines()[line - 1] if jsonpath.strip() else jsonpath
-    # A long expression is shown around the place only.
-    start = max(0, column - 60)
-    excerpt = text[start : column + 40]
-    output = f"{excerpt}\n{' ' * (column - start)}^"
-    return FilterError(
-        f"cannot parse the JSONPath: line {line}, column {column + 1}: {message}", _DIALECT, output=output
-    )

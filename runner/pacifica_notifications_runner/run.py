@@ -8,6 +8,7 @@ import logging
 import shutil
 import signal
 import sys
+import textwrap
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         consumer = stack.enter_context(open_archive(arguments.archive))
         if consumer.filter and not consumer.filter.matches(event):
             # The runner would find out just the same, but after having created the environment.
-            return _nothing_to_run(Verdict.UNMATCHED)
+            status = _nothing_to_run(Verdict.UNMATCHED)
+            print(textwrap.indent(str(consumer.filter.explain(event)), "    "), file=sys.stderr)  # noqa: T201
+            return status
         if settings["state_dir"]:
             _check_idle(settings["state_dir"], name)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))

@@ -4,7 +4,10 @@ With PACIFICA_TEST_CASES a long run can be had; a failure prints the expression 
 """
 
 import contextlib
+import json
 import os
+import re
+from pathlib import Path as Place
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from jsonpath2.path import Path
 from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.errors import FilterError
 
-CASES = int(os.environ.get("PACIFICA_TEST_CASES", "1500"))
+CASES = int(os.environ.get("PACIFICA_TEST_CASES", "2000"))
 
 NAMES = st.sampled_from(["a", "b", "c", "d e"])
 NUMBERS = st.integers(-3, 3)
@@ -95,6 +98,11 @@ def outcome(values: Any) -> tuple[list[str], str]:
 @given(expression=EXPRESSIONS, document=DOCUMENTS)
 def test_same_values_in_the_same_order(expression: str, document: Any) -> None:
     """Values, their order, and failures are jsonpath2's; `matches` says whether there is a first one."""
+    compare(expression, document)
+
+
+def compare(expression: str, document: Any) -> None:
+    """Hold the filter against jsonpath2."""
     with contextlib.redirect_stderr(None):
         try:
             path = Path.parse_str(expression)
@@ -107,6 +115,53 @@ def test_same_values_in_the_same_order(expression: str, document: Any) -> None:
     assert outcome(ours.find(document)) == expected
     if expected[0] or not expected[1]:
         assert ours.matches(document) == bool(expected[0])
+        assert expected[1] or ours.explain(document).matches == bool(expected[0])
     else:
         with pytest.raises(FilterError):
             ours.matches(document)
+
+
+PUBLISHED = (Place(__file__).parent.parent / "data" / "jsonpath2_expressions.txt").read_text().splitlines()
+PAGES = sorted((Place(__file__).parents[2] / "docs").rglob("*.md"))
+_FILTER = re.compile(r"^```text\n(\$\[.*?)^```$", re.MULTILINE | re.DOTALL)
+DOCUMENTED = [code.strip() for page in PAGES for code in _FILTER.findall(page.read_text())]
+EVENTS = [
+    json.loads(path.read_bytes()) for path in (Place(__file__).parent.parent / "data" / "notifications").glob("*")
+]
+BOOKS = {
+    "store": {
+        "book": [
+            {"category": "reference", "author": "Nigel Rees", "price": 8.95},
+            {"category": "fiction", "author": "Herman Melville", "isbn": "0-553-21311-3", "price": 8.99},
+            {"category": "fiction", "author": "J. R. R. Tolkien", "isbn": "0-395-19395-8", "price": 22.99},
+        ],
+        "bicycle": {"color": "red", "price": 19.95},
+    },
+    "hello": "Hello, world!",
+    "languages": ["en-GB", "en-US"],
+    "preferences": {"coffee": "no", "tea": "yes"},
+    "collection": [1, "two", {"foo": "bar", "fum": 0}],
+    "index": [0, -1, 5],
+    "foo": "bar",
+    "fum": 0,
+    "bar": None,
+}
+
+
+@pytest.mark.parametrize("expression", PUBLISHED)
+def test_published_expressions(expression: str) -> None:
+    """The expressions of jsonpath2's own tests find what they find there, and those that it refuses are refused."""
+    for document in (BOOKS, BOOKS["hello"], BOOKS["languages"], BOOKS["foo"], 42, None, *EVENTS):
+        compare(expression, document)
+
+
+@pytest.mark.parametrize("expression", DOCUMENTED)
+def test_documented_expressions(expression: str) -> None:
+    """The expressions of the documentation find in every real notification what jsonpath2 finds."""
+    for event in EVENTS:
+        compare(expression, event)
+
+
+def test_there_are_expressions_and_events() -> None:
+    """What the tests above run through is there."""
+    assert (len(PUBLISHED) > 70, len(DOCUMENTED) >= 8, len(EVENTS) >= 4) == (True, True, True)

@@ -1,0 +1,156 @@
+"""Why an event matches a filter, or which step of the path ended the search."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import attrs
+from jsonpath2.expression import Expression
+from jsonpath2.expressions.operator import AndVariadicOperatorExpression
+from jsonpath2.node import Node
+from jsonpath2.nodes.recursivedescent import RecursiveDescentNode
+from jsonpath2.nodes.root import RootNode
+from jsonpath2.nodes.subscript import SubscriptNode
+from jsonpath2.nodes.terminal import TerminalNode
+from jsonpath2.subscripts.filter import FilterSubscript
+from jsonpath2.subscripts.objectindex import ObjectIndexSubscript
+
+from .filter_compiler import Test, compile_expression, compile_node
+
+#: How many values are counted, how many are shown, and in how many characters each.
+_MOST_VALUES, _SAMPLES, _SAMPLE_LENGTH = 10_000, 3, 100
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """A step of a path, and how far it led.
+
+    Args:
+        path: The path up to and with it.
+        found: How many values the path finds so far; counting ends at ten thousand.
+        sample: The first of them, in JSON, shortened.
+    """
+
+    path: str
+    found: int
+    sample: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Explanation:
+    """Why an event matches, or does not.
+
+    Args:
+        matches: Whether it does.
+        steps: The steps of the path, from ``$`` to the one that ended the search, or to the last.
+        reasons: What is to be said about the step that ended the search, in sentences; empty if it matches.
+        nearest: Values that it looked at, those first that came closest, in JSON, shortened; empty if it matches.
+    """
+
+    matches: bool
+    steps: tuple[Step, ...]
+    reasons: tuple[str, ...] = ()
+    nearest: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = ["it matches" if self.matches else f"it does not match: {self.steps[-1].path} finds nothing"]
+        shown = self.steps if self.matches else self.steps[:-1]
+        lines += [f"  {step.path} finds {_count(step.found)}" for step in shown]
+        lines += [f"  {reason}" for reason in self.reasons]
+        samples = shown[-1].sample if self.matches else self.nearest
+        return "\n".join(lines + [f"    {sample}" for sample in samples])
+
+
+def explain(root: RootNode, event: Any) -> Explanation:
+    """Follow a path step by step.
+
+    Args:
+        root: The path, as jsonpath2 has parsed it.
+        event: The event.
+    """
+    steps = [Step(path="$", found=1, sample=_sample([event]))]
+    chain: list[Node] = []
+    node = root.next_node
+    while isinstance(node, SubscriptNode | RecursiveDescentNode):
+        chain.append(node)
+        if isinstance(node, SubscriptNode):
+            path, found = _follow(chain, event)
+            steps.append(Step(path=path, found=len(found), sample=_sample(found)))
+            if not found:
+                _, values = _follow(chain[:-1], event)
+                return _failure(steps, node, event, values)
+        node = node.next_node
+    return Explanation(matches=True, steps=tuple(steps))
+
+
+def _follow(chain: Sequence[Node], event: Any) -> tuple[str, list[Any]]:
+    """A path made of some nodes, and what it finds."""
+    root = RootNode(_joined(chain))
+    return root.tojsonpath(), list(itertools.islice(compile_node(root).find(event, event), _MOST_VALUES))
+
+
+def _failure(steps: Sequence[Step], last: SubscriptNode, event: Any, values: list[Any]) -> Explanation:
+    tests = [
+        compile_expression(condition)
+        for subscript in last.subscripts
+        if isinstance(subscript, FilterSubscript)
+        for condition in _conditions(subscript.expression)
+    ]
+    nearest = sorted(values, key=lambda value: -sum(_holds(test, event, value) for test in tests))
+    reasons = tuple(_reasons(last, event, values))
+    return Explanation(matches=False, steps=tuple(steps), reasons=reasons, nearest=_sample(nearest))
+
+
+def _joined(chain: Sequence[Node]) -> Node:
+    joined: Node = TerminalNode()
+    for node in reversed(chain):
+        if isinstance(node, SubscriptNode):
+            joined = SubscriptNode(joined, node.subscripts)
+        else:
+            joined = RecursiveDescentNode(joined)
+    return joined
+
+
+def _reasons(last: SubscriptNode, event: Any, values: Sequence[Any]) -> Iterator[str]:
+    """What can be said about a step that finds nothing in any of some values."""
+    for subscript in last.subscripts:
+        if isinstance(subscript, ObjectIndexSubscript):
+            objects = [value for value in values if isinstance(value, dict)]
+            names = list(itertools.islice(dict.fromkeys(name for each in objects for name in each), 20))
+            has = f"their names are {', '.join(map(json.dumps, names))}" if names else "they have no names"
+            yield f"none of {_count(len(values))} has {json.dumps(subscript.index)}; {has}"
+        elif isinstance(subscript, FilterSubscript):
+            for condition in _conditions(subscript.expression):
+                test = compile_expression(condition)
+                count = sum(_holds(test, event, value) for value in values)
+                yield f"{condition.tojsonpath()} holds for {count} of {_count(len(values))}"
+
+
+def _holds(test: Test, event: Any, value: Any) -> bool:
+    try:
+        return test(event, value)
+    except (TypeError, ValueError, LookupError, AttributeError):
+        # By itself it may be asked what the conditions before it would have spared it.
+        return False
+
+
+def _conditions(expression: Expression) -> Sequence[Expression]:
+    if isinstance(expression, AndVariadicOperatorExpression):
+        conditions: Sequence[Expression] = expression.expressions
+        return conditions
+    return [expression]
+
+
+def _count(number: int) -> str:
+    return "1 value" if number == 1 else f"{number}{' or more' if number == _MOST_VALUES else ''} values"
+
+
+def _sample(values: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(_shortened(json.dumps(value, ensure_ascii=False, default=repr)) for value in values[:_SAMPLES])
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SAMPLE_LENGTH else f"{text[:_SAMPLE_LENGTH]}…"

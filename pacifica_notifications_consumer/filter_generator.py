@@ -1,0 +1,117 @@
+"""Write the test of an expression as one Python function, where it is made of the parts that filters mostly have.
+
+Calls are what takes time when a hundred thousand rows are tested; here the whole chain of names, wildcards and filters
+becomes loops and conditions of a single function. What else occurs in it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jsonpath2.expression import Expression
+from jsonpath2.expressions import operator as operators
+from jsonpath2.expressions.some import SomeExpression
+from jsonpath2.node import Node
+from jsonpath2.nodes.root import RootNode
+from jsonpath2.nodes.subscript import SubscriptNode
+from jsonpath2.nodes.terminal import TerminalNode
+from jsonpath2.subscripts.filter import FilterSubscript
+from jsonpath2.subscripts.objectindex import ObjectIndexSubscript
+from jsonpath2.subscripts.wildcard import WildcardSubscript
+
+from .filter_compiler import Test, children, compile_expression, compile_node, only_member
+
+#: Python allows no more than twenty blocks within one another.
+_MOST_LOOPS = 15
+_ABSENT = object()
+
+
+def generate_test(root: RootNode) -> Test:
+    """Make a function that says whether an expression finds anything in a document.
+
+    Args:
+        root: The expression, as jsonpath2 has parsed it.
+
+    Returns:
+        The function; it takes the document twice, as all tests do.
+    """
+    try:
+        return _Generator().function(root.next_node)
+    except (SyntaxError, RecursionError, MemoryError):
+        # It is too large for one function.
+        return compile_node(root).test
+
+
+class _Generator:
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        # Whatever comes from the expression is bound to a name and never becomes part of the source.
+        self._bound: dict[str, Any] = {"Mapping": Mapping, "children": children, "ABSENT": _ABSENT}
+        self._values = 0
+
+    def function(self, node: Node) -> Test:
+        self._node(node, "root", 1, 0)
+        source = "\n".join(["def test(root, _):", *self._lines, "    return False"])
+        exec(source, self._bound)  # noqa: S102  (the source is made of the words in this module)
+        test: Callable[[Any, Any], bool] = self._bound["test"]
+        return test
+
+    def _bind(self, value: object) -> str:
+        name = f"bound{len(self._bound)}"
+        self._bound[name] = value
+        return name
+
+    def _write(self, depth: int, line: str) -> None:
+        self._lines.append("    " * depth + line)
+
+    def _next_value(self) -> str:
+        self._values += 1
+        return f"value{self._values}"
+
+    def _node(self, node: Node, value: str, depth: int, loops: int) -> None:
+        if type(node) is TerminalNode:
+            self._write(depth, "return True")
+            return
+        subscript: Any = node.subscripts[0] if type(node) is SubscriptNode and len(node.subscripts) == 1 else None
+        kind = type(subscript)
+        if kind is ObjectIndexSubscript:
+            name, found = self._bind(subscript.index), self._next_value()
+            self._write(depth, f"if (type({value}) is dict or isinstance({value}, Mapping)) and {name} in {value}:")
+            self._write(depth + 1, f"{found} = {value}[{name}]")
+            self._node(node.next_node, found, depth + 1, loops)
+        elif kind is WildcardSubscript and loops < _MOST_LOOPS:
+            found = self._next_value()
+            self._write(depth, f"for {found} in children({value}):")
+            self._node(node.next_node, found, depth + 1, loops + 1)
+        elif kind is FilterSubscript:
+            general = self._bind(compile_expression(subscript.expression))
+            quick = self._condition(subscript.expression, value)
+            self._write(depth, f"if ({quick}) if type({value}) is dict else {general}(root, {value}):")
+            self._node(node.next_node, value, depth + 1, loops)
+        else:
+            self._write(depth, f"if {self._bind(compile_node(node).test)}(root, {value}):")
+            self._write(depth + 1, "return True")
+
+    def _condition(self, expression: Expression, value: str) -> str:
+        """The condition of a filter, for a value that is a dict."""
+        kind = type(expression)
+        if kind is operators.AndVariadicOperatorExpression and expression.expressions:
+            return f"({' and '.join(self._condition(each, value) for each in expression.expressions)})"
+        if kind is operators.OrVariadicOperatorExpression and expression.expressions:
+            return f"({' or '.join(self._condition(each, value) for each in expression.expressions)})"
+        if kind is operators.NotUnaryOperatorExpression:
+            return f"(not {self._condition(expression.expression, value)})"
+        if kind is SomeExpression and (name := self._member(expression.next_node_or_value)):
+            return f"({name} in {value})"
+        if (
+            kind is operators.EqualBinaryOperatorExpression
+            and not isinstance(expression.right_node_or_value, Node)
+            and (name := self._member(expression.left_node_or_value))
+        ):
+            return f"({value}.get({name}, ABSENT) == {self._bind(expression.right_node_or_value)})"
+        return f"{self._bind(compile_expression(expression))}(root, {value})"
+
+    def _member(self, node: object) -> str | None:
+        name = only_member(node) if isinstance(node, Node) else None
+        return None if name is None else self._bind(name)

@@ -1,0 +1,125 @@
+"""Say what is wrong with a JSONPath: where, what was expected, and how jsonpath2 writes what was probably meant."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import antlr4
+from antlr4.error.ErrorListener import ErrorListener
+from jsonpath2.parser.JSONPathLexer import JSONPathLexer
+from jsonpath2.parser.JSONPathParser import JSONPathParser
+
+from .errors import FilterError
+
+DIALECT = "write it in jsonpath2's dialect, as in " + '$["data"][*][?(@["destinationTable"] = "Files")]'
+#: Of a long expression only what is around the place is shown.
+_BEFORE, _AFTER = 60, 40
+_MOST_EXPECTED = 6
+_WORDS = {"<EOF>": "the end", "STRING": "a text in double quotes", "NUMBER": "a number", "ID": "a name"}
+#: What is told by one word.
+_GROUPS = (
+    (frozenset({"'@'", "'$'"}), "a path"),
+    (frozenset({"'true'", "'false'", "'null'", "'{'", "'['", _WORDS["STRING"], _WORDS["NUMBER"]}), "a value"),
+)
+#: What people write who know another dialect, looked for at the place and just before it, and what it is here.
+_HINTS = (
+    (r"==", "equality is a single =, as in " + '?(@["a"] = 1)'),
+    (r"=~", "there are no regular expressions in jsonpath2; compare with = or with charAt() and substring()"),
+    (r"<>", "inequality is !="),
+    (r"&&?", "write and"),
+    (r"\|\|?", "write or"),
+    (r"!(?!=)", "write not, as in " + '?(not @["a"])'),
+    (r"'", "texts and names stand in double quotes, as in " + '$["data"]'),
+    (r"\?\s*@", "a filter stands in parentheses, as in " + '?(@["a"] = 1)'),
+    (r"\b(in|contains|like|matches)\b", "there is no such operator in jsonpath2; use =, and or between several values"),
+    (r"\.\d", "indices are whole numbers"),
+)
+
+
+def check_syntax(jsonpath: str) -> None:
+    """Parse an expression once with an error listener of our own.
+
+    jsonpath2's parser keeps ANTLR's default listener, which writes to the standard error of whoever uses it.
+
+    Raises:
+        FilterError: It cannot be parsed.
+    """
+
+    class Pointer(ErrorListener):  # type: ignore[misc]  # the base publishes no types
+        def syntaxError(  # noqa: N802  (ANTLR's name and arguments)
+            self, recognizer: Any, symbol: Any, line: int, column: int, _message: str, _error: Any
+        ) -> None:
+            raise _error_at(jsonpath, line, column, symbol, recognizer)
+
+    class Parser(JSONPathParser):  # type: ignore[misc]
+        def tryCast(self, kind: type) -> bool:  # noqa: N802  (the grammar's predicates call it)
+            try:
+                kind(self._input.LT(-1).text)
+            except ValueError:
+                return False
+            return True
+
+    lexer = JSONPathLexer(antlr4.InputStream(jsonpath))
+    parser = Parser(antlr4.CommonTokenStream(lexer))
+    for recognizer in (lexer, parser):
+        recognizer.removeErrorListeners()
+        recognizer.addErrorListener(Pointer())
+    try:
+        parser.jsonpath()
+    except RecursionError as error:
+        raise FilterError("cannot parse the JSONPath: it is nested too deeply", "shorten it") from error
+
+
+def _error_at(jsonpath: str, line: int, column: int, symbol: Any, recognizer: Any) -> FilterError:
+    text = jsonpath.splitlines()[line - 1] if jsonpath.strip() else jsonpath
+    start = max(0, column - _BEFORE)
+    excerpt = text[start : column + _AFTER]
+    output = f"{excerpt}\n{' ' * (column - start)}^"
+    found = "the end of it" if column >= len(text.rstrip()) else f"{_token(text, column, symbol)!r}"
+    expected = _expected(recognizer, getattr(symbol, "text", None))
+    problem = f"cannot parse the JSONPath: line {line}, column {column + 1}: {found} cannot stand here"
+    if expected:
+        problem += f", but {expected} could"
+    return FilterError(problem, _hint(text, column) or DIALECT, output=output)
+
+
+def _token(text: str, column: int, symbol: Any) -> str:
+    word = getattr(symbol, "text", None) if symbol is not None else None
+    return str(word) if word else text[column]
+
+
+def _expected(recognizer: Any, found: str | None) -> str:
+    if not isinstance(recognizer, JSONPathParser):
+        return ""
+    names = {_name(recognizer, token) for token in recognizer.getExpectedTokens()}
+    for group, word in _GROUPS:
+        if group <= names:
+            names = names - group | {word}
+    if f"'{found}'" in names or not 0 < len(names) <= _MOST_EXPECTED:
+        return ""
+    *others, last = sorted(names, key=lambda word: (word[0].isalpha(), word))
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _name(parser: Any, token: int) -> str:
+    if token == antlr4.Token.EOF:
+        return _WORDS["<EOF>"]
+    literal = parser.literalNames[token] if token < len(parser.literalNames) else "<INVALID>"
+    if literal != "<INVALID>":
+        return str(literal)
+    symbolic = str(parser.symbolicNames[token])
+    return _WORDS.get(symbolic, symbolic.lower())
+
+
+def _hint(text: str, column: int) -> str:
+    if not text.lstrip().startswith("$"):
+        name = re.match(r"@?\.?\[?['\"]?([A-Za-z_]\w*)", text.strip())
+        return f'a path begins with $, as in $["{name[1] if name else "data"}"]'
+    for pattern, hint in _HINTS:
+        for found in re.finditer(pattern, text):
+            if found.start() <= column <= found.end():
+                return hint
+    if column < len(text) and re.match(r"[A-Za-z_]", text[column]):
+        return "texts stand in double quotes, and names of the value at hand after @, as in " + '?(@["a"] = "b")'
+    return ""
