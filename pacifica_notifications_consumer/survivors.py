@@ -7,6 +7,7 @@ parent they move. It is read from Linux's /proc; on other systems nothing is fou
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -16,6 +17,10 @@ from collections.abc import Collection, Iterator
 #: The variable that holds the mark.
 MARK_VARIABLE = "PACIFICA_JOB"
 _PROC = "/proc"
+#: Seconds in which a process that is killed ought to be gone.
+_KILL_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
 
 
 def end_marked(mark: str, kill_after: float) -> int:
@@ -39,7 +44,11 @@ def end_marked(mark: str, kill_after: float) -> int:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         signal.pidfd_send_signal(handle, number)
                 ended.add(pid)
-            if not _wait(found.values(), max(0.0, deadline - time.monotonic()) if number is signal.SIGTERM else 1.0):
+            seconds = max(0.0, deadline - time.monotonic()) if number is signal.SIGTERM else _KILL_SECONDS
+            if not _wait(found.values(), seconds):
+                if number is signal.SIGKILL:
+                    # They may be stuck in the system, as on a network disk that is gone; nobody else can help that.
+                    log.warning("still waiting for the end of processes: %s", ", ".join(map(str, found)))
                 number = signal.SIGKILL
         finally:
             for handle in found.values():

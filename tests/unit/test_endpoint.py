@@ -98,6 +98,16 @@ def test_strangers(url: str, runner: JobRunner, authorization: str | None, caplo
     assert not authorization or authorization.split()[-1] not in caplog.text
 
 
+def test_strangers_do_not_fill_the_log(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+    """Many who are turned away at the same time make one line, and the next one says how many there were."""
+    for _ in range(50):
+        endpoint.note_stranger("192.0.2.1")
+    assert len(caplog.records) == 1
+    endpoint._told_at -= 1.0
+    endpoint.note_stranger("192.0.2.2")
+    assert "turned away 192.0.2.2: its credentials are missing or wrong (49 more since the last line)" in caplog.text
+
+
 @pytest.mark.parametrize("authorization", ["bearer right", "BEARER right", basic("pacifica", "right")])
 def test_credentials(url: str, authorization: str) -> None:
     """The token counts as bearer token and as password; the scheme's name may be written in any case, as HTTP says."""
