@@ -9,9 +9,16 @@ from collections.abc import Iterator
 import pytest
 
 from pacifica_notifications_consumer.errors import Cancelled
+from pacifica_notifications_runner import signals as signals_module
 from pacifica_notifications_runner.signals import StopSignals
 
 DEADLINE = 10.0
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give silent networks less time than people would."""
+    monkeypatch.setattr(signals_module, "_PATIENCE", 0.2)
 
 
 def test_first_and_second() -> None:

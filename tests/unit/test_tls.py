@@ -155,7 +155,7 @@ def test_too_many_open_files() -> None:
         assert process.stdin
         assert process.stdout
         url = f"http://127.0.0.1:{int(process.stdout.readline())}"
-        for _ in range(100):
+        for _ in range(75):
             stack.enter_context(connect(url))
         assert requests.get(url, timeout=10).content == b"hello"
         time.sleep(0.5)
