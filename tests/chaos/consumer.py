@@ -56,7 +56,7 @@ def main(home: Path, port: int, crash_limit: int) -> None:
         name="chaos",
         filter=Filter('$["data"]["seconds"]'),
         services=Services(),
-        workers=2,
+        workers=4,
         attempts=2,
         retry_delay=0.01,
         crash_limit=crash_limit,

@@ -74,7 +74,7 @@ class Producer:
 
     def _event(self, number: int) -> dict[str, Any]:
         data = {
-            "seconds": self._chance.choice([0, 0, 0, 0.02, 0.3]),
+            "seconds": self._chance.choice([0, 0, 0, 0, 0.02, 0.02, 0.3, 1.0]),
             "status": self._chance.choice([0, 0, 0, 0, 1]),
             "children": self._chance.random() < 0.1,
             "again": self._chance.random() < 0.1,
