@@ -94,6 +94,7 @@ def outcome(values: Any) -> tuple[list[str], str]:
     return found, ""
 
 
+@pytest.mark.timeout(max(300, CASES // 20))
 @settings(max_examples=CASES, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
 @given(expression=EXPRESSIONS, document=DOCUMENTS)
 def test_same_values_in_the_same_order(expression: str, document: Any) -> None:
