@@ -58,4 +58,4 @@ docs: $(VENV)/.development  ## build the docs into docs/_build/html
 	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(BED) docs/_build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BED) docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -54,19 +54,23 @@ _ABSENT = object()
 
 def compile_node(node: Node) -> Compiled:
     """Compile a node with all that follows it."""
-    kind = type(node)
-    if kind is TerminalNode:
-        return Compiled(lambda _, current: (current,), lambda _, __: True)
-    if kind is RootNode:
-        find, test = compile_node(node.next_node)
-        return Compiled(lambda root, _: find(root, root), lambda root, _: test(root, root))
-    if kind is CurrentNode:
-        return compile_node(node.next_node)
-    if kind is RecursiveDescentNode:
-        return _descent(compile_node(node.next_node))
-    if kind is SubscriptNode:
-        return _subscripts(node)
-    return _left_to_jsonpath2(node)
+    # From the end, and without recursion: jsonpath2 takes paths that are longer than Python's calls may be deep.
+    chain: list[Node] = []
+    while type(node) in _STEPS:
+        chain.append(node)
+        node = node.next_node
+    compiled = _THE_VALUE if type(node) is TerminalNode else _left_to_jsonpath2(node)
+    for step in reversed(chain):
+        compiled = _STEPS[type(step)](step, compiled)
+    return compiled
+
+
+_THE_VALUE = Compiled(lambda _, current: (current,), lambda _, __: True)
+
+
+def _root(_: Node, following: Compiled) -> Compiled:
+    find, test = following
+    return Compiled(lambda root, _: find(root, root), lambda root, _: test(root, root))
 
 
 def _left_to_jsonpath2(part: Node | Subscript) -> Compiled:
@@ -93,7 +97,7 @@ def children(value: Any) -> Iterable[Any]:
     return value if _is_array(value) else ()
 
 
-def _descent(following: Compiled) -> Compiled:
+def _descent(_: Node, following: Compiled) -> Compiled:
     def values(top: Any) -> Iterator[Any]:
         yield top
         # Without recursion: a document may be nested deeper than Python's calls may.
@@ -113,8 +117,7 @@ def _descent(following: Compiled) -> Compiled:
     return Compiled(find, lambda root, current: any(following.test(root, value) for value in values(current)))
 
 
-def _subscripts(node: SubscriptNode) -> Compiled:
-    following = compile_node(node.next_node)
+def _subscripts(node: SubscriptNode, following: Compiled) -> Compiled:
     branches = [_subscript(subscript, following) for subscript in node.subscripts]
     if len(branches) == 1:
         return branches[0]
@@ -124,6 +127,14 @@ def _subscripts(node: SubscriptNode) -> Compiled:
             yield from branch.find(root, current)
 
     return Compiled(find, lambda root, current: any(branch.test(root, current) for branch in branches))
+
+
+_STEPS: dict[type, Callable[[Any, Compiled], Compiled]] = {
+    RootNode: _root,
+    CurrentNode: lambda _, following: following,
+    RecursiveDescentNode: _descent,
+    SubscriptNode: _subscripts,
+}
 
 
 def _subscript(subscript: Subscript, following: Compiled) -> Compiled:

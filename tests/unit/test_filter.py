@@ -204,6 +204,26 @@ def nested(depth: int) -> Any:
     return event
 
 
+@pytest.mark.parametrize(
+    ("step", "wrap"),
+    [
+        ('["a"]', lambda inner: {"a": inner}),
+        ("[*]", lambda inner: [inner]),
+        ('[?(@["a"])]', lambda inner: {"a": inner}),
+    ],
+    ids=["names", "wildcards", "filters"],
+)
+def test_long_paths(step: str, wrap: Callable[[Any], Any]) -> None:
+    """A path that is as long as jsonpath2 can follow is no matter of recursion here, either."""
+    event: Any = 1
+    for _ in range(800):
+        event = wrap(event)
+    long = Filter("$" + step * 800)
+    expected = [match.current_value for match in jsonpath2.Path.parse_str(long.jsonpath).match(event)]
+    assert list(long.find(event)) == expected
+    assert long.matches(event)
+
+
 class Reversed(Subscript):  # type: ignore[misc]  # the base publishes no types
     """A subscript that no compiler knows: the elements of an array from the end."""
 
