@@ -65,11 +65,11 @@ class Doorman:
         self._ring()
 
     def make_room(self) -> None:
-        """Send the one away that has waited longest."""
-        for connection in self._waiting:
-            self.forget(connection)
-            connection.close()
-            return
+        """Send the one away that has waited longest, unless it is just being served."""
+        oldest = next((connection for connection in self._waiting if not connection.busy), None)
+        if oldest is not None:
+            self.forget(oldest)
+            oldest.close()
 
     def stop(self) -> None:
         """Have `work` return; from any thread."""
@@ -126,6 +126,9 @@ class Doorman:
         again: list[Connection] = []
         for connection in served:
             connection.busy = False
+            if connection in self._waiting:
+                # From now on it has waited least of all.
+                self._waiting[connection] = self._waiting.pop(connection)
             if connection.has_more and not connection.lingers:
                 self._hear(connection, again)
         return again

@@ -324,6 +324,17 @@ def test_more_clients_than_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(gone) == 15
 
 
+def test_client_that_asks_is_not_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many others come, a client that is being served, or asked a moment ago, keeps its connection."""
+    monkeypatch.setattr(doorman, "_MOST_WAITING", 5)
+    with serve(Hasty, "127.0.0.1", 0) as server, ExitStack() as stack:
+        (busy,) = idle(stack, server, 1)
+        for _ in range(10):
+            busy.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+            assert b" 200 " in busy.recv(65536)
+            idle(stack, server, 4)
+
+
 def test_more_clients_than_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that share a few threads are all answered, however often they ask."""
     monkeypatch.setattr(serving, "MOST_THREADS", 2)
