@@ -273,7 +273,9 @@ def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> N
     for option in options:
         if not option.has_flag:
             continue
-        default = "" if option.default in (None, False, True) else f" (default: {_shown(option.default)})"
+        # Not with `in`, to which 1 is True.
+        has_default = not any(option.default is word for word in (None, False, True))
+        default = f" (default: {_shown(option.default)})" if has_default else ""
         help_text = f"{option.help}{default} [{option.variable}]".replace("%", "%%")
         if option.metavar is None:
             parser.add_argument(option.flag, dest=option.name, action="store_const", const="yes", help=help_text)
