@@ -169,6 +169,7 @@ def settled(runner: Runner) -> bool:
         return not any(count for state, count in ledger.count_jobs().items() if not state.final)
 
 
+@pytest.mark.timeout(300 + 3 * KILLS)
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_kills_lose_nothing(tmp_path: Path) -> None:
     """After any number of kills every accepted notification ran to an end, none ran after it had succeeded."""
