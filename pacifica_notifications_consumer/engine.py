@@ -29,6 +29,21 @@ class Attempt:
 class Engine(Protocol):
     """Runs attempts, several at the same time, each on the thread that asks for it."""
 
+    def open(self, mark: str) -> int:
+        """Get ready, and end what is left of the attempts of a runner that died.
+
+        Args:
+            mark: What the marks of all attempts begin with, those of that runner's included.
+
+        Returns:
+            How many processes there were.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; nothing is running any more."""
+        ...
+
     def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending | None:
         """Run an attempt, and return when its last process has gone.
 
@@ -41,16 +56,5 @@ class Engine(Protocol):
 
         Raises:
             OSError: The entry-point cannot be started.
-        """
-        ...
-
-    def recover(self, mark: str) -> int:
-        """End what is left of the attempts of a runner that died.
-
-        Args:
-            mark: What their marks begin with.
-
-        Returns:
-            How many processes there were.
         """
         ...

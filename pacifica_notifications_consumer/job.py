@@ -80,6 +80,7 @@ class Ending:
         cpu_seconds: The processor time that it and its children took, if known.
         peak_memory: The most memory that one of them held, in bytes, if known.
         output_tail: The last lines that it printed.
+        crashed: Whether it was not the attempt that failed, but something under it, so that it does not count.
     """
 
     status: int | None = None
@@ -87,6 +88,7 @@ class Ending:
     cpu_seconds: float | None = None
     peak_memory: int | None = None
     output_tail: str = ""
+    crashed: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -25,7 +25,7 @@ from .local_engine import LocalEngine
 from .retention import Keep
 from .services import Services
 from .state_directory import JobDirectory, StateDirectory
-from .venv_builder import Venv
+from .venv import Venv
 from .workers import RetryRules, Workers
 
 log = logging.getLogger(__name__)
@@ -55,10 +55,13 @@ class JobRunner:
         grace: Seconds that running jobs are given when the context is left.
         output_limit: Bytes of an entry-point's output that are kept, half from its beginning, half from its end; None
             for all.
+        warm: Whether a process that has imported what entry-points need forks them, which takes a fraction of the time
+            that an interpreter of their own needs. It is used as soon as it is ready, and where it can be made.
+        preload: Modules that it imports, beside this library, requests, jsonpath2 and promise.
         keep: Which finished jobs are kept, with their directories; None means all.
         strict: Whether a notification without the attributes that CloudEvents requires is set aside.
         engine: What runs the attempts; by default processes of this machine, to which the entry-point, the
-            environment, the services, the timeout and the output limit are for.
+            environment, the services, the timeout, the output limit and the ways to start are for.
 
     Raises:
         StateError: The state directory cannot be used (when entering).
@@ -80,6 +83,8 @@ class JobRunner:
         retry_delay: float = 10.0,
         grace: float = 30.0,
         output_limit: int | None = 16 << 20,
+        warm: bool = True,
+        preload: Sequence[str] = (),
         keep: Keep | None = None,
         strict: bool = False,
         engine: Engine | None = None,
@@ -94,9 +99,11 @@ class JobRunner:
             services=attrs.evolve(services or Services.from_environment(), consumer=name),
             timeout=timeout,
             output_limit=output_limit,
+            warm=warm,
+            preload=preload,
         )
         self._worker_count = workers
-        self._rules = RetryRules(attempts=attempts, delay=retry_delay)
+        self._rules = RetryRules(attempts=attempts, delay=retry_delay, crash_limit=crash_limit)
         self._crash_limit = crash_limit
         self._grace = grace
         self._keep = keep
@@ -110,6 +117,7 @@ class JobRunner:
         with contextlib.ExitStack() as stack:
             self._state = stack.enter_context(contextlib.closing(StateDirectory(self.state_dir, self._name)))
             self._ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
+            stack.callback(self._engine.close)
             self._recover()
             self._readers = stack.enter_context(contextlib.closing(Readers(self._judge)))
             self._workers = Workers(
@@ -135,7 +143,7 @@ class JobRunner:
 
     def _recover(self) -> None:
         """Take over from a runner that died; the lock of the state directory says that there is no other one."""
-        if left := self._engine.recover(self._state.mark):
+        if left := self._engine.open(self._state.mark):
             log.warning("processes of jobs that outlived the last runner, and were ended: %d", left)
         report_recovered(self._ledger.recover(self._crash_limit))
         self._ledger.remove_orphans()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -11,11 +11,12 @@ import attrs
 from .engine import Attempt
 from .job import Ending
 from .output import Output
-from .processes import KILL_AFTER, Process, describe_status
+from .processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
 from .progress import PROGRESS_VARIABLE
 from .services import Services
 from .survivors import MARK_VARIABLE, end_marked
-from .venv_builder import Venv
+from .venv import Venv
+from .warm_start import WarmStart
 
 #: What supervisors tell the runner is not meant for entry-points.
 _OF_THE_SUPERVISOR = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
@@ -31,6 +32,9 @@ class LocalEngine:
         services: Where Pacifica is and who asks it, for ``download()`` and ``upload()`` in the entry-point.
         timeout: Seconds that an attempt may take; None for no limit.
         output_limit: Bytes of its output that are kept; None for all.
+        warm: Whether a process that has imported what entry-points need forks them; otherwise, and when that cannot
+            be, each starts an interpreter of its own.
+        preload: What it imports beside what the documented entry-point does.
         kill_after: Seconds between asking its processes to end and ending them.
     """
 
@@ -39,7 +43,33 @@ class LocalEngine:
     services: Services
     timeout: float | None = None
     output_limit: int | None = None
+    warm: bool = True
+    preload: Sequence[str] = ()
     kill_after: float = KILL_AFTER
+    _starts: list[WarmStart] = attrs.field(factory=list, init=False)
+
+    def open(self, mark: str) -> int:
+        """See `Engine.open`."""
+        ended = end_marked(mark, self.kill_after)
+        if self.warm:
+            start = WarmStart(
+                self.venv.python,
+                self.entry_point.parent,
+                environ=self._environ(f"{mark}0:warm"),
+                preload=self.preload,
+            )
+            start.start()
+            self._starts.append(start)
+        return ended
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        while self._starts:
+            self._starts.pop().close()
+
+    def wait_until_warm(self, timeout: float) -> bool:
+        """Wait until entry-points start warm; False when they do not after so many seconds, or never will."""
+        return all(start.wait(timeout) for start in self._starts) and bool(self._starts)
 
     def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending | None:
         """See `Engine.run`."""
@@ -53,11 +83,15 @@ class LocalEngine:
 
         status = None
         try:
-            status = process.wait(self.timeout, look)
+            try:
+                status = process.wait(self.timeout, look)
+            finally:
+                in_time = status is not None
+                if status is None:
+                    status = process.end(self.kill_after)
+        except ProcessLost as lost:
+            return Ending(reason=str(lost), crashed=True)
         finally:
-            in_time = status is not None
-            if status is None:
-                status = process.end(self.kill_after)
             # Some of its children may have left its group. They had their time, too.
             end_marked(attempt.mark, 0.0)
             tail = output.finish()
@@ -77,18 +111,20 @@ class LocalEngine:
             output_tail=tail,
         )
 
-    def recover(self, mark: str) -> int:
-        """See `Engine.recover`."""
-        return end_marked(mark, self.kill_after)
-
     def _start(self, attempt: Attempt, output: int) -> Process:
         directory = attempt.directory
-        environ = self.venv.environ() | self.services.environ()
+        environ = self._environ(attempt.mark) | {PROGRESS_VARIABLE: os.fspath(directory.progress)}
+        arguments = [self.venv.python, self.entry_point, directory.source, directory.destination]
+        cwd = self.entry_point.parent
+        for start in self._starts:
+            if process := start.launch(arguments, environ=environ, cwd=cwd, output=output):
+                return process
+        return ColdProcess(arguments, environ=environ, cwd=cwd, output=output)
+
+    def _environ(self, mark: str) -> dict[str, str]:
+        # The mark comes first: of a process that shows only a part of its environment, that part is seen.
+        environ = {MARK_VARIABLE: mark} | self.venv.environ() | self.services.environ()
         for name in _OF_THE_SUPERVISOR:
             environ.pop(name, None)
-        environ[MARK_VARIABLE] = attempt.mark
-        environ[PROGRESS_VARIABLE] = os.fspath(directory.progress)
         # So that what it printed last is in the file even if it is killed.
-        environ["PYTHONUNBUFFERED"] = "1"
-        arguments = [self.venv.python, self.entry_point, directory.source, directory.destination]
-        return Process(arguments, environ=environ, cwd=self.entry_point.parent, output=output)
+        return environ | {MARK_VARIABLE: mark, "PYTHONUNBUFFERED": "1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import os
 import select
@@ -16,7 +17,7 @@ from typing import IO, Any
 
 import attrs
 
-from .errors import Cancelled
+from .errors import Cancelled, PacificaError
 
 #: Seconds between asking a program's group to end and ending it.
 KILL_AFTER = 5.0
@@ -58,17 +59,76 @@ class Usage:
     peak_memory: int
 
 
-class Process:
-    """A program in a session of its own.
+class ProcessLost(PacificaError):  # noqa: N818  (as LeaseLost: it says what happened)
+    """A process went where nobody will ever know how it ended."""
+
+
+class Process(abc.ABC):
+    """A program that runs in a session of its own.
+
+    Args:
+        pid: Its number.
+
+    Attributes:
+        usage: What it used; None before its end, and if nobody can know.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.usage: Usage | None = None
+
+    def wait(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> int | None:
+        """Wait until it ends and return its status; None when the time is up or ``stop`` says so.
+
+        What it left running in its group is ended with it.
+
+        Raises:
+            ProcessLost: Its status cannot be had.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._has_exited():
+            if stop() or (deadline is not None and time.monotonic() >= deadline):
+                return None
+            self._sleep(_LOOK)
+        return self._reap()
+
+    def end(self, kill_after: float = KILL_AFTER) -> int:
+        """End it with its whole group: politely, and after some seconds by force. Returns its status.
+
+        Raises:
+            ProcessLost: As `wait`.
+        """
+        self._signal_group(signal.SIGTERM)
+        deadline = time.monotonic() + kill_after
+        while not self._has_exited() and time.monotonic() < deadline:
+            self._sleep(_LOOK)
+        return self._reap()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    @abc.abstractmethod
+    def _sleep(self, seconds: float) -> None:
+        """Wait some seconds, or until it ends."""
+
+    @abc.abstractmethod
+    def _has_exited(self) -> bool:
+        """Say whether it has ended, its number still being its own."""
+
+    @abc.abstractmethod
+    def _reap(self) -> int:
+        """End what is left of its group, for which nobody would ever wait, and return its status."""
+
+
+class ColdProcess(Process):
+    """A program that this process starts.
 
     Args:
         arguments: The program and its arguments.
         environ: Its environment.
         cwd: Its working directory.
         output: Where its standard output and standard error go.
-
-    Attributes:
-        usage: What it used; None before its end, and if nobody can know.
     """
 
     def __init__(
@@ -83,33 +143,11 @@ class Process:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self.pid = self._popen.pid
+        super().__init__(self._popen.pid)
         self.stdout = self._popen.stdout
-        self.usage: Usage | None = None
         self._exit = _open_pidfd(self.pid)
 
-    def wait(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> int | None:
-        """Wait until it ends and return its status; None when the time is up or ``stop`` says so.
-
-        What it left running in its group is ended with it.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._has_exited():
-            if stop() or (deadline is not None and time.monotonic() >= deadline):
-                return None
-            self._sleep(_LOOK)
-        return self._reap()
-
-    def end(self, kill_after: float = KILL_AFTER) -> int:
-        """End it with its whole group: politely, and after some seconds by force. Returns its status."""
-        self._signal_group(signal.SIGTERM)
-        deadline = time.monotonic() + kill_after
-        while not self._has_exited() and time.monotonic() < deadline:
-            self._sleep(_LOOK)
-        return self._reap()
-
     def _sleep(self, seconds: float) -> None:
-        """Wait some seconds, or until it ends."""
         if self._exit is None:
             time.sleep(min(seconds, 0.005))
         else:
@@ -117,21 +155,8 @@ class Process:
             poll.register(self._exit, select.POLLIN)
             poll.poll(seconds * 1000)
 
-    def _reap(self) -> int:
-        """End what is left of its group, for which nobody would ever wait, and return its status."""
-        if self._popen.returncode is None:
-            self._signal_group(signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                _, status, used = os.wait4(self.pid, 0)
-                self._popen.returncode = os.waitstatus_to_exitcode(status)
-                self.usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * _MAXRSS_UNIT)
-        if self._exit is not None:
-            os.close(self._exit)
-            self._exit = None
-        return self._popen.wait()
-
     def _has_exited(self) -> bool:
-        """Look without reaping: until then its number, which is its group's too, cannot become another's."""
+        # Looked at without reaping: until then its number, which is its group's too, cannot become another's.
         if self._popen.returncode is not None:
             return True
         try:
@@ -140,13 +165,21 @@ class Process:
             # Somebody has SIGCHLD ignored: it ended, and nobody will ever know how.
             return True
 
-    def _signal_group(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+    def _reap(self) -> int:
+        if self._popen.returncode is None:
+            self._signal_group(signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                _, status, used = os.wait4(self.pid, 0)
+                self._popen.returncode = os.waitstatus_to_exitcode(status)
+                self.usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * MAXRSS_UNIT)
+        if self._exit is not None:
+            os.close(self._exit)
+            self._exit = None
+        return self._popen.wait()
 
 
 #: Bytes in a unit of ru_maxrss.
-_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def _open_pidfd(pid: int) -> int | None:
@@ -179,7 +212,7 @@ def run_captured(
         Cancelled: ``cancel`` was set.
         OSError: It cannot be started.
     """
-    process = Process(arguments, environ=environ, cwd=cwd, output=subprocess.PIPE)
+    process = ColdProcess(arguments, environ=environ, cwd=cwd, output=subprocess.PIPE)
     assert process.stdout is not None  # noqa: S101  (tells mypy what PIPE means)
     lines: list[str] = []
     reader = threading.Thread(target=_read_lines, args=(process.stdout, lines, on_line), daemon=True)

@@ -15,12 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import requires, version
 from pathlib import Path
 
-import attrs
-
 from .errors import ConfigurationError, InitScriptError, RequirementError, VenvError
 from .processes import Finished, describe_status, run_captured
-from .settings import PREFIX
 from .temporary import temporary_directory
+from .venv import Venv
 from .wheel import DISTRIBUTION, build_wheel
 
 log = logging.getLogger(__name__)
@@ -30,41 +28,6 @@ _ELSEWHERE = frozenset({"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER"})
 _OLDEST_PYTHON = (3, 11)
 _PROBE = "import json, sys; print(json.dumps([sys.version_info[:2], sys.version.split()[0]]))"
 _PROBE_SECONDS = 30.0
-
-
-@attrs.frozen
-class Venv:
-    """A virtual environment.
-
-    Args:
-        path: Its directory.
-    """
-
-    path: Path
-
-    @property
-    def bin(self) -> Path:
-        """The directory of its programs."""
-        return self.path / "bin"
-
-    @property
-    def python(self) -> Path:
-        """Its interpreter."""
-        return self.bin / "python"
-
-    def environ(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The variables of a program that runs inside it.
-
-        Args:
-            base: What else is set, by default as in this process. ``PYTHON…`` and ``PACIFICA_…`` are left out: the
-                first would lead it to other packages, the second are for this process, secrets among them.
-        """
-        base = os.environ if base is None else base
-        environ = {name: value for name, value in base.items() if not name.startswith(("PYTHON", PREFIX))}
-        environ["PATH"] = os.pathsep.join([str(self.bin), *filter(None, [environ.get("PATH", os.defpath)])])
-        environ["VIRTUAL_ENV"] = str(self.path)
-        environ.pop("VIRTUAL_ENV_PROMPT", None)
-        return environ
 
 
 class VenvBuilder:

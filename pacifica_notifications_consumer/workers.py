@@ -43,10 +43,12 @@ class RetryRules:
         attempts: How many attempts may fail; then it is dead.
         delay: Seconds before the second attempt; doubled for each further one, up to ten minutes, and shortened by up
             to a half at random so that jobs do not come back all at once.
+        crash_limit: How many times it is run again when something else died under it.
     """
 
     attempts: int = 1
     delay: float = 10.0
+    crash_limit: int = 3
 
     def pause(self, failures: int) -> float:
         """Seconds before the next attempt, after so many that did not succeed."""
@@ -193,6 +195,8 @@ class Workers:
         watch.take_over()
         if ending is None:
             self._interrupted(job)
+        elif ending.crashed:
+            self._crashed(job, ending.reason)
         elif ending.status == 0 and not ending.reason:
             self._record(job, JobState.SUCCEEDED, ending)
             log.info("job %d: succeeded after %.1f s", job.id, time.monotonic() - started)
@@ -209,6 +213,13 @@ class Workers:
         else:
             self._ledger.hand_back(job)
             log.warning("job %d: stopped, and returned to the queue", job.id)
+
+    def _crashed(self, job: Job, reason: str) -> None:
+        state = self._ledger.crash(job, self._rules.crash_limit, reason)
+        if state is JobState.DEAD:
+            log.error("job %d: dead: %s, and that too often", job.id, reason)
+        else:
+            log.warning("job %d: %s; it is run again", job.id, reason)
 
     def _failed(self, job: Job, ending: Ending, output: Path) -> None:
         if ending.status == TRY_AGAIN:

@@ -1,4 +1,4 @@
-"""What is written into the ledger and read from it. All statements of the project stand here."""
+"""What is written into the ledger and read from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..job import Ending, Job, JobState, Receipt, Verdict
 from ..judge import Judgement
 from ..progress import parse_progress
 from ..retention import Keep
-from . import schema
+from . import schema, statements
 from .arrivals import Arrival, Arrivals
 from .bodies import Bodies
 from .database import Database
@@ -27,58 +27,7 @@ Word = TypeVar("Word", Verdict, JobState, IncidentKind)
 #: Those whose bodies may be needed again.
 _KEPT = frozenset({Verdict.MATCHED, Verdict.UNDECIDABLE, Verdict.MALFORMED, Verdict.UNREADABLE})
 
-_BODY_FILES = "SELECT body_file FROM notifications WHERE body_file IS NOT NULL"
-_NEXT_JOB = "SELECT id FROM jobs WHERE state IN ('queued', 'failed') AND due_at <= ? ORDER BY due_at, id LIMIT 1"
-_JOB = """
-SELECT jobs.id, title, state, attempts, deferrals, crashes, token, started_at, ended_at, exit_status, jobs.reason,
-    cpu_seconds, peak_memory, output_tail, progress
-FROM jobs JOIN notifications ON notifications.id = notification_id
-"""
-_ONE_JOB = f"{_JOB} WHERE jobs.id = ?"
-_NEWEST_JOBS = f"{_JOB} WHERE jobs.id < ? ORDER BY jobs.id DESC LIMIT ?"
-_BODY_OF_JOB = "SELECT body, body_file FROM notifications WHERE id = (SELECT notification_id FROM jobs WHERE id = ?)"
-_NEXT_DUE = "SELECT min(due_at) FROM jobs WHERE state IN ('queued', 'failed')"
-_START_JOB = """
-UPDATE jobs SET state = 'running', token = ?, lease_until = ?, started_at = ?, ended_at = NULL, progress = ''
-WHERE id = ?
-"""
-_RENEW_LEASE = "UPDATE jobs SET lease_until = ? WHERE id = ? AND token = ?"
-_NOTE_PROGRESS = "UPDATE jobs SET progress = ? WHERE id = ? AND token = ?"
-_END_ATTEMPT = """
-UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, attempts = attempts + ?, deferrals = deferrals + ?,
-    due_at = ?, ended_at = ?, exit_status = ?, reason = ?, cpu_seconds = ?, peak_memory = ?, output_tail = ?
-WHERE id = ? AND token = ?
-"""
-_HAND_BACK = "UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL WHERE id = ? AND token = ?"
-_ABANDONED_JOBS = "SELECT id, crashes FROM jobs WHERE state = 'running' AND coalesce(lease_until, 0) <= ?"
-_COUNT_CRASH = """
-UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, crashes = crashes + 1, ended_at = ?, reason = ?
-WHERE id = ?
-"""
-_CANCEL = "UPDATE jobs SET state = 'cancelled', ended_at = ?, reason = ? WHERE id = ? AND state IN ('queued', 'failed')"
-_REQUEUE = """
-UPDATE jobs SET state = 'queued', attempts = 0, deferrals = 0, crashes = 0, due_at = ?
-WHERE id = ? AND state NOT IN ('queued', 'running')
-"""
-_DONE_BEFORE = (
-    "SELECT id FROM jobs WHERE state IN ('succeeded', 'cancelled') AND ended_at < ? ORDER BY ended_at LIMIT ?"
-)
-_DEAD_BEFORE = "SELECT id FROM jobs WHERE state = 'dead' AND ended_at < ? ORDER BY ended_at LIMIT ?"
-_OLDEST_DONE = "SELECT id FROM jobs WHERE state IN ('succeeded', 'cancelled') ORDER BY ended_at LIMIT ?"
-_FINISHED_JOB = """
-SELECT notification_id, body_file FROM jobs JOIN notifications ON notifications.id = notification_id
-WHERE jobs.id = ? AND state IN ('succeeded', 'cancelled', 'dead')
-"""
-_FORGET_JOB = "DELETE FROM jobs WHERE id = ?"
-_FORGET_BODY = "UPDATE notifications SET body = NULL, body_file = NULL WHERE id = ?"
-_SET_ASIDE_BEFORE = """
-SELECT id, body_file FROM notifications
-WHERE verdict IN ('undecidable', 'malformed', 'unreadable') AND (body IS NOT NULL OR body_file IS NOT NULL)
-    AND received_at < ? LIMIT ?
-"""
-_ADD_INCIDENT = "INSERT INTO incidents (kind, since, until, detail) VALUES (?, ?, ?, ?)"
-_NEWEST_INCIDENTS = "SELECT kind, since, until, detail FROM incidents ORDER BY id DESC LIMIT ?"
-_TALLY = "SELECT word, number FROM tally WHERE kind = ?"
+_LEASE_LOST = "job {} is not ours any more: its lease ran out, or it was taken over"
 
 
 class Ledger:
@@ -141,16 +90,16 @@ class Ledger:
         token = secrets.token_hex(8)
 
         def claim(connection: Connection) -> tuple[Job, tuple[bytes | None, str | None]] | None:
-            found = connection.execute(_NEXT_JOB, (now,)).fetchone()
+            found = connection.execute(statements.NEXT_JOB, (now,)).fetchone()
             if found is None:
                 return None
-            connection.execute(_START_JOB, (token, now + lease, now, *found))
-            job = _job(connection.execute(_ONE_JOB, found).fetchone())
-            return job, connection.execute(_BODY_OF_JOB, found).fetchone()
+            connection.execute(statements.START_JOB, (token, now + lease, now, *found))
+            job = _job(connection.execute(statements.ONE_JOB, found).fetchone())
+            return job, connection.execute(statements.BODY_OF_JOB, found).fetchone()
 
         with self._database.reading() as connection:
             # Most often there is none, and to look for it costs no commit.
-            if connection.execute(_NEXT_JOB, (now,)).fetchone() is None:
+            if connection.execute(statements.NEXT_JOB, (now,)).fetchone() is None:
                 return None
         claimed = self._database.write(claim)
         if claimed is None:
@@ -159,7 +108,7 @@ class Ledger:
         try:
             body = self._bodies.load(*where)
         except BaseException:
-            self._change_claimed(job, _HAND_BACK)
+            self._change_claimed(job, statements.HAND_BACK)
             raise
         return attrs.evolve(job, body=body)
 
@@ -167,7 +116,7 @@ class Ledger:
         """Make the claims of running jobs hold for some more seconds."""
         rows = [(time.time() + lease, job.id, job.token) for job in jobs]
         if rows:
-            self._database.write(lambda connection: connection.executemany(_RENEW_LEASE, rows) and None)
+            self._database.write(lambda connection: connection.executemany(statements.RENEW_LEASE, rows) and None)
 
     def end_attempt(self, job: Job, state: JobState, ending: Ending, *, delay: float = 0.0) -> None:
         """Note how an attempt ended.
@@ -186,7 +135,7 @@ class Ledger:
         deferred = state is JobState.QUEUED
         self._change_claimed(
             job,
-            _END_ATTEMPT,
+            statements.END_ATTEMPT,
             state.value,
             int(not deferred and state is not JobState.CANCELLED),
             int(deferred),
@@ -205,7 +154,7 @@ class Ledger:
         Raises:
             LeaseLost: As `end_attempt`.
         """
-        self._change_claimed(job, _HAND_BACK)
+        self._change_claimed(job, statements.HAND_BACK)
 
     def note_progress(self, job: Job, noted: str) -> None:
         """Keep what a running job has noted of its downloads and uploads.
@@ -213,12 +162,12 @@ class Ledger:
         Raises:
             LeaseLost: As `end_attempt`.
         """
-        self._change_claimed(job, _NOTE_PROGRESS, noted)
+        self._change_claimed(job, statements.NOTE_PROGRESS, noted)
 
     def _change_claimed(self, job: Job, statement: str, *values: object) -> None:
         row = (*values, job.id, job.token)
         if not self._database.write(lambda connection: connection.execute(statement, row).rowcount):
-            raise LeaseLost(f"job {job.id} is not ours any more: its lease ran out, or it was taken over")
+            raise LeaseLost(_LEASE_LOST.format(job.id))
 
     def recover(self, crash_limit: int, *, expired: bool = False) -> dict[int, JobState]:
         """Take jobs from a runner that died with them, and queue them once more.
@@ -234,26 +183,46 @@ class Ledger:
         before = now if expired else float("inf")
 
         def recover(connection: Connection) -> dict[int, JobState]:
-            states = {}
-            for job_id, crashes in connection.execute(_ABANDONED_JOBS, (before,)).fetchall():
-                state = JobState.QUEUED if crashes < crash_limit else JobState.DEAD
-                times = f"{crashes + 1} time{'s' if crashes else ''}"
-                reason = f"was running when the runner or the machine died ({times})"
-                connection.execute(_COUNT_CRASH, (state.value, now, reason, job_id))
-                states[job_id] = state
-            return states
+            abandoned = connection.execute(statements.ABANDONED_JOBS, (before,)).fetchall()
+            reason = "was running when the runner or the machine died"
+            return {row[0]: _count_crash(connection, row, crash_limit, reason, now) for row in abandoned}
 
         return self._database.write(recover)
+
+    def crash(self, job: Job, crash_limit: int, reason: str) -> JobState:
+        """Queue a job once more under which something else died than itself.
+
+        Args:
+            job: The job, as it was claimed.
+            crash_limit: As of `recover`.
+            reason: What happened.
+
+        Returns:
+            Its new state.
+
+        Raises:
+            LeaseLost: As `end_attempt`.
+        """
+        now = time.time()
+
+        def count(connection: Connection) -> JobState | None:
+            if row := connection.execute(statements.CLAIMED_JOB, (job.id, job.token)).fetchone():
+                return _count_crash(connection, row, crash_limit, reason, now)
+            return None
+
+        if (state := self._database.write(count)) is None:
+            raise LeaseLost(_LEASE_LOST.format(job.id))
+        return state
 
     def cancel(self, job_id: int, reason: str) -> bool:
         """Cancel a job that is not running; returns whether it was one."""
         row = (time.time(), reason, job_id)
-        return bool(self._database.write(lambda connection: connection.execute(_CANCEL, row).rowcount))
+        return bool(self._database.write(lambda connection: connection.execute(statements.CANCEL, row).rowcount))
 
     def requeue(self, job_id: int) -> bool:
         """Queue a job anew that has ended or failed, as if it had never run; returns whether it was so."""
         row = (time.time(), job_id)
-        return bool(self._database.write(lambda connection: connection.execute(_REQUEUE, row).rowcount))
+        return bool(self._database.write(lambda connection: connection.execute(statements.REQUEUE, row).rowcount))
 
     def job(self, job_id: int) -> Job:
         """Look up a job.
@@ -262,7 +231,7 @@ class Ledger:
             KeyError: There is none of this number.
         """
         with self._database.reading() as connection:
-            row = connection.execute(_ONE_JOB, (job_id,)).fetchone()
+            row = connection.execute(statements.ONE_JOB, (job_id,)).fetchone()
         if row is None:
             raise KeyError(job_id)
         return _job(row)
@@ -275,13 +244,13 @@ class Ledger:
             before: Only those with lower numbers.
         """
         with self._database.reading() as connection:
-            rows = connection.execute(_NEWEST_JOBS, (before or 1 << 62, limit)).fetchall()
+            rows = connection.execute(statements.NEWEST_JOBS, (before or 1 << 62, limit)).fetchall()
         return [_job(row) for row in rows]
 
     def next_due(self) -> float | None:
         """When the next waiting job is due, in seconds since 1970; None when none waits."""
         with self._database.reading() as connection:
-            due: float | None = connection.execute(_NEXT_DUE).fetchone()[0]
+            due: float | None = connection.execute(statements.NEXT_DUE).fetchone()[0]
         return due
 
     def finished(self, keep: Keep, limit: int) -> list[int]:
@@ -294,9 +263,9 @@ class Ledger:
         with self._database.reading() as connection:
             if keep.age is not None:
                 before = time.time() - keep.age
-                for statement in (_DONE_BEFORE, _DEAD_BEFORE):
+                for statement in (statements.DONE_BEFORE, statements.DEAD_BEFORE):
                     found |= dict.fromkeys(row[0] for row in connection.execute(statement, (before, limit)))
-            found |= dict.fromkeys(row[0] for row in connection.execute(_OLDEST_DONE, (min(excess, limit),)))
+            found |= dict.fromkeys(row[0] for row in connection.execute(statements.OLDEST_DONE, (min(excess, limit),)))
         return list(found)[:limit]
 
     def forget(self, job_ids: Iterable[int]) -> None:
@@ -306,10 +275,10 @@ class Ledger:
         def forget(connection: Connection) -> list[str | None]:
             files = []
             for number in numbers:
-                if found := connection.execute(_FINISHED_JOB, (number,)).fetchone():
+                if found := connection.execute(statements.FINISHED_JOB, (number,)).fetchone():
                     notification_id, file = found
-                    connection.execute(_FORGET_JOB, (number,))
-                    connection.execute(_FORGET_BODY, (notification_id,))
+                    connection.execute(statements.FORGET_JOB, (number,))
+                    connection.execute(statements.FORGET_BODY, (notification_id,))
                     files.append(file)
             return files
 
@@ -319,27 +288,27 @@ class Ledger:
     def forget_set_aside(self, age: float, limit: int) -> None:
         """Remove the bodies of notifications that made no job and were kept for people to look at."""
         with self._database.reading() as connection:
-            rows = connection.execute(_SET_ASIDE_BEFORE, (time.time() - age, limit)).fetchall()
+            rows = connection.execute(statements.SET_ASIDE_BEFORE, (time.time() - age, limit)).fetchall()
         numbers = [(number,) for number, _ in rows]
         if numbers:
-            self._database.write(lambda connection: connection.executemany(_FORGET_BODY, numbers) and None)
+            self._database.write(lambda connection: connection.executemany(statements.FORGET_BODY, numbers) and None)
         for _, file in rows:
             self._bodies.remove(file)
 
     def remove_orphans(self) -> None:
         """Remove the files of notifications that a crash kept from being committed; nobody else may use the ledger."""
         with self._database.reading() as connection:
-            self._bodies.remove_all_but({row[0] for row in connection.execute(_BODY_FILES)})
+            self._bodies.remove_all_but({row[0] for row in connection.execute(statements.BODY_FILES)})
 
     def note_incident(self, incident: Incident) -> None:
         """Keep what happened to a subscription."""
         row = (incident.kind.value, incident.since, incident.until, incident.detail)
-        self._database.write(lambda connection: connection.execute(_ADD_INCIDENT, row) and None)
+        self._database.write(lambda connection: connection.execute(statements.ADD_INCIDENT, row) and None)
 
     def incidents(self, limit: int) -> list[Incident]:
         """The newest incidents, the newest first."""
         with self._database.reading() as connection:
-            rows = connection.execute(_NEWEST_INCIDENTS, (limit,)).fetchall()
+            rows = connection.execute(statements.NEWEST_INCIDENTS, (limit,)).fetchall()
         return [
             Incident(kind=IncidentKind(kind), since=since, until=until, detail=detail)
             for kind, since, until, detail in rows
@@ -359,7 +328,7 @@ class Ledger:
 
     def _count(self, kind: str, words: type[Word]) -> dict[Word, int]:
         with self._database.reading() as connection:
-            counts: Mapping[str, int] = dict(connection.execute(_TALLY, (kind,)).fetchall())
+            counts: Mapping[str, int] = dict(connection.execute(statements.TALLY, (kind,)).fetchall())
         return {word: counts.get(word.value, 0) for word in words}
 
 
@@ -386,3 +355,11 @@ def _job(row: tuple[Any, ...]) -> Job:
         ),
         progress=parse_progress(progress),
     )
+
+
+def _count_crash(connection: Connection, row: tuple[int, int], crash_limit: int, reason: str, now: float) -> JobState:
+    job_id, crashes = row
+    state = JobState.QUEUED if crashes < crash_limit else JobState.DEAD
+    times = f"{crashes + 1} time{'s' if crashes else ''}"
+    connection.execute(statements.COUNT_CRASH, (state.value, now, f"{reason} ({times})", job_id))
+    return state

@@ -33,8 +33,11 @@ class _Busy:
             pause.wait(0.5)
         return None
 
-    def recover(self, mark: str) -> int:
+    def open(self, mark: str) -> int:
         return 0
+
+    def close(self) -> None:
+        pass
 
 
 def main(directory: str, port: str, pending: str = "0") -> None:

@@ -4,23 +4,36 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.job import Job
+from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.services import Services
 
 DEADLINE = 20.0
+WAYS = ("cold", "warm")
 SERVICES = Services(username="alice", password="hunter2", cartd_url="http://cartd:1")
 
 
-def make_runner(tmp_path: Path, source: str, **arguments: Any) -> JobRunner:
-    """A runner of an entry-point's source."""
+class WarmRunner(JobRunner):
+    """A runner that does not begin before it can start entry-points warm."""
+
+    def __enter__(self) -> Self:
+        runner = super().__enter__()
+        if isinstance(self._engine, LocalEngine):
+            assert self._engine.wait_until_warm(DEADLINE)
+        return runner
+
+
+def make_runner(tmp_path: Path, source: str, *, way: str = "cold", **arguments: Any) -> JobRunner:
+    """A runner of an entry-point's source that starts it in one of the `WAYS`."""
     entry_point = tmp_path / "consumer" / "__main__.py"
     entry_point.parent.mkdir(exist_ok=True)
     entry_point.write_text(source)
     options: dict[str, Any] = {"name": "mine", "services": SERVICES, "retry_delay": 0.0, "grace": 0.0}
-    return JobRunner(entry_point, tmp_path / "state", **(options | arguments))
+    options["warm"] = way == "warm"
+    return (WarmRunner if way == "warm" else JobRunner)(entry_point, tmp_path / "state", **(options | arguments))
 
 
 def body(number: int = 1, *rows: dict[str, Any]) -> bytes:

@@ -11,18 +11,20 @@ from typing import Any, cast
 import attrs
 import pytest
 
-from pacifica_notifications_consumer import JobRunner, housekeeper, workers
+from pacifica_notifications_consumer import JobRunner, housekeeper, warm_start, workers
 from pacifica_notifications_consumer.engine import Attempt
 from pacifica_notifications_consumer.job import Ending, JobState
 from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.retention import Keep
-from tests.unit.runner_tools import DEADLINE, accept, alive, eventually, make_runner, run_one, wait_for_file
+from tests.unit.runner_tools import DEADLINE, WAYS, accept, alive, eventually, make_runner, run_one, wait_for_file
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., JobRunner]:
+@pytest.fixture(params=WAYS)
+def make(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobRunner]:
     """Make a runner of an entry-point's source."""
-    return lambda source, **arguments: make_runner(tmp_path, source, **arguments)
+    # None of them imports these; without them it is there in an instant.
+    monkeypatch.setattr(warm_start, "DOCUMENTED", ())
+    return lambda source, **arguments: make_runner(tmp_path, source, way=request.param, **arguments)
 
 
 #: Says that it runs, and ends when a file appears; leaves a daemon of its own session if told to.
@@ -204,8 +206,11 @@ def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], mon
                 raise AssertionError("a fault")
             return Ending(status=0)
 
-        def recover(self, mark: str) -> int:
+        def open(self, mark: str) -> int:
             return 0
+
+        def close(self) -> None:
+            pass
 
     with make("", engine=Faulty()) as runner:
         job = runner.wait(accept(runner), DEADLINE)
@@ -236,12 +241,16 @@ def test_any_engine_will_do(make: Callable[..., JobRunner]) -> None:
             seen.append((attempt.directory.source / "notification.json").read_bytes())
             return None if stop() else Ending(status=0)
 
-        def recover(self, mark: str) -> int:
+        def open(self, mark: str) -> int:
             return 0
+
+        def close(self) -> None:
+            seen.append(b"closed")
 
     with make("", engine=Here()) as runner:
         assert runner.wait(accept(runner), DEADLINE).state is JobState.SUCCEEDED
-    assert len(seen) == 1
+    assert len(seen) == 2
+    assert seen[1] == b"closed"
 
 
 def test_threads_are_watched(make: Callable[..., JobRunner]) -> None:

@@ -11,19 +11,21 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer import Filter, JobRunner, workers
+from pacifica_notifications_consumer import Filter, JobRunner, warm_start, workers
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.job import JobState, Verdict
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.progress import Progress
 from pacifica_notifications_consumer.services import Services
-from tests.unit.runner_tools import DEADLINE, alive, body, eventually, make_runner, run_one, wait_for_file
+from tests.unit.runner_tools import DEADLINE, WAYS, alive, body, eventually, make_runner, run_one, wait_for_file
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., JobRunner]:
+@pytest.fixture(params=WAYS)
+def make(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobRunner]:
     """Make a runner of an entry-point's source."""
-    return lambda source, **arguments: make_runner(tmp_path, source, **arguments)
+    # None of them imports these; without them it is there in an instant.
+    monkeypatch.setattr(warm_start, "DOCUMENTED", ())
+    return lambda source, **arguments: make_runner(tmp_path, source, way=request.param, **arguments)
 
 
 def ending_of(runner: JobRunner) -> tuple[JobState, int | None, str]:

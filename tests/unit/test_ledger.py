@@ -17,8 +17,7 @@ from pacifica_notifications_consumer.errors import LeaseLost, StateError
 from pacifica_notifications_consumer.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.job import Ending, Job, JobState, Receipt, Verdict
 from pacifica_notifications_consumer.judge import Judgement
-from pacifica_notifications_consumer.ledger import Ledger, schema
-from pacifica_notifications_consumer.ledger import ledger as ledger_module
+from pacifica_notifications_consumer.ledger import Ledger, schema, statements
 from pacifica_notifications_consumer.progress import Progress
 from pacifica_notifications_consumer.retention import Keep
 
@@ -327,13 +326,13 @@ def test_ledgers_of_earlier_versions(tmp_path: Path, version: int) -> None:
 
 def test_nothing_looks_through_all_jobs(ledger: Ledger) -> None:
     """However many jobs have finished and notifications come, no statement goes through all of them."""
-    statements = [text for name, text in vars(ledger_module).items() if name.startswith("_") and isinstance(text, str)]
-    statements = [text for text in statements if text.split()[0] in ("SELECT", "UPDATE", "DELETE")]
-    assert len(statements) > 20
+    texts = [text for name, text in vars(statements).items() if name.isupper() and isinstance(text, str)]
+    texts = [text for text in texts if text.split()[0] in ("SELECT", "UPDATE", "DELETE")]
+    assert len(texts) > 20
     #: They read from the end of an index or of a table as many rows as they were asked for, or hold few rows in all.
     bounded = ("jobs_done", "jobs_running", "notifications_in_files", "incidents")
     with ledger._database.reading() as connection:
-        for text in statements:
+        for text in texts:
             if "FROM jobs JOIN notifications" in text and "WHERE" not in text:
                 continue  # a part of others
             plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", (1,) * text.count("?")).fetchall()

@@ -1,0 +1,55 @@
+"""The statements of the ledger but for those with which notifications arrive."""
+
+from __future__ import annotations
+
+BODY_FILES = "SELECT body_file FROM notifications WHERE body_file IS NOT NULL"
+NEXT_JOB = "SELECT id FROM jobs WHERE state IN ('queued', 'failed') AND due_at <= ? ORDER BY due_at, id LIMIT 1"
+JOB = """
+SELECT jobs.id, title, state, attempts, deferrals, crashes, token, started_at, ended_at, exit_status, jobs.reason,
+    cpu_seconds, peak_memory, output_tail, progress
+FROM jobs JOIN notifications ON notifications.id = notification_id
+"""
+ONE_JOB = f"{JOB} WHERE jobs.id = ?"
+NEWEST_JOBS = f"{JOB} WHERE jobs.id < ? ORDER BY jobs.id DESC LIMIT ?"
+BODY_OF_JOB = "SELECT body, body_file FROM notifications WHERE id = (SELECT notification_id FROM jobs WHERE id = ?)"
+NEXT_DUE = "SELECT min(due_at) FROM jobs WHERE state IN ('queued', 'failed')"
+START_JOB = """
+UPDATE jobs SET state = 'running', token = ?, lease_until = ?, started_at = ?, ended_at = NULL, progress = ''
+WHERE id = ?
+"""
+RENEW_LEASE = "UPDATE jobs SET lease_until = ? WHERE id = ? AND token = ?"
+NOTE_PROGRESS = "UPDATE jobs SET progress = ? WHERE id = ? AND token = ?"
+END_ATTEMPT = """
+UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, attempts = attempts + ?, deferrals = deferrals + ?,
+    due_at = ?, ended_at = ?, exit_status = ?, reason = ?, cpu_seconds = ?, peak_memory = ?, output_tail = ?
+WHERE id = ? AND token = ?
+"""
+HAND_BACK = "UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL WHERE id = ? AND token = ?"
+CLAIMED_JOB = "SELECT id, crashes FROM jobs WHERE id = ? AND token = ?"
+ABANDONED_JOBS = "SELECT id, crashes FROM jobs WHERE state = 'running' AND coalesce(lease_until, 0) <= ?"
+COUNT_CRASH = """
+UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, crashes = crashes + 1, ended_at = ?, reason = ?
+WHERE id = ?
+"""
+CANCEL = "UPDATE jobs SET state = 'cancelled', ended_at = ?, reason = ? WHERE id = ? AND state IN ('queued', 'failed')"
+REQUEUE = """
+UPDATE jobs SET state = 'queued', attempts = 0, deferrals = 0, crashes = 0, due_at = ?
+WHERE id = ? AND state NOT IN ('queued', 'running')
+"""
+DONE_BEFORE = "SELECT id FROM jobs WHERE state IN ('succeeded', 'cancelled') AND ended_at < ? ORDER BY ended_at LIMIT ?"
+DEAD_BEFORE = "SELECT id FROM jobs WHERE state = 'dead' AND ended_at < ? ORDER BY ended_at LIMIT ?"
+OLDEST_DONE = "SELECT id FROM jobs WHERE state IN ('succeeded', 'cancelled') ORDER BY ended_at LIMIT ?"
+FINISHED_JOB = """
+SELECT notification_id, body_file FROM jobs JOIN notifications ON notifications.id = notification_id
+WHERE jobs.id = ? AND state IN ('succeeded', 'cancelled', 'dead')
+"""
+FORGET_JOB = "DELETE FROM jobs WHERE id = ?"
+FORGET_BODY = "UPDATE notifications SET body = NULL, body_file = NULL WHERE id = ?"
+SET_ASIDE_BEFORE = """
+SELECT id, body_file FROM notifications
+WHERE verdict IN ('undecidable', 'malformed', 'unreadable') AND (body IS NOT NULL OR body_file IS NOT NULL)
+    AND received_at < ? LIMIT ?
+"""
+ADD_INCIDENT = "INSERT INTO incidents (kind, since, until, detail) VALUES (?, ?, ?, ?)"
+NEWEST_INCIDENTS = "SELECT kind, since, until, detail FROM incidents ORDER BY id DESC LIMIT ?"
+TALLY = "SELECT word, number FROM tally WHERE kind = ?"

@@ -1,0 +1,46 @@
+"""A virtual environment, and what a program that runs in it finds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from .settings import PREFIX
+
+
+@attrs.frozen
+class Venv:
+    """A virtual environment.
+
+    Args:
+        path: Its directory.
+    """
+
+    path: Path
+
+    @property
+    def bin(self) -> Path:
+        """The directory of its programs."""
+        return self.path / "bin"
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.bin / "python"
+
+    def environ(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The variables of a program that runs inside it.
+
+        Args:
+            base: What else is set, by default as in this process. ``PYTHON…`` and ``PACIFICA_…`` are left out: the
+                first would lead it to other packages, the second are for this process, secrets among them.
+        """
+        base = os.environ if base is None else base
+        environ = {name: value for name, value in base.items() if not name.startswith(("PYTHON", PREFIX))}
+        environ["PATH"] = os.pathsep.join([str(self.bin), *filter(None, [environ.get("PATH", os.defpath)])])
+        environ["VIRTUAL_ENV"] = str(self.path)
+        environ.pop("VIRTUAL_ENV_PROMPT", None)
+        return environ

@@ -1,0 +1,297 @@
+"""Start entry-points warm: as children of a process that has imported what they need.
+
+The process is `warm_process`. Its children end as its children, so it tells how; over a socket for each of them, which
+breaks if it dies. Then they are ended, too: nobody could say any more how they did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from .processes import MAXRSS_UNIT, Process, ProcessLost, Usage, describe_status
+
+log = logging.getLogger(__name__)
+
+_SCRIPT = Path(__file__).with_name("warm_process.py")
+#: What the documented entry-point imports. The question mark: if the environment has it.
+DOCUMENTED = (
+    "requests?",
+    "jsonpath2?",
+    "promise?",
+    "pacifica_notifications_consumer.downloader?",
+    "pacifica_notifications_consumer.uploader?",
+    "pacifica_notifications_consumer.filter?",
+)
+#: Room for what its children show of themselves: their command lines and their variables.
+_ROOM_OF_ARGUMENTS, _ROOM = "." * 1024, "." * 8192
+_ROOM_VARIABLE = "PACIFICA_ROOM"
+#: Seconds in which it ought to answer, which takes it a thousandth of one.
+_PATIENCE = 20.0
+#: Seconds for which one that dies must have lived to be started again at once, and the longest pause otherwise.
+_LIVED_LONG, _LONGEST_PAUSE = 60.0, 60.0
+_MESSAGE_SIZE = 4096
+_SHOWN_LINES = 15
+
+
+class WarmStart:
+    """Keeps a warm process, and has it fork.
+
+    Args:
+        python: The interpreter of the environment.
+        directory: Where the entry-point is.
+        environ: The variables of the process; what it imports sees them.
+        preload: What it imports beside `DOCUMENTED`.
+    """
+
+    def __init__(
+        self, python: Path, directory: Path, *, environ: Mapping[str, str], preload: Sequence[str] = ()
+    ) -> None:
+        self._command = [str(python), str(_SCRIPT)]
+        self._arguments = [str(directory), " ".join((*DOCUMENTED, *preload)), _ROOM_OF_ARGUMENTS]
+        self._environ = dict(environ) | {_ROOM_VARIABLE: _ROOM}
+        self._control: socket.socket | None = None
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._closing = threading.Event()
+        #: Set when it is known whether there is a warm process.
+        self._decided = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="warm start", daemon=True)
+
+    def start(self) -> None:
+        """Start the process; until it is ready, nothing can be launched."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the process; its children go on."""
+        self._closing.set()
+        if (popen := self._popen) is not None:
+            popen.kill()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it is ready; False when it is not after so many seconds, or never will be."""
+        return self._decided.wait(timeout) and self.ready
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a warm process now."""
+        return self._control is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number, if there is one."""
+        return self._popen.pid if self._popen is not None else None
+
+    def launch(
+        self, arguments: Sequence[str | Path], *, environ: Mapping[str, str], cwd: Path, output: int
+    ) -> Process | None:
+        """Start an entry-point.
+
+        Args:
+            arguments: The interpreter, the script, and its arguments.
+            environ: Its environment.
+            cwd: Its working directory.
+            output: Where its standard output and standard error go.
+
+        Returns:
+            Its process; None if it must be started cold.
+
+        Raises:
+            OSError: It cannot be started in any way.
+        """
+        control = self._control
+        if control is None:
+            return None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs, _request(arguments, environ, cwd) as request:
+                socket.send_fds(control, [b"fork"], [theirs.fileno(), output, request.fileno()])
+            return self._started(ours)
+        except OSError as error:
+            ours.close()
+            if isinstance(error, _RefusedError):
+                raise OSError(error.errno, error.strerror) from None
+            return None
+
+    def _started(self, channel: socket.socket) -> Process | None:
+        channel.settimeout(_PATIENCE)
+        try:
+            message = _receive(channel)
+        except TimeoutError:
+            log.error("the warm process does not answer, and is ended")  # noqa: TRY400
+            self._kill()
+            # No child can begin any more once it could not say so. One may have, a moment ago.
+            channel.shutdown(socket.SHUT_RD)
+            channel.settimeout(0)
+            with contextlib.suppress(OSError):
+                return _WarmChild(channel, _receive(channel)["started"])
+            raise
+        if "started" in message:
+            return _WarmChild(channel, message["started"])
+        if "error" in message:
+            raise _RefusedError(message["error"], message["text"])
+        # It was killed before it could begin.
+        channel.close()
+        return None
+
+    def _kill(self) -> None:
+        if (popen := self._popen) is not None:
+            popen.kill()
+
+    def _keep(self) -> None:
+        """Keep a process running until it is not wanted any more, or cannot be made."""
+        pause = 0.0
+        while not self._closing.wait(pause):
+            began = time.monotonic()
+            with tempfile.TemporaryFile() as output:
+                control, status = self._spawn(output)
+                if control is None:
+                    self._decided.set()
+                    if not self._closing.is_set():
+                        log.warning(
+                            "entry-points start cold, since what they need could not be imported beforehand:\n%s",
+                            _last_lines(output),
+                        )
+                    return
+                try:
+                    self._control = control
+                    self._decided.set()
+                    status = self._wait()
+                finally:
+                    self._control = None
+                    control.close()
+            if self._closing.is_set():
+                return
+            pause = 0.0 if time.monotonic() - began > _LIVED_LONG else min(2 * pause + 0.1, _LONGEST_PAUSE)
+            log.error(
+                "the warm process has ended with %s; it is started again, until then entry-points start cold",
+                describe_status(status),
+            )
+
+    def _spawn(self, output: IO[bytes]) -> tuple[socket.socket | None, int]:
+        """Start the process; returns the socket to it when it is ready, and otherwise None."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self._popen = subprocess.Popen(
+                    [*self._command, str(theirs.fileno()), *self._arguments],
+                    env=self._environ,
+                    cwd=self._arguments[0],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except OSError as error:
+                output.write(str(error).encode())
+                ours.close()
+                return None, 0
+        if self._closing.is_set():
+            self._kill()
+        try:
+            message = _receive(ours)
+        except OSError:
+            ours.close()
+            return None, self._wait()
+        log.info("entry-points start warm")
+        if message["threads"] > 1:
+            log.warning(
+                "what was imported beforehand has started %d threads outside of Python; if a job hangs, --start cold",
+                message["threads"] - 1,
+            )
+        ours.settimeout(_PATIENCE)
+        return ours, 0
+
+    def _wait(self) -> int:
+        assert self._popen is not None  # noqa: S101
+        return self._popen.wait()
+
+
+class _RefusedError(OSError):
+    """The child itself could not begin; it would not do so when started cold, either."""
+
+
+class _WarmChild(Process):
+    """An entry-point that the warm process has forked."""
+
+    def __init__(self, channel: socket.socket, pid: int) -> None:
+        super().__init__(pid)
+        self._channel = channel
+        channel.setblocking(False)
+        self._lost = False
+        self._status: int | None = None
+
+    def _sleep(self, seconds: float) -> None:
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.poll(seconds * 1000)
+
+    def _has_exited(self) -> bool:
+        if self._status is None and not self._lost:
+            try:
+                message = _receive(self._channel)
+            except BlockingIOError:
+                return False
+            except OSError:
+                self._lost = True
+            else:
+                self._status = os.waitstatus_to_exitcode(message["status"])
+                self.usage = Usage(message["cpu"], message["memory"] * MAXRSS_UNIT)
+        return True
+
+    def _reap(self) -> int:
+        deadline = time.monotonic() + _PATIENCE
+        if not self._has_exited():
+            # The warm process ends the group before it says so: until then the number is the group's own.
+            self._signal_group(signal.SIGKILL)
+            while not self._has_exited() and time.monotonic() < deadline:
+                self._sleep(deadline - time.monotonic())
+        self._channel.close()
+        if self._status is None:
+            self._lost = True
+            raise ProcessLost("the warm process that it came of has died")
+        return self._status
+
+
+@contextlib.contextmanager
+def _request(arguments: Sequence[str | Path], environ: Mapping[str, str], cwd: Path) -> Any:
+    """What a child is to do, in a file without a name: an environment may be larger than a message."""
+    wanted = {"arguments": list(map(str, arguments)), "environ": dict(environ), "cwd": str(cwd)}
+    with os.fdopen(os.memfd_create("job"), "w+b") as file:
+        file.write(json.dumps(wanted).encode())
+        file.seek(0)
+        yield file
+
+
+def _receive(channel: socket.socket) -> dict[str, Any]:
+    """Receive a message.
+
+    Raises:
+        ConnectionError: Nobody is there any more.
+        TimeoutError, BlockingIOError: There is none yet.
+    """
+    data = channel.recv(_MESSAGE_SIZE)
+    if not data:
+        raise ConnectionResetError
+    message: dict[str, Any] = json.loads(data)
+    return message
+
+
+def _last_lines(output: IO[bytes]) -> str:
+    output.seek(0)
+    lines = output.read().decode("utf-8", "replace").strip().splitlines()
+    return "\n".join(f"    {line}" for line in lines[-_SHOWN_LINES:])
