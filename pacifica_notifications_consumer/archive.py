@@ -17,11 +17,13 @@ import attrs
 from .errors import ArchiveError, FilterError
 from .filter import Filter
 from .temporary import temporary_directory
+from .warm_start import module_names
 
 ENTRY_POINT = "__main__.py"
 FILTER = "jsonpath2.txt"
 REQUIREMENTS = "requirements.txt"
 INIT_SCRIPT = "init.sh"
+PRELOAD = "preload.txt"
 
 _CHUNK = 1 << 20
 _ENCRYPTED = 0x1
@@ -52,12 +54,14 @@ class Consumer:
         filter: What notifications concern it; None means all.
         requirements: Its requirements file, if it has one.
         init_script: Its ``init.sh``, if it has one.
+        preload: The modules that its ``preload.txt`` names.
     """
 
     directory: Path
     filter: Filter | None
     requirements: Path | None
     init_script: Path | None
+    preload: tuple[str, ...] = ()
 
     @property
     def entry_point(self) -> Path:
@@ -70,7 +74,7 @@ class Consumer:
 
         Raises:
             FilterError: ``jsonpath2.txt`` is empty, has several lines, or cannot be parsed.
-            ArchiveError: ``init.sh`` cannot be run by any shell.
+            ArchiveError: ``init.sh`` cannot be run by any shell, or ``preload.txt`` names what can be no module.
         """
         init_script = _existing(directory / INIT_SCRIPT)
         if init_script and b"\r\n" in init_script.read_bytes():
@@ -80,6 +84,7 @@ class Consumer:
             filter=_read_filter(directory / FILTER),
             requirements=_existing(directory / REQUIREMENTS),
             init_script=init_script,
+            preload=_read_preload(directory / PRELOAD),
         )
 
 
@@ -215,6 +220,14 @@ def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: 
 
 def _existing(path: Path) -> Path | None:
     return path if path.is_file() else None
+
+
+def _read_preload(path: Path) -> tuple[str, ...]:
+    try:
+        return module_names(path.read_text(encoding="utf-8-sig")) if path.is_file() else ()
+    except ValueError as error:
+        reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise ArchiveError(f"{path.name} is not usable: {reason}", "write one module on each line") from error
 
 
 def _read_filter(path: Path) -> Filter | None:

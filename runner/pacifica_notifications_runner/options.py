@@ -22,6 +22,7 @@ from pacifica_notifications_consumer.settings import (
     switch,
     url_with_path,
 )
+from pacifica_notifications_consumer.warm_start import module_names
 
 _LARGEST_PORT = 65535
 _LONGEST_NAME = 200
@@ -142,6 +143,22 @@ SETUP_TIMEOUT = Option(
     default=1800.0,
     metavar="SECONDS",
 )
+START = Option(
+    name="start",
+    help="how entry-points start: warm, within milliseconds, as children of a process that has imported what they "
+    "need; or cold, each as an interpreter of its own",
+    convert=one_of("warm", "cold"),
+    default="warm",
+    metavar="warm|cold",
+)
+PRELOAD = Option(
+    name="preload",
+    help="modules that are imported before entry-points start warm, in addition to requests, jsonpath2, promise, "
+    "this library, and those in the archive's preload.txt",
+    convert=module_names,
+    default=(),
+    metavar="MODULE,MODULE",
+)
 ADDRESS = Option(
     name="address",
     help="the address the endpoint listens on; 0.0.0.0 for all",
@@ -256,7 +273,7 @@ RUN_OPTIONS = (
     SETUP_TIMEOUT,
     *LOG_OPTIONS,
 )
-JOB_OPTIONS = (WORKERS, ATTEMPTS, CRASH_LIMIT, GRACE, OUTPUT_LIMIT, KEEP)
+JOB_OPTIONS = (START, PRELOAD, WORKERS, ATTEMPTS, CRASH_LIMIT, GRACE, OUTPUT_LIMIT, KEEP)
 ENDPOINT_OPTIONS = (ADDRESS, PORT, TARGET_URL, TLS_CERT, TLS_KEY, ENDPOINT_AUTH, MAX_BODY, RESPONSE_POLICY)
 SUBSCRIPTION_OPTIONS = (REGISTER_TIMEOUT, WATCH_INTERVAL)
 START_OPTIONS = (PRODUCER_URL, *RUN_OPTIONS, *JOB_OPTIONS, *ENDPOINT_OPTIONS, *SUBSCRIPTION_OPTIONS)
@@ -274,7 +291,7 @@ def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> N
         if not option.has_flag:
             continue
         # Not with `in`, to which 1 is True.
-        has_default = not any(option.default is word for word in (None, False, True))
+        has_default = not any(option.default is word for word in (None, False, True, ()))
         default = f" (default: {_shown(option.default)})" if has_default else ""
         help_text = f"{option.help}{default} [{option.variable}]".replace("%", "%%")
         if option.metavar is None:

@@ -91,6 +91,8 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             workers=1,
             timeout=settings["job_timeout"],
             grace=0.0,
+            # For a single job it would take longer.
+            warm=False,
             # It is shown as it comes, from the beginning to the end.
             output_limit=None,
         )

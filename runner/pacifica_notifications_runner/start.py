@@ -99,6 +99,8 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
                 grace=settings["grace"],
                 output_limit=settings["output_limit"],
                 keep=settings["keep"],
+                warm=settings["start"] == "warm",
+                preload=(*consumer.preload, *settings["preload"]),
                 strict=strict,
             )
         )

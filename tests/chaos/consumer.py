@@ -1,6 +1,6 @@
 """A runner to be killed: the queue and the endpoint, without what makes a start slow.
 
-consumer.py HOME PORT CRASH-LIMIT
+consumer.py HOME PORT CRASH-LIMIT warm|cold
 
 Its entry-point notes its beginning and its end in HOME, each in one write that no kill can tear apart.
 """
@@ -43,7 +43,7 @@ sys.exit(event["data"]["status"])
 """
 
 
-def main(home: Path, port: int, crash_limit: int) -> None:
+def main(home: Path, port: int, crash_limit: int, way: str) -> None:
     """Run until a signal."""
     logging.basicConfig(filename=home / "log", level=logging.INFO, format="%(asctime)s %(process)d %(message)s")
     logging.raiseExceptions = False
@@ -61,10 +61,11 @@ def main(home: Path, port: int, crash_limit: int) -> None:
         retry_delay=0.01,
         crash_limit=crash_limit,
         grace=0.2,
+        warm=way == "warm",
     )
     with runner, listening(Endpoint(accept=runner.accept_all, token=TOKEN, max_body=1 << 20), "127.0.0.1", port):
         stop.wait()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

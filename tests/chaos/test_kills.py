@@ -32,6 +32,7 @@ DEADLINE = 60.0
 _ROOT = Path(__file__).parents[2]
 #: What is struck, and how often of ten.
 _TARGETS = ("runner",) * 6 + ("job",) * 2 + ("orderly stop", "stop and kill")
+_WARM_TARGETS = (*_TARGETS, *("warm process",) * 2)
 
 
 class Producer:
@@ -101,15 +102,16 @@ class Producer:
 class Runner:
     """A runner that is started again and again on one state directory."""
 
-    def __init__(self, home: Path, crash_limit: int = 10_000) -> None:
+    def __init__(self, home: Path, way: str, crash_limit: int = 10_000) -> None:
         self.home = home
+        self.way = way
         self.crash_limit = crash_limit
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
 
     def start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.chaos.consumer", self.home, self.port, self.crash_limit]
+        command = [sys.executable, "-m", "tests.chaos.consumer", self.home, self.port, self.crash_limit, self.way]
         return subprocess.Popen([str(word) for word in command], cwd=_ROOT, stderr=subprocess.DEVNULL)
 
     @contextlib.contextmanager
@@ -123,7 +125,7 @@ class Runner:
             return {job.title: job for job in ledger.jobs(1_000_000)}
 
     def processes(self) -> dict[int, int]:
-        """The processes of jobs that are alive: their ids, and their jobs' numbers."""
+        """The processes that are alive: their ids, and their jobs' numbers, which is 0 for the warm process."""
         mark = f"PACIFICA_JOB={self.home}/state:".encode()
         found = {}
         for path in Path("/proc").iterdir():
@@ -146,8 +148,8 @@ class Runner:
 
 def strike(target: str, runner: Runner, process: subprocess.Popen[bytes], chance: random.Random) -> int | None:
     """Kill something; returns the job that was hit, if it was one."""
-    if target == "job":
-        jobs = runner.processes()
+    if target in ("job", "warm process"):
+        jobs = {pid: job for pid, job in runner.processes().items() if (job == 0) == (target == "warm process")}
         if not jobs:
             return None
         pid = chance.choice(sorted(jobs))
@@ -181,11 +183,12 @@ def settle(runner: Runner, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.timeout(300 + 5 * KILLS)
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
-def test_kills_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["warm", "cold"])
+def test_kills_lose_nothing(tmp_path: Path, way: str) -> None:
     """After any number of kills every accepted notification ran to an end, none ran after it had succeeded."""
-    print(f"\nseed {SEED}, {KILLS} kills")
+    print(f"\nseed {SEED}, {KILLS} kills, {way}")
     chance = random.Random(SEED)
-    runner = Runner(tmp_path.resolve())
+    runner = Runner(tmp_path.resolve(), way)
     ends_at_success: dict[str, int] = {}
     struck_jobs: set[int] = set()
     process = runner.start()
@@ -194,7 +197,7 @@ def test_kills_lose_nothing(tmp_path: Path) -> None:
         with Producer(runner.port, random.Random(SEED + 1)) as producer:
             while sum(struck.values()) < KILLS:
                 time.sleep(chance.random() * chance.choice([0.1, 0.6, 1.2]))
-                target = chance.choice(_TARGETS)
+                target = chance.choice(_WARM_TARGETS if way == "warm" else _TARGETS)
                 struck_jobs.add(strike(target, runner, process, chance) or 0)
                 struck[target] += 1
                 if process.poll() is None:

@@ -72,6 +72,16 @@ def test_only_an_entry_point(pack: Callable[..., Path]) -> None:
     """Everything but the entry-point may be missing; without jsonpath2.txt every notification matches."""
     with open_archive(pack({})) as consumer:
         assert (consumer.filter, consumer.requirements, consumer.init_script) == (None, None, None)
+        assert consumer.preload == ()
+
+
+def test_preloaded_modules(pack: Callable[..., Path]) -> None:
+    """Modules may stand on lines of their own or together; what can be none is named."""
+    with open_archive(pack({"preload.txt": "\ufeffnumpy, scipy.signal # both\r\n\n# none\nmine\n"})) as consumer:
+        assert consumer.preload == ("numpy", "scipy.signal", "mine")
+    for text, words in (("numpy>=1", "'numpy>=1' is no name of a module"), (b"\xff", "it is not text in UTF-8")):
+        error = refusal(pack({"preload.txt": text}))
+        assert error.problem == f"preload.txt is not usable: {words}"
 
 
 def test_right_to_execute_is_kept(pack: Callable[..., Path]) -> None:
