@@ -54,7 +54,7 @@ class LocalEngine:
         if self.warm:
             start = WarmStart(
                 self.venv.python,
-                self.entry_point.parent,
+                self.entry_point,
                 environ=self._environ(f"{mark}0:warm"),
                 preload=self.preload,
             )

@@ -7,7 +7,6 @@ breaks if it dies. Then they are ended, too: nobody could say any more how they 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import select
@@ -17,15 +16,15 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from .processes import MAXRSS_UNIT, Process, ProcessLost, Usage, describe_status
 
 log = logging.getLogger(__name__)
 
-_SCRIPT = Path(__file__).with_name("warm_process.py")
+_MAIN = Path(__file__).with_name("warm_main.py")
 #: What the documented entry-point imports. The question mark: if the environment has it.
 DOCUMENTED = (
     "requests?",
@@ -64,16 +63,15 @@ class WarmStart:
 
     Args:
         python: The interpreter of the environment.
-        directory: Where the entry-point is.
+        script: The entry-point.
         environ: The variables of the process; what it imports sees them.
         preload: What it imports beside `DOCUMENTED`.
     """
 
-    def __init__(
-        self, python: Path, directory: Path, *, environ: Mapping[str, str], preload: Sequence[str] = ()
-    ) -> None:
-        self._command = [str(python), str(_SCRIPT)]
-        self._arguments = [str(directory), " ".join((*DOCUMENTED, *preload)), _ROOM_OF_ARGUMENTS]
+    def __init__(self, python: Path, script: Path, *, environ: Mapping[str, str], preload: Sequence[str] = ()) -> None:
+        self._command = [str(python), str(_MAIN)]
+        self._arguments = [str(script), " ".join((*DOCUMENTED, *preload)), _ROOM_OF_ARGUMENTS]
+        self._directory = script.parent
         self._environ = dict(environ) | {_ROOM_VARIABLE: _ROOM}
         self._control: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
@@ -114,7 +112,7 @@ class WarmStart:
         """Start an entry-point.
 
         Args:
-            arguments: The interpreter, the script, and its arguments.
+            arguments: The interpreter, the entry-point, and its arguments.
             environ: Its environment.
             cwd: Its working directory.
             output: Where its standard output and standard error go.
@@ -142,20 +140,18 @@ class WarmStart:
     def _started(self, channel: socket.socket) -> Process | None:
         channel.settimeout(_PATIENCE)
         try:
-            message = _receive(channel)
+            subject, words = _receive(channel)
         except TimeoutError:
             log.error("the warm process does not answer, and is ended")  # noqa: TRY400
             self._kill()
             # No child can begin any more once it could not say so. One may have, a moment ago.
             channel.shutdown(socket.SHUT_RD)
             channel.settimeout(0)
-            with contextlib.suppress(OSError):
-                return _WarmChild(channel, _receive(channel)["started"])
-            raise
-        if "started" in message:
-            return _WarmChild(channel, message["started"])
-        if "error" in message:
-            raise _RefusedError(message["error"], message["text"])
+            subject, words = _receive(channel)
+        if subject == "error":
+            raise _RefusedError(int(words[0]), " ".join(words[1:]))
+        if subject == "started":
+            return _WarmChild(channel, int(words[0]))
         # It was killed before it could begin.
         channel.close()
         return None
@@ -202,7 +198,7 @@ class WarmStart:
                 self._popen = subprocess.Popen(
                     [*self._command, str(theirs.fileno()), *self._arguments],
                     env=self._environ,
-                    cwd=self._arguments[0],
+                    cwd=self._directory,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -216,15 +212,15 @@ class WarmStart:
         if self._closing.is_set():
             self._kill()
         try:
-            message = _receive(ours)
+            _, (threads,) = _receive(ours)
         except OSError:
             ours.close()
             return None, self._wait()
         log.info("entry-points start warm")
-        if message["threads"] > 1:
+        if int(threads) > 1:
             log.warning(
                 "what was imported beforehand has started %d threads outside of Python; if a job hangs, --start cold",
-                message["threads"] - 1,
+                int(threads) - 1,
             )
         ours.settimeout(_PATIENCE)
         return ours, 0
@@ -256,14 +252,14 @@ class _WarmChild(Process):
     def _has_exited(self) -> bool:
         if self._status is None and not self._lost:
             try:
-                message = _receive(self._channel)
+                _, (status, cpu_seconds, memory) = _receive(self._channel)
             except BlockingIOError:
                 return False
             except OSError:
                 self._lost = True
             else:
-                self._status = os.waitstatus_to_exitcode(message["status"])
-                self.usage = Usage(message["cpu"], message["memory"] * MAXRSS_UNIT)
+                self._status = os.waitstatus_to_exitcode(int(status))
+                self.usage = Usage(float(cpu_seconds), int(memory) * MAXRSS_UNIT)
         return True
 
     def _reap(self) -> int:
@@ -281,17 +277,17 @@ class _WarmChild(Process):
 
 
 @contextlib.contextmanager
-def _request(arguments: Sequence[str | Path], environ: Mapping[str, str], cwd: Path) -> Any:
+def _request(arguments: Sequence[str | Path], environ: Mapping[str, str], cwd: Path) -> Iterator[IO[bytes]]:
     """What a child is to do, in a file without a name: an environment may be larger than a message."""
-    wanted = {"arguments": list(map(str, arguments)), "environ": dict(environ), "cwd": str(cwd)}
+    words = [str(cwd), str(len(arguments)), *map(str, arguments), *(f"{name}={environ[name]}" for name in environ)]
     with os.fdopen(os.memfd_create("job"), "w+b") as file:
-        file.write(json.dumps(wanted).encode())
+        file.write(os.fsencode("\0".join(words)))
         file.seek(0)
         yield file
 
 
-def _receive(channel: socket.socket) -> dict[str, Any]:
-    """Receive a message.
+def _receive(channel: socket.socket) -> tuple[str, list[str]]:
+    """Receive a message; returns what it is about and what it says.
 
     Raises:
         ConnectionError: Nobody is there any more.
@@ -300,8 +296,8 @@ def _receive(channel: socket.socket) -> dict[str, Any]:
     data = channel.recv(_MESSAGE_SIZE)
     if not data:
         raise ConnectionResetError
-    message: dict[str, Any] = json.loads(data)
-    return message
+    subject, *words = data.decode().split(" ")
+    return subject, words
 
 
 def _last_lines(output: IO[bytes]) -> str:

@@ -23,7 +23,7 @@ class Noter:
     def handle(self, event: Event) -> None:
         """Note the time."""
         line = f"{event.event_id} {time.time()!r}\n"
-        with open(notes, "a") as file:
+        with open(notes, "a") as file:  # noqa: PTH123
             file.write(line)
 
 

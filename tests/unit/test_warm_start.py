@@ -160,7 +160,7 @@ def test_it_ends_with_the_runner(make: Callable[..., JobRunner], tmp_path: Path)
 def test_closing_while_it_gets_ready(tmp_path: Path) -> None:
     """Whoever closes does not wait for imports that take long."""
     (tmp_path / "slow.py").write_text("import time; time.sleep(100)")
-    start = warm_start.WarmStart(Path(sys.executable), tmp_path, environ=dict(os.environ), preload=["slow"])
+    start = warm_start.WarmStart(Path(sys.executable), tmp_path / "script", environ=dict(os.environ), preload=["slow"])
     start.start()
     eventually(lambda: start.pid is not None)
     began = time.monotonic()
@@ -171,7 +171,7 @@ def test_closing_while_it_gets_ready(tmp_path: Path) -> None:
 
 def test_python_that_cannot_be_started(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An interpreter that is not there is named."""
-    start = warm_start.WarmStart(tmp_path / "python", tmp_path, environ={})
+    start = warm_start.WarmStart(tmp_path / "python", tmp_path / "script", environ={})
     start.start()
     assert not start.wait(DEADLINE)
     start.close()

@@ -1,0 +1,29 @@
+"""The warm process's main script: ``python warm_main.py CONTROL SCRIPT MODULES …``; `warm_start` runs it.
+
+What it does stands in `warm_process`. This file is as short as can be: entry-points are executed at its bottom, so that
+it is the one frame below them, and what the interpreter keeps of a main script, it keeps in every child.
+"""
+
+# What a script finds in its namespace, before this one adds to it.
+PRISTINE = dict(globals())
+
+import sys  # noqa: E402
+
+CONTROL, SCRIPT, MODULES = sys.argv[1:4]
+# First of all: this library's directory must not be where `import json` looks. The entry-point's is, as it would be.
+HERE, sys.path[0] = sys.path[0], SCRIPT.rpartition("/")[0]
+
+from importlib.util import module_from_spec, spec_from_file_location  # noqa: E402
+
+SPEC = spec_from_file_location("warm_process", f"{HERE}/warm_process.py")
+PROCESS = module_from_spec(SPEC)
+SPEC.loader.exec_module(PROCESS)
+
+CHILD = PROCESS.serve(CONTROL, SCRIPT, MODULES.split())
+try:
+    # Not even under a name of ours may its namespace be held: it ends with the script.
+    exec(CHILD.code, PROCESS.make_main(SCRIPT, PRISTINE))  # noqa: S102
+except BaseException as problem:
+    CHILD.ending.note(problem)
+    raise
+CHILD.ending.note(None)
