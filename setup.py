@@ -27,7 +27,7 @@ setup(
         "pacifica_notifications_runner": ["py.typed", "example/*"],
     },
     install_requires=["attrs>=23.2", "jsonpath2>=0.4.5", "promise>=2.3", "requests>=2.28"],
-    extras_require={"gssapi": ["requests-gssapi"]},
+    extras_require={"gssapi": ["requests-gssapi"], "uv": ["uv>=0.5"]},
     entry_points={
         "console_scripts": [
             "start-pacifica-notifications-consumer = pacifica_notifications_runner.start:main",

@@ -31,6 +31,16 @@ class Venv:
         """Its interpreter."""
         return self.bin / "python"
 
+    @property
+    def site_packages(self) -> Path:
+        """Where its packages are."""
+        return next(self.path.glob("lib/python*/site-packages"))
+
+    @property
+    def lock(self) -> Path:
+        """A file beside it that says what was installed: requirements that give the same packages again."""
+        return self.path.with_name("requirements.lock")
+
     def environ(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """The variables of a program that runs inside it.
 

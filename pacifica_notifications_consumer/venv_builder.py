@@ -3,45 +3,56 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
+import hashlib
 import json
 import logging
 import os
-import re
-import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import requires, version
 from pathlib import Path
 
-from .errors import ConfigurationError, InitScriptError, RequirementError, VenvError
+from .errors import InitScriptError, RequirementError, VenvError
+from .installer import Installer, find_installer, installer_environ, put_pip_into
+from .interpreter import Interpreter
+from .lock_file import write_lock
 from .processes import Finished, describe_status, run_captured
-from .temporary import temporary_directory
+from .requirement_errors import requirement_error
+from .requirements_file import LocalReferences
+from .temporary import remove_tree, temporary_directory
 from .venv import Venv
-from .wheel import DISTRIBUTION, build_wheel
+from .venv_cache import CacheLimits, VenvCache
+from .wheel import DISTRIBUTION, build_wheel, wheel_digest
 
 log = logging.getLogger(__name__)
 
-#: Settings of pip that would have it install into another place than the environment.
-_ELSEWHERE = frozenset({"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER"})
-_OLDEST_PYTHON = (3, 11)
-_PROBE = "import json, sys; print(json.dumps([sys.version_info[:2], sys.version.split()[0]]))"
-_PROBE_SECONDS = 30.0
+#: Seconds between two words about something that takes long.
+_STILL_SECONDS = 15.0
 
 
 class VenvBuilder:
-    """Creates a virtual environment, fills it, and removes it.
+    """Makes a virtual environment and removes it; or finds it in a cache, and keeps it there.
 
-    ``with VenvBuilder(requirements=path) as venv: venv.python`` does all of that; `create` and `fill` are its parts.
+    ``with VenvBuilder(requirements=path) as venv: subprocess.run([venv.python, ...])``
 
     Args:
         python: The interpreter to make it of; by default the running one.
         directory: The working directory of ``init.sh``, such as the extracted consumer; by default that of the process.
         requirements: A requirements file to install; this library is installed in any case.
         init_script: A script to run before that.
+        installer: ``uv``, ``pip``, or ``auto`` for uv where it is there, and else pip.
+        cache: The directory of a cache; by default the environment goes with the context.
+        cache_limits: Which environments the cache keeps.
         timeout: Seconds that the script, and the installer, may take each; None for no limit.
         cancel: When it is set, what is going on is stopped, with `Cancelled`.
+
+    Raises:
+        ConfigurationError: ``python`` is no Python 3.11 or later, or the installer is not there; as all, when entering.
+        VenvError: It cannot make environments.
+        InitScriptError: ``init.sh`` exits with another status than 0, or does not end in time.
+        RequirementError: A requirement cannot be had.
+        StateError: The cache cannot be written to.
     """
 
     def __init__(
@@ -51,6 +62,9 @@ class VenvBuilder:
         directory: Path | None = None,
         requirements: Path | None = None,
         init_script: Path | None = None,
+        installer: str = "auto",
+        cache: Path | None = None,
+        cache_limits: CacheLimits | None = None,
         timeout: float | None = 1800.0,
         cancel: threading.Event | None = None,
     ) -> None:
@@ -59,58 +73,95 @@ class VenvBuilder:
         self._directory = directory or Path.cwd()
         self._requirements = requirements
         self._init_script = init_script
+        self._installer = installer
+        self._cache = None if cache is None else VenvCache(cache, cache_limits)
         self._timeout = timeout
         self._cancel = cancel
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Venv:
+        interpreter = Interpreter.probe(self._python)
+        installer = find_installer(self._installer, interpreter)
+
+        def build(home: Path) -> tuple[Venv, str]:
+            return self._build(home, interpreter, installer)
+
         with contextlib.ExitStack() as stack:
-            venv = stack.enter_context(self.create())
-            self.fill(venv)
+            if self._cache is None:
+                venv, _ = build(stack.enter_context(temporary_directory("pacifica-venv-")))
+            else:
+                key = self._key(interpreter, installer)
+                venv = stack.enter_context(self._cache.environment(key, build, self._cancel))
             self._stack = stack.pop_all()
         return venv
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    @contextlib.contextmanager
-    def create(self) -> Iterator[Venv]:
-        """Create the environment with nothing but pip in it; it is removed with the context.
+    def _key(self, interpreter: Interpreter, installer: Installer) -> str:
+        """What an environment is made of; two of one key would be the same."""
+        local = self._local_references()
+        parts = [
+            interpreter.build,
+            [installer.name, installer.version],
+            wheel_digest(),
+            *(path.read_text("latin-1") if path else None for path in (self._requirements, self._init_script)),
+            local.digest if local else None,
+            # They say where packages come from.
+            sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
-        Raises:
-            ConfigurationError: ``python`` is no Python 3.11 or later.
-            VenvError: It cannot make environments.
-        """
-        version = probe_python(self._python)
-        with temporary_directory("pacifica-venv-") as home:
-            venv = Venv(home / "venv")
-            log.info("creating a virtual environment of Python %s", version)
-            finished = self._run([self._python, "-I", "-m", "venv", venv.path], os.environ, home)
-            if finished.status or finished.timed_out:
-                raise VenvError(
-                    f"{self._python} could not create a virtual environment",
-                    "install its module venv (on Debian the package python3-venv), or name another --python",
-                    output=finished.output,
-                )
-            yield venv
+    def _local_references(self) -> LocalReferences | None:
+        return LocalReferences.of(self._requirements, self._directory) if self._requirements else None
 
-    def fill(self, venv: Venv) -> None:
-        """Run ``init.sh`` inside the environment, then install this library, as it runs here, and the requirements.
-
-        Raises:
-            InitScriptError: ``init.sh`` exits with another status than 0, or does not end in time.
-            RequirementError: A requirement cannot be had.
-        """
-        wheel = build_wheel(venv.path.parent)
-        # pip asks no index for a name that a constraint binds to a file. So neither the requirements nor a pip that
-        # init.sh calls can get a package from elsewhere that somebody planted under our name.
-        constraints = venv.path.parent / "constraints.txt"
+    def _build(self, home: Path, interpreter: Interpreter, installer: Installer) -> tuple[Venv, str]:
+        """Make an environment in a directory; returns it, and why another start could not use it, if so."""
+        venv = self._create(home, interpreter)
+        wheel = build_wheel(home)
+        # An index is asked for no name that a constraint binds to a file. So neither the requirements nor an init.sh
+        # that installs can get a package from elsewhere that somebody planted under our name.
+        constraints = home / "constraints.txt"
         constraints.write_text(f"{DISTRIBUTION} @ {wheel.as_uri()}\n", encoding="utf-8")
-        environ = {name: value for name, value in venv.environ().items() if name not in _ELSEWHERE}
-        environ["PIP_CONSTRAINT"] = " ".join(filter(None, [environ.get("PIP_CONSTRAINT"), constraints.as_uri()]))
+        environ = installer_environ(venv.environ(), constraints)
+        reason = ""
         if self._init_script is not None:
+            if not put_pip_into(venv, interpreter):
+                log.warning("%s has no pip that %s could call", interpreter.executable, self._init_script.name)
+            before = self._seen_of_directory()
             self._run_init_script(self._init_script, environ)
-        self._install(venv, wheel, environ)
+            if self._cache and self._seen_of_directory() != before:
+                reason = f"{self._init_script.name} writes to the consumer's directory, which is another at each start"
+        if (local := self._local_references()) and local.editable:
+            reason = f"{local.editable} is installed where it lies, in the consumer's directory"
+        # Some leave things there.
+        temporary = home / "tmp"
+        temporary.mkdir()
+        self._install(venv, wheel, installer, environ | {"TMPDIR": str(temporary)})
+        remove_tree(temporary)
+        log.info("the environment has %d packages", write_lock(venv, interpreter, installer))
+        return venv, reason
+
+    def _create(self, home: Path, interpreter: Interpreter) -> Venv:
+        venv = Venv(home / "venv")
+        log.info("creating a virtual environment of Python %s", interpreter.version)
+        command: list[str | Path] = [interpreter.executable, "-I", "-m", "venv", "--without-pip", venv.path]
+        finished = self._run(command, os.environ, home)
+        if finished.status or finished.timed_out:
+            raise VenvError(
+                f"{interpreter.executable} could not create a virtual environment",
+                "install its module venv (on Debian the package python3-venv), or name another --python",
+                output=finished.output,
+            )
+        return venv
+
+    def _seen_of_directory(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for folder, _, names in os.walk(self._directory):
+            for name in names:
+                seen = os.lstat(f"{folder}/{name}")
+                found[f"{folder}/{name}"] = (seen.st_size, seen.st_mtime_ns)
+        return found
 
     def _run_init_script(self, script: Path, environ: Mapping[str, str]) -> None:
         log.info("running %s", script.name)
@@ -138,22 +189,27 @@ class VenvBuilder:
                 output=finished.output,
             )
 
-    def _install(self, venv: Venv, wheel: Path, environ: Mapping[str, str]) -> None:
-        command: list[str | Path] = [venv.python, "-m", "pip", "install"]
-        command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-        log.info("installing %s", self._requirements.name if self._requirements else DISTRIBUTION)
-        if self._requirements is None:
-            self._pip([*command, wheel], environ)
-        elif b"--hash=" in self._requirements.read_bytes():
-            # In one go pip would want a hash of the wheel and of all that it needs, too. What has a hash goes first:
-            # of a package that is there already, pip would not check it.
-            self._pip([*command, "--requirement", self._requirements], environ)
-            self._pip([*command, wheel], environ)
-        else:
-            self._pip([*command, wheel, "--requirement", self._requirements], environ)
+    def _install(self, venv: Venv, wheel: Path, installer: Installer, environ: Mapping[str, str]) -> None:
+        what = self._requirements.name if self._requirements else DISTRIBUTION
+        log.info("installing %s with %s %s", what, installer.name, installer.version)
+        given: list[str | Path] = [] if self._requirements is None else ["--requirement", self._requirements]
+        if self._requirements is not None and b"--hash=" in self._requirements.read_bytes():
+            # In one go the wheel would need a hash, too, and all that it needs. What has a hash goes first: of a
+            # package that is there already, it would not be checked.
+            self._call(installer, venv, given, environ, hashes=True)
+            given = []
+        self._call(installer, venv, [wheel, *given], environ)
 
-    def _pip(self, command: Sequence[str | Path], environ: Mapping[str, str]) -> None:
-        finished = self._run(command, environ, self._directory)
+    def _call(
+        self,
+        installer: Installer,
+        venv: Venv,
+        what: Sequence[str | Path],
+        environ: Mapping[str, str],
+        *,
+        hashes: bool = False,
+    ) -> None:
+        finished = self._run(installer.command(venv, what, hashes=hashes), environ, self._directory, of=installer)
         if finished.timed_out:
             raise RequirementError(
                 f"installing the requirements did not end within {self._timeout:g} seconds",
@@ -161,86 +217,43 @@ class VenvBuilder:
                 output=finished.output,
             )
         if finished.status:
-            raise _requirement_error(finished.output)
+            raise requirement_error(finished.output)
 
     def _run(
-        self, command: Sequence[str | Path], environ: Mapping[str, str], cwd: Path, shown_as: str | None = None
+        self,
+        command: Sequence[str | Path],
+        environ: Mapping[str, str],
+        cwd: Path,
+        shown_as: str | None = None,
+        of: Installer | None = None,
     ) -> Finished:
-        """Run a program; what it prints is shown under a name, or logged for debugging only."""
-        level, prefix = (logging.INFO, f"{shown_as}: ") if shown_as else (logging.DEBUG, "")
-        return run_captured(
-            command,
-            environ=environ,
-            cwd=cwd,
-            timeout=self._timeout,
-            on_line=lambda line: log.log(level, "%s%s", prefix, line),
-            cancel=self._cancel,
-        )
+        """Run a program; what it prints is shown under a name, as far as an installer says, or else for debugging."""
+
+        def show(line: str) -> None:
+            shown = shown_as is not None or (of is not None and of.shown(line))
+            prefix = shown_as or (of.name if of else "")
+            log.log(logging.INFO if shown else logging.DEBUG, "%s%s", f"{prefix}: " if prefix else "", line)
+
+        with _still_at_it(shown_as or (of.name if of else Path(command[0]).name)):
+            return run_captured(
+                command, environ=environ, cwd=cwd, timeout=self._timeout, on_line=show, cancel=self._cancel
+            )
 
 
-def probe_python(python: str) -> str:
-    """Return the version of an interpreter.
+@contextlib.contextmanager
+def _still_at_it(what: str) -> Iterator[None]:
+    """Say now and then that something goes on: some programs are silent for minutes."""
+    ended = threading.Event()
+    began = time.monotonic()
 
-    Raises:
-        ConfigurationError: It is no Python, or older than 3.11.
-    """
+    def say() -> None:
+        while not ended.wait(_STILL_SECONDS):
+            log.info("%s is still at it, for %.0f s now", what, time.monotonic() - began)
+
+    thread = threading.Thread(target=say, name="still at it", daemon=True)
+    thread.start()
     try:
-        answer = subprocess.run(
-            [python, "-I", "-c", _PROBE],
-            capture_output=True,
-            timeout=_PROBE_SECONDS,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-        series, version = json.loads(answer.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or "it does not answer as a Python does"
-        raise ConfigurationError(f"{python} is no usable Python: {reason}", "correct --python") from error
-    if tuple(series) < _OLDEST_PYTHON:
-        raise ConfigurationError(f"{python} is Python {version}", "name one of version 3.11 or later with --python")
-    return str(version)
-
-
-def _requirement_error(output: str) -> RequirementError:
-    """Find in pip's words which requirement it is about, and what may be meant."""
-    lines = [line for line in output.splitlines() if not line.startswith("WARNING: ")]
-    errors = "\n".join(line for line in lines if "error" in line.lower()) or "\n".join(lines[-20:])
-    problem, advice = "the requirements cannot be installed", "what the installer said stands below"
-    if _ANOTHER_VERSION_OF_US.search(output):
-        running = version(DISTRIBUTION)
-        problem = f"requirements.txt asks for another version of {DISTRIBUTION} than the running {running}"
-        advice = "leave its version out: the environment always gets the running one"
-    elif "DO NOT MATCH THE HASHES" in output:
-        problem = "a package is not the one whose hash stands in requirements.txt"
-        advice = "find out why it changed before you take over the new hash"
-    elif "Hashes are required" in output:
-        problem = "requirements.txt has a hash for some requirements, but not for all"
-        advice = f"add the others, and leave out {DISTRIBUTION}, which the environment gets in any case"
-    elif found := _CONFLICT.search(errors):
-        problem = f"the requirements {found[1]} contradict each other"
-        advice = "loosen the versions in requirements.txt; what the installer said stands below"
-    elif name := next((found[1].strip() for each in _FAILURES if (found := each.search(errors))), None):
-        problem = f"the requirement {name!r} cannot be installed"
-        advice = _suggestion(name) or "correct it in requirements.txt; what the installer said stands below"
-    return RequirementError(problem, advice, output="\n".join(lines))
-
-
-_ANOTHER_VERSION_OF_US = re.compile(
-    r"The user requested pacifica[-_.]+notifications[-_.]+consumer *[=<>!~]", re.IGNORECASE
-)
-_CONFLICT = re.compile(r"Cannot install (.+) because these package versions have conflicting dependencies")
-_FAILURES = (
-    re.compile(r"No matching distribution found for (.+)"),
-    re.compile(r"Could not find a version that satisfies the requirement (.+?) \(from"),
-    re.compile(r"Invalid requirement: '?(.+?)'?(?:$|:| \()", re.MULTILINE),
-    re.compile(r"Could not build wheels for (.+?),"),
-    re.compile(r"Failed to build installable wheels for .* \((.+)\)"),
-)
-
-
-def _suggestion(requirement: str) -> str:
-    """Name a package that consumers commonly use and whose name is close."""
-    known = [DISTRIBUTION, *(re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in requires(DISTRIBUTION) or ())]
-    name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower()
-    close = [match for match in difflib.get_close_matches(name, known, n=1) if match != name]
-    return f"did you mean {close[0]!r}? Correct it in requirements.txt" if close else ""
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -13,11 +13,11 @@ CONTROL, SCRIPT, MODULES = sys.argv[1:4]
 # First of all: this library's directory must not be where `import json` looks. The entry-point's is, as it would be.
 HERE, sys.path[0] = sys.path[0], SCRIPT.rpartition("/")[0]
 
-from importlib.util import module_from_spec, spec_from_file_location  # noqa: E402
+from importlib.machinery import SourceFileLoader  # noqa: E402
+from types import ModuleType  # noqa: E402
 
-SPEC = spec_from_file_location("warm_process", f"{HERE}/warm_process.py")
-PROCESS = module_from_spec(SPEC)
-SPEC.loader.exec_module(PROCESS)
+PROCESS = ModuleType("warm_process")
+SourceFileLoader("warm_process", f"{HERE}/warm_process.py").exec_module(PROCESS)
 
 CHILD = PROCESS.serve(CONTROL, SCRIPT, MODULES.split())
 try:

@@ -37,14 +37,23 @@ def build_wheel(directory: Path) -> Path:
     stem = f"{DISTRIBUTION.replace('-', '_')}-{installed.version}"
     path = directory / f"{stem}-py3-none-any.whl"
     record = []
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+    with zipfile.ZipFile(path, "w") as wheel:
         for name, content in _contents(installed, f"{stem}.dist-info"):
-            wheel.writestr(zipfile.ZipInfo(name, _EARLIEST), content, zipfile.ZIP_DEFLATED)
+            wheel.writestr(zipfile.ZipInfo(name, _EARLIEST), content)
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
             record.append(f"{name},sha256={digest},{len(content)}")
         record_name = f"{stem}.dist-info/RECORD"
         wheel.writestr(zipfile.ZipInfo(record_name, _EARLIEST), "\n".join([*record, f"{record_name},,", ""]))
     return path
+
+
+def wheel_digest() -> str:
+    """What tells the wheel of the running package from another one, be it of the same version."""
+    digest = hashlib.sha256()
+    for name, content in _contents(distribution(DISTRIBUTION), ""):
+        digest.update(f"{name} {len(content)} ".encode())
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _contents(installed: Distribution, dist_info: str) -> Iterator[tuple[str, bytes]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.installer import INSTALLERS
 from pacifica_notifications_consumer.retention import Keep
 from pacifica_notifications_consumer.services import PRODUCER_URL, SERVICE_OPTIONS
 from pacifica_notifications_consumer.settings import (
@@ -22,6 +23,7 @@ from pacifica_notifications_consumer.settings import (
     switch,
     url_with_path,
 )
+from pacifica_notifications_consumer.venv_cache import CacheLimits
 from pacifica_notifications_consumer.warm_start import module_names
 
 _LARGEST_PORT = 65535
@@ -89,6 +91,14 @@ def keep(text: str) -> Keep:
         raise ValueError("it must be an age such as 30d or 12h, a number of jobs, or both, as in 30d,1000") from None
 
 
+def cache_limits(text: str) -> CacheLimits:
+    """Read which environments are kept in the cache."""
+    try:
+        return CacheLimits.parse(text)
+    except ValueError:
+        raise ValueError("it must be an age such as 30d or 12h, a size such as 20G, or both, as in 30d,20G") from None
+
+
 def consumer_name(text: str) -> str:
     """Read a consumer's name, which also names its default state directory."""
     if not header_text(text) or "/" in text or text.startswith(".") or len(text) > _LONGEST_NAME:
@@ -142,6 +152,28 @@ SETUP_TIMEOUT = Option(
     convert=limit,
     default=1800.0,
     metavar="SECONDS",
+)
+INSTALLER = Option(
+    name="installer",
+    help="what installs the requirements: auto takes uv where it is there, and else pip",
+    convert=one_of(*INSTALLERS),
+    default="auto",
+    metavar="|".join(INSTALLERS),
+)
+VENV_CACHE = Option(
+    name="venv_cache",
+    help="a directory in which environments are kept for the next start of the same consumer, on which its init.sh "
+    "does not run (default: none; the environment is removed at the end)",
+    convert=Path,
+    metavar="DIR",
+)
+VENV_CACHE_KEEP = Option(
+    name="venv_cache_keep",
+    help="which environments that nobody uses are kept there: an age since their last use (30d, 12h), a size of all "
+    "together (20G), or both",
+    convert=cache_limits,
+    default=CacheLimits(),
+    metavar="AGE,SIZE",
 )
 START = Option(
     name="start",
@@ -270,6 +302,9 @@ RUN_OPTIONS = (
     STATE_DIR,
     JOB_TIMEOUT,
     PYTHON,
+    INSTALLER,
+    VENV_CACHE,
+    VENV_CACHE_KEEP,
     SETUP_TIMEOUT,
     *LOG_OPTIONS,
 )

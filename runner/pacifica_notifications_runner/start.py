@@ -78,11 +78,8 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
     with ExitStack() as stack:
         # 1. extract the archive
         consumer = stack.enter_context(open_archive(archive))
-        # 2. create its environment
-        builder = steps.venv_builder(consumer, settings, signals.stop)
-        venv = stack.enter_context(builder.create())
-        # 3. run init.sh in it, install the requirements into it; both go with it
-        builder.fill(venv)
+        # 2. create its environment, 3. run init.sh in it and install the requirements into it; all go together
+        venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
         # 4. start the job queue
         runner = stack.enter_context(
             JobRunner(

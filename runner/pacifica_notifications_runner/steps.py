@@ -26,6 +26,9 @@ def venv_builder(consumer: Consumer, settings: Mapping[str, Any], cancel: thread
         directory=consumer.directory,
         requirements=consumer.requirements,
         init_script=consumer.init_script,
+        installer=settings["installer"],
+        cache=settings["venv_cache"],
+        cache_limits=settings["venv_cache_keep"],
         timeout=settings["setup_timeout"],
         cancel=cancel,
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pacifica_notifications_consumer.venv_builder import _requirement_error
+from pacifica_notifications_consumer.requirement_errors import requirement_error
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ from pacifica_notifications_consumer.venv_builder import _requirement_error
 )
 def test_words_of_the_installer(said: str, problem: str, advice: str) -> None:
     """The requirement and the way out are found in the installer's words, which are quoted without its warnings."""
-    error = _requirement_error(f"WARNING: a mirror is slow\n{said}")
+    error = requirement_error(f"WARNING: a mirror is slow\n{said}")
     assert error.problem.startswith(problem)
     assert advice in error.advice
     assert error.output == said.rstrip("\n")

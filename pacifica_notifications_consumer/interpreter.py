@@ -1,0 +1,76 @@
+"""The Python that an environment is made of."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import attrs
+
+from .errors import ConfigurationError
+
+_OLDEST = (3, 11)
+_SECONDS = 30.0
+_PROBE = """
+import glob, json, os, platform, sys, sysconfig
+wheels = sysconfig.get_config_var("WHEEL_PKG_DIR")
+if not wheels:
+    try:
+        import ensurepip
+        wheels = os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")
+    except ImportError:
+        wheels = ""
+base = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+build = [sys.version, sys.implementation.cache_tag, sys.abiflags, sysconfig.get_config_var("SOABI"), sys.base_prefix,
+         base, sysconfig.get_platform(), platform.libc_ver(), os.stat(base).st_size]
+print(json.dumps([sys.version_info[:2], sys.version.split()[0], build,
+                  sorted(glob.glob(os.path.join(glob.escape(wheels), "pip-*.whl")))[-1:] if wheels else []]))
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Interpreter:
+    """A Python.
+
+    Args:
+        executable: What starts it.
+        version: Its version, as ``3.11.7``.
+        build: What tells it from others of the same version, and from those of other platforms.
+        pip_wheel: The wheel of pip that it brings along for new environments, if it does.
+    """
+
+    executable: str
+    version: str
+    build: str
+    pip_wheel: Path | None
+
+    @classmethod
+    def probe(cls, executable: str) -> Interpreter:
+        """Ask an interpreter what it is.
+
+        Raises:
+            ConfigurationError: It is no Python, or older than 3.11.
+        """
+        try:
+            answer = subprocess.run(
+                [executable, "-I", "-c", _PROBE],
+                capture_output=True,
+                timeout=_SECONDS,
+                check=True,
+                stdin=subprocess.DEVNULL,
+            )
+            series, version, build, wheels = json.loads(answer.stdout)
+        except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
+            reason = getattr(error, "strerror", None) or "it does not answer as a Python does"
+            raise ConfigurationError(f"{executable} is no usable Python: {reason}", "correct --python") from error
+        if tuple(series) < _OLDEST:
+            raise ConfigurationError(
+                f"{executable} is Python {version}", "name one of version 3.11 or later with --python"
+            )
+        return cls(
+            executable=executable,
+            version=str(version),
+            build=json.dumps(build),
+            pip_wheel=Path(wheels[0]) if wheels else None,
+        )

@@ -1,0 +1,78 @@
+"""What a requirements file refers to on this machine, and so depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import attrs
+
+_OPTION = re.compile(
+    r"(?:(?P<file>-r|--requirement|-c|--constraint)|(?P<editable>-e|--editable)|-f|--find-links)[ =]*(?P<value>.+)"
+)
+_ADDRESS = re.compile(r"(?:^|@\s*)(file:\S+)")
+_PATH = re.compile(r"(?:\.{0,2}/\S*|\S+\.(?:whl|zip|tar\.gz|tgz|tar\.bz2))(?=\[|\s|;|$)")
+
+
+@attrs.frozen(kw_only=True)
+class LocalReferences:
+    """What a requirements file refers to.
+
+    Args:
+        digest: Of the contents of all that.
+        editable: The first that is installed where it lies, instead of being copied; empty if there is none.
+    """
+
+    digest: str
+    editable: str
+
+    @classmethod
+    def of(cls, path: Path, directory: Path) -> LocalReferences:
+        """Find what a requirements file refers to, and what the files do that it includes.
+
+        Args:
+            path: The file.
+            directory: Where the installer runs, to which paths of packages are relative.
+        """
+        digest = hashlib.sha256()
+        editable = ""
+        for what, is_editable in _references(path, directory, set()):
+            editable = editable or (str(what) if is_editable else "")
+            for file in sorted(what.rglob("*")) if what.is_dir() else [what]:
+                if file.is_file():
+                    digest.update(f"{file} {file.stat().st_size} ".encode())
+                    with file.open("rb") as content:
+                        digest.update(hashlib.file_digest(content, "sha256").digest())
+        return cls(digest=digest.hexdigest(), editable=editable)
+
+
+def _references(path: Path, directory: Path, seen: set[Path]) -> Iterator[tuple[Path, bool]]:
+    if path in seen or not path.is_file():
+        return
+    seen.add(path)
+    # What cannot be read is for the installer to complain of.
+    text = path.read_text(encoding="utf-8-sig", errors="replace").replace("\\\n", " ")
+    for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()):
+        if option := _OPTION.match(line):
+            value = option["value"].strip().strip("'\"")
+            if option["file"]:
+                included = path.parent / value
+                yield included, False
+                yield from _references(included, directory, seen)
+            elif "://" not in value:
+                yield directory / value.partition("[")[0], bool(option["editable"])
+            else:
+                yield from _local(value, bool(option["editable"]))
+        elif address := _ADDRESS.search(line):
+            yield from _local(address[1], False)
+        elif found := _PATH.match(line):
+            yield directory / found[0], False
+
+
+def _local(address: str, editable: bool) -> Iterator[tuple[Path, bool]]:
+    parts = urlsplit(address)
+    if parts.scheme == "file":
+        yield Path(unquote(parts.path)), editable

@@ -1,0 +1,268 @@
+"""Environments that are kept, so that a consumer that was started before is ready in an instant.
+
+    CACHE/<key>/lock                    held by whoever looks for an environment of this key, or makes one
+    CACHE/<key>/<build>/venv            an environment
+    CACHE/<key>/<build>/in-use          held, shared, by whoever uses it
+    CACHE/<key>/<build>/contents.json   written last: what was installed, by which a damaged one is told
+
+The locks are the system's, which lets go of them however a process ends. An environment cannot be moved once it is
+made, so it is made where it stays; it is published by the last file, which comes in one step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import attrs
+
+from .errors import Cancelled, StateError
+from .temporary import remove_tree
+from .venv import Venv
+
+log = logging.getLogger(__name__)
+
+_CONTENTS = "contents.json"
+_POLL = 0.1
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_AGES = {"h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+@attrs.frozen(kw_only=True)
+class CacheLimits:
+    """Which environments are kept that nobody uses.
+
+    Args:
+        age: Seconds since their last use after which they go; None for no limit.
+        size: Bytes that all may have together; of more, those go that were not used for longest. None for no limit.
+    """
+
+    age: float | None = 30 * 86400.0
+    size: int | None = 20 << 30
+
+    @classmethod
+    def parse(cls, text: str) -> CacheLimits:
+        """Read an age such as ``30d``, a size such as ``20G``, or both with a comma between.
+
+        Raises:
+            ValueError: It is neither.
+        """
+        age: float | None = None
+        size: int | None = None
+        for part in (part.strip() for part in text.split(",")):
+            if (found := re.fullmatch(r"(\d+)([hdw])", part)) and age is None:
+                age = float(int(found[1]) * _AGES[found[2]])
+            elif (found := re.fullmatch(r"(\d+)([KMGT])", part)) and size is None:
+                size = int(found[1]) * _UNITS[found[2]]
+            else:
+                raise ValueError(text)
+        return cls(age=age, size=size)
+
+    def __str__(self) -> str:
+        age = "" if self.age is None else f"{self.age / 86400:g}d"
+        return ",".join(filter(None, [age, "" if self.size is None else f"{self.size / (1 << 30):g}G"]))
+
+
+@attrs.frozen(kw_only=True)
+class Kept:
+    """An environment in the cache.
+
+    Args:
+        venv: The environment.
+        key: What it was made for; equal for equal consumers.
+        size: Its bytes on disk.
+        used_at: When it was used last, in seconds since 1970.
+    """
+
+    venv: Venv
+    key: str
+    size: int
+    used_at: float
+
+
+class VenvCache:
+    """Environments in a directory; many processes may use it at the same time.
+
+    Args:
+        directory: Where they are.
+        limits: Which are kept.
+    """
+
+    def __init__(self, directory: Path, limits: CacheLimits | None = None) -> None:
+        self._directory = directory.absolute()
+        self._limits = limits or CacheLimits()
+
+    @contextlib.contextmanager
+    def environment(
+        self, key: str, build: Callable[[Path], tuple[Venv, str]], cancel: threading.Event | None = None
+    ) -> Iterator[Venv]:
+        """Find an environment, or make it; while the context lasts, nobody removes it.
+
+        Args:
+            key: What it is made of.
+            build: Makes one in a directory; returns it, and why it cannot be used again, if so.
+            cancel: Ends waiting for another process that makes the same.
+
+        Raises:
+            StateError: The directory cannot be written to.
+            Cancelled: ``cancel`` was set.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                with self._looking(key, cancel) as place:
+                    venv = self._find(place, stack) or self._make(place, build, stack)
+                self.prune()
+            except OSError as error:
+                raise StateError(
+                    f"the cache of environments {self._directory} cannot be used: {error.strerror or error}",
+                    "choose another directory with --venv-cache, or none",
+                ) from error
+            yield venv
+
+    def kept(self) -> list[Kept]:
+        """The environments that are there, the last used first."""
+        found = [kept for build in self._directory.glob("*/*/") if (kept := _read(build)) is not None]
+        return sorted(found, key=lambda kept: -kept.used_at)
+
+    def prune(self, limits: CacheLimits | None = None) -> list[Kept]:
+        """Remove what is not kept, and what a process that died has left half-made; returns what was removed.
+
+        Args:
+            limits: Others than those of the cache.
+        """
+        limits = limits or self._limits
+        removed, total = [], 0
+        for kept in self.kept():
+            total += kept.size
+            too_old = limits.age is not None and time.time() - kept.used_at > limits.age
+            too_much = limits.size is not None and total > limits.size
+            if (too_old or too_much) and self._remove(kept.venv.path.parent):
+                removed.append(kept)
+                total -= kept.size
+        for build in self._directory.glob("*/*/"):
+            if not (build / _CONTENTS).exists():
+                self._remove(build)
+        return removed
+
+    @contextlib.contextmanager
+    def _looking(self, key: str, cancel: threading.Event | None) -> Iterator[Path]:
+        place = self._directory / key
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (place / "lock").open("ab") as lock:
+            said = False
+            while not _lock(lock, fcntl.LOCK_EX):
+                if not said:
+                    log.info("waiting for another process that makes the same environment")
+                    said = True
+                if (cancel or threading.Event()).wait(_POLL):
+                    raise Cancelled("stopped while another process was making the environment")
+            yield place
+
+    def _find(self, place: Path, stack: contextlib.ExitStack) -> Venv | None:
+        for build in place.glob("*/"):
+            if (kept := _read(build)) is None:
+                continue
+            if problem := _damage(build):
+                log.warning("the environment %s is made anew: %s", kept.venv.path, problem)
+                (build / _CONTENTS).unlink()
+                continue
+            in_use = stack.enter_context((build / "in-use").open("ab"))
+            if _lock(in_use, fcntl.LOCK_SH):
+                os.utime(build / "in-use")
+                log.info("using the environment %s", kept.venv.path)
+                return kept.venv
+        return None
+
+    def _make(self, place: Path, build: Callable[[Path], tuple[Venv, str]], stack: contextlib.ExitStack) -> Venv:
+        home = place / uuid.uuid4().hex[:12]
+        home.mkdir(mode=0o700)
+        stack.callback(_remove_unless_published, home)
+        in_use = stack.enter_context((home / "in-use").open("ab"))
+        _lock(in_use, fcntl.LOCK_SH)
+        venv, reason = build(home)
+        if reason:
+            log.warning("the environment is not kept: %s", reason)
+        else:
+            _publish(home)
+        return venv
+
+    def _remove(self, build: Path) -> bool:
+        """Remove an environment unless somebody uses it, makes it, or looks for it."""
+        with contextlib.suppress(OSError), (build.parent / "lock").open("ab") as looking:
+            if not _lock(looking, fcntl.LOCK_EX):
+                return False
+            with (build / "in-use").open("ab") as in_use:
+                if not _lock(in_use, fcntl.LOCK_EX):
+                    return False
+                (build / _CONTENTS).unlink(missing_ok=True)
+                remove_tree(build)
+                return True
+        return False
+
+
+def _remove_unless_published(build: Path) -> None:
+    if not (build / _CONTENTS).exists():
+        remove_tree(build)
+
+
+def _lock(file: IO[bytes], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(build: Path) -> Kept | None:
+    try:
+        size = json.loads((build / _CONTENTS).read_bytes())["size"]
+        used_at = (build / "in-use").stat().st_mtime
+    except (OSError, ValueError, KeyError):
+        return None
+    return Kept(venv=Venv(build / "venv"), key=build.parent.name, size=size, used_at=used_at)
+
+
+def _files(build: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """The files that were installed. Compiled ones are not among them: the interpreter may renew them at any time."""
+    for folder, folders, names in os.walk(build / "venv"):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        for name in names:
+            path = f"{folder}/{name}"
+            yield path[len(str(build)) + 1 :], os.lstat(path)
+
+
+def _publish(build: Path) -> None:
+    files = {path: [found.st_size, found.st_mtime_ns] for path, found in _files(build)}
+    size = sum(path.lstat().st_size for path in build.rglob("*"))
+    new = build / f"{_CONTENTS}.new"
+    with new.open("w", encoding="utf-8") as file:
+        json.dump({"size": size, "files": files}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(build / _CONTENTS)
+
+
+def _damage(build: Path) -> str:
+    """Say what is wrong with an environment, if something is."""
+    try:
+        files = json.loads((build / _CONTENTS).read_bytes())["files"]
+        for path, (size, changed) in files.items():
+            found = os.lstat(build / path)
+            if (found.st_size, found.st_mtime_ns) != (size, changed):
+                return f"{path} has changed"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).relative_to(build)} is missing"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"its {_CONTENTS} cannot be read: {error}"
+    python = Venv(build / "venv").python
+    return "" if python.exists() else f"its interpreter {python.resolve()} has gone"
