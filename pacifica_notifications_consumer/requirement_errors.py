@@ -16,7 +16,7 @@ _NO_HASH = re.compile(r"Hashes are required|In `--require-hashes` mode")
 _CONFLICT = re.compile(r"Cannot install (.+) because these package versions have conflicting dependencies")
 #: uv's chain of reasons: something that is required depends on what contradicts something else that is required.
 _CONTRADICTION = re.compile(r"depends on .*requirements are unsatisfiable", re.DOTALL)
-_REQUIRED = re.compile(r"you require ([^\s,]+(?:,[<>=!~][^\s,]+)*)")
+_REQUIRED = re.compile(r"(?<!conclude that )you require ([^\s,]+(?:,[<>=!~][^\s,]+)*)")
 _FAILURES = (
     re.compile(r"No matching distribution found for (.+)"),
     re.compile(r"Could not find a version that satisfies the requirement (.+?) \(from"),

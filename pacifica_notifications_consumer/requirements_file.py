@@ -14,7 +14,7 @@ _OPTION = re.compile(
     r"(?:(?P<file>-r|--requirement|-c|--constraint)|(?P<editable>-e|--editable)|-f|--find-links)[ =]*(?P<value>.+)"
 )
 _ADDRESS = re.compile(r"(?:^|@\s*)(file:\S+)")
-_PATH = re.compile(r"(?:\.{0,2}/\S*|\S+\.(?:whl|zip|tar\.gz|tgz|tar\.bz2))(?=\[|\s|;|$)")
+_PATH = re.compile(r"(?:\.{0,2}/[^\s\[;]*|[^\s\[;]+\.(?:whl|zip|tar\.gz|tgz|tar\.bz2))(?=\[|\s|;|$)")
 
 
 @attrs.frozen(kw_only=True)

@@ -69,8 +69,12 @@ class CacheLimits:
         return cls(age=age, size=size)
 
     def __str__(self) -> str:
-        age = "" if self.age is None else f"{self.age / 86400:g}d"
-        return ",".join(filter(None, [age, "" if self.size is None else f"{self.size / (1 << 30):g}G"]))
+        return ",".join(_shown(value, units) for value, units in ((self.age, _AGES), (self.size, _UNITS)) if value)
+
+
+def _shown(value: float, units: dict[str, int]) -> str:
+    unit, factor = max((item for item in units.items() if value % item[1] == 0), key=lambda item: item[1])
+    return f"{value / factor:g}{unit}"
 
 
 @attrs.frozen(kw_only=True)

@@ -399,7 +399,7 @@ def serve(control: str, path: str, modules: Iterable[str]) -> Child:
         appearance = Appearance()
         os.environ.pop("PACIFICA_ROOM", None)
         appearance.show(
-            [b"pacifica-warm-process", os.fsencode(path)], [b"%b=%b" % item for item in os.environb.items()]
+            [b"pacifica-warm-process", os.fsencode(sys.path[0])], [b"%b=%b" % item for item in os.environb.items()]
         )
         preload(modules, ending)
     except BaseException as problem:

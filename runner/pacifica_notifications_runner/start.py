@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -101,6 +102,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
                 strict=strict,
             )
         )
+        shutil.copyfile(venv.lock, runner.state_dir / venv.lock.name)
         signals.on_second = runner.halt
         # 5. start the web endpoint
         endpoint = Endpoint(accept=runner.accept_all, token=mint_token(), max_body=settings["max_body"], strict=strict)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pacifica_notifications_runner import command, demo, options, run, sandbox
+from pacifica_notifications_runner import command, demo, environments, options, run, sandbox
 
 PROGRAM = "pacifica-notifications-consumer"
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
     options.add_version(parser)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for subcommand in (run, sandbox, demo):
+    for subcommand in (run, environments, sandbox, demo):
         subcommand.add_command(subparsers)
     arguments = parser.parse_args(argv)
     return command.execute(PROGRAM, arguments, lambda settings: int(arguments.command(arguments, settings)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-
-NOTES = "NOTES"
+from collections.abc import Callable
+from typing import Any
 
 
 def note(notes: str, event_id: str) -> None:
@@ -15,7 +15,7 @@ def note(notes: str, event_id: str) -> None:
         file.write(line)
 
 
-def huey_queue(path: str):
+def huey_queue(path: str) -> tuple[Any, Callable[[str, str], object]]:
     """A queue of huey on SQLite, with its task."""
     from huey import SqliteHuey
 
@@ -23,7 +23,7 @@ def huey_queue(path: str):
     return queue, queue.task()(note)
 
 
-def rq_queue(port: str):
+def rq_queue(port: str) -> Any:
     """A queue of rq on Redis."""
     import redis
     import rq

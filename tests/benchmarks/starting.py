@@ -65,7 +65,7 @@ class Contender:
         clients: How many may submit at the same time.
     """
 
-    submit: Callable[[str], None]
+    submit: Callable[[str], object]
     notes: Path
     clients: int = 4
 

@@ -191,7 +191,7 @@ class Operator:
         for path in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if path.name.isdigit() and mark in (path / "environ").read_bytes().split(b"\0"):
-                    found[int(path.name)] = (path / "cmdline").read_text(errors="replace").replace("\0", " ")
+                    found[int(path.name)] = (path / "cmdline").read_text(errors="replace").replace("\0", " ").rstrip()
         return found
 
     def leftovers(self) -> list[str]:

@@ -37,11 +37,14 @@ def test_the_copy_is_the_specifications(name: str) -> None:
     assert hashlib.sha256((EXAMPLE / name).read_bytes()).hexdigest() == DIGESTS[name]
 
 
-def test_it_works_verbatim(operator: Operator, old_sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [("--start", "cold", "--installer", "pip"), ("--start", "warm", "--installer", "uv")])
+def test_it_works_verbatim(operator: Operator, old_sandbox: Sandbox, tmp_path: Path, flags: tuple[str, ...]) -> None:
     """Its __main__.py, jsonpath2.txt and init.sh make of an upload the transaction that the specification promises."""
     given = (EXAMPLE / "requirements.txt").read_text()
     archive = pack(tmp_path / "consumer.zip", contents(EXAMPLE, requirements=given.replace("promises", "promise")))
-    deployment = Deployment(operator, old_sandbox, archive)
+    deployment = Deployment(operator, old_sandbox, archive, *flags)
+    if "warm" in flags:
+        deployment.command.wait_for("entry-points start warm")
     files = {"notes.txt": b"Alpha beta\n", "sub/deep er/more.txt": b"x = 1.5e3\n", "raw.bin": bytes(range(256))}
     before = send(old_sandbox, tmp_path / "instrument", files, project=None, proposal="1234a")
     after = old_sandbox.wait_for_transaction(after=before)

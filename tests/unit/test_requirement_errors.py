@@ -57,6 +57,59 @@ from pacifica_notifications_consumer.requirement_errors import requirement_error
             "requirements.txt has a hash for some requirements, but not for all",
             "leave out pacifica-notifications-consumer",
         ),
+        (
+            (
+                "error: No solution found when resolving dependencies\n  cause: Because promises was not found in the "
+                "package registry and you require promises, we can conclude that your requirements are unsatisfiable."
+            ),
+            "the requirement 'promises' cannot be installed",
+            "did you mean 'promise'?",
+        ),
+        (
+            "  cause: Because there is no version of requests==99.1 and you require requests==99.1, we can conclude …",
+            "the requirement 'requests==99.1' cannot be installed",
+            "correct it in requirements.txt",
+        ),
+        (
+            (
+                "  cause: Because requests==2.20.0 depends on urllib3>=1.21.1,<1.25 and you require requests==2.20.0, "
+                "we can conclude that you require urllib3>=1.21.1,<1.25.\n      And because you require urllib3==2.1.0, "
+                "we can conclude that your requirements are unsatisfiable."
+            ),
+            "the requirements requests==2.20.0 and urllib3==2.1.0 contradict each other",
+            "loosen the versions",
+        ),
+        (
+            (
+                "error: Couldn't parse requirement in `r.txt` at position 0\n  cause: Expected one of `@`, found `a`\n"
+                "         not a requirement!\n             ^"
+            ),
+            "the requirement 'not a requirement!' cannot be installed",
+            "correct it",
+        ),
+        (
+            "error: Failed to build `broken @ file:///tmp/broken`\n  cause: The build backend returned an error",
+            "the requirement 'broken' cannot be installed",
+            "correct it",
+        ),
+        (
+            (
+                "  cause: Because there is no version of pacifica-notifications-consumer==9.9 and you require "
+                "pacifica-notifications-consumer==9.9, we can conclude that your requirements are unsatisfiable."
+            ),
+            "requirements.txt asks for another version of pacifica-notifications-consumer than the running",
+            "leave its version out",
+        ),
+        (
+            "error: Failed to download `six==1.17.0`\n  cause: Hash mismatch for `six==1.17.0`",
+            "a package is not the one whose hash stands in requirements.txt",
+            "find out why it changed",
+        ),
+        (
+            "error: In `--require-hashes` mode, all requirements must have a hash, but none were provided for: idna",
+            "requirements.txt has a hash for some requirements, but not for all",
+            "leave out pacifica-notifications-consumer",
+        ),
         ("something else entirely", "the requirements cannot be installed", "what the installer said stands below"),
     ],
 )

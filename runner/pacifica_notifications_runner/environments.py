@@ -1,0 +1,71 @@
+"""The subcommand environments: what lies in a cache of environments."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.venv_cache import Kept, VenvCache
+from pacifica_notifications_runner import options
+
+DESCRIPTION = """\
+Show the environments that starts with --venv-cache have kept, the last used first; what was installed into those whose
+keys begin with KEY, as requirements that give the same again; or remove those that are too old, or too large together.
+One that a running consumer uses is never removed.
+"""
+
+EPILOG = """\
+Exit status: 0; 2 wrong command line; 78 wrong settings, no cache named, or no environment of that key.
+"""
+
+
+def add_command(subparsers: Any) -> None:
+    """Add the subcommand to the command."""
+    parser = subparsers.add_parser(
+        "environments",
+        help="show or remove the environments in a cache",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("key", nargs="?", metavar="KEY", help="show what was installed into these")
+    parser.add_argument("--prune", action="store_true", help="remove those that --venv-cache-keep does not keep")
+    options.add_options(parser, options.ENVIRONMENTS_OPTIONS)
+    parser.set_defaults(command=show)
+
+
+def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+    """Show or remove environments.
+
+    Raises:
+        ConfigurationError: There is no cache, or none of this key in it.
+    """
+    if settings["venv_cache"] is None:
+        raise ConfigurationError("no cache of environments is named", "say with --venv-cache where it is")
+    cache = VenvCache(settings["venv_cache"], settings["venv_cache_keep"])
+    if arguments.prune:
+        for kept in cache.prune():
+            _say(f"removed {_describe(kept)}")
+        return 0
+    found = [kept for kept in cache.kept() if kept.key.startswith(arguments.key or "")]
+    if arguments.key and not found:
+        raise ConfigurationError(
+            f"there is no environment whose key begins with {arguments.key}", "leave it out to see all that are there"
+        )
+    for kept in found:
+        _say(_describe(kept))
+        if arguments.key:
+            _say(kept.venv.lock.read_text(encoding="utf-8").rstrip())
+    return 0
+
+
+def _describe(kept: Kept) -> str:
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used_at))
+    return f"{kept.key}  {kept.size / (1 << 20):7.1f} MiB  last used {used}  {kept.venv.path}"
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201  (the command's output)
