@@ -73,7 +73,7 @@ from pacifica_notifications_consumer.requirement_errors import requirement_error
         (
             (
                 "  cause: Because requests==2.20.0 depends on urllib3>=1.21.1,<1.25 and you require requests==2.20.0, "
-                "we can conclude that you require urllib3>=1.21.1,<1.25.\n      And because you require urllib3==2.1.0, "
+                "we can conclude that you require urllib3>=1.21.1,<1.25.\n     And because you require urllib3==2.1.0, "
                 "we can conclude that your requirements are unsatisfiable."
             ),
             "the requirements requests==2.20.0 and urllib3==2.1.0 contradict each other",
