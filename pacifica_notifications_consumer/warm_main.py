@@ -13,11 +13,13 @@ CONTROL, SCRIPT, MODULES = sys.argv[1:4]
 # First of all: this library's directory must not be where `import json` looks. The entry-point's is, as it would be.
 HERE, sys.path[0] = sys.path[0], SCRIPT.rpartition("/")[0]
 
-from importlib.machinery import SourceFileLoader  # noqa: E402
+from importlib import import_module  # noqa: E402
 from types import ModuleType  # noqa: E402
 
-PROCESS = ModuleType("warm_process")
-SourceFileLoader("warm_process", f"{HERE}/warm_process.py").exec_module(PROCESS)
+# A package of these few files alone: the environment may have none of ours, or another version.
+PACKAGE = sys.modules["pacifica_warm"] = ModuleType("pacifica_warm")
+PACKAGE.__path__ = [HERE]
+PROCESS = import_module("pacifica_warm.warm_process")
 
 CHILD = PROCESS.serve(CONTROL, SCRIPT, MODULES.split())
 try:

@@ -1,17 +1,14 @@
-"""What the warm process does: it imports what entry-points need, once, and forks for each of them.
+"""The warm process: it imports what entry-points need, once, and forks for each of them.
 
-It is loaded by `warm_main`, in the consumer's environment, and needs nothing but the standard library. What a child
-runs must see no difference to ``python __main__.py SRC DST``.
+It runs in the consumer's environment, and needs nothing but the standard library; `warm_main` is its main script, and
+`warm_child` what its children become. On the runner's side is `warm_start`.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import ctypes
 import gc
 import importlib
-import importlib.machinery
 import os
 import select
 import signal
@@ -19,183 +16,16 @@ import socket
 import sys
 import threading
 import types
-import weakref
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
+
+from .warm_child import Appearance, Ending, make_main
+
+__all__ = ["make_main", "serve"]
 
 _CANNOT_START = 127
-_FLUSH_FAILED = 120
-
-
-class Appearance:
-    """What others see of this process in ``/proc``: its command line and its environment, as they were at its start.
-
-    A child that was forked shows what its parent shows. Both stand in memory that may be written to, and that ends
-    where it ends: so the parent is started with room to spare.
-    """
-
-    def __init__(self) -> None:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        # arg_start, arg_end, env_start, env_end of proc(5), whose first two fields are cut off here.
-        self._arguments, self._environ = [(int(fields[n]), int(fields[n + 1])) for n in (45, 47)]
-        self.variables = frozenset[bytes]()
-        # The C library's own environment still stands there; it is moved away.
-        for name, value in os.environb.items():
-            os.putenv(name, value)
-
-    def show(self, arguments: list[bytes], variables: list[bytes]) -> None:
-        """Show other ones, as far as there is room."""
-        _overwrite(self._arguments, arguments)
-        _overwrite(self._environ, variables)
-        self.variables = frozenset(variables)
-
-
-def _overwrite(area: tuple[int, int], words: list[bytes]) -> None:
-    start, end = area
-    content = b"\0".join(words) + b"\0"
-    if len(content) > end - start:
-        content = content[: content.rfind(b"\0", 0, end - start) + 1]
-    ctypes.memmove(start, content.ljust(end - start, b"\0"), end - start)
-
-
-class Libraries:
-    """Whether shared libraries have been loaded since."""
-
-    class _Found(ctypes.Structure):
-        # The beginning of dl_phdr_info in link.h; adds is how many were ever loaded.
-        _fields_ = [
-            ("address", ctypes.c_void_p),
-            ("name", ctypes.c_char_p),
-            ("headers", ctypes.c_void_p),
-            ("count", ctypes.c_uint16),
-            ("adds", ctypes.c_ulonglong),
-        ]
-
-    def __init__(self) -> None:
-        self._adds = 0
-        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(self._Found), ctypes.c_size_t, ctypes.c_void_p)
-        self._callback = kind(self._note)
-        self._iterate = ctypes.PyDLL(None).dl_iterate_phdr
-        self._known = self._loaded()
-
-    def _note(self, found: Any, _size: int, _data: object) -> int:
-        self._adds = found.contents.adds
-        return 1  # one is enough
-
-    def _loaded(self) -> int:
-        self._iterate(self._callback, None)
-        return self._adds
-
-    @property
-    def changed(self) -> bool:
-        """Whether there are others."""
-        return self._loaded() != self._known
-
-
-class Ending:
-    """How the interpreter's end is made short without changing what a script can see of it.
-
-    Python frees all that was ever imported, which takes longer than most jobs.
-    """
-
-    def __init__(self) -> None:
-        self._libraries: Libraries | None = None
-        self._exit_as_c = ctypes.PyDLL(None).exit
-        self._status: int | None = None
-        self._preloaded = frozenset[str]()
-        self._last_preloaded = ""
-        # The first to be registered is the last to be called: after the script's threads and all other callbacks.
-        atexit.register(self._finish)
-
-    def trust_libraries(self) -> None:
-        """Those that are loaded by now have nothing to do at the end."""
-        self._libraries = Libraries()
-
-    def begin(self) -> None:
-        """From now on, what is imported is the scripts' own."""
-        self._preloaded = frozenset(sys.modules) - {"__main__"}
-        self._last_preloaded = next(reversed(sys.modules))
-
-    def note(self, error: BaseException | None) -> None:
-        """Note what ends the script, for the interpreter does not tell."""
-        if error is None:
-            self._status = 0
-        elif isinstance(error, SystemExit):
-            self._status = _exit_status(error.code)
-        else:
-            self._status = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
-            hook = sys.excepthook
-
-            def show(kind: type[BaseException], value: BaseException, trace: types.TracebackType | None) -> None:
-                # The outermost frame is this file's.
-                sys.excepthook, sys.last_traceback = hook, trace and trace.tb_next
-                hook(kind, value.with_traceback(sys.last_traceback), sys.last_traceback)
-
-            sys.excepthook = show
-
-    def _finish(self) -> None:
-        # In the second case the interpreter makes a new status of that, and says so.
-        if self._status is None or not _flush():
-            return
-        self._clear_modules()
-        status = self._status if _flush() else _FLUSH_FAILED
-        if status == -signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
-        if self._libraries is None or self._libraries.changed:
-            # Another may, such as to write what it holds back.
-            self._exit_as_c(status)
-        os._exit(status)
-
-    def _clear_modules(self) -> None:
-        """Let go of what the script made, as the interpreter would: its files are written, and its objects end."""
-        gc.collect()
-        for name in ("last_type", "last_value", "last_traceback", "last_exc"):
-            if hasattr(sys, name):
-                setattr(sys, name, None)
-        names = ["__main__"]
-        # To look at one of the others would be to write to its page, which is not this process's own yet.
-        for name in reversed(sys.modules):
-            if name == self._last_preloaded:
-                break
-            if name not in self._preloaded:
-                names.append(name)
-        own = [sys.modules.pop(name, None) for name in names]
-        left = [weakref.ref(module) for module in reversed(own) if module is not None]
-        del own
-        gc.collect()
-        for reference in reversed(left):
-            if (module := reference()) is not None:
-                _clear(vars(module))
-        gc.collect()
-
-
-def _clear(namespace: dict[str, Any]) -> None:
-    """Clear a module's names in the interpreter's order: those with an underscore first."""
-    for private in (True, False):
-        for name in list(namespace):
-            if name != "__builtins__" and (not private or (name[:1] == "_" and name[1:2] != "_")):
-                namespace[name] = None
-
-
-def _flush() -> bool:
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None and not stream.closed:
-                stream.flush()
-    except BaseException:
-        return False
-    return True
-
-
-def _exit_status(code: object) -> int | None:
-    if code is None:
-        return 0
-    if not isinstance(code, int):
-        return 1
-    # What does not fit into a C long is a fault of its own.
-    return code & 0xFF if -(2**63) <= code < 2**63 else None
+#: Milliseconds without work after which a child is forked ahead.
+_IDLE = 5
 
 
 def preload(modules: Iterable[str], ending: Ending) -> None:
@@ -246,8 +76,47 @@ class Script:
             self.code, self._seen = None, ()
 
 
+class Request(NamedTuple):
+    """What the runner sends for each job: handles, of which a child gets its own.
+
+    Args:
+        channel: The socket on which it is told that the job has started, and how it ended.
+        output: The file for what it prints.
+        wanted: A file that says what is to be run, and with what.
+    """
+
+    channel: int
+    output: int
+    wanted: int
+
+    @classmethod
+    def receive(cls, source: socket.socket) -> Request | None:
+        """Wait for one; None when nobody will send any more."""
+        handles = socket.recv_fds(source, 16, 3)[1]
+        return cls(*handles) if len(handles) == len(cls._fields) else None
+
+    def close(self) -> None:
+        """Let go of what a child has now."""
+        for handle in self:
+            os.close(handle)
+
+
+class Spare(NamedTuple):
+    """A child that was forked before there was a job for it.
+
+    Args:
+        handle: By which its end is seen.
+        socket: To which its request is sent.
+        code: The script as it was then.
+    """
+
+    handle: int
+    socket: socket.socket
+    code: types.CodeType | None
+
+
 class Server:
-    """Forks when it is told to, and tells how the children end.
+    """Forks when it is told to, and once ahead when it has nothing else to do; tells how the children end.
 
     Args:
         control: Where it is told.
@@ -259,46 +128,97 @@ class Server:
         self._script = script
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
-        #: By their handles: the children's ids, and whom to tell of their end.
-        self._children: dict[int, tuple[int, socket.socket]] = {}
+        #: By their handles: the children's ids, and where to tell of their end; nowhere for a spare one.
+        self._children: dict[int, tuple[int, int | None]] = {}
+        self._spare: Spare | None = None
 
     def say_ready(self) -> None:
         """Say that from now on it does what it is told."""
-        tell(self._control, "ready", len(os.listdir("/proc/self/task")))  # noqa: PTH208
+        tell(self._control.fileno(), "ready", len(os.listdir("/proc/self/task")))  # noqa: PTH208
 
-    def serve(self) -> tuple[socket.socket, int, int]:
-        """Returns in a child only: whom to tell that it has started, where its output goes, and what it is to do."""
+    def serve(self) -> Request:
+        """Returns in a child only, with what it is to do."""
         while True:
-            for handle, _ in self._poll.poll():
+            ready = self._poll.poll(None if self._spare else _IDLE)
+            if not ready and (found := self._fork_ahead()):
+                return found
+            for handle, _ in ready:
                 if handle in self._children:
                     self._bury(handle)
-                elif found := self._fork():
+                elif found := self._take():
                     return found
 
-    def _fork(self) -> tuple[socket.socket, int, int] | None:
-        _, handles, _, _ = socket.recv_fds(self._control, 16, 3)
-        if len(handles) != 3:
+    def _take(self) -> Request | None:
+        request = Request.receive(self._control)
+        if request is None:
             # The runner has closed its end, or has died.
             os._exit(0)
-        channel, (output, request) = socket.socket(fileno=handles[0]), handles[1:]
         self._script.refresh()
+        if self._hand_over(request):
+            return None
         try:
             pid = os.fork()
         except OSError as error:
-            tell(channel, "error", error.errno, error.strerror)
-        else:
-            if pid == 0:
-                self._control.close()
-                for handle, (_, other) in self._children.items():
-                    os.close(handle)
-                    other.close()
-                return channel, output, request
-            child = os.pidfd_open(pid)
-            self._children[child] = pid, channel
-            self._poll.register(child, select.POLLIN)
-        os.close(output)
-        os.close(request)
+            tell(request.channel, "error", error.errno, error.strerror)
+            request.close()
+            return None
+        if pid == 0:
+            self._leave()
+            return request
+        self._watch(pid, os.dup(request.channel))
+        request.close()
         return None
+
+    def _hand_over(self, request: Request) -> bool:
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return False
+        with spare.socket:
+            if spare.code is not self._script.code:
+                return False
+            try:
+                socket.send_fds(spare.socket, [b"job"], list(request))
+            except OSError:
+                return False
+        self._children[spare.handle] = self._children[spare.handle][0], os.dup(request.channel)
+        request.close()
+        return True
+
+    def _fork_ahead(self) -> Request | None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._script.refresh()
+        with theirs:
+            try:
+                pid = os.fork()
+            except OSError:
+                # It is only for speed.
+                ours.close()
+                return None
+            if pid == 0:
+                self._leave()
+                ours.close()
+                request = Request.receive(theirs)
+                if request is None:
+                    os._exit(0)
+                return request
+        self._spare = Spare(self._watch(pid, None), ours, self._script.code)
+        return None
+
+    def _leave(self) -> None:
+        """Close what is the parent's, in a child."""
+        self._control.close()
+        if self._spare:
+            self._spare.socket.close()
+        for handle, (_, channel) in self._children.items():
+            os.close(handle)
+            if channel is not None:
+                os.close(channel)
+
+    def _watch(self, pid: int, channel: int | None) -> int:
+        handle = os.pidfd_open(pid)
+        self._children[handle] = pid, channel
+        self._poll.register(handle, select.POLLIN)
+        return handle
 
     def _bury(self, handle: int) -> None:
         pid, channel = self._children.pop(handle)
@@ -308,36 +228,40 @@ class Server:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
         _, status, used = os.wait4(pid, 0)
-        tell(channel, "ended", status, used.ru_utime + used.ru_stime, used.ru_maxrss)
-        channel.close()
+        if channel is not None:
+            tell(channel, "ended", status, used.ru_utime + used.ru_stime, used.ru_maxrss)
+            os.close(channel)
+        elif self._spare and self._spare.handle == handle:
+            self._spare.socket.close()
+            self._spare = None
 
 
-def tell(channel: socket.socket, *words: object) -> bool:
+def tell(channel: int, *words: object) -> bool:
     """Send a message, words with spaces between; False when nobody wants to know."""
     try:
-        channel.send(" ".join(map(str, words)).encode())
+        os.write(channel, " ".join(map(str, words)).encode())
     except OSError:
         return False
     return True
 
 
-def become(channel: socket.socket, output: int, request: int, appearance: Appearance) -> None:
+def become(request: Request, appearance: Appearance) -> None:
     """Make this child what a new process would be.
 
     It goes on only if the runner has learned its number: otherwise it could not be ended.
     """
-    with open(request, "rb") as file:
+    with open(request.wanted, "rb") as file:  # noqa: PTH123  (it is open already)
         words = file.read().split(b"\0")
     directory, count = words[0], int(words[1])
     arguments, variables = words[2 : 2 + count], words[2 + count :]
     try:
         os.setsid()
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        os.close(output)
+        os.dup2(request.output, 1)
+        os.dup2(request.output, 2)
+        os.close(request.output)
         os.chdir(directory)
     except OSError as error:
-        tell(channel, "error", error.errno, error.strerror)
+        tell(request.channel, "error", error.errno, error.strerror)
         os._exit(_CANNOT_START)
     shown = appearance.variables
     appearance.show(arguments, variables)
@@ -349,26 +273,11 @@ def become(channel: socket.socket, output: int, request: int, appearance: Appear
     # Python's own generator has started anew after the fork.
     if numbers := sys.modules.get("numpy.random"):
         numbers.seed()
-    if not tell(channel, "started", os.getpid()):
+    if not tell(request.channel, "started", os.getpid()):
         os._exit(0)
-    channel.close()
+    os.close(request.channel)
     sys.orig_argv[:] = map(os.fsdecode, arguments)
     sys.argv[:] = sys.orig_argv[1:]
-
-
-def make_main(path: str, pristine: dict[str, Any]) -> dict[str, Any]:
-    """Make the module ``__main__`` of a script; returns its namespace.
-
-    Args:
-        path: The script.
-        pristine: What another script found in its own.
-    """
-    module = types.ModuleType("__main__")
-    vars(module).clear()
-    vars(module).update(pristine, __doc__=None, __file__=path)
-    vars(module)["__loader__"] = importlib.machinery.SourceFileLoader("__main__", path)
-    sys.modules["__main__"] = module
-    return vars(module)
 
 
 def give_up(error: BaseException) -> NoReturn:
@@ -410,7 +319,7 @@ def serve(control: str, path: str, modules: Iterable[str]) -> Child:
     # Children share what was imported with this process for as long as nobody writes to it.
     gc.collect()
     gc.freeze()
-    become(*server.serve(), appearance)
+    become(server.serve(), appearance)
     if script.code is None:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606
     return Child(script.code, ending)

@@ -226,3 +226,29 @@ def test_numbers_of_numpy_differ(make: Callable[..., JobRunner], tmp_path: Path)
         job_id = accept(runner)
         runner.wait(job_id, DEADLINE)
         assert runner.directory(job_id).output.read_text() == "[1]\n"
+
+
+def test_child_that_was_forked_ahead(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """There is one that waits for the next job; it does not run an old script, and is replaced when it is killed."""
+
+    def ahead() -> list[str]:
+        return Path(f"/proc/{warm(runner).pid}/task/{warm(runner).pid}/children").read_text().split()
+
+    with make("import os; print('one', os.getpid())") as runner:
+        eventually(lambda: len(ahead()) == 1)
+        (waiting,) = ahead()
+        job_id = accept(runner)
+        runner.wait(job_id, DEADLINE)
+        assert runner.directory(job_id).output.read_text() == f"one {waiting}\n"
+        eventually(lambda: len(ahead()) == 1)
+        (tmp_path / "consumer" / "__main__.py").write_text("print('two')")
+        job_id = accept(runner, 2)
+        runner.wait(job_id, DEADLINE)
+        assert runner.directory(job_id).output.read_text() == "two\n"
+        eventually(lambda: len(ahead()) == 1)
+        (waiting,) = ahead()
+        os.kill(int(waiting), signal.SIGKILL)
+        job_id = accept(runner, 3)
+        assert runner.wait(job_id, DEADLINE).exit_status == 0
+        eventually(lambda: len(ahead()) == 1 and ahead() != [waiting])
+        assert warm(runner).ready

@@ -1,0 +1,202 @@
+"""What a child of the warm process is to others, and how it ends: as ``python __main__.py SRC DST`` would."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import importlib.machinery
+import os
+import signal
+import sys
+import types
+import weakref
+from pathlib import Path
+from typing import Any
+
+_FLUSH_FAILED = 120
+
+
+class Appearance:
+    """What others see of this process in ``/proc``: its command line and its environment, as they were at its start.
+
+    A child that was forked shows what its parent shows. Both stand in memory that may be written to, and that ends
+    where it ends: so the parent is started with room to spare.
+    """
+
+    def __init__(self) -> None:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        # arg_start, arg_end, env_start, env_end of proc(5), whose first two fields are cut off here.
+        self._arguments, self._environ = [(int(fields[n]), int(fields[n + 1])) for n in (45, 47)]
+        self.variables = frozenset[bytes]()
+        # The C library's own environment still stands there; it is moved away.
+        for name, value in os.environb.items():
+            os.putenv(name, value)
+
+    def show(self, arguments: list[bytes], variables: list[bytes]) -> None:
+        """Show other ones, as far as there is room."""
+        _overwrite(self._arguments, arguments)
+        _overwrite(self._environ, variables)
+        self.variables = frozenset(variables)
+
+
+def _overwrite(area: tuple[int, int], words: list[bytes]) -> None:
+    start, end = area
+    content = b"\0".join(words) + b"\0"
+    if len(content) > end - start:
+        content = content[: content.rfind(b"\0", 0, end - start) + 1]
+    ctypes.memmove(start, content.ljust(end - start, b"\0"), end - start)
+
+
+class Libraries:
+    """Whether shared libraries have been loaded since."""
+
+    class _Found(ctypes.Structure):
+        # The beginning of dl_phdr_info in link.h; adds is how many were ever loaded.
+        _fields_ = [
+            ("address", ctypes.c_void_p),
+            ("name", ctypes.c_char_p),
+            ("headers", ctypes.c_void_p),
+            ("count", ctypes.c_uint16),
+            ("adds", ctypes.c_ulonglong),
+        ]
+
+    def __init__(self) -> None:
+        self._adds = 0
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(self._Found), ctypes.c_size_t, ctypes.c_void_p)
+        self._callback = kind(self._note)
+        self._iterate = ctypes.PyDLL(None).dl_iterate_phdr
+        self._known = self._loaded()
+
+    def _note(self, found: Any, _size: int, _data: object) -> int:
+        self._adds = found.contents.adds
+        return 1  # one is enough
+
+    def _loaded(self) -> int:
+        self._iterate(self._callback, None)
+        return self._adds
+
+    @property
+    def changed(self) -> bool:
+        """Whether there are others."""
+        return self._loaded() != self._known
+
+
+class Ending:
+    """How the interpreter's end is made short without changing what a script can see of it.
+
+    Python frees all that was ever imported, which takes longer than most jobs.
+    """
+
+    def __init__(self) -> None:
+        self._libraries: Libraries | None = None
+        self._exit_as_c = ctypes.PyDLL(None).exit
+        self._status: int | None = None
+        self._preloaded = frozenset[str]()
+        self._last_preloaded = ""
+        # The first to be registered is the last to be called: after the script's threads and all other callbacks.
+        atexit.register(self._finish)
+
+    def trust_libraries(self) -> None:
+        """Those that are loaded by now have nothing to do at the end."""
+        self._libraries = Libraries()
+
+    def begin(self) -> None:
+        """From now on, what is imported is the scripts' own."""
+        self._preloaded = frozenset(sys.modules) - {"__main__"}
+        self._last_preloaded = next(reversed(sys.modules))
+
+    def note(self, error: BaseException | None) -> None:
+        """Note what ends the script, for the interpreter does not tell."""
+        if error is None:
+            self._status = 0
+        elif isinstance(error, SystemExit):
+            self._status = _exit_status(error.code)
+        else:
+            self._status = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+            hook = sys.excepthook
+
+            def show(kind: type[BaseException], value: BaseException, trace: types.TracebackType | None) -> None:
+                # The outermost frame is this file's.
+                sys.excepthook, sys.last_traceback = hook, trace and trace.tb_next
+                hook(kind, value.with_traceback(sys.last_traceback), sys.last_traceback)
+
+            sys.excepthook = show
+
+    def _finish(self) -> None:
+        # In the second case the interpreter makes a new status of that, and says so.
+        if self._status is None or not _flush():
+            return
+        self._clear_modules()
+        status = self._status if _flush() else _FLUSH_FAILED
+        if status == -signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+        if self._libraries is None or self._libraries.changed:
+            # Another may, such as to write what it holds back.
+            self._exit_as_c(status)
+        os._exit(status)
+
+    def _clear_modules(self) -> None:
+        """Let go of what the script made, as the interpreter would: its files are written, and its objects end."""
+        gc.collect()
+        for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+            if hasattr(sys, name):
+                setattr(sys, name, None)
+        names = ["__main__"]
+        # To look at one of the others would be to write to its page, which is not this process's own yet.
+        for name in reversed(sys.modules):
+            if name == self._last_preloaded:
+                break
+            if name not in self._preloaded:
+                names.append(name)
+        own = [sys.modules.pop(name, None) for name in names]
+        left = [weakref.ref(module) for module in reversed(own) if module is not None]
+        del own
+        gc.collect()
+        for reference in reversed(left):
+            if (module := reference()) is not None:
+                _clear(vars(module))
+        gc.collect()
+
+
+def _clear(namespace: dict[str, Any]) -> None:
+    """Clear a module's names in the interpreter's order: those with an underscore first."""
+    for private in (True, False):
+        for name in list(namespace):
+            if name != "__builtins__" and (not private or (name[:1] == "_" and name[1:2] != "_")):
+                namespace[name] = None
+
+
+def _flush() -> bool:
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
+    except BaseException:
+        return False
+    return True
+
+
+def _exit_status(code: object) -> int | None:
+    if code is None:
+        return 0
+    if not isinstance(code, int):
+        return 1
+    # What does not fit into a C long is a fault of its own.
+    return code & 0xFF if -(2**63) <= code < 2**63 else None
+
+
+def make_main(path: str, pristine: dict[str, Any]) -> dict[str, Any]:
+    """Make the module ``__main__`` of a script; returns its namespace.
+
+    Args:
+        path: The script.
+        pristine: What another script found in its own.
+    """
+    module = types.ModuleType("__main__")
+    vars(module).clear()
+    vars(module).update(pristine, __doc__=None, __file__=path)
+    vars(module)["__loader__"] = importlib.machinery.SourceFileLoader("__main__", path)
+    sys.modules["__main__"] = module
+    return vars(module)
