@@ -22,7 +22,7 @@ def main(directory: str, port: str, script: str, way: str) -> None:
         filter=Filter('$["eventID"]'),
         services=Services(),
         warm=way == "warm",
-        workers=4 if way == "warm" else 2,
+        workers=8 if way == "warm" else 2,
     )
     endpoint = Endpoint(accept=runner.accept_all, token="t", max_body=1 << 20)
     with runner, listening(endpoint, "127.0.0.1", int(port)):

@@ -30,7 +30,7 @@ from tests.integration.bed import PYTHON as OFFICIAL_PYTHON
 
 _HERE = Path(__file__).parent
 _OURS, _DISPATCHER, _WEBHOOK = (
-    "the runner, warm, 4 workers",
+    "the runner, warm, 8 workers",
     "pacifica-dispatcher, Celery, 2 forked",
     "webhook, 2 at a time",
 )
