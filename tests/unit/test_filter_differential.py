@@ -18,7 +18,7 @@ from jsonpath2.path import Path
 from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.errors import FilterError
 
-CASES = int(os.environ.get("PACIFICA_TEST_CASES", "1500"))
+CASES = int(os.environ.get("PACIFICA_TEST_CASES", "900"))
 
 NAMES = st.sampled_from(["a", "b", "c", "d e"])
 NUMBERS = st.integers(-3, 3)

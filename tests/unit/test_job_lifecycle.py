@@ -227,7 +227,7 @@ def test_lease_is_renewed_while_a_job_runs(
     with make(WAITER) as runner:
         job_id = accept(runner)
         wait_for_file(tmp_path / "running")
-        threading.Timer(1.0, (tmp_path / "end").touch).start()
+        threading.Timer(0.5, (tmp_path / "end").touch).start()
         job = runner.wait(job_id, DEADLINE)
     assert (job.state, job.crashes) == (JobState.SUCCEEDED, 0)
 

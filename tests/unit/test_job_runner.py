@@ -160,8 +160,8 @@ if os.fork() == 0:
     time.sleep(100)
 time.sleep(100)
 """
-    runner = make(source, timeout=1.0)
-    assert ending_of(runner) == (JobState.DEAD, -signal.SIGTERM, "took longer than 1 seconds")
+    runner = make(source, timeout=0.4)
+    assert ending_of(runner) == (JobState.DEAD, -signal.SIGTERM, "took longer than 0.4 seconds")
     eventually(lambda: not alive(int(child.read_text())))
 
 
