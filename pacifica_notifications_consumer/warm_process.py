@@ -24,6 +24,7 @@ from .warm_child import Appearance, Ending, make_main
 __all__ = ["make_main", "serve"]
 
 _CANNOT_START = 127
+_ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Milliseconds without work after which a child is forked ahead.
 _IDLE = 5
 
@@ -245,7 +246,21 @@ def tell(channel: int, *words: object) -> bool:
     return True
 
 
-def become(request: Request, appearance: Appearance) -> None:
+class Deafness:
+    """Ignores the signals by which a supervisor asks all processes to end: when that is due, the runner says so."""
+
+    def __init__(self) -> None:
+        # What reacts outside of Python could not be put back.
+        known = [number for number in _ASKING if signal.getsignal(number) is not None]
+        self._before = {number: signal.signal(number, signal.SIG_IGN) for number in known}
+
+    def end(self) -> None:
+        """React as before, in a child."""
+        for number, reaction in self._before.items():
+            signal.signal(number, reaction)
+
+
+def become(request: Request, appearance: Appearance, deafness: Deafness) -> None:
     """Make this child what a new process would be.
 
     It goes on only if the runner has learned its number: otherwise it could not be ended.
@@ -273,6 +288,7 @@ def become(request: Request, appearance: Appearance) -> None:
     # Python's own generator has started anew after the fork.
     if numbers := sys.modules.get("numpy.random"):
         numbers.seed()
+    deafness.end()
     if not tell(request.channel, "started", os.getpid()):
         os._exit(0)
     os.close(request.channel)
@@ -310,7 +326,10 @@ def serve(control: str, path: str, modules: Iterable[str]) -> Child:
         appearance.show(
             [b"pacifica-warm-process", os.fsencode(sys.path[0])], [b"%b=%b" % item for item in os.environb.items()]
         )
+        # Where there are no such handles, that is to be known now.
+        os.close(os.pidfd_open(os.getpid()))
         preload(modules, ending)
+        deafness = Deafness()
     except BaseException as problem:
         give_up(problem)
     server.say_ready()
@@ -319,7 +338,7 @@ def serve(control: str, path: str, modules: Iterable[str]) -> Child:
     # Children share what was imported with this process for as long as nobody writes to it.
     gc.collect()
     gc.freeze()
-    become(server.serve(), appearance)
+    become(server.serve(), appearance, deafness)
     if script.code is None:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606
     return Child(script.code, ending)

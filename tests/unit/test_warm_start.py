@@ -252,3 +252,17 @@ def test_child_that_was_forked_ahead(make: Callable[..., JobRunner], tmp_path: P
         assert runner.wait(job_id, DEADLINE).exit_status == 0
         eventually(lambda: len(ahead()) == 1 and ahead() != [waiting])
         assert warm(runner).ready
+
+
+def test_supervisor_that_asks_all_processes_to_end(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """It stays until the runner has no use for it; its children hear the signals as ever."""
+    with make(WAITER) as runner:
+        parent = warm(runner).pid
+        assert parent is not None
+        job_id = accept(runner)
+        pid = int(wait_for_file(tmp_path / "running").split()[0])
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(parent, number)
+        os.kill(pid, signal.SIGTERM)
+        assert runner.wait(job_id, DEADLINE).exit_status == -signal.SIGTERM
+        assert (warm(runner).ready, warm(runner).pid) == (True, parent)
