@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from .errors import InitScriptError, RequirementError, VenvError
+from .errors import ConfigurationError, InitScriptError, RequirementError, VenvError
 from .installer import Installer, find_installer, installer_environ, put_pip_into
 from .interpreter import Interpreter
 from .lock_file import write_lock
@@ -48,7 +48,8 @@ class VenvBuilder:
         cancel: When it is set, what is going on is stopped, with `Cancelled`.
 
     Raises:
-        ConfigurationError: ``python`` is no Python 3.11 or later, or the installer is not there; as all, when entering.
+        ConfigurationError: ``python`` is no Python 3.11 or later, the installer is not there, or a file is not; as all,
+            when entering.
         VenvError: It cannot make environments.
         InitScriptError: ``init.sh`` exits with another status than 0, or does not end in time.
         RequirementError: A requirement cannot be had.
@@ -80,6 +81,9 @@ class VenvBuilder:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Venv:
+        for path in filter(None, (self._requirements, self._init_script)):
+            if not path.is_file():
+                raise ConfigurationError(f"there is no file {path}", "correct the path")
         interpreter = Interpreter.probe(self._python)
         installer = find_installer(self._installer, interpreter)
 
@@ -128,7 +132,7 @@ class VenvBuilder:
         if self._init_script is not None:
             if not put_pip_into(venv, interpreter):
                 log.warning("%s has no pip that %s could call", interpreter.executable, self._init_script.name)
-            before = self._seen_of_directory()
+            before = self._cache and self._seen_of_directory()
             self._run_init_script(self._init_script, environ)
             if self._cache and self._seen_of_directory() != before:
                 reason = f"{self._init_script.name} writes to the consumer's directory, which is another at each start"

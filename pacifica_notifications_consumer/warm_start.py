@@ -73,6 +73,7 @@ class WarmStart:
         self._arguments = [str(script), " ".join((*DOCUMENTED, *preload)), _ROOM_OF_ARGUMENTS]
         self._directory = script.parent
         self._environ = dict(environ) | {_ROOM_VARIABLE: _ROOM}
+        self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._closing = threading.Event()
@@ -123,19 +124,25 @@ class WarmStart:
         Raises:
             OSError: It cannot be started in any way.
         """
-        control = self._control
-        if control is None:
+        if not self.ready:
             return None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs, _request(arguments, environ, cwd) as request:
-                socket.send_fds(control, [b"fork"], [theirs.fileno(), output, request.fileno()])
+                self._send([theirs.fileno(), output, request.fileno()])
             return self._started(ours)
         except OSError as error:
             ours.close()
             if isinstance(error, _RefusedError):
                 raise OSError(error.errno, error.strerror) from None
             return None
+
+    def _send(self, handles: list[int]) -> None:
+        # Not while it is closed: its number may be another's at once.
+        with self._lock:
+            if self._control is None:
+                raise ConnectionResetError
+            socket.send_fds(self._control, [b"fork"], handles)
 
     def _started(self, channel: socket.socket) -> Process | None:
         channel.settimeout(_PATIENCE)
@@ -180,9 +187,12 @@ class WarmStart:
                     self._decided.set()
                     status = self._wait()
                 finally:
-                    self._control = None
-                    control.close()
+                    self._decided.clear()
+                    with self._lock:
+                        self._control = None
+                        control.close()
             if self._closing.is_set():
+                self._decided.set()
                 return
             pause = 0.0 if time.monotonic() - began > _LIVED_LONG else min(2 * pause + 0.1, _LONGEST_PAUSE)
             log.error(

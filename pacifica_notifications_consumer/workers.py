@@ -193,7 +193,7 @@ class Workers:
         except (PacificaError, OSError, ValueError) as error:
             ending = Ending(reason=f"could not be started: {error}")
         watch.take_over()
-        if ending is None:
+        if ending is None or (ending.crashed and stop()):
             self._interrupted(job)
         elif ending.crashed:
             self._crashed(job, ending.reason)

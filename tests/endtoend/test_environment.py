@@ -20,7 +20,7 @@ import pytest
 import pacifica_notifications_consumer
 import pacifica_notifications_runner
 from pacifica_notifications_consumer import VenvBuilder
-from pacifica_notifications_consumer.errors import InitScriptError, RequirementError
+from pacifica_notifications_consumer.errors import ConfigurationError, InitScriptError, RequirementError
 from pacifica_notifications_consumer.sandbox import Sandbox
 from tests.endtoend.conftest import KEEPER, START, TOOL, Deployment, Operator, event, pack, wait_until
 from tests.endtoend.recorder import Recorder, recording
@@ -385,3 +385,11 @@ def test_init_sh_that_writes_beside_the_entry_point(operator: Operator, tmp_path
         assert (outcome.status, outcome.stdout) == (0, "learnt\n\n")
         assert "the environment is not kept: init.sh writes to the consumer's directory" in outcome.stderr
     assert list(cache.glob("*/*/")) == []
+
+
+@pytest.mark.parametrize("name", ["requirements", "init_script"])
+def test_file_that_is_not_there(tmp_path: Path, name: str) -> None:
+    """A composer's mistake is named, not called a fault of the environment."""
+    builder = VenvBuilder(**{name: tmp_path / "missing"}, cache=tmp_path / "cache")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="there is no file /"), builder:
+        pass

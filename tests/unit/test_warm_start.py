@@ -266,3 +266,16 @@ def test_supervisor_that_asks_all_processes_to_end(make: Callable[..., JobRunner
         os.kill(pid, signal.SIGTERM)
         assert runner.wait(job_id, DEADLINE).exit_status == -signal.SIGTERM
         assert (warm(runner).ready, warm(runner).pid) == (True, parent)
+
+
+def test_job_that_was_cancelled_before_it_died(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """Whatever happens in the moment of its end, a job that was cancelled is not run again."""
+    with make(WAITER) as runner:
+        job_id = accept(runner)
+        parent = int(wait_for_file(tmp_path / "running").split()[1])
+        engine = cast(LocalEngine, runner._engine)
+        os.kill(parent, signal.SIGSTOP)
+        runner.cancel(job_id)
+        os.kill(parent, signal.SIGKILL)
+        assert runner.wait(job_id, DEADLINE).state is JobState.CANCELLED
+        assert engine.wait_until_warm(DEADLINE)
