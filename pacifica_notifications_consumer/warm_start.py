@@ -174,31 +174,34 @@ class WarmStart:
             began = time.monotonic()
             with tempfile.TemporaryFile() as output:
                 control, status = self._spawn(output)
-                if control is None:
-                    self._decided.set()
-                    if not self._closing.is_set():
-                        log.warning(
-                            "entry-points start cold, since what they need could not be imported beforehand:\n%s",
-                            _last_lines(output),
-                        )
-                    return
-                try:
-                    self._control = control
-                    self._decided.set()
-                    status = self._wait()
-                finally:
-                    self._decided.clear()
-                    with self._lock:
-                        self._control = None
-                        control.close()
-            if self._closing.is_set():
-                self._decided.set()
-                return
-            pause = 0.0 if time.monotonic() - began > _LIVED_LONG else min(2 * pause + 0.1, _LONGEST_PAUSE)
-            log.error(
-                "the warm process has ended with %s; it is started again, until then entry-points start cold",
-                describe_status(status),
-            )
+                if control is not None:
+                    status = self._serve(control)
+                elif status >= 0 and not self._closing.is_set():
+                    log.warning(
+                        "entry-points start cold, since what they need could not be imported beforehand:\n%s",
+                        _last_lines(output),
+                    )
+                    break
+            if not self._closing.is_set():
+                lived_long = time.monotonic() - began > _LIVED_LONG
+                pause = 0.0 if lived_long else min(2 * pause + 0.1, _LONGEST_PAUSE)
+                log.error(
+                    "the warm process has ended with %s; it is started again, until then entry-points start cold",
+                    describe_status(status),
+                )
+        self._decided.set()
+
+    def _serve(self, control: socket.socket) -> int:
+        """Have it fork until it ends; returns its status."""
+        try:
+            self._control = control
+            self._decided.set()
+            return self._wait()
+        finally:
+            self._decided.clear()
+            with self._lock:
+                self._control = None
+                control.close()
 
     def _spawn(self, output: IO[bytes]) -> tuple[socket.socket | None, int]:
         """Start the process; returns the socket to it when it is ready, and otherwise None."""

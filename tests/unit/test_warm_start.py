@@ -279,3 +279,18 @@ def test_job_that_was_cancelled_before_it_died(make: Callable[..., JobRunner], t
         os.kill(parent, signal.SIGKILL)
         assert runner.wait(job_id, DEADLINE).state is JobState.CANCELLED
         assert engine.wait_until_warm(DEADLINE)
+
+
+def test_one_that_is_killed_while_it_gets_ready(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """That is no reason to do without: it is started again."""
+    consumer = tmp_path / "consumer"
+    consumer.mkdir()
+    (consumer / "once.py").write_text(
+        f"import os, pathlib\npath = pathlib.Path({str(tmp_path / 'killed')!r})\n"
+        "if not path.exists(): path.touch(); os.kill(os.getpid(), 9)\n"
+    )
+    with make("import os; print(os.getppid())", preload=["once"]) as runner:
+        job_id = accept(runner)
+        assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+        assert runner.directory(job_id).output.read_text() == f"{warm(runner).pid}\n"
+    assert (tmp_path / "killed").exists()
