@@ -90,7 +90,7 @@ class Ending:
 
     def __init__(self) -> None:
         self._libraries: Libraries | None = None
-        self._exit_as_c = ctypes.PyDLL(None).exit
+        self._c = ctypes.PyDLL(None)
         self._status: int | None = None
         self._preloaded = frozenset[str]()
         self._last_preloaded = ""
@@ -133,8 +133,9 @@ class Ending:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         if self._libraries is None or self._libraries.changed:
-            # Another may, such as to write what it holds back.
-            self._exit_as_c(status)
+            # Another may.
+            self._c.exit(status)
+        self._c.fflush(None)
         os._exit(status)
 
     def _clear_modules(self) -> None:

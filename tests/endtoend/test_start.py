@@ -202,6 +202,8 @@ def test_a_signal_while_the_producer_thinks_leaves_no_subscription(
         wait_until(lambda: len(producer.requests) > 1, "the registration")
         ready, well = (requests.get(f"http://127.0.0.1:{port}/{each}", timeout=9) for each in ("readyz", "healthz"))
         command.process.send_signal(signal.SIGTERM)
+        # It has heard that, and waits for the answer.
+        answer_now.wait(0.5)
         answer_now.set()
         outcome = command.end(15.0)
     assert (ready.status_code, well.status_code) == (503, 200)

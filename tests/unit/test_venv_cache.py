@@ -59,7 +59,9 @@ def use(cache: VenvCache, builds: Builds, key: str = "k") -> Path:
 def test_found_again(cache: VenvCache, builds: Builds, tmp_path: Path) -> None:
     """The second time nothing is made; another key is another environment; all is for this user alone."""
     first = use(cache, builds)
+    os.utime(first.parent / "in-use", (0, 0))
     assert use(cache, builds) == use(VenvCache(tmp_path / "cache"), builds) == first
+    assert time.time() - cache.kept()[0].used_at < 60
     assert use(cache, builds, "other") != first
     assert len(builds.homes) == 2
     assert (tmp_path / "cache" / "k").stat().st_mode & 0o077 == 0

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import attrs
 import pytest
 
 from pacifica_notifications_consumer import JobRunner, warm_start
@@ -294,3 +295,22 @@ def test_one_that_is_killed_while_it_gets_ready(make: Callable[..., JobRunner], 
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
         assert runner.directory(job_id).output.read_text() == f"{warm(runner).pid}\n"
     assert (tmp_path / "killed").exists()
+
+
+def test_one_that_hangs_when_its_runner_is_killed(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """The next runner finds it, as it finds the jobs of the last one, and ends it."""
+    child = os.fork()
+    if child == 0:
+        with make("") as runner:
+            pid = warm(runner).pid
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
+            (tmp_path / "pid").write_text(str(pid))
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    pid = int(wait_for_file(tmp_path / "pid"))
+    assert alive(pid)
+    runner = make("", way="cold")
+    runner._engine = attrs.evolve(cast(LocalEngine, runner._engine), kill_after=0.1)
+    with runner:
+        assert not alive(pid)

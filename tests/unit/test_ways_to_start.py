@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.state_directory import JobDirectory
 from pacifica_notifications_consumer.venv import Venv
-from tests.unit.runner_tools import DEADLINE
+from tests.unit.runner_tools import DEADLINE, alive, eventually
 
 _BODY = b'{"eventID": "e"}'
 
@@ -213,6 +214,12 @@ import io, sys
 sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False), write_through=False)
 print("held")
 """,
+    "what the C library holds back": """
+import ctypes, sys
+c = ctypes.CDLL(None)
+c.fopen.restype = ctypes.c_void_p
+c.fputs(b"held", ctypes.c_void_p(c.fopen((sys.argv[2] + "/held").encode(), b"w")))
+""",
     "output that is closed": "import sys\nprint('a')\nsys.stdout.close()\nsys.stderr.close()",
     "output that is closed below": "import os\nprint('a')\nos.close(1)\nprint('b')",
     "output whose flushing fails": """
@@ -375,6 +382,30 @@ def test_missing_script(run: Runner) -> None:
     results = run(None)
     assert results["warm"] == results["cold"]
     assert (results["cold"].status, b"can't open file" in results["cold"].output) == (2, True)
+
+
+def test_what_is_left_of_the_group_ends_with_it(run: Runner, home: Path) -> None:
+    """A child that carries no mark any more, but is still in the group."""
+    source = b"import subprocess; print(subprocess.Popen(['sleep', '99'], env={}).pid)"
+    for result in run(source).values():
+        pid = int(result.output)
+        eventually(lambda pid=pid: not alive(pid))  # type: ignore[misc]
+
+
+def test_libraries_that_come_later_are_noticed() -> None:
+    """Whether a library may have something to do at the end is seen."""
+    script = """
+import ctypes, pathlib, sysconfig
+from pacifica_notifications_consumer.warm_child import Libraries
+libraries = Libraries()
+print(libraries.changed)
+loaded = open("/proc/self/maps").read()
+found = pathlib.Path(sysconfig.get_config_var("DESTSHARED")).glob("*.so")
+ctypes.CDLL(str(next(path for path in found if str(path) not in loaded)))
+print(libraries.changed)
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said == "False\nTrue\n"
 
 
 def test_random_numbers_differ(run: Runner) -> None:
