@@ -33,4 +33,5 @@ database = peewee.SqliteDatabase(f"{directory}/dispatcher.sqlite3")
 model = create_peewee_model(database)
 celery_app = model.create_celery_app(router, "bench", "bench.receive", broker=broker)
 model.create_table(safe=True)
-celery_app.worker_main(["worker", "--pool=prefork", "--concurrency=2", "--loglevel=WARNING", "--without-gossip"])
+# It logs what it does, as the runner beside it does.
+celery_app.worker_main(["worker", "--pool=prefork", "--concurrency=2", "--loglevel=INFO"])
