@@ -191,11 +191,12 @@ class JobRunner:
         """
         judgements = [self._readers.judge(body) for body in bodies]
         receipts = self._ledger.accept(list(zip(judgements, bodies, strict=True)))
+        if self._workers is not None:
+            # Before anything is said about them: they have waited long enough.
+            self._workers.wake(sum(receipt.job_id is not None for receipt in receipts))
         for judgement, receipt in zip(judgements, receipts, strict=True):
             if receipt.job_id is not None:
                 log.info("notification %s: matched, job %d", judgement.title, receipt.job_id)
-                if self._workers is not None:
-                    self._workers.wake()
             elif receipt.reason:
                 number = receipt.notification_id
                 log.warning("notification %d (%s) is set aside: %s", number, judgement.title, receipt.reason)

@@ -56,7 +56,11 @@ class JobDirectory:
             OSError: The disk does not take it.
         """
         uploads = self.destination / "uploads"
-        for folder in (self.source / "downloads", uploads, *(uploads / folder for folder in folders)):
+        self.path.mkdir(parents=True, exist_ok=True)
+        # Each below one that is there: to find out that one is missing takes as long as to make it.
+        for folder in (self.source, self.source / "downloads", self.destination, uploads):
+            folder.mkdir(exist_ok=True)
+        for folder in (uploads / folder for folder in folders):
             folder.mkdir(parents=True, exist_ok=True)
         (self.source / "notification.json").write_bytes(body)
         self.progress.unlink(missing_ok=True)

@@ -99,11 +99,11 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    def wake(self) -> None:
-        """Say that there is another job."""
+    def wake(self, jobs: int = 1) -> None:
+        """Say that there are so many more jobs."""
         with self._news:
-            self._told += 1
-            self._news.notify()
+            self._told += jobs
+            self._news.notify(jobs)
 
     def halt(self) -> None:
         """End the jobs that are running. May be called from a signal handler."""
