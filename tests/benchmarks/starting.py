@@ -88,7 +88,7 @@ class Contender:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"no job began: {self.notes}")
             time.sleep(0.002)
-        time.sleep(0.01)  # until it has ended, too
+        time.sleep(0.05)  # until it has ended, too, and all is at rest again
         return (began[event_id] - submitted) * 1000
 
     def rate(self, count: int) -> float:
