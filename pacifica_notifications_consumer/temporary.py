@@ -1,18 +1,24 @@
-"""Temporary directories that go when they are not needed any more."""
+"""Temporary directories that go when they are not needed any more, or else when the next one is made."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import StateError
 
 log = logging.getLogger(__name__)
+
+#: Seconds in which a new directory is surely held by its process.
+_MADE_JUST_NOW = 60.0
 
 
 def make_temporary_directory(prefix: str) -> Path:
@@ -34,14 +40,37 @@ def make_temporary_directory(prefix: str) -> Path:
 def temporary_directory(prefix: str) -> Iterator[Path]:
     """Make a new directory that is removed, with all that is in it, when the context ends.
 
+    If the process is killed before, it is removed when the next one with this prefix is made, by whatever process.
+
     Raises:
         StateError: As `make_temporary_directory`.
     """
     directory = make_temporary_directory(prefix)
+    # The system lets go of it however this process ends.
+    lock = os.open(directory, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _remove_abandoned(directory.parent, prefix)
         yield directory
     finally:
         remove_tree(directory)
+        os.close(lock)
+
+
+def _remove_abandoned(place: Path, prefix: str) -> None:
+    """Remove directories of this user that nobody holds."""
+    for path in place.glob(f"{glob.escape(prefix)}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                found = os.fstat(lock)
+                # One that was made a moment ago may not be held yet.
+                if found.st_uid == os.geteuid() and time.time() - found.st_mtime > _MADE_JUST_NOW:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    log.info("removing %s, which a process that died has left", path)
+                    remove_tree(path)
+            finally:
+                os.close(lock)
 
 
 def remove_tree(directory: Path) -> None:

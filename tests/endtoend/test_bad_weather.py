@@ -1,6 +1,7 @@
 """The start command in bad weather: killed, switched off by the producer, out of disk, behind TLS."""
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -39,6 +40,8 @@ def test_killed_and_started_again(operator: Operator, sandbox: Sandbox, archive:
     assert len(survivors) == 1
     assert survivors <= operator.processes().keys()
     (leftover,) = sandbox.subscriptions()
+    for path in operator.tmp.iterdir():
+        os.utime(path, (0, 0))  # those of a minute ago might be in the making
     again = operator.command(
         START, archive, "--username", "alice", "--name", "tested", "--state-dir", first.state_dir,
         "--python", quick_python, "--workers", "1", variables=sandbox.environ(),
@@ -56,6 +59,7 @@ def test_killed_and_started_again(operator: Operator, sandbox: Sandbox, archive:
     assert "processes of jobs that outlived the last runner, and were ended: 1" in again.stderr
     assert "an earlier run had left its subscription behind" in again.stderr
     assert again.stop().status == 0
+    assert operator.leftovers() == []
     assert sandbox.subscriptions() == []
 
 

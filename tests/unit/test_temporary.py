@@ -1,10 +1,14 @@
 """Temporary directories go, whatever is in them."""
 
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from pacifica_notifications_consumer import temporary
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.temporary import temporary_directory
 
@@ -27,3 +31,44 @@ def test_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(StateError, match="cannot make a temporary directory"), temporary_directory("x-"):
         pass
+
+
+_HOLDER = """
+import sys, tempfile
+from pacifica_notifications_consumer.temporary import temporary_directory
+tempfile.tempdir = sys.argv[1]
+with temporary_directory("x-") as directory:
+    (directory / "file").touch()
+    print(directory, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_leaves_goes_with_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One that is held stays, and so does what is new, of another name, another user's, a file or a link."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    command = [sys.executable, "-c", _HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        held = Path(holder.stdout.readline().strip())
+        (tmp_path / "x-file").touch()
+        (tmp_path / "y-other").mkdir()
+        (tmp_path / "x-link").symlink_to(tmp_path / "y-other")
+        stays = {"x-file", "y-other", "x-link"}
+        if os.geteuid() == 0:
+            (tmp_path / "x-foreign").mkdir()
+            os.chown(tmp_path / "x-foreign", 12345, 12345)
+            stays.add("x-foreign")
+        for path in tmp_path.iterdir():
+            os.utime(path, (0, 0), follow_symlinks=False)
+        with temporary_directory("x-") as mine:
+            assert {path.name for path in tmp_path.iterdir()} == stays | {held.name, mine.name}
+        holder.kill()
+    with temporary_directory("x-") as mine:
+        assert {path.name for path in tmp_path.iterdir()} == stays | {mine.name}
+    (tmp_path / "x-new").mkdir()
+    with temporary_directory("x-"):
+        assert (tmp_path / "x-new").exists()
+    monkeypatch.setattr(temporary, "_MADE_JUST_NOW", -1.0)
+    with temporary_directory("x-"):
+        assert not (tmp_path / "x-new").exists()
