@@ -25,8 +25,8 @@ __all__ = ["make_main", "serve"]
 
 _CANNOT_START = 127
 _ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-#: Milliseconds without work after which a child is forked ahead.
-_IDLE = 5
+#: Milliseconds without work after which a child is forked ahead; the second when the last one could not be, or died.
+_IDLE, _IDLE_AFTER_FAULT = 5, 1000
 
 
 def preload(modules: Iterable[str], ending: Ending) -> None:
@@ -145,6 +145,7 @@ class Server:
         #: By their handles: the children's ids, and where to tell of their end; nowhere for a spare one.
         self._children: dict[int, tuple[int, int | None]] = {}
         self._spare: Spare | None = None
+        self._idle = _IDLE
 
     def say_ready(self) -> None:
         """Say that from now on it does what it is told."""
@@ -153,7 +154,7 @@ class Server:
     def serve(self) -> Request:
         """Returns in a child only, with what it is to do."""
         while True:
-            ready = self._poll.poll(None if self._spare else _IDLE)
+            ready = self._poll.poll(None if self._spare else self._idle)
             if not ready and (found := self._fork_ahead()):
                 return found
             for handle, _ in ready:
@@ -194,6 +195,7 @@ class Server:
                 socket.send_fds(spare.socket, [b"job"], list(request))
             except OSError:
                 return False
+        self._idle = _IDLE
         self._children[spare.handle] = self._children[spare.handle][0], os.dup(request.channel)
         request.close()
         return True
@@ -206,6 +208,7 @@ class Server:
                 pid = os.fork()
             except OSError:
                 # It is only for speed.
+                self._idle = _IDLE_AFTER_FAULT
                 ours.close()
                 return None
             if pid == 0:
@@ -249,6 +252,7 @@ class Server:
         elif self._spare and self._spare.handle == handle:
             self._spare.socket.close()
             self._spare = None
+            self._idle = _IDLE_AFTER_FAULT
 
 
 def tell(channel: int, *words: object) -> bool:
