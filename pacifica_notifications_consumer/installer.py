@@ -28,12 +28,11 @@ _SAME_SETTINGS = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
     "PIP_EXTRA_INDEX_URL": "UV_INDEX",
     "PIP_FIND_LINKS": "UV_FIND_LINKS",
-    "PIP_NO_INDEX": "UV_NO_INDEX",
     "PIP_TRUSTED_HOST": "UV_INSECURE_HOST",
     "PIP_CERT": "SSL_CERT_FILE",
     "PIP_CONSTRAINT": "UV_CONSTRAINT",
-    "PIP_NO_BINARY": "UV_NO_BINARY_PACKAGE",
 }
+_YES = ("1", "true", "yes", "on", "y", "t")
 _SECONDS = 30.0
 
 #: Arguments that each installer understands: requirements files, and packages.
@@ -53,12 +52,13 @@ class Installer(Protocol):
         """Which version it is."""
         ...
 
-    def command(self, venv: Venv, what: What, *, hashes: bool) -> list[str | Path]:
+    def command(self, venv: Venv, what: What, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
         """The command that installs, and compiles what it installs.
 
         Args:
             venv: Where to.
             what: What.
+            environ: The variables that it will have.
             hashes: Whether all of it must have a hash, and be what it belongs to.
         """
         ...
@@ -93,8 +93,9 @@ class Pip:
             return None
         return cls(program=(interpreter.executable, f"{wheel}/pip"), version=wheel.name.split("-")[1])
 
-    def command(self, venv: Venv, what: What, *, hashes: bool) -> list[str | Path]:
+    def command(self, venv: Venv, what: What, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
         """See `Installer.command`."""
+        del environ  # pip reads it itself
         options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--compile"]
         options += ["--require-hashes"] if hashes else []
         return [*self.program, "--python", venv.python, "install", *options, *what]
@@ -132,11 +133,15 @@ class Uv:
             return None
         return cls(program=program, version=answer[1]) if answer[:1] == ["uv"] and len(answer) > 1 else None
 
-    def command(self, venv: Venv, what: What, *, hashes: bool) -> list[str | Path]:
+    def command(self, venv: Venv, what: What, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
         """See `Installer.command`."""
         options = ["--color", "never", "--no-progress", "--no-python-downloads", "--compile-bytecode"]
         # Hard links to its cache would let an entry-point change the packages of others.
         options += ["--link-mode", "copy", *(["--require-hashes"] if hashes else [])]
+        # What is set for pip, and has no variable of uv's.
+        options += ["--no-index"] if environ.get("PIP_NO_INDEX", "").lower() in _YES else []
+        for variable, flag in (("PIP_NO_BINARY", "--no-binary"), ("PIP_ONLY_BINARY", "--only-binary")):
+            options += [f"{flag}={name}" for name in environ.get(variable, "").replace(",", " ").split()]
         return [self.program, "pip", "install", "--python", venv.python, *options, *what]
 
     def shown(self, line: str) -> bool:

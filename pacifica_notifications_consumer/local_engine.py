@@ -22,7 +22,7 @@ from .warm_start import WarmStart
 _OF_THE_SUPERVISOR = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class LocalEngine:
     """Runs ``python entry_point SRC DST`` in the entry-point's directory, in a session of its own.
 
@@ -46,30 +46,25 @@ class LocalEngine:
     warm: bool = True
     preload: Sequence[str] = ()
     kill_after: float = KILL_AFTER
-    _starts: list[WarmStart] = attrs.field(factory=list, init=False)
+    _warm_start: WarmStart | None = attrs.field(default=None, init=False)
 
     def open(self, mark: str) -> int:
         """See `Engine.open`."""
         ended = end_marked(mark, self.kill_after)
         if self.warm:
-            start = WarmStart(
+            self._warm_start = WarmStart(
                 self.venv.python,
                 self.entry_point,
                 environ=self._environ(f"{mark}0:warm"),
                 preload=self.preload,
             )
-            start.start()
-            self._starts.append(start)
+            self._warm_start.start()
         return ended
 
     def close(self) -> None:
         """See `Engine.close`."""
-        while self._starts:
-            self._starts.pop().close()
-
-    def wait_until_warm(self, timeout: float) -> bool:
-        """Wait until entry-points start warm; False when they do not after so many seconds, or never will."""
-        return all(start.wait(timeout) for start in self._starts) and bool(self._starts)
+        if self._warm_start is not None:
+            self._warm_start.close()
 
     def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending | None:
         """See `Engine.run`."""
@@ -116,10 +111,10 @@ class LocalEngine:
         environ = self._environ(attempt.mark) | {PROGRESS_VARIABLE: os.fspath(directory.progress)}
         arguments = [self.venv.python, self.entry_point, directory.source, directory.destination]
         cwd = self.entry_point.parent
-        for start in self._starts:
-            if process := start.launch(arguments, environ=environ, cwd=cwd, output=output):
-                return process
-        return ColdProcess(arguments, environ=environ, cwd=cwd, output=output)
+        process = None
+        if self._warm_start is not None:
+            process = self._warm_start.launch(arguments, environ=environ, cwd=cwd, output=output)
+        return process or ColdProcess(arguments, environ=environ, cwd=cwd, output=output)
 
     def _environ(self, mark: str) -> dict[str, str]:
         # The mark comes first: of a process that shows only a part of its environment, that part is seen.
@@ -127,4 +122,4 @@ class LocalEngine:
         for name in _OF_THE_SUPERVISOR:
             environ.pop(name, None)
         # So that what it printed last is in the file even if it is killed.
-        return environ | {MARK_VARIABLE: mark, "PYTHONUNBUFFERED": "1"}
+        return environ | {"PYTHONUNBUFFERED": "1"}

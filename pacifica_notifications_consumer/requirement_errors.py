@@ -25,6 +25,7 @@ _FAILURES = (
     re.compile(r"Failed to build installable wheels for .* \((.+)\)"),
     re.compile(r"Because (\S+) was not found in the "),
     re.compile(r"Because there (?:is|are) no versions? of (\S+?),? and "),
+    re.compile(r"Because all versions of (\S+) have no "),
     re.compile(r"Because only .* (?:is|are) available and you require ([^\s,]+)"),
     re.compile(r"Couldn't parse requirement in .*\n\s+(\S.*)\n\s+\^", re.DOTALL),
     re.compile(r"Distribution not found at: (\S+)"),

@@ -8,7 +8,14 @@ from typing import Self
 import attrs
 
 _AGE = re.compile(r"(\d+)([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+#: Seconds in the units of an age.
+AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def parse_age(text: str) -> float | None:
+    """Read an age such as ``30d``; returns its seconds, or None if it is none."""
+    found = _AGE.fullmatch(text)
+    return float(int(found[1]) * AGES[found[2]]) if found else None
 
 
 @attrs.frozen(kw_only=True)
@@ -33,8 +40,8 @@ class Keep:
         age: float | None = None
         count: int | None = None
         for part in (part.strip() for part in text.split(",")):
-            if (found := _AGE.fullmatch(part)) and age is None:
-                age = float(int(found[1]) * _SECONDS[found[2]])
+            if age is None and (seconds := parse_age(part)) is not None:
+                age = seconds
             elif part.isdecimal() and part.isascii() and count is None:
                 count = int(part)
             else:

@@ -87,24 +87,36 @@ class VenvBuilder:
         interpreter = Interpreter.probe(self._python)
         installer = find_installer(self._installer, interpreter)
 
-        def build(home: Path) -> tuple[Venv, str]:
-            return self._build(home, interpreter, installer)
-
         with contextlib.ExitStack() as stack:
             if self._cache is None:
-                venv, _ = build(stack.enter_context(temporary_directory("pacifica-venv-")))
+                venv = self._build(stack.enter_context(temporary_directory("pacifica-venv-")), interpreter, installer)
             else:
-                key = self._key(interpreter, installer)
-                venv = stack.enter_context(self._cache.environment(key, build, self._cancel))
+                venv = stack.enter_context(self._cached(self._cache, interpreter, installer))
             self._stack = stack.pop_all()
         return venv
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _key(self, interpreter: Interpreter, installer: Installer) -> str:
+    def _cached(
+        self, cache: VenvCache, interpreter: Interpreter, installer: Installer
+    ) -> contextlib.AbstractContextManager[Venv]:
+        local = LocalReferences.of(self._requirements, self._directory) if self._requirements else None
+
+        def build(home: Path) -> tuple[Venv, str]:
+            before = self._seen_of_directory()
+            venv = self._build(home, interpreter, installer)
+            if local and local.editable:
+                return venv, f"{local.editable} is installed where it lies, in the consumer's directory"
+            if self._init_script and self._seen_of_directory() != before:
+                what = self._init_script.name
+                return venv, f"{what} writes to the consumer's directory, which is another at each start"
+            return venv, ""
+
+        return cache.environment(self._key(interpreter, installer, local), build, self._cancel)
+
+    def _key(self, interpreter: Interpreter, installer: Installer, local: LocalReferences | None) -> str:
         """What an environment is made of; two of one key would be the same."""
-        local = self._local_references()
         parts = [
             interpreter.build,
             [installer.name, installer.version],
@@ -116,11 +128,8 @@ class VenvBuilder:
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
-    def _local_references(self) -> LocalReferences | None:
-        return LocalReferences.of(self._requirements, self._directory) if self._requirements else None
-
-    def _build(self, home: Path, interpreter: Interpreter, installer: Installer) -> tuple[Venv, str]:
-        """Make an environment in a directory; returns it, and why another start could not use it, if so."""
+    def _build(self, home: Path, interpreter: Interpreter, installer: Installer) -> Venv:
+        """Make an environment in a directory."""
         venv = self._create(home, interpreter)
         wheel = build_wheel(home)
         # An index is asked for no name that a constraint binds to a file. So neither the requirements nor an init.sh
@@ -128,23 +137,17 @@ class VenvBuilder:
         constraints = home / "constraints.txt"
         constraints.write_text(f"{DISTRIBUTION} @ {wheel.as_uri()}\n", encoding="utf-8")
         environ = installer_environ(venv.environ(), constraints)
-        reason = ""
         if self._init_script is not None:
             if not put_pip_into(venv, interpreter):
                 log.warning("%s has no pip that %s could call", interpreter.executable, self._init_script.name)
-            before = self._cache and self._seen_of_directory()
             self._run_init_script(self._init_script, environ)
-            if self._cache and self._seen_of_directory() != before:
-                reason = f"{self._init_script.name} writes to the consumer's directory, which is another at each start"
-        if (local := self._local_references()) and local.editable:
-            reason = f"{local.editable} is installed where it lies, in the consumer's directory"
         # Some leave things there.
         temporary = home / "tmp"
         temporary.mkdir()
         self._install(venv, wheel, installer, environ | {"TMPDIR": str(temporary)})
         remove_tree(temporary)
         log.info("the environment has %d packages", write_lock(venv, interpreter, installer))
-        return venv, reason
+        return venv
 
     def _create(self, home: Path, interpreter: Interpreter) -> Venv:
         venv = Venv(home / "venv")
@@ -160,7 +163,10 @@ class VenvBuilder:
         return venv
 
     def _seen_of_directory(self) -> dict[str, tuple[int, int]]:
-        found = {}
+        """What init.sh might change, if there is one."""
+        found: dict[str, tuple[int, int]] = {}
+        if self._init_script is None:
+            return found
         for folder, _, names in os.walk(self._directory):
             for name in names:
                 seen = os.lstat(f"{folder}/{name}")
@@ -213,7 +219,9 @@ class VenvBuilder:
         *,
         hashes: bool = False,
     ) -> None:
-        finished = self._run(installer.command(venv, what, hashes=hashes), environ, self._directory, of=installer)
+        finished = self._run(
+            installer.command(venv, what, environ, hashes=hashes), environ, self._directory, of=installer
+        )
         if finished.timed_out:
             raise RequirementError(
                 f"installing the requirements did not end within {self._timeout:g} seconds",

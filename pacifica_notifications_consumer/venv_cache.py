@@ -27,6 +27,7 @@ from typing import IO
 import attrs
 
 from .errors import Cancelled, StateError
+from .retention import AGES, parse_age
 from .temporary import remove_tree
 from .venv import Venv
 
@@ -35,7 +36,6 @@ log = logging.getLogger(__name__)
 _CONTENTS = "contents.json"
 _POLL = 0.1
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_AGES = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @attrs.frozen(kw_only=True)
@@ -60,8 +60,8 @@ class CacheLimits:
         age: float | None = None
         size: int | None = None
         for part in (part.strip() for part in text.split(",")):
-            if (found := re.fullmatch(r"(\d+)([hdw])", part)) and age is None:
-                age = float(int(found[1]) * _AGES[found[2]])
+            if age is None and (seconds := parse_age(part)) is not None:
+                age = seconds
             elif (found := re.fullmatch(r"(\d+)([KMGT])", part)) and size is None:
                 size = int(found[1]) * _UNITS[found[2]]
             else:
@@ -69,7 +69,7 @@ class CacheLimits:
         return cls(age=age, size=size)
 
     def __str__(self) -> str:
-        return ",".join(_shown(value, units) for value, units in ((self.age, _AGES), (self.size, _UNITS)) if value)
+        return ",".join(_shown(value, units) for value, units in ((self.age, AGES), (self.size, _UNITS)) if value)
 
 
 def _shown(value: float, units: dict[str, int]) -> str:

@@ -88,8 +88,7 @@ class WarmStart:
     def close(self) -> None:
         """End the process; its children go on."""
         self._closing.set()
-        if (popen := self._popen) is not None:
-            popen.kill()
+        self._kill()
         if self._thread.ident is not None:
             self._thread.join()
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import tempfile
-import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,8 +19,7 @@ import pacifica_notifications_consumer
 import pacifica_notifications_runner
 from pacifica_notifications_consumer import VenvBuilder
 from pacifica_notifications_consumer.errors import ConfigurationError, InitScriptError, RequirementError
-from pacifica_notifications_consumer.sandbox import Sandbox
-from tests.endtoend.conftest import KEEPER, START, TOOL, Deployment, Operator, event, pack, wait_until
+from tests.endtoend.conftest import KEEPER, START, TOOL, Operator, event, pack
 from tests.endtoend.recorder import Recorder, recording
 
 NAME = "pacifica-notifications-consumer"
@@ -295,6 +292,31 @@ def test_without_any_index(tmp: Path, tmp_path: Path, installer: str, monkeypatc
 
 
 @BOTH
+def test_variables_of_pip_hold_for_both(
+    tmp: Path, tmp_path: Path, index: Recorder, installer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PIP_NO_INDEX keeps either from asking, PIP_NO_BINARY from taking wheels, though there are some."""
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("minerals\n")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheelhouse(tmp_path)))
+    monkeypatch.setenv("PIP_INDEX_URL", f"{index.url}/simple")
+    builder = VenvBuilder(requirements=requirements, installer=installer)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(RequirementError), builder:
+        pass
+    assert asked(index) == set()
+    monkeypatch.delenv("PIP_INDEX_URL")
+    monkeypatch.setenv("PIP_NO_INDEX", "0")
+    monkeypatch.setenv("PIP_NO_BINARY", "minerals,other")
+    with pytest.raises(RequirementError) as caught, builder:
+        pass
+    assert "minerals" in caught.value.problem
+    monkeypatch.delenv("PIP_NO_BINARY")
+    with builder as venv:
+        assert "minerals==2.0" in venv.lock.read_text().splitlines()
+
+
+@BOTH
 def test_all_is_compiled(tmp: Path, tmp_path: Path, installer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the variables say, so that no entry-point has to."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
@@ -305,86 +327,6 @@ def test_all_is_compiled(tmp: Path, tmp_path: Path, installer: str, monkeypatch:
             compiled = {path.name.split(".")[0] for path in (venv.site_packages / name / "__pycache__").glob("*.pyc")}
             assert sources <= compiled
             assert sources
-
-
-CACHED = {"__main__.py": "print('ran')", "init.sh": 'date +%N > "$VIRTUAL_ENV/made"\n'}
-
-
-def test_cached_start(operator: Operator, sandbox: Sandbox, tmp_path: Path) -> None:
-    """The second start of a consumer uses the first one's environment; the tools show it, and remove it."""
-    archive, cache = pack(tmp_path / "consumer.zip", CACHED), tmp_path / "cache"
-    flags = ("--venv-cache", cache, "--installer", "uv")
-    made = set()
-    for number in (1, 2):
-        deployment = Deployment(operator, sandbox, archive, *flags)
-        deployment.post(event(number))
-        deployment.job(number)
-        assert ("creating a virtual environment" in deployment.command.stderr) == (number == 1)
-        assert ("running init.sh" in deployment.command.stderr) == (number == 1)
-        (venv,) = cache.glob("*/*/venv")
-        made.add((venv, (venv / "made").read_text()))
-        assert "requests==" in (deployment.state_dir / "requirements.lock").read_text()
-        # Nobody removes it under a consumer that runs.
-        assert operator.run(TOOL, "environments", "--prune", "--venv-cache-keep", "0h", *flags[:2]).stdout == ""
-        assert deployment.command.stop().status == 0
-        assert operator.leftovers() == []
-    assert len(made) == 1
-    listed = operator.run(TOOL, "environments", *flags[:2])
-    assert (listed.status, str(venv) in listed.stdout) == (0, True)
-    shown = operator.run(TOOL, "environments", venv.parent.parent.name[:6], *flags[:2])
-    assert re.search(r"^requests==", shown.stdout, re.MULTILINE)
-    missing = operator.run(TOOL, "environments", "zzz", *flags[:2])
-    assert (missing.status, "no environment whose key begins with zzz" in missing.error(TOOL)) == (78, True)
-    nowhere = operator.run(TOOL, "environments")
-    assert (nowhere.status, "say with --venv-cache" in nowhere.error(TOOL)) == (78, True)
-    assert "removed" in operator.run(TOOL, "environments", "--prune", "--venv-cache-keep", "0h", *flags[:2]).stdout
-    assert not venv.exists()
-
-
-def test_cached_start_is_quick(operator: Operator, sandbox: Sandbox, tmp_path: Path) -> None:
-    """With a cached environment the command is ready in a moment."""
-    archive, flags = pack(tmp_path / "consumer.zip", {"__main__.py": ""}), ("--venv-cache", tmp_path / "cache")
-    seconds = []
-    for _ in range(3):
-        began = time.monotonic()
-        deployment = Deployment(operator, sandbox, archive, *flags)
-        seconds.append(time.monotonic() - began)
-        deployment.command.stop()
-    # It is less than half of a second; a busy machine may take its time.
-    assert min(seconds[1:]) < 1.5
-
-
-@pytest.mark.parametrize("installer", ["uv", "pip"])
-def test_interrupted_while_it_installs(operator: Operator, tmp_path: Path, installer: str) -> None:
-    """Ctrl-C in the midst leaves neither half an environment in the cache nor a process."""
-    hanging = tmp_path / "hanging"
-    hanging.mkdir()
-    (hanging / "setup.py").write_text("import time; time.sleep(600)\n")
-    (hanging / "pyproject.toml").write_text(
-        "[build-system]\nrequires = []\nbuild-backend = 'setup'\nbackend-path=['.']\n"
-    )
-    archive = pack(tmp_path / "consumer.zip", {"__main__.py": "", "requirements.txt": f"{hanging}\n"})
-    cache = tmp_path / "cache"
-    command = operator.command(START, archive, "--username", "alice", "--venv-cache", cache, "--installer", installer)
-    command.wait_for("installing requirements.txt")
-    wait_until(lambda: any("uv pip" in line or "-m pip" in line for line in operator.processes().values()), "installer")
-    time.sleep(1.0)
-    outcome = command.stop(signal.SIGINT)
-    assert outcome.status == 130
-    assert [path.name for path in cache.glob("*/*")] == ["lock"]
-    assert operator.leftovers() == []
-
-
-def test_init_sh_that_writes_beside_the_entry_point(operator: Operator, tmp_path: Path) -> None:
-    """An environment is not kept whose init.sh makes files in the consumer's directory: they would be missing."""
-    files = {"__main__.py": "print(open('model').read())", "init.sh": "echo learnt > model\n"}
-    archive, path, cache = pack(tmp_path / "consumer.zip", files), tmp_path / "n.json", tmp_path / "cache"
-    path.write_bytes(event(1))
-    for _ in range(2):
-        outcome = operator.run(TOOL, "run", archive, path, "--venv-cache", cache)
-        assert (outcome.status, outcome.stdout) == (0, "learnt\n\n")
-        assert "the environment is not kept: init.sh writes to the consumer's directory" in outcome.stderr
-    assert list(cache.glob("*/*/")) == []
 
 
 @pytest.mark.parametrize("name", ["requirements", "init_script"])

@@ -48,7 +48,7 @@ def test_pip_of_the_interpreter(interpreter: Interpreter, monkeypatch: pytest.Mo
     assert interpreter.pip_wheel is not None
     venv = Venv(tmp_path / "venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv.path], check=True)
-    command = pip.command(venv, ["--no-index", "no-such-package"], hashes=False)
+    command = pip.command(venv, ["--no-index", "no-such-package"], {}, hashes=False)
     said = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False).stderr
     assert "No matching distribution found for no-such-package" in said
     bare = attrs.evolve(interpreter, pip_wheel=None)

@@ -384,27 +384,3 @@ def test_the_default_state_directory_is_the_users(
     assert command.stop().status == 0
     assert jobs_in(operator.home / "states" / "pacifica-notifications-consumer" / name) == {}
     assert operator.leftovers() == []
-
-
-def test_preloaded_modules(operator: Operator, sandbox: Sandbox, tmp_path: Path, quick_python: Path) -> None:
-    """What preload.txt and --preload name is imported once for all jobs; --start cold imports it in each."""
-    files = {
-        "__main__.py": "import mine, other, os, sys\nprint(mine.pid, other.pid, os.getpid(), os.getppid())\n",
-        "mine.py": "import os\npid = os.getpid()\n",
-        "other.py": "import os\npid = os.getpid()\n",
-        "preload.txt": "mine  # heavy\n",
-    }
-    archive = pack(tmp_path / "consumer.zip", files)
-    deployment = Deployment(operator, sandbox, archive, "--python", quick_python, "--preload", "other")
-    deployment.command.wait_for("entry-points start warm")
-    for number in (1, 2):
-        deployment.post(event(number))
-        _, directory = deployment.job(number)
-        mine, other, own, parent = (directory / "output.log").read_text().split()
-        assert mine == other == parent != own
-    assert deployment.command.stop().status == 0
-    deployment = Deployment(operator, sandbox, archive, "--python", quick_python, "--start", "cold")
-    deployment.post(event(3))
-    _, directory = deployment.job(3)
-    mine, other, own, parent = (directory / "output.log").read_text().split()
-    assert (mine, other, parent) == (own, own, str(deployment.command.process.pid))

@@ -22,7 +22,8 @@ class WarmRunner(JobRunner):
     def __enter__(self) -> Self:
         runner = super().__enter__()
         if isinstance(self._engine, LocalEngine):
-            assert self._engine.wait_until_warm(DEADLINE)
+            assert self._engine._warm_start is not None
+            assert self._engine._warm_start.wait(DEADLINE)
         return runner
 
 

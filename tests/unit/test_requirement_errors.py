@@ -88,6 +88,11 @@ from pacifica_notifications_consumer.requirement_errors import requirement_error
             "correct it",
         ),
         (
+            "  cause: Because all versions of minerals have no source distribution and you require minerals, we can …",
+            "the requirement 'minerals' cannot be installed",
+            "correct it",
+        ),
+        (
             "error: Failed to build `broken @ file:///tmp/broken`\n  cause: The build backend returned an error",
             "the requirement 'broken' cannot be installed",
             "correct it",

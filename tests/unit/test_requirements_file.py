@@ -57,10 +57,11 @@ def test_what_changes_matters(of: Callable[[str], LocalReferences], tmp_path: Pa
 
 def test_what_does_not_matter(of: Callable[[str], LocalReferences]) -> None:
     """Names, versions and addresses elsewhere are not of this machine; circles and missing files do no harm."""
-    nothing = of("").digest
-    lines = "six==1.0\n--index-url https://index/simple\nx @ https://host/x.zip\n-r missing.txt\n-r requirements.txt"
-    assert of(lines + "\n--find-links https://host/wheels").digest != ""
-    assert of("six==1.0\n--index-url https://index/simple\nx @ https://host/x.zip").digest == nothing
+    nothing = of("")
+    lines = "six==1.0\n--index-url https://index/simple\nx @ https://host/x.zip\n-r missing.txt"
+    assert of(f"{lines}\n--find-links https://host/wheels") == nothing
+    circle = of("-r requirements.txt")
+    assert (circle == of("-r requirements.txt"), circle == of("-r requirements.txt  # changed")) == (True, False)
 
 
 @pytest.mark.parametrize("line", ["-e ./package", "--editable=package[all]", "-e file://PLACE/package"])

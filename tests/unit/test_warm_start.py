@@ -37,7 +37,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobRu
 
 
 def warm(runner: JobRunner) -> warm_start.WarmStart:
-    (start,) = cast(LocalEngine, runner._engine)._starts
+    start = cast(LocalEngine, runner._engine)._warm_start
+    assert start is not None
     return start
 
 
@@ -274,12 +275,11 @@ def test_job_that_was_cancelled_before_it_died(make: Callable[..., JobRunner], t
     with make(WAITER) as runner:
         job_id = accept(runner)
         parent = int(wait_for_file(tmp_path / "running").split()[1])
-        engine = cast(LocalEngine, runner._engine)
         os.kill(parent, signal.SIGSTOP)
         runner.cancel(job_id)
         os.kill(parent, signal.SIGKILL)
         assert runner.wait(job_id, DEADLINE).state is JobState.CANCELLED
-        assert engine.wait_until_warm(DEADLINE)
+        assert warm(runner).wait(DEADLINE)
 
 
 def test_one_that_is_killed_while_it_gets_ready(make: Callable[..., JobRunner], tmp_path: Path) -> None:
