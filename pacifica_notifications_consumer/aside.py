@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
+from .announcement import Announced, Identity, judge_transaction
 from .errors import PacificaError
 from .judge import Judge, Judgement
 from .notification import Notification
@@ -34,7 +35,16 @@ def _folders(_: Judge, body: bytes) -> frozenset[str]:
     return Notification.parse(body).folders
 
 
-_QUESTIONS: Mapping[str, Callable[[Judge, bytes], Any]] = {"judge": Judge.judge, "folders": _folders}
+def _transaction(judge: Judge, asked: bytes) -> Announced | None:
+    source, event_id, answer = asked.split(b"\n", 2)
+    return judge_transaction(judge, answer, Identity(source=source.decode(), event_id=event_id.decode()))
+
+
+_QUESTIONS: Mapping[str, Callable[[Judge, bytes], Any]] = {
+    "judge": Judge.judge,
+    "folders": _folders,
+    "transaction": _transaction,
+}
 
 
 class Readers:
@@ -62,6 +72,16 @@ class Readers:
         """
         folders: frozenset[str] = self._ask("folders", body)
         return folders
+
+    def transaction(self, answer: bytes, identity: Identity) -> Announced | None:
+        """Judge a transaction of which policy told, as `judge_transaction` does.
+
+        Raises:
+            NotificationError: policy could not tell, or not all.
+        """
+        lines = (identity.source.encode(), identity.event_id.encode(), answer)
+        announced: Announced | None = self._ask("transaction", b"\n".join(lines))
+        return announced
 
     def _ask(self, question: str, body: bytes) -> Any:
         if len(body) < _LARGE:

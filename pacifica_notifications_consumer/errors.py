@@ -117,6 +117,10 @@ class StateError(PacificaError):
     exit_status = 73
 
 
+class InUse(StateError):  # noqa: N818  (what is the matter is its name)
+    """Another process uses the state directory."""
+
+
 class LeaseLost(StateError):  # noqa: N818  (what happened is its name)
     """A job's claim does not hold any more, so that its result counts for nothing."""
 

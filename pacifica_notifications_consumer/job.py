@@ -29,6 +29,15 @@ class Verdict(enum.Enum):
     UNREADABLE = "unreadable"
 
 
+class Origin(enum.Enum):
+    """How a notification came to us."""
+
+    #: The producer posted it.
+    DELIVERED = "delivered"
+    #: Nobody did, so it was made of what policy tells of the transaction.
+    RECOVERED = "recovered"
+
+
 @attrs.frozen(kw_only=True)
 class Receipt:
     """What was committed to the ledger for a notification.
@@ -98,6 +107,7 @@ class Job:
     Args:
         id: Its number.
         title: The event id of its notification, for logs.
+        origin: How that came to us.
         body: The notification, byte for byte as received; empty unless the job was claimed to be run.
         state: Where it stands.
         attempts: How many attempts have ended; those that a shutdown or a crash interrupted do not count, nor do those
@@ -113,6 +123,7 @@ class Job:
 
     id: int
     title: str
+    origin: Origin = Origin.DELIVERED
     body: bytes = attrs.field(repr=False)
     state: JobState
     attempts: int

@@ -12,15 +12,16 @@ from typing import Self
 
 import attrs
 
+from .announcement import Announced, Identity
 from .aside import Readers
 from .engine import Engine
 from .errors import StateError
 from .filter import Filter
 from .housekeeper import Housekeeper, report_recovered
 from .incident import Incident, IncidentKind
-from .job import Job, JobState, Receipt, Verdict
-from .judge import Judge
-from .ledger import Ledger
+from .job import Job, JobState, Origin, Receipt, Verdict
+from .judge import Judge, Judgement
+from .ledger import Coverage, Ledger, MissedCounts
 from .local_engine import LocalEngine
 from .retention import Keep
 from .services import Services
@@ -29,6 +30,9 @@ from .venv import Venv
 from .workers import RetryRules, Workers
 
 log = logging.getLogger(__name__)
+
+#: The name under which the ledger keeps the settings of the `Judge` that was used last.
+JUDGE = "judge"
 
 
 class JobRunner:
@@ -119,6 +123,8 @@ class JobRunner:
             self._ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
             stack.callback(self._engine.close)
             self._recover()
+            # For who looks at the ledger later, without the archive at hand.
+            self.coverage.put_fact(JUDGE, self._judge.settings())
             self._readers = stack.enter_context(contextlib.closing(Readers(self._judge)))
             self._workers = Workers(
                 self._worker_count,
@@ -189,14 +195,45 @@ class JobRunner:
         Raises:
             StateError: The disk does not take them; none is kept.
         """
-        judgements = [self._readers.judge(body) for body in bodies]
-        receipts = self._ledger.accept(list(zip(judgements, bodies, strict=True)))
+        return self._take([(self._readers.judge(body), body) for body in bodies], Origin.DELIVERED)
+
+    def judge_transaction(self, answer: bytes, identity: Identity) -> Announced | None:
+        """Judge a transaction as if it had been announced.
+
+        Args:
+            answer: What policy tells of it.
+            identity: What the site's notifications carry.
+
+        Returns:
+            Its notification and what is to become of that; None if there is no such transaction.
+
+        Raises:
+            NotificationError: policy could not tell, or not all.
+        """
+        return self._readers.transaction(answer, identity)
+
+    def recover(self, announced: Announced) -> Receipt:
+        """Commit a notification to disk that nobody sent, and queue a job for it if it matches.
+
+        Raises:
+            StateError: The disk does not take it; nothing is kept.
+        """
+        return self._take([(announced.judgement, announced.body)], Origin.RECOVERED)[0]
+
+    @property
+    def coverage(self) -> Coverage:
+        """Which transactions have been looked at, announced or not."""
+        return self._ledger.coverage
+
+    def _take(self, notifications: Sequence[tuple[Judgement, bytes]], origin: Origin) -> list[Receipt]:
+        receipts = self._ledger.accept(notifications, origin)
         if self._workers is not None:
             # Before anything is said about them: they have waited long enough.
             self._workers.wake(sum(receipt.job_id is not None for receipt in receipts))
-        for judgement, receipt in zip(judgements, receipts, strict=True):
+        for (judgement, _), receipt in zip(notifications, receipts, strict=True):
             if receipt.job_id is not None:
-                log.info("notification %s: matched, job %d", judgement.title, receipt.job_id)
+                how = "matched" if origin is Origin.DELIVERED else "recovered"
+                log.info("notification %s: %s, job %d", judgement.title, how, receipt.job_id)
             elif receipt.reason:
                 number = receipt.notification_id
                 log.warning("notification %d (%s) is set aside: %s", number, judgement.title, receipt.reason)
@@ -283,6 +320,10 @@ class JobRunner:
     def count_incidents(self) -> dict[IncidentKind, int]:
         """Count what happened to the subscription, by kind."""
         return self._ledger.count_incidents()
+
+    def count_missed(self) -> MissedCounts:
+        """Count the transactions that nobody announced, as far as they have been looked for."""
+        return self._ledger.coverage.counts()
 
     def _tell(self) -> None:
         with self._changed:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import attrs
 
 from .errors import FilterError, NotificationError
@@ -45,6 +48,22 @@ class Judge:
     name: str
     filter: Filter | None = None
     strict: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """What JSON can say of it, for `from_settings`."""
+        jsonpath = None if self.filter is None else self.filter.jsonpath
+        return {"name": self.name, "jsonpath": jsonpath, "strict": self.strict}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Make the judge again of which `settings` told.
+
+        Raises:
+            FilterError: The JSONPath cannot be parsed.
+        """
+        jsonpath = settings["jsonpath"]
+        filter_ = None if jsonpath is None else Filter(jsonpath)
+        return cls(name=settings["name"], filter=filter_, strict=settings["strict"])
 
     def judge(self, body: bytes) -> Judgement:
         """Judge a notification.

@@ -64,8 +64,8 @@ PROXY_URL = Option(
 )
 POLICY_URL = Option(
     name="policy_url",
-    help="Pacifica's policy service: lets the start command check the user name, and upload() learn the ids "
-    "of the new files; optional",
+    help="Pacifica's policy service: lets the start command check the user name and look for transactions that nobody "
+    "announced, and upload() learn the ids of the new files; optional",
     convert=url,
     metavar="URL",
 )
@@ -111,13 +111,8 @@ CA_BUNDLE = Option(
     metavar="FILE|yes|no",
 )
 
-SERVICE_OPTIONS = (
-    PRODUCER_URL,
-    CARTD_URL,
-    PROXY_URL,
-    INGEST_URL,
-    INGEST_UPLOAD_URL,
-    INGEST_STATUS_URL,
+#: What it takes to ask policy.
+ASKING_OPTIONS = (
     POLICY_URL,
     USERNAME,
     PASSWORD,
@@ -126,6 +121,16 @@ SERVICE_OPTIONS = (
     CLIENT_CERT,
     CLIENT_KEY,
     CA_BUNDLE,
+)
+
+SERVICE_OPTIONS = (
+    PRODUCER_URL,
+    CARTD_URL,
+    PROXY_URL,
+    INGEST_URL,
+    INGEST_UPLOAD_URL,
+    INGEST_STATUS_URL,
+    *ASKING_OPTIONS,
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from .errors import StateError
+from .errors import InUse, StateError
 
 #: The name of the ledger in a state directory.
 LEDGER = "ledger.sqlite3"
@@ -74,7 +74,8 @@ class StateDirectory:
         owner: Who uses it, to be named to a second runner that tries.
 
     Raises:
-        StateError: It cannot be made or written to, or another process uses it.
+        InUse: Another process uses it.
+        StateError: It cannot be made or written to.
     """
 
     def __init__(self, path: Path, owner: str) -> None:
@@ -94,7 +95,7 @@ class StateDirectory:
         except OSError as error:
             holder = os.pread(self._lock, 500, 0).decode("utf-8", "replace").strip() or "another process"
             os.close(self._lock)
-            raise StateError(
+            raise InUse(
                 f"the state directory {path} is in use by {holder}", "stop that one, or choose another with --state-dir"
             ) from error
         os.ftruncate(self._lock, 0)

@@ -1,5 +1,6 @@
 """The ledger: one SQLite database with every notification and every job, and the only truth about them."""
 
+from .coverage import Coverage, MissedCounts
 from .ledger import Ledger
 
-__all__ = ["Ledger"]
+__all__ = ["Coverage", "Ledger", "MissedCounts"]

@@ -12,13 +12,14 @@ from sqlite3 import Connection
 
 import attrs
 
-from ..job import Receipt, Verdict
+from ..job import Origin, Receipt, Verdict
 from ..judge import Judgement
 
 _HIGHEST = "SELECT coalesce(max(id), 0) FROM notifications"
 # What is known already is passed over. A trigger adds the jobs.
 _ADD = """
-INSERT INTO notifications (id, received_at, source, event_id, title, verdict, reason, body, body_file) VALUES {rows}
+INSERT INTO notifications (id, received_at, source, event_id, title, verdict, reason, body, body_file, origin)
+VALUES {rows}
 ON CONFLICT DO NOTHING
 """
 _ADDED = "SELECT id FROM notifications WHERE id > ?"
@@ -33,12 +34,14 @@ class Arrival:
         judgement: What is to become of it.
         body: Its bytes, if they are to be kept in the database.
         body_file: The file that they are kept in otherwise.
+        origin: How it came.
     """
 
     received_at: float
     judgement: Judgement
     body: bytes | None
     body_file: str | None
+    origin: Origin
 
 
 class Arrivals:
@@ -79,7 +82,7 @@ def _add(connection: Connection, rows: Sequence[tuple[object, ...]]) -> int:
 
 @lru_cache(maxsize=256)
 def _statement(rows: int) -> str:
-    return _ADD.format(rows=", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows))
+    return _ADD.format(rows=", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows))
 
 
 def _row(number: int, arrival: Arrival) -> tuple[object, ...]:
@@ -94,6 +97,7 @@ def _row(number: int, arrival: Arrival) -> tuple[object, ...]:
         judgement.reason,
         arrival.body,
         arrival.body_file,
+        arrival.origin.value,
     )
 
 

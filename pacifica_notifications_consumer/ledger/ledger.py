@@ -13,13 +13,14 @@ import attrs
 
 from ..errors import LeaseLost
 from ..incident import Incident, IncidentKind
-from ..job import Ending, Job, JobState, Receipt, Verdict
+from ..job import Ending, Job, JobState, Origin, Receipt, Verdict
 from ..judge import Judgement
 from ..progress import parse_progress
 from ..retention import Keep
 from . import schema, statements
 from .arrivals import Arrival, Arrivals
 from .bodies import Bodies
+from .coverage import Coverage
 from .database import Database
 
 Word = TypeVar("Word", Verdict, JobState, IncidentKind)
@@ -47,17 +48,22 @@ class Ledger:
         with self._database.reading() as connection:
             self._arrivals = Arrivals(connection)
         self._bodies = Bodies(path.with_name("notifications"))
+        #: Which transactions have been looked at, announced or not.
+        self.coverage = Coverage(self._database)
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
-    def accept(self, notifications: Sequence[tuple[Judgement, bytes]]) -> list[Receipt]:
+    def accept(
+        self, notifications: Sequence[tuple[Judgement, bytes]], origin: Origin = Origin.DELIVERED
+    ) -> list[Receipt]:
         """Commit notifications, and with each that matched its job.
 
         Args:
             notifications: What is to become of each, and its body as it was received. One that came before becomes a
                 `Verdict.DUPLICATE`.
+            origin: How they came.
 
         Returns:
             Their receipts, in the same order.
@@ -71,7 +77,7 @@ class Ledger:
         try:
             for judgement, body in notifications:
                 text, file = self._bodies.store(body) if judgement.verdict in _KEPT else (None, None)
-                arrivals.append(Arrival(received_at=now, judgement=judgement, body=text, body_file=file))
+                arrivals.append(Arrival(received_at=now, judgement=judgement, body=text, body_file=file, origin=origin))
             receipts = self._database.write_together(self._arrivals.add, arrivals)
         finally:
             committed = [receipt.verdict is not Verdict.DUPLICATE for receipt in receipts] or [False] * len(arrivals)
@@ -333,11 +339,12 @@ class Ledger:
 
 
 def _job(row: tuple[Any, ...]) -> Job:
-    job_id, title, state, attempts, deferrals, crashes, token, started_at, ended_at, *ending, progress = row
+    job_id, title, origin, state, attempts, deferrals, crashes, token, started_at, ended_at, *ending, progress = row
     status, reason, cpu_seconds, peak_memory, output_tail = ending
     return Job(
         id=job_id,
         title=title,
+        origin=Origin(origin),
         body=b"",
         state=JobState(state),
         attempts=attempts,

@@ -93,5 +93,40 @@ CREATE TRIGGER incident_added AFTER INSERT ON incidents BEGIN
 END;
 """
 
+_ORIGINS = """
+ALTER TABLE notifications ADD COLUMN origin TEXT NOT NULL DEFAULT 'delivered';
+ALTER TABLE jobs ADD COLUMN origin TEXT NOT NULL DEFAULT 'delivered';
+DROP INDEX jobs_waiting;
+CREATE INDEX jobs_waiting ON jobs (origin, due_at, id) WHERE state IN ('queued', 'failed');
+DROP TRIGGER notification_matched;
+CREATE TRIGGER notification_matched AFTER INSERT ON notifications WHEN new.verdict = 'matched' BEGIN
+    INSERT INTO jobs (id, notification_id, state, due_at, origin)
+        VALUES (new.id, new.id, 'queued', new.received_at, new.origin);
+END;
+CREATE TRIGGER notification_recovered AFTER INSERT ON notifications
+WHEN new.origin = 'recovered' AND new.verdict <> 'duplicate' BEGIN
+    INSERT INTO tally VALUES ('missed', 'recovered', 1) ON CONFLICT DO UPDATE SET number = number + 1;
+END;
+
+-- Ranges of transactions that are to be looked at.
+CREATE TABLE spans (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,   -- 0 is the one that follows the newest transaction
+    next INTEGER NOT NULL,          -- those below have been looked at
+    last INTEGER NOT NULL
+);
+-- Transactions in what was looked at that policy did not know, or could not tell of.
+CREATE TABLE gaps (
+    transaction_id INTEGER PRIMARY KEY,
+    since REAL NOT NULL,            -- when it was first asked for
+    ask_at REAL NOT NULL,           -- when it is asked for again
+    problem TEXT NOT NULL           -- why policy could not tell; empty if it said that there is none
+);
+CREATE INDEX gaps_by_turn ON gaps (ask_at);
+CREATE TABLE facts (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL             -- JSON
+) WITHOUT ROWID;
+"""
+
 #: A database of version N has the first N of them behind it; a new one goes through all.
-STEPS = (_NOTIFICATIONS_AND_JOBS, _PROGRESS, _LEASES_AND_COUNTS)
+STEPS = (_NOTIFICATIONS_AND_JOBS, _PROGRESS, _LEASES_AND_COUNTS, _ORIGINS)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 BODY_FILES = "SELECT body_file FROM notifications WHERE body_file IS NOT NULL"
-NEXT_JOB = "SELECT id FROM jobs WHERE state IN ('queued', 'failed') AND due_at <= ? ORDER BY due_at, id LIMIT 1"
+# What was just announced comes before what was missed some time ago.
+NEXT_JOB = """
+SELECT * FROM (SELECT id FROM jobs WHERE origin = 'delivered' AND state IN ('queued', 'failed') AND due_at <= ?1
+    ORDER BY due_at, id LIMIT 1)
+UNION ALL
+SELECT * FROM (SELECT id FROM jobs WHERE origin = 'recovered' AND state IN ('queued', 'failed') AND due_at <= ?1
+    ORDER BY due_at, id LIMIT 1)
+LIMIT 1
+"""
 JOB = """
-SELECT jobs.id, title, state, attempts, deferrals, crashes, token, started_at, ended_at, exit_status, jobs.reason,
-    cpu_seconds, peak_memory, output_tail, progress
+SELECT jobs.id, title, jobs.origin, state, attempts, deferrals, crashes, token, started_at, ended_at, exit_status,
+    jobs.reason, cpu_seconds, peak_memory, output_tail, progress
 FROM jobs JOIN notifications ON notifications.id = notification_id
 """
 ONE_JOB = f"{JOB} WHERE jobs.id = ?"
 NEWEST_JOBS = f"{JOB} WHERE jobs.id < ? ORDER BY jobs.id DESC LIMIT ?"
 BODY_OF_JOB = "SELECT body, body_file FROM notifications WHERE id = (SELECT notification_id FROM jobs WHERE id = ?)"
-NEXT_DUE = "SELECT min(due_at) FROM jobs WHERE state IN ('queued', 'failed')"
+NEXT_DUE = """
+SELECT min(due_at) FROM (
+    SELECT min(due_at) AS due_at FROM jobs WHERE origin = 'delivered' AND state IN ('queued', 'failed')
+    UNION ALL
+    SELECT min(due_at) FROM jobs WHERE origin = 'recovered' AND state IN ('queued', 'failed')
+)
+"""
 START_JOB = """
 UPDATE jobs SET state = 'running', token = ?, lease_until = ?, started_at = ?, ended_at = NULL, progress = ''
 WHERE id = ?

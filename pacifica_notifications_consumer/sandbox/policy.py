@@ -1,4 +1,4 @@
-"""Who may upload what and see which event, and the two queries of Pacifica's policy service."""
+"""Who may upload what and see which event, and the queries of Pacifica's policy service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import attrs
 
 from ..serving import BadRequest
 from .store import Store
-from .wire import ServiceHandler
+from .wire import ServiceHandler, from_json
 
 INGEST_EVENT = "org.pacifica.metadata.ingest"
 
@@ -116,14 +116,15 @@ def _user(network_id: str, number: int | None) -> dict[str, Any]:
     }
 
 
-def transaction_info(event: dict[str, Any], project_field: str = "project") -> dict[str, Any]:
+def transaction_info(event: dict[str, Any], submitted: str, project_field: str = "project") -> dict[str, Any]:
     """What policy tells of a transaction.
 
     Args:
         event: The transaction's event.
+        submitted: When it was made.
         project_field: What the project is called.
     """
-    records, submitted = event["data"], event["eventTime"]
+    records = event["data"]
     first = {
         field: next(r["value"] for r in records if r["destinationTable"] == f"Transactions.{field}")
         for field in ("_id", "submitter", "instrument", project_field)
@@ -150,24 +151,27 @@ def transaction_info(event: dict[str, Any], project_field: str = "project") -> d
                 "transaction": first["_id"],
                 "suspense_date": None,
                 "encoding": "UTF8",
-                "key_values": _key_values(records, "FileKeyValue", file["_id"]),
+                "key_values": _file_key_values(records, file["_id"]),
             }
             for file in files
         },
-        "key_values": _key_values(records, "TransactionKeyValue"),
+        "key_values": _key_values(records),
     }
 
 
-def _key_values(records: list[dict[str, Any]], table: str, file_id: int | None = None) -> dict[str, str]:
-    return {
-        str(record["key"]): str(record["value"])
-        for record in records
-        if record["destinationTable"] == table and record.get("file_id") == file_id
-    }
+def _key_values(records: list[dict[str, Any]]) -> dict[str, str]:
+    found = [record for record in records if record["destinationTable"] == "TransactionKeyValue"]
+    return {str(record["key"]): str(record["value"]) for record in found}
+
+
+def _file_key_values(records: list[dict[str, Any]], file_id: int) -> list[dict[str, str]] | dict[str, str]:
+    found = [r for r in records if r["destinationTable"] == "FileKeyValue" and r.get("file_id") == file_id]
+    # So it is with the real one.
+    return [{"key": str(record["key"]), "value": str(record["value"])} for record in found] or {}
 
 
 class PolicyHandler(ServiceHandler):
-    """Answers ``/status/transactions/by_id/N`` and ``/status/users/search/NAME``."""
+    """Answers ``/events/NAME`` and what consumers ask for below ``/status/users`` and ``/status/transactions``."""
 
     policy: Policy
     store: Store
@@ -181,18 +185,39 @@ class PolicyHandler(ServiceHandler):
 
     def route(self) -> None:
         """Answer a request."""
-        if self.command not in ("GET", "HEAD"):
-            raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
-        match self.segments:
-            case ["status", "transactions" | "transaction", "by_id", number]:
+        match self.command, self.segments:
+            case (("GET" | "HEAD"), ["status", "transactions" | "transaction", "by_id", number]):
                 self._transaction(number)
-            case ["status", "users" | "user", "search", term]:
+            case (("GET" | "HEAD"), ["status", "transactions" | "transaction", "search", "list"]):
+                self.reply_json(HTTPStatus.OK, self._search())
+            case (("GET" | "HEAD"), ["status", "users" | "user", "search", term]):
                 found = self.policy.search(term)
                 if not found:
                     raise BadRequest(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
                 self.reply_json(HTTPStatus.OK, found)
-            case _:
+            case "POST", ["events", user]:
+                self.policy.check_event(user, from_json(self.document()))
+                self.reply_json(HTTPStatus.OK, {"status": "success"})
+            case "GET" | "HEAD", _:
                 raise BadRequest(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
+            case _:
+                raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
+
+    def _search(self) -> dict[str, Any]:
+        """A page of the transactions of a time, the highest numbers first; nothing else can be searched for."""
+        start, end = self.query.get("start", ""), self.query.get("end", "9999")
+        times = {number: time for number, time in self.store.times().items() if start <= time <= end}
+        size, page = int(self.query.get("item_count", 100)), int(self.query.get("page", -1))
+        numbers = sorted(times, reverse=True)
+        if page > 0:
+            numbers = numbers[size * (page - 1) : size * page]
+        return {
+            "transactions": {str(number): {} for number in numbers},
+            "times": {str(number): times[number] for number in numbers},
+            "total_count": len(times),
+            "items_per_page": size,
+            "page": page,
+        }
 
     def _transaction(self, number: str) -> None:
         if not (number.isascii() and number.isdigit()):
@@ -207,5 +232,5 @@ class PolicyHandler(ServiceHandler):
                 "version": "unknown",
             }
         else:
-            document = transaction_info(json.loads(event), self.policy.project_field)
+            document = transaction_info(json.loads(event), self.store.time(int(number)), self.policy.project_field)
         self.reply_json(HTTPStatus.OK, document)

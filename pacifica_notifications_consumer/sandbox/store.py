@@ -182,6 +182,14 @@ class Store:
         path = self._events.get(number)
         return path.read_bytes() if path else None
 
+    def times(self) -> dict[int, str]:
+        """When each transaction was made: ISO 8601 in UTC, without zone, to the second."""
+        return {number: _time(path.stat().st_mtime) for number, path in list(self._events.items())}
+
+    def time(self, number: int) -> str:
+        """When a transaction was made, as `times` tells it."""
+        return _time(self._events[number].stat().st_mtime)
+
     def save_subscription(self, subscription: dict[str, Any]) -> None:
         """Keep a subscription."""
         _write(self._subscriptions / f"{subscription['uuid']}.json", subscription)
@@ -195,6 +203,10 @@ class Store:
 def timestamp() -> str:
     """The time in UTC as ingest shows it."""
     return str(datetime.now(UTC).replace(tzinfo=None))
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).replace(tzinfo=None).isoformat()
 
 
 def _write(path: Path, document: Any) -> None:

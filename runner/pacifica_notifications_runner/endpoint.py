@@ -19,6 +19,7 @@ from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.job import Receipt, Verdict
 from pacifica_notifications_consumer.producer import BASIC_USER
 from pacifica_notifications_consumer.serving import BadRequest, Handler, Server, serve
+from pacifica_notifications_runner import metrics
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ _METHODS = {
     RECEIVE: ("POST", "OPTIONS"),
     "/healthz": ("GET", "HEAD", "OPTIONS"),
     "/readyz": ("GET", "HEAD", "OPTIONS"),
+    "/metrics": ("GET", "HEAD", "OPTIONS"),
 }
 #: What a strict endpoint takes a notification as.
 _MEDIA_TYPES = frozenset({"application/json", "application/cloudevents+json"})
@@ -45,6 +47,7 @@ class Endpoint:
             is taken and set aside, since Pacifica's producer gives a consumer up at its first refusal.
         ready: Whether the consumer is subscribed and working.
         trouble: What is the matter with the subscription, in words; empty when it is well.
+        metrics: Counts what the consumer has done, in Prometheus' text format.
     """
 
     accept: Callable[[Sequence[bytes]], Sequence[Receipt]]
@@ -53,6 +56,7 @@ class Endpoint:
     strict: bool = False
     ready: bool = False
     trouble: Callable[[], str] = str
+    metrics: Callable[[], str] = str
     _strangers: int = attrs.field(default=0, init=False)
     _told_at: float = attrs.field(default=float("-inf"), init=False)
 
@@ -154,6 +158,9 @@ class _EndpointHandler(Handler):
     def do_GET(self) -> None:
         """Answer the questions of supervisors."""
         if not self._is_known():
+            return
+        if self._path() == "/metrics":
+            self.reply(HTTPStatus.OK, self.endpoint.metrics().encode(), metrics.CONTENT_TYPE)
             return
         trouble = self._trouble() if self._path() == "/readyz" else ""
         if trouble:

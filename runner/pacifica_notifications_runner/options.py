@@ -5,106 +5,37 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.installer import INSTALLERS
-from pacifica_notifications_consumer.retention import Keep
-from pacifica_notifications_consumer.services import PRODUCER_URL, SERVICE_OPTIONS
+from pacifica_notifications_consumer.services import ASKING_OPTIONS, PRODUCER_URL, SERVICE_OPTIONS
 from pacifica_notifications_consumer.settings import (
     CONFIG_VARIABLE,
     SECTION,
     Option,
-    header_text,
     resolve,
     switch,
     url_with_path,
 )
 from pacifica_notifications_consumer.venv_cache import CacheLimits
 from pacifica_notifications_consumer.warm_start import module_names
-
-_LARGEST_PORT = 65535
-_LONGEST_NAME = 200
-
-
-def port(text: str) -> int:
-    """Read the number of a port; 0 stands for any free one."""
-    return whole_number(text, 0, _LARGEST_PORT)
-
-
-def count(text: str) -> int:
-    """Read a number of things of which there must be one at least."""
-    return whole_number(text, 1)
-
-
-def whole_number(text: str, least: int, most: int | None = None) -> int:
-    """Read a whole number within limits."""
-    try:
-        number = int(text)
-    except ValueError:
-        raise ValueError("it must be a whole number") from None
-    if number < least or (most is not None and number > most):
-        raise ValueError(f"it must be at least {least}" if most is None else f"it must be from {least} to {most}")
-    return number
-
-
-def seconds(text: str) -> float:
-    """Read a duration."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise ValueError("it must be a number of seconds") from None
-    if not 0 <= number < float("inf"):
-        raise ValueError("it must be a number of seconds, 0 or more")
-    return number
-
-
-def limit(text: str) -> float | None:
-    """Read a duration that limits something; 0 stands for no limit."""
-    return seconds(text) or None
-
-
-def whole(text: str) -> int:
-    """Read a number of things of which there may be none."""
-    return whole_number(text, 0)
-
-
-def one_of(*words: str) -> Callable[[str], str]:
-    """Make a reader of one of some words."""
-
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"it must be {' or '.join(words)}")
-        return text
-
-    return read
-
-
-def keep(text: str) -> Keep:
-    """Read which finished jobs are kept."""
-    try:
-        return Keep.parse(text)
-    except ValueError:
-        raise ValueError("it must be an age such as 30d or 12h, a number of jobs, or both, as in 30d,1000") from None
-
-
-def cache_limits(text: str) -> CacheLimits:
-    """Read which environments are kept in the cache."""
-    try:
-        return CacheLimits.parse(text)
-    except ValueError:
-        raise ValueError("it must be an age such as 30d or 12h, a size such as 20G, or both, as in 30d,20G") from None
-
-
-def consumer_name(text: str) -> str:
-    """Read a consumer's name, which also names its default state directory."""
-    if not header_text(text) or "/" in text or text.startswith(".") or len(text) > _LONGEST_NAME:
-        raise ValueError(f"it must be at most {_LONGEST_NAME} characters, without / and not start with a dot")
-    return text
-
+from pacifica_notifications_runner.values import (
+    cache_limits,
+    consumer_name,
+    count,
+    keep,
+    limit,
+    one_of,
+    port,
+    rate,
+    seconds,
+    transaction_or_time,
+    whole,
+)
 
 NAME = Option(
     name="name",
@@ -252,6 +183,37 @@ REGISTER_TIMEOUT = Option(
     default=300.0,
     metavar="SECONDS",
 )
+CATCH_UP_FROM = Option(
+    name="catch_up_from",
+    help="look for missed transactions from this one on: a number, or a time such as 2026-11-24T18:00; looked at once, "
+    "however often the consumer is started with it (default: from where the last look ended, or the last announced "
+    "one; on a new state directory, from the newest one on)",
+    convert=transaction_or_time,
+    metavar="ID|TIME",
+)
+CATCH_UP_INTERVAL = Option(
+    name="catch_up_interval",
+    help="seconds between two looks for transactions that nobody announced, if --policy-url says whom to ask; 0 for "
+    "none but those at the start and after the subscription had to be mended",
+    convert=seconds,
+    default=600.0,
+    metavar="SECONDS",
+)
+CATCH_UP_PATIENCE = Option(
+    name="catch_up_patience",
+    help="seconds after which a number that no transaction has counts as left out; an upload has its number before "
+    "its transaction can be seen",
+    convert=seconds,
+    default=86_400.0,
+    metavar="SECONDS",
+)
+CATCH_UP_RATE = Option(
+    name="catch_up_rate",
+    help="questions to policy in a second at most, while missed transactions are looked for",
+    convert=rate,
+    default=20.0,
+    metavar="N",
+)
 CRASH_LIMIT = Option(
     name="crash_limit",
     help="how many times a job is run again that was running when the runner or the machine died",
@@ -311,9 +273,26 @@ RUN_OPTIONS = (
 JOB_OPTIONS = (START, PRELOAD, WORKERS, ATTEMPTS, CRASH_LIMIT, GRACE, OUTPUT_LIMIT, KEEP)
 ENDPOINT_OPTIONS = (ADDRESS, PORT, TARGET_URL, TLS_CERT, TLS_KEY, ENDPOINT_AUTH, MAX_BODY, RESPONSE_POLICY)
 SUBSCRIPTION_OPTIONS = (REGISTER_TIMEOUT, WATCH_INTERVAL)
-START_OPTIONS = (PRODUCER_URL, *RUN_OPTIONS, *JOB_OPTIONS, *ENDPOINT_OPTIONS, *SUBSCRIPTION_OPTIONS)
+CATCH_UP_OPTIONS = (CATCH_UP_FROM, CATCH_UP_INTERVAL, CATCH_UP_PATIENCE, CATCH_UP_RATE)
+START_OPTIONS = (
+    PRODUCER_URL,
+    *RUN_OPTIONS,
+    *JOB_OPTIONS,
+    *ENDPOINT_OPTIONS,
+    *SUBSCRIPTION_OPTIONS,
+    *CATCH_UP_OPTIONS,
+)
 
 ENVIRONMENTS_OPTIONS = (VENV_CACHE, VENV_CACHE_KEEP, *LOG_OPTIONS)
+#: Of the subcommand, which is told the range by flags of its own.
+CATCHING_UP_OPTIONS = (
+    *ASKING_OPTIONS,
+    NAME,
+    STATE_DIR,
+    CATCH_UP_PATIENCE,
+    CATCH_UP_RATE,
+    *LOG_OPTIONS,
+)
 SANDBOX_OPTIONS = (*SANDBOX_PORTS, *LOG_OPTIONS)
 ALL_OPTIONS = (*START_OPTIONS, *SANDBOX_PORTS)
 

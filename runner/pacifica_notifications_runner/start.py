@@ -13,12 +13,14 @@ from typing import Any
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive import open_archive
+from pacifica_notifications_consumer.catch_up import catching_up
 from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.subscription import mint_token, subscribed
 from pacifica_notifications_runner import command, options, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
+from pacifica_notifications_runner.metrics import write_metrics
 from pacifica_notifications_runner.signals import StopSignals
 from pacifica_notifications_runner.systemd import Notifier
 from pacifica_notifications_runner.tls import server_context
@@ -106,6 +108,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         signals.on_second = runner.halt
         # 5. start the web endpoint
         endpoint = Endpoint(accept=runner.accept_all, token=mint_token(), max_body=settings["max_body"], strict=strict)
+        endpoint.metrics = lambda: write_metrics(runner)
         server = stack.enter_context(listening(endpoint, settings["address"], settings["port"], tls))
         # 6. subscribe it to the producer
         signals.unless_stopped(lambda: steps.check_user(services))
@@ -122,6 +125,8 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
             stop=signals.stop,
         )
         subscription = stack.enter_context(signals.abandoning(making_subscription))
+        if services.policy_url is not None:
+            stack.enter_context(catching_up(runner, services, steps.catch_up_rules(settings)))
         if signals.stop.is_set():
             raise Cancelled("stopped by a signal before it was ready")
         endpoint.trouble = lambda: subscription.trouble

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pacifica_notifications_consumer.archive import Consumer
+from pacifica_notifications_consumer.catch_up import CatchUpRules
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.services import POLICY_URL, Services
@@ -48,6 +49,16 @@ def check_user(services: Services) -> None:
                 f"policy at {services.policy_url} knows no user {services.username!r}",
                 f"correct --username: the producer would disable the subscription ({POLICY_URL.flag} asked for this)",
             )
+
+
+def catch_up_rules(settings: Mapping[str, Any]) -> CatchUpRules:
+    """How missed transactions are looked for, as the settings say."""
+    return CatchUpRules(
+        interval=settings["catch_up_interval"],
+        start=settings["catch_up_from"],
+        patience=settings["catch_up_patience"],
+        rate=settings["catch_up_rate"],
+    )
 
 
 def target_url(settings: Mapping[str, Any], port: int) -> str:

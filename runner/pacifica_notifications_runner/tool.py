@@ -6,12 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pacifica_notifications_runner import command, demo, environments, options, run, sandbox
+from pacifica_notifications_runner import catch_up, command, demo, environments, options, run, sandbox
 
 PROGRAM = "pacifica-notifications-consumer"
 
 DESCRIPTION = """\
-Tools for the authors of Pacifica consumers. To deploy a consumer, use start-pacifica-notifications-consumer.
+Tools for the authors and operators of Pacifica consumers. To deploy one, use start-pacifica-notifications-consumer.
 """
 
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
     options.add_version(parser)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for subcommand in (run, environments, sandbox, demo):
+    for subcommand in (run, catch_up, environments, sandbox, demo):
         subcommand.add_command(subparsers)
     arguments = parser.parse_args(argv)
     return command.execute(PROGRAM, arguments, lambda settings: int(arguments.command(arguments, settings)))

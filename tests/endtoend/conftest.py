@@ -224,11 +224,14 @@ class Deployment:
     def __init__(self, operator: Operator, sandbox: Pacifica, archive: Path, *flags: str | Path) -> None:
         self.operator, self.sandbox = operator, sandbox
         self.state_dir = operator.home / "state"
-        known = {subscription["uuid"] for subscription in sandbox.subscriptions()}
+        # One that was left behind is taken over, for another address.
+        known = {(each["uuid"], each["target_url"]) for each in sandbox.subscriptions()}
         arguments = ["--username", "alice", "--name", "tested", "--state-dir", self.state_dir, *flags]
         self.command = operator.command(START, archive, *arguments, variables=sandbox.environ())
         self.command.wait_for("ready: ")
-        (self.subscription,) = (each for each in sandbox.subscriptions() if each["uuid"] not in known)
+        (self.subscription,) = (
+            each for each in sandbox.subscriptions() if (each["uuid"], each["target_url"]) not in known
+        )
 
     @property
     def url(self) -> str:

@@ -15,9 +15,9 @@ import pytest
 
 from pacifica_notifications_consumer.errors import LeaseLost, StateError
 from pacifica_notifications_consumer.incident import Incident, IncidentKind
-from pacifica_notifications_consumer.job import Ending, Job, JobState, Receipt, Verdict
+from pacifica_notifications_consumer.job import Ending, Job, JobState, Origin, Receipt, Verdict
 from pacifica_notifications_consumer.judge import Judgement
-from pacifica_notifications_consumer.ledger import Ledger, schema, statements
+from pacifica_notifications_consumer.ledger import Ledger, coverage, schema, statements
 from pacifica_notifications_consumer.progress import Progress
 from pacifica_notifications_consumer.retention import Keep
 
@@ -65,6 +65,30 @@ def test_others_are_recorded_only(ledger: Ledger, verdict: Verdict) -> None:
     assert accept(ledger, 1, verdict).job_id is None
     assert ledger.claim(LEASE) is None
     assert ledger.count_verdicts()[verdict] == 1
+
+
+def test_what_was_announced_comes_first(ledger: Ledger) -> None:
+    """Jobs of notifications that were recovered wait for all that are due of those that were delivered."""
+
+    def recover(number: int) -> None:
+        judgement = Judgement(verdict=Verdict.MATCHED, title=f"e.{number}", source="here", event_id=f"e.{number}")
+        ledger.accept([(judgement, b"{}")], Origin.RECOVERED)
+
+    for number in (1, 2):
+        recover(number)
+    for number in (3, 4):
+        accept(ledger, number)
+    recover(3)
+    ledger.end_attempt(claim(ledger), JobState.FAILED, Ending(status=1), delay=1000)
+    jobs = [claim(ledger) for _ in range(3)]
+    assert [(job.title, job.origin.value) for job in jobs] == [
+        ("e.4", "delivered"),
+        ("e.1", "recovered"),
+        ("e.2", "recovered"),
+    ]
+    assert ledger.next_due() == pytest.approx(time.time() + 1000, abs=60)
+    # The third recovered one had been delivered.
+    assert ledger.coverage.counts().recovered == 2
 
 
 def test_duplicates(ledger: Ledger) -> None:
@@ -303,7 +327,13 @@ def test_ledgers_of_earlier_versions(tmp_path: Path, version: int) -> None:
         connection.executescript("".join(schema.STEPS[:version]))
         for number, (verdict, body) in enumerate([("matched", b"{}"), ("matched", b"[]"), ("unmatched", None)], 1):
             row = (number, f"e.{number}", verdict, body)
-            connection.execute("INSERT INTO notifications VALUES (?, 0, 'here', ?, 'e', ?, '', ?)", row)
+            connection.execute(
+                "INSERT INTO notifications (id, received_at, source, event_id, title, verdict, reason, body) "
+                "VALUES (?, 0, 'here', ?, 'e', ?, '', ?)",
+                row,
+            )
+        # Later ones have made jobs by themselves.
+        connection.execute("DELETE FROM jobs")
         connection.execute("INSERT INTO jobs (id, notification_id, state, due_at) VALUES (7, 1, 'queued', 0)")
         connection.execute("INSERT INTO jobs (id, notification_id, state, due_at) VALUES (8, 2, 'running', 0)")
         connection.execute(f"PRAGMA user_version = {version}")
@@ -326,15 +356,19 @@ def test_ledgers_of_earlier_versions(tmp_path: Path, version: int) -> None:
 
 def test_nothing_looks_through_all_jobs(ledger: Ledger) -> None:
     """However many jobs have finished and notifications come, no statement goes through all of them."""
-    texts = [text for name, text in vars(statements).items() if name.isupper() and isinstance(text, str)]
-    texts = [text for text in texts if text.split()[0] in ("SELECT", "UPDATE", "DELETE")]
+    everything = vars(statements) | vars(coverage)
+    texts = [text for name, text in everything.items() if name.isupper() and isinstance(text, str)]
+    texts = [text for text in texts if text.split(maxsplit=1)[0] in ("SELECT", "UPDATE", "DELETE")]
     assert len(texts) > 20
     #: They read from the end of an index or of a table as many rows as they were asked for, or hold few rows in all.
-    bounded = ("jobs_done", "jobs_running", "notifications_in_files", "incidents")
+    bounded = ("jobs_done", "jobs_running", "notifications_in_files", "incidents", "spans", "gaps", "gaps_by_turn")
     with ledger._database.reading() as connection:
         for text in texts:
             if "FROM jobs JOIN notifications" in text and "WHERE" not in text:
                 continue  # a part of others
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", (1,) * text.count("?")).fetchall()
+            values = (1,) * (1 if "?1" in text else text.count("?"))
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", values).fetchall()
             scans = [step[3] for step in plan if step[3].startswith("SCAN") and not step[3].endswith(bounded)]
+            # Those are single rows.
+            scans = [scan for scan in scans if not scan.startswith("SCAN (subquery")]
             assert scans == [], text

@@ -1,0 +1,374 @@
+"""Catching up: transactions that nobody announced to us are looked for, and taken as if somebody had.
+
+The producer posts once. What it does not post, since the subscription was off, the consumer stopped, the producer or
+policy down, is never posted; but the transaction is there, and policy tells all that its notification would have said.
+Transactions are numbered upwards, with numbers left out, so they are gone through by their numbers: one that the
+ledger does not know is asked for, and one that policy does not know is asked for again until it is too old to come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import attrs
+
+from .announcement import Identity
+from .errors import Cancelled, ConfigurationError, ServiceError, StateError
+from .ledger.coverage import FOLLOWER, Gap, Span
+from .missed import Desk, Fate, Finding, Pace, Seeker
+from .policy import Policy
+from .services import POLICY_URL, USERNAME, Services
+from .session import make_session
+
+log = logging.getLogger(__name__)
+
+#: The name under which the ledger keeps where policy was asked last, and for whom.
+ASKER = "asker"
+#: How many transactions are gone through before that is written down, and how many are asked for at the same time.
+_WINDOW, _ASKERS = 64, 4
+#: A number that is so far above the last one is taken for one of an uploader's own choosing.
+_JUMP = 10_000
+#: How many of the newest are looked at then; with half of them so far above, the site has begun to count anew.
+_PAGE = 100
+#: Delivered notifications from which is learnt what they carry, and which transaction was the last one.
+_SAMPLE = 1000
+#: Seconds between two looks into the ledger, for an incident or for a range that somebody has put there.
+_LOOK = 1.0
+#: Seconds before an unknown transaction is asked for again, at least and at most.
+_SOONEST, _LATEST = 5.0, 3600.0
+#: There are no transactions up to then, so it takes policy and metadata little to say so.
+_LONG_AGO = "1970-01-01"
+#: Seconds before a struggling policy is asked again: first, and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
+
+
+@attrs.frozen(kw_only=True)
+class CatchUpRules:
+    """How missed transactions are looked for.
+
+    Args:
+        interval: Seconds between two looks for new transactions, besides the one at the start and the ones after the
+            subscription was mended; 0 for none.
+        start: From where on to look: a transaction's number, or a time (aware of its zone). By default from where the
+            last look ended, or the last transaction that was announced; on a new ledger, from the newest one on.
+        patience: Seconds after which a number without a transaction counts as left out.
+        rate: Questions to policy in a second, at most.
+    """
+
+    interval: float = 600.0
+    start: int | datetime | None = None
+    patience: float = 86_400.0
+    rate: float = 20.0
+
+
+class CatchUp:
+    """Looks for what was missed.
+
+    Args:
+        desk: Judges and takes it.
+        policy: Tells of it.
+        username: Who must be allowed to see it.
+        rules: How it is done.
+        stop: Ends it when set, wherever it is.
+
+    All methods raise `ServiceError` when policy cannot be asked, or metadata behind it, `StateError` when the disk
+    takes no more, and `Cancelled` when they are stopped; what was found by then is kept, and the next call goes on.
+    """
+
+    def __init__(self, desk: Desk, policy: Policy, username: str, rules: CatchUpRules, stop: threading.Event) -> None:
+        self._desk = desk
+        self._coverage = desk.coverage
+        self._policy = policy
+        self._username = username
+        self._rules = rules
+        self._pace = Pace(rules.rate, stop)
+        self._learn()
+
+    def _learn(self) -> None:
+        """Find out what the site's notifications carry: what it sent lately says so, or sent before."""
+        if learnt := Identity.learn(self._coverage.last_delivered(_SAMPLE)):
+            self._coverage.put_fact("identity", attrs.asdict(learnt))
+        self._identity = Identity(**(self._coverage.fact("identity") or {}))
+
+    def look(self, *, all_of_it: bool) -> None:
+        """Ask which transaction is the newest, and have all up to it looked at.
+
+        Args:
+            all_of_it: Otherwise only those that were there at the last look: what is new may yet be announced.
+        """
+        self._learn()
+        seen = self._coverage.newest
+        newest = self._newest(seen) or (0, "")
+        horizon = newest if all_of_it or seen is None else seen
+        follower = self._coverage.span(FOLLOWER) or self._begin(newest[0])
+        self._coverage.follow(attrs.evolve(follower, last=max(follower.last, horizon[0])), newest)
+        self._start_where_told(follower)
+
+    def work(self) -> None:
+        """Look at all that is to be looked at, and at the gaps that are due."""
+        for span in self._coverage.spans():
+            self.scan(span)
+        while gaps := self._coverage.due_gaps(_WINDOW):
+            self._ask_again(gaps)
+
+    def scan(self, span: Span, tell: Callable[[Sequence[Finding]], None] = lambda _: None) -> None:
+        """Look at a range of transactions, from the lowest number to the highest.
+
+        Args:
+            span: The range.
+            tell: Takes what was found out, some at a time.
+        """
+        for numbers in windows(range(span.next, span.last + 1)):
+            known, findings = self.examine(numbers)
+            now = time.time()
+            gaps = [self._gap(finding, now, now) for finding in self._open(findings, known)]
+            self._coverage.advance(span, numbers.stop, gaps, self._log(findings))
+            tell(findings)
+
+    def examine(self, numbers: Sequence[int]) -> tuple[dict[int, float | None], list[Finding]]:
+        """Find out about transactions without noting that they have been looked at; those that were missed are taken.
+
+        Returns:
+            When the notification of each came, None if it did not; and what was found out about those.
+        """
+        known = dict(zip(numbers, self._coverage.known(map(self._identity.of, numbers)), strict=True))
+        return known, self._seek([number for number in numbers if known[number] is None])
+
+    def numbers(self, first: int | datetime | None, last: int | datetime | None) -> range:
+        """Find the transactions of a range.
+
+        Args:
+            first: A number, or a time that is aware of its zone; None for where the follower is.
+            last: The same; None for the newest.
+        """
+        if isinstance(first, datetime):
+            start = self._policy.first_since(_metadata_time(first))
+        elif first is None:
+            follower = self._coverage.span(FOLLOWER)
+            start = follower.next if follower else None
+        else:
+            start = first
+        until = _metadata_time(last) if isinstance(last, datetime) else None
+        listed = self._policy.transactions(until=until).times
+        newest = max(listed, default=0)
+        end = min(last, newest) if isinstance(last, int) else newest
+        return range(end + 1 if start is None else max(1, start), end + 1)
+
+    def _newest(self, seen: tuple[int, str] | None) -> tuple[int, str] | None:
+        # Since the last look only: what is counted is then little.
+        listing = self._policy.transactions(since=seen[1] or None if seen else None)
+        if not listing.times:
+            return seen
+        newest = next(iter(listing.times.items()))
+        jump = newest[0] - seen[0] if seen else 0
+        if seen is None or jump <= _JUMP or listing.total * 10 > jump:
+            return newest
+        return self._after_jump(seen)
+
+    def _after_jump(self, seen: tuple[int, str]) -> tuple[int, str]:
+        """The newest transaction of those that follow the last one, when others are far away."""
+        times = self._policy.transactions(since=seen[1], size=_PAGE).times
+        strays = [number for number in times if number > seen[0] + _JUMP]
+        near = [number for number in times if number <= seen[0] + _JUMP]
+        head = max(near, default=seen[0])
+        if len(strays) * 2 > _PAGE:
+            log.warning("the site has begun to number its transactions from %d on, after %d", min(strays), head)
+            self._move_on(head, min(strays))
+            return max(strays), times[max(strays)]
+        self._log(self.examine(strays)[1])
+        return head, times.get(head, seen[1])
+
+    def _move_on(self, head: int, first: int) -> None:
+        """Have the follower go on far away, and what it leaves behind looked at."""
+        if follower := self._coverage.span(FOLLOWER):
+            if left := range(follower.next, head + 1):
+                self._coverage.add_span(left)
+            self._coverage.follow(attrs.evolve(follower, next=first, last=first - 1))
+
+    def _begin(self, newest: int) -> Span:
+        """Where the follower begins, on a ledger that has none."""
+        announced = (self._identity.number(*pair) for pair in self._coverage.last_delivered(_SAMPLE))
+        last = max((number for number in announced if number is not None), default=newest)
+        return Span(id=FOLLOWER, next=last + 1, last=last)
+
+    def _start_where_told(self, follower: Span) -> None:
+        """Look at what was before, but once: the setting may stay where it is."""
+        told = None if self._rules.start is None else str(self._rules.start)
+        if told is None or self._coverage.fact("start") == told:
+            return
+        numbers = self.numbers(self._rules.start, follower.next - 1)
+        log.info("looking at %d transactions from before, from %s on", len(numbers), told)
+        if numbers:
+            self._coverage.add_span(numbers)
+        self._coverage.put_fact("start", told)
+
+    def _seek(self, numbers: Sequence[int]) -> list[Finding]:
+        if not numbers:
+            return []
+        seeker = Seeker(self._desk, self._policy, self._username, self._identity, self._pace)
+        with ThreadPoolExecutor(min(_ASKERS, len(numbers)), thread_name_prefix="catch-up") as pool:
+            findings = list(pool.map(seeker.seek, numbers))
+        self._check_failures(findings)
+        return findings
+
+    def _check_failures(self, findings: Sequence[Finding]) -> None:
+        """Tell transactions that policy cannot tell of from a policy that cannot tell anything, which ends it all."""
+        unreadable = [finding for finding in findings if finding.fate is Fate.UNREADABLE]
+        if unreadable:
+            self._policy.transactions(until=_LONG_AGO)
+            number, problem = unreadable[0].transaction_id, unreadable[0].problem
+            log.warning("%d transactions could not be looked at, such as %d: %s", len(unreadable), number, problem)
+
+    def _log(self, findings: Sequence[Finding]) -> int:
+        """Say what was found; returns how many were refused."""
+        recovered = [finding.transaction_id for finding in findings if finding.fate is Fate.RECOVERED]
+        refused = sum(finding.fate is Fate.REFUSED for finding in findings)
+        if recovered or refused:
+            log.info(
+                "transactions that nobody announced: %d recovered%s, %d match but are not for %s",
+                len(recovered),
+                f" (from {min(recovered)} to {max(recovered)})" if recovered else "",
+                refused,
+                self._username,
+            )
+        return refused
+
+    def _open(self, findings: Sequence[Finding], known: dict[int, float | None]) -> Iterator[Finding]:
+        """Those that are to be asked for again: not those that were left out so long ago that nothing can come."""
+        newest = self._coverage.newest
+        too_old = False
+        found = {finding.transaction_id: finding for finding in findings}
+        for number in sorted(known, reverse=True):
+            finding = found.get(number)
+            if finding is None:
+                # What has a higher number was begun later.
+                too_old = too_old or time.time() - (known[number] or 0.0) > self._rules.patience
+            elif finding.created:
+                too_old = too_old or _seconds_between(finding.created, newest) > self._rules.patience
+            elif finding.fate is Fate.UNREADABLE or not too_old:
+                yield finding
+
+    def _ask_again(self, gaps: Sequence[Gap]) -> None:
+        now = time.time()
+        by_number = {gap.transaction_id: gap for gap in gaps}
+        _, findings = self.examine(list(by_number))
+        stay = [
+            self._gap(finding, by_number[finding.transaction_id].since, now)
+            for finding in findings
+            if finding.fate is Fate.UNREADABLE
+            or (finding.fate is Fate.UNKNOWN and now - by_number[finding.transaction_id].since < self._rules.patience)
+        ]
+        closed = by_number.keys() - {gap.transaction_id for gap in stay}
+        self._coverage.settle(closed, stay, self._log(findings))
+
+    def _gap(self, finding: Finding, since: float, now: float) -> Gap:
+        # The longer it has been open, the less likely is a change.
+        pause = min(max(now - since, _SOONEST), _LATEST)
+        number, problem = finding.transaction_id, finding.problem
+        return Gap(transaction_id=number, since=since, ask_at=now + pause, problem=problem)
+
+
+def windows(numbers: range) -> Iterator[range]:
+    """Cut a range into pieces that are looked at together."""
+    return (numbers[start : start + _WINDOW] for start in range(0, len(numbers), _WINDOW))
+
+
+@contextlib.contextmanager
+def catching_up(desk: Desk, services: Services, rules: CatchUpRules | None = None) -> Iterator[None]:
+    """Look for missed transactions for as long as the context lasts, on a thread of its own.
+
+    Args:
+        desk: Takes them; a `JobRunner` that has been entered.
+        services: Where policy is, and whose transactions they are.
+        rules: How it is done.
+
+    Raises:
+        ConfigurationError: It is not known where policy is, or who asks.
+    """
+    if services.policy_url is None or services.username is None:
+        missing = USERNAME if services.policy_url else POLICY_URL
+        raise ConfigurationError(
+            f"missed transactions cannot be looked for: {missing.name} is not set", f"set {missing.variable}"
+        )
+    desk.coverage.put_fact(ASKER, {"policy_url": services.policy_url, "username": services.username})
+    rules = rules or CatchUpRules()
+    stop = threading.Event()
+    with make_session(services) as session:
+        catch_up = CatchUp(desk, Policy(services.policy_url, session), services.username, rules, stop)
+        thread = threading.Thread(target=_keep_looking, args=(catch_up, desk, rules.interval, stop), name="catch-up")
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _keep_looking(catch_up: CatchUp, desk: Desk, interval: float, stop: threading.Event) -> None:
+    failures = 0
+    turns = _Turns(desk, interval)
+    while not stop.is_set():
+        pause = _LOOK
+        try:
+            turns.take(catch_up)
+            if failures:
+                log.info("policy can be asked again; what was missed meanwhile is looked for")
+            failures = 0
+        except Cancelled:
+            return
+        except (ServiceError, StateError) as error:
+            failures += 1
+            turns.distrust()
+            pause = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 20), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311
+            log.log(logging.WARNING if failures == 1 else logging.DEBUG, "cannot look for what was missed: %s", error)
+        except Exception:
+            # A fault of ours must not cost what may be missed later.
+            log.exception("what was missed could not be looked for")
+            pause = _LONGEST_PAUSE
+        stop.wait(pause)
+
+
+class _Turns:
+    """When to look: at the start, after each incident, each interval; and to work when there is work."""
+
+    def __init__(self, desk: Desk, interval: float) -> None:
+        self._coverage = desk.coverage
+        self._interval = interval
+        self._incident = -1
+        self._next_look = 0.0
+
+    def distrust(self) -> None:
+        """Take it that something was missed: while policy was down, the producer could not ask it either."""
+        self._incident = -1
+
+    def take(self, catch_up: CatchUp) -> None:
+        """Do what it is time for."""
+        incident = self._coverage.last_incident()
+        mended = incident != self._incident
+        if mended or (self._interval and time.monotonic() >= self._next_look):
+            catch_up.look(all_of_it=mended)
+            self._incident = incident
+            self._next_look = time.monotonic() + self._interval
+        next_gap = self._coverage.next_gap()
+        if self._coverage.spans() or (next_gap is not None and next_gap <= time.time()):
+            catch_up.work()
+
+
+def _metadata_time(time_: datetime) -> str:
+    """A time as metadata writes it."""
+    return time_.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat()
+
+
+def _seconds_between(earlier: str, newest: tuple[int, str] | None) -> float:
+    """The seconds from one of metadata's times to that of the newest transaction; 0 if they cannot be told."""
+    with contextlib.suppress(ValueError):
+        if newest:
+            return (datetime.fromisoformat(newest[1]) - datetime.fromisoformat(earlier)) / timedelta(seconds=1)
+    return 0.0

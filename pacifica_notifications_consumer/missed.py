@@ -1,0 +1,140 @@
+"""A transaction that nobody announced to us: what policy says of it, and what becomes of it."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from typing import Protocol
+
+import attrs
+
+from .announcement import Announced, Identity
+from .errors import Cancelled, NotificationError, ServiceError
+from .job import Receipt, Verdict
+from .ledger import Coverage
+from .policy import Policy
+
+
+class Desk(Protocol):
+    """Takes what was missed; `JobRunner` is one."""
+
+    @property
+    def coverage(self) -> Coverage:
+        """Which transactions have been looked at, announced or not."""
+        ...
+
+    def judge_transaction(self, answer: bytes, identity: Identity) -> Announced | None:
+        """Judge a transaction as if it had been announced; see `JobRunner.judge_transaction`."""
+        ...
+
+    def recover(self, announced: Announced) -> Receipt:
+        """Take a notification that nobody sent; see `JobRunner.recover`."""
+        ...
+
+
+class Fate(enum.Enum):
+    """What becomes of a transaction."""
+
+    #: It was taken as if it had been announced.
+    RECOVERED = "recovered"
+    #: It matches, but the user may not see it.
+    REFUSED = "refused"
+    #: It does not match, or is the consumer's own, or has been announced meanwhile.
+    LEFT_ALONE = "left alone"
+    #: policy does not know it.
+    UNKNOWN = "unknown"
+    #: policy could not tell.
+    UNREADABLE = "unreadable"
+
+
+@attrs.frozen(kw_only=True)
+class Finding:
+    """What was found out about a transaction.
+
+    Args:
+        transaction_id: Its number.
+        fate: What becomes of it.
+        created: When it was made: ISO 8601 in UTC, without zone; empty if that was not told.
+        problem: Why policy could not tell, in words.
+    """
+
+    transaction_id: int
+    fate: Fate
+    created: str = ""
+    problem: str = ""
+
+
+class Pace:
+    """Keeps questions from coming faster than so many a second.
+
+    Args:
+        rate: So many.
+        stop: Ends it all when set.
+    """
+
+    def __init__(self, rate: float, stop: threading.Event) -> None:
+        self._pause = 1.0 / rate
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait(self) -> None:
+        """Wait for one's turn.
+
+        Raises:
+            Cancelled: There are to be no more.
+        """
+        with self._lock:
+            turn = max(self._next, time.monotonic())
+            self._next = turn + self._pause
+        if self._stop.wait(turn - time.monotonic()):
+            raise Cancelled("stopped while looking for missed transactions")
+
+
+class Seeker:
+    """Finds out about transactions, and has those taken that were missed; may be used by several threads.
+
+    Args:
+        desk: Judges and takes them.
+        policy: Knows them.
+        username: Who must be allowed to see what is taken.
+        identity: What the site's notifications carry.
+        pace: Keeps policy from being overrun.
+    """
+
+    def __init__(self, desk: Desk, policy: Policy, username: str, identity: Identity, pace: Pace) -> None:
+        self._desk = desk
+        self._policy = policy
+        self._username = username
+        self._identity = identity
+        self._pace = pace
+
+    def seek(self, transaction_id: int) -> Finding:
+        """Find out about a transaction.
+
+        Raises:
+            StateError: The disk does not take its notification.
+            Cancelled: There are to be no more questions.
+        """
+        created = ""
+        try:
+            self._pace.wait()
+            announced = self._desk.judge_transaction(self._policy.answer(transaction_id), self._identity)
+            if announced is None:
+                return Finding(transaction_id=transaction_id, fate=Fate.UNKNOWN)
+            created = announced.created
+            fate = self._decide(announced)
+        except (ServiceError, NotificationError) as error:
+            return Finding(transaction_id=transaction_id, fate=Fate.UNREADABLE, problem=str(error))
+        return Finding(transaction_id=transaction_id, fate=fate, created=created)
+
+    def _decide(self, announced: Announced) -> Fate:
+        # What could not be decided is set aside, as if it had been announced.
+        if announced.judgement.verdict not in (Verdict.MATCHED, Verdict.UNDECIDABLE):
+            return Fate.LEFT_ALONE
+        self._pace.wait()
+        if not self._policy.may_see(self._username, announced.body):
+            return Fate.REFUSED
+        receipt = self._desk.recover(announced)
+        return Fate.LEFT_ALONE if receipt.verdict is Verdict.DUPLICATE else Fate.RECOVERED

@@ -1,0 +1,246 @@
+"""The subcommand catch-up: look for transactions that nobody announced, in a range, by hand."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pacifica_notifications_consumer.announcement import Announced, Identity
+from pacifica_notifications_consumer.aside import Readers
+from pacifica_notifications_consumer.catch_up import ASKER, CatchUp, windows
+from pacifica_notifications_consumer.errors import ConfigurationError, InUse
+from pacifica_notifications_consumer.job import Origin, Receipt
+from pacifica_notifications_consumer.job_runner import JUDGE
+from pacifica_notifications_consumer.judge import Judge
+from pacifica_notifications_consumer.ledger import Coverage, Ledger
+from pacifica_notifications_consumer.missed import Fate, Finding
+from pacifica_notifications_consumer.policy import Policy
+from pacifica_notifications_consumer.services import POLICY_URL, USERNAME, Services
+from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.state_directory import LEDGER, StateDirectory
+from pacifica_notifications_runner import options, steps
+from pacifica_notifications_runner.values import transaction_or_time
+
+DESCRIPTION = """\
+Look for transactions that nobody announced to a consumer: go through a range of them, and have the entry-point run for
+each that its JSONPath matches, that its user may see, and that its ledger does not know. A consumer that runs does it
+itself, and the command waits; for one that is stopped the command queues the jobs, which run at the next start.
+The consumer must have been started once; its state directory says what its JSONPath is, and whom to ask.
+"""
+
+EPILOG = """\
+Examples:
+  pacifica-notifications-consumer catch-up --name sums --from 2026-11-24T18:00 --to 2026-11-25 --dry-run
+  pacifica-notifications-consumer catch-up --state-dir /var/lib/sums --from 1200 --to 1350
+
+Exit status: 0; 2 wrong command line; 69 policy cannot be asked; 73 the state directory is not usable; 78 wrong
+settings, or no such consumer; 130 stopped: what was begun is gone on with by the consumer, now or when it is started.
+"""
+
+#: Seconds between two looks at how far the running consumer is, and without progress before that is said.
+_LOOK, _SILENCE = 0.2, 30.0
+
+
+def add_command(subparsers: Any) -> None:
+    """Add the subcommand to the command."""
+    parser = subparsers.add_parser(
+        "catch-up",
+        help="look for transactions that nobody announced",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--from",
+        dest="first",
+        metavar="ID|TIME",
+        type=_range_end,
+        help="the first transaction: its number, or a time, of this machine's zone unless it says another one "
+        "(default: the first that the consumer has not looked at)",
+    )
+    parser.add_argument(
+        "--to", dest="last", metavar="ID|TIME", type=_range_end, help="the last one (default: the newest)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only list what would be run")
+    options.add_options(parser, options.CATCHING_UP_OPTIONS)
+    parser.set_defaults(command=catch_up)
+
+
+def _range_end(text: str) -> Any:
+    try:
+        return transaction_or_time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not usable: {error}") from None
+
+
+def catch_up(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+    """Look for transactions.
+
+    Raises:
+        PacificaError: The consumer is not known, or policy cannot be asked.
+    """
+    state_dir = _state_dir(settings)
+    with contextlib.ExitStack() as stack:
+        # First, since only who holds it may add to the ledger.
+        at_rest = not arguments.dry_run and _hold(state_dir, stack)
+        ledger = stack.enter_context(contextlib.closing(Ledger(state_dir / LEDGER)))
+        desk = _desk(ledger, state_dir, take=at_rest)
+        stack.callback(desk.readers.close)
+        services = _services(settings, ledger.coverage, state_dir)
+        policy = Policy(str(services.policy_url), stack.enter_context(make_session(services)))
+        catch_up = CatchUp(desk, policy, str(services.username), steps.catch_up_rules(settings), threading.Event())
+        numbers = catch_up.numbers(arguments.first, arguments.last)
+        report = _Report(numbers, str(services.username), dry=arguments.dry_run)
+        if not numbers:
+            _say("there is no transaction in this range")
+        elif arguments.dry_run:
+            for window in windows(numbers):
+                report.add(catch_up.examine(window)[1])
+            report.close()
+        elif at_rest:
+            catch_up.scan(ledger.coverage.add_span(numbers), report.add)
+            report.close()
+        else:
+            _wait_for_consumer(ledger.coverage, numbers)
+    return 0
+
+
+def _hold(state_dir: Path, stack: contextlib.ExitStack) -> bool:
+    """Keep the consumer from being started meanwhile; False if it runs."""
+    try:
+        stack.enter_context(contextlib.closing(StateDirectory(state_dir, "catch-up")))
+    except InUse:
+        return False
+    return True
+
+
+@attrs.frozen(kw_only=True)
+class _Desk:
+    """Judges transactions for a consumer that does not run, and queues jobs for it, or does not.
+
+    Args:
+        ledger: The consumer's.
+        readers: Judge as it does.
+        take: Whether to queue jobs.
+    """
+
+    ledger: Ledger
+    readers: Readers
+    take: bool
+
+    @property
+    def coverage(self) -> Coverage:
+        return self.ledger.coverage
+
+    def judge_transaction(self, answer: bytes, identity: Identity) -> Announced | None:
+        return self.readers.transaction(answer, identity)
+
+    def recover(self, announced: Announced) -> Receipt:
+        if not self.take:
+            return Receipt(notification_id=0, verdict=announced.judgement.verdict)
+        (receipt,) = self.ledger.accept([(announced.judgement, announced.body)], Origin.RECOVERED)
+        return receipt
+
+
+def _desk(ledger: Ledger, state_dir: Path, *, take: bool) -> _Desk:
+    judge = ledger.coverage.fact(JUDGE)
+    if judge is None:
+        raise ConfigurationError(
+            f"the state directory {state_dir} does not say what its consumer is", "start the consumer once"
+        )
+    return _Desk(ledger=ledger, readers=Readers(Judge.from_settings(judge)), take=take)
+
+
+def _state_dir(settings: dict[str, Any]) -> Path:
+    if settings["state_dir"] is None and settings["name"] is None:
+        raise ConfigurationError("it is not said which consumer is meant", "name it with --name or --state-dir")
+    state_dir: Path = settings["state_dir"] or options.default_state_dir(settings["name"])
+    if not (state_dir / LEDGER).is_file():
+        raise ConfigurationError(f"no consumer has run in {state_dir}", "correct --name or --state-dir")
+    return state_dir
+
+
+def _services(settings: dict[str, Any], coverage: Coverage, state_dir: Path) -> Services:
+    """Who asks whom: as the settings say, else as the consumer did last."""
+    services = Services.from_values(settings)
+    asker = coverage.fact(ASKER) or {}
+    services = attrs.evolve(
+        services,
+        policy_url=services.policy_url or asker.get("policy_url"),
+        username=services.username or asker.get("username"),
+    )
+    for option in (POLICY_URL, USERNAME):
+        if getattr(services, option.name) is None:
+            raise ConfigurationError(
+                f"the consumer of {state_dir} has not been started with {option.flag}", f"say it with {option.flag}"
+            )
+    return services
+
+
+class _Report:
+    """Says what was found out, line by line, and in sum."""
+
+    def __init__(self, numbers: range, username: str, *, dry: bool) -> None:
+        self._numbers = numbers
+        self._username = username
+        self._dry = dry
+        self._counts: Counter[Fate] = Counter()
+        self._done = 0
+
+    def add(self, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            self._counts[finding.fate] += 1
+            if finding.fate is Fate.RECOVERED:
+                what = "would be run" if self._dry else "queued"
+                _say(f"transaction {finding.transaction_id}, made {finding.created} UTC: {what}")
+            elif finding.fate is Fate.UNREADABLE:
+                _say(f"transaction {finding.transaction_id}: {finding.problem}")
+
+    def close(self) -> None:
+        recovered = self._counts[Fate.RECOVERED]
+        what = "would be run" if self._dry else "queued, to run when the consumer is started"
+        open_ = self._counts[Fate.UNKNOWN] + self._counts[Fate.UNREADABLE]
+        _say(
+            f"of the {len(self._numbers)} numbers from {self._numbers[0]} to {self._numbers[-1]}, {recovered} {what}; "
+            f"{self._counts[Fate.REFUSED]} match, but are not for {self._username}; {open_} policy cannot tell of"
+        )
+
+
+def _wait_for_consumer(coverage: Coverage, numbers: range) -> None:
+    before = coverage.counts()
+    span = coverage.add_span(numbers)
+    _say(f"the consumer, which is running, looks at the numbers from {numbers[0]} to {numbers[-1]}")
+    next_, moved_at = span.next, time.monotonic()
+    while left := coverage.span(span.id):
+        if left.next != next_:
+            next_, moved_at = left.next, time.monotonic()
+            _hint(f"{next_ - span.next} of {len(numbers)}")
+        elif time.monotonic() - moved_at > _SILENCE:
+            moved_at = float("inf")
+            _say("it has not begun: policy may be down, or the consumer was started without --policy-url; see its log")
+        time.sleep(_LOOK)
+    counts = coverage.counts()
+    _say(
+        f"{counts.recovered - before.recovered} recovered; {counts.refused - before.refused} match, but are not for "
+        f"its user; of {counts.unknown} in all policy cannot tell, and they are asked for again"
+    )
+
+
+def _hint(text: str) -> None:
+    """Say how far it is, to people only."""
+    if sys.stderr.isatty():
+        print(f"\r{text}", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  (the command's output)
