@@ -2,19 +2,25 @@
 
 consumer.py HOME PORT CRASH-LIMIT warm|cold
 
+If the environment says where Pacifica is, it subscribes, watches, and catches up, with little patience.
+
 Its entry-point notes its beginning and its end in HOME, each in one write that no kill can tear apart.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
-from pacifica_notifications_consumer import Filter, JobRunner
+from pacifica_notifications_consumer import Filter, JobRunner, catch_up
+from pacifica_notifications_consumer.catch_up import CatchUpRules
 from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.subscription import subscribed
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 
 TOKEN = "chaos"
@@ -22,6 +28,10 @@ ENTRY_POINT = """\
 import json, os, pathlib, sys, time
 source, home = sys.argv[1], sys.argv[2] + "/../../../.."
 event = json.loads(pathlib.Path(source, "notification.json").read_bytes())
+# From a Pacifica they are rows, with texts for values.
+data = event["data"] if isinstance(event["data"], dict) else {
+    row["key"]: float(row["value"]) for row in event["data"] if "key" in row
+}
 
 def note(what):
     file = os.open(home + "/notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -29,18 +39,19 @@ def note(what):
     os.close(file)
 
 note("begin")
-if event["data"].get("children"):
+if data.get("children"):
     if os.fork() == 0:
         os.setsid()
         time.sleep(1000)
-time.sleep(event["data"]["seconds"])
-if event["data"].get("again") and not os.path.exists(sys.argv[2] + "/tried"):
+time.sleep(data["seconds"])
+if data.get("again") and not os.path.exists(sys.argv[2] + "/tried"):
     open(sys.argv[2] + "/tried", "w").close()
     note("again")
     sys.exit(75)
 note("end")
-sys.exit(event["data"]["status"])
+sys.exit(int(data["status"]))
 """
+EVENTS, UPLOADS = '$["data"]["seconds"]', '$["data"][*][?(@["key"] = "seconds")]'
 
 
 def main(home: Path, port: int, crash_limit: int, way: str) -> None:
@@ -50,11 +61,13 @@ def main(home: Path, port: int, crash_limit: int, way: str) -> None:
     (home / "__main__.py").write_text(ENTRY_POINT)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    pacifica = Services.from_environment()
+    filter_ = Filter(UPLOADS if pacifica.policy_url else EVENTS)
     runner = JobRunner(
         home / "__main__.py",
         home / "state",
         name="chaos",
-        filter=Filter('$["data"]["seconds"]'),
+        filter=filter_,
         services=Services(),
         workers=4,
         attempts=2,
@@ -63,8 +76,23 @@ def main(home: Path, port: int, crash_limit: int, way: str) -> None:
         grace=0.2,
         warm=way == "warm",
     )
-    with runner, listening(Endpoint(accept=runner.accept_all, token=TOKEN, max_body=1 << 20), "127.0.0.1", port):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(runner)
+        stack.enter_context(
+            listening(Endpoint(accept=runner.accept_all, token=TOKEN, max_body=1 << 20), "127.0.0.1", port)
+        )
+        if pacifica.policy_url:
+            subscribe(runner, pacifica, filter_, f"http://127.0.0.1:{port}/receive", stack)
         stop.wait()
+
+
+def subscribe(runner: JobRunner, pacifica: Services, filter_: Filter, url: str, stack: contextlib.ExitStack) -> None:
+    """Have a Pacifica's transactions come, and look for those that do not."""
+    catch_up._SOONEST, catch_up._LOOK, catch_up._LONGEST_PAUSE = 0.2, 0.1, 1.0
+    arguments: dict[str, Any] = {"name": "chaos", "filter": filter_, "target_url": url, "token": TOKEN}
+    on_incident = runner.note_incident
+    stack.enter_context(subscribed(pacifica, **arguments, watch_interval=0.2, on_incident=on_incident))
+    stack.enter_context(catch_up.catching_up(runner, pacifica, CatchUpRules(interval=0.5, rate=500.0)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""What the tests share that kill: how often, the runner, and how to see what came of it."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pacifica_notifications_consumer.job import Job
+from pacifica_notifications_consumer.ledger import Ledger
+
+KILLS = int(os.environ.get("PACIFICA_TEST_KILLS", "40"))
+SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))
+DEADLINE = 60.0
+_ROOT = Path(__file__).parents[2]
+
+
+class Runner:
+    """A runner that is started again and again on one state directory.
+
+    Args:
+        home: Where that is, and where its entry-points note what they do.
+        way: ``warm`` or ``cold``.
+        crash_limit: How many crashes a job may see.
+        variables: Lead it to a Pacifica, to which it then subscribes.
+    """
+
+    def __init__(
+        self, home: Path, way: str, crash_limit: int = 10_000, variables: Mapping[str, str] | None = None
+    ) -> None:
+        self.home = home
+        self._environ = os.environ | dict(variables or {})
+        self.way = way
+        self.crash_limit = crash_limit
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tests.chaos.consumer", self.home, self.port, self.crash_limit, self.way]
+        return subprocess.Popen(
+            [str(word) for word in command], cwd=_ROOT, env=self._environ, stderr=subprocess.DEVNULL
+        )
+
+    @contextlib.contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        with contextlib.closing(Ledger(self.home / "state" / "ledger.sqlite3")) as ledger:
+            yield ledger
+
+    def jobs(self) -> dict[str, Job]:
+        """All jobs by the event ids of their notifications."""
+        with self.ledger() as ledger:
+            return {job.title: job for job in ledger.jobs(1_000_000)}
+
+    def processes(self) -> dict[int, int]:
+        """The processes that are alive: their ids, and their jobs' numbers, which is 0 for the warm process."""
+        mark = f"PACIFICA_JOB={self.home}/state:".encode()
+        found = {}
+        for path in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                _, marked, rest = (path / "environ").read_bytes().partition(mark)
+                if path.name.isdigit() and marked:
+                    found[int(path.name)] = int(rest.split(b":")[0])
+        return found
+
+    def notes(self) -> dict[str, collections.Counter[str]]:
+        """How often entry-points began, ended, and asked to be tried again, by event ids."""
+        counts: dict[str, collections.Counter[str]] = {"begin": collections.Counter(), "end": collections.Counter()}
+        counts["again"] = collections.Counter()
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self.home / "notes").read_text().splitlines():
+                what, event_id = line.split()
+                counts[what][event_id] += 1
+        return counts
+
+
+def settle(runner: Runner, process: subprocess.Popen[bytes]) -> None:
+    """Wait until every job has come to its end; there may be many, but one must end now and then."""
+    before, deadline = -1, 0.0
+    with runner.ledger() as ledger:
+        while True:
+            counts = ledger.count_jobs()
+            ended = sum(count for state, count in counts.items() if state.final)
+            if ended == sum(counts.values()):
+                return
+            if ended != before:
+                before, deadline = ended, time.monotonic() + DEADLINE
+            assert process.poll() is None, "the runner has ended by itself"
+            assert time.monotonic() < deadline, f"no job ends any more: {counts}; seed {SEED}"
+            time.sleep(0.1)
