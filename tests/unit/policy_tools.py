@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.judge import Judge
 from pacifica_notifications_consumer.ledger import Coverage, Ledger
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.serving import Handler
-from tests.unit.faults import FaultServer, fault_server
+from tests.unit.faults import fault_server
 
 #: What matches in these tests.
 FILTER = Filter('$["data"][*][?(@["key"] = "go")]')
@@ -55,12 +55,16 @@ class Told:
     """
 
     def __init__(self) -> None:
+        self.url = ""
+        self.reset()
+
+    def reset(self) -> None:
+        """Have no transactions, and nothing the matter."""
         self.transactions: dict[int, dict[str, Any]] = {}
         self.broken: set[int] = set()
         self.hidden: set[int] = set()
         self.down = False
         self.asked: list[object] = []
-        self.url = ""
 
     def add(self, *numbers: int, created: str = "2026-11-25T10:00:00", **key_values: str) -> None:
         """Have some more transactions."""
@@ -151,6 +155,3 @@ def desk_at(home: Path) -> Iterator[LedgerDesk]:
     readers = Readers(Judge(name="mine", filter=FILTER))
     with contextlib.closing(Ledger(home / "ledger.sqlite3")) as ledger, contextlib.closing(readers):
         yield LedgerDesk(ledger, readers)
-
-
-__all__ = ["BROKEN", "FILTER", "FaultServer", "LedgerDesk", "Told", "desk_at", "telling", "transaction"]

@@ -31,10 +31,16 @@ from tests.unit.runner_tools import eventually
 RULES = CatchUpRules(rate=100_000.0)
 
 
-@pytest.fixture
-def told() -> Iterator[Told]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Told]:
     with telling() as told:
         yield told
+
+
+@pytest.fixture
+def told(server: Told) -> Told:
+    server.reset()
+    return server
 
 
 @pytest.fixture
@@ -304,7 +310,7 @@ class Frail:
         return self._desk.recover(announced)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     kinds=st.lists(st.sampled_from(["go", "add", "own", "hidden", "none", "delivered"]), max_size=150),
     crashes=st.lists(st.integers(0, 30), max_size=4),

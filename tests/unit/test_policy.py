@@ -12,10 +12,16 @@ from tests.unit.faults import fault_server, replying
 from tests.unit.policy_tools import BROKEN, Told, telling
 
 
-@pytest.fixture
-def told() -> Iterator[Told]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Told]:
     with telling() as told:
         yield told
+
+
+@pytest.fixture
+def told(server: Told) -> Told:
+    server.reset()
+    return server
 
 
 @pytest.fixture

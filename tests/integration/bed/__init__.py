@@ -101,6 +101,10 @@ class Bed:
         """What a service, or a worker such as ``cartd-worker``, has printed."""
         return self._servers[name].log.read_text(errors="replace")
 
+    def pid(self, name: str) -> int:
+        """The process of a service or worker."""
+        return self._servers[name].pid
+
     def start(self, *names: str) -> None:
         """Start services or workers, and wait until they answer."""
         for name in names:

@@ -49,6 +49,11 @@ class Server:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        return self._process.pid
+
     def runs(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
