@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +22,9 @@ from .announcement import Identity
 from .errors import Cancelled, ConfigurationError, ServiceError, StateError
 from .ledger.coverage import FOLLOWER, Gap, Span
 from .missed import Desk, Fate, Finding, Pace, Seeker
+from .numbering import find_newest
 from .policy import Policy
+from .retrying import growing_pause
 from .services import POLICY_URL, USERNAME, Services
 from .session import make_session
 
@@ -33,10 +34,6 @@ log = logging.getLogger(__name__)
 ASKER = "asker"
 #: How many transactions are gone through before that is written down, and how many are asked for at the same time.
 _WINDOW, _ASKERS = 64, 4
-#: A number that is so far above the last one is taken for one of an uploader's own choosing.
-_JUMP = 10_000
-#: How many of the newest are looked at then; with half of them so far above, the site has begun to count anew.
-_PAGE = 100
 #: Delivered notifications from which is learnt what they carry, and which transaction was the last one.
 _SAMPLE = 1000
 #: Seconds between two looks into the ledger, for an incident or for a range that somebody has put there.
@@ -105,32 +102,53 @@ class CatchUp:
         """
         self._learn()
         seen = self._coverage.newest
-        newest = self._newest(seen) or (0, "")
-        horizon = newest if all_of_it or seen is None else seen
-        follower = self._coverage.span(FOLLOWER) or self._begin(newest[0])
-        self._coverage.follow(attrs.evolve(follower, last=max(follower.last, horizon[0])), newest)
+        newest = find_newest(self._policy, seen)
+        follower = self._coverage.span(FOLLOWER) or self._begin(newest.number)
+        if newest.anew:
+            before, first = newest.anew
+            log.warning("the site has begun to number its transactions from %d on, after %d", first, before)
+            if left := range(follower.next, before + 1):
+                self._coverage.add_span(left)
+            follower = attrs.evolve(follower, next=first, last=first - 1)
+        horizon = newest.number if all_of_it or seen is None else seen[0]
+        follower = attrs.evolve(follower, last=max(follower.last, horizon))
+        # First, since the next look may not see them any more.
+        self._settle(newest.strays, {})
+        self._coverage.follow(follower, (newest.number, newest.changed))
         self._start_where_told(follower)
 
-    def work(self) -> None:
-        """Look at all that is to be looked at, and at the gaps that are due."""
-        for span in self._coverage.spans():
-            self.scan(span)
-        while gaps := self._coverage.due_gaps(_WINDOW):
-            self._ask_again(gaps)
+    def work(self) -> bool:
+        """Look at some of all that is to be looked at, and at the gaps that are due.
 
-    def scan(self, span: Span, tell: Callable[[Sequence[Finding]], None] = lambda _: None) -> None:
+        Returns:
+            Whether there is more. Of a long range it is a piece at a time, so that no other one waits for its end.
+        """
+        spans = self._coverage.spans()
+        for span in spans:
+            self._scan_window(span)
+        gaps = self._coverage.due_gaps(_WINDOW)
+        self._settle([gap.transaction_id for gap in gaps], {gap.transaction_id: gap.since for gap in gaps})
+        return bool(spans or gaps)
+
+    def scan(self, span: Span, tell: Callable[[int, Sequence[Finding]], None]) -> None:
         """Look at a range of transactions, from the lowest number to the highest.
 
         Args:
             span: The range.
-            tell: Takes what was found out, some at a time.
+            tell: Takes how many have been looked at, and what was found out, some at a time.
         """
-        for numbers in windows(range(span.next, span.last + 1)):
-            known, findings = self.examine(numbers)
-            now = time.time()
-            gaps = [self._gap(finding, now, now) for finding in self._open(findings, known)]
-            self._coverage.advance(span, numbers.stop, gaps, self._log(findings))
-            tell(findings)
+        first = span.next
+        while span.next <= span.last:
+            span, findings = self._scan_window(span)
+            tell(span.next - first, findings)
+
+    def _scan_window(self, span: Span) -> tuple[Span, list[Finding]]:
+        numbers = next(windows(range(span.next, span.last + 1)))
+        known, findings = self.examine(numbers)
+        now = time.time()
+        gaps = [self._gap(finding, now, now) for finding in self._open(findings, known)]
+        self._coverage.advance(span, numbers.stop, gaps, self._log(findings))
+        return attrs.evolve(span, next=numbers.stop), findings
 
     def examine(self, numbers: Sequence[int]) -> tuple[dict[int, float | None], list[Finding]]:
         """Find out about transactions without noting that they have been looked at; those that were missed are taken.
@@ -155,42 +173,14 @@ class CatchUp:
             start = follower.next if follower else None
         else:
             start = first
-        until = _metadata_time(last) if isinstance(last, datetime) else None
-        listed = self._policy.transactions(until=until).times
-        newest = max(listed, default=0)
-        end = min(last, newest) if isinstance(last, int) else newest
+        if isinstance(last, int):
+            # Who names a number means it, be it far away from all others.
+            end = min(last, max(self._policy.transactions().times, default=0))
+        else:
+            end = find_newest(self._policy, self._coverage.newest).number
+        if isinstance(last, datetime):
+            end = min(end, max(self._policy.transactions(until=_metadata_time(last)).times, default=0))
         return range(end + 1 if start is None else max(1, start), end + 1)
-
-    def _newest(self, seen: tuple[int, str] | None) -> tuple[int, str] | None:
-        # Since the last look only: what is counted is then little.
-        listing = self._policy.transactions(since=seen[1] or None if seen else None)
-        if not listing.times:
-            return seen
-        newest = next(iter(listing.times.items()))
-        jump = newest[0] - seen[0] if seen else 0
-        if seen is None or jump <= _JUMP or listing.total * 10 > jump:
-            return newest
-        return self._after_jump(seen)
-
-    def _after_jump(self, seen: tuple[int, str]) -> tuple[int, str]:
-        """The newest transaction of those that follow the last one, when others are far away."""
-        times = self._policy.transactions(since=seen[1], size=_PAGE).times
-        strays = [number for number in times if number > seen[0] + _JUMP]
-        near = [number for number in times if number <= seen[0] + _JUMP]
-        head = max(near, default=seen[0])
-        if len(strays) * 2 > _PAGE:
-            log.warning("the site has begun to number its transactions from %d on, after %d", min(strays), head)
-            self._move_on(head, min(strays))
-            return max(strays), times[max(strays)]
-        self._log(self.examine(strays)[1])
-        return head, times.get(head, seen[1])
-
-    def _move_on(self, head: int, first: int) -> None:
-        """Have the follower go on far away, and what it leaves behind looked at."""
-        if follower := self._coverage.span(FOLLOWER):
-            if left := range(follower.next, head + 1):
-                self._coverage.add_span(left)
-            self._coverage.follow(attrs.evolve(follower, next=first, last=first - 1))
 
     def _begin(self, newest: int) -> Span:
         """Where the follower begins, on a ledger that has none."""
@@ -224,7 +214,9 @@ class CatchUp:
         if unreadable:
             self._policy.transactions(until=_LONG_AGO)
             number, problem = unreadable[0].transaction_id, unreadable[0].problem
-            log.warning("%d transactions could not be looked at, such as %d: %s", len(unreadable), number, problem)
+            log.warning(
+                "transactions of which policy cannot tell: %d, such as %d: %s", len(unreadable), number, problem
+            )
 
     def _log(self, findings: Sequence[Finding]) -> int:
         """Say what was found; returns how many were refused."""
@@ -255,17 +247,24 @@ class CatchUp:
             elif finding.fate is Fate.UNREADABLE or not too_old:
                 yield finding
 
-    def _ask_again(self, gaps: Sequence[Gap]) -> None:
+    def _settle(self, numbers: Sequence[int], since: Mapping[int, float]) -> None:
+        """Find out about single transactions, and keep as gaps those of which nothing can be told yet.
+
+        Args:
+            numbers: Theirs.
+            since: When those were first asked for that have been asked for.
+        """
+        if not numbers:
+            return
         now = time.time()
-        by_number = {gap.transaction_id: gap for gap in gaps}
-        _, findings = self.examine(list(by_number))
-        stay = [
-            self._gap(finding, by_number[finding.transaction_id].since, now)
-            for finding in findings
-            if finding.fate is Fate.UNREADABLE
-            or (finding.fate is Fate.UNKNOWN and now - by_number[finding.transaction_id].since < self._rules.patience)
-        ]
-        closed = by_number.keys() - {gap.transaction_id for gap in stay}
+        _, findings = self.examine(numbers)
+        stay = []
+        for finding in findings:
+            asked = since.get(finding.transaction_id, now)
+            patient = now - asked < self._rules.patience
+            if finding.fate is Fate.UNREADABLE or (finding.fate is Fate.UNKNOWN and patient):
+                stay.append(self._gap(finding, asked, now))
+        closed = set(numbers) - {gap.transaction_id for gap in stay}
         self._coverage.settle(closed, stay, self._log(findings))
 
     def _gap(self, finding: Finding, since: float, now: float) -> Gap:
@@ -317,7 +316,8 @@ def _keep_looking(catch_up: CatchUp, desk: Desk, interval: float, stop: threadin
     while not stop.is_set():
         pause = _LOOK
         try:
-            turns.take(catch_up)
+            if turns.take(catch_up):
+                pause = 0.0
             if failures:
                 log.info("policy can be asked again; what was missed meanwhile is looked for")
             failures = 0
@@ -326,7 +326,7 @@ def _keep_looking(catch_up: CatchUp, desk: Desk, interval: float, stop: threadin
         except (ServiceError, StateError) as error:
             failures += 1
             turns.distrust()
-            pause = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 20), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311
+            pause = growing_pause(failures, _FIRST_PAUSE, _LONGEST_PAUSE)
             log.log(logging.WARNING if failures == 1 else logging.DEBUG, "cannot look for what was missed: %s", error)
         except Exception:
             # A fault of ours must not cost what may be missed later.
@@ -348,8 +348,8 @@ class _Turns:
         """Take it that something was missed: while policy was down, the producer could not ask it either."""
         self._incident = -1
 
-    def take(self, catch_up: CatchUp) -> None:
-        """Do what it is time for."""
+    def take(self, catch_up: CatchUp) -> bool:
+        """Do what it is time for; returns whether there is more to do at once."""
         incident = self._coverage.last_incident()
         mended = incident != self._incident
         if mended or (self._interval and time.monotonic() >= self._next_look):
@@ -358,7 +358,8 @@ class _Turns:
             self._next_look = time.monotonic() + self._interval
         next_gap = self._coverage.next_gap()
         if self._coverage.spans() or (next_gap is not None and next_gap <= time.time()):
-            catch_up.work()
+            return catch_up.work()
+        return False
 
 
 def _metadata_time(time_: datetime) -> str:

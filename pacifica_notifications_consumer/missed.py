@@ -10,14 +10,15 @@ from typing import Protocol
 import attrs
 
 from .announcement import Announced, Identity
+from .aside import Readers
 from .errors import Cancelled, NotificationError, ServiceError
-from .job import Receipt, Verdict
-from .ledger import Coverage
+from .job import Origin, Receipt, Verdict
+from .ledger import Coverage, Ledger
 from .policy import Policy
 
 
 class Desk(Protocol):
-    """Takes what was missed; `JobRunner` is one."""
+    """Takes what was missed; `JobRunner` is one, for a consumer that runs."""
 
     @property
     def coverage(self) -> Coverage:
@@ -33,6 +34,36 @@ class Desk(Protocol):
         ...
 
 
+@attrs.frozen
+class LedgerDesk:
+    """Takes what was missed by a consumer that does not run; its jobs run when it is started.
+
+    Args:
+        ledger: The consumer's.
+        readers: Judge as it does.
+        take: Otherwise nothing is taken, but judged all the same.
+    """
+
+    ledger: Ledger
+    readers: Readers
+    take: bool = True
+
+    @property
+    def coverage(self) -> Coverage:
+        """Which transactions have been looked at, announced or not."""
+        return self.ledger.coverage
+
+    def judge_transaction(self, answer: bytes, identity: Identity) -> Announced | None:
+        """Judge a transaction as if it had been announced; see `JobRunner.judge_transaction`."""
+        return self.readers.transaction(answer, identity)
+
+    def recover(self, announced: Announced) -> Receipt:
+        """Take a notification that nobody sent; see `JobRunner.recover`."""
+        if not self.take:
+            return Receipt(notification_id=0, verdict=announced.judgement.verdict)
+        return self.ledger.accept([(announced.judgement, announced.body)], Origin.RECOVERED)[0]
+
+
 class Fate(enum.Enum):
     """What becomes of a transaction."""
 
@@ -40,7 +71,7 @@ class Fate(enum.Enum):
     RECOVERED = "recovered"
     #: It matches, but the user may not see it.
     REFUSED = "refused"
-    #: It does not match, or is the consumer's own, or has been announced meanwhile.
+    #: It does not match, or that cannot be decided, or it is the consumer's own, or has been announced meanwhile.
     LEFT_ALONE = "left alone"
     #: policy does not know it.
     UNKNOWN = "unknown"
@@ -137,4 +168,4 @@ class Seeker:
         if not self._policy.may_see(self._username, announced.body):
             return Fate.REFUSED
         receipt = self._desk.recover(announced)
-        return Fate.LEFT_ALONE if receipt.verdict is Verdict.DUPLICATE else Fate.RECOVERED
+        return Fate.RECOVERED if receipt.verdict is Verdict.MATCHED else Fate.LEFT_ALONE

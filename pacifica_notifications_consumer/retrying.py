@@ -25,6 +25,19 @@ TRANSIENT_STATUSES = frozenset(
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 0.5, 30.0, 300.0
 
 
+def growing_pause(failures: int, first: float, longest: float) -> float:
+    """Seconds to wait after so many failures in a row: doubled each time, and shortened by up to a half.
+
+    That is at random, so that many who wait for the same thing do not come back all at once.
+
+    Args:
+        failures: How many, 1 at least.
+        first: Seconds after the first one, at most.
+        longest: Seconds after any, at most.
+    """
+    return min(first * 2.0 ** min(failures - 1, 30), longest) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
 class Backoff:
     """The pauses between the tries of one thing.
 
@@ -39,7 +52,7 @@ class Backoff:
     def reset(self) -> None:
         """Begin anew, since there was progress."""
         self._left = self._tries - 1
-        self._pause = _FIRST_PAUSE
+        self._failures = 0
 
     def pause(self, problem: object, retry_after: float | None = None) -> bool:
         """Wait before another try; False, at once, when there are none left.
@@ -51,9 +64,10 @@ class Backoff:
         if self._left <= 0 or (retry_after or 0) > _LONGEST_RETRY_AFTER:
             return False
         self._left -= 1
-        # At random, so that many clients of one service do not come back all at once.
-        seconds = self._pause * random.uniform(0.5, 1.0) if retry_after is None else retry_after  # noqa: S311
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        self._failures += 1
+        seconds = retry_after
+        if seconds is None:
+            seconds = growing_pause(self._failures, _FIRST_PAUSE, _LONGEST_PAUSE)
         log.warning("%s; trying again in %.1f s", problem, seconds)
         time.sleep(seconds)
         return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
-import random
 import secrets
 import threading
 import time
@@ -23,6 +22,7 @@ from .errors import Cancelled, ServiceError
 from .filter import Filter
 from .incident import Incident, IncidentKind
 from .producer import AuthKind, Producer, Wanted
+from .retrying import growing_pause
 from .services import Services
 from .session import make_session, summarize
 
@@ -269,8 +269,7 @@ def _may_pass(error: ServiceError) -> bool:
 
 
 def _pause(failures: int) -> float:
-    # At random, so that many consumers of one producer do not come back all at once.
-    return min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 20), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311
+    return growing_pause(failures, _FIRST_PAUSE, _LONGEST_PAUSE)
 
 
 def _said(found: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from .errors import LeaseLost, PacificaError, StateError
 from .job import Ending, Job, JobState
 from .ledger import Ledger
 from .progress import describe_progress, parse_progress
+from .retrying import growing_pause
 from .state_directory import StateDirectory
 
 log = logging.getLogger(__name__)
@@ -52,8 +52,7 @@ class RetryRules:
 
     def pause(self, failures: int) -> float:
         """Seconds before the next attempt, after so many that did not succeed."""
-        seconds = min(self.delay * 2.0 ** min(failures - 1, 30), _LONGEST_DELAY)
-        return seconds * random.uniform(0.5, 1.0)  # noqa: S311
+        return growing_pause(failures, self.delay, _LONGEST_DELAY)
 
 
 class Workers:

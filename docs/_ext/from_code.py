@@ -62,7 +62,7 @@ class Settings(Directive):
         yield _text("") if option.default is None else _code(_shown(option.default))
         commands = {"start": options.START_OPTIONS, "run": options.RUN_OPTIONS, "sandbox": options.SANDBOX_OPTIONS}
         commands["environments"] = options.ENVIRONMENTS_OPTIONS
-        commands["catch-up"] = options.CATCHING_UP_OPTIONS
+        commands["catch-up"] = options.CATCH_UP_OPTIONS
         yield _text(", ".join(name for name, its_options in commands.items() if option in its_options))
 
 

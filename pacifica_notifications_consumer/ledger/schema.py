@@ -104,7 +104,7 @@ CREATE TRIGGER notification_matched AFTER INSERT ON notifications WHEN new.verdi
         VALUES (new.id, new.id, 'queued', new.received_at, new.origin);
 END;
 CREATE TRIGGER notification_recovered AFTER INSERT ON notifications
-WHEN new.origin = 'recovered' AND new.verdict <> 'duplicate' BEGIN
+WHEN new.origin = 'recovered' AND new.verdict = 'matched' BEGIN
     INSERT INTO tally VALUES ('missed', 'recovered', 1) ON CONFLICT DO UPDATE SET number = number + 1;
 END;
 

@@ -14,15 +14,13 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.announcement import Announced, Identity
 from pacifica_notifications_consumer.aside import Readers
 from pacifica_notifications_consumer.catch_up import ASKER, CatchUp, windows
 from pacifica_notifications_consumer.errors import ConfigurationError, InUse
-from pacifica_notifications_consumer.job import Origin, Receipt
 from pacifica_notifications_consumer.job_runner import JUDGE
 from pacifica_notifications_consumer.judge import Judge
 from pacifica_notifications_consumer.ledger import Coverage, Ledger
-from pacifica_notifications_consumer.missed import Fate, Finding
+from pacifica_notifications_consumer.missed import Fate, Finding, LedgerDesk
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.services import POLICY_URL, USERNAME, Services
 from pacifica_notifications_consumer.session import make_session
@@ -72,7 +70,7 @@ def add_command(subparsers: Any) -> None:
         "--to", dest="last", metavar="ID|TIME", type=_range_end, help="the last one (default: the newest)"
     )
     parser.add_argument("--dry-run", action="store_true", help="only list what would be run")
-    options.add_options(parser, options.CATCHING_UP_OPTIONS)
+    options.add_options(parser, options.CATCH_UP_OPTIONS)
     parser.set_defaults(command=catch_up)
 
 
@@ -105,7 +103,7 @@ def catch_up(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             _say("there is no transaction in this range")
         elif arguments.dry_run:
             for window in windows(numbers):
-                report.add(catch_up.examine(window)[1])
+                report.add(window.stop - numbers.start, catch_up.examine(window)[1])
             report.close()
         elif at_rest:
             catch_up.scan(ledger.coverage.add_span(numbers), report.add)
@@ -124,41 +122,13 @@ def _hold(state_dir: Path, stack: contextlib.ExitStack) -> bool:
     return True
 
 
-@attrs.frozen(kw_only=True)
-class _Desk:
-    """Judges transactions for a consumer that does not run, and queues jobs for it, or does not.
-
-    Args:
-        ledger: The consumer's.
-        readers: Judge as it does.
-        take: Whether to queue jobs.
-    """
-
-    ledger: Ledger
-    readers: Readers
-    take: bool
-
-    @property
-    def coverage(self) -> Coverage:
-        return self.ledger.coverage
-
-    def judge_transaction(self, answer: bytes, identity: Identity) -> Announced | None:
-        return self.readers.transaction(answer, identity)
-
-    def recover(self, announced: Announced) -> Receipt:
-        if not self.take:
-            return Receipt(notification_id=0, verdict=announced.judgement.verdict)
-        (receipt,) = self.ledger.accept([(announced.judgement, announced.body)], Origin.RECOVERED)
-        return receipt
-
-
-def _desk(ledger: Ledger, state_dir: Path, *, take: bool) -> _Desk:
+def _desk(ledger: Ledger, state_dir: Path, *, take: bool) -> LedgerDesk:
     judge = ledger.coverage.fact(JUDGE)
     if judge is None:
         raise ConfigurationError(
             f"the state directory {state_dir} does not say what its consumer is", "start the consumer once"
         )
-    return _Desk(ledger=ledger, readers=Readers(Judge.from_settings(judge)), take=take)
+    return LedgerDesk(ledger, Readers(Judge.from_settings(judge)), take)
 
 
 def _state_dir(settings: dict[str, Any]) -> Path:
@@ -195,9 +165,9 @@ class _Report:
         self._username = username
         self._dry = dry
         self._counts: Counter[Fate] = Counter()
-        self._done = 0
 
-    def add(self, findings: Sequence[Finding]) -> None:
+    def add(self, done: int, findings: Sequence[Finding]) -> None:
+        _hint("")
         for finding in findings:
             self._counts[finding.fate] += 1
             if finding.fate is Fate.RECOVERED:
@@ -205,8 +175,10 @@ class _Report:
                 _say(f"transaction {finding.transaction_id}, made {finding.created} UTC: {what}")
             elif finding.fate is Fate.UNREADABLE:
                 _say(f"transaction {finding.transaction_id}: {finding.problem}")
+        _hint(f"{done} of {len(self._numbers)}")
 
     def close(self) -> None:
+        _hint("")
         recovered = self._counts[Fate.RECOVERED]
         what = "would be run" if self._dry else "queued, to run when the consumer is started"
         open_ = self._counts[Fate.UNKNOWN] + self._counts[Fate.UNREADABLE]
@@ -229,6 +201,7 @@ def _wait_for_consumer(coverage: Coverage, numbers: range) -> None:
             moved_at = float("inf")
             _say("it has not begun: policy may be down, or the consumer was started without --policy-url; see its log")
         time.sleep(_LOOK)
+    _hint("")
     counts = coverage.counts()
     _say(
         f"{counts.recovered - before.recovered} recovered; {counts.refused - before.refused} match, but are not for "
@@ -237,9 +210,9 @@ def _wait_for_consumer(coverage: Coverage, numbers: range) -> None:
 
 
 def _hint(text: str) -> None:
-    """Say how far it is, to people only."""
+    """Say how far it is, to people only, in a line that the next one takes the place of."""
     if sys.stderr.isatty():
-        print(f"\r{text}", end="", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _say(text: str) -> None:

@@ -37,7 +37,7 @@ def main() -> None:
             caught = CatchUp(desk, policy, "alice", unbound, threading.Event())
 
             def scan(numbers: list[int]) -> Callable[[], None]:
-                return lambda: caught.scan(desk.coverage.add_span(range(numbers[0], numbers[-1] + 1)))
+                return lambda: caught.scan(desk.coverage.add_span(range(numbers[0], numbers[-1] + 1)), lambda *_: None)
 
             print(
                 "\nLooking for missed transactions on the real services; the time is policy's and metadata's together"

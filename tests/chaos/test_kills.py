@@ -21,6 +21,7 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.job import JobState, Verdict
+from tests.background import Background
 from tests.chaos.consumer import TOKEN
 from tests.chaos.runner import KILLS, SEED, Runner, settle
 
@@ -29,35 +30,24 @@ _TARGETS = ("runner",) * 6 + ("job",) * 2 + ("orderly stop", "stop and kill")
 _WARM_TARGETS = (*_TARGETS, *("warm process",) * 2)
 
 
-class Producer:
+class Producer(Background):
     """Posts notifications as fast as it gets answers, some of them twice, and remembers which were accepted."""
 
     def __init__(self, port: int, chance: random.Random) -> None:
         self._url = f"http://127.0.0.1:{port}/receive"
         self._chance = chance
-        self._stop = threading.Event()
         self._lock = threading.Lock()
         self._numbers = iter(range(1, 1_000_000))
         self.sent: dict[str, dict[str, Any]] = {}
         self.accepted: dict[str, dict[str, Any]] = {}
         self.errors: list[str] = []
         self.posts = 0
-        self._threads = [threading.Thread(target=self._post_all) for _ in range(3)]
-
-    def __enter__(self) -> Producer:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(*[self._post_all] * 3)
 
     def _post_all(self) -> None:
         with requests.Session() as session:
             session.trust_env = False
-            while not self._stop.is_set():
+            while not self.stop.is_set():
                 with self._lock:
                     event = self._event(next(self._numbers))
                     self.sent[event["eventID"]] = event
@@ -65,7 +55,7 @@ class Producer:
                     pause = self._chance.random() * 0.2
                 for _ in range(copies):
                     self._post(session, event)
-                self._stop.wait(pause)
+                self.stop.wait(pause)
 
     def _event(self, number: int) -> dict[str, Any]:
         data = {

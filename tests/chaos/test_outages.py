@@ -12,7 +12,6 @@ import json
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ import requests
 from pacifica_notifications_consumer.job import JobState, Origin
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.serving import Handler
+from tests.background import Background
 from tests.chaos.runner import DEADLINE, KILLS, SEED, Runner
 from tests.unit.faults import FaultServer, fault_server
 from tests.unit.sandbox_tools import bundle, key_value, records_of
@@ -32,28 +32,17 @@ _FAULTS = ("kill", "kill", "stop", "deaf", "deaf", "disable", "delete", "policy 
 _FILES = {"a.txt": b"alpha"}
 
 
-class Instruments:
+class Instruments(Background):
     """Upload to a sandbox all the time, some of it useless and some of it broken."""
 
     def __init__(self, sandbox: Sandbox, chance: random.Random) -> None:
         self._sandbox = sandbox
         self._chance = chance
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._upload_all) for _ in range(2)]
+        super().__init__(*[self._upload_all] * 2)
         self.uploads = 0
 
-    def __enter__(self) -> Instruments:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
     def _upload_all(self) -> None:
-        while not self._stop.wait(self._chance.random() * 0.2):
+        while not self.stop.wait(self._chance.random() * 0.2):
             seconds = self._chance.choice(["0", "0", "0.02", "0.3"])
             rows = [key_value("seconds", seconds), key_value("status", "0")]
             rows = [] if self._chance.random() < 0.2 else rows

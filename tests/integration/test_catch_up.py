@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.producer import Producer, Wanted
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
+from tests.background import Background
 from tests.endtoend.conftest import ROOT, TOOL, Deployment, Operator, pack, wait_until
 from tests.endtoend.recorder import Request, recording
 from tests.integration.bed import Bed
@@ -193,35 +195,20 @@ def _time(text: str) -> float:
     return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
 
 
-class Instruments:
+class Instruments(Background):
     """Upload all the time, for alice and for others, and go on when that fails."""
 
     def __init__(self, bed: Bed, home: Path) -> None:
         self._services = Services.from_environment(bed.environ() | {"PACIFICA_USERNAME": "alice"})
         self._home = home
         self._metadata = Metadata(bed)
-        self._stop = threading.Event()
         self._chance = random.Random(SEED)
         self.uploads = self.failures = 0
-        self._threads = [
-            threading.Thread(target=self._upload, args=(0,)),
-            threading.Thread(target=self._upload, args=(1,)),
-            threading.Thread(target=self._put),
-        ]
-
-    def __enter__(self) -> Instruments:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(partial(self._upload, 0), partial(self._upload, 1), self._put)
 
     def _upload(self, thread: int) -> None:
         number = 0
-        while not self._stop.wait(0.2):
+        while not self.stop.wait(0.2):
             number += 1
             directory = write(self._home / f"{thread}-{number}", {"a.txt": b"%d %d" % (thread, number)})
             key_values = {"go": "yes"} if number % 3 else {"stay": "yes"}
@@ -233,7 +220,7 @@ class Instruments:
                 self.failures += 1
 
     def _put(self) -> None:
-        while not self._stop.wait(0.3):
+        while not self.stop.wait(0.3):
             attributes = self._chance.choice([TRANSACTION, TRANSACTION, CAROLS])
             self._metadata.put(rows_of(attributes, go="yes"))
             self.uploads += 1

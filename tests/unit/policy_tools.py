@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,22 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import attrs
 
 from pacifica_notifications_consumer import Filter
-from pacifica_notifications_consumer.announcement import Announced, Identity
+from pacifica_notifications_consumer.announcement import Identity
 from pacifica_notifications_consumer.aside import Readers
-from pacifica_notifications_consumer.job import Origin, Receipt
+from pacifica_notifications_consumer.catch_up import CatchUp, CatchUpRules
+from pacifica_notifications_consumer.job import Origin
 from pacifica_notifications_consumer.judge import Judge
-from pacifica_notifications_consumer.ledger import Coverage, Ledger
+from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.missed import LedgerDesk
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY
+from pacifica_notifications_consumer.policy import Policy
+from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.serving import Handler
+from pacifica_notifications_consumer.session import make_session
 from tests.unit.faults import fault_server
 
+#: Fast enough that no test waits for its turn.
+RULES = CatchUpRules(rate=100_000.0)
 #: What matches in these tests.
 FILTER = Filter('$["data"][*][?(@["key"] = "go")]')
 UNKNOWN = {"status": "404 Not Found", "message": "No Transaction with an ID of 1 was found"}
@@ -118,22 +126,10 @@ def telling() -> Iterator[Told]:
         yield told
 
 
-@attrs.frozen
-class LedgerDesk:
-    """Takes what was missed into a ledger; closed with its context."""
+class TestedDesk(LedgerDesk):
+    """Takes what was missed into a ledger, and shows what it has taken."""
 
-    ledger: Ledger
-    readers: Readers
-
-    @property
-    def coverage(self) -> Coverage:
-        return self.ledger.coverage
-
-    def judge_transaction(self, answer: bytes, identity: Identity) -> Announced | None:
-        return self.readers.transaction(answer, identity)
-
-    def recover(self, announced: Announced) -> Receipt:
-        return self.ledger.accept([(announced.judgement, announced.body)], Origin.RECOVERED)[0]
+    __test__ = False
 
     def deliver(self, *numbers: int, told: Told, identity: Identity | None = None) -> None:
         """Take notifications as if the producer had posted them."""
@@ -150,8 +146,17 @@ class LedgerDesk:
 
 
 @contextlib.contextmanager
-def desk_at(home: Path) -> Iterator[LedgerDesk]:
+def desk_at(home: Path) -> Iterator[TestedDesk]:
     """Open the ledger of a directory."""
     readers = Readers(Judge(name="mine", filter=FILTER))
     with contextlib.closing(Ledger(home / "ledger.sqlite3")) as ledger, contextlib.closing(readers):
-        yield LedgerDesk(ledger, readers)
+        yield TestedDesk(ledger, readers)
+
+
+@contextlib.contextmanager
+def catcher(desk: Any, told: Told, stop: threading.Event | None = None, **rules: Any) -> Iterator[CatchUp]:
+    """What looks for missed transactions on a desk; its rules may be changed."""
+    services = Services(policy_url=told.url, username="alice")
+    with make_session(services) as session:
+        policy = Policy(told.url, session)
+        yield CatchUp(desk, policy, "alice", attrs.evolve(RULES, **rules), stop or threading.Event())

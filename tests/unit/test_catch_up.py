@@ -4,88 +4,56 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pacifica_notifications_consumer import catch_up
+from pacifica_notifications_consumer import Filter, catch_up
 from pacifica_notifications_consumer.announcement import Announced, Identity
-from pacifica_notifications_consumer.catch_up import CatchUp, CatchUpRules, catching_up
-from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError, ServiceError, StateError
-from pacifica_notifications_consumer.incident import Incident, IncidentKind
-from pacifica_notifications_consumer.job import Origin, Receipt
+from pacifica_notifications_consumer.aside import Readers
+from pacifica_notifications_consumer.catch_up import CatchUp
+from pacifica_notifications_consumer.errors import Cancelled, ServiceError, StateError
+from pacifica_notifications_consumer.job import Origin, Receipt, Verdict
+from pacifica_notifications_consumer.judge import Judge
 from pacifica_notifications_consumer.ledger.coverage import FOLLOWER, MissedCounts
-from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.services import Services
-from pacifica_notifications_consumer.session import make_session
-from tests.unit.policy_tools import LedgerDesk, Told, desk_at, telling
-from tests.unit.runner_tools import eventually
-
-#: Fast enough that no test waits for its turn.
-RULES = CatchUpRules(rate=100_000.0)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Told]:
-    with telling() as told:
-        yield told
+from tests.unit.policy_tools import TestedDesk, Told, catcher, desk_at, telling
 
 
 @pytest.fixture
-def told(server: Told) -> Told:
-    server.reset()
-    return server
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[LedgerDesk]:
-    with desk_at(tmp_path) as desk:
-        yield desk
-
-
-@contextlib.contextmanager
-def catcher(desk: Any, told: Told, stop: threading.Event | None = None, **rules: Any) -> Iterator[CatchUp]:
-    services = Services(policy_url=told.url, username="alice")
-    with make_session(services) as session:
-        policy = Policy(told.url, session)
-        yield CatchUp(desk, policy, "alice", attrs.evolve(RULES, **rules), stop or threading.Event())
-
-
-@pytest.fixture
-def caught(desk: LedgerDesk, told: Told) -> Iterator[CatchUp]:
+def caught(desk: TestedDesk, told: Told) -> Iterator[CatchUp]:
     """One that has begun on a site with three transactions, none of which concern it."""
     told.go(1, 2, 3)
     with catcher(desk, told) as caught:
-        caught.look(all_of_it=True)
-        caught.work()
+        look(caught)
         told.asked.clear()
         yield caught
 
 
-def look(caught: CatchUp) -> None:
-    caught.look(all_of_it=True)
-    caught.work()
+def look(caught: CatchUp, *, all_of_it: bool = True) -> None:
+    """Look, and work until there is nothing left."""
+    caught.look(all_of_it=all_of_it)
+    while caught.work():
+        pass
 
 
-def follower(desk: LedgerDesk) -> tuple[int, int]:
+def follower(desk: TestedDesk) -> tuple[int, int]:
     span = desk.coverage.span(FOLLOWER)
     assert span is not None
     return span.next, span.last
 
 
-def test_history_is_left_alone(desk: LedgerDesk, caught: CatchUp) -> None:
+def test_history_is_left_alone(desk: TestedDesk, caught: CatchUp) -> None:
     """On a new ledger nothing is taken that was there before."""
     assert desk.jobs() == []
     assert follower(desk) == (4, 3)
 
 
-def test_missed_ones_are_taken(desk: LedgerDesk, told: Told, caught: CatchUp) -> None:
+def test_missed_ones_are_taken(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
     """What matches and may be seen is taken; what was announced is not even asked for."""
     told.go(4, 5, 6, 8)
     told.add(7)
@@ -101,7 +69,7 @@ def test_missed_ones_are_taken(desk: LedgerDesk, told: Told, caught: CatchUp) ->
     assert desk.jobs() == [4, 8]
 
 
-def test_notification_is_as_if_announced(desk: LedgerDesk, told: Told, caught: CatchUp) -> None:
+def test_notification_is_as_if_announced(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
     """The job's notification is the one that would have come, and one that comes after all is a duplicate."""
     told.go(4)
     look(caught)
@@ -113,7 +81,7 @@ def test_notification_is_as_if_announced(desk: LedgerDesk, told: Told, caught: C
     assert desk.jobs(Origin.DELIVERED) == []
 
 
-def test_nothing_missing_costs_one_question(desk: LedgerDesk, told: Told, caught: CatchUp) -> None:
+def test_nothing_missing_costs_one_question(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
     """While all is announced, a look asks for the newest transaction and for nothing else."""
     told.go(4, 5)
     desk.deliver(4, 5, told=told)
@@ -122,15 +90,13 @@ def test_nothing_missing_costs_one_question(desk: LedgerDesk, told: Told, caught
     assert told.asked == ["list", "list"]
 
 
-def test_what_is_new_may_yet_be_announced(desk: LedgerDesk, told: Told, caught: CatchUp) -> None:
+def test_what_is_new_may_yet_be_announced(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
     """A look on time leaves what came since the last one to the producer, until the next look."""
     told.go(4)
-    caught.look(all_of_it=False)
-    caught.work()
+    look(caught, all_of_it=False)
     assert desk.jobs() == []
     told.go(5)
-    caught.look(all_of_it=False)
-    caught.work()
+    look(caught, all_of_it=False)
     assert desk.jobs() == [4]
 
 
@@ -140,7 +106,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catch_up, "_SOONEST", 0.05)
 
 
-def ask_again(caught: CatchUp, desk: LedgerDesk) -> None:
+def ask_again(caught: CatchUp, desk: TestedDesk) -> None:
     due = desk.coverage.next_gap()
     assert due is not None
     time.sleep(max(0.0, due - time.time()))
@@ -148,7 +114,7 @@ def ask_again(caught: CatchUp, desk: LedgerDesk) -> None:
 
 
 @pytest.mark.usefixtures("hurried")
-def test_gap_is_asked_for_again(desk: LedgerDesk, told: Told, caught: CatchUp) -> None:
+def test_gap_is_asked_for_again(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
     """A number that no transaction has yet is asked for again, and what it turns out to be is taken."""
     told.go(4, 7)
     look(caught)
@@ -164,7 +130,7 @@ def test_gap_is_asked_for_again(desk: LedgerDesk, told: Told, caught: CatchUp) -
 
 
 @pytest.mark.usefixtures("hurried")
-def test_gap_is_given_up(desk: LedgerDesk, told: Told) -> None:
+def test_gap_is_given_up(desk: TestedDesk, told: Told) -> None:
     """A number that nobody has for long enough was left out, and is not asked for any more."""
     with catcher(desk, told, patience=0.15) as caught:
         look(caught)
@@ -178,20 +144,19 @@ def test_gap_is_given_up(desk: LedgerDesk, told: Told) -> None:
         assert told.asked == ["list"]
 
 
-def test_old_gaps_are_none(desk: LedgerDesk, told: Told) -> None:
+def test_old_gaps_are_none(desk: TestedDesk, told: Told) -> None:
     """What was left out before a transaction that is old by now can have no transaction any more."""
     told.go(2, 5, created="2026-11-20T10:00:00")
     told.go(8)
     with catcher(desk, told, start=1) as caught:
         look(caught)
         assert desk.jobs() == [2, 5, 8]
-        assert [gap.transaction_id for gap in desk.coverage.due_gaps(100)] == []
         assert desk.coverage.counts().unknown == 2  # 6 and 7
 
 
 @pytest.mark.usefixtures("hurried")
 def test_one_that_cannot_be_read(
-    desk: LedgerDesk, told: Told, caught: CatchUp, caplog: pytest.LogCaptureFixture
+    desk: TestedDesk, told: Told, caught: CatchUp, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A transaction of which metadata cannot tell holds up no other one, is told of, and is never given up."""
     told.go(4, 5, 6)
@@ -199,7 +164,7 @@ def test_one_that_cannot_be_read(
     look(caught)
     assert (desk.jobs(), desk.coverage.counts().unknown) == ([4, 6], 1)
     assert (
-        "1 transactions could not be looked at, such as 5: policy cannot tell: metadata answered it 500" in caplog.text
+        "transactions of which policy cannot tell: 1, such as 5: policy cannot tell: metadata answered" in caplog.text
     )
     with catcher(desk, told, patience=0.0) as impatient:
         ask_again(impatient, desk)
@@ -209,7 +174,7 @@ def test_one_that_cannot_be_read(
     assert (desk.jobs(), desk.coverage.counts().unknown) == ([4, 5, 6], 0)
 
 
-def test_policy_that_is_down(desk: LedgerDesk, told: Told, caught: CatchUp) -> None:
+def test_policy_that_is_down(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
     """Without metadata nothing is concluded; afterwards it goes on where it was."""
     told.go(4)
     caught.look(all_of_it=True)
@@ -236,7 +201,7 @@ def test_policy_that_is_down(desk: LedgerDesk, told: Told, caught: CatchUp) -> N
     ],
     ids=str,
 )
-def test_from_where_told(desk: LedgerDesk, told: Told, start: int | datetime, expected: list[int]) -> None:
+def test_from_where_told(desk: TestedDesk, told: Told, start: int | datetime, expected: list[int]) -> None:
     """It begins with a number or with a time, and does that once."""
     for number in range(1, 5):
         told.go(number, created=f"2026-11-25T{10 + number}:00:00" if number != 3 else "2026-11-25T12:00:00")
@@ -251,7 +216,7 @@ def test_from_where_told(desk: LedgerDesk, told: Told, start: int | datetime, ex
     assert told.asked == ["list"]
 
 
-def test_from_the_last_announced(desk: LedgerDesk, told: Told) -> None:
+def test_from_the_last_announced(desk: TestedDesk, told: Told) -> None:
     """On a ledger that has never caught up it begins after the last transaction that was announced."""
     told.go(*range(1, 7))
     desk.deliver(2, 4, 3, told=told)
@@ -260,7 +225,7 @@ def test_from_the_last_announced(desk: LedgerDesk, told: Told) -> None:
     assert desk.jobs() == [5, 6]
 
 
-def test_site_of_its_own_identity(desk: LedgerDesk, told: Told) -> None:
+def test_site_of_its_own_identity(desk: TestedDesk, told: Told) -> None:
     """What a site has set for source and eventID is learnt from what it delivers."""
     site = Identity(source="https://example.org/7/t/{id}", event_id="example.{id}")
     told.go(*range(1, 4))
@@ -272,7 +237,7 @@ def test_site_of_its_own_identity(desk: LedgerDesk, told: Told) -> None:
     assert desk.jobs(Origin.DELIVERED) == [1]
 
 
-def test_number_of_somebodys_own(desk: LedgerDesk, told: Told, caught: CatchUp) -> None:
+def test_number_of_somebodys_own(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
     """A transaction with a number far away is taken, and the others are followed all the same."""
     told.go(4, 10**9)
     for _ in range(2):
@@ -284,20 +249,77 @@ def test_number_of_somebodys_own(desk: LedgerDesk, told: Told, caught: CatchUp) 
     assert desk.jobs() == [4, 5, 10**9]
 
 
-def test_site_that_numbers_anew(desk: LedgerDesk, told: Told, caught: CatchUp) -> None:
+@pytest.mark.usefixtures("hurried")
+def test_number_of_somebodys_own_that_cannot_be_read(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
+    """One far away of which metadata cannot tell is asked for again, like any other one."""
+    told.go(10**9)
+    told.broken.add(10**9)
+    told.go(4, created="2026-11-26T10:00:00")
+    for _ in range(2):
+        look(caught)
+    assert (follower(desk), desk.jobs()) == ((5, 4), [4])
+    told.broken.clear()
+    told.asked.clear()
+    caught.look(all_of_it=True)
+    assert told.asked == ["list"]
+    ask_again(caught, desk)
+    assert desk.jobs() == [4, 10**9]
+
+
+@pytest.mark.parametrize("others", [(1, 2, 3), (3,)], ids=["several", "one"])
+def test_number_of_somebodys_own_at_the_beginning(desk: TestedDesk, told: Told, others: tuple[int, ...]) -> None:
+    """One that was there before a new consumer does not lead it astray, nor one who asks for a range by hand."""
+    told.go(*others, 10**9)
+    with catcher(desk, told) as caught:
+        look(caught)
+        assert follower(desk) == (4, 3)
+        told.go(4)
+        look(caught)
+        assert 4 in desk.jobs()
+        assert caught.numbers(2, None) == range(2, 5)
+        assert caught.numbers(2, datetime(2027, 1, 1, tzinfo=UTC)) == range(2, 5)
+        assert caught.numbers(10**9, 10**9) == range(10**9, 10**9 + 1)
+
+
+@pytest.mark.parametrize("count", [15, 80])
+def test_site_that_numbers_anew(desk: TestedDesk, told: Told, caught: CatchUp, count: int) -> None:
     """When many have numbers far away, it goes on there, and what was missed before is not forgotten."""
-    anew = range(10**6, 10**6 + 80)
+    anew = range(10**6, 10**6 + count)
     told.go(4, *anew)
-    look(caught)
-    look(caught)
+    for _ in range(2):
+        look(caught)
     assert desk.jobs() == [4, *anew]
     assert follower(desk) == (anew.stop, anew.stop - 1)
+
+
+def test_long_range_holds_up_nothing(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
+    """While a long range is looked at, what is missed now is found before its end."""
+    told.add(*range(4, 1000))
+    desk.deliver(*range(4, 1000), told=told)
+    look(caught)
+    span = desk.coverage.add_span(range(1, 1000))
+    assert caught.work()
+    told.go(1000)
+    caught.look(all_of_it=True)
+    assert caught.work()
+    assert 1000 in desk.jobs()
+    assert desk.coverage.span(span.id) is not None
+
+
+def test_what_cannot_be_decided(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
+    """A transaction on which the filter fails is set aside, as if announced, and counts as no recovered one."""
+    told.go(4)
+    readers = Readers(Judge(name="mine", filter=Filter('$["data"][::0]')))
+    with contextlib.closing(readers), catcher(TestedDesk(desk.ledger, readers), told) as undecided:
+        look(undecided)
+    assert (desk.jobs(), desk.coverage.counts().recovered) == ([], 0)
+    assert desk.ledger.count_verdicts()[Verdict.UNDECIDABLE] == 1
 
 
 class Frail:
     """A desk whose disk fails after so many notifications."""
 
-    def __init__(self, desk: LedgerDesk, after: int) -> None:
+    def __init__(self, desk: TestedDesk, after: int) -> None:
         self._desk, self._left = desk, after
 
     def __getattr__(self, name: str) -> Any:
@@ -342,7 +364,7 @@ def test_crashes_lose_and_double_nothing(kinds: list[str], crashes: list[int]) -
             assert desk.jobs(Origin.DELIVERED) == by_kind.get("delivered", [])
 
 
-def test_stop(desk: LedgerDesk, told: Told, caught: CatchUp) -> None:
+def test_stop(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
     """It stops wherever it is, without concluding anything."""
     told.go(*range(4, 300))
     stop = threading.Event()
@@ -356,76 +378,10 @@ def test_stop(desk: LedgerDesk, told: Told, caught: CatchUp) -> None:
     assert desk.jobs() == list(range(4, 300))
 
 
-def test_pace(desk: LedgerDesk, told: Told, caught: CatchUp) -> None:
+def test_pace(desk: TestedDesk, told: Told, caught: CatchUp) -> None:
     """Policy is asked so many times a second at most."""
     told.add(*range(4, 44))
     with catcher(desk, told, rate=200.0) as slow:
         started = time.monotonic()
         look(slow)
         assert time.monotonic() - started >= 39 / 200.0
-
-
-@pytest.fixture
-def keep_looking(desk: LedgerDesk, told: Told, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Look for as long as a context lasts, with little patience between."""
-    monkeypatch.setattr(catch_up, "_LOOK", 0.01)
-    monkeypatch.setattr(catch_up, "_FIRST_PAUSE", 0.01)
-    services = Services(policy_url=told.url, username="alice")
-    return lambda **rules: catching_up(desk, services, attrs.evolve(RULES, **rules))
-
-
-def test_at_the_start_and_after_incidents(desk: LedgerDesk, told: Told, keep_looking: Callable[..., Any]) -> None:
-    """Without an interval it looks at the start, and again when the subscription has been mended."""
-    told.go(1)
-    with keep_looking(interval=0):
-        eventually(lambda: desk.coverage.newest is not None)
-    told.go(2)
-    with keep_looking(interval=0):
-        eventually(lambda: desk.jobs() == [2])
-        told.go(3)
-        time.sleep(0.1)
-        assert desk.jobs() == [2]
-        desk.ledger.note_incident(Incident(kind=IncidentKind.DISABLED, since=None, until=time.time()))
-        eventually(lambda: desk.jobs() == [2, 3])
-
-
-def test_on_time(desk: LedgerDesk, told: Told, keep_looking: Callable[..., Any]) -> None:
-    """With an interval it finds what is missing without any incident."""
-    with keep_looking(interval=0.05):
-        eventually(lambda: desk.coverage.newest is not None)
-        told.go(1)
-        eventually(lambda: desk.jobs() == [1])
-
-
-def test_range_put_into_the_ledger(desk: LedgerDesk, told: Told, keep_looking: Callable[..., Any]) -> None:
-    """A range that somebody else has put into the ledger is looked at, too."""
-    told.go(1, 2, 3)
-    with keep_looking(interval=0):
-        eventually(lambda: desk.coverage.newest is not None)
-        desk.coverage.add_span(range(2, 4))
-        eventually(lambda: desk.jobs() == [2, 3])
-        eventually(lambda: not desk.coverage.spans())
-
-
-def test_after_policy_was_down(
-    desk: LedgerDesk, told: Told, keep_looking: Callable[..., Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    """It says once that policy is gone, goes on trying, and then looks at all that came meanwhile."""
-    caplog.set_level("INFO", "pacifica_notifications_consumer.catch_up")
-    with keep_looking(interval=0.02):
-        eventually(lambda: desk.coverage.newest is not None)
-        told.down = True
-        eventually(lambda: "cannot look for what was missed" in caplog.text)
-        told.go(1)
-        time.sleep(0.1)
-        told.down = False
-        eventually(lambda: desk.jobs() == [1])
-    assert caplog.text.count("cannot look for what was missed") == 1
-    assert "policy can be asked again" in caplog.text
-
-
-@pytest.mark.parametrize(("services", "missing"), [(Services(), "POLICY_URL"), (Services(policy_url="x"), "USERNAME")])
-def test_whom_to_ask(desk: LedgerDesk, services: Services, missing: str) -> None:
-    """Without an address of policy, or without a user, it says what to set."""
-    with pytest.raises(ConfigurationError, match=f"set PACIFICA_{missing}"), catching_up(desk, services):
-        pass

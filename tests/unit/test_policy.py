@@ -9,19 +9,7 @@ from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
 from tests.unit.faults import fault_server, replying
-from tests.unit.policy_tools import BROKEN, Told, telling
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Told]:
-    with telling() as told:
-        yield told
-
-
-@pytest.fixture
-def told(server: Told) -> Told:
-    server.reset()
-    return server
+from tests.unit.policy_tools import BROKEN, Told
 
 
 @pytest.fixture
