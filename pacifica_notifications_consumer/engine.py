@@ -19,11 +19,13 @@ class Attempt:
         job_id: The job's number.
         directory: Its directory, with all that the entry-point expects.
         mark: By what its processes are found again, whatever becomes of the runner.
+        traceparent: Names the trace that it belongs to, as a piece of work of its own; empty if there is none.
     """
 
     job_id: int
     directory: JobDirectory
     mark: str
+    traceparent: str = ""
 
 
 class Engine(Protocol):

@@ -28,6 +28,11 @@ class Verdict(enum.Enum):
     #: It is no JSON.
     UNREADABLE = "unreadable"
 
+    @property
+    def set_aside(self) -> bool:
+        """Whether it is kept for people to look at, though there is no job."""
+        return self in (Verdict.UNDECIDABLE, Verdict.MALFORMED, Verdict.UNREADABLE)
+
 
 class Origin(enum.Enum):
     """How a notification came to us."""
@@ -53,6 +58,37 @@ class Receipt:
     verdict: Verdict
     job_id: int | None = None
     reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class NotificationRecord:
+    """A notification as the ledger knows it.
+
+    Args:
+        id: Its number.
+        received_at: When it came, in seconds since 1970.
+        source: The producer's ``source``, None if it has none.
+        event_id: The producer's ``eventID``, None if it has none.
+        title: How to call it.
+        verdict: What became of it.
+        reason: Why it is undecidable, malformed or unreadable, in words.
+        origin: How it came to us.
+        kept: Whether its body has been kept.
+        traceparent: Names the trace that it belongs to; empty if there is none.
+        job_id: Its job, if there is one.
+    """
+
+    id: int
+    received_at: float
+    source: str | None
+    event_id: str | None
+    title: str
+    verdict: Verdict
+    reason: str
+    origin: Origin
+    kept: bool
+    traceparent: str
+    job_id: int | None
 
 
 class JobState(enum.Enum):
@@ -107,7 +143,9 @@ class Job:
     Args:
         id: Its number.
         title: The event id of its notification, for logs.
-        origin: How that came to us.
+        received_at: When that came, in seconds since 1970.
+        traceparent: Names the trace that it belongs to; empty if there is none.
+        origin: How it came to us.
         body: The notification, byte for byte as received; empty unless the job was claimed to be run.
         state: Where it stands.
         attempts: How many attempts have ended; those that a shutdown or a crash interrupted do not count, nor do those
@@ -123,6 +161,8 @@ class Job:
 
     id: int
     title: str
+    received_at: float = 0.0
+    traceparent: str = ""
     origin: Origin = Origin.DELIVERED
     body: bytes = attrs.field(repr=False)
     state: JobState

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -18,24 +19,25 @@ from .engine import Engine
 from .errors import StateError
 from .filter import Filter
 from .housekeeper import Housekeeper, report_recovered
-from .incident import Incident, IncidentKind
-from .job import Job, JobState, Origin, Receipt, Verdict
+from .incident import Incident
+from .job import Job, Origin, Receipt
+from .job_book import JUDGE, JobBook
 from .judge import Judge, Judgement
-from .ledger import Coverage, Ledger, MissedCounts
+from .ledger import Ledger
 from .local_engine import LocalEngine
+from .log_context import concerning
+from .meters import Meters
 from .retention import Keep
 from .services import Services
-from .state_directory import JobDirectory, StateDirectory
+from .state_directory import StateDirectory
+from .trace import read_traceparent, trace_id
 from .venv import Venv
 from .workers import RetryRules, Workers
 
 log = logging.getLogger(__name__)
 
-#: The name under which the ledger keeps the settings of the `Judge` that was used last.
-JUDGE = "judge"
 
-
-class JobRunner:
+class JobRunner(JobBook):
     """Takes notifications and runs the entry-point for those that match, some at a time.
 
     It is a context manager: entering opens the queue and starts to work on what an earlier run left in it; leaving
@@ -93,8 +95,7 @@ class JobRunner:
         strict: bool = False,
         engine: Engine | None = None,
     ) -> None:
-        #: Where the queue and the jobs' directories live.
-        self.state_dir = state_dir.resolve()
+        super().__init__(state_dir)
         self._name = name
         self._judge = Judge(name=name, filter=filter, strict=strict)
         self._engine: Engine = engine or LocalEngine(
@@ -106,6 +107,8 @@ class JobRunner:
             warm=warm,
             preload=preload,
         )
+        #: How long things take.
+        self.meters = Meters()
         self._worker_count = workers
         self._rules = RetryRules(attempts=attempts, delay=retry_delay, crash_limit=crash_limit)
         self._crash_limit = crash_limit
@@ -133,6 +136,7 @@ class JobRunner:
                 engine=self._engine,
                 readers=self._readers,
                 rules=self._rules,
+                meters=self.meters,
                 on_end=self._tell,
             )
             self._housekeeper = Housekeeper(
@@ -183,11 +187,13 @@ class JobRunner:
         """
         return self.accept_all([body])[0]
 
-    def accept_all(self, bodies: Sequence[bytes]) -> list[Receipt]:
+    def accept_all(self, bodies: Sequence[bytes], traceparents: Sequence[str] = ()) -> list[Receipt]:
         """Commit notifications that came at the same time, which takes hardly longer than one.
 
         Args:
             bodies: As of `accept`.
+            traceparents: What the requests that brought them said of the trace that they belong to, one for each or
+                none at all; for those that do not say it themselves.
 
         Returns:
             Their receipts, in the same order.
@@ -195,7 +201,12 @@ class JobRunner:
         Raises:
             StateError: The disk does not take them; none is kept.
         """
-        return self._take([(self._readers.judge(body), body) for body in bodies], Origin.DELIVERED)
+        judgements = [self._readers.judge(body) for body in bodies]
+        if any(traceparents):
+            for number, said in enumerate(map(read_traceparent, traceparents)):
+                if said and not judgements[number].traceparent:
+                    judgements[number] = attrs.evolve(judgements[number], traceparent=said)
+        return self._take(list(zip(judgements, bodies, strict=True)), Origin.DELIVERED)
 
     def judge_transaction(self, answer: bytes, identity: Identity) -> Announced | None:
         """Judge a transaction as if it had been announced.
@@ -220,25 +231,21 @@ class JobRunner:
         """
         return self._take([(announced.judgement, announced.body)], Origin.RECOVERED)[0]
 
-    @property
-    def coverage(self) -> Coverage:
-        """Which transactions have been looked at, announced or not."""
-        return self._ledger.coverage
-
     def _take(self, notifications: Sequence[tuple[Judgement, bytes]], origin: Origin) -> list[Receipt]:
+        began = time.perf_counter()
         receipts = self._ledger.accept(notifications, origin)
+        self.meters.commits.observe(time.perf_counter() - began)
         if self._workers is not None:
             # Before anything is said about them: they have waited long enough.
             self._workers.wake(sum(receipt.job_id is not None for receipt in receipts))
         for (judgement, _), receipt in zip(notifications, receipts, strict=True):
-            if receipt.job_id is not None:
-                how = "matched" if origin is Origin.DELIVERED else "recovered"
-                log.info("notification %s: %s, job %d", judgement.title, how, receipt.job_id)
-            elif receipt.reason:
-                number = receipt.notification_id
-                log.warning("notification %d (%s) is set aside: %s", number, judgement.title, receipt.reason)
-            else:
-                log.debug("notification %s: %s", judgement.title, receipt.verdict.value)
+            with concerning(
+                job=receipt.job_id,
+                notification=receipt.notification_id,
+                event=judgement.title,
+                trace=trace_id(judgement.traceparent),
+            ):
+                _report(judgement, receipt, origin)
         return receipts
 
     def wait(self, job_id: int, timeout: float | None = None) -> Job:
@@ -255,47 +262,18 @@ class JobRunner:
         return self.job(job_id)
 
     def cancel(self, job_id: int, reason: str = "cancelled") -> bool:
-        """Cancel a job that waits or is running; its processes are ended.
-
-        Returns:
-            Whether it was such a job. One that runs is cancelled a moment later, unless it succeeds in that moment.
-        """
+        """See `JobBook.cancel`."""
         running = self._workers is not None and self._workers.cancel(job_id, reason)
-        cancelled = running or self._ledger.cancel(job_id, reason)
+        cancelled = running or super().cancel(job_id, reason)
         self._tell()
         return cancelled
 
     def requeue(self, job_id: int) -> bool:
-        """Queue a job anew that has ended, or that waits for its next attempt; its attempts are counted afresh.
-
-        Returns:
-            Whether it was such a job.
-        """
-        queued = self._ledger.requeue(job_id)
+        """See `JobBook.requeue`."""
+        queued = super().requeue(job_id)
         if queued and self._workers is not None:
             self._workers.wake()
         return queued
-
-    def job(self, job_id: int) -> Job:
-        """Look up a job.
-
-        Raises:
-            KeyError: There is no such job.
-        """
-        return self._ledger.job(job_id)
-
-    def jobs(self, limit: int = 100, before: int | None = None) -> list[Job]:
-        """The newest jobs, the newest first.
-
-        Args:
-            limit: How many at most.
-            before: Only those with lower numbers.
-        """
-        return self._ledger.jobs(limit, before)
-
-    def directory(self, job_id: int) -> JobDirectory:
-        """Where a job's ``SRC``, ``DST`` and output are."""
-        return self._state.job(job_id)
 
     def note_incident(self, incident: Incident) -> None:
         """Keep what happened to the subscription in the ledger.
@@ -305,27 +283,17 @@ class JobRunner:
         """
         self._ledger.note_incident(incident)
 
-    def incidents(self, limit: int = 100) -> list[Incident]:
-        """What happened to the subscription, the newest first."""
-        return self._ledger.incidents(limit)
-
-    def count_jobs(self) -> dict[JobState, int]:
-        """Count the jobs in each state."""
-        return self._ledger.count_jobs()
-
-    def count_verdicts(self) -> dict[Verdict, int]:
-        """Count the notifications of each verdict."""
-        return self._ledger.count_verdicts()
-
-    def count_incidents(self) -> dict[IncidentKind, int]:
-        """Count what happened to the subscription, by kind."""
-        return self._ledger.count_incidents()
-
-    def count_missed(self) -> MissedCounts:
-        """Count the transactions that nobody announced, as far as they have been looked for."""
-        return self._ledger.coverage.counts()
-
     def _tell(self) -> None:
         with self._changed:
             # Those who wait for a job's end wait here: one alone might be the wrong one.
             self._changed.notify_all()
+
+
+def _report(judgement: Judgement, receipt: Receipt, origin: Origin) -> None:
+    if receipt.job_id is not None:
+        how = "matched" if origin is Origin.DELIVERED else "recovered"
+        log.info("notification %s: %s, job %d", judgement.title, how, receipt.job_id)
+    elif receipt.reason:
+        log.warning("notification %d (%s) is set aside: %s", receipt.notification_id, judgement.title, receipt.reason)
+    else:
+        log.debug("notification %s: %s", judgement.title, receipt.verdict.value)

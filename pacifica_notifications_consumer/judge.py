@@ -26,6 +26,7 @@ class Judgement:
         source: The producer's ``source``, None if it has none.
         event_id: The producer's ``eventID``, None if it has none.
         reason: Why it is undecidable, malformed or unreadable, in words.
+        traceparent: Names the trace that it belongs to; empty if it says none.
     """
 
     verdict: Verdict
@@ -33,6 +34,7 @@ class Judgement:
     source: str | None = None
     event_id: str | None = None
     reason: str = ""
+    traceparent: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +87,7 @@ class Judge:
             source=notification.source if identified else None,
             event_id=notification.event_id if identified else None,
             reason=reason,
+            traceparent=notification.traceparent,
         )
 
     def _verdict(self, notification: Notification) -> tuple[Verdict, str]:

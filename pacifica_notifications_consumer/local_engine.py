@@ -15,6 +15,7 @@ from .processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_s
 from .progress import PROGRESS_VARIABLE
 from .services import Services
 from .survivors import MARK_VARIABLE, end_marked
+from .trace import TRACE_VARIABLE
 from .venv import Venv
 from .warm_start import WarmStart
 
@@ -108,7 +109,7 @@ class LocalEngine:
 
     def _start(self, attempt: Attempt, output: int) -> Process:
         directory = attempt.directory
-        environ = self._environ(attempt.mark) | {PROGRESS_VARIABLE: os.fspath(directory.progress)}
+        environ = self._environ(attempt.mark, attempt.traceparent) | {PROGRESS_VARIABLE: os.fspath(directory.progress)}
         arguments = [self.venv.python, self.entry_point, directory.source, directory.destination]
         cwd = self.entry_point.parent
         process = None
@@ -116,10 +117,12 @@ class LocalEngine:
             process = self._warm_start.launch(arguments, environ=environ, cwd=cwd, output=output)
         return process or ColdProcess(arguments, environ=environ, cwd=cwd, output=output)
 
-    def _environ(self, mark: str) -> dict[str, str]:
+    def _environ(self, mark: str, traceparent: str = "") -> dict[str, str]:
         # The mark comes first: of a process that shows only a part of its environment, that part is seen.
         environ = {MARK_VARIABLE: mark} | self.venv.environ() | self.services.environ()
-        for name in _OF_THE_SUPERVISOR:
+        for name in (*_OF_THE_SUPERVISOR, TRACE_VARIABLE):
             environ.pop(name, None)
+        if traceparent:
+            environ[TRACE_VARIABLE] = traceparent
         # So that what it printed last is in the file even if it is killed.
         return environ | {"PYTHONUNBUFFERED": "1"}

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from .errors import NotificationError
+from .trace import TRACE_HEADER, read_traceparent
 
 #: The key-value that names the consumer which uploaded a transaction; the runner leaves its own ones alone.
 PROVENANCE_KEY = "pacifica-notifications-consumer"
@@ -160,6 +161,15 @@ class Notification:
     def title(self) -> str:
         """How to call it in a log."""
         return (self.event_id or "(without eventID)")[:200]
+
+    @property
+    def traceparent(self) -> str:
+        """Names the trace that it belongs to, as CloudEvents' extension for that says; empty if it says none."""
+        extensions = self.event.get("extensions")
+        value = self.event.get(TRACE_HEADER)
+        if value is None and isinstance(extensions, dict):
+            value = extensions.get(TRACE_HEADER)
+        return read_traceparent(value)
 
     @cached_property
     def rows(self) -> tuple[dict[str, Any], ...]:

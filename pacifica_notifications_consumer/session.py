@@ -20,6 +20,7 @@ from .errors import BrokenOff, ConfigurationError, ServiceError
 from .retrying import TRANSIENT_STATUSES, Backoff, retry_after
 from .services import AUTHENTICATION, CLIENT_CERT, PASSWORD, USERNAME, Services
 from .settings import Option
+from .trace import trace_headers
 
 
 def make_session(services: Services) -> requests.Session:
@@ -33,6 +34,7 @@ def make_session(services: Services) -> requests.Session:
     """
     session = requests.Session()
     session.headers["User-Agent"] = f"pacifica-notifications-consumer/{version('pacifica-notifications-consumer')}"
+    session.headers.update(trace_headers())
     if services.username is not None:
         session.headers["Http-Remote-User"] = services.username
     kind = services.authentication or ("basic" if services.username and services.password else "none")

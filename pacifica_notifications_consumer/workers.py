@@ -16,9 +16,12 @@ from .engine import Attempt, Engine
 from .errors import LeaseLost, PacificaError, StateError
 from .job import Ending, Job, JobState
 from .ledger import Ledger
+from .log_context import concerning
+from .meters import Meters
 from .progress import describe_progress, parse_progress
 from .retrying import growing_pause
 from .state_directory import StateDirectory
+from .trace import child_of, trace_id
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class Workers:
         engine: What runs them.
         readers: What reads notifications.
         rules: How often a job is tried.
+        meters: What measures how long they take.
         on_end: Called when a job has changed its state.
     """
 
@@ -77,6 +81,7 @@ class Workers:
         engine: Engine,
         readers: Readers,
         rules: RetryRules,
+        meters: Meters,
         on_end: Callable[[], None],
     ) -> None:
         self._ledger = ledger
@@ -84,6 +89,7 @@ class Workers:
         self._engine = engine
         self._readers = readers
         self._rules = rules
+        self._meters = meters
         self._on_end = on_end
         self._news = threading.Condition()
         self._told = 0
@@ -167,18 +173,22 @@ class Workers:
 
     def _take(self, job: Job) -> None:
         self._running[job.id] = job
-        try:
-            self._run(job)
-        except LeaseLost as error:
-            log.warning("job %d: its result counts for nothing: %s", job.id, error)
-        finally:
-            del self._running[job.id]
-            self._cancelled.pop(job.id, None)
+        traceparent = child_of(job.traceparent)
+        with concerning(job=job.id, notification=job.id, event=job.title, trace=trace_id(traceparent)):
+            try:
+                self._run(job, traceparent)
+            except LeaseLost as error:
+                log.warning("job %d: its result counts for nothing: %s", job.id, error)
+            finally:
+                del self._running[job.id]
+                self._cancelled.pop(job.id, None)
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job, traceparent: str) -> None:
         directory = self._state.job(job.id)
         log.info("job %d: started for %s in %s", job.id, job.title, directory.path)
         started = time.monotonic()
+        if not job.attempts + job.deferrals + job.crashes and job.started_at is not None:
+            self._meters.waits.observe(max(0.0, job.started_at - job.received_at))
         watch = _ProgressWatch(job, directory.progress, self._ledger)
 
         def stop() -> bool:
@@ -188,10 +198,12 @@ class Workers:
         ending: Ending | None
         try:
             directory.prepare(job.body, self._readers.folders(job.body))
-            ending = self._engine.run(Attempt(job_id=job.id, directory=directory, mark=self._mark(job)), stop)
+            attempt = Attempt(job_id=job.id, directory=directory, mark=self._mark(job), traceparent=traceparent)
+            ending = self._engine.run(attempt, stop)
         except (PacificaError, OSError, ValueError) as error:
             ending = Ending(reason=f"could not be started: {error}")
         watch.take_over()
+        self._meters.attempts.observe(time.monotonic() - started)
         if ending is None or (ending.crashed and stop()):
             self._interrupted(job)
         elif ending.crashed:

@@ -2,5 +2,6 @@
 
 from .coverage import Coverage, MissedCounts
 from .ledger import Ledger
+from .records import Ended
 
-__all__ = ["Coverage", "Ledger", "MissedCounts"]
+__all__ = ["Coverage", "Ended", "Ledger", "MissedCounts"]

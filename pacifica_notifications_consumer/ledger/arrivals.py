@@ -14,11 +14,12 @@ import attrs
 
 from ..job import Origin, Receipt, Verdict
 from ..judge import Judgement
+from . import statements
 
-_HIGHEST = "SELECT coalesce(max(id), 0) FROM notifications"
 # What is known already is passed over. A trigger adds the jobs.
 _ADD = """
-INSERT INTO notifications (id, received_at, source, event_id, title, verdict, reason, body, body_file, origin)
+INSERT INTO notifications (id, received_at, source, event_id, title, verdict, reason, body, body_file, origin,
+    traceparent)
 VALUES {rows}
 ON CONFLICT DO NOTHING
 """
@@ -51,7 +52,7 @@ class Arrivals:
     """
 
     def __init__(self, connection: Connection) -> None:
-        (self._highest,) = connection.execute(_HIGHEST).fetchone()
+        (self._highest,) = connection.execute(statements.HIGHEST_NOTIFICATION).fetchone()
 
     def add(self, connection: Connection, arrivals: Sequence[Arrival]) -> list[Receipt]:
         """Commit some notifications; those that came before become duplicates.
@@ -82,7 +83,7 @@ def _add(connection: Connection, rows: Sequence[tuple[object, ...]]) -> int:
 
 @lru_cache(maxsize=256)
 def _statement(rows: int) -> str:
-    return _ADD.format(rows=", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows))
+    return _ADD.format(rows=", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * rows))
 
 
 def _row(number: int, arrival: Arrival) -> tuple[object, ...]:
@@ -98,6 +99,7 @@ def _row(number: int, arrival: Arrival) -> tuple[object, ...]:
         arrival.body,
         arrival.body_file,
         arrival.origin.value,
+        judgement.traceparent or None,
     )
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 
@@ -15,13 +15,13 @@ from ..errors import LeaseLost
 from ..incident import Incident, IncidentKind
 from ..job import Ending, Job, JobState, Origin, Receipt, Verdict
 from ..judge import Judgement
-from ..progress import parse_progress
 from ..retention import Keep
 from . import schema, statements
 from .arrivals import Arrival, Arrivals
 from .bodies import Bodies
 from .coverage import Coverage
 from .database import Database
+from .records import Records, read_job
 
 Word = TypeVar("Word", Verdict, JobState, IncidentKind)
 
@@ -50,6 +50,8 @@ class Ledger:
         self._bodies = Bodies(path.with_name("notifications"))
         #: Which transactions have been looked at, announced or not.
         self.coverage = Coverage(self._database)
+        #: What people look for.
+        self.records = Records(self._database, self._bodies)
 
     def close(self) -> None:
         """Close the database."""
@@ -100,7 +102,7 @@ class Ledger:
             if found is None:
                 return None
             connection.execute(statements.START_JOB, (token, now + lease, now, *found))
-            job = _job(connection.execute(statements.ONE_JOB, found).fetchone())
+            job = read_job(connection.execute(statements.ONE_JOB, found).fetchone())
             return job, connection.execute(statements.BODY_OF_JOB, found).fetchone()
 
         with self._database.reading() as connection:
@@ -230,29 +232,6 @@ class Ledger:
         row = (time.time(), job_id)
         return bool(self._database.write(lambda connection: connection.execute(statements.REQUEUE, row).rowcount))
 
-    def job(self, job_id: int) -> Job:
-        """Look up a job.
-
-        Raises:
-            KeyError: There is none of this number.
-        """
-        with self._database.reading() as connection:
-            row = connection.execute(statements.ONE_JOB, (job_id,)).fetchone()
-        if row is None:
-            raise KeyError(job_id)
-        return _job(row)
-
-    def jobs(self, limit: int, before: int | None = None) -> list[Job]:
-        """The newest jobs, the newest first.
-
-        Args:
-            limit: How many at most.
-            before: Only those with lower numbers.
-        """
-        with self._database.reading() as connection:
-            rows = connection.execute(statements.NEWEST_JOBS, (before or 1 << 62, limit)).fetchall()
-        return [_job(row) for row in rows]
-
     def next_due(self) -> float | None:
         """When the next waiting job is due, in seconds since 1970; None when none waits."""
         with self._database.reading() as connection:
@@ -336,32 +315,6 @@ class Ledger:
         with self._database.reading() as connection:
             counts: Mapping[str, int] = dict(connection.execute(statements.TALLY, (kind,)).fetchall())
         return {word: counts.get(word.value, 0) for word in words}
-
-
-def _job(row: tuple[Any, ...]) -> Job:
-    job_id, title, origin, state, attempts, deferrals, crashes, token, started_at, ended_at, *ending, progress = row
-    status, reason, cpu_seconds, peak_memory, output_tail = ending
-    return Job(
-        id=job_id,
-        title=title,
-        origin=Origin(origin),
-        body=b"",
-        state=JobState(state),
-        attempts=attempts,
-        deferrals=deferrals,
-        crashes=crashes,
-        token=token or "",
-        started_at=started_at,
-        ended_at=ended_at,
-        ending=Ending(
-            status=status,
-            reason=reason,
-            cpu_seconds=cpu_seconds,
-            peak_memory=peak_memory,
-            output_tail=output_tail,
-        ),
-        progress=parse_progress(progress),
-    )
 
 
 def _count_crash(connection: Connection, row: tuple[int, int], crash_limit: int, reason: str, now: float) -> JobState:

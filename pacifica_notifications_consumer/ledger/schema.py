@@ -128,5 +128,14 @@ CREATE TABLE facts (
 ) WITHOUT ROWID;
 """
 
+_LOOKING = """
+ALTER TABLE notifications ADD COLUMN traceparent TEXT;  -- of the trace that it belongs to
+-- For people who look for what is rare.
+CREATE INDEX jobs_dead_by_number ON jobs (id) WHERE state = 'dead';
+CREATE INDEX jobs_cancelled_by_number ON jobs (id) WHERE state = 'cancelled';
+CREATE INDEX notifications_aside_by_number ON notifications (id)
+    WHERE verdict IN ('undecidable', 'malformed', 'unreadable');
+"""
+
 #: A database of version N has the first N of them behind it; a new one goes through all.
-STEPS = (_NOTIFICATIONS_AND_JOBS, _PROGRESS, _LEASES_AND_COUNTS, _ORIGINS)
+STEPS = (_NOTIFICATIONS_AND_JOBS, _PROGRESS, _LEASES_AND_COUNTS, _ORIGINS, _LOOKING)

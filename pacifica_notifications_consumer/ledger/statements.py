@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from ..job import JobState, Verdict
+
+_WAITING = "state IN ('queued', 'failed')"
+_INDEXED = {JobState.QUEUED: _WAITING, JobState.FAILED: _WAITING}
+_ASIDE = "verdict IN ('undecidable', 'malformed', 'unreadable')"
 BODY_FILES = "SELECT body_file FROM notifications WHERE body_file IS NOT NULL"
 # What was just announced comes before what was missed some time ago.
 NEXT_JOB = """
@@ -13,12 +18,44 @@ SELECT * FROM (SELECT id FROM jobs WHERE origin = 'recovered' AND state IN ('que
 LIMIT 1
 """
 JOB = """
-SELECT jobs.id, title, jobs.origin, state, attempts, deferrals, crashes, token, started_at, ended_at, exit_status,
-    jobs.reason, cpu_seconds, peak_memory, output_tail, progress
+SELECT jobs.id, title, received_at, traceparent, jobs.origin, state, attempts, deferrals, crashes, token, started_at,
+    ended_at, exit_status, jobs.reason, cpu_seconds, peak_memory, output_tail, progress
 FROM jobs JOIN notifications ON notifications.id = notification_id
 """
 ONE_JOB = f"{JOB} WHERE jobs.id = ?"
 NEWEST_JOBS = f"{JOB} WHERE jobs.id < ? ORDER BY jobs.id DESC LIMIT ?"
+# An index that holds some states only is used where a statement names them in the same words.
+NEWEST_JOBS_IN_STATE = {
+    state: f"{JOB} WHERE {_INDEXED.get(state, 'true')} AND state = '{state.value}' AND jobs.id < ? "
+    "ORDER BY jobs.id DESC LIMIT ?"
+    for state in JobState
+}
+ENDED_JOBS = f"""{JOB}
+WHERE jobs.id BETWEEN ? AND ? AND state NOT IN ('queued', 'running') AND received_at BETWEEN ? AND ?
+ORDER BY jobs.id LIMIT ?
+"""
+DONE_BY_MINUTE = """
+SELECT CAST(ended_at AS INTEGER) / 60 * 60, count(*) FROM jobs
+WHERE state IN ('succeeded', 'cancelled') AND ended_at >= ? GROUP BY 1
+"""
+DEAD_BY_MINUTE = """
+SELECT CAST(ended_at AS INTEGER) / 60 * 60, count(*) FROM jobs WHERE state = 'dead' AND ended_at >= ? GROUP BY 1
+"""
+_NOTIFICATION = """
+SELECT notifications.id, received_at, source, event_id, title, verdict, notifications.reason, notifications.origin,
+    body IS NOT NULL OR body_file IS NOT NULL, traceparent, jobs.id
+FROM notifications LEFT JOIN jobs ON jobs.notification_id = notifications.id
+"""
+ONE_NOTIFICATION = f"{_NOTIFICATION} WHERE notifications.id = ?"
+NEWEST_NOTIFICATIONS = f"{_NOTIFICATION} WHERE notifications.id < ? ORDER BY notifications.id DESC LIMIT ?"
+NEWEST_OF_VERDICT = {
+    verdict: f"{_NOTIFICATION} WHERE {_ASIDE if verdict.set_aside else 'true'} AND verdict = '{verdict.value}' "
+    "AND notifications.id < ? ORDER BY notifications.id DESC LIMIT ?"
+    for verdict in Verdict
+}
+BODY_OF_NOTIFICATION = "SELECT body, body_file FROM notifications WHERE id = ?"
+HIGHEST_NOTIFICATION = "SELECT coalesce(max(id), 0) FROM notifications"
+NEXT_NOTIFICATION = "SELECT id, received_at FROM notifications WHERE id >= ? ORDER BY id LIMIT 1"
 BODY_OF_JOB = "SELECT body, body_file FROM notifications WHERE id = (SELECT notification_id FROM jobs WHERE id = ?)"
 NEXT_DUE = """
 SELECT min(due_at) FROM (

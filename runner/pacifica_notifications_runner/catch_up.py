@@ -17,7 +17,7 @@ import attrs
 from pacifica_notifications_consumer.aside import Readers
 from pacifica_notifications_consumer.catch_up import ASKER, CatchUp, windows
 from pacifica_notifications_consumer.errors import ConfigurationError, InUse
-from pacifica_notifications_consumer.job_runner import JUDGE
+from pacifica_notifications_consumer.job_book import JUDGE
 from pacifica_notifications_consumer.judge import Judge
 from pacifica_notifications_consumer.ledger import Coverage, Ledger
 from pacifica_notifications_consumer.missed import Fate, Finding, LedgerDesk

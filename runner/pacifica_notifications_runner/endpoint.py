@@ -19,6 +19,7 @@ from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.job import Receipt, Verdict
 from pacifica_notifications_consumer.producer import BASIC_USER
 from pacifica_notifications_consumer.serving import BadRequest, Handler, Server, serve
+from pacifica_notifications_consumer.trace import TRACE_HEADER
 from pacifica_notifications_runner import metrics
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Endpoint:
     """What the endpoint's handlers need.
 
     Args:
-        accept: Commits notifications to disk, and returns their receipts; the answers are sent when it returns.
+        accept: Takes notifications, and for each the ``traceparent`` of its request or an empty text; commits them to
+            disk, and returns their receipts. The answers are sent when it returns.
         token: What a notification must carry: as bearer token, or as password of the user `BASIC_USER`.
         max_body: Bytes that a notification may have.
         strict: Whether what is JSON but no notification is refused, and what does not say that it is JSON. Otherwise it
@@ -50,7 +52,7 @@ class Endpoint:
         metrics: Counts what the consumer has done, in Prometheus' text format.
     """
 
-    accept: Callable[[Sequence[bytes]], Sequence[Receipt]]
+    accept: Callable[[Sequence[bytes], Sequence[str]], Sequence[Receipt]]
     token: str = attrs.field(repr=False)
     max_body: int
     strict: bool = False
@@ -122,7 +124,8 @@ class _EndpointHandler(Handler):
     def answer_together(cls, handlers: Sequence[Self]) -> None:
         """Commit notifications, and answer that they are."""
         try:
-            receipts = cls.endpoint.accept([handler._notification for handler in handlers])
+            traceparents = [handler.headers.get(TRACE_HEADER, "") for handler in handlers]
+            receipts = cls.endpoint.accept([handler._notification for handler in handlers], traceparents)
         except StateError as error:
             log.critical("could not take %d notifications: %s", len(handlers), error)
             for handler in handlers:

@@ -59,9 +59,9 @@ def _measure(count: int) -> dict[str, float]:
                 "claim a job and end it": run,
                 "count the jobs in each state": ledger.count_jobs,
                 "count the notifications of each verdict": ledger.count_verdicts,
-                "list the newest hundred": lambda: ledger.jobs(100),
-                "list a hundred from the middle": lambda: ledger.jobs(100, before=count // 2),
-                "look one up": lambda: ledger.job(count // 2),
+                "list the newest hundred": lambda: ledger.records.jobs(100),
+                "list a hundred from the middle": lambda: ledger.records.jobs(100, before=count // 2),
+                "look one up": lambda: ledger.records.job(count // 2),
                 "find what is not to be kept": lambda: ledger.finished(Keep(age=0.0, count=10), 50),
             }
             return {

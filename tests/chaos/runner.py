@@ -57,7 +57,7 @@ class Runner:
     def jobs(self) -> dict[str, Job]:
         """All jobs by the event ids of their notifications."""
         with self.ledger() as ledger:
-            return {job.title: job for job in ledger.jobs(1_000_000)}
+            return {job.title: job for job in ledger.records.jobs(1_000_000)}
 
     def processes(self) -> dict[int, int]:
         """The processes that are alive: their ids, and their jobs' numbers, which is 0 for the warm process."""

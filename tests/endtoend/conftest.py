@@ -269,7 +269,7 @@ class Deployment:
 
         def reached() -> Job | None:
             with contextlib.closing(Ledger(self.state_dir / "ledger.sqlite3")) as ledger, contextlib.suppress(KeyError):
-                job = ledger.job(number)
+                job = ledger.records.job(number)
                 return job if job.state is state else None
             return None
 

@@ -26,7 +26,7 @@ def archive(tmp_path: Path) -> Path:
 def jobs(deployment: Deployment) -> dict[str, tuple[str, str]]:
     """What the ledger has: the state of each job and how it came to us, by the event id."""
     with contextlib.closing(Ledger(deployment.state_dir / "ledger.sqlite3")) as ledger:
-        return {job.title: (job.state.value, job.origin.value) for job in ledger.jobs(1000)}
+        return {job.title: (job.state.value, job.origin.value) for job in ledger.records.jobs(1000)}
 
 
 def upload(sandbox: Sandbox, tmp_path: Path, name: str) -> str:

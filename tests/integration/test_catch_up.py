@@ -304,7 +304,7 @@ def test_mixed_outages(bed: Bed, operator: Operator, tmp_path: Path) -> None:
     wait_until(lambda: not waiting(deployment), "jobs have ended")
     assert deployment.command.stop().status == 0
     with contextlib.closing(Ledger(deployment.state_dir / "ledger.sqlite3")) as ledger:
-        jobs, missed = ledger.jobs(100_000), ledger.coverage.counts()
+        jobs, missed = ledger.records.jobs(100_000), ledger.coverage.counts()
     print(f"\n{instruments.uploads} uploads, {instruments.failures} failed, {len(expected)} to run, {missed}")  # noqa: T201
     check(bed, begun, expected, others, notes.read_text().split())
     assert sorted(job.title for job in jobs) == sorted(expected)

@@ -141,7 +141,7 @@ class TestedDesk(LedgerDesk):
 
     def jobs(self, origin: Origin = Origin.RECOVERED) -> list[int]:
         """The transactions for which there are jobs, a number for each."""
-        jobs = [job for job in self.ledger.jobs(1_000_000) if job.origin is origin]
+        jobs = [job for job in self.ledger.records.jobs(1_000_000) if job.origin is origin]
         return sorted(int(job.title.rpartition(".")[2]) for job in jobs)
 
 

@@ -234,7 +234,7 @@ def test_other_resources(url: str, method: str, path: str, status: int, allow: s
 def test_disk_that_takes_no_more() -> None:
     """If the notification cannot be committed the answer is no 2xx, and tells strangers nothing of the disk."""
 
-    def accept(_: Sequence[bytes]) -> Any:
+    def accept(_: Sequence[bytes], __: Sequence[str]) -> Any:
         raise StateError("the ledger /secret/place cannot be used: disk full")
 
     with listening(Endpoint(accept=accept, token=TOKEN, max_body=LIMIT), "127.0.0.1", 0) as server:

@@ -56,7 +56,11 @@ def test_matched_notification_becomes_a_job(ledger: Ledger, body: bytes) -> None
     assert (job.id, job.title, job.body, job.state) == (1, "e.1", body, JobState.RUNNING)
     assert ledger.claim(LEASE) is None
     ledger.end_attempt(job, JobState.SUCCEEDED, WELL)
-    assert (ledger.job(1).state, ledger.job(1).attempts, ledger.job(1).exit_status) == (JobState.SUCCEEDED, 1, 0)
+    assert (ledger.records.job(1).state, ledger.records.job(1).attempts, ledger.records.job(1).exit_status) == (
+        JobState.SUCCEEDED,
+        1,
+        0,
+    )
 
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.MATCHED])
@@ -129,7 +133,7 @@ def test_body_that_went_missing(ledger: Ledger, tmp_path: Path) -> None:
     (tmp_path / "notifications" / name).unlink()
     with pytest.raises(StateError, match=f"{name}: No such file or directory; restore"):
         ledger.claim(LEASE)
-    assert ledger.job(1).state is JobState.QUEUED
+    assert ledger.records.job(1).state is JobState.QUEUED
 
 
 def test_order_and_delay(ledger: Ledger) -> None:
@@ -142,7 +146,7 @@ def test_order_and_delay(ledger: Ledger) -> None:
     due = ledger.next_due()
     assert due is not None
     assert 990 < due - before < 1010
-    again = ledger.job(1)
+    again = ledger.records.job(1)
     assert (again.state, again.attempts, again.exit_status, again.reason) == (JobState.FAILED, 1, 1, "because")
 
 
@@ -151,7 +155,7 @@ def test_what_is_kept_of_an_attempt(ledger: Ledger) -> None:
     accept(ledger, 1)
     ending = Ending(status=-9, reason="signal 9", cpu_seconds=1.5, peak_memory=1 << 30, output_tail="λ\nlast")
     ledger.end_attempt(claim(ledger), JobState.DEAD, ending)
-    job = ledger.job(1)
+    job = ledger.records.job(1)
     assert job.ending == ending
     assert job.seconds is not None
     assert 0 <= job.seconds < 60
@@ -187,7 +191,7 @@ def test_every_change_is_guarded_by_the_claim(ledger: Ledger) -> None:
     for change in changes:
         with pytest.raises(LeaseLost, match="job 1 is not ours any more"):
             change()
-    assert ledger.job(1) == attrs.evolve(job, body=b"")
+    assert ledger.records.job(1) == attrs.evolve(job, body=b"")
     ledger.end_attempt(job, JobState.SUCCEEDED, WELL)
 
 
@@ -200,7 +204,7 @@ def test_leases(ledger: Ledger) -> None:
     assert renewed is not None
     ledger.renew([renewed], LEASE)
     assert ledger.recover(3, expired=True) == {expired.id: JobState.QUEUED}
-    assert ledger.job(renewed.id).state is JobState.RUNNING
+    assert ledger.records.job(renewed.id).state is JobState.RUNNING
 
 
 def test_crash_limit(ledger: Ledger) -> None:
@@ -209,10 +213,10 @@ def test_crash_limit(ledger: Ledger) -> None:
     for crash in (1, 2):
         claim(ledger)
         assert ledger.recover(2) == {1: JobState.QUEUED}
-        assert ledger.job(1).crashes == crash
+        assert ledger.records.job(1).crashes == crash
     claim(ledger)
     assert ledger.recover(2) == {1: JobState.DEAD}
-    job = ledger.job(1)
+    job = ledger.records.job(1)
     assert (job.attempts, job.reason) == (0, "was running when the runner or the machine died (3 times)")
 
 
@@ -227,7 +231,7 @@ def test_cancelling_and_queueing_anew(ledger: Ledger) -> None:
     ledger.end_attempt(job, JobState.FAILED, Ending(status=1, reason="x"), delay=1000)
     assert ledger.cancel(1, "enough")
     assert not ledger.cancel(1, "twice")
-    assert (ledger.job(1).state, ledger.job(1).reason) == (JobState.CANCELLED, "enough")
+    assert (ledger.records.job(1).state, ledger.records.job(1).reason) == (JobState.CANCELLED, "enough")
     assert ledger.requeue(1)
     again = claim(ledger)
     assert (again.attempts, again.state) == (0, JobState.RUNNING)
@@ -262,8 +266,8 @@ def test_forgotten_jobs(ledger: Ledger) -> None:
     finish(ledger, JobState.SUCCEEDED, JobState.FAILED)
     ledger.forget([1, 2, 99])
     with pytest.raises(KeyError):
-        ledger.job(1)
-    assert ledger.job(2).state is JobState.FAILED
+        ledger.records.job(1)
+    assert ledger.records.job(2).state is JobState.FAILED
     assert {state: n for state, n in ledger.count_jobs().items() if n} == {JobState.FAILED: 1}
     assert accept(ledger, 1).verdict is Verdict.DUPLICATE
 
@@ -282,8 +286,8 @@ def test_listing(ledger: Ledger) -> None:
     """The newest jobs come first, and one can go on from there."""
     for number in range(1, 6):
         accept(ledger, number)
-    assert [job.id for job in ledger.jobs(2)] == [5, 4]
-    assert [job.id for job in ledger.jobs(2, before=4)] == [3, 2]
+    assert [job.id for job in ledger.records.jobs(2)] == [5, 4]
+    assert [job.id for job in ledger.records.jobs(2, before=4)] == [3, 2]
 
 
 def test_incidents(ledger: Ledger) -> None:
@@ -300,7 +304,7 @@ def test_incidents(ledger: Ledger) -> None:
 def test_unknown_job(ledger: Ledger) -> None:
     """Looking up what is not there is a KeyError."""
     with pytest.raises(KeyError):
-        ledger.job(1)
+        ledger.records.job(1)
 
 
 def test_survives_kill(tmp_path: Path) -> None:
@@ -340,7 +344,7 @@ def test_ledgers_of_earlier_versions(tmp_path: Path, version: int) -> None:
         connection.commit()
     for _ in range(2):
         with contextlib.closing(Ledger(path)) as ledger:
-            assert (ledger.job(7).state, ledger.job(7).progress) == (JobState.QUEUED, {})
+            assert (ledger.records.job(7).state, ledger.records.job(7).progress) == (JobState.QUEUED, {})
     with contextlib.closing(Ledger(path)) as ledger:
         assert ledger.recover(3) == {8: JobState.QUEUED}
         assert {state: n for state, n in ledger.count_jobs().items() if n} == {JobState.QUEUED: 2}
@@ -351,7 +355,7 @@ def test_ledgers_of_earlier_versions(tmp_path: Path, version: int) -> None:
         assert accept(ledger, 3).verdict is Verdict.DUPLICATE
         job = claim(ledger)
         ledger.note_progress(job, '{"upload": {"bytes_done": 5}}')
-        assert ledger.job(7).progress == {"upload": Progress(bytes_done=5)}
+        assert ledger.records.job(7).progress == {"upload": Progress(bytes_done=5)}
 
 
 def test_nothing_looks_through_all_jobs(ledger: Ledger) -> None:

@@ -166,7 +166,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def same(self) -> None:
         """The ledger says what the model says."""
-        found = {job.id: job for job in self.ledger.jobs(1000)}
+        found = {job.id: job for job in self.ledger.records.jobs(1000)}
         assert found.keys() == self.model.keys()
         for number, model in self.model.items():
             job = found[number]

@@ -1,0 +1,220 @@
+"""JobBook: what has become of a consumer's notifications and jobs, and what can still be done about them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import attrs
+
+from .errors import ConfigurationError, FilterError, NotificationError
+from .filter import Filter
+from .incident import Incident, IncidentKind
+from .job import Job, JobState, NotificationRecord, Verdict
+from .ledger import Coverage, Ended, Ledger, MissedCounts
+from .notification import Notification
+from .state_directory import LEDGER, JobDirectory, StateDirectory
+
+#: The name under which the ledger keeps the settings of the `Judge` that was used last.
+JUDGE = "judge"
+
+
+@attrs.frozen(kw_only=True)
+class Selection:
+    """Which jobs are to be replayed, of those that have ended or failed.
+
+    Args:
+        since: When their notifications came at the earliest, in seconds since 1970; None for any time.
+        until: And at the latest.
+        match: What their notifications match; None for anything.
+        states: The states that they are in; empty for any.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    match: Filter | None = None
+    states: frozenset[JobState] = frozenset()
+
+
+class JobBook:
+    """A consumer's notifications and jobs; `JobRunner` is one that also runs them.
+
+    Used by itself, for a consumer that is stopped, it is a context manager, and keeps the consumer from being started
+    meanwhile.
+
+    Args:
+        state_dir: The consumer's state directory.
+
+    Raises:
+        ConfigurationError: No consumer has run there (when entering).
+        InUse: It is running (when entering).
+        StateError: The state directory cannot be used (when entering).
+    """
+
+    _state: StateDirectory
+    _ledger: Ledger
+
+    def __init__(self, state_dir: Path) -> None:
+        #: Where the queue and the jobs' directories live.
+        self.state_dir = state_dir.resolve()
+        self._book = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        if not (self.state_dir / LEDGER).is_file():
+            raise ConfigurationError(f"no consumer has run in {self.state_dir}", "correct --name or --state-dir")
+        with contextlib.ExitStack() as stack:
+            self._state = stack.enter_context(contextlib.closing(StateDirectory(self.state_dir, "another command")))
+            self._ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
+            self._book = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._book.close()
+
+    @property
+    def name(self) -> str:
+        """The consumer's name."""
+        settings = self.coverage.fact(JUDGE) or {}
+        return str(settings.get("name", ""))
+
+    @property
+    def coverage(self) -> Coverage:
+        """Which transactions have been looked at, announced or not."""
+        return self._ledger.coverage
+
+    def cancel(self, job_id: int, reason: str = "cancelled") -> bool:
+        """Cancel a job that waits or is running; its processes are ended.
+
+        Returns:
+            Whether it was such a job. One that runs is cancelled a moment later, unless it succeeds in that moment.
+        """
+        return self._ledger.cancel(job_id, reason)
+
+    def requeue(self, job_id: int) -> bool:
+        """Queue a job anew that has ended, or that waits for its next attempt; its attempts are counted afresh.
+
+        Returns:
+            Whether it was such a job.
+        """
+        return self._ledger.requeue(job_id)
+
+    def select(self, selection: Selection) -> Iterator[Job]:
+        """Look for jobs that have ended or failed, the oldest first.
+
+        Raises:
+            FilterError: ``selection.match`` fails on a notification.
+        """
+        for job in self._ledger.records.ended_jobs(selection.since, selection.until):
+            if selection.states and job.state not in selection.states:
+                continue
+            if selection.match is None or self._matches(selection.match, job):
+                yield job
+
+    def _matches(self, filter_: Filter, job: Job) -> bool:
+        body = self.notification_body(job.id)
+        try:
+            return body is not None and filter_.matches(Notification.parse(body).event)
+        except NotificationError:
+            return False
+        except FilterError as error:
+            raise FilterError(f"{filter_.jsonpath} fails on the notification of job {job.id}: {error}") from error
+
+    def replay(self, selection: Selection, on_job: Callable[[Job], object] = lambda _: None) -> int:
+        """Queue jobs anew, as `requeue` does.
+
+        Args:
+            selection: Which ones.
+            on_job: Called for each that was queued.
+
+        Returns:
+            How many.
+
+        Raises:
+            FilterError: As `select`.
+        """
+        count = 0
+        for job in self.select(selection):
+            if self.requeue(job.id):
+                count += 1
+                on_job(job)
+        return count
+
+    def job(self, job_id: int) -> Job:
+        """Look up a job.
+
+        Raises:
+            KeyError: There is no such job.
+        """
+        return self._ledger.records.job(job_id)
+
+    def jobs(self, limit: int = 100, before: int | None = None, state: JobState | None = None) -> list[Job]:
+        """The newest jobs, the newest first.
+
+        Args:
+            limit: How many at most.
+            before: Only those with lower numbers.
+            state: Only those in it.
+        """
+        return self._ledger.records.jobs(limit, before, state)
+
+    def notifications(
+        self, limit: int = 100, before: int | None = None, verdict: Verdict | None = None
+    ) -> list[NotificationRecord]:
+        """The newest notifications, the newest first.
+
+        Args:
+            limit: How many at most.
+            before: Only those with lower numbers.
+            verdict: Only those of it.
+        """
+        return self._ledger.records.notifications(limit, before, verdict)
+
+    def notification(self, number: int) -> NotificationRecord:
+        """Look up a notification.
+
+        Raises:
+            KeyError: There is no such notification.
+        """
+        return self._ledger.records.notification(number)
+
+    def notification_body(self, number: int) -> bytes | None:
+        """A notification, byte for byte as received; None if it was not kept.
+
+        Raises:
+            KeyError: There is no such notification.
+        """
+        return self._ledger.records.body(number)
+
+    def directory(self, job_id: int) -> JobDirectory:
+        """Where a job's ``SRC``, ``DST`` and output are."""
+        return self._state.job(job_id)
+
+    def incidents(self, limit: int = 100) -> list[Incident]:
+        """What happened to the subscription, the newest first."""
+        return self._ledger.incidents(limit)
+
+    def ended_by_minute(self, minutes: int = 60) -> Sequence[Ended]:
+        """How many jobs ended in each of the last minutes, the oldest first."""
+        return self._ledger.records.ended_by_minute(minutes)
+
+    def next_due(self) -> float | None:
+        """When the first job in turn is, or was, to be run, in seconds since 1970; None if none waits."""
+        return self._ledger.next_due()
+
+    def count_jobs(self) -> dict[JobState, int]:
+        """Count the jobs in each state."""
+        return self._ledger.count_jobs()
+
+    def count_verdicts(self) -> dict[Verdict, int]:
+        """Count the notifications of each verdict."""
+        return self._ledger.count_verdicts()
+
+    def count_incidents(self) -> dict[IncidentKind, int]:
+        """Count what happened to the subscription, by kind."""
+        return self._ledger.count_incidents()
+
+    def count_missed(self) -> MissedCounts:
+        """Count the transactions that nobody announced, as far as they have been looked for."""
+        return self._ledger.coverage.counts()

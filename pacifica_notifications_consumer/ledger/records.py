@@ -1,0 +1,207 @@
+"""What people look for in the ledger: jobs by state, notifications, and how many jobs ended when."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from sqlite3 import Connection
+from typing import Any
+
+import attrs
+
+from ..job import Ending, Job, JobState, NotificationRecord, Origin, Verdict
+from ..progress import parse_progress
+from . import statements
+from .bodies import Bodies
+from .database import Database
+
+#: How many jobs are looked through in one go, so that nobody waits long for the ledger.
+_HANDFUL = 500
+#: Clocks are set, and those who commit together may overtake each other: so far a time is looked for around its place.
+_SLACK = 120.0
+_BEYOND = 1 << 62
+_MINUTE = 60
+
+
+@attrs.frozen(kw_only=True)
+class Ended:
+    """How many jobs ended in a minute.
+
+    Args:
+        minute: When it began, in seconds since 1970.
+        succeeded: How many of them succeeded or were cancelled.
+        dead: How many are dead.
+    """
+
+    minute: int
+    succeeded: int = 0
+    dead: int = 0
+
+
+class Records:
+    """Looks things up in the ledger; part of it."""
+
+    def __init__(self, database: Database, bodies: Bodies) -> None:
+        self._database = database
+        self._bodies = bodies
+        self._ended: dict[int, Ended] = {}
+
+    def job(self, job_id: int) -> Job:
+        """Look up a job.
+
+        Raises:
+            KeyError: There is none of this number.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(statements.ONE_JOB, (job_id,)).fetchone()
+        if row is None:
+            raise KeyError(job_id)
+        return read_job(row)
+
+    def jobs(self, limit: int, before: int | None = None, state: JobState | None = None) -> list[Job]:
+        """The newest jobs, the newest first.
+
+        Args:
+            limit: How many at most.
+            before: Only those with lower numbers.
+            state: Only those in it.
+        """
+        statement = statements.NEWEST_JOBS if state is None else statements.NEWEST_JOBS_IN_STATE[state]
+        with self._database.reading() as connection:
+            rows = connection.execute(statement, (before or _BEYOND, limit)).fetchall()
+        return [read_job(row) for row in rows]
+
+    def notifications(
+        self, limit: int, before: int | None = None, verdict: Verdict | None = None
+    ) -> list[NotificationRecord]:
+        """The newest notifications, the newest first.
+
+        Args:
+            limit: How many at most.
+            before: Only those with lower numbers.
+            verdict: Only those of it.
+        """
+        statement = statements.NEWEST_NOTIFICATIONS if verdict is None else statements.NEWEST_OF_VERDICT[verdict]
+        with self._database.reading() as connection:
+            rows = connection.execute(statement, (before or _BEYOND, limit)).fetchall()
+        return [_notification(row) for row in rows]
+
+    def notification(self, number: int) -> NotificationRecord:
+        """Look up a notification.
+
+        Raises:
+            KeyError: There is none of this number.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(statements.ONE_NOTIFICATION, (number,)).fetchone()
+        if row is None:
+            raise KeyError(number)
+        return _notification(row)
+
+    def body(self, number: int) -> bytes | None:
+        """A notification, byte for byte as received; None if it was not kept.
+
+        Raises:
+            KeyError: There is none of this number.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(statements.BODY_OF_NOTIFICATION, (number,)).fetchone()
+        if row is None:
+            raise KeyError(number)
+        text, file = row
+        return None if text is None and file is None else self._bodies.load(text, file)
+
+    def ended_jobs(self, since: float | None, until: float | None) -> Iterator[Job]:
+        """Jobs that have ended or failed, the oldest first, as their notifications came.
+
+        Args:
+            since: When their notifications came at the earliest, in seconds since 1970.
+            until: And at the latest.
+        """
+        with self._database.reading() as connection:
+            start = 0 if since is None else _first_since(connection, since - _SLACK)
+            end = _BEYOND if until is None else _first_since(connection, until + _SLACK)
+        times = (since or 0.0, float("inf") if until is None else until)
+        while True:
+            with self._database.reading() as connection:
+                rows = connection.execute(statements.ENDED_JOBS, (start, end, *times, _HANDFUL)).fetchall()
+            for row in rows:
+                yield read_job(row)
+            if len(rows) < _HANDFUL:
+                return
+            start = rows[-1][0] + 1
+
+    def ended_by_minute(self, minutes: int) -> list[Ended]:
+        """How many jobs ended in each of the last minutes, the present one included, the oldest first."""
+        now = int(time.time()) // _MINUTE * _MINUTE
+        wanted = range(now - (minutes - 1) * _MINUTE, now + 1, _MINUTE)
+        # What is over does not change any more, or hardly: it is counted once.
+        since = next((minute for minute in wanted if minute not in self._ended), now)
+        since = min(since, now - _MINUTE)
+        with self._database.reading() as connection:
+            succeeded = dict(connection.execute(statements.DONE_BY_MINUTE, (since,)).fetchall())
+            dead = dict(connection.execute(statements.DEAD_BY_MINUTE, (since,)).fetchall())
+        known = {minute: ended for minute, ended in self._ended.items() if wanted[0] <= minute < since}
+        for minute in range(max(since, wanted[0]), now + 1, _MINUTE):
+            known[minute] = Ended(minute=minute, succeeded=succeeded.get(minute, 0), dead=dead.get(minute, 0))
+        self._ended = known
+        return [known.get(minute, Ended(minute=minute)) for minute in wanted]
+
+
+def _first_since(connection: Connection, time_: float) -> int:
+    """The number of the first notification that came at a time or later."""
+    low, high = 0, connection.execute(statements.HIGHEST_NOTIFICATION).fetchone()[0] + 1
+    while low < high:
+        middle = (low + high) // 2
+        number, received_at = connection.execute(statements.NEXT_NOTIFICATION, (middle,)).fetchone() or (high, _BEYOND)
+        if received_at >= time_:
+            high = middle
+        else:
+            low = number + 1
+    return low
+
+
+def read_job(row: tuple[Any, ...]) -> Job:
+    """A job, from a row as `statements.JOB` has it."""
+    job_id, title, received_at, traceparent, origin, state, attempts, deferrals, crashes, token, *rest = row
+    started_at, ended_at, status, reason, cpu_seconds, peak_memory, output_tail, progress = rest
+    return Job(
+        id=job_id,
+        title=title,
+        received_at=received_at,
+        traceparent=traceparent or "",
+        origin=Origin(origin),
+        body=b"",
+        state=JobState(state),
+        attempts=attempts,
+        deferrals=deferrals,
+        crashes=crashes,
+        token=token or "",
+        started_at=started_at,
+        ended_at=ended_at,
+        ending=Ending(
+            status=status,
+            reason=reason,
+            cpu_seconds=cpu_seconds,
+            peak_memory=peak_memory,
+            output_tail=output_tail,
+        ),
+        progress=parse_progress(progress),
+    )
+
+
+def _notification(row: tuple[Any, ...]) -> NotificationRecord:
+    number, received_at, source, event_id, title, verdict, reason, origin, kept, traceparent, job_id = row
+    return NotificationRecord(
+        id=number,
+        received_at=received_at,
+        source=source,
+        event_id=event_id,
+        title=title,
+        verdict=Verdict(verdict),
+        reason=reason,
+        origin=Origin(origin),
+        kept=bool(kept),
+        traceparent=traceparent or "",
+        job_id=job_id,
+    )

@@ -1,0 +1,75 @@
+"""What a running consumer measures: how long notifications and jobs take, as histograms."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Sequence
+
+import attrs
+
+
+@attrs.frozen
+class Distribution:
+    """What a histogram has counted so far.
+
+    Args:
+        bounds: The upper bounds of its buckets, in seconds.
+        counts: How many observations lay below or at each bound.
+        count: How many there were in all.
+        total: Their sum, in seconds.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    count: int
+    total: float
+
+
+class Histogram:
+    """Counts durations in buckets; may be used from any thread.
+
+    Args:
+        bounds: The upper bounds of the buckets, in seconds, rising.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._total = 0.0
+        self._lock = threading.Lock()
+
+    def observe(self, seconds: float) -> None:
+        """Count a duration."""
+        place = bisect.bisect_left(self._bounds, seconds)
+        with self._lock:
+            self._counts[place] += 1
+            self._total += seconds
+
+    def read(self) -> Distribution:
+        """What it has counted."""
+        with self._lock:
+            counts, total = list(self._counts), self._total
+        sums = [sum(counts[: n + 1]) for n in range(len(counts))]
+        return Distribution(self._bounds, tuple(sums[:-1]), sums[-1], total)
+
+
+@attrs.frozen(kw_only=True)
+class Meters:
+    """The histograms of a running consumer; they begin anew with each start.
+
+    Attributes:
+        commits: Seconds from having read notifications to having them on the disk, once for all that came together.
+        waits: Seconds from the arrival of a notification to the first attempt at its job.
+        attempts: Seconds that attempts took.
+    """
+
+    commits: Histogram = attrs.field(
+        factory=lambda: Histogram((0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0))
+    )
+    waits: Histogram = attrs.field(
+        factory=lambda: Histogram((0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0))
+    )
+    attempts: Histogram = attrs.field(
+        factory=lambda: Histogram((0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0))
+    )
