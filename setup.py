@@ -17,6 +17,7 @@ setup(
         "pacifica_notifications_consumer.ledger",
         "pacifica_notifications_consumer.sandbox",
         "pacifica_notifications_runner",
+        "pacifica_notifications_runner.status",
     ],
     package_dir={
         "pacifica_notifications_consumer": "pacifica_notifications_consumer",
@@ -25,6 +26,7 @@ setup(
     package_data={
         "pacifica_notifications_consumer": ["py.typed"],
         "pacifica_notifications_runner": ["py.typed", "example/*"],
+        "pacifica_notifications_runner.status": ["style.css", "script.js"],
     },
     install_requires=["attrs>=23.2", "jsonpath2>=0.4.5", "promise>=2.3", "requests>=2.28"],
     extras_require={"gssapi": ["requests-gssapi"], "uv": ["uv>=0.5"]},

@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -28,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
         rfile: The request's body, of which nothing needs to be read.
         body_left: Whether some of it was not.
         quick: Whether it takes no time to answer a request whose body is there, so that nobody needs a thread for it.
+        streaming: Whether the beginning of an answer has been sent whose length was not known.
         deferred: Set by a method that has not answered, but leaves that to `answer_together`.
     """
 
@@ -43,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
         self.connection = self._client.socket
         self.wfile = _Writer(self._client)  # type: ignore[assignment]
         self.close_connection = True
-        self.body_left = self.deferred = False
+        self.body_left = self.deferred = self.streaming = False
 
     @classmethod
     def answer_together(cls, handlers: Sequence[Self]) -> None:
@@ -143,6 +144,18 @@ class Handler(BaseHTTPRequestHandler):
         """Send a document as JSON."""
         self.reply(status, json.dumps(document).encode("ascii"), content_type)
 
+    @contextlib.contextmanager
+    def stream(self, headers: Mapping[str, str]) -> Iterator[ChunkedWriter]:
+        """Send a 200 whose length is not known beforehand."""
+        self.streaming = True
+        self.send_response(HTTPStatus.OK)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        yield ChunkedWriter(self._client)
+        self._client.send(b"0\r\n\r\n")
+
     def reply_problem(self, status: HTTPStatus, detail: str, **headers: str) -> None:
         """Send a refusal as RFC 9457 describes it: what is wrong, in words."""
         document = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
@@ -174,6 +187,20 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Write nothing: who serves decides what is logged."""
+
+
+class ChunkedWriter:
+    """A file object that sends what is written as chunks of the response."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def write(self, data: bytes) -> int:
+        """Send one chunk."""
+        if data:  # an empty chunk would be the end
+            for piece in (b"%x\r\n" % len(data), data, b"\r\n"):
+                self._connection.send(piece)
+        return len(data)
 
 
 class _Writer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -121,25 +121,20 @@ class JobBook:
         except FilterError as error:
             raise FilterError(f"{filter_.jsonpath} fails on the notification of job {job.id}: {error}") from error
 
-    def replay(self, selection: Selection, on_job: Callable[[Job], object] = lambda _: None) -> int:
-        """Queue jobs anew, as `requeue` does.
+    def replay(self, selection: Selection) -> Iterator[Job]:
+        """Queue jobs anew, as `requeue` does, one after the other as they are taken from here.
 
         Args:
             selection: Which ones.
-            on_job: Called for each that was queued.
 
         Returns:
-            How many.
+            Those that were queued, as they were before.
 
         Raises:
             FilterError: As `select`.
         """
-        count = 0
-        for job in self.select(selection):
-            if self.requeue(job.id):
-                count += 1
-                on_job(job)
-        return count
+        # All are found before any is queued, so that one that has ended again by then is not found twice.
+        return (job for job in list(self.select(selection)) if self.requeue(job.id))
 
     def job(self, job_id: int) -> Job:
         """Look up a job.

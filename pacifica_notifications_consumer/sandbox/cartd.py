@@ -235,7 +235,7 @@ class CartHandler(ServiceHandler):
         for header, value in headers.items():
             self.send_header(header, value)
         self.end_headers()
-        self._streaming = True
+        self.streaming = True
         file.seek(start)
         while start < end and (piece := file.read(min(PIECE, end - start))):
             self.wfile.write(piece)

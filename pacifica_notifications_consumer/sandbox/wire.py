@@ -44,7 +44,6 @@ class ServiceHandler(Handler):
     error_type = "application/json"
     segments: list[str]
     query: dict[str, str]
-    _streaming = False
 
     def route(self) -> None:
         """Answer the request: ``command``, ``segments`` and ``query`` say which; to be overridden."""
@@ -55,7 +54,6 @@ class ServiceHandler(Handler):
         path, _, query = self.path.partition("?")
         self.segments = [unquote(segment) for segment in path.split("/") if segment]
         self.query = dict(parse_qsl(query, keep_blank_values=True))
-        self._streaming = False
         try:
             self.route()
         except (ConnectionError, TimeoutError):
@@ -66,7 +64,7 @@ class ServiceHandler(Handler):
     do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
 
     def _refuse(self, error: Exception) -> None:
-        if self._streaming:
+        if self.streaming:
             # Part of the answer has gone; only the missing end can tell the client now.
             self.close_connection = True
             return
@@ -102,34 +100,6 @@ class ServiceHandler(Handler):
     def content_type(self) -> str:
         """The media type that the request claims, without parameters."""
         return str(self.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
-
-    @contextlib.contextmanager
-    def stream(self, headers: dict[str, str]) -> Iterator[ChunkedWriter]:
-        """Send a 200 whose length is not known beforehand."""
-        self._streaming = True
-        self.send_response(HTTPStatus.OK)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        yield ChunkedWriter(self)
-        self.wfile.write(b"0\r\n\r\n")
-        self.wfile.flush()
-
-
-class ChunkedWriter:
-    """A file object that sends what is written as chunks of the response."""
-
-    def __init__(self, handler: ServiceHandler) -> None:
-        self._out = handler.wfile
-
-    def write(self, data: bytes) -> int:
-        """Send one chunk."""
-        if data:  # an empty chunk would be the end
-            self._out.write(b"%x\r\n" % len(data))
-            self._out.write(data)
-            self._out.write(b"\r\n")
-        return len(data)
 
 
 def bind(handler: type[AnyHandler], **state: object) -> type[AnyHandler]:

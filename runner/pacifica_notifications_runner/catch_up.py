@@ -26,6 +26,7 @@ from pacifica_notifications_consumer.services import POLICY_URL, USERNAME, Servi
 from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.state_directory import LEDGER, StateDirectory
 from pacifica_notifications_runner import options, steps
+from pacifica_notifications_runner.consumer_at import state_dir_of
 from pacifica_notifications_runner.values import transaction_or_time
 
 DESCRIPTION = """\
@@ -87,7 +88,7 @@ def catch_up(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     Raises:
         PacificaError: The consumer is not known, or policy cannot be asked.
     """
-    state_dir = _state_dir(settings)
+    state_dir = state_dir_of(settings)
     with contextlib.ExitStack() as stack:
         # First, since only who holds it may add to the ledger.
         at_rest = not arguments.dry_run and _hold(state_dir, stack)
@@ -129,15 +130,6 @@ def _desk(ledger: Ledger, state_dir: Path, *, take: bool) -> LedgerDesk:
             f"the state directory {state_dir} does not say what its consumer is", "start the consumer once"
         )
     return LedgerDesk(ledger, Readers(Judge.from_settings(judge)), take)
-
-
-def _state_dir(settings: dict[str, Any]) -> Path:
-    if settings["state_dir"] is None and settings["name"] is None:
-        raise ConfigurationError("it is not said which consumer is meant", "name it with --name or --state-dir")
-    state_dir: Path = settings["state_dir"] or options.default_state_dir(settings["name"])
-    if not (state_dir / LEDGER).is_file():
-        raise ConfigurationError(f"no consumer has run in {state_dir}", "correct --name or --state-dir")
-    return state_dir
 
 
 def _services(settings: dict[str, Any], coverage: Coverage, state_dir: Path) -> Services:

@@ -160,6 +160,19 @@ ENDPOINT_AUTH = Option(
     default="bearer",
     metavar="bearer|basic",
 )
+STATUS_ADDRESS = Option(
+    name="status_address",
+    help="the address the status page listens on; whoever is to see it must show the token that is new at each start",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+)
+STATUS_PORT = Option(
+    name="status_port",
+    help="the port the status page listens on; 0 picks a free one",
+    convert=port,
+    default=0,
+    metavar="PORT",
+)
 RESPONSE_POLICY = Option(
     name="response_policy",
     help="how to answer a request of the producer's that is JSON but no notification: pacifica takes it and keeps it "
@@ -281,6 +294,8 @@ START_OPTIONS = (
     *ENDPOINT_OPTIONS,
     *SUBSCRIPTION_OPTIONS,
     *MISSED_OPTIONS,
+    STATUS_ADDRESS,
+    STATUS_PORT,
 )
 
 ENVIRONMENTS_OPTIONS = (VENV_CACHE, VENV_CACHE_KEEP, *LOG_OPTIONS)
@@ -293,6 +308,8 @@ CATCH_UP_OPTIONS = (
     CATCH_UP_RATE,
     *LOG_OPTIONS,
 )
+#: What it takes to find a consumer that was started here.
+CONSUMER_OPTIONS = (NAME, STATE_DIR, *LOG_OPTIONS)
 SANDBOX_OPTIONS = (*SANDBOX_PORTS, *LOG_OPTIONS)
 ALL_OPTIONS = (*START_OPTIONS, *SANDBOX_PORTS)
 

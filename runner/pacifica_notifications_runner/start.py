@@ -17,11 +17,12 @@ from pacifica_notifications_consumer.catch_up import catching_up
 from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.services import Services
-from pacifica_notifications_consumer.subscription import mint_token, subscribed
+from pacifica_notifications_consumer.subscription import Subscription, mint_token, subscribed
 from pacifica_notifications_runner import command, options, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.metrics import write_metrics
 from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.systemd import Notifier
 from pacifica_notifications_runner.tls import server_context
 
@@ -110,13 +111,16 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         endpoint = Endpoint(accept=runner.accept_all, token=mint_token(), max_body=settings["max_body"], strict=strict)
         endpoint.metrics = lambda: write_metrics(runner)
         server = stack.enter_context(listening(endpoint, settings["address"], settings["port"], tls))
+        api = Api(runner, subscription=lambda: None)
+        page = stack.enter_context(steps.status_page(api, settings, tls, endpoint.metrics))
         # 6. subscribe it to the producer
         signals.unless_stopped(lambda: steps.check_user(services))
+        target_url = steps.target_url(settings, server.server_port)
         making_subscription = subscribed(
             services,
             name=name,
             filter=consumer.filter,
-            target_url=steps.target_url(settings, server.server_port),
+            target_url=target_url,
             token=endpoint.token,
             auth=settings["endpoint_auth"],
             watch_interval=settings["watch_interval"],
@@ -125,6 +129,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
             stop=signals.stop,
         )
         subscription = stack.enter_context(signals.abandoning(making_subscription))
+        api.subscription = lambda: _describe(subscription, target_url)
         if services.policy_url is not None:
             stack.enter_context(catching_up(runner, services, steps.catch_up_rules(settings)))
         if signals.stop.is_set():
@@ -132,9 +137,15 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         endpoint.trouble = lambda: subscription.trouble
         endpoint.ready = True
         log.info("ready: %s runs %s, its jobs in %s", name, archive, runner.state_dir)
-        _keep_running(lambda: runner.alive and server.alive, runner, notifier, signals)
+        _keep_running(lambda: runner.alive and server.alive and page.alive, runner, notifier, signals)
         endpoint.ready = False
         log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings["grace"])
+
+
+def _describe(subscription: Subscription, target_url: str) -> dict[str, Any]:
+    """What the status page tells of a subscription."""
+    trouble = subscription.trouble
+    return {"well": not trouble, "trouble": trouble, "uuid": subscription.uuid, "target_url": target_url}
 
 
 def _keep_running(all_alive: Callable[[], bool], runner: JobRunner, notifier: Notifier, signals: StopSignals) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import logging
+import shlex
 import socket
+import ssl
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,9 +19,16 @@ from pacifica_notifications_consumer.catch_up import CatchUpRules
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.services import POLICY_URL, Services
+from pacifica_notifications_consumer.serving import Server
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.subscription import mint_token
 from pacifica_notifications_consumer.venv_builder import VenvBuilder
 from pacifica_notifications_runner.endpoint import RECEIVE
+from pacifica_notifications_runner.status.address import StatusAddress
+from pacifica_notifications_runner.status.api import Api
+from pacifica_notifications_runner.status.listener import showing
+
+log = logging.getLogger(__name__)
 
 
 def venv_builder(consumer: Consumer, settings: Mapping[str, Any], cancel: threading.Event) -> VenvBuilder:
@@ -121,3 +132,34 @@ def _address_towards(url: str) -> str:
             f"cannot find out through which address {parts.hostname} reaches this machine: {error.strerror}",
             "say with --target-url what the producer is to call",
         ) from error
+
+
+@contextlib.contextmanager
+def status_page(
+    api: Api, settings: Mapping[str, Any], tls: ssl.SSLContext | None, metrics: Callable[[], str]
+) -> Iterator[Server]:
+    """Show the status page, and say where it is: with the token to people at a terminal, without it in a log.
+
+    Raises:
+        EndpointError: The address or the port cannot be had.
+        StateError: The state directory cannot be written to.
+    """
+    token = mint_token()
+    host = settings["status_address"]
+    # On this machine nobody can listen in, and the certificate is another name's.
+    secured = None if _is_loopback(host) else tls
+    if secured is None and not _is_loopback(host):
+        log.warning("the status page at %s is not encrypted: give a certificate with --tls-cert", host)
+    with showing(api, token, host, settings["status_port"], secured, metrics) as server:
+        address = StatusAddress(server.url, token)
+        with address.told_in(api.book.state_dir):
+            if sys.stderr is not None and sys.stderr.isatty():
+                print(f"The status page, to be opened in a browser: {address.link}", file=sys.stderr)  # noqa: T201
+            else:
+                state_dir = shlex.quote(str(api.book.state_dir))
+                log.info(
+                    "the status page is at %s; `pacifica-notifications-consumer status --state-dir %s` tells the token",
+                    server.url,
+                    state_dir,
+                )
+            yield server

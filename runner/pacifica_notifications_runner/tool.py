@@ -6,7 +6,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pacifica_notifications_runner import catch_up, command, demo, environments, options, run, sandbox
+from pacifica_notifications_runner import (
+    catch_up,
+    command,
+    demo,
+    environments,
+    jobs,
+    options,
+    run,
+    sandbox,
+    status_command,
+)
 
 PROGRAM = "pacifica-notifications-consumer"
 
@@ -20,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
     options.add_version(parser)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for subcommand in (run, catch_up, environments, sandbox, demo):
+    for subcommand in (run, sandbox, demo, status_command, jobs, catch_up, environments):
         subcommand.add_command(subparsers)
     arguments = parser.parse_args(argv)
     return command.execute(PROGRAM, arguments, lambda settings: int(arguments.command(arguments, settings)))

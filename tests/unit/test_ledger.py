@@ -368,8 +368,8 @@ def test_nothing_looks_through_all_jobs(ledger: Ledger) -> None:
     bounded = ("jobs_done", "jobs_running", "notifications_in_files", "incidents", "spans", "gaps", "gaps_by_turn")
     with ledger._database.reading() as connection:
         for text in texts:
-            if "FROM jobs JOIN notifications" in text and "WHERE" not in text:
-                continue  # a part of others
+            if text in (statements.JOB, statements.NEWEST_NOTIFICATIONS, statements._NOTIFICATION):
+                continue  # a part of others, or the end of a table
             values = (1,) * (1 if "?1" in text else text.count("?"))
             plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", values).fetchall()
             scans = [step[3] for step in plan if step[3].startswith("SCAN") and not step[3].endswith(bounded)]

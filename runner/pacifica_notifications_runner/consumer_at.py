@@ -1,0 +1,187 @@
+"""A consumer that was started on this machine, running or stopped: where it is, and how to ask it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import requests
+import urllib3
+
+from pacifica_notifications_consumer.errors import ConfigurationError, InUse, ServiceError, StateError
+from pacifica_notifications_consumer.job_book import JobBook
+from pacifica_notifications_consumer.serving import BadRequest
+from pacifica_notifications_consumer.session import reason
+from pacifica_notifications_consumer.state_directory import LEDGER
+from pacifica_notifications_runner import options
+from pacifica_notifications_runner.status.address import StatusAddress
+from pacifica_notifications_runner.status.api import Api
+
+_TIMEOUTS = (5.0, 60.0)
+
+
+class Refused(StateError):  # noqa: N818  (what happened is its name)
+    """The consumer does not do what it was asked to do."""
+
+
+class Asked(Protocol):
+    """A consumer that can be asked, through the same API whether it runs or not."""
+
+    def ask(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, document: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Ask it for a document.
+
+        Raises:
+            Refused: It does not do that.
+            StateError: It cannot be asked.
+        """
+        ...
+
+    def stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
+        """Ask it for bytes.
+
+        Raises:
+            Refused: There are none.
+            StateError: It cannot be asked.
+        """
+        ...
+
+
+class Stopped:
+    """A consumer that is stopped.
+
+    Args:
+        book: Its notifications and jobs.
+    """
+
+    def __init__(self, book: JobBook) -> None:
+        self._api = Api(book)
+
+    def ask(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, document: Mapping[str, Any] | None = None
+    ) -> Any:
+        """See `Asked.ask`."""
+        with _refusing():
+            return self._api.answer(method, path, query or {}, document).document
+
+    def stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
+        """See `Asked.stream`."""
+        # Nothing more will come of what waits until the consumer is started.
+        query = {name: value for name, value in query.items() if name != "follow"}
+        with _refusing():
+            return self._api.answer("GET", path, query).pieces or iter(())
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except BadRequest as error:
+        raise Refused(error.reason) from error
+
+
+class Running:
+    """A consumer that is running.
+
+    Args:
+        address: Its status page.
+    """
+
+    def __init__(self, address: StatusAddress) -> None:
+        self._url = address.url
+        self._session = requests.Session()
+        # It is on this machine, however this user's requests leave it.
+        self._session.trust_env = False
+        self._session.verify = False
+        self._session.headers["Authorization"] = f"Bearer {address.token}"
+
+    def ask(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, document: Mapping[str, Any] | None = None
+    ) -> Any:
+        """See `Asked.ask`."""
+        return self._request(method, path, query or {}, document).json()
+
+    def stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
+        """See `Asked.stream`."""
+        answer = self._request("GET", path, query, stream=True)
+        try:
+            with answer:
+                # As it comes, not when a whole piece is there.
+                yield from answer.raw.stream(1 << 16, decode_content=True)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise StateError("the consumer has stopped meanwhile", "ask again") from error
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        document: Mapping[str, Any] | None = None,
+        *,
+        stream: bool = False,
+    ) -> requests.Response:
+        try:
+            answer = self._session.request(
+                method, self._url + path, params=query, json=document, timeout=_TIMEOUTS, stream=stream
+            )
+        except requests.RequestException as error:
+            raise ServiceError(
+                f"cannot reach the consumer at {self._url}: {reason(error)}", "look at whether it is well"
+            ) from error
+        if not answer.ok:
+            raise Refused(_detail(answer))
+        return answer
+
+
+def _detail(answer: requests.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, LookupError, TypeError):
+        return f"the consumer answered {answer.status_code} {answer.reason}"
+
+
+def state_dir_of(settings: Mapping[str, Any]) -> Path:
+    """The state directory of the consumer that is meant: the named one, or the only one of this user.
+
+    Raises:
+        ConfigurationError: None is named, and this user has none or several; or no such consumer has ever run.
+    """
+    if settings["state_dir"] is None and settings["name"] is None:
+        known = sorted(path.parent.name for path in options.default_state_dir("x").parent.glob(f"*/{LEDGER}"))
+        if len(known) == 1:
+            return options.default_state_dir(known[0])
+        advice = "name it with --name or --state-dir"
+        raise ConfigurationError(
+            "it is not said which consumer is meant", f"{advice}; there are {', '.join(known)}" if known else advice
+        )
+    state_dir: Path = settings["state_dir"] or options.default_state_dir(settings["name"])
+    if not (state_dir / LEDGER).is_file():
+        raise ConfigurationError(f"no consumer has run in {state_dir}", "correct --name or --state-dir")
+    return state_dir
+
+
+@contextlib.contextmanager
+def asking(settings: Mapping[str, Any]) -> Iterator[Asked]:
+    """Get to a consumer, be it running or not.
+
+    Raises:
+        ConfigurationError: As `state_dir_of`.
+        StateError: It is starting or stopping, or belongs to another user.
+    """
+    state_dir = state_dir_of(settings)
+    with contextlib.ExitStack() as stack:
+        asked: Asked
+        try:
+            asked = Stopped(stack.enter_context(JobBook(state_dir)))
+        except InUse:
+            asked = Running(StatusAddress.find(state_dir))
+        yield asked
+
+
+def as_json(document: Any) -> str:
+    """A document for programs, and for people who look at it."""
+    return json.dumps(document, indent=2, ensure_ascii=False)

@@ -1,0 +1,53 @@
+"""How times, durations and sizes are shown to people."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_STEP = 1024
+
+
+def duration(seconds: float | None) -> str:
+    """A duration, in at most two units."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, unit, smaller, smaller_unit in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller} {smaller_unit}"
+    return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+
+
+def size(count: int | None) -> str:
+    """A number of bytes."""
+    if count is None:
+        return ""
+    if count < _STEP:
+        return f"{count} B"
+    number = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        number /= _STEP
+        if number < _STEP:
+            return f"{number:.1f} {unit}"
+    return f"{number / _STEP:.1f} TiB"
+
+
+def clock(moment: str | None) -> str:
+    """A time of the API, in this machine's zone."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+
+
+def since(moment: str | None) -> float | None:
+    """Seconds since a time of the API."""
+    return max(0.0, time.time() - datetime.fromisoformat(moment).timestamp()) if moment else None
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

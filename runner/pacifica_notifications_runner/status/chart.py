@@ -1,0 +1,43 @@
+"""A small chart of how many jobs ended when, as SVG that goes without styles and scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pacifica_notifications_runner.formats import clock, count
+from pacifica_notifications_runner.status.markup import Markup, tag
+
+_WIDTH, _HEIGHT, _BAR, _GAP = 600, 80, 10, 2
+
+
+def throughput(minutes: Sequence[Mapping[str, Any]]) -> Markup:
+    """The chart.
+
+    Args:
+        minutes: What the API tells as ``ended_by_minute``.
+    """
+    succeeded, dead = (sum(each[what] for each in minutes) for what in ("succeeded", "dead"))
+    most = max((each["succeeded"] + each["dead"] for each in minutes), default=0)
+    told = (
+        f"In the last {len(minutes)} minutes {count(succeeded, 'job')} succeeded and {dead:,} "
+        f"{'is' if dead == 1 else 'are'} dead; at most {most:,} ended in a minute."
+    )
+    bars = []
+    for place, each in enumerate(minutes):
+        bottom = _HEIGHT
+        for what in ("succeeded", "dead"):
+            if each[what]:
+                height = max(2.0, _HEIGHT * each[what] / most)
+                bottom -= height
+                title = tag(
+                    "title", f"{clock(each['minute'])[11:16]}: {each['succeeded']} succeeded, {each['dead']} dead"
+                )
+                x, wide = place * _BAR + _GAP / 2, _BAR - _GAP
+                shape = f'x="{x:g}" y="{bottom:g}" width="{wide}" height="{height:g}"'
+                bars.append(Markup(f'<rect class="{what}" {shape}>{title}</rect>'))
+    axis = tag("line", x1=0, y1=_HEIGHT, x2=_WIDTH, y2=_HEIGHT, class_="axis")
+    drawing = tag(
+        "svg", axis, bars, viewBox=f"0 -2 {_WIDTH} {_HEIGHT + 4}", role="img", aria_label=told, class_="chart"
+    )
+    return tag("figure", drawing, tag("figcaption", told))

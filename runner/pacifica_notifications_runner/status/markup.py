@@ -1,0 +1,48 @@
+"""HTML that cannot be broken by what stands in it: everything that is not markup itself is escaped."""
+
+from __future__ import annotations
+
+import html
+
+_EMPTY = frozenset({"input", "link", "meta"})
+
+
+class Markup(str):
+    """A piece of HTML."""
+
+    __slots__ = ()
+
+
+def tag(name: str, /, *children: object, **attributes: object) -> Markup:
+    """An element.
+
+    Args:
+        name: Its name.
+        children: Markup as it is, other things as text; None and False are left out, lists stand for their items.
+        attributes: Its attributes, with ``_`` for ``-`` and one more behind a name that is Python's own; those that
+            are None or False are left out, True stands for an attribute without a value.
+    """
+    given = "".join(_attribute(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
+    opened = f"<{name}{given}>"
+    return Markup(opened if name in _EMPTY else f"{opened}{join(*children)}</{name}>")
+
+
+def join(*children: object) -> Markup:
+    """Pieces one after the other."""
+    return Markup("".join(map(_piece, children)))
+
+
+def _piece(child: object) -> str:
+    if child is None or child is False:
+        return ""
+    if isinstance(child, Markup):
+        return child
+    if isinstance(child, list | tuple):
+        return join(*child)
+    return html.escape(str(child))
+
+
+def _attribute(name: str, value: object) -> str:
+    if value is None or value is False:
+        return ""
+    return f" {name}" if value is True else f' {name}="{html.escape(str(value))}"'

@@ -1,0 +1,163 @@
+"""The parts that pages are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from pacifica_notifications_consumer.progress import Progress
+from pacifica_notifications_runner.formats import clock, duration, since, size
+from pacifica_notifications_runner.status.markup import Markup, join, tag
+
+Document = Mapping[str, Any]
+
+
+def live_part(name: str, *content: object) -> Markup:
+    """A part that is kept up to date."""
+    return tag("section", *content, id=f"live-{name}")
+
+
+def health(status: Document) -> Markup:
+    """How the subscription is."""
+    subscription = status["subscription"]
+    if subscription is None:
+        return tag("p", "The consumer is starting or stopping.", class_="trouble", role="status")
+    if subscription["well"]:
+        return tag(
+            "p",
+            "The subscription is well; notifications go to ",
+            tag("code", subscription["target_url"]),
+            ".",
+            role="status",
+        )
+    return tag(
+        "p",
+        f"Something is the matter with the subscription: {subscription['trouble']}",
+        class_="trouble",
+        role="status",
+    )
+
+
+def counted(status: Document) -> Markup:
+    """The notifications by what became of them."""
+    counts = [
+        tag("li", tag("b", f"{number:,}"), " ", tag("a", verdict, href=f"/notifications?verdict={verdict}"))
+        for verdict, number in status["notifications"].items()
+    ]
+    missed = status["missed"]
+    found = (
+        f"Of what nobody announced, {missed['recovered']:,} were recovered, {missed['refused']:,} are not for this "
+        f"user, and of {missed['unknown']:,} policy cannot tell."
+    )
+    return join(tag("ul", counts, class_="counts"), any(missed.values()) and tag("p", found))
+
+
+def incident_table(incidents: Sequence[Document]) -> Markup:
+    """What happened to the subscription."""
+    rows = [
+        (each["kind"], clock(each["since"]) or "unknown", clock(each["until"]), each["detail"]) for each in incidents
+    ]
+    return table(("What", "Since", "Mended", "What the producer says"), rows, "It never had to be mended.")
+
+
+def state_link(state: str) -> Markup:
+    """The name of a state, which leads to the jobs in it."""
+    return tag("a", state, href=f"/jobs?state={state}", class_=f"state {state}")
+
+
+def jobs_table(jobs: Sequence[Document], none: str, more: str = "") -> Markup:
+    """Jobs; `none` is said if there are none, and `more` leads to all of them."""
+    rows = [
+        (
+            tag("a", job["id"], href=f"/jobs/{job['id']}"),
+            tag("span", job["state"], class_=f"state {job['state']}"),
+            job["title"],
+            clock(job["started_at"]),
+            duration(job["seconds"] if job["state"] != "running" else since(job["started_at"])),
+            size(job["peak_memory"]),
+            job["reason"] if job["state"] != "running" else told(job["progress"]),
+        )
+        for job in jobs
+    ]
+    listed = table(("Job", "State", "Event", "Started", "Took", "Memory", "Remarks"), rows, none)
+    return join(listed, more and rows and tag("p", tag("a", "See all", href=more)))
+
+
+def told(progress: Document) -> str:
+    """How far a job is, in a line."""
+    return "; ".join(f"{what}: {Progress(**numbers)}" for what, numbers in progress.items())
+
+
+def progress_bars(progress: Document) -> list[Markup]:
+    """How far a job's transfers are."""
+    return [
+        tag(
+            "p",
+            tag("label", what, " ", tag("progress", value=numbers["bytes_done"], max=max(1, numbers["bytes_total"]))),
+            f" {Progress(**numbers)}",
+        )
+        for what, numbers in progress.items()
+    ]
+
+
+def job_facts(job: Document) -> list[tuple[str, object]]:
+    """What there is to know about a job."""
+    running = job["state"] == "running"
+    counted = (("ended", "attempts"), ("put off", "deferrals"), ("crashed", "crashes"))
+    attempts = ", ".join(f"{job[what]} {text}" for text, what in counted if job[what])
+    cpu = job["cpu_seconds"]
+    return [
+        ("State", tag("span", job["state"], class_=f"state {job['state']}")),
+        ("Remarks", job["reason"]),
+        ("Notification", tag("a", job["title"], href=f"/notifications/{job['id']}")),
+        ("Received", clock(job["received_at"])),
+        ("Started", clock(job["started_at"])),
+        ("Ended", "" if running else clock(job["ended_at"])),
+        ("Took", duration(since(job["started_at"]) if running else job["seconds"])),
+        ("Processor time", duration(cpu)),
+        ("Memory", size(job["peak_memory"])),
+        ("Exit status", job["exit_status"]),
+        ("Attempts", attempts),
+        ("Origin", job["origin"]),
+        ("Trace", job["trace"]),
+    ]
+
+
+def fact_list(facts: Iterable[tuple[str, object]]) -> Markup:
+    """Facts with their names; empty ones are left out."""
+    return tag("dl", [(tag("dt", name), tag("dd", fact)) for name, fact in facts if fact not in (None, "")])
+
+
+def possible(action: str, state: str) -> bool:
+    """Whether something can be done about a job in a state."""
+    return state in ("queued", "running", "failed") if action == "cancel" else state not in ("queued", "running")
+
+
+def file_link(number: int, path: str) -> Markup:
+    """A file of a job, to be downloaded."""
+    return tag("a", path, href=f"/api/jobs/{number}/files/{quote(path)}")
+
+
+def text_input(name: str, text: str, given: Mapping[str, str]) -> Markup:
+    """A field of a form, with what was written into it."""
+    return tag("p", tag("label", text, " ", tag("input", name=name, value=given.get(name, ""))))
+
+
+def older(before: int | None, path: str, name: str, value: str) -> object:
+    """What leads to the next page of a list; None on the last one."""
+    if before is None:
+        return None
+    also = f"&{name}={value}" if value else ""
+    return tag("p", tag("a", "Older ones", href=f"{path}?before={before}{also}"))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], none: str) -> Markup:
+    """A table; `none` is said if it has no rows."""
+    if not rows:
+        return tag("p", none)
+    # On a narrow screen each cell carries its heading.
+    body = [
+        tag("tr", [tag("td", cell, data_label=name) for name, cell in zip(header, row, strict=True)]) for row in rows
+    ]
+    return tag("table", tag("thead", tag("tr", [tag("th", name, scope="col") for name in header])), tag("tbody", body))
