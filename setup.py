@@ -25,7 +25,7 @@ setup(
     },
     package_data={
         "pacifica_notifications_consumer": ["py.typed"],
-        "pacifica_notifications_runner": ["py.typed", "example/*"],
+        "pacifica_notifications_runner": ["py.typed", "sandbox_page.js", "templates/*/*"],
         "pacifica_notifications_runner.status": ["style.css", "script.js"],
     },
     install_requires=["attrs>=23.2", "jsonpath2>=0.4.5", "promise>=2.3", "requests>=2.28"],
@@ -34,7 +34,8 @@ setup(
         "console_scripts": [
             "start-pacifica-notifications-consumer = pacifica_notifications_runner.start:main",
             "pacifica-notifications-consumer = pacifica_notifications_runner.tool:main",
-        ]
+        ],
+        "pytest11": ["pacifica = pacifica_notifications_consumer.pytest_plugin"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

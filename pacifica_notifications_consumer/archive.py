@@ -76,15 +76,12 @@ class Consumer:
             FilterError: ``jsonpath2.txt`` is empty, has several lines, or cannot be parsed.
             ArchiveError: ``init.sh`` cannot be run by any shell, or ``preload.txt`` names what can be no module.
         """
-        init_script = _existing(directory / INIT_SCRIPT)
-        if init_script and b"\r\n" in init_script.read_bytes():
-            raise ArchiveError(f"{INIT_SCRIPT} has the line endings of Windows", "save it with those of Unix (LF)")
         return cls(
             directory=directory,
-            filter=_read_filter(directory / FILTER),
+            filter=read_filter(directory / FILTER),
             requirements=_existing(directory / REQUIREMENTS),
-            init_script=init_script,
-            preload=_read_preload(directory / PRELOAD),
+            init_script=find_init_script(directory / INIT_SCRIPT),
+            preload=read_preload(directory / PRELOAD),
         )
 
 
@@ -105,6 +102,21 @@ def open_archive(path: Path, limits: ArchiveLimits | None = None) -> Iterator[Co
         yield Consumer.load(directory)
 
 
+def check_archive(path: Path, limits: ArchiveLimits | None = None, *, shown_as: Path | None = None) -> None:
+    """Check an archive without extracting it.
+
+    Args:
+        path: The archive.
+        limits: What it may cost; by default `ArchiveLimits`.
+        shown_as: What it is called in errors, if that is another name.
+
+    Raises:
+        ArchiveError: As `open_archive`.
+    """
+    with zipfile.ZipFile(path) as archive:
+        _check(shown_as or path, archive.infolist(), limits or ArchiveLimits())
+
+
 def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
     """Extract a consumer archive into an empty directory.
 
@@ -117,9 +129,7 @@ def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
             _check(path, entries, limits)
             _extract_entries(archive, entries, directory)
     except IsADirectoryError:
-        raise ArchiveError(
-            f"{path} is a directory", f"zip its contents: cd {path} && zip -r ../consumer.zip ."
-        ) from None
+        raise ArchiveError(f"{path} is a directory", f"pack it: pacifica-notifications-consumer pack {path}") from None
     except OSError as error:
         raise ArchiveError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     except zipfile.BadZipFile as error:
@@ -218,11 +228,27 @@ def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: 
     target.chmod(0o700 if executable else 0o600)
 
 
+def find_init_script(path: Path) -> Path | None:
+    """Find an ``init.sh``; None if there is none.
+
+    Raises:
+        ArchiveError: No shell can run it.
+    """
+    if _existing(path) and b"\r\n" in path.read_bytes():
+        raise ArchiveError(f"{path.name} has the line endings of Windows", "save it with those of Unix (LF)")
+    return _existing(path)
+
+
 def _existing(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _read_preload(path: Path) -> tuple[str, ...]:
+def read_preload(path: Path) -> tuple[str, ...]:
+    """Read a ``preload.txt``; no modules if there is none.
+
+    Raises:
+        ArchiveError: It names what can be no module.
+    """
     try:
         return module_names(path.read_text(encoding="utf-8-sig")) if path.is_file() else ()
     except ValueError as error:
@@ -230,7 +256,12 @@ def _read_preload(path: Path) -> tuple[str, ...]:
         raise ArchiveError(f"{path.name} is not usable: {reason}", "write one module on each line") from error
 
 
-def _read_filter(path: Path) -> Filter | None:
+def read_filter(path: Path) -> Filter | None:
+    """Read a ``jsonpath2.txt``; None if there is none.
+
+    Raises:
+        FilterError: It is empty, has several lines, or cannot be parsed.
+    """
     if not path.is_file():
         return None
     try:

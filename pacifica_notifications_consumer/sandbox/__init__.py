@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from ..errors import ConfigurationError, StateError
+from ..errors import ConfigurationError, InUse, StateError
 from ..serving import serve
 from ..temporary import temporary_directory
 from .cartd import CartHandler, Carts
@@ -22,9 +22,11 @@ from .producer import Producer, ProducerHandler
 from .store import Store
 from .wire import ServiceHandler, bind
 
-__all__ = ["DEFAULT_INGEST_SOURCE", "Sandbox"]
+__all__ = ["DEFAULT_INGEST_SOURCE", "Sandbox", "sandbox_environ"]
 
 _LOG = logging.getLogger(__name__)
+#: The file in its directory that tells where it listens.
+_ADDRESSES = "addresses.json"
 DEFAULT_INGEST_SOURCE = "http://metadata.pacifica.org/transactions?_id={id}"
 
 
@@ -87,6 +89,9 @@ class Sandbox:
             self.cartd_url = start(CartHandler, cartd_port, carts=carts, store=store)
             self.ingest_url = start(IngestHandler, ingest_port, ingest=ingest)
             self.policy_url = start(PolicyHandler, policy_port, policy=policy, store=store)
+            addresses = self.directory / _ADDRESSES
+            addresses.write_text(json.dumps(self.environ()), encoding="ascii")
+            stack.callback(addresses.unlink, missing_ok=True)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -161,6 +166,29 @@ class Sandbox:
     def subscriptions(self) -> list[dict[str, Any]]:
         """All subscriptions that are not deleted, as the producer shows them to their owners."""
         return self._producer.subscriptions.kept()
+
+
+@contextlib.contextmanager
+def sandbox_environ(directory: Path) -> Iterator[dict[str, str]]:
+    """The variables that lead to the sandbox in a directory: to the one that runs there, or else to one made for this.
+
+    Raises:
+        StateError: The directory cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            environ = stack.enter_context(Sandbox(directory)).environ()
+        except InUse:
+            environ = _addresses(directory)
+        yield environ
+
+
+def _addresses(directory: Path) -> dict[str, str]:
+    try:
+        addresses: dict[str, str] = json.loads((directory / _ADDRESSES).read_bytes())
+    except (OSError, ValueError) as error:
+        raise StateError(f"the sandbox in {directory} is starting or stopping", "try again") from error
+    return addresses
 
 
 def _check(project_field: str, ingest_source: str) -> None:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ..errors import StateError
+from ..errors import InUse, StateError
 from ..serving import BadRequest
 
 
@@ -222,7 +222,7 @@ def _lock(directory: Path) -> IO[bytes]:
         fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         guard.close()
-        raise StateError(f"another sandbox uses {directory}", "stop it, or choose another directory") from None
+        raise InUse(f"another sandbox uses {directory}", "stop it, or choose another directory") from None
     return guard
 
 

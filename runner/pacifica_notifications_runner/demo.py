@@ -9,10 +9,9 @@ import signal
 import subprocess
 import sysconfig
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ from pacifica_notifications_consumer.errors import Cancelled, PacificaError, Sta
 from pacifica_notifications_consumer.job import JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
+from pacifica_notifications_consumer.packing import pack
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.settings import PREFIX
@@ -123,10 +123,8 @@ def _new_directory(directory: Path | None) -> Path:
 
 
 def _pack_example(archive: Path) -> Path:
-    example = files("pacifica_notifications_runner") / "example"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name in ("__main__.py", "init.sh", "jsonpath2.txt", "requirements.txt"):
-            packed.writestr(name, (example / name).read_bytes())
+    with as_file(files("pacifica_notifications_runner") / "templates" / "uppercase") as example:
+        pack(example, archive)
     return archive
 
 

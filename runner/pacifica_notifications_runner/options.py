@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.installer import INSTALLERS
 from pacifica_notifications_consumer.services import ASKING_OPTIONS, PRODUCER_URL, SERVICE_OPTIONS
 from pacifica_notifications_consumer.settings import (
@@ -270,6 +268,13 @@ SANDBOX_PORTS = tuple(
     for service, default in (("producer", 8070), ("cartd", 8081), ("ingest", 8066), ("policy", 8181))
 )
 
+PAGE_PORT = Option(
+    name="page_port",
+    help="the port of the sandbox's page, for uploads from a browser; 0 picks a free one",
+    convert=port,
+    default=0,
+    metavar="PORT",
+)
 LOG_OPTIONS = (LOG_FORMAT, VERBOSE)
 RUN_OPTIONS = (
     *(option for option in SERVICE_OPTIONS if option is not PRODUCER_URL),
@@ -283,6 +288,7 @@ RUN_OPTIONS = (
     SETUP_TIMEOUT,
     *LOG_OPTIONS,
 )
+CHECK_OPTIONS = (PYTHON, INSTALLER, VENV_CACHE, VENV_CACHE_KEEP, SETUP_TIMEOUT, *LOG_OPTIONS)
 JOB_OPTIONS = (START, PRELOAD, WORKERS, ATTEMPTS, CRASH_LIMIT, GRACE, OUTPUT_LIMIT, KEEP)
 ENDPOINT_OPTIONS = (ADDRESS, PORT, TARGET_URL, TLS_CERT, TLS_KEY, ENDPOINT_AUTH, MAX_BODY, RESPONSE_POLICY)
 SUBSCRIPTION_OPTIONS = (REGISTER_TIMEOUT, WATCH_INTERVAL)
@@ -310,8 +316,8 @@ CATCH_UP_OPTIONS = (
 )
 #: What it takes to find a consumer that was started here.
 CONSUMER_OPTIONS = (NAME, STATE_DIR, *LOG_OPTIONS)
-SANDBOX_OPTIONS = (*SANDBOX_PORTS, *LOG_OPTIONS)
-ALL_OPTIONS = (*START_OPTIONS, *SANDBOX_PORTS)
+SANDBOX_OPTIONS = (*SANDBOX_PORTS, PAGE_PORT, *LOG_OPTIONS)
+ALL_OPTIONS = (*START_OPTIONS, *SANDBOX_PORTS, PAGE_PORT)
 
 CONFIG_HELP = f"an INI file; its section [{SECTION}] may set these options, too ({CONFIG_VARIABLE})"
 
@@ -350,43 +356,3 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     config = arguments.config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     return resolve(ALL_OPTIONS, vars(arguments), os.environ, config)
-
-
-def require_username(username: str | None) -> str:
-    """Insist on a user name.
-
-    Raises:
-        ConfigurationError: There is none. The producer would take the subscription of a nameless user, and disable it
-            at the first notification.
-    """
-    if not username:
-        raise ConfigurationError(
-            "there is no user name", "say with --username which Pacifica user subscribes (a network id)"
-        )
-    return username
-
-
-def default_name(archive: Path, username: str | None) -> str:
-    """Name a consumer after who runs it, where, and its archive.
-
-    Two consumers of one name would take each other's uploads for their own, so the archive's name alone, which is
-    mostly ``consumer.zip``, does not do.
-    """
-    return f"{username or 'nobody'}@{socket.gethostname()}:{archive.stem}".replace("/", "_")
-
-
-def default_state_dir(name: str) -> Path:
-    """The state directory of a consumer where the system keeps such things.
-
-    Raises:
-        ConfigurationError: The user has no home directory.
-    """
-    if base := os.environ.get("XDG_STATE_HOME"):
-        return Path(base) / SECTION / name
-    try:
-        home = Path.home()
-    except RuntimeError:
-        home = Path()
-    if not home.name:
-        raise ConfigurationError("this user has no home directory", "pass --state-dir")
-    return home / ".local" / "state" / SECTION / name

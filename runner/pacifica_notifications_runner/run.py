@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import logging
 import shutil
 import signal
@@ -13,22 +14,27 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from pacifica_notifications_consumer import JobRunner, workers
-from pacifica_notifications_consumer.archive import open_archive
 from pacifica_notifications_consumer.errors import Cancelled, NotificationError, StateError
 from pacifica_notifications_consumer.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import Notification
+from pacifica_notifications_consumer.packing import open_consumer
+from pacifica_notifications_consumer.sandbox import sandbox_environ
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.state_directory import StateDirectory
 from pacifica_notifications_consumer.temporary import make_temporary_directory
-from pacifica_notifications_runner import options, steps
+from pacifica_notifications_runner import naming, options, steps
+from pacifica_notifications_runner.formats import count, size
+from pacifica_notifications_runner.made import Made, Watch
 from pacifica_notifications_runner.signals import StopSignals
 
 DESCRIPTION = """\
 Run a consumer for one notification, as the start command would: extract the archive, create its environment, test the
-notification against its JSONPath, run the entry-point with SRC and DST, and show what it prints. The job's directory
-stays.
+notification against its JSONPath, run the entry-point with SRC and DST, show what it prints, and what it has uploaded.
+The job's directory stays.
 """
 
 EPILOG = """\
@@ -38,6 +44,9 @@ the notification does not match; 65, 69, 73, 78 as of the start command; 130 sto
 
 #: Exit status when there is nothing to run.
 NOT_MATCHED = 66
+#: Any user of a sandbox.
+_SOMEBODY = "somebody"
+_MOST_FILES = 20
 _POLL = 0.05
 _CHUNK = 1 << 16
 
@@ -52,8 +61,11 @@ def add_command(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("archive", type=Path, metavar="consumer.zip", help="the consumer")
+    parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer, packed or not")
     parser.add_argument("notification", type=Path, metavar="notification.json", help="the notification")
+    parser.add_argument(
+        "--sandbox", type=Path, metavar="DIR", help="download from and upload to the sandbox there, running or not"
+    )
     options.add_options(parser, options.RUN_OPTIONS)
     parser.set_defaults(command=run)
 
@@ -66,12 +78,12 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     """
     body = _read(arguments.notification)
     event = Notification.parse(body).event
-    name = settings["name"] or options.default_name(arguments.archive, settings["username"])
+    name = settings["name"] or naming.default_name(arguments.archive, settings["username"])
     if not settings["verbose"]:
         # What the job's end means is said below, after the entry-point's last words.
         logging.getLogger(workers.__name__).setLevel(logging.CRITICAL)
     with StopSignals() as signals, ExitStack() as stack:
-        consumer = stack.enter_context(open_archive(arguments.archive))
+        consumer = stack.enter_context(open_consumer(arguments.archive))
         if consumer.filter and not consumer.filter.matches(event):
             # The runner would find out just the same, but after having created the environment.
             status = _nothing_to_run(Verdict.UNMATCHED)
@@ -79,6 +91,10 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             return status
         if settings["state_dir"]:
             _check_idle(settings["state_dir"], name)
+        services = Services.from_values(settings)
+        if arguments.sandbox:
+            environ = stack.enter_context(sandbox_environ(arguments.sandbox))
+            services = attrs.evolve(Services.from_environment(environ), username=services.username or _SOMEBODY)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
         state_dir = settings["state_dir"] or make_temporary_directory("pacifica-run-")
         runner = JobRunner(
@@ -87,7 +103,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             name=name,
             filter=consumer.filter,
             venv=venv,
-            services=Services.from_values(settings),
+            services=services,
             workers=1,
             timeout=settings["job_timeout"],
             grace=0.0,
@@ -96,15 +112,18 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             # It is shown as it comes, from the beginning to the end.
             output_limit=None,
         )
+        watch = Watch(services, name)
         with runner:
             receipt = runner.accept(body)
             job = None if receipt.job_id is None else _follow(runner, receipt.job_id, signals)
-            directory = runner.directory(job.id).path if job else None
-        if job is None:
+            directory = runner.directory(job.id) if job else None
+        if job is None or directory is None:
             if not settings["state_dir"]:
                 shutil.rmtree(state_dir)
             return _nothing_to_run(receipt.verdict)
-        _say(f"{job.state.value}{': ' + job.reason if job.reason else ''}; {directory}")
+        for made in watch.made(directory.destination):
+            _show_made(made)
+        _say(f"{job.state.value}{': ' + job.reason if job.reason else ''}; {directory.path}")
     return _exit_status(job)
 
 
@@ -157,6 +176,15 @@ def _show(output: bytes) -> None:
     if sys.stdout is not None:
         sys.stdout.buffer.write(output)
         sys.stdout.buffer.flush()
+
+
+def _show_made(made: Made) -> None:
+    said = ", ".join(f"{key} = {value}" for key, value in made.key_values.items())
+    _say(f"uploaded transaction {made.number}: {count(len(made.files), 'file')}{'; ' + said if said else ''}")
+    for name, bytes_ in itertools.islice(made.files.items(), _MOST_FILES):
+        print(f"    {name}  {size(bytes_)}", file=sys.stderr)  # noqa: T201
+    if len(made.files) > _MOST_FILES:
+        print("    … and more", file=sys.stderr)  # noqa: T201
 
 
 def _exit_status(job: Job) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_runner import options
+from pacifica_notifications_runner.sandbox_page import sandbox_page
 from pacifica_notifications_runner.signals import StopSignals
 
 DESCRIPTION = """\
@@ -47,10 +49,14 @@ def add_command(subparsers: Any) -> None:
 def serve(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Serve until a signal comes."""
     ports = {option.name: settings[option.name] for option in options.SANDBOX_PORTS}
-    with StopSignals() as signals, Sandbox(arguments.directory, on_event=_say, **ports) as sandbox:
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
+        sandbox = stack.enter_context(Sandbox(arguments.directory, on_event=_say, **ports))
+        page = stack.enter_context(sandbox_page(sandbox, settings["page_port"]))
         _say(f"A sandbox is running, its archive in {sandbox.directory}. To use it from another shell:")
         for variable, value in sandbox.environ().items():
             _say(f"  export {variable}={value}")
+        _say(f"To upload files: {page.url} in a browser, or `pacifica-notifications-consumer sandbox upload`.")
         _say("Stop it with Ctrl-C.")
         signals.stop.wait()
     return 0

@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.subscription import Subscription, mint_token, subscribed
-from pacifica_notifications_runner import command, options, steps
+from pacifica_notifications_runner import command, naming, options, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.metrics import write_metrics
 from pacifica_notifications_runner.signals import StopSignals
@@ -48,14 +48,19 @@ an installer refused; 71 the endpoint cannot listen; 73 the state directory is n
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
+def make_parser() -> argparse.ArgumentParser:
+    """What the command line may be."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("archive", type=Path, metavar="consumer.zip", help="the consumer to deploy")
     options.add_version(parser)
     options.add_options(parser, options.START_OPTIONS)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    arguments = make_parser().parse_args(argv)
 
     def work(settings: dict[str, Any]) -> int:
         with StopSignals() as signals:
@@ -72,8 +77,8 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
     Raises:
         PacificaError: A step failed; those before it have been undone.
     """
-    username = options.require_username(settings["username"])
-    name = settings["name"] or options.default_name(archive, username)
+    username = naming.require_username(settings["username"])
+    name = settings["name"] or naming.default_name(archive, username)
     services = Services.from_values(settings)
     strict = settings["response_policy"] == "strict"
     tls = server_context(settings["tls_cert"], settings["tls_key"])
@@ -88,7 +93,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         runner = stack.enter_context(
             JobRunner(
                 consumer.entry_point,
-                settings["state_dir"] or options.default_state_dir(name),
+                settings["state_dir"] or naming.default_state_dir(name),
                 name=name,
                 filter=consumer.filter,
                 venv=venv,

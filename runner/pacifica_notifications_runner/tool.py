@@ -8,31 +8,64 @@ from collections.abc import Sequence
 
 from pacifica_notifications_runner import (
     catch_up,
+    check,
     command,
+    completion,
     demo,
     environments,
+    init,
     jobs,
+    manual,
     options,
+    pack,
     run,
     sandbox,
+    sandbox_upload,
     status_command,
 )
 
+#: In the order in which people meet them: first authors, then operators.
+_SUBCOMMANDS = (
+    init,
+    check,
+    pack,
+    run,
+    sandbox,
+    sandbox_upload,
+    demo,
+    status_command,
+    jobs,
+    catch_up,
+    environments,
+    completion,
+    manual,
+)
 PROGRAM = "pacifica-notifications-consumer"
+
+_TWO_WORDS = ["sandbox", "upload"]
 
 DESCRIPTION = """\
 Tools for the authors and operators of Pacifica consumers. To deploy one, use start-pacifica-notifications-consumer.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
+def make_parser() -> argparse.ArgumentParser:
+    """What the command line may be."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
     options.add_version(parser)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for subcommand in (run, sandbox, demo, status_command, jobs, catch_up, environments):
+    for subcommand in _SUBCOMMANDS:
         subcommand.add_command(subparsers)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:2] == _TWO_WORDS:
+        # `sandbox` itself takes a directory, of any other name.
+        argv[:2] = [" ".join(_TWO_WORDS)]
+    arguments = make_parser().parse_args(argv)
     return command.execute(PROGRAM, arguments, lambda settings: int(arguments.command(arguments, settings)))
 
 

@@ -21,7 +21,8 @@ from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 
 #: The documented expression, which finds nothing in what is posted: what is measured is accepting, not running.
-_FILTER = Path(__file__).parents[2] / "runner" / "pacifica_notifications_runner" / "example" / "jsonpath2.txt"
+_TEMPLATES = Path(__file__).parents[2] / "runner" / "pacifica_notifications_runner" / "templates"
+_FILTER = _TEMPLATES / "uppercase" / "jsonpath2.txt"
 
 
 class _Busy:

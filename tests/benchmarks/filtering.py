@@ -15,7 +15,8 @@ import jsonpath2
 from pacifica_notifications_consumer import Filter
 from tests.benchmarks.measure import seconds
 
-_EXAMPLE = Path(__file__).parents[2] / "runner" / "pacifica_notifications_runner" / "example" / "jsonpath2.txt"
+_TEMPLATES = Path(__file__).parents[2] / "runner" / "pacifica_notifications_runner" / "templates"
+_EXAMPLE = _TEMPLATES / "uppercase" / "jsonpath2.txt"
 #: What others can say of it, in their own dialects.
 _STANDARD = '$.data[?(@.destinationTable == "Files" && @.mimetype == "text/plain")]._id'
 _ROW = {

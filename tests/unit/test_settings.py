@@ -10,7 +10,7 @@ import pytest
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.services import SERVICE_OPTIONS, Services
 from pacifica_notifications_consumer.settings import SECTION, Option, resolve
-from pacifica_notifications_runner import options
+from pacifica_notifications_runner import naming, options
 
 
 @pytest.fixture(autouse=True)
@@ -204,14 +204,14 @@ def test_services_hide_the_password() -> None:
 def test_default_names_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two users, or two archives, do not end up with one name, and each name has a state directory of its own."""
     names = {
-        options.default_name(Path(f"/{folder}.zip"), user) for folder in ("one", "two") for user in ("alice", "bob")
+        naming.default_name(Path(f"/{folder}.zip"), user) for folder in ("one", "two") for user in ("alice", "bob")
     }
     assert len(names) == 4
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert {options.default_state_dir(name).parent for name in names} == {tmp_path / SECTION}
+    assert {naming.default_state_dir(name).parent for name in names} == {tmp_path / SECTION}
 
 
 def test_username_is_required() -> None:
     """Without a user the producer would disable the subscription at the first notification."""
     with pytest.raises(ConfigurationError, match="no user name; say with --username"):
-        options.require_username(None)
+        naming.require_username(None)

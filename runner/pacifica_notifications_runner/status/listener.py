@@ -23,9 +23,9 @@ from pacifica_notifications_runner.status.site import Pages, Reply
 log = logging.getLogger(__name__)
 
 _MOST_BODY = 1 << 20
-_ASSETS = {"/style.css": "text/css; charset=utf-8", "/script.js": "text/javascript; charset=utf-8"}
+ASSETS = {"/style.css": "text/css; charset=utf-8", "/script.js": "text/javascript; charset=utf-8"}
 #: Nothing of a page may come from elsewhere, nor be shown within another one.
-_PROTECTION = {
+PROTECTION = {
     "Content_Security_Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X_Content_Type_Options": "nosniff",
@@ -83,9 +83,9 @@ class _StatusHandler(Handler):
         path, _, query = self.path.partition("?")
         self._path, self._query = unquote(path), dict(parse_qsl(query, keep_blank_values=True))
         try:
-            if self._path in _ASSETS and self.command in ("GET", "HEAD"):
+            if self._path in ASSETS and self.command in ("GET", "HEAD"):
                 content = files(__package__).joinpath(self._path[1:]).read_bytes()
-                self._reply(HTTPStatus.OK, content, _ASSETS[self._path])
+                self._reply(HTTPStatus.OK, content, ASSETS[self._path])
             elif self._path.startswith("/api/") or self._path == "/metrics":
                 self._answer_program()
             else:
@@ -122,7 +122,7 @@ class _StatusHandler(Handler):
         elif self.command == "HEAD":
             self._reply(answer.status, b"", answer.content_type, **headers)
         else:
-            protected = {name.replace("_", "-"): value for name, value in _PROTECTION.items()}
+            protected = {name.replace("_", "-"): value for name, value in PROTECTION.items()}
             with self.stream({"Content-Type": answer.content_type, **answer.headers, **protected}) as out:
                 for piece in answer.pieces:
                     out.write(piece)
@@ -181,7 +181,7 @@ class _StatusHandler(Handler):
         self._reply(reply.status, reply.page.encode("utf-8", "replace"), "text/html; charset=utf-8", **headers)
 
     def _reply(self, status: HTTPStatus, content: bytes = b"", content_type: str = "", **headers: str) -> None:
-        self.reply(status, content, content_type, **_PROTECTION, **headers)
+        self.reply(status, content, content_type, **PROTECTION, **headers)
 
     def _problem(self, status: HTTPStatus, detail: str, **headers: str) -> None:
-        self.reply_problem(status, detail, **_PROTECTION, **headers)
+        self.reply_problem(status, detail, **PROTECTION, **headers)

@@ -275,8 +275,8 @@ class Site:
         return self.page(title, tag("p", detail, class_="trouble", role="alert"))
 
 
-def document(title: str, body: Markup, *, refreshed: bool = False) -> str:
-    """A whole document; ``refreshed`` that is loaded again by browsers without scripts."""
+def document(title: str, body: Markup, *, refreshed: bool = False, script: str = "/script.js") -> str:
+    """A whole document; one that is ``refreshed`` is loaded again by browsers without scripts."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -285,7 +285,7 @@ def document(title: str, body: Markup, *, refreshed: bool = False) -> str:
         tag("title", title),
         tag("link", rel="stylesheet", href="/style.css"),
         refreshed and tag("noscript", tag("meta", http_equiv="refresh", content="15")),
-        tag("script", src="/script.js", defer=True),
+        tag("script", src=script, defer=True),
     )
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
 

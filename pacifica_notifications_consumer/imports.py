@@ -1,0 +1,124 @@
+"""What the modules of a consumer import, found without running them."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Import:
+    """An import.
+
+    Args:
+        module: The name of the top-level module.
+        file: The file that imports it, below the consumer's directory.
+        line: Where.
+        optional: Whether the file goes on without it: it stands in a ``try`` that expects that.
+    """
+
+    module: str
+    file: str
+    line: int
+    optional: bool
+
+
+class SourceError(Exception):
+    """A file of a consumer is no Python.
+
+    Args:
+        file: Which.
+        line: Where; 0 if that cannot be said.
+        reason: Why.
+    """
+
+    def __init__(self, file: str, line: int, reason: str) -> None:
+        super().__init__(f"{file}:{line}: {reason}")
+        self.file = file
+        self.line = line
+        self.reason = reason
+
+
+def parse(path: Path, shown_as: str) -> ast.Module:
+    """Read a file as Python.
+
+    Raises:
+        SourceError: It is none.
+    """
+    try:
+        tree = ast.parse(path.read_bytes(), filename=shown_as)
+        # What the grammar lets through, such as a `return` outside of a function.
+        compile(tree, shown_as, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise SourceError(shown_as, error.lineno or 0, error.msg) from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise SourceError(shown_as, 0, str(error) or "it is too deeply nested") from error
+    return tree
+
+
+def find_imports(directory: Path, entry_point: str) -> Iterator[Import]:
+    """Find what an entry-point imports, and what those modules import that lie beside it.
+
+    What the standard library has is left out, and what lies beside it.
+
+    Raises:
+        SourceError: One of the files is no Python.
+    """
+    waiting, seen = [directory / entry_point], set[Path]()
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        file = path.relative_to(directory).as_posix()
+        for name, line, optional in _names(parse(path, file)):
+            top = name.partition(".")[0]
+            local = _local_files(directory, name)
+            waiting += local
+            if not local and top not in sys.stdlib_module_names:
+                yield Import(module=top, file=file, line=line, optional=optional)
+
+
+def _local_files(directory: Path, name: str) -> list[Path]:
+    """The files beside an entry-point that the import of a module runs; empty if it lies elsewhere."""
+    found = []
+    place = directory
+    for part in name.split("."):
+        candidates = [place / f"{part}.py", place / part / "__init__.py"]
+        found += [path for path in candidates if path.is_file()]
+        place /= part
+        if not found and place.is_dir():
+            # A package without __init__.py: what lies in it may be imported.
+            continue
+        if not found:
+            break
+    return found or ([] if not place.is_dir() else sorted(place.glob("*.py")))
+
+
+def _names(tree: ast.AST, optional: bool = False) -> Iterator[tuple[str, int, bool]]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno, optional) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module, node.lineno, optional
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for branch in node.orelse:
+                yield from _names(branch, optional)
+        elif isinstance(node, ast.Try):
+            yield from _names_of_try(node, optional)
+        else:
+            yield from _names(node, optional)
+
+
+def _names_of_try(node: ast.Try, optional: bool) -> Iterator[tuple[str, int, bool]]:
+    expected = any(handler.type is None or "Error" in ast.unparse(handler.type) for handler in node.handlers)
+    for part in node.body:
+        yield from _names(ast.Module([part], []), optional or expected)
+    for handler in node.handlers:
+        yield from _names(handler, optional)
+    for part in (*node.orelse, *node.finalbody):
+        yield from _names(ast.Module([part], []), optional)

@@ -1,0 +1,104 @@
+"""Upload files as an instrument would, to have a transaction to try a consumer on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import UploadError
+from .services import Services
+from .temporary import temporary_directory
+from .uploader import upload
+
+#: A transaction of the sandbox, where every user is a member of every project.
+SUBMITTER, PROJECT, INSTRUMENT = 10, "1234a", 54
+
+
+def send_files(
+    contents: Mapping[str, Path] | Mapping[str, bytes] | Mapping[str, Path | bytes],
+    *,
+    services: Services,
+    submitter: int = SUBMITTER,
+    project: str = PROJECT,
+    project_field: str = "project",
+    instrument: int = INSTRUMENT,
+    key_values: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Make a transaction of some files.
+
+    Args:
+        contents: The content of each file, or where it is, by what it is to be called: ``/`` stands between names.
+        services: Where Pacifica is.
+        submitter: The number of who uploads.
+        project: The project.
+        project_field: ``project``, or ``proposal`` for a Pacifica of the time when it was called so.
+        instrument: The number of the instrument.
+        key_values: What is said of the transaction.
+
+    Returns:
+        The transaction's notification.
+
+    Raises:
+        UploadError: There are no files, they cannot be read, or ingest does not take them.
+        ServiceError: ingest cannot be reached or refuses.
+    """
+    attributes = {"submitter": submitter, project_field: project, "instrument": instrument}
+    rows = {f"Transactions.{name}": value for name, value in attributes.items()}
+    with temporary_directory("pacifica-instrument-") as event_path:
+        (event_path / "uploads").mkdir()
+        for name, content in contents.items():
+            _put(event_path / "uploads", name, content)
+        notification: dict[str, Any] = upload(event_path, rows, key_values, services=services).get()
+        return notification
+
+
+def _put(uploads: Path, name: str, content: Path | bytes) -> None:
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise UploadError(f"a file cannot be called {name!r}", "use plain names with / between")
+    target = uploads.joinpath(*parts)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            target.write_bytes(content)
+            return
+        try:
+            # What is only read need not be copied.
+            os.link(content.resolve(), target)
+        except OSError:
+            shutil.copy2(content, target)
+    except OSError as error:
+        raise UploadError(f"cannot read {name}: {error.strerror}", "check the path and the access rights") from error
+
+
+def files_below(paths: Sequence[Path]) -> dict[str, Path]:
+    """The files that some paths stand for: a file by its name, a folder's files by their paths from it on.
+
+    Raises:
+        UploadError: A path leads nowhere, or two files would have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        for name, file in _files(path):
+            if name in found:
+                raise UploadError(f"both {found[name]} and {file} would be called {name}", "rename one of them")
+            found[name] = file
+    return found
+
+
+def files_in(directory: Path) -> dict[str, Path]:
+    """The files in a directory, by their paths from there on."""
+    return {path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()}
+
+
+def _files(path: Path) -> Iterator[tuple[str, Path]]:
+    if path.is_dir():
+        for name, file in files_in(path).items():
+            yield f"{path.resolve().name}/{name}", file
+    elif path.is_file():
+        yield path.name, path
+    else:
+        raise UploadError(f"there is no file {path}", "correct the path")

@@ -1,0 +1,144 @@
+"""Pack the directory of a consumer into a ``consumer.zip``, the same bytes each time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from .archive import Consumer, check_archive, open_archive
+from .errors import ArchiveError
+from .temporary import temporary_directory
+
+_EARLIEST = (1980, 1, 1, 0, 0, 0)
+_MAIN_REASONS = {
+    "__pycache__": "compiled code",
+    "node_modules": "packages",
+    ".git": "version control",
+    "tests": "tests",
+    "conftest.py": "tests",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Packed:
+    """What was packed.
+
+    Args:
+        files: The files, with ``/`` between names, in order.
+        left_out: What was left out, and why.
+    """
+
+    files: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def pack(directory: Path, archive: Path) -> Packed:
+    """Pack a consumer. The same files give the same bytes, wherever and whenever, with the same zlib.
+
+    Left out are hidden files, compiled code, tests, virtual environments, other archives, and what editors leave.
+
+    Args:
+        directory: Where it lies.
+        archive: The file to write.
+
+    Raises:
+        ArchiveError: It is no usable consumer, cannot be read, or the archive cannot be written.
+    """
+    if not directory.is_dir():
+        raise ArchiveError(f"{directory} is no directory", "name the directory with the consumer's __main__.py")
+    files, left_out = _collect(directory, archive)
+    new = archive.with_name(f"{archive.name}.new")
+    try:
+        with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+            for name in files:
+                packed.writestr(_entry(name, directory / name), (directory / name).read_bytes())
+        check_archive(new, shown_as=archive)
+        new.replace(archive)
+    except OSError as error:
+        raise ArchiveError(f"cannot pack {directory} into {archive}: {error.strerror}", "check both paths") from error
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+    return Packed(files=tuple(files), left_out=tuple(left_out))
+
+
+@contextlib.contextmanager
+def open_consumer(path: Path) -> Iterator[Consumer]:
+    """Open a consumer for use, be it packed or a directory; it is as it would be when deployed.
+
+    Args:
+        path: The ``consumer.zip``, or the directory of which it would be made.
+
+    Raises:
+        ArchiveError: It is no usable consumer.
+        FilterError: Its ``jsonpath2.txt`` is not usable.
+    """
+    with contextlib.ExitStack() as stack:
+        if path.is_dir():
+            archive = stack.enter_context(temporary_directory("pacifica-pack-")) / "consumer.zip"
+            pack(path, archive)
+            path = archive
+        yield stack.enter_context(open_archive(path))
+
+
+def _collect(directory: Path, archive: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    files: list[str] = []
+    left_out: list[tuple[str, str]] = []
+    for folder, folders, names in os.walk(directory, onerror=_refuse):
+        for name in sorted((*folders, *names)):
+            path = Path(folder, name)
+            shown = path.relative_to(directory).as_posix()
+            if reason := _reason(path, archive):
+                left_out.append((shown, reason))
+            elif path.is_symlink():
+                raise ArchiveError(f"{path} is a link", "put what it points at there")
+            elif name in names:
+                files.append(shown)
+                continue
+            else:
+                continue
+            if name in folders:
+                folders.remove(name)
+    return sorted(files), sorted(left_out)
+
+
+def _refuse(error: OSError) -> None:
+    raise ArchiveError(f"cannot read {error.filename}: {error.strerror}", "check the access rights") from error
+
+
+def _reason(path: Path, archive: Path) -> str:
+    """Why something is left out; empty if it is not."""
+    name = path.name
+    if path.absolute() == archive.absolute():
+        return "the archive itself"
+    if name in _MAIN_REASONS:
+        return _MAIN_REASONS[name]
+    if name.startswith("."):
+        return "hidden"
+    if name.startswith("test_") and name.endswith(".py"):
+        return "tests"
+    if name.endswith((".pyc", ".egg-info")):
+        return "compiled code"
+    if name.endswith("~"):
+        return "an editor's copy"
+    if name.endswith(".zip") and path.parent.joinpath("__main__.py").exists():
+        return "another archive"
+    if (path / "pyvenv.cfg").is_file():
+        return "a virtual environment"
+    return ""
+
+
+def _entry(name: str, path: Path) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _EARLIEST)
+    executable = path.stat().st_mode & stat.S_IXUSR
+    entry.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    # As on Unix, wherever it is packed.
+    entry.create_system = 3
+    return entry

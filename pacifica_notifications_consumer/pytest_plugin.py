@@ -1,0 +1,72 @@
+"""Fixtures for the tests of consumers; pytest finds them by itself where this package is installed.
+
+``pacifica_sandbox`` is an embedded Pacifica, ``pacifica_notification`` makes a transaction of files and returns its
+notification, and ``pacifica_consumer`` runs the consumer that the test lies beside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    # pytest loads this module whether or not a test uses it: the others are loaded when one does.
+    from .sandbox import Sandbox
+    from .trial import TriedConsumer
+
+Files = Mapping[str, str | bytes] | Path | str
+MakeNotification = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def pacifica_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """An embedded Pacifica with nothing in it, for this test alone."""
+    from .sandbox import Sandbox
+
+    with Sandbox(tmp_path_factory.mktemp("pacifica") / "sandbox") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def pacifica_notification(pacifica_sandbox: Sandbox) -> MakeNotification:
+    """Makes a transaction, and returns its notification.
+
+    It is called with the files, as a directory or as contents by paths, and optionally with ``submitter``,
+    ``project``, ``instrument`` and ``key_values``.
+    """
+    from .instrument import files_in, send_files
+    from .services import Services
+
+    def make(files: Files, **facts: Any) -> dict[str, Any]:
+        contents: dict[str, Path | bytes]
+        if isinstance(files, Mapping):
+            contents = {name: text.encode() if isinstance(text, str) else text for name, text in files.items()}
+        else:
+            contents = {**files_in(Path(files))}
+        before = set(pacifica_sandbox.transactions())
+        send_files(contents, services=Services.from_environment(pacifica_sandbox.environ()), **facts)
+        (number,) = set(pacifica_sandbox.transactions()) - before
+        notification: dict[str, Any] = json.loads(pacifica_sandbox.notification(number))
+        return notification
+
+    return make
+
+
+@pytest.fixture
+def pacifica_consumer(
+    request: pytest.FixtureRequest, pacifica_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> TriedConsumer:
+    """The consumer that the test lies in or beside: the nearest directory above it with a ``__main__.py``.
+
+    Its entry-point runs with the Python of the tests, which must have its requirements.
+    """
+    from .trial import TriedConsumer
+
+    for directory in request.path.parents:
+        if (directory / "__main__.py").is_file():
+            return TriedConsumer(directory, pacifica_sandbox, tmp_path_factory.mktemp("pacifica"))
+    raise pytest.UsageError(f"no directory above {request.path} has a __main__.py: put the test beside the consumer's")

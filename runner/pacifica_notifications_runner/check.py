@@ -1,0 +1,175 @@
+"""The subcommand check: what would go wrong with a consumer, before it does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pacifica_notifications_consumer.archive import REQUIREMENTS, ArchiveLimits, Consumer, extract
+from pacifica_notifications_consumer.checks import (
+    Finding,
+    Level,
+    Match,
+    check_imports,
+    check_loops,
+    check_notification,
+    check_parts,
+    finding_of,
+)
+from pacifica_notifications_consumer.errors import ArchiveError, InitScriptError, PacificaError, VenvError
+from pacifica_notifications_consumer.packing import pack
+from pacifica_notifications_consumer.temporary import temporary_directory
+from pacifica_notifications_runner import options, steps
+from pacifica_notifications_runner.formats import count
+from pacifica_notifications_runner.logs import wants_colour
+from pacifica_notifications_runner.signals import StopSignals
+
+DESCRIPTION = """\
+Find out what would go wrong with a consumer when it is started or run: the archive and its limits, the entry-point, its
+syntax, the JSONPath, init.sh, the requirements and what is imported without one. To look into the last ones, its
+environment is made for real, with its init.sh, and removed again.
+"""
+
+EPILOG = """\
+Examples:
+  pacifica-notifications-consumer check count-lines
+  pacifica-notifications-consumer check consumer.zip --against notification.json --output json
+
+Exit status: 0 nothing would go wrong (warnings aside); 65 something would; 66 nothing would, but a notification given
+with --against does not match; 2 wrong command line; 78 wrong settings; 130 stopped.
+"""
+
+_FOUND, _NOT_MATCHED = 65, 66
+_COLOURS = {Level.ERROR: "31", Level.WARNING: "33", Level.NOTE: "2"}
+
+
+def add_command(subparsers: Any) -> None:
+    """Add the subcommand to the command."""
+    parser = subparsers.add_parser(
+        "check",
+        help="find out what would go wrong with a consumer",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("consumer", type=Path, metavar="consumer.zip|DIR", help="the consumer")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="notification.json",
+        help="explain whether, and why, the JSONPath matches these notifications",
+    )
+    parser.add_argument(
+        "--no-environment",
+        action="store_true",
+        help="make no environment; requirements and imports go unchecked",
+    )
+    parser.add_argument("--output", choices=("text", "json"), default="text", help="text for people, json for programs")
+    options.add_options(parser, options.CHECK_OPTIONS)
+    parser.set_defaults(command=check)
+
+
+def check(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+    """Check a consumer."""
+    if not settings["verbose"]:
+        # What the installer is at is told only if it fails.
+        logging.getLogger("pacifica_notifications_consumer").setLevel(logging.WARNING)
+    findings: list[Finding] = []
+    matches: list[Match] = []
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
+        directory = stack.enter_context(temporary_directory("pacifica-check-"))
+        try:
+            _unpack(arguments.consumer, directory)
+        except PacificaError as error:
+            findings.append(finding_of(error, str(arguments.consumer)))
+        else:
+            findings += check_parts(directory)
+            findings += _check_whole(directory, arguments, settings, signals, matches, findings)
+    _report(arguments, findings, matches)
+    if any(finding.level is Level.ERROR for finding in findings):
+        return _FOUND
+    return 0 if all(match.matches for match in matches) else _NOT_MATCHED
+
+
+def _unpack(path: Path, directory: Path) -> None:
+    """Put the consumer into a directory, as it would be deployed."""
+    archive = path
+    with ExitStack() as stack:
+        if path.is_dir():
+            archive = stack.enter_context(temporary_directory("pacifica-pack-")) / "consumer.zip"
+            pack(path, archive)
+        elif not path.exists():
+            raise ArchiveError(f"there is no {path}", "name a consumer.zip or a directory")
+        extract(archive, directory, ArchiveLimits())
+
+
+def _check_whole(
+    directory: Path,
+    arguments: argparse.Namespace,
+    settings: dict[str, Any],
+    signals: StopSignals,
+    matches: list[Match],
+    found: Sequence[Finding],
+) -> Iterator[Finding]:
+    """Check what takes a consumer whose parts can be read."""
+    try:
+        consumer = Consumer.load(directory)
+    except PacificaError:
+        return  # its parts have been told of
+    yield from check_loops(consumer)
+    for path in arguments.against:
+        match = check_notification(consumer.filter, path)
+        if isinstance(match, Match):
+            matches.append(match)
+        else:
+            yield match
+    if arguments.no_environment or any(finding.level is Level.ERROR for finding in found):
+        return
+    try:
+        with steps.venv_builder(consumer, settings, signals.stop) as venv:
+            yield from check_imports(consumer, venv)
+    except VenvError as error:
+        yield finding_of(error, "init.sh" if isinstance(error, InitScriptError) else REQUIREMENTS)
+
+
+def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches: Sequence[Match]) -> None:
+    if arguments.output == "json":
+        document = {
+            "consumer": str(arguments.consumer),
+            "findings": [{**attrs.asdict(finding), "level": finding.level.value} for finding in findings],
+            "notifications": [{**attrs.asdict(match), "path": str(match.path)} for match in matches],
+        }
+        _say(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
+        advice = f"; {finding.advice}" if finding.advice else ""
+        _say(f"{_level(finding.level)}: {finding.place}: {finding.problem}{advice}")
+        if finding.details:
+            _say(textwrap.indent(finding.details, "    "))
+    for match in matches:
+        _say(f"{match.path}: {match.explanation}")
+    counts = Counter(finding.level for finding in findings)
+    told = [count(counts[level], level.value) for level in Level if counts[level]]
+    _say(f"{arguments.consumer}: {', '.join(told) or 'nothing would go wrong'}")
+
+
+def _level(level: Level) -> str:
+    return f"\033[{_COLOURS[level]}m{level.value}\033[0m" if wants_colour(sys.stdout) else level.value
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201  (the command's output)

@@ -1,0 +1,121 @@
+"""The subcommand completion: what a shell needs to complete the commands."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import Any
+
+from pacifica_notifications_runner import options
+from pacifica_notifications_runner.parsers import all_parsers, flags, subcommands, walk, words_of
+
+DESCRIPTION = """\
+Print what a shell needs to complete the commands of this package and their flags.
+"""
+
+EPILOG = """\
+Examples:
+  source <(pacifica-notifications-consumer completion bash)      # in ~/.bashrc
+  source <(pacifica-notifications-consumer completion zsh)       # in ~/.zshrc, after compinit
+  pacifica-notifications-consumer completion fish | source       # in ~/.config/fish/config.fish
+
+Exit status: 0; 2 wrong command line; 78 wrong settings.
+"""
+
+_BASH = """\
+_pacifica_complete() {
+    local path=$1 word before=${COMP_WORDS[COMP_CWORD-1]} place
+    for ((place = 1; place < COMP_CWORD; place++)); do
+        word=${COMP_WORDS[place]}
+        [[ -n ${_pacifica_words[$path $word]+known} ]] && path="$path $word"
+    done
+    if [[ -n ${_pacifica_words[$path $before]+known} && $before == -* ]]; then
+        path="$path $before"
+    elif [[ -n ${_pacifica_files[$path $before]+known} ]]; then
+        COMPREPLY=()
+        return
+    fi
+    COMPREPLY=($(compgen -W "${_pacifica_words[$path]}" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+"""
+
+
+def add_command(subparsers: Any) -> None:
+    """Add the subcommand to the command."""
+    parser = subparsers.add_parser(
+        "completion",
+        help="print what a shell needs to complete these commands",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
+    options.add_options(parser, options.LOG_OPTIONS)
+    parser.set_defaults(command=show)
+
+
+def show(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+    """Print it."""
+    print(_fish() if arguments.shell == "fish" else _bash(arguments.shell))  # noqa: T201  (the command's output)
+    return 0
+
+
+def _bash(shell: str) -> str:
+    lines = ["autoload -U bashcompinit && bashcompinit"] if shell == "zsh" else []
+    lines.append("declare -A _pacifica_words _pacifica_files")
+    for program, parser in all_parsers().items():
+        for path, subparser in walk(parser):
+            place = " ".join((program, *path))
+            words = [flag for action in flags(subparser) for flag in action.option_strings]
+            words += [name.split()[-1] for name in subcommands(subparser)]
+            lines.append(_entry("words", place, " ".join(dict.fromkeys(words))))
+            for action in flags(subparser):
+                values = words_of(action)
+                for flag in action.option_strings if action.nargs != 0 else ():
+                    kind = "words" if values else "files"
+                    lines.append(_entry(kind, f"{place} {flag}", " ".join(values) or "yes"))
+    lines.append(_BASH.rstrip())
+    for program in all_parsers():
+        short = program.replace("-", "_")
+        lines.append(f"_{short}() {{ _pacifica_complete {program}; }}")
+        # Where nothing of ours fits, a file may.
+        lines.append(f"complete -o default -F _{short} {program}")
+    return "\n".join(lines)
+
+
+def _entry(array: str, key: str, value: str) -> str:
+    """A line that puts something into an array, which both bash and zsh understand."""
+    return f"_pacifica_{array}+=([{shlex.quote(key)}]={shlex.quote(value)})"
+
+
+def _fish() -> str:
+    lines = []
+    for program, parser in all_parsers().items():
+        for path, subparser in walk(parser):
+            seen = [f"__fish_seen_subcommand_from {word}" for word in path]
+            below = sorted({name.split()[0] for name in subcommands(subparser)})
+            here = "; and ".join([*seen, f"not __fish_seen_subcommand_from {' '.join(below)}"] if below else seen)
+            condition = f" -n {shlex.quote(here)}" if here else ""
+            for name, each in subcommands(subparser).items():
+                if len(name.split()) == 1:
+                    lines.append(f"complete -c {program} -f{condition} -a {name} -d {_told(each.description)}")
+            lines += [
+                f"complete -c {program}{condition} {_fish_flag(action)} -d {_told(action.help)}"
+                for action in flags(subparser)
+            ]
+    return "\n".join(lines)
+
+
+def _fish_flag(action: argparse.Action) -> str:
+    parts = [f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in action.option_strings]
+    if action.nargs != 0:
+        values = words_of(action)
+        parts.append(f"-x -a {shlex.quote(' '.join(values))}" if values else "-r")
+    return " ".join(parts)
+
+
+def _told(text: str | None) -> str:
+    """The first words of a help text, for a list."""
+    first = " ".join((text or "").replace("%%", "%").split()).split(";")[0].split(" [PACIFICA_")[0].split(":")[0]
+    return shlex.quote(first if len(first) <= 80 else first[:79] + "…")

@@ -1,0 +1,96 @@
+"""Which transactions a job has made, as policy tells it, or else what upload() left in the job's directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pacifica_notifications_consumer.errors import ServiceError
+from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
+from pacifica_notifications_consumer.numbering import find_newest
+from pacifica_notifications_consumer.policy import Policy
+from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.session import make_session
+
+
+@attrs.frozen(kw_only=True)
+class Made:
+    """A transaction that was made.
+
+    Args:
+        number: Its number.
+        key_values: What is said of it, without the mark that names the consumer.
+        files: The sizes of its files in bytes, by their paths.
+    """
+
+    number: int
+    key_values: Mapping[str, Any]
+    files: Mapping[str, int]
+
+
+class Watch:
+    """Notes which transactions there are, to find those that a consumer makes afterwards.
+
+    Args:
+        services: Where policy is, if it may be asked.
+        consumer: The consumer's name, which its uploads carry.
+    """
+
+    def __init__(self, services: Services, consumer: str) -> None:
+        self._services = services
+        self._consumer = consumer
+        self._before = self._newest()
+
+    def made(self, destination: Path) -> list[Made]:
+        """The transactions that were made since.
+
+        Args:
+            destination: The job's ``DST``, where ``upload()`` leaves the notification of what it made.
+        """
+        newest = self._newest()
+        if self._before is None or newest is None or self._services.policy_url is None:
+            return list(_left_in(destination))
+        with make_session(self._services) as session:
+            policy = Policy(self._services.policy_url, session)
+            found = ((number, policy.transaction(number)) for number in range(self._before + 1, newest + 1))
+            return [_made(number, known) for number, known in found if known and self._is_ours(known)]
+
+    def _newest(self) -> int | None:
+        if self._services.policy_url is None:
+            return None
+        try:
+            with make_session(self._services) as session:
+                return find_newest(Policy(self._services.policy_url, session), None).number
+        except ServiceError:
+            # The job does not depend on it.
+            return None
+
+    def _is_ours(self, known: Mapping[str, Any]) -> bool:
+        return bool(known["key_values"].get(PROVENANCE_KEY) == self._consumer)
+
+
+def _made(number: int, known: Mapping[str, Any]) -> Made:
+    key_values = {key: value for key, value in known["key_values"].items() if key != PROVENANCE_KEY}
+    files = {f"{file['subdir']}/{file['name']}".lstrip("/"): file["size"] for file in known["files"].values()}
+    return Made(number=number, key_values=key_values, files=files)
+
+
+def _left_in(destination: Path) -> Iterator[Made]:
+    path = destination / "notification.json"
+    if not path.is_file():
+        return
+    rows = Notification(b"", json.loads(path.read_bytes())).rows
+    pairs = {row["key"]: row["value"] for row in rows if row["destinationTable"] == "TransactionKeyValue"}
+    yield Made(
+        number=next(int(row["value"]) for row in rows if row["destinationTable"] == "Transactions._id"),
+        key_values={key: value for key, value in pairs.items() if key != PROVENANCE_KEY},
+        files={
+            f"{row['subdir']}/{row['name']}".lstrip("/"): row["size"]
+            for row in rows
+            if row["destinationTable"] == "Files"
+        },
+    )

@@ -1,0 +1,59 @@
+"""The subcommand pack: a consumer.zip of a directory."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pacifica_notifications_consumer import packing
+from pacifica_notifications_runner import options
+from pacifica_notifications_runner.formats import count, size
+
+DESCRIPTION = """\
+Pack the directory of a consumer into an archive that can be deployed. The same files give the same bytes, whenever and
+wherever it is done. Left out are hidden files, compiled code, tests, virtual environments and other archives.
+"""
+
+EPILOG = """\
+Exit status: 0; 2 wrong command line; 65 the directory is no usable consumer; 78 wrong settings.
+"""
+
+
+def add_command(subparsers: Any) -> None:
+    """Add the subcommand to the command."""
+    parser = subparsers.add_parser(
+        "pack",
+        help="make a consumer.zip of a directory",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("directory", type=Path, metavar="DIR", help="the directory with the consumer's __main__.py")
+    parser.add_argument(
+        "-o",
+        "--output",
+        dest="archive",
+        type=Path,
+        default=Path("consumer.zip"),
+        metavar="FILE",
+        help="the archive to write (default: consumer.zip)",
+    )
+    options.add_options(parser, options.LOG_OPTIONS)
+    parser.set_defaults(command=pack)
+
+
+def pack(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+    """Pack a consumer."""
+    packed = packing.pack(arguments.directory, arguments.archive)
+    for name in packed.files:
+        _say(f"  {name}")
+    for name, reason in packed.left_out:
+        _say(f"  left out: {name} ({reason})")
+    _say(f"{arguments.archive}: {count(len(packed.files), 'file')}, {size(arguments.archive.stat().st_size)}")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201  (the command's output)

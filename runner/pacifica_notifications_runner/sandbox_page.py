@@ -1,0 +1,191 @@
+"""The sandbox's page: upload files as an instrument would, and see which transactions there are."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from pacifica_notifications_consumer.errors import PacificaError
+from pacifica_notifications_consumer.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_in, send_files
+from pacifica_notifications_consumer.notification import Notification
+from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.serving import BadRequest, Handler, Server, serve
+from pacifica_notifications_consumer.temporary import temporary_directory
+from pacifica_notifications_runner.formats import count
+from pacifica_notifications_runner.status.listener import ASSETS, PROTECTION
+from pacifica_notifications_runner.status.markup import tag
+from pacifica_notifications_runner.status.pages import document
+from pacifica_notifications_runner.status.parts import table, text_input
+
+_PIECE = 1 << 20
+_MOST_SHOWN = 100
+_MOST_BODY = 1 << 20
+#: A page of another site cannot send it, since a browser would have to ask here first.
+_OURS = "Sandbox-Page"
+
+
+@contextlib.contextmanager
+def sandbox_page(sandbox: Sandbox, port: int) -> Iterator[Server]:
+    """Serve the page on loopback until the context ends.
+
+    Raises:
+        EndpointError: The port cannot be had.
+    """
+    with temporary_directory("pacifica-page-") as staging:
+        state: dict[str, Any] = {"sandbox": sandbox, "staging": staging, "lock": threading.Lock()}
+        with serve(type("PageHandler", (_PageHandler,), state), "127.0.0.1", port) as server:
+            yield server
+
+
+class _PageHandler(Handler):
+    sandbox: Sandbox
+    staging: Path
+    lock: threading.Lock
+
+    def do_GET(self) -> None:
+        """Answer any request."""
+        try:
+            self._answer_page(unquote(self.path.partition("?")[0]))
+        except BadRequest as error:
+            self.reply_problem(error.status, error.reason)
+        except PacificaError as error:
+            self.reply_problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
+
+    def _answer_page(self, path: str) -> None:
+        match self.command, path:
+            case (("GET" | "HEAD"), "/"):
+                self._send(_page(self.sandbox).encode(), "text/html; charset=utf-8")
+            case (("GET" | "HEAD"), "/sandbox.js"):
+                script = files("pacifica_notifications_runner").joinpath("sandbox_page.js").read_bytes()
+                self._send(script, "text/javascript; charset=utf-8")
+            case (("GET" | "HEAD"), _) if path in ASSETS:
+                asset = files("pacifica_notifications_runner.status").joinpath(path[1:]).read_bytes()
+                self._send(asset, ASSETS[path])
+            case (("GET" | "HEAD"), _) if found := re.fullmatch(r"/transactions/(\d+)/notification\.json", path):
+                self._send(self.sandbox.notification(int(found[1])), "application/json")
+            case "POST", "/uploads":
+                self._begin()
+            case "PUT", _ if found := re.fullmatch(r"/uploads/([0-9a-f]{32})/(.+)", path):
+                self._take(self.staging / found[1], found[2])
+            case "POST", _ if found := re.fullmatch(r"/uploads/([0-9a-f]{32})", path):
+                self._finish(self.staging / found[1])
+            case _:
+                raise BadRequest(HTTPStatus.NOT_FOUND, f"there is nothing at {path}")
+
+    def _send(self, content: bytes, content_type: str) -> None:
+        self.reply(HTTPStatus.OK, content, content_type, **PROTECTION)
+
+    def _check_ours(self) -> None:
+        if _OURS not in self.headers:
+            raise BadRequest(HTTPStatus.FORBIDDEN, f"a request of this page carries the header {_OURS}")
+
+    def _begin(self) -> None:
+        """Make room for the files of a transaction."""
+        self._check_ours()
+        name = secrets.token_hex(16)
+        (self.staging / name).mkdir()
+        self.reply_json(HTTPStatus.CREATED, {"upload": name})
+
+    def _take(self, directory: Path, name: str) -> None:
+        """Take a file."""
+        self._check_ours()
+        parts = name.split("/")
+        if not directory.is_dir() or any(part in ("", ".", "..") or "\0" in part for part in parts):
+            raise BadRequest(HTTPStatus.BAD_REQUEST, f"a file cannot be called {name!r}")
+        target = directory.joinpath(*parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as out:
+            while piece := self.rfile.read(_PIECE):
+                out.write(piece)
+        self.reply(HTTPStatus.NO_CONTENT)
+
+    def _finish(self, directory: Path) -> None:
+        """Make the transaction."""
+        self._check_ours()
+        try:
+            facts = json.loads(self.read_body(_MOST_BODY))
+            submitter, instrument = int(facts["submitter"]), int(facts["instrument"])
+            project, pairs = str(facts["project"]), dict(facts["key_values"])
+        except (ValueError, LookupError, TypeError):
+            raise BadRequest(HTTPStatus.BAD_REQUEST, "submitter and instrument must be numbers") from None
+        services = Services.from_environment(self.sandbox.environ())
+        try:
+            notification = send_files(
+                files_in(directory),
+                services=services,
+                submitter=submitter,
+                project=project,
+                instrument=instrument,
+                key_values=pairs,
+            )
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        self.reply_json(HTTPStatus.CREATED, {"event": notification["eventID"]})
+
+
+def _page(sandbox: Sandbox) -> str:
+    choice = tag("input", type="file", id="files", multiple=True)
+    folder = tag("input", type="file", id="folder", webkitdirectory=True)
+    given = {"submitter": SUBMITTER, "project": PROJECT, "instrument": INSTRUMENT}
+    form = tag(
+        "form",
+        tag("p", tag("label", "Files ", choice)),
+        tag("p", tag("label", "or a folder ", folder)),
+        [text_input(name, name.capitalize(), {name: str(value)}) for name, value in given.items()],
+        text_input("key_values", "Key-values, such as Sample=B-17, Kind=probe", {}),
+        tag("button", "Upload", type="submit"),
+        tag("p", id="said", role="status"),
+        id="upload",
+    )
+    numbers = sandbox.transactions()
+    rows = [_row(number, sandbox.notification(number)) for number in reversed(numbers[-_MOST_SHOWN:])]
+    header = ("Transaction", "Project", "Instrument", "Files", "Key-values", "Notification")
+    subscriptions = [
+        (each["name"], each["target_url"], "switched off" if each.get("disabled") else "on")
+        for each in sandbox.subscriptions()
+    ]
+    subscribed = table(("Name", "Address", "State"), subscriptions, "No consumer is subscribed.")
+    body = tag(
+        "body",
+        tag("header", tag("strong", "Pacifica sandbox")),
+        tag(
+            "main",
+            tag("h1", "Upload a transaction"),
+            form,
+            tag("h2", "Transactions"),
+            tag("div", table(header, rows, "There is none yet."), id="transactions"),
+            tag("h2", "Subscriptions"),
+            tag("div", subscribed, id="subscriptions"),
+        ),
+    )
+    return document("Pacifica sandbox", body, script="/sandbox.js")
+
+
+def _row(number: int, body: bytes) -> tuple[object, ...]:
+    rows = Notification.parse(body).rows
+    attributes = {row["destinationTable"]: row["value"] for row in rows if "value" in row and "key" not in row}
+    pairs = [f"{row['key']} = {row['value']}" for row in rows if row["destinationTable"] == "TransactionKeyValue"]
+    names = [f"{row['subdir']}/{row['name']}".lstrip("/") for row in rows if row["destinationTable"] == "Files"]
+    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    project = attributes.get("Transactions.project", attributes.get("Transactions.proposal"))
+    link = tag(
+        "a",
+        "notification.json",
+        href=f"/transactions/{number}/notification.json",
+        download=f"notification-{number}.json",
+    )
+    files_ = f"{count(len(names), 'file')}: {shown}" if names else "none"
+    return number, project, attributes["Transactions.instrument"], files_, "; ".join(pairs), link

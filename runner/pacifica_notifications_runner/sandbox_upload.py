@@ -1,0 +1,89 @@
+"""The subcommand sandbox upload: play the instrument, from the shell."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from pacifica_notifications_consumer.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_below, send_files
+from pacifica_notifications_consumer.sandbox import sandbox_environ
+from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_runner import options
+from pacifica_notifications_runner.formats import count
+
+DESCRIPTION = """\
+Upload files to a sandbox as one transaction, as an instrument would. A folder goes with all that is in it. A sandbox
+that runs announces it at once; of one that does not, subscribed consumers learn nothing.
+"""
+
+EPILOG = """\
+Example:
+  pacifica-notifications-consumer sandbox upload spectra notes.txt --project 1234a --key-value Sample=B-17
+
+Exit status: 0; 2 wrong command line; 69 the files cannot be uploaded; 73 the sandbox's directory is not usable;
+78 wrong settings.
+"""
+
+
+def add_command(subparsers: Any) -> None:
+    """Add the subcommand to the command."""
+    parser = subparsers.add_parser(
+        "sandbox upload",
+        help="upload files to a sandbox",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="what to upload: files and folders")
+    parser.add_argument(
+        "--sandbox",
+        type=Path,
+        default=Path("pacifica-sandbox"),
+        metavar="DIR",
+        help="the sandbox's directory (default: pacifica-sandbox)",
+    )
+    parser.add_argument("--submitter", type=int, default=SUBMITTER, metavar="N", help=f"(default: {SUBMITTER})")
+    parser.add_argument("--project", default=PROJECT, metavar="ID", help=f"(default: {PROJECT})")
+    parser.add_argument("--instrument", type=int, default=INSTRUMENT, metavar="N", help=f"(default: {INSTRUMENT})")
+    parser.add_argument(
+        "--key-value",
+        dest="key_values",
+        action="append",
+        default=[],
+        type=_key_value,
+        metavar="KEY=VALUE",
+        help="what is said of the transaction; may be repeated",
+    )
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write its notification there, for `run` and `check`")
+    options.add_options(parser, options.LOG_OPTIONS)
+    parser.set_defaults(command=upload)
+
+
+def _key_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def upload(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+    """Upload a transaction."""
+    contents = files_below(arguments.files)
+    with sandbox_environ(arguments.sandbox) as environ:
+        notification = send_files(
+            contents,
+            services=Services.from_environment(environ),
+            submitter=arguments.submitter,
+            project=arguments.project,
+            instrument=arguments.instrument,
+            key_values=dict(arguments.key_values),
+        )
+    (number,) = (row["value"] for row in notification["data"] if row["destinationTable"] == "Transactions._id")
+    print(f"transaction {number}: {count(len(contents), 'file')}")  # noqa: T201  (the command's output)
+    if arguments.save:
+        arguments.save.write_text(json.dumps(notification), encoding="utf-8")
+        print(f"its notification: {arguments.save}")  # noqa: T201
+    return 0
