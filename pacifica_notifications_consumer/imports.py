@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +52,10 @@ def parse(path: Path, shown_as: str) -> ast.Module:
         SourceError: It is none.
     """
     try:
-        tree = ast.parse(path.read_bytes(), filename=shown_as)
+        source = path.read_bytes()
+        # Python refuses to run what is in no encoding, be it in a comment only.
+        source.decode(tokenize.detect_encoding(io.BytesIO(source).readline)[0])
+        tree = ast.parse(source, filename=shown_as)
         # What the grammar lets through, such as a `return` outside of a function.
         compile(tree, shown_as, "exec", dont_inherit=True)
     except SyntaxError as error:

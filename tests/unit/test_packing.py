@@ -1,0 +1,109 @@
+"""What is packed is what is deployed: the same bytes each time, and nothing that does not belong there."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pacifica_notifications_consumer.archive import open_archive
+from pacifica_notifications_consumer.errors import ArchiveError
+from pacifica_notifications_consumer.packing import open_consumer, pack
+
+
+@pytest.fixture
+def consumer(tmp_path: Path) -> Path:
+    directory = tmp_path / "consumer"
+    for name in ("__main__.py", "lib/util.py", "jsonpath2.txt", "init.sh"):
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("$" if name == "jsonpath2.txt" else "pass\n")
+    (directory / "init.sh").chmod(0o755)
+    return directory
+
+
+def test_same_input_same_bytes(consumer: Path, tmp_path: Path) -> None:
+    """Neither the time, nor the order in which files were made, nor the place makes a difference."""
+    pack(consumer, tmp_path / "one.zip")
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("lib/util.py", "init.sh", "jsonpath2.txt", "__main__.py"):
+        path = elsewhere / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((consumer / name).read_bytes())
+        path.chmod(0o700 if name == "init.sh" else 0o600)
+        os.utime(path, (1, 1))
+    pack(elsewhere, tmp_path / "two.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+
+
+def test_what_is_left_out(consumer: Path, tmp_path: Path) -> None:
+    """Tests, compiled code, hidden files, environments and archives are left out, and that is said."""
+    for name in (
+        "test_consumer.py",
+        "tests/test_more.py",
+        "conftest.py",
+        ".git/config",
+        ".hidden",
+        "__pycache__/x.pyc",
+        "lib/util.pyc",
+        "env/pyvenv.cfg",
+        "env/bin/python",
+        "old.zip",
+        "notes.txt~",
+    ):
+        path = consumer / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    packed = pack(consumer, consumer / "consumer.zip")
+    again = pack(consumer, consumer / "consumer.zip")
+    assert packed.files == again.files == ("__main__.py", "init.sh", "jsonpath2.txt", "lib/util.py")
+    with zipfile.ZipFile(consumer / "consumer.zip") as archive:
+        assert tuple(archive.namelist()) == packed.files
+    assert dict(again.left_out) == {
+        "test_consumer.py": "tests",
+        "tests": "tests",
+        "conftest.py": "tests",
+        ".git": "version control",
+        ".hidden": "hidden",
+        "__pycache__": "compiled code",
+        "lib/util.pyc": "compiled code",
+        "env": "a virtual environment",
+        "old.zip": "another archive",
+        "notes.txt~": "an editor's copy",
+        "consumer.zip": "the archive itself",
+    }
+
+
+def test_what_is_packed_can_be_opened(consumer: Path, tmp_path: Path) -> None:
+    """A packed consumer and its directory are the same thing when opened."""
+    pack(consumer, tmp_path / "consumer.zip")
+    for opened in (
+        open_archive(tmp_path / "consumer.zip"),
+        open_consumer(consumer),
+        open_consumer(tmp_path / "consumer.zip"),
+    ):
+        with opened as extracted:
+            assert (extracted.directory / "lib" / "util.py").read_text() == "pass\n"
+            assert extracted.init_script is not None
+            assert os.access(extracted.init_script, os.X_OK)
+
+
+def test_bad_directories(consumer: Path, tmp_path: Path) -> None:
+    """What is no consumer is not packed, an older archive stays, and nothing half-written is left."""
+    archive = tmp_path / "consumer.zip"
+    archive.write_text("old")
+    with pytest.raises(ArchiveError, match="is no directory"):
+        pack(tmp_path / "nothing", archive)
+    (consumer / "link").symlink_to("/etc/passwd")
+    with pytest.raises(ArchiveError, match="is a link"):
+        pack(consumer, archive)
+    (consumer / "link").unlink()
+    (consumer / "__main__.py").unlink()
+    with pytest.raises(ArchiveError, match=r"consumer.zip has no __main__.py"):
+        pack(consumer, archive)
+    with pytest.raises(ArchiveError, match="cannot pack"):
+        pack(consumer, tmp_path / "no" / "consumer.zip")
+    assert archive.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["consumer", "consumer.zip"]
