@@ -17,6 +17,10 @@ $(VENV)/.development: $(VENV)/.runtime requirements-dev.txt
 $(VENV)/.benchmarks: $(VENV)/.development tests/benchmarks/requirements.txt
 	@tools/make-env $(VENV) benchmarks
 
+$(VENV)/.browser: $(VENV)/.development tools/make-browser
+	@tools/make-browser
+	@touch $@
+
 # The old services run on Python 3.11.
 $(BED)/.bed: tests/integration/bed/requirements.txt
 	@PYTHON="$${PYTHON:-python3.11 python3}" tools/make-env $(BED) bed
@@ -26,7 +30,7 @@ env: $(VENV)/.development  ## create the private environment .venv with the deve
 demo: $(VENV)/.runtime  ## show the main job end to end, on the embedded sandbox
 	@$(VENV)/bin/pacifica-notifications-consumer demo
 
-test: $(VENV)/.development  ## run all tests but those on the real services
+test: $(VENV)/.browser  ## run all tests but those on the real services
 	$(PY) -m pytest
 
 unit: $(VENV)/.development  ## run the fast tests only

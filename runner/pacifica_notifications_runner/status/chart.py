@@ -37,7 +37,6 @@ def throughput(minutes: Sequence[Mapping[str, Any]]) -> Markup:
                 shape = f'x="{x:g}" y="{bottom:g}" width="{wide}" height="{height:g}"'
                 bars.append(Markup(f'<rect class="{what}" {shape}>{title}</rect>'))
     axis = tag("line", x1=0, y1=_HEIGHT, x2=_WIDTH, y2=_HEIGHT, class_="axis")
-    drawing = tag(
-        "svg", axis, bars, viewBox=f"0 -2 {_WIDTH} {_HEIGHT + 4}", role="img", aria_label=told, class_="chart"
-    )
+    box = {"viewBox": f"0 -2 {_WIDTH} {_HEIGHT + 4}", "preserveAspectRatio": "none"}
+    drawing = tag("svg", axis, bars, role="img", aria_label=told, class_="chart", **box)
     return tag("figure", drawing, tag("figcaption", told))

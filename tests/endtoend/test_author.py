@@ -1,0 +1,178 @@
+"""What an author does: make a consumer, test it, check it, pack it, try it on a sandbox, and deploy it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from pacifica_notifications_consumer.sandbox import Sandbox
+from tests.endtoend.browser import browsing, photograph
+from tests.endtoend.conftest import TOOL, Operator, Outcome, event, pack, wait_until
+
+
+def said(outcome: Outcome) -> str:
+    assert outcome.status == 0, outcome.stderr
+    return outcome.stdout
+
+
+@pytest.mark.parametrize("template", ["minimal", "uppercase"])
+def test_from_nothing_to_a_new_transaction(operator: Operator, quick_python: Path, template: str) -> None:
+    """Each template works as it is: its tests pass, nothing is wrong with it, it is packed, and run on a sandbox."""
+    assert "what to do next" in said(operator.run(TOOL, "init", "mine", "--template", template)).lower()
+    tests = operator.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "mine")
+    assert " passed" in said(tests)
+    told = said(operator.run(TOOL, "check", "mine", "--python", quick_python))
+    assert told.splitlines()[-1] == "mine: 1 note"
+    assert "left out: test_consumer.py (tests)" in said(operator.run(TOOL, "pack", "mine"))
+
+    (operator.home / "notes.txt").write_text("straße\n")
+    uploaded = operator.run(
+        TOOL, "sandbox", "upload", "notes.txt", "mine/jsonpath2.txt", "--key-value", "Sample=B", "--save", "n.json"
+    )
+    assert said(uploaded) == "transaction 1: 2 files\nits notification: n.json\n"
+    for consumer in ("mine", "consumer.zip"):
+        run = operator.run(TOOL, "run", consumer, "n.json", "--sandbox", "pacifica-sandbox", "--python", quick_python)
+        assert run.status == 0, run.stderr
+        number = 2 if consumer == "mine" else 3
+        key, files = ("Names of", 1) if template == "minimal" else ("Transactions._id", 2)
+        made = f"run: uploaded transaction {number}: {files} file{'' if files == 1 else 's'}; {key} = 1\n"
+        assert made in run.stderr
+    with Sandbox(operator.home / "pacifica-sandbox") as sandbox:
+        expected = {"names.txt": b"jsonpath2.txt\nnotes.txt\n"}
+        if template == "uppercase":
+            jsonpath = (operator.home / "mine" / "jsonpath2.txt").read_text().upper().encode()
+            expected = {"notes.txt": b"STRASSE\n", "jsonpath2.txt": jsonpath}
+        assert sandbox.read(3) == expected
+
+
+def test_init_overwrites_nothing(operator: Operator) -> None:
+    """A directory with something in it is refused, and left as it is."""
+    (operator.home / "mine").mkdir()
+    (operator.home / "mine" / "__main__.py").write_text("precious")
+    refused = operator.run(TOOL, "init", "mine")
+    assert (refused.status, "is not empty" in refused.error(TOOL)) == (73, True)
+    assert [path.read_text() for path in (operator.home / "mine").iterdir()] == ["precious"]
+
+
+def test_check_finds_what_is_wrong(operator: Operator, quick_python: Path) -> None:
+    """What is wrong is said in text and in JSON, and in the exit status; the environment goes in any case."""
+    bad = pack(operator.home / "bad.zip", {"__main__.py": "import sys, nowhere\nsys.argv\n", "jsonpath2.txt": "$"})
+    found = operator.run(TOOL, "check", bad, "--python", quick_python, "--output", "json")
+    assert found.status == 65
+    (finding,) = json.loads(found.stdout)["findings"]
+    assert (finding["level"], finding["place"]) == ("error", "__main__.py:1")
+    nested = pack(operator.home / "nested.zip", {"consumer/__main__.py": ""})
+    told = operator.run(TOOL, "check", nested)
+    assert (told.status, "not at the top" in told.stdout) == (65, True)
+    slip = pack(operator.home / "slip.zip", {"__main__.py": "import sys\nsys.argv\n", "requirements.txt": "reqests\n"})
+    resolved = operator.run(TOOL, "check", slip, "--python", quick_python)
+    assert (resolved.status, "did you mean 'requests'?" in resolved.stdout) == (65, True)
+    missing = operator.run(TOOL, "check", "nothing.zip")
+    assert (missing.status, "there is no nothing.zip" in missing.stdout) == (65, True)
+    assert operator.leftovers() == []
+
+
+def test_check_explains_a_filter(operator: Operator) -> None:
+    """A notification that does not match is explained, and told by the exit status."""
+    text = '$["data"][*][?(@["destinationTable"] = "Files")]'
+    archive = pack(operator.home / "c.zip", {"__main__.py": "import sys\nsys.argv\n", "jsonpath2.txt": text})
+    (operator.home / "n.json").write_bytes(event(1))
+    told = operator.run(TOOL, "check", archive, "--no-environment", "--against", "n.json")
+    assert told.status == 66
+    assert "n.json: it does not match" in told.stdout
+    assert "holds for 0 of 2 values" in told.stdout
+
+
+def test_files_are_uploaded_from_a_browser(operator: Operator, tmp_path: Path) -> None:
+    """The sandbox's page takes files and key-values, shows the transaction, and offers its notification."""
+    ports = [f"--{name}-port=0" for name in ("producer", "cartd", "ingest", "policy", "page")]
+    command = operator.command(TOOL, "sandbox", "archive", *ports)
+    command.wait_for("Stop it with Ctrl-C")
+    found = re.search(r"To upload files: (\S+) in", command.stdout)
+    assert found
+    files = [tmp_path / "one.txt", tmp_path / "größe.bin"]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    with browsing(tmp_path / "profile") as browser:
+        browser.get(found[1])
+        browser.find_element("id", "files").send_keys("\n".join(map(str, files)))
+        browser.find_element("name", "key_values").send_keys("Sample=B-17, Kind=a=b")
+        photograph(browser, "sandbox")
+        browser.find_element("css selector", "button").click()
+        wait_until(lambda: "Announced as metadata.ingest.1" in browser.page_source, "the upload to be said")
+        wait_until(lambda: "größe.bin" in browser.find_element("id", "transactions").text, "the transaction")
+        assert "Sample = B-17; Kind = a=b" in browser.find_element("id", "transactions").text
+        photograph(browser, "sandbox-uploaded")
+    notification = requests.get(f"{found[1]}/transactions/1/notification.json", timeout=10).json()
+    assert {row["name"] for row in notification["data"] if row["destinationTable"] == "Files"} == {
+        f.name for f in files
+    }
+    # What another site could have a browser send is refused, and so are names that lead elsewhere.
+    assert requests.post(f"{found[1]}/uploads", timeout=10).status_code == 403
+    ours = {"Sandbox-Page": "yes"}
+    upload = requests.post(f"{found[1]}/uploads", headers=ours, timeout=10).json()["upload"]
+    escaping = requests.put(f"{found[1]}/uploads/{upload}/%2e%2e%2fout", data=b"x", headers=ours, timeout=10)
+    assert escaping.status_code == 400
+    command.stop()
+    assert operator.leftovers() == []
+
+
+#: What is typed, up to the cursor, and what is to be among the completions.
+COMPLETIONS = [
+    (["pacifica-notifications-consumer", "ch"], "check"),
+    (["pacifica-notifications-consumer", "jobs", "re"], "retry"),
+    (["pacifica-notifications-consumer", "jobs", "list", "--sta"], "--state"),
+    (["pacifica-notifications-consumer", "jobs", "list", "--state", "de"], "dead"),
+    (["pacifica-notifications-consumer", "sandbox", "upload", "--pro"], "--project"),
+    (["start-pacifica-notifications-consumer", "--tls-"], "--tls-cert"),
+]
+
+
+@pytest.mark.parametrize(("typed", "wanted"), COMPLETIONS, ids=[" ".join(row[0]) for row in COMPLETIONS])
+def test_bash_completes(operator: Operator, typed: list[str], wanted: str) -> None:
+    """A real bash completes commands, subcommands, flags and what may follow a flag."""
+    script = operator.home / "completion"
+    script.write_text(said(operator.run(TOOL, "completion", "bash")))
+    words = " ".join(f"'{word}'" for word in typed)
+    ask = (
+        f"source {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}; "
+        f"_{typed[0].replace('-', '_')}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    told = subprocess.run(["bash", "--norc", "-c", ask], capture_output=True, text=True, check=True)
+    assert wanted in told.stdout.split()
+    assert told.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_understand_their_completion(operator: Operator, shell: str) -> None:
+    """Where they are installed, they read it without a complaint."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
+    script = operator.home / "completion"
+    script.write_text(said(operator.run(TOOL, "completion", shell)))
+    prepared = "autoload -U compinit && compinit -u; " if shell == "zsh" else ""
+    told = subprocess.run([shell, "-c", f"{prepared}source {script}"], capture_output=True, text=True, check=True)
+    assert told.stderr == ""
+
+
+@pytest.mark.parametrize("page", ["pacifica-notifications-consumer", "start-pacifica-notifications-consumer"])
+def test_manual_pages(operator: Operator, page: str) -> None:
+    """Each flag of --help is on the manual page, with its words; and the page is one, as far as groff is here to say."""
+    manual = said(operator.run(TOOL, "manual", page))
+    help_text = said(operator.run(page, "--help"))
+    for flag in re.findall(r"(?<=\s)--[a-z-]+", help_text):
+        assert f"\\fB{flag}".replace("-", "\\-") in manual or flag == "--help", flag
+    if page.startswith("start"):
+        assert "the user's password for HTTP basic authentication" in manual
+    if shutil.which("groff"):
+        told = subprocess.run(
+            ["groff", "-man", "-Tutf8", "-ww"], input=manual, capture_output=True, text=True, check=True
+        )
+        assert told.stderr == ""
