@@ -145,7 +145,7 @@ def test_bash_completes(operator: Operator, typed: list[str], wanted: str) -> No
         f"source {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}; "
         f"_{typed[0].replace('-', '_')}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     )
-    told = subprocess.run(["bash", "--norc", "-c", ask], capture_output=True, text=True, check=True)
+    told = subprocess.run(["/bin/bash", "--norc", "-c", ask], capture_output=True, text=True, check=True)
     assert wanted in told.stdout.split()
     assert told.stderr == ""
 
@@ -153,26 +153,26 @@ def test_bash_completes(operator: Operator, typed: list[str], wanted: str) -> No
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_understand_their_completion(operator: Operator, shell: str) -> None:
     """Where they are installed, they read it without a complaint."""
-    if shutil.which(shell) is None:
+    program = shutil.which(shell)
+    if program is None:
         pytest.skip(f"there is no {shell} here")
     script = operator.home / "completion"
     script.write_text(said(operator.run(TOOL, "completion", shell)))
     prepared = "autoload -U compinit && compinit -u; " if shell == "zsh" else ""
-    told = subprocess.run([shell, "-c", f"{prepared}source {script}"], capture_output=True, text=True, check=True)
+    told = subprocess.run([program, "-c", f"{prepared}source {script}"], capture_output=True, text=True, check=True)
     assert told.stderr == ""
 
 
 @pytest.mark.parametrize("page", ["pacifica-notifications-consumer", "start-pacifica-notifications-consumer"])
 def test_manual_pages(operator: Operator, page: str) -> None:
-    """Each flag of --help is on the manual page, with its words; and the page is one, as far as groff is here to say."""
+    """Each flag of --help is on the manual page, with its words; and the page is one, if groff is here to say."""
     manual = said(operator.run(TOOL, "manual", page))
     help_text = said(operator.run(page, "--help"))
     for flag in re.findall(r"(?<=\s)--[a-z-]+", help_text):
         assert f"\\fB{flag}".replace("-", "\\-") in manual or flag == "--help", flag
     if page.startswith("start"):
         assert "the user's password for HTTP basic authentication" in manual
-    if shutil.which("groff"):
-        told = subprocess.run(
-            ["groff", "-man", "-Tutf8", "-ww"], input=manual, capture_output=True, text=True, check=True
-        )
+    if groff := shutil.which("groff"):
+        command = [groff, "-man", "-Tutf8", "-ww"]
+        told = subprocess.run(command, input=manual, capture_output=True, text=True, check=True)
         assert told.stderr == ""

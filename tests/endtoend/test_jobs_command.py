@@ -79,7 +79,7 @@ def test_jobs(deployment: Deployment, running: bool) -> None:
         said(ask(deployment, "jobs", "log", 1)) == said(ask(deployment, "jobs", "log", "-f", 1)) == "begun 1\nended 1\n"
     )
 
-    for words, sentence in (
+    for refusal, sentence in (
         (("show", 9), "there is no job 9"),
         (("log", 9), "there is no job 9"),
         (("cancel", 1), "job 1 has ended: it is succeeded"),
@@ -88,7 +88,7 @@ def test_jobs(deployment: Deployment, running: bool) -> None:
         (("replay", "--match", "$["), "match: cannot parse the JSONPath"),
         (("list", "--limit", 0), "limit must be a number, from 1 to 1000, not '0'"),
     ):
-        refused = ask(deployment, "jobs", *words)
+        refused = ask(deployment, "jobs", *refusal)
         assert refused.status == 73
         assert sentence in refused.error(TOOL)
     # A slip in one number leaves the others as they are.
@@ -132,8 +132,9 @@ def test_a_running_job(deployment: Deployment) -> None:
 def test_a_person_is_asked(deployment: Deployment) -> None:
     """At a terminal the command asks whether a replay is meant, and does nothing without a yes."""
     command = [str(BIN / TOOL), "jobs", "replay", "--dead", "--state-dir", str(deployment.state_dir)]
-    for answer, status, state in ((b"n\n", 78, JobState.DEAD), (b"y\n", 0, JobState.DEAD)):
-        before = deployment.job(2, state)[0].started_at
+    before = deployment.job(2, JobState.DEAD)[0].started_at
+    for answer, status in ((b"n\n", 78), (b"y\n", 0)):
+        assert deployment.job(2, JobState.DEAD)[0].started_at == before
         leader, follower = pty.openpty()
         with os.fdopen(leader, "wb", buffering=0) as terminal:
             process = subprocess.Popen(command, stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -142,10 +143,7 @@ def test_a_person_is_asked(deployment: Deployment) -> None:
             out = process.communicate(timeout=30)[0].decode()
         assert process.returncode == status, out
         assert "Run 1 job again? [y/N]" in out
-        if status == 0:
-            wait_until(lambda: deployment.job(2, JobState.DEAD)[0].started_at != before, "the job to be run again")
-        else:
-            assert deployment.job(2, JobState.DEAD)[0].started_at == before
+    wait_until(lambda: deployment.job(2, JobState.DEAD)[0].started_at != before, "the job to be run again")
 
 
 def test_which_consumer_is_meant(operator: Operator) -> None:
