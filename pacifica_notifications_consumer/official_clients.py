@@ -7,6 +7,7 @@ The variables are those of pacifica-uploader 0.3.1, pacifica-downloader 0.4.1 an
 from __future__ import annotations
 
 import configparser
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -80,7 +81,8 @@ def from_file(environ: Mapping[str, str]) -> Found:
     Raises:
         ConfigurationError: It cannot be read, or is no INI file.
     """
-    if not environ.get("HOME"):
+    # A supervisor may hide all homes from its services.
+    if not environ.get("HOME") or not os.access(environ["HOME"], os.X_OK):
         return {}
     path = Path(environ["HOME"], ".pacifica_cli", "config.ini")
     parser = configparser.ConfigParser(interpolation=None)

@@ -125,3 +125,13 @@ def test_wrong_values(environ: dict[str, str], problem: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Services.from_environment(environ)
     assert problem in str(caught.value)
+
+
+def test_home_that_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home that a supervisor hides from its services has no settings, and is no error."""
+    environ = home(tmp_path)
+    (tmp_path / ".pacifica_cli" / "config.ini").write_text("no INI file")
+    with pytest.raises(ConfigurationError):
+        resolve(SERVICE_OPTIONS, {}, environ)
+    monkeypatch.setattr("pacifica_notifications_consumer.official_clients.os.access", lambda path, mode: False)
+    assert resolve(SERVICE_OPTIONS, {}, environ)["username"] is None
