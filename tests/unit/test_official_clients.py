@@ -133,5 +133,5 @@ def test_home_that_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / ".pacifica_cli" / "config.ini").write_text("no INI file")
     with pytest.raises(ConfigurationError):
         resolve(SERVICE_OPTIONS, {}, environ)
-    monkeypatch.setattr("pacifica_notifications_consumer.official_clients.os.access", lambda path, mode: False)
+    monkeypatch.setattr("pacifica_notifications_consumer.official_clients.os.access", lambda *_: False)
     assert resolve(SERVICE_OPTIONS, {}, environ)["username"] is None
