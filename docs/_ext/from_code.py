@@ -4,6 +4,8 @@
 - ``settings``: the table of the settings, from the runner's options.
 - ``exit-statuses``: the table of the errors and of the exit statuses that commands end with on them.
 - ``archive-limits``: what a consumer archive may cost.
+- ``api-routes``: the table of what can be asked of the status page's API.
+- ``metrics``: the table of the metrics.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ from docutils.parsers.rst import Directive
 from pacifica_notifications_consumer.archive import ArchiveLimits
 from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_runner import options, start, tool
+from pacifica_notifications_runner.metrics import FAMILIES, PREFIX, Family
+from pacifica_notifications_runner.status.openapi import SCHEMAS
+from pacifica_notifications_runner.status.routes import ROUTES, Route
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {start.PROGRAM: start.main, tool.PROGRAM: tool.main}
 _WIDTH = "100"
@@ -63,6 +68,8 @@ class Settings(Directive):
         commands = {"start": options.START_OPTIONS, "run": options.RUN_OPTIONS, "sandbox": options.SANDBOX_OPTIONS}
         commands["environments"] = options.ENVIRONMENTS_OPTIONS
         commands["catch-up"] = options.CATCH_UP_OPTIONS
+        commands["check"] = options.CHECK_OPTIONS
+        commands["jobs, status"] = options.CONSUMER_OPTIONS
         yield _text(", ".join(name for name, its_options in commands.items() if option in its_options))
 
 
@@ -94,6 +101,37 @@ class Limits(Directive):
         }
         rows = ((_text(meanings[name]), _code(f"{value:,}")) for name, value in attrs.asdict(limits).items())
         return [_table(("What", "Limit"), rows, widths=(70, 30))]
+
+
+class ApiRoutes(Directive):
+    """What can be asked of the status page's API."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table of the routes."""
+        return [_table(("Request", "Meaning", "Parameters"), map(self._row, ROUTES), widths=(34, 36, 40))]
+
+    @staticmethod
+    def _row(route: Route) -> Iterator[nodes.Node]:
+        yield _code(f"{route.method} {route.path}")
+        yield _text(route.summary)
+        fields = SCHEMAS[route.takes]["properties"] if route.takes else {}
+        told = {name: field.get("description", "") for name, field in fields.items()}
+        given = [f"{name}{': ' if meaning else ''}{meaning}" for name, meaning in {**route.query, **told}.items()]
+        yield nodes.line_block("", *(nodes.line(text, text) for text in given))
+
+
+class Metrics(Directive):
+    """The metrics, with their types and meanings."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table of the metrics."""
+        return [_table(("Name", "Type", "Meaning"), map(self._row, FAMILIES), widths=(42, 14, 54))]
+
+    @staticmethod
+    def _row(family: Family) -> Iterator[nodes.Node]:
+        yield _code(f"{PREFIX}{family.name}" + (f"{{{family.label}}}" if family.label else ""))
+        yield _text(family.kind)
+        yield _text(family.help)
 
 
 def _subclasses(error: type[PacificaError]) -> Iterator[type[PacificaError]]:
@@ -166,4 +204,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_directive("settings", Settings)
     app.add_directive("exit-statuses", ExitStatuses)
     app.add_directive("archive-limits", Limits)
+    app.add_directive("api-routes", ApiRoutes)
+    app.add_directive("metrics", Metrics)
     return {"parallel_read_safe": True, "version": "1"}

@@ -3,16 +3,128 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
-from platform import python_version
+from typing import Any
+
+import attrs
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.meters import Distribution
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_PREFIX = "pacifica_consumer_"
+PREFIX = "pacifica_consumer_"
+
+#: A number, numbers by what a label says, or a distribution.
+Value = float | Mapping[str, int] | Distribution
+
+
+@attrs.frozen(kw_only=True)
+class Family:
+    """Metrics of one name.
+
+    Args:
+        name: Their name, without the prefix.
+        kind: ``counter``, ``gauge`` or ``histogram``.
+        help: What they mean.
+        label: What tells one from another; empty if there is one only.
+        read: Reads them.
+    """
+
+    name: str
+    kind: str
+    help: str
+    label: str = ""
+    read: Callable[[JobRunner], Value]
+
+
+def _by_word(counts: Mapping[Any, int]) -> dict[str, int]:
+    return {str(word.value): count for word, count in counts.items()}
+
+
+def _depth(runner: JobRunner) -> float:
+    states = runner.count_jobs()
+    return states[JobState.QUEUED] + states[JobState.FAILED]
+
+
+def _age(runner: JobRunner) -> float:
+    due = runner.next_due()
+    return 0.0 if due is None else round(max(0.0, time.time() - due), 3)
+
+
+def _missed(runner: JobRunner) -> Mapping[str, int]:
+    missed = runner.count_missed()
+    return {"recovered": missed.recovered, "refused": missed.refused}
+
+
+def _build(_: JobRunner) -> Mapping[str, int]:
+    return {version("pacifica-notifications-consumer"): 1}
+
+
+FAMILIES = (
+    Family(
+        name="notifications_total",
+        kind="counter",
+        help="Notifications taken, by what became of them.",
+        label="verdict",
+        read=lambda runner: _by_word(runner.count_verdicts()),
+    ),
+    Family(
+        name="jobs",
+        kind="gauge",
+        help="Jobs in each state.",
+        label="state",
+        read=lambda runner: _by_word(runner.count_jobs()),
+    ),
+    Family(name="queue_depth", kind="gauge", help="Jobs that wait for an attempt.", read=_depth),
+    Family(name="queue_age_seconds", kind="gauge", help="Since when the first waiting job is due.", read=_age),
+    Family(
+        name="commit_seconds",
+        kind="histogram",
+        help="From a notification that was read to one that is on the disk.",
+        read=lambda runner: runner.meters.commits.read(),
+    ),
+    Family(
+        name="job_wait_seconds",
+        kind="histogram",
+        help="From a notification to the first attempt at its job.",
+        read=lambda runner: runner.meters.waits.read(),
+    ),
+    Family(
+        name="job_seconds",
+        kind="histogram",
+        help="How long attempts took.",
+        read=lambda runner: runner.meters.attempts.read(),
+    ),
+    Family(
+        name="incidents_total",
+        kind="counter",
+        help="Repairs of the subscription.",
+        label="kind",
+        read=lambda runner: _by_word(runner.count_incidents()),
+    ),
+    Family(
+        name="missed_total",
+        kind="counter",
+        help="Transactions that nobody announced, and that match.",
+        label="fate",
+        read=_missed,
+    ),
+    Family(
+        name="missed_unknown",
+        kind="gauge",
+        help="Transactions of which policy cannot tell.",
+        read=lambda runner: runner.count_missed().unknown,
+    ),
+    Family(
+        name="build_info",
+        kind="gauge",
+        help="The version.",
+        label="version",
+        read=_build,
+    ),
+)
 
 
 def write_metrics(runner: JobRunner) -> str:
@@ -20,52 +132,22 @@ def write_metrics(runner: JobRunner) -> str:
 
     They are those of its state directory, so they outlive a restart; only the histograms begin anew with each.
     """
-    missed = runner.count_missed()
-    verdicts = {verdict.value: count for verdict, count in runner.count_verdicts().items()}
-    states = runner.count_jobs()
-    jobs = {state.value: count for state, count in states.items()}
-    incidents = {kind.value: count for kind, count in runner.count_incidents().items()}
-    found = {"recovered": missed.recovered, "refused": missed.refused}
-    due = runner.next_due()
-    age = 0.0 if due is None else max(0.0, time.time() - due)
-    build = f'version="{version("pacifica-notifications-consumer")}",python="{python_version()}"'
-    meters = runner.meters
-    parts = (
-        _family("notifications_total", "counter", "Notifications taken, by what became of them.", "verdict", verdicts),
-        _family("jobs", "gauge", "Jobs in each state.", "state", jobs),
-        _single("queue_depth", "Jobs that wait for an attempt.", states[JobState.QUEUED] + states[JobState.FAILED]),
-        _single("queue_age_seconds", "Since when the first waiting job is due.", round(age, 3)),
-        _histogram("commit_seconds", "From a read notification to one on disk.", meters.commits.read()),
-        _histogram("job_wait_seconds", "From a notification to the first attempt at its job.", meters.waits.read()),
-        _histogram("job_seconds", "How long attempts took.", meters.attempts.read()),
-        _family("incidents_total", "counter", "Repairs of the subscription.", "kind", incidents),
-        _family("missed_total", "counter", "Transactions that nobody announced, and that match.", "fate", found),
-        _single("missed_unknown", "Transactions of which policy cannot tell.", missed.unknown),
-        (*_head("build_info", "gauge", "The version."), f"{_PREFIX}build_info{{{build}}} 1"),
-    )
-    return "".join(f"{line}\n" for part in parts for line in part)
+    return "".join(f"{line}\n" for family in FAMILIES for line in _lines(family, family.read(runner)))
 
 
-def _head(name: str, kind: str, help_text: str) -> tuple[str, str]:
-    return f"# HELP {_PREFIX}{name} {help_text}", f"# TYPE {_PREFIX}{name} {kind}"
-
-
-def _single(name: str, help_text: str, value: float) -> Iterator[str]:
-    yield from _head(name, "gauge", help_text)
-    yield f"{_PREFIX}{name} {value}"
-
-
-def _family(name: str, kind: str, help_text: str, label: str, values: Mapping[str, int]) -> Iterator[str]:
-    yield from _head(name, kind, help_text)
-    for value, number in values.items():
-        # No value here has characters that would have to be escaped.
-        yield f'{_PREFIX}{name}{{{label}="{value}"}} {number}'
-
-
-def _histogram(name: str, help_text: str, counted: Distribution) -> Iterator[str]:
-    yield from _head(name, "histogram", help_text)
-    for bound, count in zip(counted.bounds, counted.counts, strict=True):
-        yield f'{_PREFIX}{name}_bucket{{le="{bound:g}"}} {count}'
-    yield f'{_PREFIX}{name}_bucket{{le="+Inf"}} {counted.count}'
-    yield f"{_PREFIX}{name}_sum {counted.total:.6f}"
-    yield f"{_PREFIX}{name}_count {counted.count}"
+def _lines(family: Family, value: Value) -> Iterator[str]:
+    name = PREFIX + family.name
+    yield f"# HELP {name} {family.help}"
+    yield f"# TYPE {name} {family.kind}"
+    if isinstance(value, Distribution):
+        for bound, count in zip(value.bounds, value.counts, strict=True):
+            yield f'{name}_bucket{{le="{bound:g}"}} {count}'
+        yield f'{name}_bucket{{le="+Inf"}} {value.count}'
+        yield f"{name}_sum {value.total:.6f}"
+        yield f"{name}_count {value.count}"
+    elif isinstance(value, Mapping):
+        for word, number in value.items():
+            # No word here has characters that would have to be escaped.
+            yield f'{name}{{{family.label}="{word}"}} {number}'
+    else:
+        yield f"{name} {value}"

@@ -1,5 +1,7 @@
 """Plays a page of the documentation: does with each of its code blocks, in order, what a reader would do.
 
+A page that is no tutorial supposes a reader with a consumer: ``count-lines`` is one, and ``consumer.zip``.
+
 All happens in one directory, and in one shell, whose variables and working directory are carried from block to block.
 By the words behind the fence:
 
@@ -9,7 +11,7 @@ By the words behind the fence:
 - ``json``: must be JSON;
 - ``console``: the lines behind ``$`` are typed, and the others must be among what comes of that. There, numbers, dates
   and what looks like a hash are not compared, and ``…`` stands for anything. A command that serves is left running
-  until the page ends, or a line with ``^C`` follows;
+  until the page ends, or a line with ``^C`` follows. ``console STATUS``: its commands end with that status;
 - ``sh``: a command that is not played, since the tests themselves consist of it: a shell must be able to read it;
 - ``text``: shown only.
 
@@ -32,6 +34,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pacifica_notifications_consumer import upload
+from pacifica_notifications_consumer.packing import pack
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.settings import PREFIX, read_ini
@@ -40,6 +43,7 @@ from pacifica_notifications_runner import options
 ROOT = Path(__file__).parents[2]
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
 DEADLINE = 120.0
+_PATIENCE = 60.0
 _FENCED = re.compile(r"^```(?P<info>[a-z][^\n]*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 #: How a command that serves begins, and what it says when it does.
 _SERVERS = {
@@ -91,6 +95,13 @@ class Player:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]]),
             "COLUMNS": "120",
         }
+        if page.parent.name != "tutorial":
+            template = ROOT / "runner" / "pacifica_notifications_runner" / "templates" / "minimal"
+            shutil.copytree(template, home / "count-lines")
+            pack(home / "count-lines", home / "consumer.zip")
+        for folder in ("etc", "lib", "cache"):
+            (home / folder).mkdir()
+        (home / "etc" / "password").write_text("secret")
         # For the tutorial, whose reader has a clone.
         clone = home / "pacifica-notifications-consumer"
         clone.mkdir()
@@ -142,7 +153,7 @@ class Player:
         elif kind == "json":
             json.loads(code)
         elif kind == "console":
-            self._console(code)
+            self._console(code, int(rest[0]) if rest else 0)
         elif kind == "sh":
             subprocess.run(["/bin/bash", "-n", "-c", code.replace("…", "")], check=True)
         if kind == "ini":
@@ -181,7 +192,7 @@ class Player:
             PACIFICA_CONSUMER="documented",
         )
 
-    def _console(self, code: str) -> None:
+    def _console(self, code: str, status: int) -> None:
         command, expected = "", list[str]()
         for line in [*code.splitlines(), "$ "]:
             if line.startswith("> "):
@@ -189,12 +200,12 @@ class Player:
             elif command.endswith("\\"):
                 command += f"\n{line}"
             elif line == "^C" or line.startswith("$"):
-                self._type(command, expected)
+                self._type(command, expected, status)
                 command, expected = line.removeprefix("$").strip(), []
             else:
                 expected.append(line)
 
-    def _type(self, command: str, expected: list[str]) -> None:
+    def _type(self, command: str, expected: list[str], status: int) -> None:
         if command == "^C":
             self._stop(expected)
         if command in ("", "^C"):
@@ -205,10 +216,10 @@ class Player:
             if serves and "--help" not in command and "--version" not in command:
                 self._serve(command, marker, expected)
                 return
-        said = self._shell(command)
+        said = self._shell(command, status)
         _compare(expected, said, command)
 
-    def _shell(self, command: str) -> str:
+    def _shell(self, command: str, status: int) -> str:
         state = shlex.quote(str(self._home / "environ"))
         script = f'. {state}; {command}\nstatus=$?; {{ export -p; echo cd "$PWD"; }} > {state}; exit $status'
         finished = subprocess.run(
@@ -221,7 +232,7 @@ class Player:
             text=True,
             timeout=DEADLINE,
         )
-        assert finished.returncode == 0, f"{command}\n{finished.stdout}"
+        assert finished.returncode == status, f"{command}\n{finished.stdout}"
         return finished.stdout
 
     def _serve(self, command: str, marker: str, expected: list[str]) -> None:
@@ -260,7 +271,7 @@ class Player:
 
 
 def _wait_for(log: Path, expected: list[str], process: subprocess.Popen[bytes], command: str) -> None:
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + _PATIENCE
     while missing := _missing(expected, log.read_text(encoding="utf-8")):
         assert process.poll() is None, f"{command} ended:\n{log.read_text()}"
         assert time.monotonic() < deadline, f"{command} does not say\n{missing}\nbut\n{log.read_text()}"
