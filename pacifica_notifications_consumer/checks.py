@@ -115,7 +115,9 @@ def check_parts(directory: Path) -> Iterator[Finding]:
 
 def finding_of(error: PacificaError, place: str) -> Finding:
     """An error as something that was found."""
-    return Finding(level=Level.ERROR, place=place, problem=error.problem, advice=error.advice, details=error.output)
+    # Some name the place themselves.
+    problem = error.problem.removeprefix(f"{place}: ")
+    return Finding(level=Level.ERROR, place=place, problem=problem, advice=error.advice, details=error.output)
 
 
 def check_imports(consumer: Consumer, venv: Venv) -> Iterator[Finding]:
@@ -184,14 +186,14 @@ def check_loops(consumer: Consumer, name: str = "another") -> Iterator[Finding]:
         return  # check_parts tells
     if not matches:
         return
-    what = f"{FILTER} also matches" if filter_ else f"there is no {FILTER}, so every transaction matches,"
+    what = "it also matches" if filter_ else "there is none, so every transaction matches,"
     unmarked = [module for module in _UNMARKED if _uses(consumer.entry_point, module)]
     if unmarked:
         yield Finding(
             level=Level.ERROR,
             place=ENTRY_POINT,
-            problem=f"it uploads with {unmarked[0]}, which does not mark what it uploads, and {what} what it may make: "
-            "it would feed on its own output for ever",
+            problem=f"it uploads with {unmarked[0]}, which does not mark what it uploads, and {FILTER} matches "
+            "what it may make: it would feed on its own output for ever",
             advice="upload with pacifica_notifications_consumer.upload, or narrow the filter",
         )
     elif _uses(consumer.entry_point, "pacifica_notifications_consumer.upload"):

@@ -8,7 +8,6 @@ import contextlib
 import hmac
 import logging
 import ssl
-import time
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Self
@@ -21,6 +20,7 @@ from pacifica_notifications_consumer.producer import BASIC_USER
 from pacifica_notifications_consumer.serving import BadRequest, Handler, Server, serve
 from pacifica_notifications_consumer.trace import TRACE_HEADER
 from pacifica_notifications_runner import metrics
+from pacifica_notifications_runner.strangers import Strangers
 
 log = logging.getLogger(__name__)
 
@@ -59,16 +59,7 @@ class Endpoint:
     ready: bool = False
     trouble: Callable[[], str] = str
     metrics: Callable[[], str] = str
-    _strangers: int = attrs.field(default=0, init=False)
-    _told_at: float = attrs.field(default=float("-inf"), init=False)
-
-    def note_stranger(self, address: str) -> None:
-        """Log that somebody was turned away; once a second at most, so that nobody can fill the disk with it."""
-        self._strangers += 1
-        if time.monotonic() - self._told_at >= 1.0:
-            more = f" ({self._strangers - 1} more since the last line)" if self._strangers > 1 else ""
-            log.warning("turned away %s: its credentials are missing or wrong%s", address, more)
-            self._strangers, self._told_at = 0, time.monotonic()
+    strangers: Strangers = attrs.field(factory=lambda: Strangers("the endpoint"), init=False)
 
 
 @contextlib.contextmanager
@@ -105,7 +96,7 @@ class _EndpointHandler(Handler):
             return
         if not self._is_authentic():
             # The body stays unread: nobody gets us to hold megabytes without the token.
-            self.endpoint.note_stranger(self.address_string())
+            self.endpoint.strangers.note(self.address_string())
             self.reply_problem(
                 HTTPStatus.UNAUTHORIZED, "the credentials are missing or wrong", WWW_Authenticate=_CHALLENGES
             )

@@ -139,7 +139,7 @@ LOOPS: list[tuple[str, Mapping[str, str], list[tuple[str, str]]]] = [
     ("only downloads", {"__main__.py": "from pacifica_notifications_consumer import download\n"}, []),
     ("narrow", {"jsonpath2.txt": '$["data"][*][?(@["mimetype"] = "application/x-raw")]'}, []),
     ("text", {"jsonpath2.txt": TEXT}, [("note", "its own uploads are left alone")]),
-    ("all", {}, [("warning", "there is no jsonpath2.txt, so every transaction matches")]),
+    ("all", {}, [("warning", "there is none, so every transaction matches")]),
     (
         "another uploader",
         {"__main__.py": "from pacifica.uploader import Uploader\n", "jsonpath2.txt": TEXT},

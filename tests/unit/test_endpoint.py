@@ -94,18 +94,21 @@ def test_strangers(url: str, runner: JobRunner, authorization: str | None, caplo
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="pacifica", Basic realm="pacifica"'
     assert kept(runner) == 0
-    assert "turned away 127.0.0.1: its credentials are missing or wrong" in caplog.text
+    assert "turned away 127.0.0.1 from the endpoint: its credentials are missing or wrong" in caplog.text
     assert not authorization or authorization.split()[-1] not in caplog.text
 
 
 def test_strangers_do_not_fill_the_log(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
     """Many who are turned away at the same time make one line, and the next one says how many there were."""
     for _ in range(50):
-        endpoint.note_stranger("192.0.2.1")
+        endpoint.strangers.note("192.0.2.1")
     assert len(caplog.records) == 1
-    endpoint._told_at -= 1.0
-    endpoint.note_stranger("192.0.2.2")
-    assert "turned away 192.0.2.2: its credentials are missing or wrong (49 more since the last line)" in caplog.text
+    endpoint.strangers._told_at -= 1.0
+    endpoint.strangers.note("192.0.2.2")
+    assert (
+        "turned away 192.0.2.2 from the endpoint: its credentials are missing or wrong (49 more since the last line)"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("authorization", ["bearer right", "BEARER right", basic("pacifica", "right")])

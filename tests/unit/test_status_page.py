@@ -18,6 +18,7 @@ from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.status.listener import showing
 from pacifica_notifications_runner.status.markup import Markup, join, tag
+from tests.unit.http_tools import raw
 from tests.unit.runner_tools import DEADLINE, body, make_runner
 
 TOKEN = "let-me-in"
@@ -61,6 +62,9 @@ def test_the_link_lets_in_and_the_token_goes(url: str) -> None:
     """The link sets a cookie that no script can read and no other site sends, and leads to an address without token."""
     answer = requests.get(f"{url}/jobs?state=dead&token={TOKEN}", allow_redirects=False, timeout=DEADLINE)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/jobs?state=dead")
+    for path in (b"//evil.example.org", b"/\\evil.example.org"):
+        led = raw(url, b"GET " + path + b"?token=" + TOKEN.encode() + b" HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert b"\r\nLocation: /evil.example.org\r\n" in led
     cookie = answer.headers["Set-Cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie

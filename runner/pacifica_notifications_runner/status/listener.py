@@ -19,6 +19,7 @@ from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.status.api_request import Answer, read_document
 from pacifica_notifications_runner.status.entrance import Entrance
 from pacifica_notifications_runner.status.site import Pages, Reply
+from pacifica_notifications_runner.strangers import Strangers
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,8 @@ def showing(
     Raises:
         EndpointError: The address or the port cannot be had.
     """
-    handler: type[_StatusHandler] = type(
-        "StatusHandler", (_StatusHandler,), {"api": api, "metrics": staticmethod(metrics)}
-    )
+    state = {"api": api, "metrics": staticmethod(metrics), "strangers": Strangers("the status page")}
+    handler: type[_StatusHandler] = type("StatusHandler", (_StatusHandler,), state)
     with serve(handler, address, port, tls) as server:
         handler.entrance = Entrance(token, server.server_port, tls is not None)
         try:
@@ -72,6 +72,7 @@ def showing(
 class _StatusHandler(Handler):
     api: Api
     entrance: Entrance
+    strangers: Strangers
     metrics: Callable[[], str]
 
     def version_string(self) -> str:
@@ -158,15 +159,15 @@ class _StatusHandler(Handler):
         if self._path == "/login" and self.command == "POST":
             token = self._form().get("token", "").strip()
         if token and self.entrance.is_token(token):
-            # Read again as a path of ours, since `//elsewhere` would lead elsewhere.
-            place = "/" if self._path in ("/login", "") else "/" + self.path.partition("?")[0].lstrip("/")
+            # As a path of ours, since `//elsewhere` would lead elsewhere, and to browsers so would `/\\elsewhere`.
+            place = "/" if self._path in ("/login", "") else "/" + self.path.partition("?")[0].lstrip("/\\")
             place += f"?{urlencode(self._query)}" if self._query else ""
             self._reply(HTTPStatus.SEE_OTHER, Location=place, Set_Cookie=self.entrance.cookie)
             return True
         if self.entrance.is_known(self.headers) and self._path != "/login":
             return False
         if token:
-            log.warning("turned away %s from the status page: its token is wrong", self.address_string())
+            self.strangers.note(self.address_string())
         page = pages.login(self.api.book.name, refused=bool(token))
         self._reply(HTTPStatus.UNAUTHORIZED, page.encode(), "text/html; charset=utf-8")
         return True

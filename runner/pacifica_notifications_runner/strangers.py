@@ -1,0 +1,33 @@
+"""Those who come without the right credentials."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+log = logging.getLogger(__name__)
+
+
+class Strangers:
+    """Logs that somebody was turned away; once a second at most, so that nobody can fill the disk with it.
+
+    Args:
+        place: From what.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._count = 0
+        self._told_at = float("-inf")
+
+    def note(self, address: str) -> None:
+        """Note one.
+
+        Args:
+            address: Where it came from.
+        """
+        self._count += 1
+        if time.monotonic() - self._told_at >= 1.0:
+            more = f" ({self._count - 1} more since the last line)" if self._count > 1 else ""
+            log.warning("turned away %s from %s: its credentials are missing or wrong%s", address, self._place, more)
+            self._count, self._told_at = 0, time.monotonic()
