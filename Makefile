@@ -31,10 +31,11 @@ demo: $(VENV)/.runtime  ## show the main job end to end, on the embedded sandbox
 	@$(VENV)/bin/pacifica-notifications-consumer demo
 
 test: $(VENV)/.browser  ## run all tests but those on the real services
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 tests/unit
+	$(PY) -m pytest tests/endtoend tests/chaos
 
 unit: $(VENV)/.development  ## run the fast tests only
-	$(PY) -m pytest tests/unit
+	$(PY) -m pytest -n 2 tests/unit
 
 integration: $(VENV)/.development $(BED)/.bed  ## run the tests on the real Pacifica services
 	$(PY) -m pytest tests/integration
