@@ -17,6 +17,8 @@ from .ledger import Coverage, Ended, Ledger, MissedCounts
 from .notification import Notification
 from .state_directory import LEDGER, JobDirectory, StateDirectory
 
+#: How many jobs are queued anew in one go, so that nobody waits long for the ledger.
+_HANDFUL = 100
 #: The name under which the ledger keeps the settings of the `Judge` that was used last.
 JUDGE = "judge"
 
@@ -98,7 +100,10 @@ class JobBook:
         Returns:
             Whether it was such a job.
         """
-        return self._ledger.requeue(job_id)
+        return bool(self._requeue([job_id]))
+
+    def _requeue(self, job_ids: Sequence[int]) -> list[int]:
+        return self._ledger.requeue(job_ids)
 
     def select(self, selection: Selection) -> Iterator[Job]:
         """Look for jobs that have ended or failed, the oldest first.
@@ -106,9 +111,7 @@ class JobBook:
         Raises:
             FilterError: ``selection.match`` fails on a notification.
         """
-        for job in self._ledger.records.ended_jobs(selection.since, selection.until):
-            if selection.states and job.state not in selection.states:
-                continue
+        for job in self._ledger.records.ended_jobs(selection.since, selection.until, selection.states):
             if selection.match is None or self._matches(selection.match, job):
                 yield job
 
@@ -121,20 +124,22 @@ class JobBook:
         except FilterError as error:
             raise FilterError(f"{filter_.jsonpath} fails on the notification of job {job.id}: {error}") from error
 
-    def replay(self, selection: Selection) -> Iterator[Job]:
-        """Queue jobs anew, as `requeue` does, one after the other as they are taken from here.
+    def replay(self, selection: Selection) -> list[int]:
+        """Queue jobs anew, as `requeue` does.
 
         Args:
             selection: Which ones.
 
         Returns:
-            Those that were queued, as they were before.
+            The numbers of those that were queued.
 
         Raises:
             FilterError: As `select`.
         """
         # All are found before any is queued, so that one that has ended again by then is not found twice.
-        return (job for job in list(self.select(selection)) if self.requeue(job.id))
+        found = [job.id for job in self.select(selection)]
+        handfuls = (found[start : start + _HANDFUL] for start in range(0, len(found), _HANDFUL))
+        return [number for handful in handfuls for number in self._requeue(handful)]
 
     def job(self, job_id: int) -> Job:
         """Look up a job.

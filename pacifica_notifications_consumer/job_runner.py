@@ -268,11 +268,10 @@ class JobRunner(JobBook):
         self._tell()
         return cancelled
 
-    def requeue(self, job_id: int) -> bool:
-        """See `JobBook.requeue`."""
-        queued = super().requeue(job_id)
+    def _requeue(self, job_ids: Sequence[int]) -> list[int]:
+        queued = super()._requeue(job_ids)
         if queued and self._workers is not None:
-            self._workers.wake()
+            self._workers.wake(len(queued))
         return queued
 
     def note_incident(self, incident: Incident) -> None:

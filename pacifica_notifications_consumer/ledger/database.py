@@ -41,7 +41,7 @@ class Database:
         self._mutex = threading.Lock()
         self._waiting: list[_Write[Any]] = []
         self._led = False
-        self._reading_lock = threading.Lock()
+        self._reading_lock, self._looking_lock = threading.Lock(), threading.Lock()
         # Notifications are nobody else's business. What cannot be created, SQLite explains better.
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -50,6 +50,7 @@ class Database:
             with self._explained():
                 self._migrate(steps)
             self._reader = stack.enter_context(contextlib.closing(self._connect()))
+            self._looker = stack.enter_context(contextlib.closing(self._connect()))
             self._opened = stack.pop_all()
 
     def _connect(self) -> sqlite3.Connection:
@@ -82,6 +83,12 @@ class Database:
         """Look, on a connection of its own: a reader never keeps a writer waiting."""
         with self._reading_lock, self._explained():
             yield self._reader
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[sqlite3.Connection]:
+        """Look for people, who may look for what takes long to find: on another one, which keeps nobody waiting."""
+        with self._looking_lock, self._explained():
+            yield self._looker
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some work in a transaction, and return its result when that is on the disk.

@@ -227,10 +227,14 @@ class Ledger:
         row = (time.time(), reason, job_id)
         return bool(self._database.write(lambda connection: connection.execute(statements.CANCEL, row).rowcount))
 
-    def requeue(self, job_id: int) -> bool:
-        """Queue a job anew that has ended or failed, as if it had never run; returns whether it was so."""
-        row = (time.time(), job_id)
-        return bool(self._database.write(lambda connection: connection.execute(statements.REQUEUE, row).rowcount))
+    def requeue(self, job_ids: Sequence[int]) -> list[int]:
+        """Queue jobs anew that have ended or failed, as if they had never run; returns which of them were so."""
+        now = time.time()
+
+        def requeue(connection: Connection) -> list[int]:
+            return [number for number in job_ids if connection.execute(statements.REQUEUE, (now, number)).rowcount]
+
+        return self._database.write(requeue)
 
     def next_due(self) -> float | None:
         """When the next waiting job is due, in seconds since 1970; None when none waits."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from sqlite3 import Connection
 from typing import Any
 
@@ -52,7 +53,7 @@ class Records:
         Raises:
             KeyError: There is none of this number.
         """
-        with self._database.reading() as connection:
+        with self._database.looking() as connection:
             row = connection.execute(statements.ONE_JOB, (job_id,)).fetchone()
         if row is None:
             raise KeyError(job_id)
@@ -67,7 +68,7 @@ class Records:
             state: Only those in it.
         """
         statement = statements.NEWEST_JOBS if state is None else statements.NEWEST_JOBS_IN_STATE[state]
-        with self._database.reading() as connection:
+        with self._database.looking() as connection:
             rows = connection.execute(statement, (before or _BEYOND, limit)).fetchall()
         return [read_job(row) for row in rows]
 
@@ -82,7 +83,7 @@ class Records:
             verdict: Only those of it.
         """
         statement = statements.NEWEST_NOTIFICATIONS if verdict is None else statements.NEWEST_OF_VERDICT[verdict]
-        with self._database.reading() as connection:
+        with self._database.looking() as connection:
             rows = connection.execute(statement, (before or _BEYOND, limit)).fetchall()
         return [_notification(row) for row in rows]
 
@@ -92,7 +93,7 @@ class Records:
         Raises:
             KeyError: There is none of this number.
         """
-        with self._database.reading() as connection:
+        with self._database.looking() as connection:
             row = connection.execute(statements.ONE_NOTIFICATION, (number,)).fetchone()
         if row is None:
             raise KeyError(number)
@@ -104,27 +105,35 @@ class Records:
         Raises:
             KeyError: There is none of this number.
         """
-        with self._database.reading() as connection:
+        with self._database.looking() as connection:
             row = connection.execute(statements.BODY_OF_NOTIFICATION, (number,)).fetchone()
         if row is None:
             raise KeyError(number)
         text, file = row
         return None if text is None and file is None else self._bodies.load(text, file)
 
-    def ended_jobs(self, since: float | None, until: float | None) -> Iterator[Job]:
+    def ended_jobs(self, since: float | None, until: float | None, states: Collection[JobState] = ()) -> Iterator[Job]:
         """Jobs that have ended or failed, the oldest first, as their notifications came.
 
         Args:
             since: When their notifications came at the earliest, in seconds since 1970.
             until: And at the latest.
+            states: Only those in one of them; empty for any.
         """
-        with self._database.reading() as connection:
+        # Each by itself: there may be a million in another one.
+        wanted = [statements.ENDED_JOBS_IN_STATE[state] for state in states] or [statements.ENDED_JOBS]
+        return heapq.merge(
+            *(self._jobs_of_time(statement, since, until) for statement in wanted), key=lambda job: job.id
+        )
+
+    def _jobs_of_time(self, statement: str, since: float | None, until: float | None) -> Iterator[Job]:
+        with self._database.looking() as connection:
             start = 0 if since is None else _first_since(connection, since - _SLACK)
             end = _BEYOND if until is None else _first_since(connection, until + _SLACK)
         times = (since or 0.0, float("inf") if until is None else until)
         while True:
-            with self._database.reading() as connection:
-                rows = connection.execute(statements.ENDED_JOBS, (start, end, *times, _HANDFUL)).fetchall()
+            with self._database.looking() as connection:
+                rows = connection.execute(statement, (start, end, *times, _HANDFUL)).fetchall()
             for row in rows:
                 yield read_job(row)
             if len(rows) < _HANDFUL:
@@ -138,7 +147,7 @@ class Records:
         # What is over does not change any more, or hardly: it is counted once.
         since = next((minute for minute in wanted if minute not in self._ended), now)
         since = min(since, now - _MINUTE)
-        with self._database.reading() as connection:
+        with self._database.looking() as connection:
             succeeded = dict(connection.execute(statements.DONE_BY_MINUTE, (since,)).fetchall())
             dead = dict(connection.execute(statements.DEAD_BY_MINUTE, (since,)).fetchall())
         known = {minute: ended for minute, ended in self._ended.items() if wanted[0] <= minute < since}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..job import JobState, Verdict
 
 _WAITING = "state IN ('queued', 'failed')"
-_INDEXED = {JobState.QUEUED: _WAITING, JobState.FAILED: _WAITING}
+_INDEXED = {JobState.QUEUED: _WAITING, JobState.FAILED: _WAITING, JobState.RUNNING: "true"}
 _ASIDE = "verdict IN ('undecidable', 'malformed', 'unreadable')"
 BODY_FILES = "SELECT body_file FROM notifications WHERE body_file IS NOT NULL"
 # What was just announced comes before what was missed some time ago.
@@ -24,16 +24,22 @@ FROM jobs JOIN notifications ON notifications.id = notification_id
 """
 ONE_JOB = f"{JOB} WHERE jobs.id = ?"
 NEWEST_JOBS = f"{JOB} WHERE jobs.id < ? ORDER BY jobs.id DESC LIMIT ?"
-# An index that holds some states only is used where a statement names them in the same words.
-NEWEST_JOBS_IN_STATE = {
-    state: f"{JOB} WHERE {_INDEXED.get(state, 'true')} AND state = '{state.value}' AND jobs.id < ? "
-    "ORDER BY jobs.id DESC LIMIT ?"
-    for state in JobState
-}
-ENDED_JOBS = f"""{JOB}
-WHERE jobs.id BETWEEN ? AND ? AND state NOT IN ('queued', 'running') AND received_at BETWEEN ? AND ?
-ORDER BY jobs.id LIMIT ?
-"""
+
+
+def _of_state(state: JobState, condition: str) -> str:
+    """Jobs in a state, that a condition on ``{id}`` holds for, found by the index that holds those of the state only.
+
+    It is used where a statement names them in the words of the index. Of those that wait or run it has another order:
+    the plus keeps SQLite from going through all jobs instead, to have them in the order that is asked for.
+    """
+    number = "+jobs.id" if state in _INDEXED else "jobs.id"
+    return f"{JOB} WHERE {_INDEXED.get(state, 'true')} AND state = '{state.value}' AND {condition.format(id=number)}"
+
+
+NEWEST_JOBS_IN_STATE = {state: _of_state(state, "{id} < ? ORDER BY {id} DESC LIMIT ?") for state in JobState}
+_OF_A_TIME = "{id} BETWEEN ? AND ? AND received_at BETWEEN ? AND ? ORDER BY {id} LIMIT ?"
+ENDED_JOBS = f"{JOB} WHERE state NOT IN ('queued', 'running') AND {_OF_A_TIME.format(id='jobs.id')}"
+ENDED_JOBS_IN_STATE = {state: _of_state(state, _OF_A_TIME) for state in JobState}
 DONE_BY_MINUTE = """
 SELECT CAST(ended_at AS INTEGER) / 60 * 60, count(*) FROM jobs
 WHERE state IN ('succeeded', 'cancelled') AND ended_at >= ? GROUP BY 1

@@ -97,6 +97,7 @@ class Running:
         # It is on this machine, however this user's requests leave it.
         self._session.trust_env = False
         self._session.verify = False
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._session.headers["Authorization"] = f"Bearer {address.token}"
 
     def ask(

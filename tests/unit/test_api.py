@@ -246,7 +246,10 @@ def test_replay_by_time(tmp_path: Path) -> None:
         wanted = Selection(since=times[2], until=times[4])
         assert [job.id for job in book.select(wanted)] == [2, 3, 4]
         assert [job.id for job in book.select(Selection(since=times[5] + 1))] == []
-        assert [job.id for job in book.replay(wanted)] == [2, 3, 4]
+        states = frozenset({JobState.SUCCEEDED, JobState.DEAD})
+        assert [job.id for job in book.select(Selection(until=times[3], states=states))] == [1, 2, 3]
+        assert [job.id for job in book.select(Selection(states=frozenset({JobState.DEAD})))] == []
+        assert book.replay(wanted) == [2, 3, 4]
         assert [job.id for job in book.select(wanted)] == []
         assert book.count_jobs()[JobState.QUEUED] == 3
 
@@ -257,7 +260,7 @@ def test_replay_with_a_filter_that_fails(tmp_path: Path) -> None:
         runner.wait(runner.accept(body()).job_id or 0, DEADLINE)
         failing = Selection(match=Filter('$["data"][::0]'))
         with pytest.raises(FilterError, match="job 1"):
-            list(runner.replay(failing))
+            runner.replay(failing)
         assert runner.job(1).state is JobState.SUCCEEDED
 
 

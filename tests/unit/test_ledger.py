@@ -224,15 +224,15 @@ def test_cancelling_and_queueing_anew(ledger: Ledger) -> None:
     """What waits can be cancelled, what has ended be queued anew with all counts at nought; nothing else is touched."""
     assert not ledger.cancel(1, "no such job")
     accept(ledger, 1)
-    assert not ledger.requeue(1)
+    assert not ledger.requeue([1])
     job = claim(ledger)
     assert not ledger.cancel(1, "it is running")
-    assert not ledger.requeue(1)
+    assert not ledger.requeue([1])
     ledger.end_attempt(job, JobState.FAILED, Ending(status=1, reason="x"), delay=1000)
     assert ledger.cancel(1, "enough")
     assert not ledger.cancel(1, "twice")
     assert (ledger.records.job(1).state, ledger.records.job(1).reason) == (JobState.CANCELLED, "enough")
-    assert ledger.requeue(1)
+    assert ledger.requeue([1])
     again = claim(ledger)
     assert (again.attempts, again.state) == (0, JobState.RUNNING)
 
@@ -376,3 +376,23 @@ def test_nothing_looks_through_all_jobs(ledger: Ledger) -> None:
             # Those are single rows.
             scans = [scan for scan in scans if not scan.startswith("SCAN (subquery")]
             assert scans == [], text
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (statements.NEWEST_JOBS_IN_STATE[JobState.DEAD], "jobs_dead_by_number"),
+        (statements.NEWEST_JOBS_IN_STATE[JobState.CANCELLED], "jobs_cancelled_by_number"),
+        (statements.NEWEST_JOBS_IN_STATE[JobState.RUNNING], "jobs_running"),
+        (statements.NEWEST_JOBS_IN_STATE[JobState.FAILED], "jobs_waiting"),
+        (statements.ENDED_JOBS_IN_STATE[JobState.DEAD], "jobs_dead_by_number"),
+        (statements.NEWEST_OF_VERDICT[Verdict.UNREADABLE], "notifications_aside_by_number"),
+        (statements.DONE_BY_MINUTE, "jobs_done"),
+        (statements.DEAD_BY_MINUTE, "jobs_dead"),
+    ],
+)
+def test_what_is_rare_is_found_by_an_index(ledger: Ledger, statement: str, index: str) -> None:
+    """People who look for what is rare, or for what is new, do not wait for a look through everything."""
+    with ledger._database.reading() as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (1,) * statement.count("?")).fetchall()
+    assert any(f"INDEX {index} " in f"{step[3]} " for step in plan), plan

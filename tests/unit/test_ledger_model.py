@@ -144,7 +144,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """An operator has a job run anew."""
         number = data.draw(st.sampled_from(sorted(self.model)))
         possible = self.model[number].state not in (JobState.QUEUED, JobState.RUNNING)
-        assert self.ledger.requeue(number) == possible
+        assert self.ledger.requeue([number]) == [number] * possible
         if possible:
             self.model[number] = Model(JobState.QUEUED)
 

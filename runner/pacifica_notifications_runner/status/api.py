@@ -207,17 +207,12 @@ class Api:
     def _replay(self, request: ApiRequest) -> Answer:
         document = request.document or {}
         selection = read_selection(document)
-        named: list[int] = []
-        count = 0
         dry = document.get("dry_run") is True
         try:
-            for job in self.book.select(selection) if dry else self.book.replay(selection):
-                count += 1
-                if count <= _MOST_NAMED:
-                    named.append(job.id)
+            found = [job.id for job in self.book.select(selection)] if dry else self.book.replay(selection)
         except FilterError as error:
             raise BadRequest(HTTPStatus.BAD_REQUEST, str(error)) from error
-        return Answer(document={"count": count, "jobs": named, "dry_run": dry})
+        return Answer(document={"count": len(found), "jobs": found[:_MOST_NAMED], "dry_run": dry})
 
     def _notifications(self, request: ApiRequest) -> Answer:
         limit = request.number("limit", _LISTED, most=MOST_LISTED)
