@@ -51,13 +51,8 @@ _LOOK, _SILENCE = 0.2, 30.0
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "catch-up",
-        help="look for transactions that nobody announced",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = options.add_subcommand(
+        subparsers, "catch-up", "look for transactions that nobody announced", DESCRIPTION, EPILOG
     )
     parser.add_argument(
         "--from",

@@ -55,13 +55,8 @@ _COLOURS = {Level.ERROR: "31", Level.WARNING: "33", Level.NOTE: "2"}
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "check",
-        help="find out what would go wrong with a consumer",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = options.add_subcommand(
+        subparsers, "check", "find out what would go wrong with a consumer", DESCRIPTION, EPILOG
     )
     parser.add_argument("consumer", type=Path, metavar="consumer.zip|DIR", help="the consumer")
     parser.add_argument(
@@ -84,8 +79,8 @@ def add_command(subparsers: Any) -> None:
 
 def check(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Check a consumer."""
-    if not settings["verbose"]:
-        # What the installer is at is told only if it fails.
+    if not settings["verbose"] and not (sys.stderr is not None and sys.stderr.isatty()):
+        # Only people want to see what the installer is at while it is.
         logging.getLogger("pacifica_notifications_consumer").setLevel(logging.WARNING)
     findings: list[Finding] = []
     matches: list[Match] = []

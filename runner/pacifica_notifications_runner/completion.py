@@ -42,13 +42,8 @@ _pacifica_complete() {
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "completion",
-        help="print what a shell needs to complete these commands",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = options.add_subcommand(
+        subparsers, "completion", "print what a shell needs to complete these commands", DESCRIPTION, EPILOG
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
     options.add_options(parser, options.LOG_OPTIONS)

@@ -58,13 +58,7 @@ class DemoError(PacificaError):
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="show the main job end to end, on a sandbox",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = options.add_subcommand(subparsers, "demo", "show the main job end to end, on a sandbox", DESCRIPTION)
     parser.add_argument(
         "directory", nargs="?", type=Path, metavar="DIR", help="where to put everything (default: a new temporary one)"
     )

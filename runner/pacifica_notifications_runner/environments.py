@@ -23,13 +23,8 @@ Exit status: 0; 2 wrong command line; 78 wrong settings, no cache named, or no e
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "environments",
-        help="show or remove the environments in a cache",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = options.add_subcommand(
+        subparsers, "environments", "show or remove the environments in a cache", DESCRIPTION, EPILOG
     )
     parser.add_argument("key", nargs="?", metavar="KEY", help="show what was installed into these")
     parser.add_argument("--prune", action="store_true", help="remove those that --venv-cache-keep does not keep")

@@ -33,14 +33,7 @@ __main__.py imports installed."""
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "init",
-        help="make a new consumer that works",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = options.add_subcommand(subparsers, "init", "make a new consumer that works", DESCRIPTION, EPILOG)
     parser.add_argument("directory", type=Path, metavar="DIR", help="where to make it; is created, and must be empty")
     parser.add_argument("--template", choices=TEMPLATES, default="minimal", help="what to make (default: minimal)")
     options.add_options(parser, options.LOG_OPTIONS)

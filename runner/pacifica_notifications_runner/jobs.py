@@ -39,13 +39,8 @@ _COLOURS = {"succeeded": "32", "dead": "31", "failed": "31", "running": "36", "q
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "jobs",
-        help="list, look into, run again or cancel a consumer's jobs",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = options.add_subcommand(
+        subparsers, "jobs", "list, look into, run again or cancel a consumer's jobs", DESCRIPTION, EPILOG
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
@@ -86,14 +81,7 @@ def _add_action(
     actions: Any, name: str, help_text: str, act: Callable[[Asked, argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
     description = f"{help_text[0].upper()}{help_text[1:]}."
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=help_text,
-        description=description,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser: argparse.ArgumentParser = options.add_subcommand(actions, name, help_text, description, EPILOG)
     parser.add_argument(
         "--output", choices=("text", "json"), default="text", help="text for people, json as the API has it"
     )

@@ -26,14 +26,7 @@ Exit status: 0; 2 wrong command line; 78 wrong settings.
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "manual",
-        help="print a manual page",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = options.add_subcommand(subparsers, "manual", "print a manual page", DESCRIPTION, EPILOG)
     names = ("pacifica-notifications-consumer", "start-pacifica-notifications-consumer")
     parser.add_argument(
         "page", nargs="?", choices=names, default=names[0], help=f"of which command (default: {names[0]})"

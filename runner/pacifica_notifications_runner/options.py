@@ -322,6 +322,32 @@ ALL_OPTIONS = (*START_OPTIONS, *SANDBOX_PORTS, PAGE_PORT)
 CONFIG_HELP = f"an INI file; its section [{SECTION}] may set these options, too ({CONFIG_VARIABLE})"
 
 
+def add_subcommand(
+    subparsers: Any, name: str, help_text: str, description: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    """Add a subcommand to a command.
+
+    Args:
+        subparsers: The subcommands.
+        name: What it is called.
+        help_text: What it does, in some words.
+        description: What it does, whole.
+        epilog: What else is to be said, its exit statuses above all.
+
+    Returns:
+        Its parser, to be given flags.
+    """
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=help_text,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    return parser
+
+
 def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:
     """Give a command the flags of its settings, each documented with its variable and its default."""
     parser.add_argument("--config", metavar="FILE", type=Path, help=CONFIG_HELP)

@@ -22,14 +22,7 @@ Exit status: 0; 2 wrong command line; 65 the directory is no usable consumer; 78
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "pack",
-        help="make a consumer.zip of a directory",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = options.add_subcommand(subparsers, "pack", "make a consumer.zip of a directory", DESCRIPTION, EPILOG)
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory with the consumer's __main__.py")
     parser.add_argument(
         "-o",

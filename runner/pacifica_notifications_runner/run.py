@@ -53,14 +53,7 @@ _CHUNK = 1 << 16
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "run",
-        help="run a consumer for one notification",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = options.add_subcommand(subparsers, "run", "run a consumer for one notification", DESCRIPTION, EPILOG)
     parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer, packed or not")
     parser.add_argument("notification", type=Path, metavar="notification.json", help="the notification")
     parser.add_argument(

@@ -26,13 +26,8 @@ Exit status: 0 stopped by a signal; 2 wrong command line; 71 a port cannot be ha
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "sandbox",
-        help="serve an embedded Pacifica on this machine",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = options.add_subcommand(
+        subparsers, "sandbox", "serve an embedded Pacifica on this machine", DESCRIPTION, EPILOG
     )
     parser.add_argument(
         "directory",

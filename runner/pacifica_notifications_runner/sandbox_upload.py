@@ -29,14 +29,7 @@ Exit status: 0; 2 wrong command line; 69 the files cannot be uploaded; 73 the sa
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "sandbox upload",
-        help="upload files to a sandbox",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = options.add_subcommand(subparsers, "sandbox upload", "upload files to a sandbox", DESCRIPTION, EPILOG)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="what to upload: files and folders")
     parser.add_argument(
         "--sandbox",

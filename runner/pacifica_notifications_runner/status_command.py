@@ -24,13 +24,8 @@ Exit status: 0 it runs, and its subscription is well; 1 it is stopped, or someth
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = subparsers.add_parser(
-        "status",
-        help="say how a consumer is, and where its status page is",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = options.add_subcommand(
+        subparsers, "status", "say how a consumer is, and where its status page is", DESCRIPTION, EPILOG
     )
     parser.add_argument(
         "--output", choices=("text", "json"), default="text", help="text for people, json as the API has it"
