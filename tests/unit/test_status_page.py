@@ -89,6 +89,8 @@ def test_login_by_form_and_leaving(url: str) -> None:
         assert (wrong.status_code, "That is not the token" in wrong.text) == (401, True)
         page = session.post(f"{url}/login", data={"token": f" {TOKEN} "}, timeout=DEADLINE)
         assert (page.status_code, page.url) == (200, f"{url}/")
+        huge = requests.post(f"{url}/login", data=b"token=" + b"x" * (2 << 20), timeout=DEADLINE)
+        assert huge.status_code == 413
         session.post(f"{url}/logout", data={"csrf": csrf_of(page.text)}, timeout=DEADLINE)
         assert session.get(url, timeout=DEADLINE).status_code == 401
 

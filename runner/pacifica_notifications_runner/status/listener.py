@@ -93,6 +93,10 @@ class _StatusHandler(Handler):
                 self._answer_person()
         except StateError as error:
             log.critical("%s", error)
+            if self.streaming:
+                # Part of the answer has gone; only the missing end can tell the client now.
+                self.close_connection = True
+                return
             self._problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the ledger cannot be used; the log says why")
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
@@ -101,6 +105,8 @@ class _StatusHandler(Handler):
         bearer = self.entrance.is_bearer(self.headers)
         # What a browser sends by itself must not be able to do anything, only to look.
         if not bearer and not (self.command in ("GET", "HEAD") and self.entrance.is_known(self.headers)):
+            if "Authorization" in self.headers:
+                self.strangers.note(self.address_string())
             detail = "show the token of the status page: Authorization: Bearer TOKEN"
             self._problem(HTTPStatus.UNAUTHORIZED, detail, WWW_Authenticate='Bearer realm="status"')
             return
@@ -129,9 +135,9 @@ class _StatusHandler(Handler):
                     out.write(piece)
 
     def _answer_person(self) -> None:
-        if self._enters():
-            return
         try:
+            if self._enters():
+                return
             reply = self._reply_to_person()
         except BadRequest as error:
             page = pages.Site(name=self.api.book.name, csrf=self.entrance.csrf)
