@@ -239,13 +239,10 @@ class JobRunner(JobBook):
             # Before anything is said about them: they have waited long enough.
             self._workers.wake(sum(receipt.job_id is not None for receipt in receipts))
         for (judgement, _), receipt in zip(notifications, receipts, strict=True):
-            with concerning(
-                job=receipt.job_id,
-                notification=receipt.notification_id,
-                event=judgement.title,
-                trace=trace_id(judgement.traceparent),
-            ):
-                _report(judgement, receipt, origin)
+            level = _level(receipt)
+            # Of most there is nothing to be said.
+            if log.isEnabledFor(level):
+                _report(level, judgement, receipt, origin)
         return receipts
 
     def wait(self, job_id: int, timeout: float | None = None) -> Job:
@@ -288,11 +285,20 @@ class JobRunner(JobBook):
             self._changed.notify_all()
 
 
-def _report(judgement: Judgement, receipt: Receipt, origin: Origin) -> None:
+def _level(receipt: Receipt) -> int:
     if receipt.job_id is not None:
-        how = "matched" if origin is Origin.DELIVERED else "recovered"
-        log.info("notification %s: %s, job %d", judgement.title, how, receipt.job_id)
-    elif receipt.reason:
-        log.warning("notification %d (%s) is set aside: %s", receipt.notification_id, judgement.title, receipt.reason)
-    else:
-        log.debug("notification %s: %s", judgement.title, receipt.verdict.value)
+        return logging.INFO
+    return logging.WARNING if receipt.reason else logging.DEBUG
+
+
+def _report(level: int, judgement: Judgement, receipt: Receipt, origin: Origin) -> None:
+    number, title = receipt.notification_id, judgement.title
+    trace = trace_id(judgement.traceparent)
+    with concerning(job=receipt.job_id, notification=number, event=title, trace=trace):
+        if receipt.job_id is not None:
+            how = "matched" if origin is Origin.DELIVERED else "recovered"
+            log.log(level, "notification %s: %s, job %d", title, how, receipt.job_id)
+        elif receipt.reason:
+            log.log(level, "notification %d (%s) is set aside: %s", number, title, receipt.reason)
+        else:
+            log.log(level, "notification %s: %s", title, receipt.verdict.value)

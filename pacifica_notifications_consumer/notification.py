@@ -165,11 +165,10 @@ class Notification:
     @property
     def traceparent(self) -> str:
         """Names the trace that it belongs to, as CloudEvents' extension for that says; empty if it says none."""
-        extensions = self.event.get("extensions")
         value = self.event.get(TRACE_HEADER)
-        if value is None and isinstance(extensions, dict):
+        if value is None and isinstance(extensions := self.event.get("extensions"), dict):
             value = extensions.get(TRACE_HEADER)
-        return read_traceparent(value)
+        return "" if value is None else read_traceparent(value)
 
     @cached_property
     def rows(self) -> tuple[dict[str, Any], ...]:
