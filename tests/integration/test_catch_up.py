@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -40,7 +41,7 @@ from tests.integration.conftest import TRANSACTION, write
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", "7"))
 #: The filters that the documentation shows.
 DOCUMENTED = sorted(
-    {line for line in (ROOT / "docs/how-to/write-a-filter.md").read_text().splitlines() if line.startswith("$[")}
+    set(re.findall(r"^```text\n(\$\[.*)$", (ROOT / "docs/how-to/write-a-filter.md").read_text(), re.MULTILINE))
 )
 #: A project and an instrument of other people's.
 CAROLS = {"Transactions.submitter": 13, "Transactions.project": "5678", "Transactions.instrument": 104}
