@@ -90,15 +90,33 @@ def files_below(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def files_in(directory: Path) -> dict[str, Path]:
-    """The files in a directory, by their paths from there on."""
-    return {path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()}
+    """The files in a directory, by their paths from there on.
+
+    Raises:
+        UploadError: A folder in it cannot be read.
+    """
+    found = {}
+    for folder, _, names in os.walk(directory, onerror=_refuse):
+        for path in (Path(folder, name) for name in names):
+            found[path.relative_to(directory).as_posix()] = path
+    return dict(sorted(found.items()))
+
+
+def _refuse(error: OSError) -> None:
+    raise UploadError(
+        f"cannot read {error.filename}: {error.strerror}", "check the path and the access rights"
+    ) from error
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    if path.is_dir():
-        for name, file in files_in(path).items():
-            yield f"{path.resolve().name}/{name}", file
-    elif path.is_file():
-        yield path.name, path
-    else:
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:
+        raise UploadError(f"cannot read {path}: {error.strerror}", "check the access rights") from error
+    if not is_there:
         raise UploadError(f"there is no file {path}", "correct the path")
+    if not is_folder:
+        yield path.name, path
+        return
+    for name, file in files_in(path).items():
+        yield f"{path.resolve().name}/{name}", file

@@ -9,13 +9,13 @@ from typing import Self
 
 import attrs
 
-from .errors import ConfigurationError, FilterError, NotificationError
+from .errors import FilterError, NotificationError
 from .filter import Filter
 from .incident import Incident, IncidentKind
 from .job import Job, JobState, NotificationRecord, Verdict
 from .ledger import Coverage, Ended, Ledger, MissedCounts
 from .notification import Notification
-from .state_directory import LEDGER, JobDirectory, StateDirectory
+from .state_directory import JobDirectory, StateDirectory, check_used
 
 #: How many jobs are queued anew in one go, so that nobody waits long for the ledger.
 _HANDFUL = 100
@@ -64,8 +64,7 @@ class JobBook:
         self._book = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        if not (self.state_dir / LEDGER).is_file():
-            raise ConfigurationError(f"no consumer has run in {self.state_dir}", "correct --name or --state-dir")
+        check_used(self.state_dir)
         with contextlib.ExitStack() as stack:
             self._state = stack.enter_context(contextlib.closing(StateDirectory(self.state_dir, "another command")))
             self._ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))

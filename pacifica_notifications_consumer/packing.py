@@ -50,7 +50,7 @@ def pack(directory: Path, archive: Path) -> Packed:
     Raises:
         ArchiveError: It is no usable consumer, cannot be read, or the archive cannot be written.
     """
-    if not directory.is_dir():
+    if not is_directory(directory):
         raise ArchiveError(f"{directory} is no directory", "name the directory with the consumer's __main__.py")
     files, left_out = _collect(directory, archive)
     new = archive.with_name(f"{archive.name}.new")
@@ -80,11 +80,23 @@ def open_consumer(path: Path) -> Iterator[Consumer]:
         FilterError: Its ``jsonpath2.txt`` is not usable.
     """
     with contextlib.ExitStack() as stack:
-        if path.is_dir():
+        if is_directory(path):
             archive = stack.enter_context(temporary_directory("pacifica-pack-")) / "consumer.zip"
             pack(path, archive)
             path = archive
         yield stack.enter_context(open_archive(path))
+
+
+def is_directory(path: Path) -> bool:
+    """Whether a consumer is a directory, not an archive.
+
+    Raises:
+        ArchiveError: This user may not know.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise ArchiveError(f"cannot read {path}: {error.strerror}", "check the path and the access rights") from error
 
 
 def _collect(directory: Path, archive: Path) -> tuple[list[str], list[tuple[str, str]]]:

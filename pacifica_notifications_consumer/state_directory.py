@@ -9,10 +9,27 @@ from pathlib import Path
 
 import attrs
 
-from .errors import InUse, StateError
+from .errors import ConfigurationError, InUse, StateError
 
 #: The name of the ledger in a state directory.
 LEDGER = "ledger.sqlite3"
+
+
+def check_used(state_dir: Path) -> None:
+    """Insist that a consumer has run in a directory.
+
+    Raises:
+        ConfigurationError: None has.
+        StateError: That is another user's business.
+    """
+    try:
+        used = (state_dir / LEDGER).is_file()
+    except OSError as error:
+        raise StateError(
+            f"cannot look into {state_dir}: {error.strerror}", "do this as the user who runs the consumer"
+        ) from error
+    if not used:
+        raise ConfigurationError(f"no consumer has run in {state_dir}", "correct --name or --state-dir")
 
 
 @attrs.frozen

@@ -26,8 +26,8 @@ from pacifica_notifications_consumer.checks import (
     check_parts,
     finding_of,
 )
-from pacifica_notifications_consumer.errors import ArchiveError, InitScriptError, PacificaError, VenvError
-from pacifica_notifications_consumer.packing import pack
+from pacifica_notifications_consumer.errors import InitScriptError, PacificaError, VenvError
+from pacifica_notifications_consumer.packing import is_directory, pack
 from pacifica_notifications_consumer.temporary import temporary_directory
 from pacifica_notifications_runner import options, steps
 from pacifica_notifications_runner.formats import count
@@ -104,11 +104,9 @@ def _unpack(path: Path, directory: Path) -> None:
     """Put the consumer into a directory, as it would be deployed."""
     archive = path
     with ExitStack() as stack:
-        if path.is_dir():
+        if is_directory(path):
             archive = stack.enter_context(temporary_directory("pacifica-pack-")) / "consumer.zip"
             pack(path, archive)
-        elif not path.exists():
-            raise ArchiveError(f"there is no {path}", "name a consumer.zip or a directory")
         extract(archive, directory, ArchiveLimits())
 
 

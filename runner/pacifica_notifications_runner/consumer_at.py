@@ -15,7 +15,7 @@ from pacifica_notifications_consumer.errors import ConfigurationError, InUse, Se
 from pacifica_notifications_consumer.job_book import JobBook
 from pacifica_notifications_consumer.serving import BadRequest
 from pacifica_notifications_consumer.session import reason
-from pacifica_notifications_consumer.state_directory import LEDGER
+from pacifica_notifications_consumer.state_directory import LEDGER, check_used
 from pacifica_notifications_runner import naming
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api import Api
@@ -152,7 +152,7 @@ def state_dir_of(settings: Mapping[str, Any]) -> Path:
         ConfigurationError: None is named, and this user has none or several; or no such consumer has ever run.
     """
     if settings["state_dir"] is None and settings["name"] is None:
-        known = sorted(path.parent.name for path in naming.default_state_dir("x").parent.glob(f"*/{LEDGER}"))
+        known = _known()
         if len(known) == 1:
             return naming.default_state_dir(known[0])
         advice = "name it with --name or --state-dir"
@@ -160,9 +160,17 @@ def state_dir_of(settings: Mapping[str, Any]) -> Path:
             "it is not said which consumer is meant", f"{advice}; there are {', '.join(known)}" if known else advice
         )
     state_dir: Path = settings["state_dir"] or naming.default_state_dir(settings["name"])
-    if not (state_dir / LEDGER).is_file():
-        raise ConfigurationError(f"no consumer has run in {state_dir}", "correct --name or --state-dir")
+    check_used(state_dir)
     return state_dir
+
+
+def _known() -> list[str]:
+    """The consumers whose state is where the start command puts it."""
+    try:
+        return sorted(path.parent.name for path in naming.default_state_dir("x").parent.glob(f"*/{LEDGER}"))
+    except OSError:
+        # That place is another user's.
+        return []
 
 
 @contextlib.contextmanager

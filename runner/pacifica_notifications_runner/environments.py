@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.errors import ConfigurationError, StateError
 from pacifica_notifications_consumer.venv_cache import Kept, VenvCache
 from pacifica_notifications_runner import options
 
@@ -17,7 +18,7 @@ One that a running consumer uses is never removed.
 """
 
 EPILOG = """\
-Exit status: 0; 2 wrong command line; 78 wrong settings, no cache named, or no environment of that key.
+Exit status: 0; 2 wrong command line; 73 the cache cannot be read; 78 wrong settings, no cache named, or no environment of that key.
 """
 
 
@@ -40,6 +41,7 @@ def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     """
     if settings["venv_cache"] is None:
         raise ConfigurationError("no cache of environments is named", "say with --venv-cache where it is")
+    _check_readable(settings["venv_cache"])
     cache = VenvCache(settings["venv_cache"], settings["venv_cache_keep"])
     if arguments.prune:
         for kept in cache.prune():
@@ -55,6 +57,17 @@ def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         if arguments.key:
             _say(kept.venv.lock.read_text(encoding="utf-8").rstrip())
     return 0
+
+
+def _check_readable(directory: Path) -> None:
+    try:
+        next(directory.iterdir(), None)
+    except FileNotFoundError:
+        return  # it is empty, then
+    except OSError as error:
+        raise StateError(
+            f"cannot look into the cache {directory}: {error.strerror}", "do this as the user whose consumers use it"
+        ) from error
 
 
 def _describe(kept: Kept) -> str:

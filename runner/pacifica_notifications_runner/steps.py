@@ -151,7 +151,9 @@ def status_page(
     if secured is None and not _is_loopback(host):
         log.warning("the status page at %s is not encrypted: give a certificate with --tls-cert", host)
     with showing(api, token, host, settings["status_port"], secured, metrics) as server:
-        address = StatusAddress(server.url, token)
+        # All addresses of this machine are no address to go to.
+        url = server.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        address = StatusAddress(url, token)
         with address.told_in(api.book.state_dir):
             if sys.stderr is not None and sys.stderr.isatty():
                 print(f"The status page, to be opened in a browser: {address.link}", file=sys.stderr)  # noqa: T201
@@ -159,7 +161,7 @@ def status_page(
                 state_dir = shlex.quote(str(api.book.state_dir))
                 log.info(
                     "the status page is at %s; `pacifica-notifications-consumer status --state-dir %s` tells the token",
-                    server.url,
+                    url,
                     state_dir,
                 )
             yield server

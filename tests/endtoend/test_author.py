@@ -75,7 +75,7 @@ def test_check_finds_what_is_wrong(operator: Operator, quick_python: Path) -> No
     resolved = operator.run(TOOL, "check", slip, "--python", quick_python)
     assert (resolved.status, "did you mean 'requests'?" in resolved.stdout) == (65, True)
     missing = operator.run(TOOL, "check", "nothing.zip")
-    assert (missing.status, "there is no nothing.zip" in missing.stdout) == (65, True)
+    assert (missing.status, "cannot read nothing.zip: No such file" in missing.stdout) == (65, True)
     assert operator.leftovers() == []
 
 

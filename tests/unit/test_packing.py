@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pacifica_notifications_consumer.archive import open_archive
-from pacifica_notifications_consumer.errors import ArchiveError
+from pacifica_notifications_consumer.errors import ArchiveError, PacificaError, UploadError
+from pacifica_notifications_consumer.instrument import files_below
 from pacifica_notifications_consumer.packing import open_consumer, pack
 
 
@@ -107,3 +109,37 @@ def test_bad_directories(consumer: Path, tmp_path: Path) -> None:
         pack(consumer, tmp_path / "no" / "consumer.zip")
     assert archive.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["consumer", "consumer.zip"]
+
+
+def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path, or a folder, that this user may not read is an error that names it: no file is left out in silence."""
+
+    def refuse(*arguments: object, **_: object) -> bool:
+        raise PermissionError(13, "Permission denied", "/secret")
+
+    calls: list[tuple[Callable[[], object], type[PacificaError]]] = [
+        (lambda: pack(tmp_path, tmp_path / "x.zip"), ArchiveError),
+        (lambda: files_below([tmp_path]), UploadError),
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_dir", refuse)
+        for call, error in calls:
+            with pytest.raises(error, match=r"cannot read .*: Permission denied"):
+                call()
+    monkeypatch.setattr(os, "scandir", refuse)
+    for call, error in calls:
+        with pytest.raises(error, match="cannot read /secret: Permission denied"):
+            call()
+
+
+def test_names_of_uploaded_files(tmp_path: Path) -> None:
+    """A file goes by its name, a folder with its own; two of one name are refused."""
+    for name in ("a.txt", "more/a.txt", "more/deep/b.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = files_below([tmp_path / "a.txt", tmp_path / "more"])
+    assert list(found) == ["a.txt", "more/a.txt", "more/deep/b.txt"]
+    with pytest.raises(UploadError, match=r"both .* would be called a.txt"):
+        files_below([tmp_path / "a.txt", tmp_path / "more" / "a.txt"])
+    with pytest.raises(UploadError, match="there is no file"):
+        files_below([tmp_path / "nothing"])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.errors import StateError
+from pacifica_notifications_consumer.errors import ConfigurationError, StateError
 from pacifica_notifications_consumer.notification import Notification
-from pacifica_notifications_consumer.state_directory import JobDirectory, StateDirectory
+from pacifica_notifications_consumer.state_directory import JobDirectory, StateDirectory, check_used
 
 NOTIFICATIONS = Path(__file__).parent.parent / "data" / "notifications"
 
@@ -39,3 +39,16 @@ def test_prepared_job(tmp_path: Path) -> None:
     (job.destination / "uploads" / "sub0" / "result").touch()
     job.prepare(body, Notification.parse(body).folders)
     assert (job.destination / "uploads" / "sub0" / "result").exists()
+
+
+def test_directory_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody has run, and where this user may not look, is told apart."""
+    with pytest.raises(ConfigurationError, match="no consumer has run in"):
+        check_used(tmp_path)
+
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(StateError, match="Permission denied; do this as the user who runs the consumer"):
+        check_used(tmp_path)
