@@ -18,7 +18,8 @@ One that a running consumer uses is never removed.
 """
 
 EPILOG = """\
-Exit status: 0; 2 wrong command line; 73 the cache cannot be read; 78 wrong settings, no cache named, or no environment of that key.
+Exit status: 0; 2 wrong command line; 73 the cache cannot be read; 78 wrong settings, no cache named,
+or no environment of that key.
 """
 
 
