@@ -54,6 +54,8 @@ _BROUGHT_BY = {
 }
 #: What other programs of Pacifica's upload with: nothing marks what they make.
 _UNMARKED = ("pacifica.uploader", "pacifica.cli")
+#: What modules name that look at the arguments of the program.
+_READS_ARGUMENTS = (b"argv", b"argparse", b"click", b"typer", b"docopt", b"fire")
 #: A transaction with files of some kinds, for filters to be tried on.
 _SAMPLE_TYPES = ("text/plain", "text/csv", "application/octet-stream", "application/json", "image/png", "image/tiff")
 
@@ -103,8 +105,8 @@ def check_parts(directory: Path) -> Iterator[Finding]:
         except SourceError as error:
             level = Level.ERROR if name == ENTRY_POINT else Level.WARNING
             yield Finding(level=level, place=f"{name}:{error.line}", problem=error.reason, advice="correct it")
-    source = (directory / ENTRY_POINT).read_bytes()
-    if b"sys.argv" not in source and b"argparse" not in source and b"__file__" not in source:
+    sources = b"".join(path.read_bytes() for path in directory.rglob("*.py"))
+    if not any(word in sources for word in _READS_ARGUMENTS):
         yield Finding(
             level=Level.WARNING,
             place=ENTRY_POINT,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 from .connections import Body, ChunkedBody, Connection, SizedBody
 from .http_messages import BadRequest, Head, Headers
@@ -145,16 +145,20 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(status, json.dumps(document).encode("ascii"), content_type)
 
     @contextlib.contextmanager
-    def stream(self, headers: Mapping[str, str]) -> Iterator[ChunkedWriter]:
+    def stream(self, headers: Mapping[str, str]) -> Iterator[Writer]:
         """Send a 200 whose length is not known beforehand."""
         self.streaming = True
+        # Those who speak HTTP/1.0 know no chunks: to them the end of the connection is the end of the answer.
+        in_chunks = self.request_version != "HTTP/1.0"
+        self.close_connection = self.close_connection or not in_chunks
         self.send_response(HTTPStatus.OK)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header(*("Transfer-Encoding", "chunked") if in_chunks else ("Connection", "close"))
         self.end_headers()
-        yield ChunkedWriter(self._client)
-        self._client.send(b"0\r\n\r\n")
+        yield ChunkedWriter(self._client) if in_chunks else self.wfile
+        if in_chunks:
+            self._client.send(b"0\r\n\r\n")
 
     def reply_problem(self, status: HTTPStatus, detail: str, **headers: str) -> None:
         """Send a refusal as RFC 9457 describes it: what is wrong, in words."""
@@ -187,6 +191,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Write nothing: who serves decides what is logged."""
+
+
+class Writer(Protocol):
+    """Takes the pieces of an answer."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take one."""
+        ...
 
 
 class ChunkedWriter:

@@ -24,6 +24,7 @@ from pacifica_notifications_consumer.job_book import JobBook, Selection
 from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.status.listener import showing
 from pacifica_notifications_runner.status.routes import ROUTES
+from tests.unit.http_tools import raw
 from tests.unit.runner_tools import DEADLINE, body, eventually, make_runner, wait_for_file
 
 TOKEN = "let-me-in"
@@ -273,6 +274,15 @@ def test_chart_counts_what_ended(tmp_path: Path) -> None:
         runner.wait(runner.accept(body(2)).job_id or 0, DEADLINE)
         minutes = runner.ended_by_minute(5)
         assert (sum(each.dead for each in minutes), len(minutes)) == (2, 5)
+
+
+def test_old_clients_get_no_chunks(client: Client) -> None:
+    """An answer of unknown length to HTTP/1.0 ends with the connection."""
+    path = b"GET /api/jobs/1/log"
+    told = raw(client.url, path + b" HTTP/1.0\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n\r\n")
+    head, _, content = told.partition(b"\r\n\r\n")
+    assert content == b"hello 1\n"
+    assert b"Transfer-Encoding" not in head
 
 
 def test_followers_go_when_the_page_does(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
         {"__main__.py": "print(1)\n"},
         [("warning", "__main__.py", "does not seem to look at its arguments")],
     ),
+    ("arguments elsewhere", {"__main__.py": "import app\n", "app.py": "import sys\nsys.argv\n"}, []),
     ("filter", {"jsonpath2.txt": "$["}, [("error", "jsonpath2.txt", "cannot parse the JSONPath")]),
     ("lines", {"jsonpath2.txt": "$\n$\n"}, [("error", "jsonpath2.txt", "more than one line")]),
     ("shell", {"init.sh": b"exit 0\r\n"}, [("error", "init.sh", "the line endings of Windows")]),
