@@ -210,10 +210,9 @@ class Player:
             self._stop(expected)
         if command in ("", "^C"):
             return
-        words = command.partition(" sandbox upload")[0]
         for beginning, marker in _SERVERS.items():
-            serves = words.startswith(beginning) and (beginning != words or " upload" not in command)
-            if serves and "--help" not in command and "--version" not in command:
+            words = Path(command.split()[0]).name + command[len(command.split()[0]) :]
+            if words.startswith(beginning) and not words.startswith(f"{beginning} upload"):
                 self._serve(command, marker, expected)
                 return
         said = self._shell(command, status)
