@@ -17,6 +17,7 @@ from .trace import TRACE_HEADER, read_traceparent
 
 #: The key-value that names the consumer which uploaded a transaction; the runner leaves its own ones alone.
 PROVENANCE_KEY = "pacifica-notifications-consumer"
+_ATTRIBUTE = "Transactions."
 
 
 @attrs.frozen(kw_only=True)
@@ -203,6 +204,17 @@ class Notification:
         """
         subdirs = (row.get("subdir") for row in self._rows_of("Files"))
         return frozenset(_folder(subdir) for subdir in subdirs if isinstance(subdir, str))
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The transaction's attributes by their names, such as ``project``; ``_id`` is its number."""
+        values = {str(row.get("destinationTable")): row.get("value") for row in self.rows}
+        return {name.removeprefix(_ATTRIBUTE): value for name, value in values.items() if name.startswith(_ATTRIBUTE)}
+
+    @property
+    def key_values(self) -> dict[str, Any]:
+        """Its key-values; of several values of one key, the last."""
+        return {str(row.get("key")): row.get("value") for row in self._rows_of("TransactionKeyValue")}
 
     @property
     def consumers(self) -> frozenset[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from .archive import Consumer, check_archive, open_archive
+from .archive import ArchiveLimits, Consumer, check_archive, extract
 from .errors import ArchiveError
 from .temporary import temporary_directory
 
@@ -50,7 +50,7 @@ def pack(directory: Path, archive: Path) -> Packed:
     Raises:
         ArchiveError: It is no usable consumer, cannot be read, or the archive cannot be written.
     """
-    if not is_directory(directory):
+    if not _is_directory(directory):
         raise ArchiveError(f"{directory} is no directory", "name the directory with the consumer's __main__.py")
     files, left_out = _collect(directory, archive)
     new = archive.with_name(f"{archive.name}.new")
@@ -79,20 +79,27 @@ def open_consumer(path: Path) -> Iterator[Consumer]:
         ArchiveError: It is no usable consumer.
         FilterError: Its ``jsonpath2.txt`` is not usable.
     """
-    with contextlib.ExitStack() as stack:
-        if is_directory(path):
-            archive = stack.enter_context(temporary_directory("pacifica-pack-")) / "consumer.zip"
-            pack(path, archive)
-            path = archive
-        yield stack.enter_context(open_archive(path))
+    with temporary_directory("pacifica-consumer-") as directory:
+        unpack(path, directory)
+        yield Consumer.load(directory)
 
 
-def is_directory(path: Path) -> bool:
-    """Whether a consumer is a directory, not an archive.
+def unpack(path: Path, directory: Path) -> None:
+    """Put a consumer into an empty directory as it would be deployed, be it packed or a directory.
 
     Raises:
-        ArchiveError: This user may not know.
+        ArchiveError: It is no usable consumer.
     """
+    if not _is_directory(path):
+        extract(path, directory, ArchiveLimits())
+        return
+    with temporary_directory("pacifica-pack-") as temporary:
+        archive = temporary / "consumer.zip"
+        pack(path, archive)
+        extract(archive, directory, ArchiveLimits())
+
+
+def _is_directory(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError as error:

@@ -99,15 +99,10 @@ class TriedConsumer:
         key_values: dict[str, Any] = {}
         for number in made:
             files |= self._sandbox.read(number)
-            key_values |= _key_values(self._sandbox.notification(number))
+            key_values |= Notification.parse(self._sandbox.notification(number)).key_values
+        key_values.pop(PROVENANCE_KEY, None)
         return Outcome(status=job.exit_status, output=printed, transactions=made, files=files, key_values=key_values)
 
 
 def _body(notification: Mapping[str, Any] | bytes) -> bytes:
     return notification if isinstance(notification, bytes) else json.dumps(notification).encode()
-
-
-def _key_values(body: bytes) -> dict[str, Any]:
-    rows = Notification.parse(body).rows
-    found = {row["key"]: row["value"] for row in rows if row["destinationTable"] == "TransactionKeyValue"}
-    return {key: value for key, value in found.items() if key != PROVENANCE_KEY}

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.archive import REQUIREMENTS, ArchiveLimits, Consumer, extract
+from pacifica_notifications_consumer.archive import REQUIREMENTS, Consumer
 from pacifica_notifications_consumer.checks import (
     Finding,
     Level,
@@ -27,7 +27,7 @@ from pacifica_notifications_consumer.checks import (
     finding_of,
 )
 from pacifica_notifications_consumer.errors import InitScriptError, PacificaError, VenvError
-from pacifica_notifications_consumer.packing import is_directory, pack
+from pacifica_notifications_consumer.packing import unpack
 from pacifica_notifications_consumer.temporary import temporary_directory
 from pacifica_notifications_runner import options, steps
 from pacifica_notifications_runner.formats import count
@@ -88,7 +88,7 @@ def check(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         signals = stack.enter_context(StopSignals())
         directory = stack.enter_context(temporary_directory("pacifica-check-"))
         try:
-            _unpack(arguments.consumer, directory)
+            unpack(arguments.consumer, directory)
         except PacificaError as error:
             findings.append(finding_of(error, str(arguments.consumer)))
         else:
@@ -98,16 +98,6 @@ def check(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     if any(finding.level is Level.ERROR for finding in findings):
         return _FOUND
     return 0 if all(match.matches for match in matches) else _NOT_MATCHED
-
-
-def _unpack(path: Path, directory: Path) -> None:
-    """Put the consumer into a directory, as it would be deployed."""
-    archive = path
-    with ExitStack() as stack:
-        if is_directory(path):
-            archive = stack.enter_context(temporary_directory("pacifica-pack-")) / "consumer.zip"
-            pack(path, archive)
-        extract(archive, directory, ArchiveLimits())
 
 
 def _check_whole(

@@ -197,8 +197,7 @@ def _compare(sandbox: Sandbox, before: int, after: int) -> None:
     expected = {name: content.decode().upper().encode() for name, content in _FILES.items() if name.endswith(".txt")}
     if old != _FILES or new != expected:
         raise DemoError("the files of the new transaction are not those of the old one in upper case")
-    rows = Notification.parse(sandbox.notification(after)).rows
-    key_values = {row["key"]: row["value"] for row in rows if row["destinationTable"] == "TransactionKeyValue"}
+    key_values = Notification.parse(sandbox.notification(after)).key_values
     _say(f"  its key-values: {key_values}")
     if key_values != {"Transactions._id": before, PROVENANCE_KEY: _NAME}:
         raise DemoError("the new transaction does not carry the key-values that it should")

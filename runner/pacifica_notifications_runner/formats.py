@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import datetime
+
+from pacifica_notifications_consumer.progress import Progress, describe_progress
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEP = 1024
@@ -46,6 +49,11 @@ def clock(moment: str | None) -> str:
 def since(moment: str | None) -> float | None:
     """Seconds since a time of the API."""
     return max(0.0, time.time() - datetime.fromisoformat(moment).timestamp()) if moment else None
+
+
+def progress(document: Mapping[str, Mapping[str, int]]) -> str:
+    """How far a job's transfers are, of the API, in a line."""
+    return describe_progress({what: Progress(**numbers) for what, numbers in document.items()})
 
 
 def count(number: int, thing: str) -> str:

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.job import JobState
-from pacifica_notifications_consumer.progress import Progress
 from pacifica_notifications_runner import options
 from pacifica_notifications_runner.consumer_at import Asked, as_json, asking
-from pacifica_notifications_runner.formats import clock, count, duration, since, size
+from pacifica_notifications_runner.formats import clock, count, duration, progress, since, size
 from pacifica_notifications_runner.logs import wants_colour
 
 DESCRIPTION = """\
@@ -29,7 +28,8 @@ Examples:
 Without --name or --state-dir the only consumer of this user is meant, if it is the only one.
 
 Exit status: 0; 2 wrong command line; 69 the consumer cannot be reached; 73 it does not do that, or its state directory
-is not usable; 78 wrong settings, or no such consumer; 130 stopped.
+is not usable; 78 wrong settings, or no such consumer; 130 stopped, or
+not meant.
 """
 
 Document = Mapping[str, Any]
@@ -113,7 +113,7 @@ def _list(consumer: Asked, arguments: argparse.Namespace) -> int:
 
 def _row(job: Document) -> list[str]:
     running = job["state"] == "running"
-    remarks = _told(job["progress"]) if running else job["reason"]
+    remarks = progress(job["progress"]) if running else job["reason"]
     took = duration(since(job["started_at"]) if running else job["seconds"])
     return [
         str(job["id"]),
@@ -124,10 +124,6 @@ def _row(job: Document) -> list[str]:
         job["title"],
         remarks,
     ]
-
-
-def _told(progress: Document) -> str:
-    return "; ".join(f"{what} {Progress(**numbers)}" for what, numbers in progress.items())
 
 
 def _show(consumer: Asked, arguments: argparse.Namespace) -> int:
@@ -150,7 +146,7 @@ def _show(consumer: Asked, arguments: argparse.Namespace) -> int:
         ("attempts", job["attempts"] or ""),
         ("put off", job["deferrals"] or ""),
         ("crashes", job["crashes"] or ""),
-        ("progress", _told(job["progress"])),
+        ("progress", progress(job["progress"])),
         ("trace", job["trace"]),
         ("directory", job["directory"]),
     )
@@ -227,12 +223,13 @@ def _insist(question: str) -> None:
     """Ask a person whether something is meant.
 
     Raises:
-        ConfigurationError: It is not, or nobody is there to be asked.
+        Cancelled: It is not.
+        ConfigurationError: Nobody is there to be asked.
     """
     if not (sys.stdin is not None and sys.stdin.isatty()):
         raise ConfigurationError("nobody is there to be asked whether that is meant", "say --yes, or --dry-run")
     if input(question).strip().lower() not in ("y", "yes"):
-        raise ConfigurationError("nothing was done", "answer y to go on")
+        raise Cancelled("nothing was done")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.errors import ServiceError
+from pacifica_notifications_consumer.errors import NotificationError, ServiceError
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.numbering import find_newest
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
+
+#: How many transactions are looked at, the newest ones.
+_MOST_ASKED = 1000
 
 
 @attrs.frozen(kw_only=True)
@@ -51,12 +53,21 @@ class Watch:
         Args:
             destination: The job's ``DST``, where ``upload()`` leaves the notification of what it made.
         """
+        try:
+            return self._told_by_policy()
+        except ServiceError:
+            # The job does not depend on it.
+            return list(_left_in(destination))
+
+    def _told_by_policy(self) -> list[Made]:
         newest = self._newest()
         if self._before is None or newest is None or self._services.policy_url is None:
-            return list(_left_in(destination))
+            raise ServiceError("policy may not be asked")
         with make_session(self._services) as session:
             policy = Policy(self._services.policy_url, session)
-            found = ((number, policy.transaction(number)) for number in range(self._before + 1, newest + 1))
+            # Others upload, too, but not that much while one job runs.
+            numbers = range(max(self._before, newest - _MOST_ASKED) + 1, newest + 1)
+            found = ((number, policy.transaction(number)) for number in numbers)
             return [_made(number, known) for number, known in found if known and self._is_ours(known)]
 
     def _newest(self) -> int | None:
@@ -80,17 +91,13 @@ def _made(number: int, known: Mapping[str, Any]) -> Made:
 
 
 def _left_in(destination: Path) -> Iterator[Made]:
-    path = destination / "notification.json"
-    if not path.is_file():
+    try:
+        notification = Notification.parse((destination / "notification.json").read_bytes())
+        number = int(notification.attributes["_id"])
+    except (OSError, NotificationError, LookupError, TypeError, ValueError):
+        # There is none, or the entry-point has put something else there.
         return
-    rows = Notification(b"", json.loads(path.read_bytes())).rows
-    pairs = {row["key"]: row["value"] for row in rows if row["destinationTable"] == "TransactionKeyValue"}
-    yield Made(
-        number=next(int(row["value"]) for row in rows if row["destinationTable"] == "Transactions._id"),
-        key_values={key: value for key, value in pairs.items() if key != PROVENANCE_KEY},
-        files={
-            f"{row['subdir']}/{row['name']}".lstrip("/"): row["size"]
-            for row in rows
-            if row["destinationTable"] == "Files"
-        },
-    )
+    files = (row for row in notification.rows if row.get("destinationTable") == "Files")
+    key_values = {key: value for key, value in notification.key_values.items() if key != PROVENANCE_KEY}
+    sizes = {f"{row.get('subdir')}/{row.get('name')}".lstrip("/"): int(row.get("size") or 0) for row in files}
+    yield Made(number=number, key_values=key_values, files=sizes)

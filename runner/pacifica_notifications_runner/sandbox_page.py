@@ -175,17 +175,12 @@ def _page(sandbox: Sandbox) -> str:
 
 
 def _row(number: int, body: bytes) -> tuple[object, ...]:
-    rows = Notification.parse(body).rows
-    attributes = {row["destinationTable"]: row["value"] for row in rows if "value" in row and "key" not in row}
-    pairs = [f"{row['key']} = {row['value']}" for row in rows if row["destinationTable"] == "TransactionKeyValue"]
-    names = [f"{row['subdir']}/{row['name']}".lstrip("/") for row in rows if row["destinationTable"] == "Files"]
+    notification = Notification.parse(body)
+    attributes, names = notification.attributes, [file.path for file in notification.files]
+    pairs = [f"{key} = {value}" for key, value in notification.key_values.items()]
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-    project = attributes.get("Transactions.project", attributes.get("Transactions.proposal"))
-    link = tag(
-        "a",
-        "notification.json",
-        href=f"/transactions/{number}/notification.json",
-        download=f"notification-{number}.json",
-    )
+    place = f"/transactions/{number}/notification.json"
+    link = tag("a", "notification.json", href=place, download=f"notification-{number}.json")
     files_ = f"{count(len(names), 'file')}: {shown}" if names else "none"
-    return number, project, attributes["Transactions.instrument"], files_, "; ".join(pairs), link
+    project = attributes.get("project", attributes.get("proposal"))
+    return number, project, attributes["instrument"], files_, "; ".join(pairs), link

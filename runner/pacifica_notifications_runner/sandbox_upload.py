@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_below, send_files
+from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.sandbox import sandbox_environ
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_runner import options
@@ -74,7 +75,7 @@ def upload(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
             instrument=arguments.instrument,
             key_values=dict(arguments.key_values),
         )
-    (number,) = (row["value"] for row in notification["data"] if row["destinationTable"] == "Transactions._id")
+    number = Notification(b"", notification).attributes["_id"]
     print(f"transaction {number}: {count(len(contents), 'file')}")  # noqa: T201  (the command's output)
     if arguments.save:
         arguments.save.write_text(json.dumps(notification), encoding="utf-8")

@@ -133,7 +133,7 @@ def test_a_person_is_asked(deployment: Deployment) -> None:
     """At a terminal the command asks whether a replay is meant, and does nothing without a yes."""
     command = [str(BIN / TOOL), "jobs", "replay", "--dead", "--state-dir", str(deployment.state_dir)]
     before = deployment.job(2, JobState.DEAD)[0].started_at
-    for answer, status in ((b"n\n", 78), (b"y\n", 0)):
+    for answer, status in ((b"n\n", 130), (b"y\n", 0)):
         assert deployment.job(2, JobState.DEAD)[0].started_at == before
         leader, follower = pty.openpty()
         with os.fdopen(leader, "wb", buffering=0) as terminal:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pacifica_notifications_consumer.progress import Progress
-from pacifica_notifications_runner.formats import clock, duration, since, size
+from pacifica_notifications_runner.formats import clock, duration, progress, since, size
 from pacifica_notifications_runner.status.markup import Markup, join, tag
 
 Document = Mapping[str, Any]
@@ -76,7 +76,7 @@ def jobs_table(jobs: Sequence[Document], none: str, more: str = "") -> Markup:
             clock(job["started_at"]),
             duration(job["seconds"] if job["state"] != "running" else since(job["started_at"])),
             size(job["peak_memory"]),
-            job["reason"] if job["state"] != "running" else told(job["progress"]),
+            job["reason"] if job["state"] != "running" else progress(job["progress"]),
         )
         for job in jobs
     ]
@@ -84,12 +84,7 @@ def jobs_table(jobs: Sequence[Document], none: str, more: str = "") -> Markup:
     return join(listed, more and rows and tag("p", tag("a", "See all", href=more)))
 
 
-def told(progress: Document) -> str:
-    """How far a job is, in a line."""
-    return "; ".join(f"{what}: {Progress(**numbers)}" for what, numbers in progress.items())
-
-
-def progress_bars(progress: Document) -> list[Markup]:
+def progress_bars(transfers: Document) -> list[Markup]:
     """How far a job's transfers are."""
     return [
         tag(
@@ -97,7 +92,7 @@ def progress_bars(progress: Document) -> list[Markup]:
             tag("label", what, " ", tag("progress", value=numbers["bytes_done"], max=max(1, numbers["bytes_total"]))),
             f" {Progress(**numbers)}",
         )
-        for what, numbers in progress.items()
+        for what, numbers in transfers.items()
     ]
 
 
