@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import lzma
 import shutil
 import stat
@@ -226,6 +227,21 @@ def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: 
         # zipfile reads no more than the size that was checked, whatever the compressed data say.
         shutil.copyfileobj(source, out, _CHUNK)
     target.chmod(0o700 if executable else 0o600)
+
+
+def digest(directory: Path) -> str:
+    """Name an extracted consumer after all that is in it, so that two of one name do the same.
+
+    Returns:
+        A SHA-256 in hexadecimal digits.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        name = path.relative_to(directory).as_posix().encode("utf-8", "surrogateescape")
+        executable = b"x" if path.stat().st_mode & stat.S_IXUSR else b"-"
+        content = hashlib.sha256(path.read_bytes()).digest()
+        whole.update(len(name).to_bytes(4) + name + executable + content)
+    return whole.hexdigest()
 
 
 def find_init_script(path: Path) -> Path | None:

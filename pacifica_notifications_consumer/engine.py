@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 
-from .job import Ending
+from .job import Ending, Place
 from .state_directory import JobDirectory
+
+
+class Stop(enum.Enum):
+    """Why an attempt is to be ended before its end."""
+
+    #: The runner is to stop; the job is to be run another time.
+    HALT = "halt"
+    #: The job is not wanted any more.
+    CANCEL = "cancel"
+
+
+@attrs.frozen(kw_only=True)
+class Terms:
+    """What holds for all attempts of a consumer, wherever they are run.
+
+    Args:
+        consumer: The consumer's name, which its uploads carry.
+        timeout: Seconds that an attempt may take; None for no limit.
+        output_limit: Bytes of its output that are kept; None for all.
+    """
+
+    consumer: str = ""
+    timeout: float | None = None
+    output_limit: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -17,15 +42,25 @@ class Attempt:
 
     Args:
         job_id: The job's number.
-        directory: Its directory, with all that the entry-point expects.
+        directory: Its directory, with all that the entry-point expects; for a `RemoteEngine`, an empty one.
         mark: By what its processes are found again, whatever becomes of the runner.
+        terms: What holds for it.
         traceparent: Names the trace that it belongs to, as a piece of work of its own; empty if there is none.
+        body: The notification, byte for byte as received.
+        task: What it is called among other machines; empty where there are none.
+        handed_out: Whether it was handed to them earlier, perhaps.
+        placed: To be called when one of them has taken it.
     """
 
     job_id: int
     directory: JobDirectory
     mark: str
+    terms: Terms = Terms()
     traceparent: str = ""
+    body: bytes = attrs.field(default=b"", repr=False)
+    task: str = ""
+    handed_out: bool = False
+    placed: Callable[[Place], object] = lambda _: None
 
 
 class Engine(Protocol):
@@ -46,7 +81,7 @@ class Engine(Protocol):
         """Let go of everything; nothing is running any more."""
         ...
 
-    def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending | None:
+    def run(self, attempt: Attempt, stop: Callable[[], Stop | None]) -> Ending | None:
         """Run an attempt, and return when its last process has gone.
 
         Args:
@@ -59,4 +94,26 @@ class Engine(Protocol):
         Raises:
             OSError: The entry-point cannot be started.
         """
+        ...
+
+
+@runtime_checkable
+class RemoteEngine(Engine, Protocol):
+    """Has attempts run elsewhere, where they outlive the runner: a later one waits for those that it finds.
+
+    When `Engine.run` is asked to halt, it returns None and leaves the attempt alone. One that was handed out before is
+    never handed out again as long as it may be running.
+    """
+
+    @property
+    def place(self) -> str:
+        """Where attempts are handed to; they are found again only there."""
+        ...
+
+    def forget(self, task: str) -> None:
+        """Let go of an attempt whose result has been written down."""
+        ...
+
+    def abandon(self, task: str) -> None:
+        """End an attempt that nobody waits for any more."""
         ...

@@ -115,6 +115,19 @@ class JobState(enum.Enum):
         return self in (JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELLED)
 
 
+class Fate(enum.Enum):
+    """What brought an attempt to its end, which says what it counts for."""
+
+    #: Its own doing, or that it took too long, or could not be started: it counts as an attempt.
+    ENDED = "ended"
+    #: Something under it died: that counts against a limit of its own.
+    CRASHED = "crashed"
+    #: It was not begun, and is to be tried again later.
+    PUT_OFF = "put off"
+    #: Whoever ran it had to stop: it counts for nothing.
+    RETURNED = "returned"
+
+
 @attrs.frozen(kw_only=True)
 class Ending:
     """How an attempt ended.
@@ -125,7 +138,7 @@ class Ending:
         cpu_seconds: The processor time that it and its children took, if known.
         peak_memory: The most memory that one of them held, in bytes, if known.
         output_tail: The last lines that it printed.
-        crashed: Whether it was not the attempt that failed, but something under it, so that it does not count.
+        fate: What brought it about.
     """
 
     status: int | None = None
@@ -133,7 +146,20 @@ class Ending:
     cpu_seconds: float | None = None
     peak_memory: int | None = None
     output_tail: str = ""
-    crashed: bool = False
+    fate: Fate = Fate.ENDED
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where a job is run that was handed to another machine.
+
+    Args:
+        worker: Who runs it there.
+        directory: Its directory there.
+    """
+
+    worker: str
+    directory: str
 
 
 @attrs.frozen(kw_only=True)
@@ -157,6 +183,8 @@ class Job:
         ended_at: When it ended, in seconds since 1970.
         ending: How the last attempt ended.
         progress: How far the ``download`` and the ``upload`` of the last attempt are, as far as it has begun them.
+        task: What it is called where it was handed to other machines; empty when it is not there.
+        place: Where it is run, or was last, if that is another machine.
     """
 
     id: int
@@ -174,6 +202,8 @@ class Job:
     ended_at: float | None = None
     ending: Ending = Ending()
     progress: Mapping[str, Progress] = attrs.field(factory=dict)
+    task: str = ""
+    place: Place | None = None
 
     @property
     def exit_status(self) -> int | None:

@@ -15,7 +15,7 @@ import attrs
 
 from .announcement import Announced, Identity
 from .aside import Readers
-from .engine import Engine
+from .engine import Engine, RemoteEngine, Terms
 from .errors import StateError
 from .filter import Filter
 from .housekeeper import Housekeeper, report_recovered
@@ -35,6 +35,9 @@ from .venv import Venv
 from .workers import RetryRules, Workers
 
 log = logging.getLogger(__name__)
+
+#: The name under which the ledger keeps where jobs are handed to.
+_PLACE = "place"
 
 
 class JobRunner(JobBook):
@@ -66,11 +69,12 @@ class JobRunner(JobBook):
         preload: Modules that it imports, beside this library, requests, jsonpath2 and promise.
         keep: Which finished jobs are kept, with their directories; None means all.
         strict: Whether a notification without the attributes that CloudEvents requires is set aside.
-        engine: What runs the attempts; by default processes of this machine, to which the entry-point, the
-            environment, the services, the timeout, the output limit and the ways to start are for.
+        engine: What runs the attempts; by default processes of this machine, which the entry-point, the environment,
+            the services and the ways to start are for.
 
     Raises:
-        StateError: The state directory cannot be used (when entering).
+        StateError: The state directory cannot be used (when entering), or jobs of it are still with the machines that
+            another engine handed them to.
     """
 
     def __init__(
@@ -101,15 +105,14 @@ class JobRunner(JobBook):
         self._engine: Engine = engine or LocalEngine(
             entry_point=entry_point.resolve(),
             venv=venv or Venv(Path(sys.prefix)),
-            services=attrs.evolve(services or Services.from_environment(), consumer=name),
-            timeout=timeout,
-            output_limit=output_limit,
+            services=services or Services.from_environment(),
             warm=warm,
             preload=preload,
         )
         #: How long things take.
         self.meters = Meters()
         self._worker_count = workers
+        self._terms = Terms(consumer=name, timeout=timeout, output_limit=output_limit)
         self._rules = RetryRules(attempts=attempts, delay=retry_delay, crash_limit=crash_limit)
         self._crash_limit = crash_limit
         self._grace = grace
@@ -134,6 +137,7 @@ class JobRunner(JobBook):
                 ledger=self._ledger,
                 state=self._state,
                 engine=self._engine,
+                terms=self._terms,
                 readers=self._readers,
                 rules=self._rules,
                 meters=self.meters,
@@ -153,10 +157,36 @@ class JobRunner(JobBook):
 
     def _recover(self) -> None:
         """Take over from a runner that died; the lock of the state directory says that there is no other one."""
+        place = self._engine.place if isinstance(self._engine, RemoteEngine) else ""
+        self._check_handed_out(place)
         if left := self._engine.open(self._state.mark):
             log.warning("processes of jobs that outlived the last runner, and were ended: %d", left)
         report_recovered(self._ledger.recover(self._crash_limit))
         self._ledger.remove_orphans()
+        self.coverage.put_fact(_PLACE, {"place": place})
+        self._abandon_cancelled()
+
+    def _check_handed_out(self, place: str) -> None:
+        """Insist that jobs that are out can be waited for: who forgets them, has them run twice.
+
+        Raises:
+            StateError: They are with other machines than the engine's.
+        """
+        out = [handed_out for handed_out in self._ledger.handed_out() if not handed_out.state.final]
+        before = str((self.coverage.fact(_PLACE) or {}).get("place", ""))
+        if out and before != place:
+            raise StateError(
+                f"jobs of this consumer are still with {before or 'other machines'}: {len(out)}",
+                "start it there once more and let them end, or cancel them with: pacifica-notifications-consumer jobs",
+            )
+
+    def _abandon_cancelled(self) -> None:
+        """End jobs elsewhere that were cancelled when nobody waited for them."""
+        for handed_out in self._ledger.handed_out():
+            if handed_out.state.final:
+                if isinstance(self._engine, RemoteEngine):
+                    self._engine.abandon(handed_out.task)
+                self._ledger.take_in(handed_out)
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
@@ -262,6 +292,8 @@ class JobRunner(JobBook):
         """See `JobBook.cancel`."""
         running = self._workers is not None and self._workers.cancel(job_id, reason)
         cancelled = running or super().cancel(job_id, reason)
+        if cancelled and not running:
+            self._abandon_cancelled()
         self._tell()
         return cancelled
 

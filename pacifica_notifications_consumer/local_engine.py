@@ -8,12 +8,13 @@ from pathlib import Path
 
 import attrs
 
-from .engine import Attempt
-from .job import Ending
+from .engine import Attempt, Stop
+from .job import Ending, Fate
 from .output import Output
 from .processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
 from .progress import PROGRESS_VARIABLE
 from .services import Services
+from .state_directory import JobDirectory
 from .survivors import MARK_VARIABLE, end_marked
 from .trace import TRACE_VARIABLE
 from .venv import Venv
@@ -31,8 +32,6 @@ class LocalEngine:
         entry_point: The script.
         venv: The environment to run in.
         services: Where Pacifica is and who asks it, for ``download()`` and ``upload()`` in the entry-point.
-        timeout: Seconds that an attempt may take; None for no limit.
-        output_limit: Bytes of its output that are kept; None for all.
         warm: Whether a process that has imported what entry-points need forks them; otherwise, and when that cannot
             be, each starts an interpreter of its own.
         preload: What it imports beside what the documented entry-point does.
@@ -42,8 +41,6 @@ class LocalEngine:
     entry_point: Path
     venv: Venv
     services: Services
-    timeout: float | None = None
-    output_limit: int | None = None
     warm: bool = True
     preload: Sequence[str] = ()
     kill_after: float = KILL_AFTER
@@ -56,7 +53,7 @@ class LocalEngine:
             self._warm_start = WarmStart(
                 self.venv.python,
                 self.entry_point,
-                environ=self._environ(f"{mark}0:warm"),
+                environ=self._environ(Attempt(job_id=0, directory=JobDirectory(Path()), mark=f"{mark}0:warm")),
                 preload=self.preload,
             )
             self._warm_start.start()
@@ -67,26 +64,27 @@ class LocalEngine:
         if self._warm_start is not None:
             self._warm_start.close()
 
-    def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending | None:
+    def run(self, attempt: Attempt, stop: Callable[[], Stop | None]) -> Ending | None:
         """See `Engine.run`."""
-        output = Output(attempt.directory.output, self.output_limit)
+        timeout = attempt.terms.timeout
+        output = Output(attempt.directory.output, attempt.terms.output_limit)
         with output.open() as file:
             process = self._start(attempt, file.fileno())
 
         def look() -> bool:
             output.trim()
-            return stop()
+            return bool(stop())
 
         status = None
         try:
             try:
-                status = process.wait(self.timeout, look)
+                status = process.wait(timeout, look)
             finally:
                 in_time = status is not None
                 if status is None:
                     status = process.end(self.kill_after)
         except ProcessLost as lost:
-            return Ending(reason=str(lost), crashed=True)
+            return Ending(reason=str(lost), fate=Fate.CRASHED)
         finally:
             # Some of its children may have left its group. They had their time, too.
             end_marked(attempt.mark, 0.0)
@@ -97,7 +95,7 @@ class LocalEngine:
             reason = "" if status == 0 else describe_status(status)
         else:
             # It may have come to its end while it was asked to.
-            reason = "" if status == 0 and stop() else f"took longer than {self.timeout:g} seconds"
+            reason = "" if status == 0 and stop() else f"took longer than {timeout:g} seconds"
         usage = process.usage
         return Ending(
             status=status,
@@ -109,7 +107,7 @@ class LocalEngine:
 
     def _start(self, attempt: Attempt, output: int) -> Process:
         directory = attempt.directory
-        environ = self._environ(attempt.mark, attempt.traceparent) | {PROGRESS_VARIABLE: os.fspath(directory.progress)}
+        environ = self._environ(attempt) | {PROGRESS_VARIABLE: os.fspath(directory.progress)}
         arguments = [self.venv.python, self.entry_point, directory.source, directory.destination]
         cwd = self.entry_point.parent
         process = None
@@ -117,12 +115,13 @@ class LocalEngine:
             process = self._warm_start.launch(arguments, environ=environ, cwd=cwd, output=output)
         return process or ColdProcess(arguments, environ=environ, cwd=cwd, output=output)
 
-    def _environ(self, mark: str, traceparent: str = "") -> dict[str, str]:
+    def _environ(self, attempt: Attempt) -> dict[str, str]:
         # The mark comes first: of a process that shows only a part of its environment, that part is seen.
-        environ = {MARK_VARIABLE: mark} | self.venv.environ() | self.services.environ()
+        services = attrs.evolve(self.services, consumer=attempt.terms.consumer or None)
+        environ = {MARK_VARIABLE: attempt.mark} | self.venv.environ() | services.environ()
         for name in (*_OF_THE_SUPERVISOR, TRACE_VARIABLE):
             environ.pop(name, None)
-        if traceparent:
-            environ[TRACE_VARIABLE] = traceparent
+        if attempt.traceparent:
+            environ[TRACE_VARIABLE] = attempt.traceparent
         # So that what it printed last is in the file even if it is killed.
         return environ | {"PYTHONUNBUFFERED": "1"}

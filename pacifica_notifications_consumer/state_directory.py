@@ -132,6 +132,10 @@ class StateDirectory:
         """The directory of a job."""
         return JobDirectory(self.path / "jobs" / str(job_id))
 
+    def attempt(self, task: str) -> JobDirectory:
+        """The directory of an attempt that another machine has handed to this one."""
+        return JobDirectory(self.path / "jobs" / task)
+
     def close(self) -> None:
         """Let others in."""
         os.close(self._lock)

@@ -12,9 +12,9 @@ from pathlib import Path
 import attrs
 
 from .aside import Readers
-from .engine import Attempt, Engine
+from .engine import Attempt, Engine, RemoteEngine, Stop, Terms
 from .errors import LeaseLost, PacificaError, StateError
-from .job import Ending, Job, JobState
+from .job import Ending, Fate, Job, JobState, Place
 from .ledger import Ledger
 from .log_context import concerning
 from .meters import Meters
@@ -66,6 +66,7 @@ class Workers:
         ledger: Where the jobs are.
         state: Where their directories are.
         engine: What runs them.
+        terms: What holds for all of them.
         readers: What reads notifications.
         rules: How often a job is tried.
         meters: What measures how long they take.
@@ -79,6 +80,7 @@ class Workers:
         ledger: Ledger,
         state: StateDirectory,
         engine: Engine,
+        terms: Terms,
         readers: Readers,
         rules: RetryRules,
         meters: Meters,
@@ -87,6 +89,8 @@ class Workers:
         self._ledger = ledger
         self._state = state
         self._engine = engine
+        self._remote = engine if isinstance(engine, RemoteEngine) else None
+        self._terms = terms
         self._readers = readers
         self._rules = rules
         self._meters = meters
@@ -119,7 +123,8 @@ class Workers:
         with self._news:
             self._closing = True
             self._news.notify_all()
-        deadline = time.monotonic() + grace
+        # What runs elsewhere goes on there.
+        deadline = time.monotonic() + (0.0 if self._remote else grace)
         for thread in self._threads:
             while thread.is_alive() and time.monotonic() < deadline and not self._halt.is_set():
                 thread.join(0.05)
@@ -185,45 +190,94 @@ class Workers:
 
     def _run(self, job: Job, traceparent: str) -> None:
         directory = self._state.job(job.id)
-        log.info("job %d: started for %s in %s", job.id, job.title, directory.path)
+        if not self._remote:
+            log.info("job %d: started for %s in %s", job.id, job.title, directory.path)
         started = time.monotonic()
-        if not job.attempts + job.deferrals + job.crashes and job.started_at is not None:
+        if not job.attempts + job.deferrals + job.crashes + bool(job.task) and job.started_at is not None:
             self._meters.waits.observe(max(0.0, job.started_at - job.received_at))
         watch = _ProgressWatch(job, directory.progress, self._ledger)
 
-        def stop() -> bool:
+        def stop() -> Stop | None:
             watch.look()
-            return self._halt.is_set() or job.id in self._cancelled
+            if job.id in self._cancelled:
+                return Stop.CANCEL
+            return Stop.HALT if self._halt.is_set() else None
 
+        task = self._task(job)
         ending: Ending | None
         try:
-            directory.prepare(job.body, self._readers.folders(job.body))
-            attempt = Attempt(job_id=job.id, directory=directory, mark=self._mark(job), traceparent=traceparent)
+            if self._remote:
+                directory.path.mkdir(parents=True, exist_ok=True)
+            else:
+                directory.prepare(job.body, self._readers.folders(job.body))
+            attempt = Attempt(
+                job_id=job.id,
+                directory=directory,
+                mark=self._mark(job),
+                terms=self._terms,
+                traceparent=traceparent,
+                body=job.body,
+                task=task,
+                handed_out=bool(job.task),
+                placed=lambda place: self._placed(job, place),
+            )
             ending = self._engine.run(attempt, stop)
         except (PacificaError, OSError, ValueError) as error:
             ending = Ending(reason=f"could not be started: {error}")
         watch.take_over()
         self._meters.attempts.observe(time.monotonic() - started)
-        if ending is None or (ending.crashed and stop()):
-            self._interrupted(job)
-        elif ending.crashed:
+        self._ended(job, ending, stop(), time.monotonic() - started)
+        if self._remote and ending is not None:
+            # Not before it is written down: a runner that died in between would have it run once more.
+            self._remote.forget(task)
+
+    def _task(self, job: Job) -> str:
+        """What a job is called among other machines, from before it is handed to them."""
+        if self._remote is None or job.task:
+            return job.task
+        task = f"{job.id}.{job.token}"
+        self._ledger.hand_out(job, task)
+        return task
+
+    def _placed(self, job: Job, place: Place) -> None:
+        if place == job.place:
+            return
+        log.info("job %d: started for %s on %s in %s", job.id, job.title, place.worker, place.directory)
+        try:
+            self._ledger.note_place(job, place)
+        except StateError as error:
+            log.warning("job %d: where it runs cannot be written down: %s", job.id, error)
+
+    def _ended(self, job: Job, ending: Ending | None, stop: Stop | None, seconds: float) -> None:
+        if ending is None or (ending.fate is Fate.CRASHED and stop):
+            self._interrupted(job, ended=ending is not None)
+        elif ending.fate is Fate.CRASHED:
             self._crashed(job, ending.reason)
+        elif ending.fate is Fate.RETURNED:
+            self._returned(job, ending.reason)
         elif ending.status == 0 and not ending.reason:
             self._record(job, JobState.SUCCEEDED, ending)
-            log.info("job %d: succeeded after %.1f s", job.id, time.monotonic() - started)
+            log.info("job %d: succeeded after %.1f s", job.id, seconds)
         else:
-            self._failed(job, ending, directory.output)
+            self._failed(job, ending, self._state.job(job.id).output)
 
     def _mark(self, job: Job) -> str:
         return f"{self._state.mark}{job.id}:{job.token}"
 
-    def _interrupted(self, job: Job) -> None:
+    def _interrupted(self, job: Job, *, ended: bool) -> None:
         if reason := self._cancelled.get(job.id):
             self._record(job, JobState.CANCELLED, Ending(reason=reason))
             log.warning("job %d: cancelled", job.id)
-        else:
+        elif self._remote and not ended:
             self._ledger.hand_back(job)
-            log.warning("job %d: stopped, and returned to the queue", job.id)
+            log.info("job %d: goes on where it is; the next start waits for it", job.id)
+        else:
+            self._returned(job, "")
+
+    def _returned(self, job: Job, reason: str) -> None:
+        self._ledger.hand_back(job, ended=True)
+        self.wake()
+        log.warning("job %d: stopped, and returned to the queue%s", job.id, f": {reason}" if reason else "")
 
     def _crashed(self, job: Job, reason: str) -> None:
         state = self._ledger.crash(job, self._rules.crash_limit, reason)
@@ -233,10 +287,11 @@ class Workers:
             log.warning("job %d: %s; it is run again", job.id, reason)
 
     def _failed(self, job: Job, ending: Ending, output: Path) -> None:
-        if ending.status == TRY_AGAIN:
+        if ending.status == TRY_AGAIN or ending.fate is Fate.PUT_OFF:
             delay = self._rules.pause(job.deferrals + 1)
             self._record(job, JobState.QUEUED, ending, delay)
-            log.warning("job %d: asks to be tried again later; again in %.0f s", job.id, delay)
+            why = ending.reason if ending.fate is Fate.PUT_OFF else "asks to be tried again later"
+            log.warning("job %d: %s; again in %.0f s", job.id, why, delay)
             return
         attempt = job.attempts + 1
         log.warning("job %d: attempt %d of %d failed: %s", job.id, attempt, self._rules.attempts, ending.reason)

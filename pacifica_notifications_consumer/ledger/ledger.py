@@ -13,7 +13,7 @@ import attrs
 
 from ..errors import LeaseLost
 from ..incident import Incident, IncidentKind
-from ..job import Ending, Job, JobState, Origin, Receipt, Verdict
+from ..job import Ending, Job, JobState, Origin, Place, Receipt, Verdict
 from ..judge import Judgement
 from ..retention import Keep
 from . import schema, statements
@@ -29,6 +29,21 @@ Word = TypeVar("Word", Verdict, JobState, IncidentKind)
 _KEPT = frozenset({Verdict.MATCHED, Verdict.UNDECIDABLE, Verdict.MALFORMED, Verdict.UNREADABLE})
 
 _LEASE_LOST = "job {} is not ours any more: its lease ran out, or it was taken over"
+
+
+@attrs.frozen(kw_only=True)
+class HandedOut:
+    """A job that was handed to other machines.
+
+    Args:
+        job_id: Its number.
+        state: Where it stands.
+        task: What it is called there.
+    """
+
+    job_id: int
+    state: JobState
+    task: str
 
 
 class Ledger:
@@ -101,7 +116,8 @@ class Ledger:
             found = connection.execute(statements.NEXT_JOB, (now,)).fetchone()
             if found is None:
                 return None
-            connection.execute(statements.START_JOB, (token, now + lease, now, *found))
+            if not connection.execute(statements.RESUME_JOB, (token, now + lease, *found)).rowcount:
+                connection.execute(statements.START_JOB, (token, now + lease, now, *found))
             job = read_job(connection.execute(statements.ONE_JOB, found).fetchone())
             return job, connection.execute(statements.BODY_OF_JOB, found).fetchone()
 
@@ -156,13 +172,44 @@ class Ledger:
             ending.output_tail,
         )
 
-    def hand_back(self, job: Job) -> None:
+    def hand_back(self, job: Job, *, ended: bool = False) -> None:
         """Return a running job to the queue without counting the attempt.
+
+        Args:
+            job: The job, as it was claimed.
+            ended: Whether it has ended where it was handed out to; otherwise whoever claims it next waits for that.
 
         Raises:
             LeaseLost: As `end_attempt`.
         """
-        self._change_claimed(job, statements.HAND_BACK)
+        self._change_claimed(job, statements.HAND_BACK_ENDED if ended else statements.HAND_BACK)
+
+    def hand_out(self, job: Job, task: str) -> None:
+        """Note that a running job is about to be handed to other machines.
+
+        Raises:
+            LeaseLost: As `end_attempt`.
+        """
+        self._change_claimed(job, statements.HAND_OUT, task)
+
+    def note_place(self, job: Job, place: Place) -> None:
+        """Note where a job has begun that was handed to other machines.
+
+        Raises:
+            LeaseLost: As `end_attempt`.
+        """
+        self._change_claimed(job, statements.NOTE_PLACE, place.worker, place.directory, time.time())
+
+    def handed_out(self) -> list[HandedOut]:
+        """The jobs of which the result has not come back from other machines, those that were cancelled included."""
+        with self._database.reading() as connection:
+            rows = connection.execute(statements.HANDED_OUT).fetchall()
+        return [HandedOut(job_id=job_id, state=JobState(state), task=task) for job_id, state, task in rows]
+
+    def take_in(self, handed_out: HandedOut) -> None:
+        """Forget that a job was handed to other machines."""
+        row = (handed_out.job_id, handed_out.task)
+        self._database.write(lambda connection: connection.execute(statements.TAKE_IN, row) and None)
 
     def note_progress(self, job: Job, noted: str) -> None:
         """Keep what a running job has noted of its downloads and uploads.
@@ -180,17 +227,20 @@ class Ledger:
     def recover(self, crash_limit: int, *, expired: bool = False) -> dict[int, JobState]:
         """Take jobs from a runner that died with them, and queue them once more.
 
+        Those that were handed to other machines did not die with it: they are queued, too, but that does not count.
+
         Args:
             crash_limit: How often that may happen to a job; then it is dead.
             expired: Only those whose lease has run out; without it, all that are running.
 
         Returns:
-            The jobs' new states.
+            The new states of the jobs that died.
         """
         now = time.time()
         before = now if expired else float("inf")
 
         def recover(connection: Connection) -> dict[int, JobState]:
+            connection.execute(statements.LEAVE_HANDED_OUT, (before,))
             abandoned = connection.execute(statements.ABANDONED_JOBS, (before,)).fetchall()
             reason = "was running when the runner or the machine died"
             return {row[0]: _count_crash(connection, row, crash_limit, reason, now) for row in abandoned}

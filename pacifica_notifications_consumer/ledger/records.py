@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from ..job import Ending, Job, JobState, NotificationRecord, Origin, Verdict
+from ..job import Ending, Job, JobState, NotificationRecord, Origin, Place, Verdict
 from ..progress import parse_progress
 from . import statements
 from .bodies import Bodies
@@ -173,7 +173,8 @@ def _first_since(connection: Connection, time_: float) -> int:
 def read_job(row: tuple[Any, ...]) -> Job:
     """A job, from a row as `statements.JOB` has it."""
     job_id, title, received_at, traceparent, origin, state, attempts, deferrals, crashes, token, *rest = row
-    started_at, ended_at, status, reason, cpu_seconds, peak_memory, output_tail, progress = rest
+    started_at, ended_at, status, reason, cpu_seconds, peak_memory, output_tail, progress, *rest = rest
+    task, worker, directory = rest
     return Job(
         id=job_id,
         title=title,
@@ -196,6 +197,8 @@ def read_job(row: tuple[Any, ...]) -> Job:
             output_tail=output_tail,
         ),
         progress=parse_progress(progress),
+        task=task or "",
+        place=Place(worker=worker, directory=directory) if worker else None,
     )
 
 

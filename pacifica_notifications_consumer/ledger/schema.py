@@ -137,5 +137,13 @@ CREATE INDEX notifications_aside_by_number ON notifications (id)
     WHERE verdict IN ('undecidable', 'malformed', 'unreadable');
 """
 
+_OTHER_MACHINES = """
+-- What an attempt is called that was handed to other machines, from before it is until its result is written here.
+ALTER TABLE jobs ADD COLUMN task TEXT;
+ALTER TABLE jobs ADD COLUMN worker TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN directory TEXT NOT NULL DEFAULT '';     -- on that machine
+CREATE INDEX jobs_handed_out ON jobs (id) WHERE task IS NOT NULL;
+"""
+
 #: A database of version N has the first N of them behind it; a new one goes through all.
-STEPS = (_NOTIFICATIONS_AND_JOBS, _PROGRESS, _LEASES_AND_COUNTS, _ORIGINS, _LOOKING)
+STEPS = (_NOTIFICATIONS_AND_JOBS, _PROGRESS, _LEASES_AND_COUNTS, _ORIGINS, _LOOKING, _OTHER_MACHINES)

@@ -19,7 +19,7 @@ LIMIT 1
 """
 JOB = """
 SELECT jobs.id, title, received_at, traceparent, jobs.origin, state, attempts, deferrals, crashes, token, started_at,
-    ended_at, exit_status, jobs.reason, cpu_seconds, peak_memory, output_tail, progress
+    ended_at, exit_status, jobs.reason, cpu_seconds, peak_memory, output_tail, progress, task, worker, directory
 FROM jobs JOIN notifications ON notifications.id = notification_id
 """
 ONE_JOB = f"{JOB} WHERE jobs.id = ?"
@@ -71,21 +71,40 @@ SELECT min(due_at) FROM (
 )
 """
 START_JOB = """
-UPDATE jobs SET state = 'running', token = ?, lease_until = ?, started_at = ?, ended_at = NULL, progress = ''
-WHERE id = ?
+UPDATE jobs SET state = 'running', token = ?, lease_until = ?, started_at = ?, ended_at = NULL, progress = '',
+    worker = '', directory = ''
+WHERE id = ? AND task IS NULL
 """
+# It was not interrupted, but went on elsewhere.
+RESUME_JOB = "UPDATE jobs SET state = 'running', token = ?, lease_until = ? WHERE id = ? AND task IS NOT NULL"
+HAND_OUT = "UPDATE jobs SET task = ? WHERE id = ? AND token = ?"
+NOTE_PLACE = "UPDATE jobs SET worker = ?, directory = ?, started_at = ? WHERE id = ? AND token = ?"
+HANDED_OUT = "SELECT id, state, task FROM jobs WHERE task IS NOT NULL"
+TAKE_IN = "UPDATE jobs SET task = NULL WHERE id = ? AND task = ?"
 RENEW_LEASE = "UPDATE jobs SET lease_until = ? WHERE id = ? AND token = ?"
 NOTE_PROGRESS = "UPDATE jobs SET progress = ? WHERE id = ? AND token = ?"
 END_ATTEMPT = """
-UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, attempts = attempts + ?, deferrals = deferrals + ?,
-    due_at = ?, ended_at = ?, exit_status = ?, reason = ?, cpu_seconds = ?, peak_memory = ?, output_tail = ?
+UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, task = NULL, attempts = attempts + ?,
+    deferrals = deferrals + ?, due_at = ?, ended_at = ?, exit_status = ?, reason = ?, cpu_seconds = ?,
+    peak_memory = ?, output_tail = ?
 WHERE id = ? AND token = ?
 """
 HAND_BACK = "UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL WHERE id = ? AND token = ?"
+HAND_BACK_ENDED = """
+UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL, task = NULL WHERE id = ? AND token = ?
+"""
 CLAIMED_JOB = "SELECT id, crashes FROM jobs WHERE id = ? AND token = ?"
-ABANDONED_JOBS = "SELECT id, crashes FROM jobs WHERE state = 'running' AND coalesce(lease_until, 0) <= ?"
+ABANDONED_JOBS = """
+SELECT id, crashes FROM jobs WHERE state = 'running' AND coalesce(lease_until, 0) <= ? AND task IS NULL
+"""
+# Whoever handed them out has died, not they.
+LEAVE_HANDED_OUT = """
+UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL
+WHERE state = 'running' AND coalesce(lease_until, 0) <= ? AND task IS NOT NULL
+"""
 COUNT_CRASH = """
-UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, crashes = crashes + 1, ended_at = ?, reason = ?
+UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, task = NULL, crashes = crashes + 1, ended_at = ?,
+    reason = ?
 WHERE id = ?
 """
 CANCEL = "UPDATE jobs SET state = 'cancelled', ended_at = ?, reason = ? WHERE id = ? AND state IN ('queued', 'failed')"

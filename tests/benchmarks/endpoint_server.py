@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pacifica_notifications_consumer import Filter, JobRunner
-from pacifica_notifications_consumer.engine import Attempt
+from pacifica_notifications_consumer.engine import Attempt, Stop
 from pacifica_notifications_consumer.job import Ending
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_runner.endpoint import Endpoint, listening
@@ -28,7 +28,7 @@ _FILTER = _TEMPLATES / "uppercase" / "jsonpath2.txt"
 class _Busy:
     """An engine all of whose jobs take for ever."""
 
-    def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending | None:
+    def run(self, attempt: Attempt, stop: Callable[[], Stop | None]) -> Ending | None:
         pause = threading.Event()
         while not stop():
             pause.wait(0.5)

@@ -71,7 +71,7 @@ def run(home: Path) -> Iterator[Runner]:
             shutil.rmtree(state, ignore_errors=True)
             directory.prepare(_BODY, [])
             assert start.wait(DEADLINE)
-            ending = engine.run(Attempt(job_id=1, directory=directory, mark=f"{state}:1:x"), lambda: False)
+            ending = engine.run(Attempt(job_id=1, directory=directory, mark=f"{state}:1:x"), lambda: None)
             assert ending is not None
             assert start.ready
             files = {

@@ -1,0 +1,94 @@
+"""The broker: where attempts are handed to workers on other machines, and where their records are kept."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import attrs
+
+from ..errors import ConfigurationError
+
+#: What it may be: RabbitMQ or Redis, plain or with TLS.
+SCHEMES = ("redis", "rediss", "amqp", "amqps")
+_OF_REDIS = ("redis", "rediss")
+#: The highest priority that an attempt may have; the lowest is 0.
+HIGHEST_PRIORITY = 9
+
+
+@attrs.frozen(kw_only=True)
+class Broker:
+    """Where attempts go, and on what terms; the runner and its workers must agree about all of it.
+
+    Args:
+        url: The broker: ``redis://[[USER]:PASSWORD@]HOST[:PORT][/NUMBER]``, ``amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST]``,
+            or either with TLS, ``rediss://`` and ``amqps://``.
+        results_url: The Redis where records and results are kept; by default the broker, if that is Redis.
+        queue: The queue of this consumer; another one's must have another name.
+        priority: From 0 to 9: attempts of a higher one in the same queue come first.
+        lost_after: Seconds without a sign of life after which a worker counts as lost, and its attempts as crashed.
+        visibility_timeout: Seconds after which Redis, as a broker, delivers once more what was not acknowledged; a
+            second delivery is left alone, so that this is only about messages.
+
+    Raises:
+        ConfigurationError: The addresses are not usable, or results have no place.
+    """
+
+    url: str = attrs.field(repr=False)
+    results_url: str = attrs.field(default="", repr=False)
+    queue: str
+    priority: int = 0
+    lost_after: float = 60.0
+    visibility_timeout: float = 6 * 3600.0
+
+    def __attrs_post_init__(self) -> None:
+        check_url(self.url, SCHEMES)
+        if self.results_url:
+            check_url(self.results_url, _OF_REDIS)
+        elif not self.is_redis:
+            raise ConfigurationError(
+                "RabbitMQ passes jobs on, but does not keep their results",
+                "say with --result-backend which Redis does: redis://HOST:PORT/NUMBER",
+            )
+
+    @property
+    def is_redis(self) -> bool:
+        """Whether the broker is Redis."""
+        return urlsplit(self.url).scheme in _OF_REDIS
+
+    @property
+    def records_url(self) -> str:
+        """The Redis where records are kept."""
+        return self.results_url or self.url
+
+    @property
+    def place(self) -> str:
+        """What it is called, without secrets: the broker, where results are kept, and the queue."""
+        through = "" if self.records_url == self.url else f" with results at {without_password(self.records_url)}"
+        return f"the queue {self.queue!r} at {without_password(self.url)}{through}"
+
+
+def check_url(text: str, schemes: tuple[str, ...] = SCHEMES) -> str:
+    """Check the address of a broker.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        # It is not shown: a password may stand in it.
+        raise ConfigurationError(
+            "the address of the broker or of its results is not usable",
+            f"let it look like {' or '.join(f'{scheme}://HOST:PORT' for scheme in schemes)}",
+        )
+    return text
+
+
+def without_password(url: str) -> str:
+    """An address to be shown."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"

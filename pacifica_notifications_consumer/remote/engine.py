@@ -1,0 +1,123 @@
+"""CeleryEngine: hands attempts to workers on other machines, and waits for their results."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ..engine import Attempt, Stop
+from ..job import Ending
+from .app import CONFIRM, count_waiting, make_app, priority_of
+from .broker import Broker
+from .desk import Claim, Desk, DeskError
+from .message import TASK, Message
+from .waiting import Waiting
+from .watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+
+class CeleryEngine:
+    """Has attempts run by `RemoteWorker`, on whatever machine.
+
+    Args:
+        broker: Where they are handed to.
+        archive: The digest of the consumer, as `pacifica_notifications_consumer.archive.digest` has it; a worker of
+            another one refuses its attempts.
+    """
+
+    def __init__(self, broker: Broker, archive: str) -> None:
+        self._broker = broker
+        self._archive = archive
+        self._desk = Desk(broker.records_url)
+        self._app = make_app(broker)
+        self._watcher = Watcher(self._desk, lambda: count_waiting(self._app, broker))
+        self._open = False
+
+    @property
+    def place(self) -> str:
+        """See `RemoteEngine.place`."""
+        return self._broker.place
+
+    @property
+    def trouble(self) -> str:
+        """What is the matter with the way to the workers; empty if all is well."""
+        return self._watcher.trouble
+
+    def open(self, mark: str) -> int:  # noqa: ARG002  (those that are out are found by their names)
+        """See `Engine.open`; when nobody can be reached, attempts wait until that is otherwise."""
+        try:
+            self._desk.ping()
+            count_waiting(self._app, self._broker)
+        except Exception as error:
+            log.error("jobs wait: %s cannot be reached: %s", self.place, error)  # noqa: TRY400
+        self._watcher.start()
+        self._open = True
+        return 0
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        if self._open:
+            self._watcher.stop()
+        self._desk.close()
+        self._app.close()
+
+    def run(self, attempt: Attempt, stop: Callable[[], Stop | None]) -> Ending | None:
+        """See `RemoteEngine`."""
+        watched = self._watcher.watch(attempt.task)
+        try:
+            return Waiting(
+                attempt=attempt,
+                watched=watched,
+                stop=stop,
+                desk=self._desk,
+                send=lambda: self._send(attempt),
+                lost_after=self._broker.lost_after,
+            ).wait()
+        finally:
+            self._watcher.unwatch(watched)
+
+    def forget(self, task: str) -> None:
+        """See `RemoteEngine.forget`."""
+        try:
+            self._desk.forget(task)
+        except DeskError as error:
+            # It goes by itself, some day.
+            log.warning("the record of attempt %s cannot be removed: %s", task, error)
+
+    def abandon(self, task: str) -> None:
+        """See `RemoteEngine.abandon`."""
+        try:
+            if self._desk.withdraw(task) is Claim.TAKEN:
+                self._desk.cancel(task)
+            else:
+                self._desk.forget(task)
+        except DeskError as error:
+            log.warning("attempt %s, which was cancelled, may run to its end: %s", task, error)
+
+    def _send(self, attempt: Attempt) -> None:
+        """Hand an attempt out, or once more if the message may have been lost; it is run once in any case.
+
+        Raises:
+            Exception: The broker or the desk cannot be reached; of whatever kind their clients have for that.
+        """
+        message = Message(
+            job_id=attempt.job_id,
+            archive=self._archive,
+            body=attempt.body,
+            terms=attempt.terms,
+            traceparent=attempt.traceparent,
+        )
+        self._desk.open(attempt.task)
+        self._app.send_task(
+            TASK,
+            kwargs=message.document(),
+            task_id=attempt.task,
+            priority=priority_of(self._broker),
+            ignore_result=True,
+            retry=False,
+            confirm_timeout=CONFIRM,
+            # What is shown of it to people.
+            argsrepr="()",
+            kwargsrepr=f"{{'job_id': {attempt.job_id}}}",
+        )

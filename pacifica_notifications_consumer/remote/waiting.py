@@ -1,0 +1,160 @@
+"""Waiting for an attempt on another machine: what each look at its record means, and what is to be done then."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from ..engine import Attempt, Stop
+from ..job import Ending, Fate, Place
+from .desk import Claim, Desk, DeskError, Look
+from .mirror import Mirror
+from .watcher import Watched
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at whether the attempt is to be ended.
+_POLL = 0.2
+#: Seconds between two tries to hand it out.
+_PAUSE = 2.0
+#: How often the queue must have been found empty until an attempt that should wait in it counts as lost on its way.
+_EMPTY = 2
+
+
+class Waiting:
+    """Hands an attempt out, and waits for its end.
+
+    Args:
+        attempt: The attempt.
+        watched: What the watcher sees of it.
+        stop: Asked whether it is to be ended.
+        desk: Where its record is.
+        send: Hands it out, or once more; raises whatever it wants where it cannot.
+        lost_after: Seconds without a sign of life after which its worker counts as lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        attempt: Attempt,
+        watched: Watched,
+        stop: Callable[[], Stop | None],
+        desk: Desk,
+        send: Callable[[], None],
+        lost_after: float,
+    ) -> None:
+        self._attempt = attempt
+        self._watched = watched
+        self._stop = stop
+        self._desk = desk
+        self._send = send
+        self._lost_after = lost_after
+        self._mirror = Mirror(attempt.directory, attempt.task, attempt.terms.output_limit)
+        self._place: Place | None = None
+        self._news = ""
+        self._to_be_sent = not attempt.handed_out
+        # Perhaps the message was never sent.
+        self._watched.shaken = attempt.handed_out
+        self._next_try = 0.0
+        self._failed = False
+        self._cancelled = False
+
+    def wait(self) -> Ending | None:
+        """See `Engine.run`."""
+        while True:
+            seen = self._watched.look
+            reason = self._stop()
+            if reason is Stop.HALT:
+                return None
+            try:
+                if reason is Stop.CANCEL and self._cancel():
+                    return None
+                if self._to_be_sent and time.monotonic() >= self._next_try:
+                    self._try_to_send()
+                if seen and (ending := self._judge(seen)):
+                    return self._unless_cancelled(ending)
+            except DeskError:
+                # The watcher says so.
+                time.sleep(_POLL)
+            with self._watched.changed:
+                if self._watched.look is seen:
+                    self._watched.changed.wait(_POLL)
+
+    def _cancel(self) -> bool:
+        """Have it ended; returns whether no worker had begun it."""
+        if self._cancelled:
+            return False
+        if self._desk.withdraw(self._attempt.task) is Claim.TAKEN:
+            self._desk.cancel(self._attempt.task)
+            self._cancelled = True
+            return False
+        self._desk.forget(self._attempt.task)
+        return True
+
+    def _unless_cancelled(self, ending: Ending) -> Ending | None:
+        if self._cancelled and ending.fate is not Fate.ENDED:
+            self._desk.forget(self._attempt.task)
+            return None
+        return ending
+
+    def _try_to_send(self) -> None:
+        try:
+            self._send()
+        except Exception as error:
+            if not self._failed:
+                log.error("job %d waits: it cannot be handed out: %s", self._attempt.job_id, error)  # noqa: TRY400
+            self._failed = True
+            self._next_try = time.monotonic() + _PAUSE
+            return
+        self._watched.sent()
+        self._to_be_sent = self._failed = False
+
+    def _judge(self, look: Look) -> Ending | None:
+        """Do what a look asks for; returns how the attempt ended, if it has."""
+        if look.place:
+            self._found(look.place)
+        if look.ending:
+            self._take_news(look)
+            self._mirror.finish()
+            return look.ending
+        if look.refused and self._desk.withdraw(self._attempt.task) is Claim.OURS:
+            return Ending(reason=look.refused, fate=Fate.PUT_OFF)
+        if look.withdrawn:
+            return Ending(reason="it was withdrawn before", fate=Fate.RETURNED)
+        if look.place:
+            return self._running(look, look.place)
+        if not look.opened:
+            # It has been lost with what Redis forgot; its worker will have noticed by then, if it has one.
+            lost = self._watched.silence >= self._lost_after
+        else:
+            lost = self._watched.shaken or self._watched.queue_empty >= _EMPTY
+        self._to_be_sent = self._to_be_sent or lost
+        return None
+
+    def _found(self, place: Place) -> None:
+        if place != self._place:
+            self._place = place
+            self._mirror.whole = f"{place.directory} on {place.worker}"
+            self._attempt.placed(place)
+
+    def _running(self, look: Look, place: Place) -> Ending | None:
+        self._take_news(look)
+        if self._watched.silence < self._lost_after:
+            return None
+        reason = f"its worker on {place.worker} was lost: nothing was heard of it for {self._lost_after:g} s"
+        return Ending(reason=reason, fate=Fate.CRASHED)
+
+    def _take_news(self, look: Look) -> None:
+        if look.news == self._news:
+            return
+        news = self._desk.news(self._attempt.task)
+        self._news = look.news
+        try:
+            if news.progress:
+                # Where a job of this machine would note it.
+                self._attempt.directory.progress.write_text(news.progress)
+            self._mirror.add(news.output_start, news.output)
+        except OSError as error:
+            # The job itself does not mind.
+            log.warning("job %d: what it tells cannot be kept here: %s", self._attempt.job_id, error)

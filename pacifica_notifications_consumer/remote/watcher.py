@@ -1,0 +1,163 @@
+"""The watcher: one thread that looks at the records of all attempts that are out, and at the queue."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from .desk import Desk, DeskError, Look
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the records, and for each of a thousand attempts that are out.
+_LOOK, _LOOK_EACH = 0.05, 0.0005
+#: Seconds between two looks at the queue, while some attempts have not been begun.
+_QUEUE = 5.0
+#: Seconds between two tries to reach what cannot be reached.
+_PAUSE = 1.0
+#: A look that comes later than that does not say that nothing has changed in between.
+_LONGEST_STEP = 1.0
+
+
+@attrs.define(eq=False)
+class Watched:
+    """An attempt that is being watched.
+
+    Args:
+        task: What it is called.
+        changed: Told when there is something new.
+    """
+
+    task: str
+    changed: threading.Condition
+    #: How it stands; None before the first look.
+    look: Look | None = attrs.field(default=None, init=False)
+    #: Seconds for which nothing has changed, as far as somebody could see.
+    silence: float = attrs.field(default=0.0, init=False)
+    #: How often the queue has been found empty since it was handed out.
+    queue_empty: int = attrs.field(default=0, init=False)
+    #: Whether messages may have been lost since then.
+    shaken: bool = attrs.field(default=False, init=False)
+
+    def sent(self) -> None:
+        """Note that it has just been sent."""
+        self.silence, self.queue_empty, self.shaken = 0.0, 0, False
+
+    def see(self, look: Look, seconds: float) -> bool:
+        """Take a look at it, some seconds after the last one; returns whether something has changed."""
+        if look == self.look:
+            self.silence += seconds
+            return False
+        self.look, self.silence = look, 0.0
+        return True
+
+
+class Watcher:
+    """Watches attempts.
+
+    Args:
+        desk: Where their records are.
+        count_waiting: Counts what waits in the queue; raises whatever it wants where it cannot.
+    """
+
+    def __init__(self, desk: Desk, count_waiting: Callable[[], int]) -> None:
+        self._desk = desk
+        self._count_waiting = count_waiting
+        self._changed = threading.Condition()
+        self._watched: list[Watched] = []
+        self._stop = threading.Event()
+        self._trouble = {"records": "", "queue": ""}
+        self._threads = [
+            threading.Thread(target=self._keep, args=(what, look), name=f"watcher of the {what}")
+            for what, look in (("records", self._look), ("queue", self._look_at_queue))
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def trouble(self) -> str:
+        """What cannot be reached; empty if all is well."""
+        return "; ".join(filter(None, self._trouble.values()))
+
+    def watch(self, task: str) -> Watched:
+        """Begin to watch an attempt."""
+        watched = Watched(task, self._changed)
+        with self._changed:
+            self._watched.append(watched)
+            self._changed.notify_all()
+        return watched
+
+    def unwatch(self, watched: Watched) -> None:
+        """Watch an attempt no longer."""
+        with self._changed:
+            self._watched.remove(watched)
+
+    def _keep(self, what: str, look: Callable[[], float]) -> None:
+        while not self._stop.is_set():
+            try:
+                pause = look()
+            except Exception as error:
+                if not self._trouble[what]:
+                    log.error("the %s of attempts on other machines cannot be looked at: %s", what, error)  # noqa: TRY400
+                self._trouble[what] = f"the {what} of attempts on other machines cannot be looked at"
+                pause = _PAUSE
+            else:
+                if self._trouble[what]:
+                    self._trouble[what] = ""
+                    log.warning("the %s of attempts on other machines can be looked at again", what)
+                    # What it knew before, it may have forgotten.
+                    self._shake()
+            self._stop.wait(pause)
+
+    def _shake(self) -> None:
+        with self._changed:
+            for watched in self._watched:
+                watched.shaken = True
+            self._changed.notify_all()
+
+    def _wait_for_work(self) -> Sequence[Watched]:
+        with self._changed:
+            while not self._watched and not self._stop.is_set():
+                self._changed.wait()
+            return list(self._watched)
+
+    def _look(self) -> float:
+        watched = self._wait_for_work()
+        began = time.monotonic()
+        seconds = min(began - self._looked_at, _LONGEST_STEP)
+        try:
+            looks = self._desk.look([each.task for each in watched])
+        except DeskError:
+            # Nobody can say what happens meanwhile.
+            self._looked_at = time.monotonic()
+            raise
+        self._looked_at = began
+        with self._changed:
+            # Of all, since each must be asked.
+            if any([each.see(look, seconds) for each, look in zip(watched, looks, strict=True)]):  # noqa: C419
+                self._changed.notify_all()
+        return _LOOK + _LOOK_EACH * len(watched)
+
+    _looked_at = 0.0
+
+    def _look_at_queue(self) -> float:
+        waiting = [each for each in self._wait_for_work() if each.look and each.look.opened and not each.look.place]
+        if waiting and not self._count_waiting():
+            for each in waiting:
+                each.queue_empty += 1
+        return _QUEUE

@@ -1,0 +1,250 @@
+"""RemoteWorker: takes attempts from a broker, and runs them on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from celery.exceptions import Reject
+from celery.worker import WorkController
+from celery.worker import state as celery_state
+
+from ..engine import Attempt, Engine, Stop
+from ..errors import PacificaError, ServiceError
+from ..job import Ending, Fate, Place
+from ..log_context import concerning
+from ..notification import Notification
+from ..retention import Keep
+from ..state_directory import StateDirectory
+from ..trace import trace_id
+from .app import count_waiting, make_app
+from .broker import Broker
+from .desk import Claim, Desk, DeskError
+from .message import TASK, Message
+from .reporter import Report, Reporter
+from .tidying import remove_old
+from .watchman import Watchman
+
+log = logging.getLogger(__name__)
+
+#: What an attempt is called: the job's number, and what nobody can guess.
+_NAME = re.compile(r"\d{1,20}\.[0-9a-f]{8,64}")
+#: Seconds between two tries to claim an attempt while the desk cannot be reached.
+_PAUSE = 1.0
+#: Seconds that a worker that stops takes to tell how its attempts ended.
+_LAST_WORDS = 10.0
+
+
+class RemoteWorker:
+    """Runs the attempts that a runner hands out, some at a time.
+
+    It is a context manager: entering begins to take attempts; leaving takes no more, gives those that are running a
+    grace period, and returns the rest to the runner, which has others run them.
+
+    Args:
+        broker: Where they come from.
+        engine: What runs them here.
+        archive: The digest of the consumer that it runs; attempts of another one are refused.
+        state_dir: Where the attempts' directories live; one worker at a time may use it.
+        concurrency: How many attempts run at the same time.
+        grace: Seconds that running attempts are given when the context is left.
+        keep: Which attempts' directories are kept; None means all.
+
+    Raises:
+        ServiceError: The broker, or the place of its records, cannot be reached or refuses (when entering).
+        StateError: The state directory cannot be used (when entering).
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        engine: Engine,
+        archive: str,
+        state_dir: Path,
+        *,
+        concurrency: int = 2,
+        grace: float = 30.0,
+        keep: Keep | None = None,
+    ) -> None:
+        self._broker = broker
+        self._engine = engine
+        self._archive = archive
+        #: Where the attempts' directories live.
+        self.state_dir = state_dir.resolve()
+        self._concurrency = concurrency
+        self._grace = grace
+        self._keep = keep
+        self._halt = threading.Event()
+        self._closing = threading.Event()
+        self._running: set[str] = set()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self._desk = stack.enter_context(contextlib.closing(Desk(self._broker.records_url)))
+            self._app = stack.enter_context(contextlib.closing(make_app(self._broker)))
+            self._check_reachable()
+            self._state = stack.enter_context(
+                contextlib.closing(StateDirectory(self.state_dir, f"a worker of {self._broker.queue}"))
+            )
+            stack.callback(self._engine.close)
+            if left := self._engine.open(self._state.mark):
+                log.warning("processes of jobs that outlived the last worker, and were ended: %d", left)
+            self._watchman = stack.enter_context(
+                contextlib.closing(Watchman(self._state.mark, self._broker.lost_after))
+            )
+            self._reporter = Reporter(self._desk, self._broker.lost_after, self._watchman.hear)
+            self._reporter.start()
+            stack.callback(self._reporter.stop)
+            self._start()
+            self._stack = stack.pop_all()
+        return self
+
+    def _check_reachable(self) -> None:
+        try:
+            self._desk.ping()
+            count_waiting(self._app, self._broker)
+        except Exception as error:
+            raise ServiceError(
+                f"{self._broker.place} cannot be used: {error}", "check --broker-url and --result-backend"
+            ) from error
+
+    def _start(self) -> None:
+        def take(celery_task: Any, **document: Any) -> None:
+            self._take(str(celery_task.request.id), document)
+
+        self._app.task(take, name=TASK, bind=True, acks_late=True, ignore_result=True, typing=False)
+        celery_state.should_stop = celery_state.should_terminate = None
+        self._controller = WorkController(
+            app=self._app,
+            hostname=f"{self._broker.queue}-{os.getpid()}@{socket.gethostname()}",
+            pool="threads",
+            concurrency=self._concurrency,
+            without_mingle=True,
+            without_gossip=True,
+        )
+        self._thread = threading.Thread(target=self._controller.start, name="celery")
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        # Its loop looks there; it has no other way to be told from another thread.
+        celery_state.should_stop = 0
+        deadline = time.monotonic() + self._grace
+        while self._running and time.monotonic() < deadline and not self._halt.is_set():
+            time.sleep(_PAUSE / 20)
+        self._halt.set()
+        self._thread.join()
+        self._stack.close()
+
+    def halt(self) -> None:
+        """Cut the grace period short. May be called from a signal handler."""
+        self._halt.set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all its threads and processes are at work."""
+        return self._thread.is_alive() and self._watchman.alive
+
+    @property
+    def running(self) -> int:
+        """How many attempts are running."""
+        return len(self._running)
+
+    def _take(self, task: str, document: dict[str, Any]) -> None:
+        """Do what a message asks for; called on one of some threads."""
+        if self._closing.is_set():
+            raise Reject(requeue=True)
+        if not _NAME.fullmatch(task):
+            # Its directory would be called so.
+            log.error("a message is left alone: %.80r is no attempt's name", task)
+            return
+        try:
+            message = Message.read(document)
+        except (ValueError, PacificaError) as error:
+            log.error("a message is refused: %s", error)  # noqa: TRY400
+            self._refuse(task, f"worker {socket.gethostname()} cannot read it: {error}")
+            return
+        if message.archive != self._archive:
+            reason = (
+                f"worker {socket.gethostname()} runs another version of the consumer "
+                f"({self._archive[:12]}, and not {message.archive[:12]})"
+            )
+            log.error("job %d is refused: %s", message.job_id, reason)
+            self._refuse(task, reason)
+            return
+        place = Place(worker=socket.gethostname(), directory=str(self._state.attempt(task).path))
+        asked_at = time.monotonic()
+        if self._claim(task, place) is Claim.OURS:
+            self._run(task, message, self._reporter.begin(task, self._state.attempt(task), asked_at))
+
+    def _claim(self, task: str, place: Place) -> Claim:
+        while True:
+            try:
+                return self._desk.claim(task, place)
+            except DeskError as error:
+                log.warning("attempt %s waits: it cannot be claimed: %s", task, error)
+                if self._closing.wait(_PAUSE):
+                    raise Reject(requeue=True) from error
+
+    def _refuse(self, task: str, reason: str) -> None:
+        try:
+            self._desk.refuse(task, reason)
+        except DeskError as error:
+            # The message waits for another worker, or for better times.
+            self._closing.wait(_PAUSE)
+            raise Reject(requeue=True) from error
+
+    def _run(self, task: str, message: Message, report: Report) -> None:
+        self._running.add(task)
+        try:
+            with concerning(job=message.job_id, trace=trace_id(message.traceparent)):
+                log.info("job %d: started in %s", message.job_id, report.directory.path)
+                ending = self._attempt(task, message, report)
+                log.info("job %d: %s", message.job_id, ending.reason or "succeeded")
+                self._tell(report, ending)
+        finally:
+            self._running.discard(task)
+        if self._keep:
+            remove_old(self.state_dir / "jobs", self._keep, list(self._running))
+
+    def _attempt(self, task: str, message: Message, report: Report) -> Ending:
+        def stop() -> Stop | None:
+            return report.stop or (Stop.HALT if self._halt.is_set() else None)
+
+        try:
+            report.directory.prepare(message.body, Notification.parse(message.body).folders)
+            attempt = Attempt(
+                job_id=message.job_id,
+                directory=report.directory,
+                mark=f"{self._state.mark}{task}",
+                terms=message.terms,
+                traceparent=message.traceparent,
+                body=message.body,
+            )
+            ending = self._engine.run(attempt, stop)
+        except (PacificaError, OSError, ValueError) as error:
+            return Ending(reason=f"could not be started: {error}")
+        except Exception as error:
+            log.exception("job %d: a fault of ours", message.job_id)
+            return Ending(reason=f"a fault of the worker: {error!r}", fate=Fate.CRASHED)
+        if ending is None:
+            why = "it was to be ended" if report.stop else "its worker was stopped"
+            return Ending(reason=why, fate=Fate.RETURNED)
+        return ending
+
+    def _tell(self, report: Report, ending: Ending) -> None:
+        last_words = time.monotonic() + _LAST_WORDS
+
+        def gone() -> bool:
+            return self._halt.is_set() and time.monotonic() > last_words
+
+        if not self._reporter.end(report, ending, gone):
+            log.error("attempt %s: nobody can be told how it ended; it counts as lost", report.task)
