@@ -36,6 +36,10 @@ class Terms:
     output_limit: int | None = None
 
 
+def place_ignored(_: Place) -> None:
+    """What an attempt calls of which nobody wants to know where it is run."""
+
+
 @attrs.frozen(kw_only=True)
 class Attempt:
     """One run of an entry-point that is to be made.
@@ -60,7 +64,7 @@ class Attempt:
     body: bytes = attrs.field(default=b"", repr=False)
     task: str = ""
     handed_out: bool = False
-    placed: Callable[[Place], object] = lambda _: None
+    placed: Callable[[Place], object] = place_ignored
 
 
 class Engine(Protocol):

@@ -21,6 +21,8 @@ from .state_directory import JobDirectory, StateDirectory, check_used
 _HANDFUL = 100
 #: The name under which the ledger keeps the settings of the `Judge` that was used last.
 JUDGE = "judge"
+#: The name under which it keeps where jobs are handed to.
+PLACE = "place"
 
 
 @attrs.frozen(kw_only=True)
@@ -79,6 +81,16 @@ class JobBook:
         """The consumer's name."""
         settings = self.coverage.fact(JUDGE) or {}
         return str(settings.get("name", ""))
+
+    @property
+    def place(self) -> str:
+        """Where its jobs are handed to, or were when it ran last; empty if they are run where it is."""
+        return str((self.coverage.fact(PLACE) or {}).get("place", ""))
+
+    @property
+    def trouble(self) -> str:
+        """Why its jobs cannot be handed out or heard of; empty if all is well, or if it is not running."""
+        return ""
 
     @property
     def coverage(self) -> Coverage:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Self
 
@@ -17,11 +18,12 @@ from .announcement import Announced, Identity
 from .aside import Readers
 from .engine import Engine, RemoteEngine, Terms
 from .errors import StateError
+from .executor_engine import ExecutorEngine
 from .filter import Filter
 from .housekeeper import Housekeeper, report_recovered
 from .incident import Incident
 from .job import Job, Origin, Receipt
-from .job_book import JUDGE, JobBook
+from .job_book import JUDGE, PLACE, JobBook
 from .judge import Judge, Judgement
 from .ledger import Ledger
 from .local_engine import LocalEngine
@@ -35,9 +37,6 @@ from .venv import Venv
 from .workers import RetryRules, Workers
 
 log = logging.getLogger(__name__)
-
-#: The name under which the ledger keeps where jobs are handed to.
-_PLACE = "place"
 
 
 class JobRunner(JobBook):
@@ -69,8 +68,9 @@ class JobRunner(JobBook):
         preload: Modules that it imports, beside this library, requests, jsonpath2 and promise.
         keep: Which finished jobs are kept, with their directories; None means all.
         strict: Whether a notification without the attributes that CloudEvents requires is set aside.
-        engine: What runs the attempts; by default processes of this machine, which the entry-point, the environment,
-            the services and the ways to start are for.
+        engine: What runs the attempts: by default processes of this machine; or an executor, in whose processes
+            entry-points are then started, cold, and which stays open; or a `RemoteEngine`, to which the entry-point,
+            the environment, the services and the ways to start mean nothing.
 
     Raises:
         StateError: The state directory cannot be used (when entering), or jobs of it are still with the machines that
@@ -97,18 +97,21 @@ class JobRunner(JobBook):
         preload: Sequence[str] = (),
         keep: Keep | None = None,
         strict: bool = False,
-        engine: Engine | None = None,
+        engine: Engine | Executor | None = None,
     ) -> None:
         super().__init__(state_dir)
         self._name = name
         self._judge = Judge(name=name, filter=filter, strict=strict)
-        self._engine: Engine = engine or LocalEngine(
-            entry_point=entry_point.resolve(),
-            venv=venv or Venv(Path(sys.prefix)),
-            services=services or Services.from_environment(),
-            warm=warm,
-            preload=preload,
-        )
+        if engine is None or isinstance(engine, Executor):
+            local = LocalEngine(
+                entry_point=entry_point.resolve(),
+                venv=venv or Venv(Path(sys.prefix)),
+                services=services or Services.from_environment(),
+                warm=warm and engine is None,
+                preload=preload,
+            )
+            engine = ExecutorEngine(executor=engine, engine=local) if engine else local
+        self._engine: Engine = engine
         #: How long things take.
         self.meters = Meters()
         self._worker_count = workers
@@ -163,7 +166,7 @@ class JobRunner(JobBook):
             log.warning("processes of jobs that outlived the last runner, and were ended: %d", left)
         report_recovered(self._ledger.recover(self._crash_limit))
         self._ledger.remove_orphans()
-        self.coverage.put_fact(_PLACE, {"place": place})
+        self.coverage.put_fact(PLACE, {"place": place})
         self._abandon_cancelled()
 
     def _check_handed_out(self, place: str) -> None:
@@ -173,10 +176,9 @@ class JobRunner(JobBook):
             StateError: They are with other machines than the engine's.
         """
         out = [handed_out for handed_out in self._ledger.handed_out() if not handed_out.state.final]
-        before = str((self.coverage.fact(_PLACE) or {}).get("place", ""))
-        if out and before != place:
+        if out and self.place != place:
             raise StateError(
-                f"jobs of this consumer are still with {before or 'other machines'}: {len(out)}",
+                f"jobs of this consumer are still with {self.place or 'other machines'}: {len(out)}",
                 "start it there once more and let them end, or cancel them with: pacifica-notifications-consumer jobs",
             )
 
@@ -205,6 +207,11 @@ class JobRunner(JobBook):
     def alive(self) -> bool:
         """Whether all its threads are at work."""
         return self._workers is not None and self._workers.alive and self._housekeeper.alive
+
+    @property
+    def trouble(self) -> str:
+        """See `JobBook.trouble`."""
+        return str(getattr(self._engine, "trouble", ""))
 
     def accept(self, body: bytes) -> Receipt:
         """Commit a notification to disk, and queue a job for it if it matches.

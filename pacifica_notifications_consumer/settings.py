@@ -35,6 +35,7 @@ class Option:
         metavar: What stands for the value in ``--help``; None for an option that is on or off.
         has_flag: False for a secret, which must not stand on a command line.
         part_of: The setting that this one is a detail of; where that is set in a foremost place, this one is not.
+        secret: Whether a password may be a part of it: then it is not shown, and not taken from the command line.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Option:
     metavar: str | None = "TEXT"
     has_flag: bool = True
     part_of: str = ""
+    secret: bool = False
 
     @property
     def flag(self) -> str:
@@ -191,6 +193,11 @@ def resolve(
         values[option.name] = option.default
         for rank, (text, source) in enumerate(sources):
             if text is not None:
+                if rank == 0 and option.secret and "@" in text:
+                    raise ConfigurationError(
+                        f"{source} has a password, which everybody on this machine could read there",
+                        f"set {option.variable}, or {option.name} in an INI file",
+                    )
                 values[option.name] = _convert(option, text, source)
                 ranks[option.name] = rank
                 break
@@ -208,7 +215,7 @@ def _convert(option: Option, text: Any, source: str) -> Any:
     try:
         return option.convert(text)
     except ValueError as error:
-        shown = f" ({text!r})" if option.has_flag else ""
+        shown = f" ({text!r})" if option.has_flag and not option.secret else ""
         raise ConfigurationError(f"{source}{shown} is not usable: {error}") from None
 
 

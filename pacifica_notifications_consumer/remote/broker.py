@@ -41,10 +41,14 @@ class Broker:
     visibility_timeout: float = 6 * 3600.0
 
     def __attrs_post_init__(self) -> None:
-        check_url(self.url, SCHEMES)
-        if self.results_url:
-            check_url(self.results_url, _OF_REDIS)
-        elif not self.is_redis:
+        for url, schemes in ((self.url, SCHEMES), (self.results_url or "redis://none", _OF_REDIS)):
+            try:
+                check_url(url, schemes)
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"the address of the broker or of its results is not usable: {error}"
+                ) from None
+        if not (self.results_url or self.is_redis):
             raise ConfigurationError(
                 "RabbitMQ passes jobs on, but does not keep their results",
                 "say with --result-backend which Redis does: redis://HOST:PORT/NUMBER",
@@ -71,7 +75,7 @@ def check_url(text: str, schemes: tuple[str, ...] = SCHEMES) -> str:
     """Check the address of a broker.
 
     Raises:
-        ConfigurationError: It is none.
+        ValueError: It is none. It is not shown, since a password may stand in it.
     """
     try:
         parts = urlsplit(text)
@@ -79,11 +83,7 @@ def check_url(text: str, schemes: tuple[str, ...] = SCHEMES) -> str:
     except ValueError:
         usable = False
     if not usable:
-        # It is not shown: a password may stand in it.
-        raise ConfigurationError(
-            "the address of the broker or of its results is not usable",
-            f"let it look like {' or '.join(f'{scheme}://HOST:PORT' for scheme in schemes)}",
-        )
+        raise ValueError(f"it must look like {' or '.join(f'{scheme}://HOST:PORT' for scheme in schemes)}")
     return text
 
 

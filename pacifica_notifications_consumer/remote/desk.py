@@ -115,9 +115,15 @@ class Desk:
             pipe.expire(_PREFIX + task, _KEPT)
             pipe.execute()
 
-    def claim(self, task: str, place: Place) -> Claim:
-        """Claim an attempt for a worker."""
-        return self._claim(task, json.dumps(attrs.asdict(place)))
+    def claim(self, task: str, place: Place, delivery: str) -> Claim:
+        """Claim an attempt for a worker.
+
+        Args:
+            task: The attempt.
+            place: Where it is going to be run.
+            delivery: Names the message: one that comes twice must not be taken for the same, even by one worker.
+        """
+        return self._claim(task, json.dumps(attrs.asdict(place) | {"delivery": delivery}))
 
     def withdraw(self, task: str) -> Claim:
         """Claim an attempt for nobody, so that no worker begins it; `Claim.TAKEN` if one has."""

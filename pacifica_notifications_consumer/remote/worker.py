@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import secrets
 import socket
 import threading
 import time
@@ -182,13 +183,13 @@ class RemoteWorker:
             return
         place = Place(worker=socket.gethostname(), directory=str(self._state.attempt(task).path))
         asked_at = time.monotonic()
-        if self._claim(task, place) is Claim.OURS:
+        if self._claim(task, place, secrets.token_hex(8)) is Claim.OURS:
             self._run(task, message, self._reporter.begin(task, self._state.attempt(task), asked_at))
 
-    def _claim(self, task: str, place: Place) -> Claim:
+    def _claim(self, task: str, place: Place, delivery: str) -> Claim:
         while True:
             try:
-                return self._desk.claim(task, place)
+                return self._desk.claim(task, place, delivery)
             except DeskError as error:
                 log.warning("attempt %s waits: it cannot be claimed: %s", task, error)
                 if self._closing.wait(_PAUSE):

@@ -48,7 +48,7 @@ class Endpoint:
         strict: Whether what is JSON but no notification is refused, and what does not say that it is JSON. Otherwise it
             is taken and set aside, since Pacifica's producer gives a consumer up at its first refusal.
         ready: Whether the consumer is subscribed and working.
-        trouble: What is the matter with the subscription, in words; empty when it is well.
+        trouble: What is the matter with the subscription, or the way to the workers, in words; empty if all is well.
         metrics: Counts what the consumer has done, in Prometheus' text format.
     """
 

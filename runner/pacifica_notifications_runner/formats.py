@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from pacifica_notifications_consumer.progress import Progress, describe_progress
 
@@ -59,3 +60,10 @@ def progress(document: Mapping[str, Mapping[str, int]]) -> str:
 def count(number: int, thing: str) -> str:
     """A number of things."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def remarks(job: Mapping[str, Any]) -> str:
+    """What is to be said of a job: how far it is, or how it ended."""
+    if job["state"] != "running":
+        return str(job["reason"])
+    return progress(job["progress"]) or ("waits for a worker" if job["handed_out"] and not job["worker"] else "")

@@ -11,7 +11,7 @@ from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_runner import options
 from pacifica_notifications_runner.consumer_at import Asked, as_json, asking
-from pacifica_notifications_runner.formats import clock, count, duration, progress, since, size
+from pacifica_notifications_runner.formats import clock, count, duration, progress, remarks, since, size
 from pacifica_notifications_runner.logs import wants_colour
 
 DESCRIPTION = """\
@@ -113,7 +113,6 @@ def _list(consumer: Asked, arguments: argparse.Namespace) -> int:
 
 def _row(job: Document) -> list[str]:
     running = job["state"] == "running"
-    remarks = progress(job["progress"]) if running else job["reason"]
     took = duration(since(job["started_at"]) if running else job["seconds"])
     return [
         str(job["id"]),
@@ -122,7 +121,7 @@ def _row(job: Document) -> list[str]:
         took,
         size(job["peak_memory"]),
         job["title"],
-        remarks,
+        remarks(job),
     ]
 
 
@@ -134,7 +133,7 @@ def _show(consumer: Asked, arguments: argparse.Namespace) -> int:
         return 0
     facts = (
         ("state", _coloured(job["state"])),
-        ("remarks", job["reason"]),
+        ("remarks", remarks(job)),
         ("notification", f"{job['title']} ({job['origin']})"),
         ("received", clock(job["received_at"])),
         ("started", clock(job["started_at"])),
@@ -149,6 +148,8 @@ def _show(consumer: Asked, arguments: argparse.Namespace) -> int:
         ("progress", progress(job["progress"])),
         ("trace", job["trace"]),
         ("directory", job["directory"]),
+        ("worker", job["worker"]),
+        ("there in", job["worker_directory"]),
     )
     _say(f"job {job['id']}")
     for name, fact in facts:

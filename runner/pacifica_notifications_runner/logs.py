@@ -14,6 +14,8 @@ from pacifica_notifications_consumer.errors import Cancelled, PacificaError
 from pacifica_notifications_consumer.log_context import log_facts
 
 _FORM, _TIME_FORM = "%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"
+#: Whose every word somebody may want who looks for a fault.
+_TALKATIVE = ("celery", "kombu", "amqp")
 _QUIET, _RESET = "\033[2m", "\033[0m"
 _COLOURS = {
     logging.DEBUG: _QUIET,
@@ -66,6 +68,8 @@ def set_up_logging(log_format: str, *, verbose: bool) -> None:
     root.setLevel(logging.INFO)
     for name in ("pacifica_notifications_consumer", "pacifica_notifications_runner"):
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.INFO if verbose else logging.ERROR)
 
 
 def report(program: str, error: PacificaError, log_format: str = "text") -> None:

@@ -21,6 +21,7 @@ from pacifica_notifications_consumer.settings import (
 )
 from pacifica_notifications_consumer.venv_cache import CacheLimits
 from pacifica_notifications_consumer.warm_start import module_names
+from pacifica_notifications_runner.engine_options import BROKER_OPTIONS, CONCURRENCY, ENGINE_OPTIONS
 from pacifica_notifications_runner.values import (
     cache_limits,
     consumer_name,
@@ -49,7 +50,12 @@ STATE_DIR = Option(
     convert=Path,
     metavar="DIR",
 )
-WORKERS = Option(name="workers", help="how many jobs run at the same time", convert=count, default=2, metavar="N")
+WORKERS = Option(
+    name="workers",
+    help="how many jobs run at the same time, or are out with the workers of --engine celery (default: 2, or 64)",
+    convert=count,
+    metavar="N",
+)
 JOB_TIMEOUT = Option(
     name="job_timeout",
     help="seconds that an attempt may take; 0 for no limit",
@@ -289,7 +295,7 @@ RUN_OPTIONS = (
     *LOG_OPTIONS,
 )
 CHECK_OPTIONS = (PYTHON, INSTALLER, VENV_CACHE, VENV_CACHE_KEEP, SETUP_TIMEOUT, *LOG_OPTIONS)
-JOB_OPTIONS = (START, PRELOAD, WORKERS, ATTEMPTS, CRASH_LIMIT, GRACE, OUTPUT_LIMIT, KEEP)
+JOB_OPTIONS = (*ENGINE_OPTIONS, START, PRELOAD, WORKERS, ATTEMPTS, CRASH_LIMIT, GRACE, OUTPUT_LIMIT, KEEP)
 ENDPOINT_OPTIONS = (ADDRESS, PORT, TARGET_URL, TLS_CERT, TLS_KEY, ENDPOINT_AUTH, MAX_BODY, RESPONSE_POLICY)
 SUBSCRIPTION_OPTIONS = (REGISTER_TIMEOUT, WATCH_INTERVAL)
 MISSED_OPTIONS = (CATCH_UP_FROM, CATCH_UP_INTERVAL, CATCH_UP_PATIENCE, CATCH_UP_RATE)
@@ -304,6 +310,15 @@ START_OPTIONS = (
     STATUS_PORT,
 )
 
+WORKER_OPTIONS = (
+    *BROKER_OPTIONS,
+    CONCURRENCY,
+    *(option for option in RUN_OPTIONS if option is not JOB_TIMEOUT),
+    START,
+    PRELOAD,
+    GRACE,
+    KEEP,
+)
 ENVIRONMENTS_OPTIONS = (VENV_CACHE, VENV_CACHE_KEEP, *LOG_OPTIONS)
 #: Of the subcommand, which is told the range by flags of its own.
 CATCH_UP_OPTIONS = (
@@ -317,7 +332,7 @@ CATCH_UP_OPTIONS = (
 #: What it takes to find a consumer that was started here.
 CONSUMER_OPTIONS = (NAME, STATE_DIR, *LOG_OPTIONS)
 SANDBOX_OPTIONS = (*SANDBOX_PORTS, PAGE_PORT, *LOG_OPTIONS)
-ALL_OPTIONS = (*START_OPTIONS, *SANDBOX_PORTS, PAGE_PORT)
+ALL_OPTIONS = (*START_OPTIONS, CONCURRENCY, *SANDBOX_PORTS, PAGE_PORT)
 
 CONFIG_HELP = f"an INI file; its section [{SECTION}] may set these options, too ({CONFIG_VARIABLE})"
 

@@ -6,7 +6,7 @@ import argparse
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.subscription import Subscription, mint_token, subscribed
-from pacifica_notifications_runner import command, naming, options, steps
+from pacifica_notifications_runner import command, engines, naming, options, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.metrics import write_metrics
 from pacifica_notifications_runner.signals import StopSignals
@@ -87,8 +87,10 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
     with ExitStack() as stack:
         # 1. extract the archive
         consumer = stack.enter_context(open_archive(archive))
-        # 2. create its environment, 3. run init.sh in it and install the requirements into it; all go together
-        venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
+        # 2. create its environment, 3. run init.sh in it and install the requirements into it; all go together, and
+        # are the workers' business where those run the jobs
+        engine = engines.remote_engine(consumer, settings, name)
+        venv = None if engine else stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
         # 4. start the job queue
         runner = stack.enter_context(
             JobRunner(
@@ -98,7 +100,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
                 filter=consumer.filter,
                 venv=venv,
                 services=services,
-                workers=settings["workers"],
+                workers=engines.how_many(settings),
                 timeout=settings["job_timeout"],
                 attempts=settings["attempts"],
                 crash_limit=settings["crash_limit"],
@@ -108,9 +110,11 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
                 warm=settings["start"] == "warm",
                 preload=(*consumer.preload, *settings["preload"]),
                 strict=strict,
+                engine=engine,
             )
         )
-        shutil.copyfile(venv.lock, runner.state_dir / venv.lock.name)
+        if venv:
+            shutil.copyfile(venv.lock, runner.state_dir / venv.lock.name)
         signals.on_second = runner.halt
         # 5. start the web endpoint
         endpoint = Endpoint(accept=runner.accept_all, token=mint_token(), max_body=settings["max_body"], strict=strict)
@@ -139,10 +143,13 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
             stack.enter_context(catching_up(runner, services, steps.catch_up_rules(settings)))
         if signals.stop.is_set():
             raise Cancelled("stopped by a signal before it was ready")
-        endpoint.trouble = lambda: subscription.trouble
+        endpoint.trouble = lambda: subscription.trouble or runner.trouble
         endpoint.ready = True
         log.info("ready: %s runs %s, its jobs in %s", name, archive, runner.state_dir)
-        _keep_running(lambda: runner.alive and server.alive and page.alive, runner, notifier, signals)
+        if engine:
+            log.info("workers take its jobs from %s", engine.place)
+        all_alive = lambda: runner.alive and server.alive and page.alive  # noqa: E731
+        steps.keep_running(all_alive, lambda: _status(runner), notifier, signals)
         endpoint.ready = False
         log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings["grace"])
 
@@ -151,17 +158,6 @@ def _describe(subscription: Subscription, target_url: str) -> dict[str, Any]:
     """What the status page tells of a subscription."""
     trouble = subscription.trouble
     return {"well": not trouble, "trouble": trouble, "uuid": subscription.uuid, "target_url": target_url}
-
-
-def _keep_running(all_alive: Callable[[], bool], runner: JobRunner, notifier: Notifier, signals: StopSignals) -> None:
-    """Wait for the signal to stop, and meanwhile tell the supervisor that all is at work."""
-    notifier.ready(_status(runner))
-    while not signals.stop.wait(notifier.interval):
-        if all_alive():
-            notifier.alive(_status(runner))
-        else:
-            log.critical("a thread has ended by itself; the supervisor is not told that all is well any more")
-    notifier.stopping("giving running jobs time to end")
 
 
 def _status(runner: JobRunner) -> str:

@@ -24,9 +24,11 @@ from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.subscription import mint_token
 from pacifica_notifications_consumer.venv_builder import VenvBuilder
 from pacifica_notifications_runner.endpoint import RECEIVE
+from pacifica_notifications_runner.signals import StopSignals
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.status.listener import showing
+from pacifica_notifications_runner.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +103,19 @@ def check_reachability(settings: Mapping[str, Any]) -> None:
         f"the producer at {settings['producer_url']} cannot call {settings['address']}, which is this machine's own",
         "listen where it can with --address (0.0.0.0 for all), or say with --target-url what it is to call",
     )
+
+
+def keep_running(
+    all_alive: Callable[[], bool], status: Callable[[], str], notifier: Notifier, signals: StopSignals
+) -> None:
+    """Wait for the signal to stop, and meanwhile tell the supervisor that all is at work."""
+    notifier.ready(status())
+    while not signals.stop.wait(notifier.interval):
+        if all_alive():
+            notifier.alive(status())
+        else:
+            log.critical("a thread has ended by itself; the supervisor is not told that all is well any more")
+    notifier.stopping("giving running jobs time to end")
 
 
 def _is_unspecified(host: str) -> bool:

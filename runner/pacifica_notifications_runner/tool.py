@@ -22,6 +22,7 @@ from pacifica_notifications_runner import (
     sandbox,
     sandbox_upload,
     status_command,
+    worker,
 )
 
 #: In the order in which people meet them: first authors, then operators.
@@ -37,6 +38,7 @@ _SUBCOMMANDS = (
     jobs,
     catch_up,
     environments,
+    worker,
     completion,
     manual,
 )

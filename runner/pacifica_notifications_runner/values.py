@@ -11,6 +11,7 @@ from pacifica_notifications_consumer.venv_cache import CacheLimits
 
 _LARGEST_PORT = 65535
 _LONGEST_NAME = 200
+_SHORTEST_LOSS = 20.0
 
 
 def port(text: str) -> int:
@@ -97,6 +98,14 @@ def transaction_or_time(text: str) -> int | datetime:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
         raise ValueError("it must be the number of a transaction, or a time such as 2026-11-24T18:00") from None
+
+
+def lost_after(text: str) -> float:
+    """Read after how many seconds a worker counts as lost."""
+    number = seconds(text)
+    if number < _SHORTEST_LOSS:
+        raise ValueError(f"it must be {_SHORTEST_LOSS:g} seconds or more: in half of them a worker ends its jobs")
+    return number
 
 
 def rate(text: str) -> float:

@@ -365,7 +365,16 @@ def test_nothing_looks_through_all_jobs(ledger: Ledger) -> None:
     texts = [text for text in texts if text.split(maxsplit=1)[0] in ("SELECT", "UPDATE", "DELETE")]
     assert len(texts) > 20
     #: They read from the end of an index or of a table as many rows as they were asked for, or hold few rows in all.
-    bounded = ("jobs_done", "jobs_running", "notifications_in_files", "incidents", "spans", "gaps", "gaps_by_turn")
+    bounded = (
+        "jobs_done",
+        "jobs_running",
+        "jobs_handed_out",
+        "notifications_in_files",
+        "incidents",
+        "spans",
+        "gaps",
+        "gaps_by_turn",
+    )
     with ledger._database.reading() as connection:
         for text in texts:
             if text in (statements.JOB, statements.NEWEST_NOTIFICATIONS, statements._NOTIFICATION):

@@ -104,6 +104,7 @@ class Api:
                 "version": version("pacifica-notifications-consumer"),
                 "state_dir": str(self.book.state_dir),
                 "running": self.subscription is not no_subscription,
+                "engine": {"place": self.book.place, "trouble": self.book.trouble},
                 "subscription": self.subscription(),
                 "jobs": {state.value: count for state, count in self.book.count_jobs().items()},
                 "notifications": {verdict.value: count for verdict, count in self.book.count_verdicts().items()},

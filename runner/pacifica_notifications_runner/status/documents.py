@@ -41,6 +41,9 @@ def job_document(job: Job, directory: JobDirectory) -> dict[str, Any]:
         "output_tail": job.ending.output_tail,
         "progress": {what: attrs.asdict(how_far) for what, how_far in job.progress.items()},
         "directory": str(directory.path),
+        "handed_out": bool(job.task),
+        "worker": job.place.worker if job.place else None,
+        "worker_directory": job.place.directory if job.place else None,
         "trace": trace_id(job.traceparent) or None,
     }
 

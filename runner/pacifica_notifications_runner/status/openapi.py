@@ -70,6 +70,9 @@ SCHEMAS: dict[str, Any] = {
         output_tail=_TEXT,
         progress={"type": "object", "additionalProperties": _PROGRESS},
         directory=_TEXT,
+        handed_out={**_YES_OR_NO, "description": "whether it is with other machines"},
+        worker={**_TEXT_OR_NONE, "description": "the machine that runs it, or ran it last, if that is another one"},
+        worker_directory={**_TEXT_OR_NONE, "description": "its directory there"},
         trace=_TEXT_OR_NONE,
     ),
     "Jobs": _object(jobs=_list_of(_ref("Job")), next=_INTEGER_OR_NONE),
@@ -97,6 +100,10 @@ SCHEMAS: dict[str, Any] = {
         version=_TEXT,
         state_dir=_TEXT,
         running=_YES_OR_NO,
+        engine=_object(
+            place={**_TEXT, "description": "where jobs are handed to; empty if they run on this machine"},
+            trouble={**_TEXT, "description": "why they cannot be handed out, or heard of"},
+        ),
         subscription={
             "oneOf": [{"type": "null"}, _object(well=_YES_OR_NO, trouble=_TEXT, uuid=_TEXT, target_url=_TEXT)]
         },

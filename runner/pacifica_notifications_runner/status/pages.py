@@ -13,6 +13,7 @@ from pacifica_notifications_runner.status.markup import Markup, tag
 from pacifica_notifications_runner.status.parts import (
     Document,
     counted,
+    engine,
     fact_list,
     file_link,
     health,
@@ -92,7 +93,7 @@ class Site:
         counts = [tag("li", tag("b", f"{number:,}"), " ", state_link(state)) for state, number in jobs.items()]
         return self.page(
             "Overview",
-            live_part("health", health(status)),
+            live_part("health", health(status), engine(status)),
             live_part(
                 "counts",
                 tag("h2", "Queue"),

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pacifica_notifications_consumer.progress import Progress
-from pacifica_notifications_runner.formats import clock, duration, progress, since, size
+from pacifica_notifications_runner.formats import clock, duration, remarks, since, size
 from pacifica_notifications_runner.status.markup import Markup, join, tag
 
 Document = Mapping[str, Any]
@@ -36,6 +36,15 @@ def health(status: Document) -> Markup:
         f"Something is the matter with the subscription: {subscription['trouble']}",
         class_="trouble",
         role="status",
+    )
+
+
+def engine(status: Document) -> object:
+    """Where jobs run, if that is not here."""
+    place, trouble = status["engine"]["place"], status["engine"]["trouble"]
+    return (
+        place and tag("p", "Jobs are run by workers that take them from ", tag("code", place), "."),
+        trouble and tag("p", f"Jobs wait, or go on unseen: {trouble}.", class_="trouble", role="status"),
     )
 
 
@@ -76,7 +85,7 @@ def jobs_table(jobs: Sequence[Document], none: str, more: str = "") -> Markup:
             clock(job["started_at"]),
             duration(job["seconds"] if job["state"] != "running" else since(job["started_at"])),
             size(job["peak_memory"]),
-            job["reason"] if job["state"] != "running" else progress(job["progress"]),
+            remarks(job),
         )
         for job in jobs
     ]
@@ -104,7 +113,7 @@ def job_facts(job: Document) -> list[tuple[str, object]]:
     cpu = job["cpu_seconds"]
     return [
         ("State", tag("span", job["state"], class_=f"state {job['state']}")),
-        ("Remarks", job["reason"]),
+        ("Remarks", remarks(job)),
         ("Notification", tag("a", job["title"], href=f"/notifications/{job['id']}")),
         ("Received", clock(job["received_at"])),
         ("Started", clock(job["started_at"])),
@@ -115,6 +124,8 @@ def job_facts(job: Document) -> list[tuple[str, object]]:
         ("Exit status", job["exit_status"]),
         ("Attempts", attempts),
         ("Origin", job["origin"]),
+        ("Worker", job["worker"]),
+        ("Directory there", job["worker_directory"] and tag("code", job["worker_directory"])),
         ("Trace", job["trace"]),
     ]
 

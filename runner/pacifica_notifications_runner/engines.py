@@ -1,0 +1,100 @@
+"""What runs jobs, as the settings say: the engine of the start command, and the worker on another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pacifica_notifications_consumer.archive import Consumer, digest
+from pacifica_notifications_consumer.engine import Engine, RemoteEngine
+from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.remote import Broker
+from pacifica_notifications_runner.engine_options import BROKER_URL
+
+#: How many jobs run at the same time unless somebody says so, or are out on other machines.
+_WORKERS, _OUT = 2, 64
+
+
+def how_many(settings: Mapping[str, Any]) -> int:
+    """How many jobs run, or are out, at the same time."""
+    default = _WORKERS if settings["engine"] == "local" else _OUT
+    return int(settings["workers"] or default)
+
+
+def make_broker(settings: Mapping[str, Any], name: str | None) -> Broker:
+    """The broker, as the settings say.
+
+    Args:
+        settings: The command's settings.
+        name: The consumer's name, after which the queue is called unless it has another one.
+
+    Raises:
+        ConfigurationError: It is not said where it is, or what the queue is called.
+    """
+    if not settings["broker_url"]:
+        raise ConfigurationError("it is not said where the broker is", f"say it with {BROKER_URL.flag}")
+    queue = settings["queue"] or name
+    if not queue:
+        raise ConfigurationError(
+            "it is not said which consumer's jobs are to be run",
+            "say its name with --name, as the start command shows it, or --queue if it has one",
+        )
+    return Broker(
+        url=settings["broker_url"],
+        results_url=settings["result_backend"] or "",
+        queue=queue,
+        priority=settings["priority"],
+        lost_after=settings["lost_after"],
+    )
+
+
+def remote_engine(consumer: Consumer, settings: Mapping[str, Any], name: str) -> RemoteEngine | None:
+    """The engine that hands jobs to other machines; None if they are to be run here.
+
+    Raises:
+        ConfigurationError: The settings do not fit together, or a package is missing.
+    """
+    if settings["engine"] == "local":
+        return None
+    from_celery = _import("engine")
+    engine: RemoteEngine = from_celery.CeleryEngine(make_broker(settings, name), digest(consumer.directory))
+    return engine
+
+
+def remote_worker(consumer_digest: str, engine: Engine, settings: Mapping[str, Any], state_dir: Path) -> Any:
+    """The worker, as the settings say.
+
+    Raises:
+        ConfigurationError: As `remote_engine`.
+    """
+    from_celery = _import("worker")
+    return from_celery.RemoteWorker(
+        make_broker(settings, settings["name"]),
+        engine,
+        consumer_digest,
+        state_dir,
+        concurrency=settings["concurrency"],
+        grace=settings["grace"],
+        keep=settings["keep"],
+    )
+
+
+def _import(name: str) -> ModuleType:
+    """Import what only those have who want it.
+
+    Raises:
+        ConfigurationError: They do not have it.
+    """
+    from importlib import import_module
+
+    try:
+        return import_module(f"pacifica_notifications_consumer.remote.{name}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("celery", "kombu", "redis"):
+            raise
+        raise ConfigurationError(
+            f"the package {error.name} is missing, through which jobs reach other machines",
+            "install pacifica-notifications-consumer[celery]",
+        ) from error

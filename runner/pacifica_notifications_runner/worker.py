@@ -1,0 +1,77 @@
+"""The subcommand worker: runs the jobs of a consumer that was started elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pacifica_notifications_consumer.archive import digest
+from pacifica_notifications_consumer.errors import Cancelled
+from pacifica_notifications_consumer.local_engine import LocalEngine
+from pacifica_notifications_consumer.packing import open_consumer
+from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_runner import engines, naming, options, steps
+from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.systemd import Notifier
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """\
+Run jobs of a consumer that was started, on whatever machine, with --engine celery: extract the same archive, create its
+environment here, and take jobs from its broker, some at a time. Their directories stay here; what they print, how far
+they are and how they end is told there. SIGINT, SIGTERM or SIGHUP stops it: running jobs are given a grace period, and
+then run elsewhere. A second signal does not wait for them.
+"""
+
+EPILOG = """\
+The consumer's entry-point finds Pacifica as this command's own options say: no password travels through the broker.
+Which jobs are taken is said by --name, as the start command shows it, or by --queue.
+
+Exit status: 0 stopped by a signal; 2 wrong command line; 65 the archive is not usable; 69 the broker or an installer
+refused; 73 the state directory is not usable; 78 wrong settings; 130 stopped before it was ready.
+"""
+
+
+def add_command(subparsers: Any) -> None:
+    """Add the subcommand to the command."""
+    parser = options.add_subcommand(
+        subparsers, "worker", "run jobs of a consumer that was started elsewhere", DESCRIPTION, EPILOG
+    )
+    parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer, the same as there")
+    options.add_options(parser, options.WORKER_OPTIONS)
+    parser.set_defaults(command=work)
+
+
+def work(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+    """Run jobs until a signal comes.
+
+    Raises:
+        PacificaError: A step failed; those before it have been undone.
+    """
+    broker = engines.make_broker(settings, settings["name"])
+    notifier = Notifier.from_environment()
+    with StopSignals() as signals, ExitStack() as stack:
+        consumer = stack.enter_context(open_consumer(arguments.archive))
+        # Before init.sh can add to it.
+        named = digest(consumer.directory)
+        venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
+        engine = LocalEngine(
+            entry_point=consumer.entry_point,
+            venv=venv,
+            services=Services.from_values(settings),
+            warm=settings["start"] == "warm",
+            preload=(*consumer.preload, *settings["preload"]),
+        )
+        state_dir = settings["state_dir"] or naming.default_state_dir(f"{broker.queue} (worker)")
+        worker = stack.enter_context(engines.remote_worker(named, engine, settings, state_dir))
+        signals.on_second = worker.halt
+        if signals.stop.is_set():
+            raise Cancelled("stopped by a signal before it was ready")
+        log.info("ready: runs jobs of %s from %s in %s", arguments.archive, broker.place, worker.state_dir)
+        steps.keep_running(lambda: worker.alive, lambda: f"{worker.running} jobs running", notifier, signals)
+        log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings["grace"])
+    log.info("stopped")
+    return 0

@@ -1,0 +1,308 @@
+"""The one suite of all engines: an entry-point finds the same and ends the same, whatever runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.progress import Progress
+from tests.engines.beds import DEADLINE, Bed, accept, body, eventually, notes, pids
+from tests.unit.runner_tools import alive
+
+WAIT = """
+import time
+while not os.path.exists(place + "/end"):
+    time.sleep(0.02)
+"""
+
+
+def run_one(bed: Bed, path: Path, source: str, **arguments: Any) -> Any:
+    with bed.runner(path, **arguments) as runner:
+        return runner.wait(accept(runner, path, source), DEADLINE)
+
+
+REPORT = """
+json.dump({"argv": sys.argv, "cwd": os.getcwd(), "path": sys.path[0], "env": dict(os.environ), "name": __name__,
+           "session": os.getsid(0) == os.getpid(), "stdin": sys.stdin.read()}, open(place + "/report", "w"))
+print("said", file=sys.stderr)
+"""
+
+
+def test_contract(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs as `python __main__.py SRC DST` in its own directory and session, with Pacifica's addresses at hand."""
+    monkeypatch.setenv("PACIFICA_SECRET_OF_THE_RUNNER", "x")
+    row = {"destinationTable": "Files", "subdir": "a/b"}
+    event = {"source": "here", "eventID": "e.1", "data": {"source": REPORT, "place": str(tmp_path)}}
+    rows = json.dumps(event | {"more": [row]}).encode()
+    with bed.runner(tmp_path, name="the consumer") as runner:
+        job_id = runner.accept(rows).job_id
+        assert job_id is not None
+        job = runner.wait(job_id, DEADLINE)
+        directory = bed.directory(runner, job)
+        shown = runner.directory(job_id).output.read_text()
+    assert (job.state, job.exit_status) == (JobState.SUCCEEDED, 0)
+    report = json.loads((tmp_path / "report").read_text())
+    assert report["argv"][1:] == [str(directory.source), str(directory.destination)]
+    assert (report["cwd"], report["path"]) == (str(Path(report["argv"][0]).parent),) * 2
+    assert (report["name"], report["stdin"], report["session"]) == ("__main__", "", True)
+    expected = {
+        "PACIFICA_CARTD_URL": "http://cartd:1",
+        "PACIFICA_USERNAME": "worker",
+        "PACIFICA_PASSWORD": "of the worker",
+        "PACIFICA_CONSUMER": "the consumer",
+    }
+    assert expected.items() <= report["env"].items()
+    assert "PACIFICA_SECRET_OF_THE_RUNNER" not in report["env"]
+    assert (directory.source / "notification.json").read_bytes() == rows
+    assert (directory.source / "downloads").is_dir()
+    assert (directory.destination / "uploads").is_dir()
+    assert directory.output.read_text() == shown == "said\n"
+
+
+def test_notification_byte_for_byte(bed: Bed, tmp_path: Path) -> None:
+    """A large notification arrives as it was received, spaces and escapes and all."""
+    source = "import hashlib; print(hashlib.sha256(open(sys.argv[1] + '/notification.json', 'rb').read()).hexdigest())"
+    data = json.dumps({"source": source, "place": str(tmp_path)})
+    padding = "ä€\U0001f600" * 200_000 + "\\u00e4"
+    text = f'{{ "source":"here" ,\n\t"eventID":"e.1","data":{data},"padding":"{padding}" }}\n'
+    with bed.runner(tmp_path) as runner:
+        job_id = runner.accept(text.encode()).job_id
+        assert job_id is not None
+        job = runner.wait(job_id, DEADLINE)
+    assert job.ending.output_tail == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("", (JobState.SUCCEEDED, 0, "")),
+        ("raise SystemExit(3)", (JobState.DEAD, 3, "exit status 3")),
+        ("1/0", (JobState.DEAD, 1, "exit status 1")),
+        ("os.kill(os.getpid(), 9)", (JobState.DEAD, -9, "signal 9 (Killed)")),
+        ("import signal; signal.raise_signal(signal.SIGTERM)", (JobState.DEAD, -15, "signal 15 (Terminated)")),
+    ],
+)
+def test_endings(bed: Bed, tmp_path: Path, source: str, expected: tuple[JobState, int | None, str]) -> None:
+    """How the entry-point ends decides about the job, and is recorded."""
+    job = run_one(bed, tmp_path, source)
+    assert (job.state, job.exit_status, job.reason) == expected
+    assert (job.attempts, job.crashes, job.deferrals) == (1, 0, 0)
+
+
+def test_what_a_dead_job_leaves(bed: Bed, tmp_path: Path) -> None:
+    """A dead job is kept with reason, duration, processor time, memory and the end of its output."""
+    source = """
+import time
+x = bytearray(80 << 20)
+until = time.process_time() + 0.1
+while time.process_time() < until:
+    pass
+raise ValueError("this is why")
+"""
+    job = run_one(bed, tmp_path, source)
+    assert (job.state, job.reason) == (JobState.DEAD, "exit status 1")
+    assert job.ending.output_tail.endswith("ValueError: this is why")
+    assert 0.1 <= job.ending.cpu_seconds < DEADLINE
+    assert 80 << 20 < job.ending.peak_memory < 1 << 30
+    assert 0.1 <= job.seconds < DEADLINE
+
+
+def test_progress_and_output_while_it_runs(bed: Bed, tmp_path: Path) -> None:
+    """How far a job is, and what it prints, can be seen while it runs, and afterwards."""
+    source = f"""
+from pacifica_notifications_consumer.progress import Meter
+print("first", flush=True)
+with Meter("download", 10, 2, None) as meter:
+    meter.advance(5, files=1)
+    import time
+    while not os.path.exists({str(tmp_path / "end")!r}):
+        time.sleep(0.02)
+        meter.advance(0)
+    meter.advance(5, files=1)
+print("last")
+"""
+    with bed.runner(tmp_path) as runner:
+        job_id = accept(runner, tmp_path, source)
+        half = {"download": Progress(bytes_done=5, bytes_total=10, files_done=1, files_total=2)}
+        eventually(lambda: runner.job(job_id).progress == half)
+        output = runner.directory(job_id).output
+        eventually(lambda: output.exists() and output.read_text() == "first\n")
+        (tmp_path / "end").touch()
+        job = runner.wait(job_id, DEADLINE)
+        assert output.read_text() == "first\nlast\n"
+    assert job.progress == {"download": Progress(bytes_done=10, bytes_total=10, files_done=2, files_total=2)}
+
+
+def test_timeout_ends_all_its_processes(bed: Bed, tmp_path: Path) -> None:
+    """An entry-point that takes too long is ended with its children, which ignore being asked."""
+    source = f"""
+import signal, time
+if os.fork() == 0:
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    open({str(tmp_path / "child")!r}, "w").write(str(os.getpid()))
+    time.sleep(100)
+time.sleep(100)
+"""
+    job = run_one(bed, tmp_path, source, timeout=0.6)
+    assert (job.state, job.reason) == (JobState.DEAD, "took longer than 0.6 seconds")
+    assert not alive(pids(tmp_path)[0])
+    assert not alive(int((tmp_path / "child").read_text()))
+
+
+def test_daemons_end_with_the_job(bed: Bed, tmp_path: Path) -> None:
+    """Nothing that an entry-point starts outlives its attempt."""
+    source = """
+import time
+if os.fork() == 0:
+    os.setsid()
+    open(place + "/daemon", "w").write(str(os.getpid()))
+    time.sleep(100)
+while not os.path.exists(place + "/daemon") or not open(place + "/daemon").read():
+    time.sleep(0.01)
+"""
+    assert run_one(bed, tmp_path, source).state is JobState.SUCCEEDED
+    assert not alive(int((tmp_path / "daemon").read_text()))
+
+
+def test_attempts(bed: Bed, tmp_path: Path) -> None:
+    """A failing job is tried as often as it may be, and succeeds if one attempt does."""
+    source = "sys.exit(open(place + '/notes').read().count('begin') < 3)"
+    job = run_one(bed, tmp_path, source, attempts=3)
+    assert (job.state, job.attempts, job.exit_status) == (JobState.SUCCEEDED, 3, 0)
+    assert notes(tmp_path)["begin"] == 3
+
+
+def test_trying_again_later(bed: Bed, tmp_path: Path) -> None:
+    """Exit status 75 always gets another attempt, and is no failure."""
+    source = "sys.exit(75 if open(place + '/notes').read().count('begin') < 3 else 0)"
+    job = run_one(bed, tmp_path, source)
+    assert (job.state, job.attempts, job.deferrals) == (JobState.SUCCEEDED, 1, 2)
+
+
+def test_cancelling(bed: Bed, tmp_path: Path) -> None:
+    """A running job is ended with all its processes, one that waits never begins, and either can be run after all."""
+    with bed.runner(tmp_path, workers=1) as runner:
+        running, waiting = accept(runner, tmp_path, WAIT, 1), accept(runner, tmp_path, WAIT, 2)
+        eventually(lambda: bool(pids(tmp_path)))
+        assert runner.cancel(waiting, "not needed")
+        assert runner.cancel(running)
+        for job_id, reason in ((running, "cancelled"), (waiting, "not needed")):
+            job = runner.wait(job_id, DEADLINE)
+            assert (job.state, job.reason, job.attempts) == (JobState.CANCELLED, reason, 0)
+        assert not alive(pids(tmp_path)[0])
+        assert not runner.cancel(running)
+        assert len(pids(tmp_path)) == 1
+        (tmp_path / "end").touch()
+        assert runner.requeue(running)
+        assert runner.wait(running, DEADLINE).state is JobState.SUCCEEDED
+
+
+def test_jobs_run_side_by_side(bed: Bed, tmp_path: Path) -> None:
+    """Two jobs run at the same time: each waits for the other."""
+    source = """
+import time
+open(f"{place}/at-{event['eventID']}", "w")
+while not all(os.path.exists(f"{place}/at-e.{n}") for n in (1, 2)):
+    time.sleep(0.01)
+"""
+    with bed.runner(tmp_path, workers=2) as runner:
+        jobs = [accept(runner, tmp_path, source, number) for number in (1, 2)]
+        assert [runner.wait(job, DEADLINE).state for job in jobs] == [JobState.SUCCEEDED] * 2
+
+
+def test_many_jobs(bed: Bed, tmp_path: Path) -> None:
+    """Of many jobs each is run once."""
+    with bed.runner(tmp_path, workers=4) as runner:
+        jobs = [accept(runner, tmp_path, "", number) for number in range(30)]
+        assert {runner.wait(job, DEADLINE).state for job in jobs} == {JobState.SUCCEEDED}
+    assert notes(tmp_path) == {"begin": 30, "end": 30}
+
+
+def test_trace(bed: Bed, tmp_path: Path) -> None:
+    """The entry-point learns the trace of its notification."""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    source = "print(os.environ['TRACEPARENT'])"
+    with bed.runner(tmp_path) as runner:
+        [receipt] = runner.accept_all([body(tmp_path, source)], [f"00-{trace}-00f067aa0ba902b7-01"])
+        assert receipt.job_id is not None
+        job = runner.wait(receipt.job_id, DEADLINE)
+    assert job.ending.output_tail.startswith(f"00-{trace}-")
+
+
+def test_output_limit(bed: Bed, tmp_path: Path) -> None:
+    """Of an entry-point that prints a lot the beginning and the end are kept where it ran."""
+    source = "print('first')\nfor n in range(100_000): print('x' * 99)\nprint('last')"
+    with bed.runner(tmp_path, output_limit=10_000) as runner:
+        job = runner.wait(accept(runner, tmp_path, source), DEADLINE)
+        kept = bed.directory(runner, job).output.read_text()
+        here = runner.directory(job.id).output.read_text()
+    assert kept.startswith("first\nx")
+    assert kept.endswith("x\nlast\n")
+    assert len(kept) < 11_000
+    assert here.endswith("x\nlast\n")
+    assert len(here) < 16_000
+    assert job.ending.output_tail.endswith("last")
+
+
+def test_stopping_the_runner(bed: Bed, tmp_path: Path) -> None:
+    """A job that outlasts the runner is queued without being counted; elsewhere it goes on, and is waited for."""
+    with bed.runner(tmp_path) as runner:
+        job_id = accept(runner, tmp_path, WAIT)
+        eventually(lambda: bool(pids(tmp_path)) and (not bed.remote or runner.job(job_id).place is not None))
+    assert alive(pids(tmp_path)[0]) is bed.remote
+    (tmp_path / "end").touch()
+    with bed.runner(tmp_path) as runner:
+        job = runner.wait(job_id, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0)
+    assert notes(tmp_path)["begin"] == (1 if bed.remote else 2)
+
+
+def test_killing_the_runner(bed: Bed, tmp_path: Path) -> None:
+    """What outlived a killed runner is ended and run anew by the next one; what runs elsewhere is waited for."""
+    if bed.make() is not None and not bed.remote:
+        pytest.skip("an executor's processes are children of the runner, and cannot be forked")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with bed.runner(tmp_path) as runner:
+                accept(runner, tmp_path, WAIT)
+                eventually(lambda: bool(pids(tmp_path)))
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    first = pids(tmp_path)[0]
+    assert alive(first)
+    threading.Timer(1.0, (tmp_path / "end").touch).start()
+    with bed.runner(tmp_path) as runner:
+        eventually(lambda: bed.remote or not alive(first))
+        job = runner.wait(1, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0 if bed.remote else 1)
+    assert notes(tmp_path)["begin"] == (1 if bed.remote else 2)
+
+
+def test_result_of_a_job_that_ended_while_nobody_waited(bed: Bed, tmp_path: Path) -> None:
+    """A job that ended elsewhere between two runners is not run again."""
+    if not bed.remote:
+        pytest.skip("nothing goes on without a runner")
+    with bed.runner(tmp_path) as runner:
+        job_id = accept(runner, tmp_path, WAIT + "print('the result')\nsys.exit(7)")
+        eventually(lambda: bool(pids(tmp_path)))
+    (tmp_path / "end").touch()
+    eventually(lambda: not alive(pids(tmp_path)[0]))
+    time.sleep(0.5)
+    with bed.runner(tmp_path) as runner:
+        job = runner.wait(job_id, DEADLINE)
+        assert runner.directory(job_id).output.read_text() == "the result\n"
+    assert (job.state, job.exit_status, job.attempts) == (JobState.DEAD, 7, 1)
+    assert notes(tmp_path)["begin"] == 1

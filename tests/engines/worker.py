@@ -1,0 +1,63 @@
+"""A worker on "another machine": worker.py HOME BROKER [CONCURRENCY].
+
+Its directories are below HOME; BROKER is the arguments of a `Broker`, in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from pacifica_notifications_consumer import warm_start
+from pacifica_notifications_consumer.local_engine import LocalEngine
+from pacifica_notifications_consumer.remote import Broker
+from pacifica_notifications_consumer.remote.worker import RemoteWorker
+from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.venv import Venv
+
+#: Does what the notification says.
+ENTRY_POINT = """\
+import json, os, sys
+event = json.load(open(sys.argv[1] + "/notification.json", encoding="utf-8"))
+place = event["data"]["place"]
+
+def note(what):
+    file = os.open(place + "/notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, f"{what} {event['eventID']} {os.getpid()}\\n".encode())
+    os.close(file)
+
+note("begin")
+exec(compile(event["data"]["source"], "source", "exec"))
+note("end")
+"""
+ARCHIVE = "0123456789abcdef"
+
+
+def main(home: Path, broker: Broker, concurrency: int) -> None:
+    logging.basicConfig(filename=home / "log", level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    # None of the tests' jobs imports these; without them it is there in an instant.
+    vars(warm_start)["DOCUMENTED"] = ()
+    entry_point = home / "__main__.py"
+    entry_point.write_text(ENTRY_POINT)
+    engine = LocalEngine(
+        entry_point=entry_point,
+        venv=Venv(Path(sys.prefix)),
+        services=Services(username="worker", password="of the worker", cartd_url="http://cartd:1"),
+        kill_after=0.3,
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    archive = os.environ.get("TEST_ARCHIVE", ARCHIVE)
+    with RemoteWorker(broker, engine, archive, home / "state", concurrency=concurrency, grace=0.5):
+        (home / "ready").touch()
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Broker(**json.loads(sys.argv[2])), int(sys.argv[3]) if len(sys.argv) > 3 else 4)
