@@ -4,7 +4,7 @@ VENV := .venv
 BED := .bed
 PY := $(VENV)/bin/python
 
-.PHONY: help env demo test unit integration chaos bed lint format bench docs clean
+.PHONY: help env demo test unit engines integration chaos bed lint format bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,9 +30,17 @@ env: $(VENV)/.development  ## create the private environment .venv with the deve
 demo: $(VENV)/.runtime  ## show the main job end to end, on the embedded sandbox
 	@$(VENV)/bin/pacifica-notifications-consumer demo
 
-test: $(VENV)/.browser  ## run all tests but those on the real services
+$(VENV)/.brokers: $(VENV)/.development tools/make-brokers
+	@tools/make-brokers
+	@touch $@
+
+test: $(VENV)/.browser $(VENV)/.brokers  ## run all tests but those on the real services
 	$(PY) -m pytest -n 2 tests/unit
-	$(PY) -m pytest tests/endtoend tests/chaos
+	$(PY) -m pytest -n 3 --dist loadgroup tests/engines tests/chaos
+	$(PY) -m pytest tests/endtoend
+
+engines: $(VENV)/.brokers  ## run the tests of all engines, on real brokers
+	$(PY) -m pytest -n 3 --dist loadgroup tests/engines
 
 unit: $(VENV)/.development  ## run the fast tests only
 	$(PY) -m pytest -n 2 tests/unit
@@ -40,7 +48,7 @@ unit: $(VENV)/.development  ## run the fast tests only
 integration: $(VENV)/.development $(BED)/.bed  ## run the tests on the real Pacifica services
 	$(PY) -m pytest tests/integration
 
-chaos: $(VENV)/.development  ## kill the runner and its jobs at random, a thousand times
+chaos: $(VENV)/.brokers  ## kill the runner, its jobs, workers and brokers at random, a thousand times
 	PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-1000} $(PY) -m pytest -s tests/chaos
 
 bed: $(VENV)/.development $(BED)/.bed  ## start the real Pacifica services, to work with by hand

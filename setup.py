@@ -15,6 +15,7 @@ setup(
     packages=[
         "pacifica_notifications_consumer",
         "pacifica_notifications_consumer.ledger",
+        "pacifica_notifications_consumer.remote",
         "pacifica_notifications_consumer.sandbox",
         "pacifica_notifications_runner",
         "pacifica_notifications_runner.status",
@@ -29,7 +30,7 @@ setup(
         "pacifica_notifications_runner.status": ["style.css", "script.js"],
     },
     install_requires=["attrs>=23.2", "jsonpath2>=0.4.5", "promise>=2.3", "requests>=2.28"],
-    extras_require={"gssapi": ["requests-gssapi"], "uv": ["uv>=0.5"]},
+    extras_require={"gssapi": ["requests-gssapi"], "uv": ["uv>=0.5"], "celery": ["celery[redis]>=5.7"]},
     entry_points={
         "console_scripts": [
             "start-pacifica-notifications-consumer = pacifica_notifications_runner.start:main",

@@ -1,16 +1,20 @@
 """A runner to be killed: the queue and the endpoint, without what makes a start slow.
 
-consumer.py HOME PORT CRASH-LIMIT warm|cold
+consumer.py HOME PORT CRASH-LIMIT warm|cold|celery
 
-If the environment says where Pacifica is, it subscribes, watches, and catches up, with little patience.
+On Celery, the environment says which broker, in JSON. If it says where Pacifica is, the runner subscribes, watches, and
+catches up, with little patience.
 
-Its entry-point notes its beginning and its end in HOME, each in one write that no kill can tear apart.
+Its entry-point notes its beginning and its end in HOME, each in one write that no kill can tear apart, and whether
+another one of the same notification is alive at the same time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -19,14 +23,17 @@ from typing import Any
 
 from pacifica_notifications_consumer import Filter, JobRunner, catch_up
 from pacifica_notifications_consumer.catch_up import CatchUpRules
+from pacifica_notifications_consumer.remote import Broker
+from pacifica_notifications_consumer.remote.engine import CeleryEngine
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.subscription import subscribed
 from pacifica_notifications_runner.endpoint import Endpoint, listening
+from tests.engines.worker import ARCHIVE
 
 TOKEN = "chaos"
 ENTRY_POINT = """\
-import json, os, pathlib, sys, time
-source, home = sys.argv[1], sys.argv[2] + "/../../../.."
+import fcntl, json, os, pathlib, sys, time
+source, home = sys.argv[1], os.environ["CHAOS_HOME"]
 event = json.loads(pathlib.Path(source, "notification.json").read_bytes())
 # From a Pacifica they are rows, with texts for values.
 data = event["data"] if isinstance(event["data"], dict) else {
@@ -39,13 +46,21 @@ def note(what):
     os.close(file)
 
 note("begin")
+# Its children hold it, too, and whatever ends them lets go of it.
+lock = os.open(f"{home}/alive-{event['eventID']}", os.O_RDWR | os.O_CREAT, 0o600)
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    note("overlap")
+os.set_inheritable(lock, True)
 if data.get("children"):
     if os.fork() == 0:
         os.setsid()
         time.sleep(1000)
 time.sleep(data["seconds"])
-if data.get("again") and not os.path.exists(sys.argv[2] + "/tried"):
-    open(sys.argv[2] + "/tried", "w").close()
+tried = f"{home}/tried-{event['eventID']}"
+if data.get("again") and not os.path.exists(tried):
+    open(tried, "w").close()
     note("again")
     sys.exit(75)
 note("end")
@@ -63,6 +78,9 @@ def main(home: Path, port: int, crash_limit: int, way: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     pacifica = Services.from_environment()
     filter_ = Filter(UPLOADS if pacifica.policy_url else EVENTS)
+    engine = None
+    if way == "celery":
+        engine = CeleryEngine(Broker(**json.loads(os.environ["CHAOS_BROKER"])), ARCHIVE)
     runner = JobRunner(
         home / "__main__.py",
         home / "state",
@@ -75,6 +93,7 @@ def main(home: Path, port: int, crash_limit: int, way: str) -> None:
         crash_limit=crash_limit,
         grace=0.2,
         warm=way == "warm",
+        engine=engine,
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(runner)

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ class Runner:
 
     Args:
         home: Where that is, and where its entry-points note what they do.
-        way: ``warm`` or ``cold``.
+        way: ``warm``, ``cold`` or ``celery``.
         crash_limit: How many crashes a job may see.
         variables: Lead it to a Pacifica, to which it then subscribes.
     """
@@ -36,7 +37,7 @@ class Runner:
         self, home: Path, way: str, crash_limit: int = 10_000, variables: Mapping[str, str] | None = None
     ) -> None:
         self.home = home
-        self._environ = os.environ | dict(variables or {})
+        self._environ = os.environ | dict(variables or {}) | {"CHAOS_HOME": str(home)}
         self.way = way
         self.crash_limit = crash_limit
         with socket.socket() as probe:
@@ -60,20 +61,20 @@ class Runner:
             return {job.title: job for job in ledger.records.jobs(1_000_000)}
 
     def processes(self) -> dict[int, int]:
-        """The processes that are alive: their ids, and their jobs' numbers, which is 0 for the warm process."""
-        mark = f"PACIFICA_JOB={self.home}/state:".encode()
+        """The processes that are alive: their ids, and their jobs' numbers, which is 0 for a warm process."""
+        mark = re.compile(rb"PACIFICA_JOB=" + re.escape(os.fsencode(self.home)) + rb"/[^:]*state:(\d+)")
         found = {}
         for path in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
-                _, marked, rest = (path / "environ").read_bytes().partition(mark)
+                marked = mark.search((path / "environ").read_bytes())
                 if path.name.isdigit() and marked:
-                    found[int(path.name)] = int(rest.split(b":")[0])
+                    found[int(path.name)] = int(marked[1])
         return found
 
     def notes(self) -> dict[str, collections.Counter[str]]:
-        """How often entry-points began, ended, and asked to be tried again, by event ids."""
-        counts: dict[str, collections.Counter[str]] = {"begin": collections.Counter(), "end": collections.Counter()}
-        counts["again"] = collections.Counter()
+        """How often entry-points began, ended, asked to be tried again, and were not alone, by event ids."""
+        words = ("begin", "end", "again", "overlap")
+        counts: dict[str, collections.Counter[str]] = {word: collections.Counter() for word in words}
         with contextlib.suppress(FileNotFoundError):
             for line in (self.home / "notes").read_text().splitlines():
                 what, event_id = line.split()

@@ -1,4 +1,4 @@
-"""Kill the runner and its jobs at random moments, again and again: nothing is lost, nothing runs amok.
+"""Kill the runner, its jobs, and other machines, at random moments: nothing is lost, nothing runs amok.
 
 PACIFICA_TEST_KILLS says how often (`make chaos` many times, otherwise a few), PACIFICA_TEST_SEED repeats a run.
 """
@@ -23,11 +23,18 @@ import requests
 from pacifica_notifications_consumer.job import JobState, Verdict
 from tests.background import Background
 from tests.chaos.consumer import TOKEN
+from tests.chaos.machines import Machines, machines
 from tests.chaos.runner import KILLS, SEED, Runner, settle
 
 #: What is struck, and how often of ten.
 _TARGETS = ("runner",) * 6 + ("job",) * 2 + ("orderly stop", "stop and kill")
-_WARM_TARGETS = (*_TARGETS, *("warm process",) * 2)
+_TARGETS_OF = {
+    "cold": _TARGETS,
+    "warm": (*_TARGETS, *("warm process",) * 2),
+    # A broker takes its time to come back, with much that has piled up before it.
+    "redis": (*_TARGETS, *("worker",) * 4, *("worker stop",) * 2, "broker"),
+    "rabbitmq": (*_TARGETS, *("worker",) * 4, *("worker stop",) * 2, "broker"),
+}
 
 
 class Producer(Background):
@@ -104,12 +111,18 @@ def strike(target: str, runner: Runner, process: subprocess.Popen[bytes], chance
 
 @pytest.mark.timeout(300 + 5 * KILLS)
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
-@pytest.mark.parametrize("way", ["warm", "cold"])
+@pytest.mark.parametrize("way", list(_TARGETS_OF))
 def test_kills_lose_nothing(tmp_path: Path, way: str) -> None:
     """After any number of kills every accepted notification ran to an end, none ran after it had succeeded."""
     print(f"\nseed {SEED}, {KILLS} kills, {way}")
+    with machines(way, tmp_path.resolve()) as behind:
+        kill_again_and_again(tmp_path.resolve(), way, behind)
+
+
+def kill_again_and_again(home: Path, way: str, behind: Machines) -> None:
+    """Kill the runner, its jobs, and what is behind it; then see that nothing is lost, and nothing run too often."""
     chance = random.Random(SEED)
-    runner = Runner(tmp_path.resolve(), way)
+    runner = Runner(home, "celery" if behind.workers else way, variables=behind.variables)
     ends_at_success: dict[str, int] = {}
     struck_jobs: set[int] = set()
     process = runner.start()
@@ -118,9 +131,12 @@ def test_kills_lose_nothing(tmp_path: Path, way: str) -> None:
         with Producer(runner.port, random.Random(SEED + 1)) as producer:
             while sum(struck.values()) < KILLS:
                 time.sleep(chance.random() * chance.choice([0.1, 0.6, 1.2]))
-                target = chance.choice(_WARM_TARGETS if way == "warm" else _TARGETS)
-                struck_jobs.add(strike(target, runner, process, chance) or 0)
+                target = chance.choice(_TARGETS_OF[way])
                 struck[target] += 1
+                if target in ("worker", "worker stop", "broker"):
+                    behind.strike(target, chance)
+                    continue
+                struck_jobs.add(strike(target, runner, process, chance) or 0)
                 if process.poll() is None:
                     continue
                 if (runner.home / "state" / "ledger.sqlite3").exists():
@@ -134,6 +150,7 @@ def test_kills_lose_nothing(tmp_path: Path, way: str) -> None:
     finally:
         process.terminate()
         process.wait(60)
+        behind.close()
     print(f"{producer.posts} posts, {len(producer.accepted)} accepted, struck {dict(struck)}")
     assert producer.errors == []
     assert len(producer.accepted) > KILLS
@@ -144,6 +161,7 @@ def check(runner: Runner, producer: Producer, ends_at_success: dict[str, int], s
     """Hold the ledger and what the entry-points noted against what was accepted."""
     jobs, notes = runner.jobs(), runner.notes()
     assert runner.processes() == {}
+    assert notes["overlap"] == {}
     for event_id, event in producer.accepted.items():
         if "seconds" not in event["data"]:
             assert event_id not in jobs

@@ -47,7 +47,8 @@ def broker_of(kind: str, request: pytest.FixtureRequest) -> Broker:
     return Broker(url=rabbit.url(), results_url=redis.url(1), queue=queue, lost_after=LOST_AFTER)
 
 
-@pytest.fixture(scope="session", params=ENGINES)
+# Side by side, so that each is started once.
+@pytest.fixture(scope="session", params=[pytest.param(kind, marks=pytest.mark.xdist_group(kind)) for kind in ENGINES])
 def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """Each engine."""
     kind = request.param
@@ -62,7 +63,7 @@ def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             from distributed import Client
 
             make: Any = Client
-            client = stack.enter_context(make(n_workers=2, threads_per_worker=2, dashboard_address=None))
+            client = stack.enter_context(make(n_workers=2, threads_per_worker=2, dashboard_address=":0"))
             yield Bed(make=lambda: client.get_executor())
         else:
             stack.enter_context(quick_warm_start())

@@ -13,6 +13,8 @@ import sys
 import threading
 from pathlib import Path
 
+from kombu.transport.redis import Channel
+
 from pacifica_notifications_consumer import warm_start
 from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.remote import Broker
@@ -42,8 +44,11 @@ def main(home: Path, broker: Broker, concurrency: int) -> None:
     logging.basicConfig(filename=home / "log", level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     # None of the tests' jobs imports these; without them it is there in an instant.
     vars(warm_start)["DOCUMENTED"] = ()
-    entry_point = home / "__main__.py"
-    entry_point.write_text(ENTRY_POINT)
+    # Seconds between two looks at what has not been acknowledged for long.
+    Channel.unacked_restore_interval, Channel.unacked_restore_throttle = 1, 1
+    entry_point = Path(os.environ.get("TEST_ENTRY_POINT", home / "__main__.py"))
+    if "TEST_ENTRY_POINT" not in os.environ:
+        entry_point.write_text(ENTRY_POINT)
     engine = LocalEngine(
         entry_point=entry_point,
         venv=Venv(Path(sys.prefix)),
