@@ -28,6 +28,16 @@ _KEPT = 30 * 86_400
 _PATIENCE = 5.0
 #: What stands in a claim of the runner's.
 _RUNNER = "runner"
+#: What an ending consists of; that it is so, nobody says but who wrote it.
+_ENDING = {
+    "status": int | None,
+    "reason": str,
+    "cpu_seconds": int | float | None,
+    "peak_memory": int | None,
+    "output_tail": str,
+}
+#: The most characters of what a worker tells at once.
+_LARGEST_NEWS = 1 << 20
 #: A place in an output that nobody knows.
 UNKNOWN = -1
 _FIELDS = ("open", "claim", "beat", "news", "refused", "ending")
@@ -168,12 +178,8 @@ class Desk:
 
     def news(self, task: str) -> News:
         """What a running attempt has to tell."""
-        progress, start, output = self._redis.hmget(_PREFIX + task, "progress", "output_start", "output")
-        return News(
-            progress=str(progress or ""),
-            output_start=int(start or 0),
-            output=base64.b64decode(output or "", validate=True),
-        )
+        fields = self._redis.hmget(_PREFIX + task, "progress", "output_start", "output")
+        return _news(*(str(field or "") for field in fields))
 
     def beat(self, beats: Sequence[Beat]) -> list[bool]:
         """Show that attempts are being run, and tell the news of them.
@@ -241,6 +247,17 @@ def _look(fields: Sequence[str | None]) -> Look:
         return Look(opened=False)
 
 
+def _news(progress: str, start: str, output: str) -> News:
+    try:
+        if max(len(progress), len(output)) > _LARGEST_NEWS:
+            return News()
+        return News(
+            progress=progress, output_start=int(start or 0), output=base64.b64decode(output or "", validate=True)
+        )
+    except ValueError:
+        return News()
+
+
 def _place(claim: str | None) -> Place | None:
     if not claim or claim == _RUNNER:
         return None
@@ -250,4 +267,7 @@ def _place(claim: str | None) -> Place | None:
 
 def _ending(text: str) -> Ending:
     document = json.loads(text)
+    for name, kinds in _ENDING.items():
+        if not isinstance(document[name], kinds):
+            raise TypeError(name)
     return Ending(**(document | {"fate": Fate(document["fate"])}))

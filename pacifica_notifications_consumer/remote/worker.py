@@ -10,6 +10,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,6 +58,7 @@ class RemoteWorker:
         concurrency: How many attempts run at the same time.
         grace: Seconds that running attempts are given when the context is left.
         keep: Which attempts' directories are kept; None means all.
+        on_end: Called when it takes no more attempts though nobody has asked for that.
 
     Raises:
         ServiceError: The broker, or the place of its records, cannot be reached or refuses (when entering).
@@ -73,6 +75,7 @@ class RemoteWorker:
         concurrency: int = 2,
         grace: float = 30.0,
         keep: Keep | None = None,
+        on_end: Callable[[], object] = lambda: None,
     ) -> None:
         self._broker = broker
         self._engine = engine
@@ -82,6 +85,7 @@ class RemoteWorker:
         self._concurrency = concurrency
         self._grace = grace
         self._keep = keep
+        self._on_end = on_end
         self._halt = threading.Event()
         self._closing = threading.Event()
         self._running: set[str] = set()
@@ -131,8 +135,16 @@ class RemoteWorker:
             without_mingle=True,
             without_gossip=True,
         )
-        self._thread = threading.Thread(target=self._controller.start, name="celery")
+        self._thread = threading.Thread(target=self._serve, name="celery")
         self._thread.start()
+
+    def _serve(self) -> None:
+        try:
+            self._controller.start()
+        finally:
+            if not self._closing.is_set():
+                log.critical("the worker takes no jobs any more: what talks to the broker has ended by itself")
+                self._on_end()
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,7 +63,9 @@ def remote_engine(consumer: Consumer, settings: Mapping[str, Any], name: str) ->
     return engine
 
 
-def remote_worker(consumer_digest: str, engine: Engine, settings: Mapping[str, Any], state_dir: Path) -> Any:
+def remote_worker(
+    consumer_digest: str, engine: Engine, settings: Mapping[str, Any], state_dir: Path, on_end: Callable[[], object]
+) -> Any:
     """The worker, as the settings say.
 
     Raises:
@@ -78,6 +80,7 @@ def remote_worker(consumer_digest: str, engine: Engine, settings: Mapping[str, A
         concurrency=settings["concurrency"],
         grace=settings["grace"],
         keep=settings["keep"],
+        on_end=on_end,
     )
 
 

@@ -70,6 +70,8 @@ def set_up_logging(log_format: str, *, verbose: bool) -> None:
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.ERROR)
+    # After an outage, that messages of before cannot be acknowledged is no news, and does no harm.
+    logging.getLogger("celery.worker.request").setLevel(logging.INFO if verbose else logging.CRITICAL + 1)
 
 
 def report(program: str, error: PacificaError, log_format: str = "text") -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.archive import digest
-from pacifica_notifications_consumer.errors import Cancelled
+from pacifica_notifications_consumer.errors import Cancelled, ServiceError
 from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.packing import open_consumer
 from pacifica_notifications_consumer.services import Services
@@ -66,12 +66,14 @@ def work(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             preload=(*consumer.preload, *settings["preload"]),
         )
         state_dir = settings["state_dir"] or naming.default_state_dir(f"{broker.queue} (worker)")
-        worker = stack.enter_context(engines.remote_worker(named, engine, settings, state_dir))
+        worker = stack.enter_context(engines.remote_worker(named, engine, settings, state_dir, signals.stop.set))
         signals.on_second = worker.halt
         if signals.stop.is_set():
             raise Cancelled("stopped by a signal before it was ready")
         log.info("ready: runs jobs of %s from %s in %s", arguments.archive, broker.place, worker.state_dir)
         steps.keep_running(lambda: worker.alive, lambda: f"{worker.running} jobs running", notifier, signals)
+        if not worker.alive:
+            raise ServiceError("the worker has ended by itself", "look for the reason in the log, and start it again")
         log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings["grace"])
     log.info("stopped")
     return 0

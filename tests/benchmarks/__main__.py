@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import platform
 
-from tests.benchmarks import accepting, catching, environments, fetching, filtering, ledgers, starting, transferring
+from tests.benchmarks import (
+    accepting,
+    catching,
+    environments,
+    fetching,
+    filtering,
+    ledgers,
+    scaling,
+    starting,
+    transferring,
+)
 
 
 def main() -> None:
     """Run all benchmarks."""
     print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}; medians, (least to most)")
-    for benchmark in (accepting, ledgers, filtering, environments, starting, transferring, fetching, catching):
+    for benchmark in (accepting, ledgers, filtering, environments, starting, transferring, fetching, catching, scaling):
         benchmark.main()
 
 

@@ -39,6 +39,7 @@ from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.settings import PREFIX, read_ini
 from pacifica_notifications_runner import options
+from tests.engines.brokers import RedisServer
 
 ROOT = Path(__file__).parents[2]
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
@@ -49,6 +50,7 @@ _FENCED = re.compile(r"^```(?P<info>[a-z][^\n]*)\n(?P<code>.*?)^```$", re.DOTALL
 _SERVERS = {
     "pacifica-notifications-consumer sandbox": "Stop it with Ctrl-C",
     "start-pacifica-notifications-consumer": "ready: ",
+    "pacifica-notifications-consumer worker": "ready: ",
 }
 #: What may differ from run to run.
 _VARIABLE = re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{6,}(?:-[0-9a-f]{4,})*\b|\d[\d.,:T-]*")
@@ -83,6 +85,7 @@ class Player:
         self._sandbox = sandbox
         self._servers: list[tuple[subprocess.Popen[bytes], Path]] = []
         self._scripts = 0
+        self._redis: RedisServer | None = None
         (home / "tmp").mkdir()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PYTHON"))}
         self._environ = inherited | {
@@ -120,7 +123,12 @@ class Player:
         replaced |= {"8088": str(free), "/var/lib/pacifica": f"{self._home}/lib", "/etc/pacifica": f"{self._home}/etc"}
         replaced |= {"/var/cache/pacifica": f"{self._home}/cache", "/home/you": str(self._home)}
         # The sandbox is on this machine.
-        return replaced | {"address = 0.0.0.0": "address = 127.0.0.1", "--address 0.0.0.0": "--address 127.0.0.1"}
+        replaced |= {"address = 0.0.0.0": "address = 127.0.0.1", "--address 0.0.0.0": "--address 127.0.0.1"}
+        if "redis://broker.example.org" in self._page.read_text(encoding="utf-8"):
+            self._redis = RedisServer(self._home / "redis")
+            self._redis.start()
+            replaced["broker.example.org:6379"] = f"127.0.0.1:{self._redis.port}"
+        return replaced
 
     def play(self) -> None:
         """Play the page.
@@ -134,6 +142,8 @@ class Player:
         finally:
             while self._servers:
                 self._stop()
+            if self._redis:
+                self._redis.close()
 
     def _replace(self, text: str) -> str:
         for old, new in self._replaced.items():

@@ -64,6 +64,11 @@ class Server:
             assert time.monotonic() < deadline, (self.home / "log").read_text()[-2000:]
             time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        assert self._popen
+        return self._popen.pid
+
     def end(self, number: int) -> None:
         """End the process that was started, and all of its own session."""
         assert self._popen
@@ -85,14 +90,20 @@ class Server:
 class RedisServer(Server):
     """A Redis that writes down all that it is told before it answers."""
 
+    def __init__(self, home: Path, password: str = "") -> None:
+        super().__init__(home)
+        self._password = password
+
     def url(self, number: int = 0) -> str:
-        return f"redis://127.0.0.1:{self.port}/{number}"
+        who = f":{self._password}@" if self._password else ""
+        return f"redis://{who}127.0.0.1:{self.port}/{number}"
 
     def command(self) -> list[str]:
         program = shutil.which("redis-server")
         assert program, "redis-server is missing: run make test, or install it"
         words = [program, "--bind", "127.0.0.1", "--port", self.port, "--dir", self.home]
         words += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        words += ["--requirepass", self._password] if self._password else []
         return [str(word) for word in words]
 
     def ready(self) -> bool:
@@ -100,7 +111,7 @@ class RedisServer(Server):
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(100).startswith(b"+PONG")
+                return connection.recv(100).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 
