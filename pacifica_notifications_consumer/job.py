@@ -183,7 +183,7 @@ class Job:
         ended_at: When it ended, in seconds since 1970.
         ending: How the last attempt ended.
         progress: How far the ``download`` and the ``upload`` of the last attempt are, as far as it has begun them.
-        task: What it is called where it was handed to other machines; empty when it is not there.
+        task: What it is called where it is handed to other machines; empty when it is not.
         place: Where it is run, or was last, if that is another machine.
     """
 

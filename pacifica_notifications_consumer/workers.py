@@ -166,7 +166,7 @@ class Workers:
         """Wait for a job that is due; None when there is to be no more work."""
         while not self._closing:
             told = self._told
-            if job := self._ledger.claim(LEASE):
+            if job := self._ledger.claim(LEASE, to_hand_out=self._remote is not None):
                 return job
             due = self._ledger.next_due()
             idle = _LONGEST_IDLE if due is None else min(max(0.0, due - time.time()), _LONGEST_IDLE)
@@ -193,7 +193,7 @@ class Workers:
         if not self._remote:
             log.info("job %d: started for %s in %s", job.id, job.title, directory.path)
         started = time.monotonic()
-        if not job.attempts + job.deferrals + job.crashes + bool(job.task) and job.started_at is not None:
+        if not job.attempts + job.deferrals + job.crashes + _was_out(job) and job.started_at is not None:
             self._meters.waits.observe(max(0.0, job.started_at - job.received_at))
         watch = _ProgressWatch(job, directory.progress, self._ledger)
 
@@ -203,7 +203,6 @@ class Workers:
                 return Stop.CANCEL
             return Stop.HALT if self._halt.is_set() else None
 
-        task = self._task(job)
         ending: Ending | None
         try:
             if self._remote:
@@ -217,8 +216,8 @@ class Workers:
                 terms=self._terms,
                 traceparent=traceparent,
                 body=job.body,
-                task=task,
-                handed_out=bool(job.task),
+                task=job.task,
+                handed_out=_was_out(job),
                 placed=lambda place: self._placed(job, place),
             )
             ending = self._engine.run(attempt, stop)
@@ -229,15 +228,7 @@ class Workers:
         self._ended(job, ending, stop(), time.monotonic() - started)
         if self._remote and ending is not None:
             # Not before it is written down: a runner that died in between would have it run once more.
-            self._remote.forget(task)
-
-    def _task(self, job: Job) -> str:
-        """What a job is called among other machines, from before it is handed to them."""
-        if self._remote is None or job.task:
-            return job.task
-        task = f"{job.id}.{job.token}"
-        self._ledger.hand_out(job, task)
-        return task
+            self._remote.forget(job.task)
 
     def _placed(self, job: Job, place: Place) -> None:
         if place == job.place:
@@ -314,6 +305,11 @@ class Workers:
                 log.critical("job %d: its result cannot be written: %s", job.id, error)
                 if self._halt.wait(_PAUSE_AFTER_FAULT):
                     raise
+
+
+def _was_out(job: Job) -> bool:
+    """Whether a job was handed to other machines under an earlier claim."""
+    return bool(job.task) and not job.task.endswith(f".{job.token}")
 
 
 class _ProgressWatch:

@@ -103,11 +103,13 @@ class Ledger:
                     self._bodies.remove(arrival.body_file)
         return list(receipts)
 
-    def claim(self, lease: float) -> Job | None:
+    def claim(self, lease: float, *, to_hand_out: bool = False) -> Job | None:
         """Take the job that has waited longest and is due, and mark it as running.
 
         Args:
             lease: Seconds for which the claim holds, unless renewed.
+            to_hand_out: Whether it is about to be handed to other machines, if it has not been so before. It gets a
+                name for that now, so that it is found there whatever happens next.
         """
         now = time.time()
         token = secrets.token_hex(8)
@@ -117,7 +119,8 @@ class Ledger:
             if found is None:
                 return None
             if not connection.execute(statements.RESUME_JOB, (token, now + lease, *found)).rowcount:
-                connection.execute(statements.START_JOB, (token, now + lease, now, *found))
+                task = f"{found[0]}.{token}" if to_hand_out else None
+                connection.execute(statements.START_JOB, (token, now + lease, now, task, *found))
             job = read_job(connection.execute(statements.ONE_JOB, found).fetchone())
             return job, connection.execute(statements.BODY_OF_JOB, found).fetchone()
 
@@ -183,14 +186,6 @@ class Ledger:
             LeaseLost: As `end_attempt`.
         """
         self._change_claimed(job, statements.HAND_BACK_ENDED if ended else statements.HAND_BACK)
-
-    def hand_out(self, job: Job, task: str) -> None:
-        """Note that a running job is about to be handed to other machines.
-
-        Raises:
-            LeaseLost: As `end_attempt`.
-        """
-        self._change_claimed(job, statements.HAND_OUT, task)
 
     def note_place(self, job: Job, place: Place) -> None:
         """Note where a job has begun that was handed to other machines.

@@ -72,12 +72,11 @@ SELECT min(due_at) FROM (
 """
 START_JOB = """
 UPDATE jobs SET state = 'running', token = ?, lease_until = ?, started_at = ?, ended_at = NULL, progress = '',
-    worker = '', directory = ''
+    task = ?, worker = '', directory = ''
 WHERE id = ? AND task IS NULL
 """
 # It was not interrupted, but went on elsewhere.
 RESUME_JOB = "UPDATE jobs SET state = 'running', token = ?, lease_until = ? WHERE id = ? AND task IS NOT NULL"
-HAND_OUT = "UPDATE jobs SET task = ? WHERE id = ? AND token = ?"
 NOTE_PLACE = "UPDATE jobs SET worker = ?, directory = ?, started_at = ? WHERE id = ? AND token = ?"
 HANDED_OUT = "SELECT id, state, task FROM jobs WHERE task IS NOT NULL"
 TAKE_IN = "UPDATE jobs SET task = NULL WHERE id = ? AND task = ?"

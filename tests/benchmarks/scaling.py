@@ -1,6 +1,6 @@
 """How far jobs on other machines go: what each part costs, what the model makes of that, and what is measured.
 
-All of it is on this machine, so its processors are one of the limits. The model has four numbers, each measured where
+All of it is on this machine, so its processors are one of the limits. The model has five numbers, each measured where
 nothing else is in the way; the rates with 1, 2, 4 and 8 workers are then foretold, and measured.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -42,18 +43,21 @@ class Costs:
         runner: Of a processor, for the runner.
         worker: Of a processor, for a worker with all of its processes.
         broker: Of a processor, for the broker and the place of results.
-        latency: By which each job takes longer than its entry-point, when nothing else is going on.
+        slot: For which a slot of a worker is taken.
+        delay: Until the runner hears of the end, and hands out another one.
     """
 
     runner: float
     worker: float
     broker: float
-    latency: float
+    slot: float
+    delay: float
 
-    def rate(self, workers: int, seconds: float, processors: int) -> tuple[float, str]:
+    def rate(self, slots: int, out: int, seconds: float, processors: int) -> tuple[float, str]:
         """Jobs a second that the model foretells, and what sets the limit."""
         limits = {
-            "slots": workers * _SLOTS / (seconds + self.latency),
+            "slots": slots / (seconds + self.slot),
+            "jobs out": out / (seconds + self.slot + self.delay),
             # Python does one thing at a time, and so does Redis.
             "the runner's processor": 1 / self.runner,
             "the broker's processor": 1 / self.broker,
@@ -88,16 +92,21 @@ def _broker(kind: str, home: Path) -> Iterator[tuple[Broker, list[int]]]:
 
 def _measure(kind: str, home: Path, broker: Broker, servers: list[int]) -> None:
     print(f"\nJobs on other machines, through {kind}; {_SLOTS} slots each worker, all on {os.cpu_count()} processors")
+    with _workers(home, broker, 1, slots=1):
+        slot = _run(home, broker, 100, 0.0, out=20) / 100
+        delay = _run(home, broker, 20, 0.0, out=1) / 20 - slot
+        print(f"  from a notification to the first statement of its entry-point: {_starting(home, broker):.1f} ms")
     with _workers(home, broker, 1) as started:
-        latency = _run(home, broker, 20, 0.0, out=1) / 20
         before = _used(servers), _used([started[0].process.pid]), time.process_time()
-        _run(home, broker, _JOBS, 0.0, out=16)
+        _run(home, broker, _JOBS, 0.0, out=20)
         runner = (time.process_time() - before[2]) / _JOBS
         worker = (_used([started[0].process.pid]) - before[1]) / _JOBS
-        costs = Costs(runner=runner, worker=worker, broker=(_used(servers) - before[0]) / _JOBS, latency=latency)
+        spent = (_used(servers) - before[0]) / _JOBS
+        costs = Costs(runner=runner, worker=worker, broker=spent, slot=slot, delay=max(0.0, delay))
     print(
         f"  a job costs: runner {costs.runner * 1000:.1f} ms, worker {costs.worker * 1000:.1f} ms, "
-        f"broker {costs.broker * 1000:.1f} ms of a processor; it takes {costs.latency * 1000:.0f} ms longer"
+        f"broker {costs.broker * 1000:.1f} ms of a processor; a slot is taken for {costs.slot * 1000:.0f} ms more than "
+        f"its entry-point, and the runner hears of it {costs.delay * 1000:.0f} ms later"
     )
     processors = os.cpu_count() or 1
     for seconds in (_SECONDS, 0.0):
@@ -105,8 +114,9 @@ def _measure(kind: str, home: Path, broker: Broker, servers: list[int]) -> None:
         for count in _WORKERS:
             with _workers(home, broker, count):
                 jobs = min(_JOBS, int(40 * count * _SLOTS)) if seconds else _JOBS
-                took = _run(home, broker, jobs, seconds, out=4 * count * _SLOTS)
-            foretold, what = costs.rate(count, seconds, processors)
+                out = 4 * count * _SLOTS if seconds else 32
+                took = _run(home, broker, jobs, seconds, out=out)
+            foretold, what = costs.rate(count * _SLOTS, out, seconds, processors)
             rate = jobs / took
             print(
                 f"    {count} workers: {rate:>6.1f} a second, foretold {foretold:>6.1f} ({what}), "
@@ -115,10 +125,10 @@ def _measure(kind: str, home: Path, broker: Broker, servers: list[int]) -> None:
 
 
 @contextlib.contextmanager
-def _workers(home: Path, broker: Broker, count: int) -> Iterator[list[WorkerProcess]]:
+def _workers(home: Path, broker: Broker, count: int, slots: int = _SLOTS) -> Iterator[list[WorkerProcess]]:
     with contextlib.ExitStack() as stack:
         started = [
-            stack.enter_context(contextlib.closing(WorkerProcess(home / f"worker {number}", broker, _SLOTS)))
+            stack.enter_context(contextlib.closing(WorkerProcess(home / f"worker {number}", broker, slots)))
             for number in range(count)
         ]
         for worker in started:
@@ -131,6 +141,24 @@ def _workers(home: Path, broker: Broker, count: int) -> Iterator[list[WorkerProc
 
 
 _runs = iter(range(1_000_000))
+
+
+def _starting(home: Path, broker: Broker) -> float:
+    """Milliseconds from a notification to the first statement of its entry-point, one at a time; the median."""
+    place = home / f"run {next(_runs)}"
+    place.mkdir()
+    data = {"source": "import time; open(place + '/began', 'a').write(f'{time.monotonic()}\\n')", "place": str(place)}
+    accepted = []
+    engine = CeleryEngine(broker, ARCHIVE)
+    with JobRunner(home, place / "state", name="bench", services=Services(), engine=engine) as runner:
+        for number in range(40):
+            accepted.append(time.monotonic())
+            job_id = runner.accept(json.dumps({"source": "s", "eventID": f"e.{number}", "data": data}).encode()).job_id
+            assert job_id is not None
+            runner.wait(job_id, _PATIENCE)
+            time.sleep(0.05)
+    began = [float(line) for line in (place / "began").read_text().split()]
+    return 1000 * statistics.median(end - start for start, end in zip(accepted, began, strict=True))
 
 
 def _run(home: Path, broker: Broker, jobs: int, seconds: float, out: int) -> float:
