@@ -230,13 +230,15 @@ def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: 
 
 
 def digest(directory: Path) -> str:
-    """Name an extracted consumer after all that is in it, so that two of one name do the same.
+    """Name an extracted consumer after what a job of it is made of, so that two of one name do the same.
+
+    That is everything but its filter, which has done its work before there is a job.
 
     Returns:
         A SHA-256 in hexadecimal digits.
     """
     whole = hashlib.sha256()
-    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+    for path in sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / FILTER):
         name = path.relative_to(directory).as_posix().encode("utf-8", "surrogateescape")
         executable = b"x" if path.stat().st_mode & stat.S_IXUSR else b"-"
         content = hashlib.sha256(path.read_bytes()).digest()

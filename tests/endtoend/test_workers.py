@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.sandbox import Sandbox
 from tests.endtoend.conftest import (
+    DEADLINE,
     START,
     TODAYS_EXAMPLE,
     TOOL,
@@ -98,6 +100,35 @@ def test_todays_example_on_two_workers(
         assert canary not in titles
         kept = [path for path in operator.home.rglob("*") if path.is_file() and path.name != "runner.ini"]
         assert [path for path in kept if canary.encode() in path.read_bytes()] == []
+
+
+def test_a_job_elsewhere_is_watched(
+    operator: Operator, sandbox: Sandbox, broker: RedisServer, tmp_path: Path, quick_python: Path
+) -> None:
+    """What a job prints elsewhere, and where that is, can be seen while it runs: by the command, and on the page."""
+    entry_point = "print('hello from afar', flush=True)\n" + WAITER
+    fleet = Fleet(
+        operator, sandbox, broker, pack(tmp_path / "consumer.zip", {"__main__.py": entry_point}), quick_python
+    )
+    state_dir = fleet.deployment.state_dir
+    fleet.deployment.post(event(1))
+    wait_until(lambda: fleet.deployment.jobs().get("running"), "the job is out")
+    assert "waits for a worker" in operator.run(TOOL, "jobs", "list", "--state-dir", state_dir).stdout
+    fleet.add_worker()
+    following = operator.command(TOOL, "jobs", "log", "-f", "1", "--state-dir", state_dir)
+    following.wait_for("hello from afar")
+    address = json.loads((state_dir / "status.json").read_text())
+    with requests.Session() as session:
+        session.trust_env = False
+        session.get(f"{address['url']}/?token={address['token']}", timeout=DEADLINE)
+        page = session.get(f"{address['url']}/jobs/1", timeout=DEADLINE).text
+    (began,) = (operator.home / "worker-1" / "jobs").glob("*/outgoing/began")
+    assert "hello from afar" in page
+    assert str(began.parent.parent) in page
+    (began.parent / "go").touch()
+    assert following.end().status == 0
+    fleet.deployment.job(1)
+    assert fleet.stop() == [0, 0]
 
 
 def test_worker_is_stopped_while_a_job_runs(

@@ -148,7 +148,7 @@ def test_silence_is_what_was_seen() -> None:
 
 
 def test_digest_names_what_a_consumer_is(tmp_path: Path) -> None:
-    """Two consumers have one digest if, and only if, all their files are the same, with their rights to execute."""
+    """Two consumers have one digest if, and only if, their files are the same, but for the filter."""
     made = []
     for number, (files, executable) in enumerate(
         [
@@ -159,6 +159,8 @@ def test_digest_names_what_a_consumer_is(tmp_path: Path) -> None:
             ({"a": b"x", "b/c": b"y", "e": b""}, False),
             ({"ab": b"x", "b/c": b"y"}, False),
             ({"a": b"x", "b/c": b"y"}, True),
+            ({"a": b"x", "b/c": b"y", "b/jsonpath2.txt": b"$"}, False),
+            ({"a": b"x", "b/c": b"y", "jsonpath2.txt": b"$"}, False),
         ]
     ):
         home = tmp_path / str(number)
@@ -168,8 +170,8 @@ def test_digest_names_what_a_consumer_is(tmp_path: Path) -> None:
         if executable:
             (home / "a").chmod(0o700)
         made.append(digest(home))
-    assert made[0] == made[1]
-    assert len(set(made)) == len(made) - 1
+    assert made[0] == made[1] == made[-1]
+    assert len(set(made)) == len(made) - 2
 
 
 def test_how_many_jobs_are_out() -> None:
