@@ -66,6 +66,7 @@ class Settings(Directive):
         yield _text(option.help)
         yield _text("") if option.default is None else _code(_shown(option.default))
         commands = {"start": options.START_OPTIONS, "run": options.RUN_OPTIONS, "sandbox": options.SANDBOX_OPTIONS}
+        commands["worker"] = options.WORKER_OPTIONS
         commands["environments"] = options.ENVIRONMENTS_OPTIONS
         commands["catch-up"] = options.CATCH_UP_OPTIONS
         commands["check"] = options.CHECK_OPTIONS

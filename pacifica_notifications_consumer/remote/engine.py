@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from ..engine import Attempt, Stop
 from ..job import Ending
+from ..processes import KILL_AFTER
+from ..survivors import end_marked
 from .app import CONFIRM, count_waiting, make_app, priority_of
 from .broker import Broker
 from .desk import Claim, Desk, DeskError
@@ -44,8 +46,12 @@ class CeleryEngine:
         """What is the matter with the way to the workers; empty if all is well."""
         return self._watcher.trouble
 
-    def open(self, mark: str) -> int:  # noqa: ARG002  (those that are out are found by their names)
-        """See `Engine.open`; when nobody can be reached, attempts wait until that is otherwise."""
+    def open(self, mark: str) -> int:
+        """See `Engine.open`; when nobody can be reached, attempts wait until that is otherwise.
+
+        Those that are out are found by their names. But an earlier runner may have run some on this machine.
+        """
+        ended = end_marked(mark, KILL_AFTER)
         try:
             self._desk.ping()
             count_waiting(self._app, self._broker)
@@ -53,7 +59,7 @@ class CeleryEngine:
             log.error("jobs wait: %s cannot be reached: %s", self.place, error)  # noqa: TRY400
         self._watcher.start()
         self._open = True
-        return 0
+        return ended
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -45,6 +45,8 @@ class Report:
     stop: Stop | None = attrs.field(default=None, init=False)
     #: How it ended; None before that.
     ending: Ending | None = attrs.field(default=None, init=False)
+    #: The longest time, in seconds, for which nothing could be told.
+    silence: float = attrs.field(default=0.0, init=False)
     #: Set when nobody has to be told any more.
     told: threading.Event = attrs.field(factory=threading.Event, init=False)
     _progress: str = attrs.field(default="", init=False)
@@ -121,6 +123,15 @@ class Reporter:
             self._reports.append(report)
         return report
 
+    @property
+    def alive(self) -> bool:
+        """Whether it is at work."""
+        return self._thread.is_alive()
+
+    def was_cut_off(self, report: Report) -> bool:
+        """Whether an attempt could not be heard of for so long that others may have ended it."""
+        return max(report.silence, time.monotonic() - report.heard_at) > self._patience
+
     def end(self, report: Report, ending: Ending, gone: Callable[[], bool]) -> bool:
         """Tell how an attempt ended, for as long as it takes.
 
@@ -167,6 +178,7 @@ class Reporter:
         self._cut_off = False
         self._on_contact()
         for report, beat, wanted in zip(reports, beats, go_on, strict=True):
+            report.silence = max(report.silence, began - report.heard_at)
             report.heard_at = began
             if beat.ending:
                 report.told.set()

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"\d{1,20}\.[0-9a-f]{8,64}")
 #: Seconds between two tries to claim an attempt while the desk cannot be reached.
 _PAUSE = 1.0
+#: Seconds that a worker pauses when it could not even start an attempt.
+_AFTER_TROUBLE = 5.0
 #: Seconds that a worker that stops takes to tell how its attempts ended.
 _LAST_WORDS = 10.0
 
@@ -164,7 +166,7 @@ class RemoteWorker:
     @property
     def alive(self) -> bool:
         """Whether all its threads and processes are at work."""
-        return self._thread.is_alive() and self._watchman.alive
+        return self._thread.is_alive() and self._reporter.alive and self._watchman.alive
 
     @property
     def running(self) -> int:
@@ -243,14 +245,21 @@ class RemoteWorker:
                 body=message.body,
             )
             ending = self._engine.run(attempt, stop)
-        except (PacificaError, OSError, ValueError) as error:
+        except (PacificaError, ValueError) as error:
             return Ending(reason=f"could not be started: {error}")
+        except OSError as error:
+            # Another machine may have room for it; and this one is not to go through the whole queue.
+            self._closing.wait(_AFTER_TROUBLE)
+            return Ending(reason=f"worker {socket.gethostname()} could not start it: {error}", fate=Fate.PUT_OFF)
         except Exception as error:
             log.exception("job %d: a fault of ours", message.job_id)
             return Ending(reason=f"a fault of the worker: {error!r}", fate=Fate.CRASHED)
         if ending is None:
             why = "it was to be ended" if report.stop else "its worker was stopped"
             return Ending(reason=why, fate=Fate.RETURNED)
+        if (ending.status or 0) < 0 and self._reporter.was_cut_off(report):
+            # It was the watchman, not a fault of its own.
+            return Ending(reason="its worker was cut off", fate=Fate.RETURNED)
         return ending
 
     def _tell(self, report: Report, ending: Ending) -> None:

@@ -102,6 +102,61 @@ def test_lost_worker(broker: Broker, tmp_path: Path, number: int) -> None:
     assert ended < begun
 
 
+def test_worker_that_freezes_for_a_while(own_redis: RedisServer, tmp_path: Path) -> None:
+    """A worker that froze for long, but came back before it counted as lost, returns what the watchman has ended."""
+    broker = Broker(url=own_redis.url(), queue="frozen", lost_after=8.0)
+    with workers(tmp_path, broker, 1) as [worker], running(tmp_path, broker) as runner:
+        job_id = accept(runner, tmp_path, LIVE)
+        eventually(lambda: bool(pids(tmp_path)))
+        worker.process.send_signal(signal.SIGSTOP)
+        eventually(lambda: not alive(pids(tmp_path)[0]))
+        worker.process.send_signal(signal.SIGCONT)
+        eventually(lambda: len(pids(tmp_path)) == 2)
+        (tmp_path / "end").touch()
+        job = runner.wait(job_id, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0)
+
+
+def test_worker_that_cannot_start_anything(broker: Broker, tmp_path: Path) -> None:
+    """A worker whose disk takes nothing spoils no job: it waits, says why, and is run by another worker."""
+    with contextlib.ExitStack() as stack:
+        [full] = stack.enter_context(workers(tmp_path / "full", broker, 1))
+        jobs = full.home / "state" / "jobs"
+        jobs.rmdir()
+        jobs.touch()
+        runner = stack.enter_context(running(tmp_path, broker))
+        job_id = accept(runner, tmp_path, "")
+        eventually(lambda: runner.job(job_id).deferrals == 1)
+        assert "could not start it: [Errno 20] Not a directory" in runner.job(job_id).reason
+        full.close()
+        stack.enter_context(workers(tmp_path, broker, 1))
+        job = runner.wait(job_id, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0)
+
+
+def test_survivors_of_a_runner_without_workers(broker: Broker, tmp_path: Path) -> None:
+    """What a killed runner had run itself is ended before the next one has workers run it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with Bed().runner(tmp_path) as runner:
+                accept(runner, tmp_path, LIVE)
+                eventually(lambda: bool(pids(tmp_path)))
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.waitpid(pid, 0)
+    assert alive(pids(tmp_path)[0])
+    with workers(tmp_path, broker, 1), running(tmp_path, broker) as runner:
+        eventually(lambda: len(pids(tmp_path)) == 2)
+        assert not alive(pids(tmp_path)[0])
+        (tmp_path / "end").touch()
+        job = runner.wait(1, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 1)
+    (_, ended), (begun, _) = lives(tmp_path)
+    assert ended < begun
+
+
 def test_job_that_loses_its_workers_does_not_loop(broker: Broker, tmp_path: Path) -> None:
     """A job is dead when its worker was lost once too often."""
     with workers(tmp_path, broker, 2) as started, running(tmp_path, broker, crash_limit=1) as runner:
