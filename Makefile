@@ -37,7 +37,7 @@ $(VENV)/.brokers: $(VENV)/.development tools/make-brokers
 test: $(VENV)/.browser $(VENV)/.brokers  ## run all tests but those on the real services
 	$(PY) -m pytest -n 2 tests/unit
 	$(PY) -m pytest -n 3 --dist loadgroup tests/engines tests/chaos
-	$(PY) -m pytest tests/endtoend
+	$(PY) -m pytest -n 2 tests/endtoend
 
 engines: $(VENV)/.brokers  ## run the tests of all engines, on real brokers
 	$(PY) -m pytest -n 3 --dist loadgroup tests/engines

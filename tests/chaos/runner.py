@@ -50,6 +50,15 @@ class Runner:
             [str(word) for word in command], cwd=_ROOT, env=self._environ, stderr=subprocess.DEVNULL
         )
 
+    def wait_until_up(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until it listens."""
+        deadline = time.monotonic() + DEADLINE
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+                return
+            time.sleep(0.02)
+
     @contextlib.contextmanager
     def ledger(self) -> Iterator[Ledger]:
         with contextlib.closing(Ledger(self.home / "state" / "ledger.sqlite3")) as ledger:

@@ -146,6 +146,9 @@ def kill_again_and_again(home: Path, way: str, behind: Machines) -> None:
                         if job.state is JobState.SUCCEEDED:
                             assert ends_at_success.setdefault(title, began[title]) == began[title], title
                 process = runner.start()
+                if chance.random() < 0.7:
+                    # However slow a start is on this machine, some notifications are to be taken between two kills.
+                    runner.wait_until_up(process)
         settle(runner, process)
     finally:
         process.terminate()
