@@ -44,9 +44,11 @@ while not os.path.exists(place + "/end"):
 #: Notes when it was alive, by a clock that all processes of this machine share, until it is told to end.
 LIVE = """
 import time
-while not os.path.exists(place + "/end"):
+while True:
     with open(f"{place}/life-{os.getpid()}", "a") as file:
         file.write(f"{time.monotonic()}\\n")
+    if os.path.exists(place + "/end"):
+        break
     time.sleep(0.02)
 """
 
