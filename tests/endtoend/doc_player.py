@@ -185,7 +185,7 @@ class Player:
             text=True,
             timeout=DEADLINE,
         )
-        assert (finished.returncode, finished.stderr) == (0, ""), code
+        assert (finished.returncode, finished.stderr) == (0, ""), f"{finished.stderr}\n{code}"
 
     def _entry_point(self, code: str, name: str) -> None:
         """Save an entry-point, and run it for a transaction with a file in a folder, as a runner would."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -64,9 +65,19 @@ def see(browser: Chrome, text: str) -> None:
 def click(browser: Chrome, text: str) -> None:
     """Follow a link or press a button, by the keyboard."""
     wanted = f"//a[normalize-space()='{text}'] | //button[normalize-space()='{text}']"
-    (element, *_) = wait_until(lambda: browser.find_elements(By.XPATH, wanted), f"{text!r} to click")
-    browser.execute_script("arguments[0].focus()", element)
-    element.send_keys(Keys.ENTER)
+
+    def press() -> bool:
+        found = browser.find_elements(By.XPATH, wanted)
+        try:
+            if found:
+                browser.execute_script("arguments[0].focus()", found[0])
+                found[0].send_keys(Keys.ENTER)
+        except StaleElementReferenceException:
+            # The page has just been brought up to date.
+            return False
+        return bool(found)
+
+    wait_until(press, f"{text!r} to click")
 
 
 def complaints(browser: Chrome) -> list[str]:
