@@ -55,6 +55,10 @@ class NotificationError(PacificaError, ValueError):
     exit_status = 65
 
 
+class UnknownFormat(NotificationError):  # noqa: N818  (what is the matter is its name)
+    """A notification is in a format that is not known here."""
+
+
 class VenvError(PacificaError):
     """The consumer's virtual environment cannot be made."""
 

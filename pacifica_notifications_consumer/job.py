@@ -19,6 +19,8 @@ class Verdict(enum.Enum):
     UNMATCHED = "unmatched"
     #: It announces what this very consumer uploaded.
     OWN = "own"
+    #: It says that it was to be processed by a time that has passed.
+    EXPIRED = "expired"
     #: It came before, with the same source and event id.
     DUPLICATE = "duplicate"
     #: The filter failed on it.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Self
 
 import attrs
 
+from .cloudevents_checks import problems_of
 from .errors import FilterError, NotificationError
 from .filter import Filter
 from .job import Verdict
 from .notification import Notification, is_json
-
-#: What CloudEvents 0.1 requires of an event.
-_REQUIRED = ("cloudEventsVersion", "eventType", "source", "eventID")
 
 
 @attrs.frozen(kw_only=True)
@@ -44,7 +43,7 @@ class Judge:
     Args:
         name: The consumer's name, by which it knows its own uploads.
         filter: Which notifications match; None means all.
-        strict: Whether one without the attributes that CloudEvents requires is malformed.
+        strict: Whether one that is not as CloudEvents demands is malformed.
     """
 
     name: str
@@ -91,10 +90,11 @@ class Judge:
         )
 
     def _verdict(self, notification: Notification) -> tuple[Verdict, str]:
-        if self.strict:
-            missing = [name for name in _REQUIRED if not isinstance(notification.event.get(name), str)]
-            if missing:
-                return Verdict.MALFORMED, f"the notification lacks {' and '.join(missing)}, which CloudEvents requires"
+        if self.strict and (problems := problems_of(notification.event)):
+            return Verdict.MALFORMED, f"the notification is no valid CloudEvent: {'; '.join(problems)}"
+        expires_at = notification.expires_at
+        if expires_at is not None and expires_at < time.time():
+            return Verdict.EXPIRED, ""
         if self.name in notification.consumers:
             return Verdict.OWN, ""
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -143,7 +144,7 @@ class Notification:
             ) from error
         if not isinstance(event, dict):
             raise NotificationError(
-                f"the notification is a JSON {_json_kind(event)}",
+                f"the notification is a JSON {json_kind(event)}",
                 "send an object: a CloudEvents notification",
             )
         return cls(body, event)
@@ -155,21 +156,41 @@ class Notification:
 
     @property
     def event_id(self) -> str | None:
-        """The producer's ``eventID``, None if it is no text."""
-        return _text(self.event.get("eventID"))
+        """The producer's ``eventID``, ``id`` since CloudEvents 0.2; None if it is no text."""
+        return _text(self.event.get("eventID", self.event.get("id")))
 
     @property
     def title(self) -> str:
         """How to call it in a log."""
-        return (self.event_id or "(without eventID)")[:200]
+        return (self.event_id or "(without an id)")[:200]
 
     @property
     def traceparent(self) -> str:
         """Names the trace that it belongs to, as CloudEvents' extension for that says; empty if it says none."""
-        value = self.event.get(TRACE_HEADER)
-        if value is None and isinstance(extensions := self.event.get("extensions"), dict):
-            value = extensions.get(TRACE_HEADER)
+        value = self._extension(TRACE_HEADER)
         return "" if value is None else read_traceparent(value)
+
+    @property
+    def expires_at(self) -> float | None:
+        """When it is to be left alone, in seconds since 1970, as ``expirytime`` says; None if it says nothing."""
+        value = self._extension("expirytime")
+        try:
+            moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        except ValueError:
+            return None
+        return moment.timestamp() if moment and moment.tzinfo else None
+
+    @property
+    def dataref(self) -> str | None:
+        """Where its data are, as ``dataref`` says, if they are too large to be sent; None if it says nothing."""
+        return _text(self._extension("dataref"))
+
+    def _extension(self, name: str) -> Any:
+        """An attribute of an extension, which 0.1 has in a bag of their own."""
+        value = self.event.get(name)
+        if value is None and isinstance(extensions := self.event.get("extensions"), dict):
+            value = extensions.get(name)
+        return value
 
     @cached_property
     def rows(self) -> tuple[dict[str, Any], ...]:
@@ -260,6 +281,7 @@ def _text(value: object) -> str | None:
     return value if value.isascii() else _writable(value)
 
 
-def _json_kind(value: object) -> str:
+def json_kind(value: object) -> str:
+    """What JSON calls a value that is no object."""
     kinds: dict[type, str] = {list: "array", str: "string", bool: "boolean", type(None): "null"}
     return kinds.get(type(value), "number")

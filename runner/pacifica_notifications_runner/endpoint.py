@@ -6,21 +6,27 @@ import base64
 import binascii
 import contextlib
 import hmac
+import itertools
 import logging
 import ssl
+import time
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Self
 
 import attrs
 
-from pacifica_notifications_consumer.errors import StateError
+from pacifica_notifications_consumer.cloudevents import MediaType, Mode, mode_of, read_events
+from pacifica_notifications_consumer.cloudevents_checks import problems_of
+from pacifica_notifications_consumer.errors import NotificationError, StateError, UnknownFormat
 from pacifica_notifications_consumer.job import Receipt, Verdict
+from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.producer import BASIC_USER
 from pacifica_notifications_consumer.serving import BadRequest, Handler, Server, serve
 from pacifica_notifications_consumer.trace import TRACE_HEADER
 from pacifica_notifications_runner import metrics
 from pacifica_notifications_runner.strangers import Strangers
+from pacifica_notifications_runner.webhooks import Rate, Signatures, handshake, token_in
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +37,18 @@ _METHODS = {
     "/readyz": ("GET", "HEAD", "OPTIONS"),
     "/metrics": ("GET", "HEAD", "OPTIONS"),
 }
-#: What a strict endpoint takes a notification as.
-_MEDIA_TYPES = frozenset({"application/json", "application/cloudevents+json"})
+#: What a strict endpoint takes events as whose attributes are not in header fields.
+_MEDIA_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
+#: Bytes that are read of who can only be known by a signature of them.
+_MOST_UNPROVEN = 1 << 20
+#: How many events a batch may have, unless somebody says so.
+MAX_EVENTS = 1000
 _CHALLENGES = 'Bearer realm="pacifica", Basic realm="pacifica"'
+
+
+def _document(receipt: Receipt) -> str:
+    job = "null" if receipt.job_id is None else receipt.job_id
+    return f'{{"notification": {receipt.notification_id}, "verdict": "{receipt.verdict.value}", "job": {job}}}'
 
 
 @attrs.define
@@ -45,8 +60,14 @@ class Endpoint:
             disk, and returns their receipts. The answers are sent when it returns.
         token: What a notification must carry: as bearer token, or as password of the user `BASIC_USER`.
         max_body: Bytes that a notification may have.
-        strict: Whether what is JSON but no notification is refused, and what does not say that it is JSON. Otherwise it
-            is taken and set aside, since Pacifica's producer gives a consumer up at its first refusal.
+        strict: Whether what is JSON but no CloudEvent is refused, and what does not say that it is one, and senders may
+            ask for what webhooks offer. Otherwise what is no notification is taken and set aside, since Pacifica's
+            producer gives a consumer up at its first refusal.
+        max_events: How many events a batch may have.
+        signatures: By which senders that do not show the token are known.
+        origins: Who may send, of those that ask; ``*`` for anybody.
+        rate: How many requests a minute are taken if it is strict.
+        retired: Whether it is not to be sent anything any more.
         ready: Whether the consumer is subscribed and working.
         trouble: What is the matter with the subscription, or the way to the workers, in words; empty if all is well.
         metrics: Counts what the consumer has done, in Prometheus' text format.
@@ -56,6 +77,11 @@ class Endpoint:
     token: str = attrs.field(repr=False)
     max_body: int
     strict: bool = False
+    max_events: int = MAX_EVENTS
+    signatures: Signatures = Signatures()
+    origins: Sequence[str] = ("*",)
+    rate: Rate = attrs.field(factory=lambda: Rate(None))
+    retired: bool = False
     ready: bool = False
     trouble: Callable[[], str] = str
     metrics: Callable[[], str] = str
@@ -84,39 +110,46 @@ def listening(endpoint: Endpoint, address: str, port: int, tls: ssl.SSLContext |
 class _EndpointHandler(Handler):
     quick = True
     endpoint: Endpoint
-    _notification: bytes
+    _events: Sequence[bytes]
+    _is_batch: bool
 
     def version_string(self) -> str:
         """Tell strangers no versions."""
         return "pacifica-notifications-consumer"
 
     def do_POST(self) -> None:
-        """Take a notification; the order is: authenticate, read, commit, answer."""
+        """Take notifications; the order is: authenticate, read, commit, answer."""
         if not self._is_known():
             return
-        if not self._is_authentic():
+        signed = self.endpoint.signatures.expected(self.headers)
+        if not (signed or self._is_authentic()):
             # The body stays unread: nobody gets us to hold megabytes without the token.
-            self.endpoint.strangers.note(self.address_string())
-            self.reply_problem(
-                HTTPStatus.UNAUTHORIZED, "the credentials are missing or wrong", WWW_Authenticate=_CHALLENGES
-            )
+            self._turn_away("the credentials are missing or wrong")
             return
         try:
             self._check_form()
-            body = self.read_body(self.endpoint.max_body)
+            body = self.read_body(min(self.endpoint.max_body, _MOST_UNPROVEN) if signed else self.endpoint.max_body)
+            if signed and (reason := self.endpoint.signatures.why_not(self.headers, body, time.time())):
+                self._turn_away(reason)
+                return
+            self._events = self._read_events(body)
         except BadRequest as error:
             log.warning("refused a notification: %s", error.reason)
             self.send_error(error.status, error.reason)
             return
-        self._notification = body
         self.deferred = True
+
+    def _turn_away(self, reason: str) -> None:
+        self.endpoint.strangers.note(self.address_string())
+        self.reply_problem(HTTPStatus.UNAUTHORIZED, reason, WWW_Authenticate=_CHALLENGES)
 
     @classmethod
     def answer_together(cls, handlers: Sequence[Self]) -> None:
         """Commit notifications, and answer that they are."""
         try:
-            traceparents = [handler.headers.get(TRACE_HEADER, "") for handler in handlers]
-            receipts = cls.endpoint.accept([handler._notification for handler in handlers], traceparents)
+            events = [(event, handler) for handler in handlers for event in handler._events]
+            traceparents = [handler.headers.get(TRACE_HEADER, "") for _, handler in events]
+            receipts = iter(cls.endpoint.accept([event for event, _ in events], traceparents) if events else ())
         except StateError as error:
             log.critical("could not take %d notifications: %s", len(handlers), error)
             for handler in handlers:
@@ -124,30 +157,69 @@ class _EndpointHandler(Handler):
                     problem = "the notification could not be written to disk"
                     handler.reply_problem(HTTPStatus.INTERNAL_SERVER_ERROR, problem)
             return
-        for handler, receipt in zip(handlers, receipts, strict=True):
+        for handler in handlers:
+            its_own = list(itertools.islice(receipts, len(handler._events)))
             with handler.guarded():
-                handler._answer_receipt(receipt)
+                handler._answer_receipts(its_own)
 
     def _check_form(self) -> None:
         if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
             reason = "the request must carry a Content-Length, or come in chunks"
             raise BadRequest(HTTPStatus.LENGTH_REQUIRED, reason)
-        if self.endpoint.strict:
-            media_type = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            if media_type not in _MEDIA_TYPES:
-                reason = f"the Content-Type must be {' or '.join(sorted(_MEDIA_TYPES))}"
-                raise BadRequest(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
-
-    def _answer_receipt(self, receipt: Receipt) -> None:
-        refused = receipt.verdict is Verdict.UNREADABLE or (
-            self.endpoint.strict and receipt.verdict is Verdict.MALFORMED
-        )
-        if refused:
-            self.reply_problem(HTTPStatus.BAD_REQUEST, receipt.reason)
+        if not self.endpoint.strict:
             return
-        job = "null" if receipt.job_id is None else receipt.job_id
-        document = f'{{"notification": {receipt.notification_id}, "verdict": "{receipt.verdict.value}", "job": {job}}}'
-        self.reply(HTTPStatus.ACCEPTED, document.encode("ascii"), "application/json")
+        if self.endpoint.retired:
+            raise BadRequest(HTTPStatus.GONE, "the consumer has been stopped")
+        if seconds := self.endpoint.rate.take():
+            raise BadRequest(HTTPStatus.TOO_MANY_REQUESTS, f"send it again in {seconds} seconds")
+        media_type = MediaType.parse(self.headers.get("Content-Type", "")).name
+        if self._mode() is Mode.STRUCTURED and media_type not in (*_MEDIA_TYPES, "application/cloudevents"):
+            reason = f"the Content-Type must be {' or '.join(_MEDIA_TYPES)}, or the attributes in header fields"
+            raise BadRequest(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
+
+    def _mode(self) -> Mode:
+        try:
+            return mode_of(self.headers.get("Content-Type", ""), self.headers)
+        except UnknownFormat as error:
+            raise BadRequest(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error)) from error
+
+    def _read_events(self, body: bytes) -> Sequence[bytes]:
+        """The events in a body, of which in a batch none may be refused later."""
+        self._is_batch = self._mode() is Mode.BATCH
+        try:
+            content_type = self.headers.get("Content-Type", "")
+            events = read_events(content_type, self.headers, body, self.endpoint.max_events)
+            for number, event in enumerate(events if self._is_batch and self.endpoint.strict else (), 1):
+                if problems := problems_of(Notification.parse(event).event):
+                    reason = f"element {number} of the batch is no valid CloudEvent: {'; '.join(problems)}"
+                    raise BadRequest(HTTPStatus.BAD_REQUEST, reason)
+        except UnknownFormat as error:
+            raise BadRequest(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error)) from error
+        except NotificationError as error:
+            raise BadRequest(HTTPStatus.BAD_REQUEST, str(error)) from error
+        return events
+
+    def _answer_receipts(self, receipts: Sequence[Receipt]) -> None:
+        # Who has the token in the address is to be told that no cache may keep what is answered.
+        private = {"Cache_Control": "private"} if "?" in self.path else {}
+        if self._is_batch:
+            document = f'{{"notifications": [{", ".join(map(_document, receipts))}]}}'
+        else:
+            (receipt,) = receipts
+            if receipt.verdict is Verdict.UNREADABLE or (self.endpoint.strict and receipt.verdict is Verdict.MALFORMED):
+                self.reply_problem(HTTPStatus.BAD_REQUEST, receipt.reason)
+                return
+            document = _document(receipt)
+        self.reply(HTTPStatus.ACCEPTED, document.encode("ascii"), "application/json", **private)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """See `Handler.send_error`; who is too fast is told when to come again."""
+        if code == HTTPStatus.TOO_MANY_REQUESTS:
+            self.close_connection = True
+            again = str(self.endpoint.rate.wait())
+            self.reply_problem(HTTPStatus.TOO_MANY_REQUESTS, message or "", Retry_After=again)
+        else:
+            super().send_error(code, message, explain)
 
     def do_GET(self) -> None:
         """Answer the questions of supervisors."""
@@ -165,9 +237,13 @@ class _EndpointHandler(Handler):
     do_HEAD = do_PUT = do_DELETE = do_PATCH = do_GET
 
     def do_OPTIONS(self) -> None:
-        """Say what can be done here."""
-        if self._is_known():
-            self.reply(HTTPStatus.NO_CONTENT, Allow=", ".join(_METHODS[self._path()]))
+        """Say what can be done here, and to senders of webhooks whether they may."""
+        if not self._is_known():
+            return
+        granted: dict[str, str] = {}
+        if self.endpoint.strict and self._path() == RECEIVE and not self.endpoint.retired:
+            granted = handshake(self.headers, self.endpoint.origins, self.endpoint.rate.limit)
+        self.reply(HTTPStatus.NO_CONTENT, Allow=", ".join(_METHODS[self._path()]), **granted)
 
     def _trouble(self) -> str:
         return self.endpoint.trouble() if self.endpoint.ready else "the consumer is starting or stopping"
@@ -188,6 +264,8 @@ class _EndpointHandler(Handler):
 
     def _is_authentic(self) -> bool:
         scheme, _, credentials = self.headers.get("Authorization", "").partition(" ")
+        if not scheme and self.endpoint.strict:
+            scheme, credentials = "bearer", token_in(self.path)
         given, expected = credentials.strip().encode(), self.endpoint.token.encode()
         if scheme.lower() == "basic":
             try:

@@ -1,0 +1,206 @@
+"""CloudEvents in binary mode: header fields and a body, made into the envelope that their version defines."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from .errors import NotificationError, UnknownFormat
+from .http_messages import Headers
+
+_PREFIX = "ce-"
+_ESCAPED = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+#: Of the many that Python knows, some take very long for what a stranger may send.
+_CHARSETS = re.compile(r"utf-?(8|16|32)(-?[bl]e)?|us-ascii|iso-8859-\d{1,2}|windows-125\d", re.IGNORECASE)
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+
+
+@attrs.frozen(kw_only=True)
+class _Version:
+    """How a version names things.
+
+    Args:
+        names: Its attributes by their names in lower case, as header fields have them.
+        content_type: Its attribute for the media type of the data.
+        in_json: Whether the values of header fields are JSON values.
+        bag: The attribute that holds its extensions; empty if they stand beside the others.
+        nested: Whether a dash in the name of a field leads into a map.
+    """
+
+    names: Mapping[str, str]
+    content_type: str
+    in_json: bool = False
+    bag: str = ""
+    nested: bool = False
+
+
+def _by_lower(*names: str) -> dict[str, str]:
+    return {name.lower(): name for name in names}
+
+
+_VERSIONS = {
+    "0.1": _Version(
+        names=_by_lower(
+            "cloudEventsVersion", "eventType", "eventTypeVersion", "source", "eventID", "eventTime", "schemaURL"
+        ),
+        content_type="contentType",
+        in_json=True,
+        bag="extensions",
+    ),
+    "0.2": _Version(
+        names=_by_lower("specversion", "type", "source", "id", "time", "schemaurl"),
+        content_type="contenttype",
+        in_json=True,
+        nested=True,
+    ),
+    "0.3": _Version(
+        names=_by_lower("specversion", "type", "source", "id", "time", "schemaurl", "subject", "datacontentencoding"),
+        content_type="datacontenttype",
+        in_json=True,
+        nested=True,
+    ),
+    "1.0": _Version(
+        names=_by_lower("specversion", "type", "source", "id", "time", "dataschema", "subject"),
+        content_type="datacontenttype",
+    ),
+}
+
+
+def make_envelope(headers: Headers, content_type: str, is_json: bool, charset: str, body: bytes) -> bytes:
+    """Make the JSON of an event that came in binary mode.
+
+    Args:
+        headers: The request's header fields, found in any case.
+        content_type: Its ``Content-Type``, as it came; empty if it has none.
+        is_json: Whether that says that the data are JSON.
+        charset: The character set that it names, in lower case; empty if none.
+        body: The data.
+
+    Raises:
+        NotificationError: A header field is malformed, or the version is not known.
+        UnknownFormat: The data are said to be what they are not.
+    """
+    fields = {name.lower(): headers[name] for name in headers if name.lower().startswith(_PREFIX)}
+    for field in fields:
+        if len(headers.get_all(field)) > 1:
+            raise NotificationError(f"the header field {field} is there more than once", "send each attribute once")
+    number = _version_of(fields)
+    version = _VERSIONS[number]
+    event: dict[str, Any] = {}
+    extensions: dict[str, Any] = {}
+    for field, raw in fields.items():
+        name = field.removeprefix(_PREFIX)
+        if name == version.content_type.lower():
+            raise NotificationError(f"the header field {field} must not be there", "say it with Content-Type")
+        if name in version.names:
+            event[version.names[name]] = _text_of(field, raw, version)
+        else:
+            _put(extensions, name, _value_of(field, raw, version), version)
+    if version.bag:
+        event[version.bag] = extensions
+    else:
+        event |= extensions
+    if content_type:
+        event[version.content_type] = content_type
+    if body:
+        event |= dict(_data(number, body, content_type, is_json=is_json, charset=charset))
+    return json.dumps(event, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def _version_of(fields: Mapping[str, str]) -> str:
+    field = "ce-cloudeventsversion" if "ce-specversion" not in fields else "ce-specversion"
+    number = fields[field].strip().strip('"')
+    known = ("0.1",) if field == "ce-cloudeventsversion" else ("0.2", "0.3", "1.0")
+    if number not in known:
+        raise NotificationError(f"{field} is {number[:20]!r}, which is not known here", f"send {' or '.join(known)}")
+    return number
+
+
+def _text_of(field: str, raw: str, version: _Version) -> str:
+    value = _value_of(field, raw, version)
+    if isinstance(value, str):
+        return value
+    # 0.1 without quotes is a number in JSON, and the version nevertheless.
+    return _unescaped(field, raw)
+
+
+def _value_of(field: str, raw: str, version: _Version) -> Any:
+    if not version.in_json:
+        return _unescaped(field, _unquoted(raw))
+    text = _unescaped(field, raw)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        # Most senders never wrote JSON there, whatever the specification said.
+        return text
+
+
+def _unquoted(raw: str) -> str:
+    """Undo the quoting of HTTP (RFC 7230, 3.2.6)."""
+    return _QUOTED.sub(lambda found: re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL), raw)
+
+
+def _unescaped(field: str, text: str) -> str:
+    data = text.encode("latin-1", "replace")
+    if _ESCAPED.search(data):
+        # A percent sign that escapes nothing stands for itself, as older senders have it.
+        data = _ESCAPED.sub(b"%25", data)
+    try:
+        return urllib.parse.unquote_to_bytes(data).decode("utf-8")
+    except UnicodeDecodeError:
+        raise NotificationError(f"the header field {field} is not UTF-8 when decoded", "encode it anew") from None
+
+
+def _put(extensions: dict[str, Any], name: str, value: Any, version: _Version) -> None:
+    if version.bag:
+        for prefix in (f"{version.bag}-", "x-"):
+            name = name.removeprefix(prefix)
+    outer, dash, inner = name.partition("-")
+    if version.nested and dash and outer and inner and isinstance(extensions.get(outer, {}), dict):
+        extensions.setdefault(outer, {})[inner] = value
+    else:
+        extensions[name] = value
+
+
+def _data(number: str, body: bytes, content_type: str, *, is_json: bool, charset: str) -> Iterator[tuple[str, Any]]:
+    """The attributes that carry the data."""
+    if is_json or not content_type:
+        found, value = _from_json(body, charset, must=is_json)
+        if found:
+            yield "data", value
+            return
+    if charset or content_type.lower().startswith("text/") or "xml" in content_type.lower():
+        text = _as_text(body, charset or "utf-8")
+        if text is not None:
+            yield "data", text
+            return
+    encoded = base64.b64encode(body).decode("ascii")
+    yield "data_base64" if number == "1.0" else "data", encoded
+    if number == "0.3":
+        yield "datacontentencoding", "base64"
+
+
+def _from_json(body: bytes, charset: str, *, must: bool) -> tuple[bool, Any]:
+    if charset and not _CHARSETS.fullmatch(charset):
+        raise UnknownFormat(f"the character set {charset[:40]} is not known here", "send UTF-8")
+    try:
+        return True, json.loads(body.decode(charset) if charset else body)
+    except LookupError:
+        raise UnknownFormat(f"the character set {charset[:40]} is not known here", "send UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        if must:
+            raise NotificationError(f"the data are said to be JSON, and are not: {error}", "send JSON") from error
+        return False, None
+
+
+def _as_text(body: bytes, charset: str) -> str | None:
+    try:
+        return body.decode(charset) if _CHARSETS.fullmatch(charset) else None
+    except (LookupError, UnicodeDecodeError):
+        return None

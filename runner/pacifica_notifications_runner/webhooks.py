@@ -1,0 +1,168 @@
+"""What senders other than Pacifica's producer ask for: webhook handshakes, a token in the address, rates, signatures."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import collections
+import hashlib
+import hmac
+import math
+import threading
+import time
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from pacifica_notifications_consumer.errors import ConfigurationError
+
+#: How secrets of Standard Webhooks begin.
+_SECRET, _SIGNATURE = "whsec_", "v1,"
+_SHORTEST_SECRET, _LONGEST_SECRET = 24, 64
+#: Seconds by which the sender's clock may differ; what is older, or from the future, is refused.
+_TOLERANCE = 300.0
+#: Seconds over which a rate is counted.
+_MINUTE = 60.0
+_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+
+
+@attrs.frozen
+class Signatures:
+    """Signatures of Standard Webhooks, with HMAC-SHA256.
+
+    Args:
+        secrets: Those that a sender may sign with; more than one while they are being changed.
+    """
+
+    secrets: tuple[bytes, ...] = attrs.field(default=(), repr=False)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Signatures:
+        """Read secrets from a file, one a line.
+
+        Raises:
+            ConfigurationError: It cannot be read, or one of them is none.
+        """
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not ASCII"
+            raise ConfigurationError(f"cannot read the webhook secrets {path}: {reason}") from None
+        if not lines:
+            raise ConfigurationError(f"the file of webhook secrets {path} is empty", "write one into each line")
+        return cls(tuple(_secret(path, number, line) for number, line in enumerate(lines, 1)))
+
+    def expected(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request is to be known by its signature."""
+        return bool(self.secrets) and all(name in headers for name in _HEADERS)
+
+    def why_not(self, headers: Mapping[str, str], body: bytes, now: float) -> str:
+        """Why a request's signature does not do; empty if it does.
+
+        Args:
+            headers: Its header fields, found in any case.
+            body: Its body.
+            now: The time, in seconds since 1970.
+        """
+        message_id, timestamp, given = (headers[name] for name in _HEADERS)
+        if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 20):
+            return "the webhook-timestamp is no number of seconds"
+        if abs(now - int(timestamp)) > _TOLERANCE:
+            return f"the webhook-timestamp differs by more than {_TOLERANCE:g} seconds from the time here"
+        signed = f"{message_id}.{timestamp}.".encode("latin-1", "replace") + body
+        good = [hmac.digest(secret, signed, hashlib.sha256) for secret in self.secrets]
+        # All are compared, so that the time does not tell which one it was.
+        matches = [hmac.compare_digest(each, known) for each in _signatures(given) for known in good]
+        return "" if any(matches) else "the webhook-signature is of none of the secrets"
+
+
+def _secret(path: Path, number: int, text: str) -> bytes:
+    try:
+        secret = base64.b64decode(text.removeprefix(_SECRET), validate=True)
+    except binascii.Error:
+        secret = b""
+    if not _SHORTEST_SECRET <= len(secret) <= _LONGEST_SECRET:
+        # It is not shown.
+        raise ConfigurationError(
+            f"line {number} of {path} is no webhook secret",
+            f"let it be {_SECRET} and {_SHORTEST_SECRET} to {_LONGEST_SECRET} bytes in base64",
+        )
+    return secret
+
+
+def _signatures(text: str) -> list[bytes]:
+    found = []
+    for word in text.split()[:20]:
+        if word.startswith(_SIGNATURE):
+            try:
+                found.append(base64.b64decode(word.removeprefix(_SIGNATURE), validate=True))
+            except binascii.Error:
+                continue
+    return found
+
+
+class Rate:
+    """How many requests a minute are taken.
+
+    Args:
+        limit: That; None for any number.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self._taken: collections.deque[float] = collections.deque()
+        self._lock = threading.Lock()
+
+    def take(self) -> int:
+        """Count a request; returns the seconds after which it is to be sent again, or 0 if it is taken."""
+        with self._lock:
+            seconds = self._wait()
+            if not seconds and self.limit is not None:
+                self._taken.append(time.monotonic())
+            return seconds
+
+    def wait(self) -> int:
+        """The seconds after which the next request is taken."""
+        with self._lock:
+            return self._wait()
+
+    def _wait(self) -> int:
+        if self.limit is None:
+            return 0
+        now = time.monotonic()
+        while self._taken and now - self._taken[0] >= _MINUTE:
+            self._taken.popleft()
+        return 0 if len(self._taken) < self.limit else max(1, math.ceil(_MINUTE - (now - self._taken[0])))
+
+
+def handshake(headers: Mapping[str, str], origins: Sequence[str], rate: int | None) -> dict[str, str]:
+    """What is answered to a sender that asks whether it may send.
+
+    Args:
+        headers: The header fields of its request, found in any case.
+        origins: Who may; ``*`` for anybody.
+        rate: How many requests a minute are taken; None for any number.
+
+    Returns:
+        Header fields that grant it; none if it did not ask, or may not.
+    """
+    origin = headers.get("WebHook-Request-Origin", "").strip()
+    if not origin or not ({origin.lower(), "*"} & {each.lower() for each in origins}):
+        return {}
+    wanted = headers.get("WebHook-Request-Rate", "").strip()
+    granted = "*" if rate is None else str(rate)
+    if rate is not None and wanted.isascii() and wanted.isdigit() and 0 < len(wanted) < 10 and int(wanted) > 0:
+        granted = str(min(rate, int(wanted)))
+    return {"WebHook_Allowed_Origin": "*" if "*" in origins else origin, "WebHook_Allowed_Rate": granted}
+
+
+def token_in(target: str) -> str:
+    """The ``access_token`` in the query of a request's target; empty if there is none, or more than one."""
+    query = target.partition("?")[2]
+    try:
+        given = urllib.parse.parse_qs(query, max_num_fields=20).get("access_token", [])
+    except ValueError:
+        return ""
+    return given[0] if len(given) == 1 else ""
