@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import re
+from functools import lru_cache
 
 import attrs
 
@@ -50,19 +51,24 @@ class MediaType:
     @classmethod
     def parse(cls, value: str) -> MediaType:
         """Read the value of a header field; an empty name if it is none."""
-        found = _MEDIA_TYPE.match(value)
-        if found is None:
-            return cls()
-        charset = ""
-        for name, token, quoted in _PARAMETER.findall(value, found.end()):
-            if name.lower() == "charset" and not charset:
-                charset = (token or re.sub(r"\\(.)", r"\1", quoted)).lower()
-        return cls(found[1].lower(), charset)
+        return _parse(value)
 
     @property
     def is_json(self) -> bool:
         """Whether it is JSON, or something that is written as JSON."""
         return self.name.endswith(("/json", "+json"))
+
+
+@lru_cache(maxsize=256)
+def _parse(value: str) -> MediaType:
+    found = _MEDIA_TYPE.match(value)
+    if found is None:
+        return MediaType()
+    charset = ""
+    for name, token, quoted in _PARAMETER.findall(value, found.end()):
+        if name.lower() == "charset" and not charset:
+            charset = (token or re.sub(r"\\(.)", r"\1", quoted)).lower()
+    return MediaType(found[1].lower(), charset)
 
 
 def mode_of(content_type: str, headers: Headers) -> Mode:
@@ -85,10 +91,11 @@ def mode_of(content_type: str, headers: Headers) -> Mode:
     return Mode.BINARY if any(name in headers for name in VERSION_HEADERS) else Mode.STRUCTURED
 
 
-def read_events(content_type: str, headers: Headers, body: bytes, most: int) -> list[bytes]:
+def read_events(mode: Mode, content_type: str, headers: Headers, body: bytes, most: int) -> list[bytes]:
     """Find the events in a request, each as its JSON; one of structured mode byte for byte.
 
     Args:
+        mode: The mode that it is in.
         content_type: Its ``Content-Type``; empty if it has none.
         headers: Its header fields, found in any case.
         body: Its body.
@@ -101,7 +108,6 @@ def read_events(content_type: str, headers: Headers, body: bytes, most: int) -> 
         UnknownFormat: The format is not known here.
         NotificationError: The request is none of CloudEvents' modes; in structured mode that is for others to say.
     """
-    mode = mode_of(content_type, headers)
     media_type = MediaType.parse(content_type)
     if mode is Mode.BINARY:
         return [make_envelope(headers, content_type, media_type.is_json, media_type.charset, body)]

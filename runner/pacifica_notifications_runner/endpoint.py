@@ -78,7 +78,7 @@ class Endpoint:
     max_body: int
     strict: bool = False
     max_events: int = MAX_EVENTS
-    signatures: Signatures = Signatures()
+    signatures: Signatures = attrs.field(factory=Signatures)
     origins: Sequence[str] = ("*",)
     rate: Rate = attrs.field(factory=lambda: Rate(None))
     retired: bool = False
@@ -86,6 +86,10 @@ class Endpoint:
     trouble: Callable[[], str] = str
     metrics: Callable[[], str] = str
     strangers: Strangers = attrs.field(factory=lambda: Strangers("the endpoint"), init=False)
+
+    def retire(self) -> None:
+        """Take nothing any more, if it is strict."""
+        self.retired = True
 
 
 @contextlib.contextmanager
@@ -111,7 +115,7 @@ class _EndpointHandler(Handler):
     quick = True
     endpoint: Endpoint
     _events: Sequence[bytes]
-    _is_batch: bool
+    _mode: Mode
 
     def version_string(self) -> str:
         """Tell strangers no versions."""
@@ -163,6 +167,7 @@ class _EndpointHandler(Handler):
                 handler._answer_receipts(its_own)
 
     def _check_form(self) -> None:
+        self._mode = self._find_mode()
         if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
             reason = "the request must carry a Content-Length, or come in chunks"
             raise BadRequest(HTTPStatus.LENGTH_REQUIRED, reason)
@@ -173,11 +178,11 @@ class _EndpointHandler(Handler):
         if seconds := self.endpoint.rate.take():
             raise BadRequest(HTTPStatus.TOO_MANY_REQUESTS, f"send it again in {seconds} seconds")
         media_type = MediaType.parse(self.headers.get("Content-Type", "")).name
-        if self._mode() is Mode.STRUCTURED and media_type not in (*_MEDIA_TYPES, "application/cloudevents"):
+        if self._mode is Mode.STRUCTURED and media_type not in (*_MEDIA_TYPES, "application/cloudevents"):
             reason = f"the Content-Type must be {' or '.join(_MEDIA_TYPES)}, or the attributes in header fields"
             raise BadRequest(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
 
-    def _mode(self) -> Mode:
+    def _find_mode(self) -> Mode:
         try:
             return mode_of(self.headers.get("Content-Type", ""), self.headers)
         except UnknownFormat as error:
@@ -185,11 +190,11 @@ class _EndpointHandler(Handler):
 
     def _read_events(self, body: bytes) -> Sequence[bytes]:
         """The events in a body, of which in a batch none may be refused later."""
-        self._is_batch = self._mode() is Mode.BATCH
+        in_batch = self._mode is Mode.BATCH
         try:
             content_type = self.headers.get("Content-Type", "")
-            events = read_events(content_type, self.headers, body, self.endpoint.max_events)
-            for number, event in enumerate(events if self._is_batch and self.endpoint.strict else (), 1):
+            events = read_events(self._mode, content_type, self.headers, body, self.endpoint.max_events)
+            for number, event in enumerate(events if in_batch and self.endpoint.strict else (), 1):
                 if problems := problems_of(Notification.parse(event).event):
                     reason = f"element {number} of the batch is no valid CloudEvent: {'; '.join(problems)}"
                     raise BadRequest(HTTPStatus.BAD_REQUEST, reason)
@@ -202,7 +207,7 @@ class _EndpointHandler(Handler):
     def _answer_receipts(self, receipts: Sequence[Receipt]) -> None:
         # Who has the token in the address is to be told that no cache may keep what is answered.
         private = {"Cache_Control": "private"} if "?" in self.path else {}
-        if self._is_batch:
+        if self._mode is Mode.BATCH:
             document = f'{{"notifications": [{", ".join(map(_document, receipts))}]}}'
         else:
             (receipt,) = receipts
@@ -243,7 +248,7 @@ class _EndpointHandler(Handler):
         granted: dict[str, str] = {}
         if self.endpoint.strict and self._path() == RECEIVE and not self.endpoint.retired:
             granted = handshake(self.headers, self.endpoint.origins, self.endpoint.rate.limit)
-        self.reply(HTTPStatus.NO_CONTENT, Allow=", ".join(_METHODS[self._path()]), **granted)
+        self.reply(HTTPStatus.NO_CONTENT, b"", "", Allow=", ".join(_METHODS[self._path()]), **granted)
 
     def _trouble(self) -> str:
         return self.endpoint.trouble() if self.endpoint.ready else "the consumer is starting or stopping"

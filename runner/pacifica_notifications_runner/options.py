@@ -17,10 +17,10 @@ from pacifica_notifications_consumer.settings import (
     Option,
     resolve,
     switch,
-    url_with_path,
 )
 from pacifica_notifications_consumer.venv_cache import CacheLimits
 from pacifica_notifications_consumer.warm_start import module_names
+from pacifica_notifications_runner.endpoint_options import ENDPOINT_OPTIONS
 from pacifica_notifications_runner.engine_options import BROKER_OPTIONS, CONCURRENCY, ENGINE_OPTIONS
 from pacifica_notifications_runner.values import (
     cache_limits,
@@ -126,44 +126,6 @@ PRELOAD = Option(
     default=(),
     metavar="MODULE,MODULE",
 )
-ADDRESS = Option(
-    name="address",
-    help="the address the endpoint listens on; 0.0.0.0 for all",
-    default="127.0.0.1",
-    metavar="ADDRESS",
-)
-PORT = Option(
-    name="port", help="the port the endpoint listens on; 0 picks a free one", convert=port, default=0, metavar="PORT"
-)
-TARGET_URL = Option(
-    name="target_url",
-    help="what the producer is to call, when it differs from http://ADDRESS:PORT/receive (behind a proxy)",
-    convert=url_with_path,
-    metavar="URL",
-)
-MAX_BODY = Option(
-    name="max_body",
-    help="bytes that a notification may have; one that names 100,000 files has 26 million",
-    convert=count,
-    default=256 << 20,
-    metavar="BYTES",
-)
-TLS_CERT = Option(
-    name="tls_cert",
-    help="the certificate of the endpoint with those that it rests on, in PEM: the endpoint then speaks HTTPS",
-    convert=Path,
-    metavar="FILE",
-)
-TLS_KEY = Option(
-    name="tls_key", help="the private key of --tls-cert, if it is not in the same file", convert=Path, metavar="FILE"
-)
-ENDPOINT_AUTH = Option(
-    name="endpoint_auth",
-    help="how the producer shows who it is: bearer or basic, both with a secret that is new at each start",
-    convert=one_of("bearer", "basic"),
-    default="bearer",
-    metavar="bearer|basic",
-)
 STATUS_ADDRESS = Option(
     name="status_address",
     help="the address the status page listens on; whoever is to see it must show the token that is new at each start",
@@ -176,14 +138,6 @@ STATUS_PORT = Option(
     convert=port,
     default=0,
     metavar="PORT",
-)
-RESPONSE_POLICY = Option(
-    name="response_policy",
-    help="how to answer a request of the producer's that is JSON but no notification: pacifica takes it and keeps it "
-    "aside, since Pacifica's producer gives a consumer up at the first refusal; strict refuses it",
-    convert=one_of("pacifica", "strict"),
-    default="pacifica",
-    metavar="pacifica|strict",
 )
 WATCH_INTERVAL = Option(
     name="watch_interval",
@@ -296,7 +250,6 @@ RUN_OPTIONS = (
 )
 CHECK_OPTIONS = (PYTHON, INSTALLER, VENV_CACHE, VENV_CACHE_KEEP, SETUP_TIMEOUT, *LOG_OPTIONS)
 JOB_OPTIONS = (*ENGINE_OPTIONS, START, PRELOAD, WORKERS, ATTEMPTS, CRASH_LIMIT, GRACE, OUTPUT_LIMIT, KEEP)
-ENDPOINT_OPTIONS = (ADDRESS, PORT, TARGET_URL, TLS_CERT, TLS_KEY, ENDPOINT_AUTH, MAX_BODY, RESPONSE_POLICY)
 SUBSCRIPTION_OPTIONS = (REGISTER_TIMEOUT, WATCH_INTERVAL)
 MISSED_OPTIONS = (CATCH_UP_FROM, CATCH_UP_INTERVAL, CATCH_UP_PATIENCE, CATCH_UP_RATE)
 START_OPTIONS = (

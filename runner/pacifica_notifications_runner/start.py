@@ -25,6 +25,7 @@ from pacifica_notifications_runner.signals import StopSignals
 from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.systemd import Notifier
 from pacifica_notifications_runner.tls import server_context
+from pacifica_notifications_runner.webhooks import Rate, Signatures
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
     services = Services.from_values(settings)
     strict = settings["response_policy"] == "strict"
     tls = server_context(settings["tls_cert"], settings["tls_key"])
+    signatures = Signatures.from_file(settings["webhook_secrets"]) if settings["webhook_secrets"] else Signatures()
     notifier = Notifier.from_environment()
     steps.check_reachability(settings)
     with ExitStack() as stack:
@@ -117,7 +119,16 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
             shutil.copyfile(venv.lock, runner.state_dir / venv.lock.name)
         signals.on_second = runner.halt
         # 5. start the web endpoint
-        endpoint = Endpoint(accept=runner.accept_all, token=mint_token(), max_body=settings["max_body"], strict=strict)
+        endpoint = Endpoint(
+            accept=runner.accept_all,
+            token=mint_token(),
+            max_body=settings["max_body"],
+            strict=strict,
+            max_events=settings["max_events"],
+            signatures=signatures,
+            origins=settings["webhook_origins"],
+            rate=Rate(settings["webhook_rate"]),
+        )
         endpoint.metrics = lambda: write_metrics(runner)
         server = stack.enter_context(listening(endpoint, settings["address"], settings["port"], tls))
         api = Api(runner, subscription=lambda: None)
@@ -125,6 +136,8 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         # 6. subscribe it to the producer
         signals.unless_stopped(lambda: steps.check_user(services))
         target_url = steps.target_url(settings, server.server_port)
+        # When it has been taken back.
+        stack.callback(endpoint.retire)
         making_subscription = subscribed(
             services,
             name=name,

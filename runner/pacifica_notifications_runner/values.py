@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 
@@ -10,6 +11,7 @@ from pacifica_notifications_consumer.settings import header_text
 from pacifica_notifications_consumer.venv_cache import CacheLimits
 
 _LARGEST_PORT = 65535
+_ORIGIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")
 _LONGEST_NAME = 200
 _SHORTEST_LOSS = 20.0
 
@@ -106,6 +108,19 @@ def lost_after(text: str) -> float:
     if number < _SHORTEST_LOSS:
         raise ValueError(f"it must be {_SHORTEST_LOSS:g} seconds or more: in half of them a worker ends its jobs")
     return number
+
+
+def per_minute(text: str) -> int | None:
+    """Read how many requests a minute are taken; 0 stands for any number."""
+    return whole_number(text, 0) or None
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Read names of senders, with commas between."""
+    names = tuple(name.strip().lower() for name in text.split(","))
+    if not all(name == "*" or _ORIGIN.fullmatch(name) for name in names):
+        raise ValueError("it must be names such as events.example.org, with commas between, or *")
+    return names
 
 
 def rate(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What senders other than Pacifica's producer ask for: webhook handshakes, a token in the address, rates, signatures."""
+"""What senders other than Pacifica's producer ask for: handshakes, a token in the address, rates, signatures."""
 
 from __future__ import annotations
 

@@ -273,6 +273,7 @@ def test_verdict_words() -> None:
         "matched",
         "unmatched",
         "own",
+        "expired",
         "duplicate",
         "undecidable",
         "malformed",

@@ -97,5 +97,5 @@ def test_consumers() -> None:
 def test_odd_identity() -> None:
     """Identity of another type than text counts as none, and a log line is never flooded by it."""
     read = notification(source=7, eventID=["x"])
-    assert (read.source, read.event_id, read.title) == (None, None, "(without eventID)")
+    assert (read.source, read.event_id, read.title) == (None, None, "(without an id)")
     assert len(notification(eventID="x" * 10_000).title) == 200

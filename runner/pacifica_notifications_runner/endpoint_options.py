@@ -1,0 +1,100 @@
+"""The settings of the endpoint: where it listens, and who may send what to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pacifica_notifications_consumer.settings import Option, url_with_path
+from pacifica_notifications_runner.endpoint import MAX_EVENTS
+from pacifica_notifications_runner.values import count, one_of, origins, per_minute, port
+
+ADDRESS = Option(
+    name="address",
+    help="the address the endpoint listens on; 0.0.0.0 for all",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+)
+PORT = Option(
+    name="port", help="the port the endpoint listens on; 0 picks a free one", convert=port, default=0, metavar="PORT"
+)
+TARGET_URL = Option(
+    name="target_url",
+    help="what the producer is to call, when it differs from http://ADDRESS:PORT/receive (behind a proxy)",
+    convert=url_with_path,
+    metavar="URL",
+)
+MAX_BODY = Option(
+    name="max_body",
+    help="bytes that a request may have; a notification that names 100,000 files has 26 million",
+    convert=count,
+    default=256 << 20,
+    metavar="BYTES",
+)
+MAX_EVENTS_OPTION = Option(
+    name="max_events",
+    help="how many events a batch may have; all of it is committed in one go",
+    convert=count,
+    default=MAX_EVENTS,
+    metavar="N",
+)
+TLS_CERT = Option(
+    name="tls_cert",
+    help="the certificate of the endpoint with those that it rests on, in PEM: the endpoint then speaks HTTPS",
+    convert=Path,
+    metavar="FILE",
+)
+TLS_KEY = Option(
+    name="tls_key", help="the private key of --tls-cert, if it is not in the same file", convert=Path, metavar="FILE"
+)
+ENDPOINT_AUTH = Option(
+    name="endpoint_auth",
+    help="how the producer shows who it is: bearer or basic, both with a secret that is new at each start",
+    convert=one_of("bearer", "basic"),
+    default="bearer",
+    metavar="bearer|basic",
+)
+RESPONSE_POLICY = Option(
+    name="response_policy",
+    help="how to answer a request that is JSON but no notification: pacifica takes it and keeps it aside, since "
+    "Pacifica's producer gives a consumer up at the first refusal; strict refuses it, and offers other senders what "
+    "the specification of webhooks does",
+    convert=one_of("pacifica", "strict"),
+    default="pacifica",
+    metavar="pacifica|strict",
+)
+WEBHOOK_ORIGINS = Option(
+    name="webhook_origins",
+    help="with --response-policy strict: which senders are told, if they ask, that they may send; * for any",
+    convert=origins,
+    default=("*",),
+    metavar="NAME,NAME",
+)
+WEBHOOK_RATE = Option(
+    name="webhook_rate",
+    help="with --response-policy strict: how many requests a minute are taken; 0 for any number",
+    convert=per_minute,
+    default=None,
+    metavar="N",
+)
+WEBHOOK_SECRETS = Option(
+    name="webhook_secrets",
+    help="a file with secrets of Standard Webhooks (whsec_…), one a line: who signs a request with one of them need "
+    "not show the token",
+    convert=Path,
+    metavar="FILE",
+)
+
+ENDPOINT_OPTIONS = (
+    ADDRESS,
+    PORT,
+    TARGET_URL,
+    TLS_CERT,
+    TLS_KEY,
+    ENDPOINT_AUTH,
+    MAX_BODY,
+    MAX_EVENTS_OPTION,
+    RESPONSE_POLICY,
+    WEBHOOK_ORIGINS,
+    WEBHOOK_RATE,
+    WEBHOOK_SECRETS,
+)
