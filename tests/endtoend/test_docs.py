@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -70,6 +71,25 @@ def test_docs_build_without_warnings(tmp_path: Path) -> None:
         "api": "wait_for_transaction",
     }.items():
         assert fact in (reference / f"{page}.html").read_text(encoding="utf-8")
+
+
+def test_table_of_rules_is_true(tmp_path: Path) -> None:
+    """Every rule of CloudEvents in the reference has a test that is there, and ends as the table says."""
+    page = (ROOT / "docs" / "reference" / "cloudevents.md").read_text(encoding="utf-8").partition("| Rule |")[2]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()[2:] if line]
+    assert len(rows) > 40
+    assert [row for row in rows if len(row) != 5 or not all(row)] == []
+    wanted = {f"tests/unit/{row[3].strip('`')}": row[4] for row in rows}
+    report = tmp_path / "report.xml"
+    command: list[str | Path] = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    told = subprocess.run([*command, *wanted], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
+    # One that is not there is an error.
+    assert told.returncode == 0, told.stdout[-2000:]
+    ended: dict[str, set[str]] = {}
+    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  (it is our own)
+        name = f"{case.attrib['classname'].replace('.', '/')}.py::{case.attrib['name'].partition('[')[0]}"
+        ended.setdefault(name, set()).add("passes" if len(case) == 0 else case[0].tag)
+    assert ended == {name: {result} for name, result in wanted.items()}
 
 
 def test_links_lead_to_files() -> None:

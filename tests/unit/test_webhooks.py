@@ -18,9 +18,11 @@ from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.job import JobState, Verdict
 from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.serving import Handler
 from pacifica_notifications_runner import webhooks
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.webhooks import Rate, Signatures
+from tests.unit.faults import fault_server
 
 TOKEN = "right"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
@@ -104,7 +106,7 @@ def test_batch(url: str, runner: JobRunner) -> None:
 @pytest.mark.parametrize(
     ("batch", "status", "expected"),
     [
-        ([EVENT, {"no": "event"}], 400, "element 2 of the batch is no valid CloudEvent: it lacks"),
+        ([EVENT, {"specversion": "1.0"}], 400, "element 2 of the batch is no valid CloudEvent: it lacks"),
         ([EVENT, 5], 400, "element 2 of the batch is a JSON number"),
         ([EVENT] * 6, 400, "the batch has more than 5 events"),
         ([EVENT, EVENT | {"specversion": "0.3"}], 400, "several versions"),
@@ -169,7 +171,8 @@ def test_delivery_without_payload(url: str, runner: JobRunner) -> None:
 
 def test_token_in_the_address(url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Webhooks 3.1, 3.2: the token may be in the address; the answer must not be kept, and it is in no log."""
-    caplog.set_level("DEBUG")
+    for package in ("pacifica_notifications_consumer", "pacifica_notifications_runner"):
+        caplog.set_level("DEBUG", logger=package)
     answer = requests.post(f"{url}?a=b&access_token={TOKEN}&c=d", json=EVENT, headers=JSON, timeout=10)
     assert (answer.status_code, answer.headers["Cache-Control"]) == (202, "private")
     for query in (
@@ -220,6 +223,21 @@ def test_handshake(
     assert (answer.status_code, answer.headers["Allow"]) == (204, "POST, OPTIONS")
     told = (answer.headers.get("WebHook-Allowed-Origin"), answer.headers.get("WebHook-Allowed-Rate"))
     assert told == (granted or (None, None))
+
+
+def test_no_callback(url: str) -> None:
+    """Webhooks 4.1.3: whoever asks for permission by a callback does not have us call any address."""
+    called: list[bytes] = []
+
+    def answer(handler: Handler, body: bytes) -> None:
+        called.append(body)
+        handler.reply(200)
+
+    with fault_server(answer) as other:
+        headers = {"WebHook-Request-Origin": "x", "WebHook-Request-Callback": f"{other.url}/confirm"}
+        assert requests.options(url, headers=headers, timeout=10).status_code == 204
+        time.sleep(0.3)
+    assert called == []
 
 
 def test_rate(endpoint: Endpoint, url: str, runner: JobRunner, monkeypatch: pytest.MonkeyPatch) -> None:
