@@ -72,7 +72,8 @@ def check_syntax(jsonpath: str) -> None:
 
 
 def _error_at(jsonpath: str, line: int, column: int, symbol: Any, recognizer: Any) -> FilterError:
-    text = jsonpath.splitlines()[line - 1] if jsonpath.strip() else jsonpath
+    # The parser counts lines by this alone, and the last one may be empty.
+    text = jsonpath.split("\n")[line - 1]
     start = max(0, column - _BEFORE)
     excerpt = text[start : column + _AFTER]
     output = f"{excerpt}\n{' ' * (column - start)}^"

@@ -48,10 +48,16 @@ class Policy(ServiceClient):
         """
         expect = (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
         response = self.request("GET", f"/status/users/search/{quote(username, safe='')}", expect=expect)
+        if response.status_code != HTTPStatus.OK:
+            return False
+        users = self.json(response)
+        if not isinstance(users, list):
+            raise ServiceError(
+                f"{self.title} at {self.url} answered without a list of users",
+                f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",
+            )
         # The search finds parts of names too.
-        return response.status_code == HTTPStatus.OK and any(
-            isinstance(user, dict) and user.get("network_id") == username for user in self.json(response)
-        )
+        return any(isinstance(user, dict) and user.get("network_id") == username for user in users)
 
     def transaction(self, transaction_id: int) -> dict[str, Any] | None:
         """Tell what metadata has of a transaction: its ``files`` by their ids, its ``key_values``, and so on.
@@ -95,7 +101,7 @@ class Policy(ServiceClient):
         try:
             times = {int(number): str(time) for number, time in answer["times"].items()}
             return Listing(times=dict(sorted(times.items(), reverse=True)), total=int(answer["total_count"]))
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             # The error pages of metadata are passed on with a status of 200.
             said = answer.get("status") if isinstance(answer, dict) else None
             raise ServiceError(

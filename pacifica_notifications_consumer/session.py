@@ -198,7 +198,7 @@ class ServiceClient:
         """
         try:
             return response.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ServiceError(
                 f"{self.title} at {self.url} answered something that is not JSON",
                 f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",
@@ -272,7 +272,7 @@ _LONGEST_MESSAGE = 300
 def _message(response: requests.Response) -> str:
     try:
         document = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     message = document.get("message") if isinstance(document, dict) else None
     return summarize(message) if isinstance(message, str) else ""

@@ -22,6 +22,8 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Read the block of a header."""
+        if len(buf) != tarfile.BLOCKSIZE:
+            return super().frombuf(buf, encoding, errors)
         name = buf[:100].rstrip(b"\0")
         # POSIX ustar: type, magic, prefix, and a size that is written in octal digits.
         plain = buf[156:157] == b"0" and buf[257:263] == b"ustar\0" and not buf[345] and name.isascii()
