@@ -4,7 +4,7 @@ VENV := .venv
 BED := .bed
 PY := $(VENV)/bin/python
 
-.PHONY: help env demo test unit engines integration chaos bed lint format bench docs clean
+.PHONY: help env demo test unit engines integration chaos fuzz bed lint format bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ chaos: $(VENV)/.brokers  ## kill the runner, its jobs, workers and brokers at ra
 
 bed: $(VENV)/.development $(BED)/.bed  ## start the real Pacifica services, to work with by hand
 	@$(PY) -m tests.integration.bed
+
+fuzz: $(VENV)/.development  ## hostile input for an hour on each parser; SECONDS=60 for a minute
+	$(PY) -m tests.fuzz --seconds $${SECONDS:-3600}
 
 lint: $(VENV)/.development  ## check formatting, style and types, and build the docs
 	$(VENV)/bin/ruff format --check .

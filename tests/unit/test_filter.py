@@ -303,3 +303,10 @@ def test_explanation_of_a_match() -> None:
     why = Filter('$["data"][*]["_id"]').explain(EVENTS["ingest-nested-files"])
     assert (why.matches, why.reasons, why.nearest) == (True, (), ())
     assert str(why).splitlines()[:2] == ["it matches", "  $ finds 1 value"]
+
+
+@pytest.mark.parametrize("jsonpath", ["$[\n", "\n", "$.\n\n", "$[?(\x0b", "$.a\u2028[", "\r\n$["])
+def test_error_in_another_line(jsonpath: str) -> None:
+    """Where a JSONPath is wrong is told, whatever stands between its lines, and behind the last one."""
+    with pytest.raises(FilterError, match=r"cannot parse the JSONPath: line \d, column \d"):
+        Filter(jsonpath)

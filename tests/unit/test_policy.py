@@ -82,3 +82,18 @@ def test_listing_that_fails(answer: str) -> None:
         pytest.raises(ServiceError, match="cannot list transactions: metadata answered it"),
     ):
         Policy(server.url, session).transactions()
+
+
+@pytest.mark.parametrize("answer", [b"5", b"null", b'{"network_id": "alice"}', b"[" * 100_000, b'"x"'])
+def test_users_that_are_no_list(answer: bytes) -> None:
+    """What is no list of users, or no JSON that could be read, is told as such."""
+    expected = pytest.raises(ServiceError, match=r"answered (without a list of users|something that is not JSON)")
+    with fault_server(replying(200, answer)) as server, make_session(Services()) as session, expected:
+        Policy(server.url, session).knows_user("alice")
+
+
+def test_refusal_with_an_odd_reason() -> None:
+    """A refusal whose reason cannot be read is a refusal all the same."""
+    expected = pytest.raises(ServiceError, match="answered 400")
+    with fault_server(replying(400, b"[" * 100_000)) as server, make_session(Services()) as session, expected:
+        Policy(server.url, session).knows_user("alice")

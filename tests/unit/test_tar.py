@@ -77,6 +77,13 @@ def test_noise(data: bytes, place: int) -> None:
                     pass
 
 
+@pytest.mark.parametrize("length", [1, 157, 256, 345, 511])
+def test_header_that_breaks_off(length: int) -> None:
+    """A tar that ends within a header has broken off there."""
+    with pytest.raises(BrokenOff):
+        list(TarStream(reading(upload_tar._header("data/a", 5, 0)[:length])).members())
+
+
 def test_header_that_is_too_long() -> None:
     """A name of gigabytes is not read into memory."""
     info = tarfile.TarInfo("././@PaxHeader")

@@ -1,0 +1,32 @@
+"""A short look at what `make fuzz` looks at for long, with other inputs each time."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from tests.fuzz.campaign import Campaign
+from tests.fuzz.targets import TARGETS
+
+SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))
+#: So many inputs that each target takes about a second.
+TIMES = {
+    "http": 2000,
+    "head": 10_000,
+    "notification": 2000,
+    "archive": 400,
+    "tar": 40,
+    "jsonpath": 800,
+    "answers": 1000,
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_nothing_is_found(name: str) -> None:
+    """Hostile inputs do nothing that they must not."""
+    campaign = Campaign(name, SEED)
+    campaign.run(times=TIMES[name])
+    assert campaign.tried == TIMES[name]
+    assert campaign.findings == [], campaign.summary()
