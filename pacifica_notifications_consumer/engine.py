@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import attrs
 
 from .job import Ending, Place
+from .job_limits import JobLimits
 from .state_directory import JobDirectory
 
 
@@ -29,11 +30,13 @@ class Terms:
         consumer: The consumer's name, which its uploads carry.
         timeout: Seconds that an attempt may take; None for no limit.
         output_limit: Bytes of its output that are kept; None for all.
+        limits: What each of its processes may use.
     """
 
     consumer: str = ""
     timeout: float | None = None
     output_limit: int | None = None
+    limits: JobLimits = attrs.field(factory=JobLimits)
 
 
 def place_ignored(_: Place) -> None:

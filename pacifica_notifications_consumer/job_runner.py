@@ -24,6 +24,7 @@ from .housekeeper import Housekeeper, report_recovered
 from .incident import Incident
 from .job import Job, Origin, Receipt
 from .job_book import JUDGE, PLACE, JobBook
+from .job_limits import JobLimits
 from .judge import Judge, Judgement
 from .ledger import Ledger
 from .local_engine import LocalEngine
@@ -63,6 +64,7 @@ class JobRunner(JobBook):
         grace: Seconds that running jobs are given when the context is left.
         output_limit: Bytes of an entry-point's output that are kept, half from its beginning, half from its end; None
             for all.
+        limits: What each process of a job may use; by default as much as it wants.
         warm: Whether a process that has imported what entry-points need forks them, which takes a fraction of the time
             that an interpreter of their own needs. It is used as soon as it is ready, and where it can be made.
         preload: Modules that it imports, beside this library, requests, jsonpath2 and promise.
@@ -93,6 +95,7 @@ class JobRunner(JobBook):
         retry_delay: float = 10.0,
         grace: float = 30.0,
         output_limit: int | None = 16 << 20,
+        limits: JobLimits | None = None,
         warm: bool = True,
         preload: Sequence[str] = (),
         keep: Keep | None = None,
@@ -115,7 +118,7 @@ class JobRunner(JobBook):
         #: How long things take.
         self.meters = Meters()
         self._worker_count = workers
-        self._terms = Terms(consumer=name, timeout=timeout, output_limit=output_limit)
+        self._terms = Terms(consumer=name, timeout=timeout, output_limit=output_limit, limits=limits or JobLimits())
         self._rules = RetryRules(attempts=attempts, delay=retry_delay, crash_limit=crash_limit)
         self._crash_limit = crash_limit
         self._grace = grace

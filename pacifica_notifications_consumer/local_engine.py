@@ -113,7 +113,9 @@ class LocalEngine:
         process = None
         if self._warm_start is not None:
             process = self._warm_start.launch(arguments, environ=environ, cwd=cwd, output=output)
-        return process or ColdProcess(arguments, environ=environ, cwd=cwd, output=output)
+        process = process or ColdProcess(arguments, environ=environ, cwd=cwd, output=output)
+        attempt.terms.limits.apply(process.pid)
+        return process
 
     def _environ(self, attempt: Attempt) -> dict[str, str]:
         # The mark comes first: of a process that shows only a part of its environment, that part is seen.

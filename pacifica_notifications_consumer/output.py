@@ -33,8 +33,7 @@ class Output:
 
     def open(self) -> IO[Any]:
         """Open it to be written to by a process."""
-        # Others may be let into the job's directory; what a job prints is no more secret than what it uploads.
-        return self._path.open("ab")
+        return os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
 
     def trim(self) -> None:
         """Give the disk back what will not be kept, while the processes go on writing."""

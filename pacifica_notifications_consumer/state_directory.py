@@ -62,6 +62,10 @@ class JobDirectory:
         """Where its downloads and uploads note how far they are."""
         return self.path / "progress.json"
 
+    def make(self) -> None:
+        """Make it, for this user alone, if it is not there."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def prepare(self, body: bytes, folders: Iterable[str]) -> None:
         """Make ``SRC`` and ``DST`` as an entry-point expects them; what an earlier attempt left there stays.
 
@@ -73,13 +77,15 @@ class JobDirectory:
             OSError: The disk does not take it.
         """
         uploads = self.destination / "uploads"
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.make()
         # Each below one that is there: to find out that one is missing takes as long as to make it.
         for folder in (self.source, self.source / "downloads", self.destination, uploads):
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
         for folder in (uploads / folder for folder in folders):
-            folder.mkdir(parents=True, exist_ok=True)
-        (self.source / "notification.json").write_bytes(body)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        notification = os.open(self.source / "notification.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(notification, "wb") as file:
+            file.write(body)
         self.progress.unlink(missing_ok=True)
 
 

@@ -206,7 +206,7 @@ class Workers:
         ending: Ending | None
         try:
             if self._remote:
-                directory.path.mkdir(parents=True, exist_ok=True)
+                directory.make()
             else:
                 directory.prepare(job.body, self._readers.folders(job.body))
             attempt = Attempt(

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from ..engine import Terms
+from ..job_limits import JobLimits
 from ..settings import header_text
 
 #: The name of the task that makes attempts.
@@ -58,7 +59,8 @@ class Message:
             ValueError: It is none.
         """
         try:
-            terms = Terms(**document["terms"])
+            said = document["terms"]
+            terms = Terms(**{**said, "limits": JobLimits(**said["limits"])})
             message = cls(**{**document, "terms": terms, "body": _unpacked(document["body"])})
         except (TypeError, KeyError, AttributeError, binascii.Error, zlib.error) as error:
             raise ValueError(f"it is no attempt of this version: {type(error).__name__}") from error
@@ -66,7 +68,9 @@ class Message:
         if not all(isinstance(text, str) for text in texts) or not isinstance(message.job_id, int):
             raise ValueError("a text or a number in it is none")
         header_text(terms.consumer)
-        if not _positive(terms.timeout) or not _positive(terms.output_limit):
+        counts = (terms.output_limit, *attrs.astuple(terms.limits))
+        whole = all(count is None or type(count) is int for count in counts)
+        if not whole or not all(map(_positive, (terms.timeout, *counts))):
             raise ValueError("a limit in it is none")
         return message
 

@@ -26,12 +26,14 @@ from pacifica_notifications_runner.values import (
     cache_limits,
     consumer_name,
     count,
+    count_limit,
     keep,
     limit,
     one_of,
     port,
     rate,
     seconds,
+    size_limit,
     transaction_or_time,
     whole,
 )
@@ -199,6 +201,39 @@ OUTPUT_LIMIT = Option(
     default=16 << 20,
     metavar="BYTES",
 )
+JOB_MEMORY = Option(
+    name="job_memory",
+    help="bytes that each process of a job may hold by itself, such as 8G; beyond them it gets no more; 0 for any "
+    "number",
+    convert=size_limit,
+    metavar="BYTES",
+)
+JOB_CPU = Option(
+    name="job_cpu",
+    help="seconds of a processor that each process of a job may take; then a signal ends it; 0 for any number",
+    convert=count_limit,
+    metavar="SECONDS",
+)
+JOB_PROCESSES = Option(
+    name="job_processes",
+    help="how many processes the user may have, those of other jobs and programs among them, before a job can start no "
+    "more; not for root; 0 for any number",
+    convert=count_limit,
+    metavar="N",
+)
+JOB_FILE_SIZE = Option(
+    name="job_file_size",
+    help="bytes that a file may have that a job writes, such as 100G; 0 for any number",
+    convert=size_limit,
+    metavar="BYTES",
+)
+ALLOW_NEW_PRIVILEGES = Option(
+    name="allow_new_privileges",
+    help="let init.sh and entry-points run programs that give them more rights, such as sudo",
+    convert=switch,
+    default=False,
+    metavar=None,
+)
 KEEP = Option(
     name="keep",
     help="which finished jobs to keep, with their directories: those of an age (30d, 12h), a number of the newest "
@@ -246,10 +281,23 @@ RUN_OPTIONS = (
     VENV_CACHE,
     VENV_CACHE_KEEP,
     SETUP_TIMEOUT,
+    ALLOW_NEW_PRIVILEGES,
     *LOG_OPTIONS,
 )
 CHECK_OPTIONS = (PYTHON, INSTALLER, VENV_CACHE, VENV_CACHE_KEEP, SETUP_TIMEOUT, *LOG_OPTIONS)
-JOB_OPTIONS = (*ENGINE_OPTIONS, START, PRELOAD, WORKERS, ATTEMPTS, CRASH_LIMIT, GRACE, OUTPUT_LIMIT, KEEP)
+LIMIT_OPTIONS = (JOB_MEMORY, JOB_CPU, JOB_PROCESSES, JOB_FILE_SIZE)
+JOB_OPTIONS = (
+    *ENGINE_OPTIONS,
+    START,
+    PRELOAD,
+    WORKERS,
+    ATTEMPTS,
+    CRASH_LIMIT,
+    GRACE,
+    OUTPUT_LIMIT,
+    *LIMIT_OPTIONS,
+    KEEP,
+)
 SUBSCRIPTION_OPTIONS = (REGISTER_TIMEOUT, WATCH_INTERVAL)
 MISSED_OPTIONS = (CATCH_UP_FROM, CATCH_UP_INTERVAL, CATCH_UP_PATIENCE, CATCH_UP_RATE)
 START_OPTIONS = (

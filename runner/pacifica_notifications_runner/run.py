@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     if not settings["verbose"]:
         # What the job's end means is said below, after the entry-point's last words.
         logging.getLogger(workers.__name__).setLevel(logging.CRITICAL)
+    steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
         consumer = stack.enter_context(open_consumer(arguments.archive))
         if consumer.filter and not consumer.filter.matches(event):

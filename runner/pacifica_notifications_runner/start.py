@@ -86,6 +86,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
     signatures = Signatures.from_file(settings["webhook_secrets"]) if settings["webhook_secrets"] else Signatures()
     notifier = Notifier.from_environment()
     steps.check_reachability(settings)
+    steps.limit_privileges(settings)
     with ExitStack() as stack:
         # 1. extract the archive
         consumer = stack.enter_context(open_archive(archive))
@@ -108,6 +109,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
                 crash_limit=settings["crash_limit"],
                 grace=settings["grace"],
                 output_limit=settings["output_limit"],
+                limits=steps.job_limits(settings),
                 keep=settings["keep"],
                 warm=settings["start"] == "warm",
                 preload=(*consumer.preload, *settings["preload"]),
@@ -116,7 +118,9 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
             )
         )
         if venv:
-            shutil.copyfile(venv.lock, runner.state_dir / venv.lock.name)
+            kept = runner.state_dir / venv.lock.name
+            kept.touch(mode=0o600)
+            shutil.copyfile(venv.lock, kept)
         signals.on_second = runner.halt
         # 5. start the web endpoint
         endpoint = Endpoint(

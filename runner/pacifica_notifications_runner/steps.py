@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pacifica_notifications_consumer.archive import Consumer
 from pacifica_notifications_consumer.catch_up import CatchUpRules
 from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.job_limits import JobLimits
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.services import POLICY_URL, Services
 from pacifica_notifications_consumer.serving import Server
@@ -24,6 +25,7 @@ from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.subscription import mint_token
 from pacifica_notifications_consumer.venv_builder import VenvBuilder
 from pacifica_notifications_runner.endpoint import RECEIVE
+from pacifica_notifications_runner.privileges import give_up_new_privileges
 from pacifica_notifications_runner.signals import StopSignals
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api import Api
@@ -45,6 +47,22 @@ def venv_builder(consumer: Consumer, settings: Mapping[str, Any], cancel: thread
         cache_limits=settings["venv_cache_keep"],
         timeout=settings["setup_timeout"],
         cancel=cancel,
+    )
+
+
+def limit_privileges(settings: Mapping[str, Any]) -> None:
+    """Give up what neither the command nor most consumers need, unless the settings say otherwise."""
+    if not settings["allow_new_privileges"]:
+        give_up_new_privileges()
+
+
+def job_limits(settings: Mapping[str, Any]) -> JobLimits:
+    """What each process of a job may use, as the settings say."""
+    return JobLimits(
+        memory=settings["job_memory"],
+        cpu=settings["job_cpu"],
+        processes=settings["job_processes"],
+        file_size=settings["job_file_size"],
     )
 
 

@@ -11,6 +11,7 @@ from pacifica_notifications_consumer.settings import header_text
 from pacifica_notifications_consumer.venv_cache import CacheLimits
 
 _LARGEST_PORT = 65535
+_SIZE = re.compile(r"(\d{1,15})([KMGT]?)", re.IGNORECASE)
 _ORIGIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")
 _LONGEST_NAME = 200
 _SHORTEST_LOSS = 20.0
@@ -51,6 +52,19 @@ def seconds(text: str) -> float:
 def limit(text: str) -> float | None:
     """Read a duration that limits something; 0 stands for no limit."""
     return seconds(text) or None
+
+
+def count_limit(text: str) -> int | None:
+    """Read a number that limits something; 0 stands for no limit."""
+    return whole_number(text, 0) or None
+
+
+def size_limit(text: str) -> int | None:
+    """Read a number of bytes that limits something, with K, M, G or T behind it; 0 stands for no limit."""
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise ValueError("it must be a number of bytes, such as 500M or 8G")
+    return int(found[1]) << (10 * " KMGT".index((found[2] or " ").upper())) or None
 
 
 def whole(text: str) -> int:

@@ -53,6 +53,7 @@ def work(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     """
     broker = engines.make_broker(settings, settings["name"])
     notifier = Notifier.from_environment()
+    steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
         consumer = stack.enter_context(open_consumer(arguments.archive))
         # Before init.sh can add to it.

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.job_limits import JobLimits
 from pacifica_notifications_consumer.progress import Progress
 from tests.engines.beds import DEADLINE, Bed, accept, body, eventually, notes, pids
 from tests.unit.runner_tools import alive
@@ -252,6 +253,26 @@ def test_output_limit(bed: Bed, tmp_path: Path) -> None:
     assert here.endswith("x\nlast\n")
     assert len(here) < 16_000
     assert job.ending.output_tail.endswith("last")
+
+
+@pytest.mark.parametrize(
+    ("limits", "source", "expected"),
+    [
+        (JobLimits(memory=200 << 20), "x = bytearray(400 << 20)", (1, "MemoryError")),
+        (JobLimits(memory=200 << 20), "x = bytearray(50 << 20)", (0, "")),
+        (JobLimits(cpu=1), "while True: pass", (-signal.SIGXCPU, "")),
+        (
+            JobLimits(file_size=1000),
+            "with open(sys.argv[2] + '/f', 'wb') as f: f.write(b'x' * 1001)",
+            (1, "File too large"),
+        ),
+        (JobLimits(file_size=1000), "with open(sys.argv[2] + '/f', 'wb') as f: f.write(b'x' * 1000)", (0, "")),
+    ],
+)
+def test_limits(bed: Bed, tmp_path: Path, limits: JobLimits, source: str, expected: tuple[int, str]) -> None:
+    """A job gets no more of the machine than it may have: memory, processor time, size of files."""
+    job = run_one(bed, tmp_path, source, limits=limits)
+    assert (job.exit_status, expected[1] in job.ending.output_tail) == (expected[0], True)
 
 
 def test_stopping_the_runner(bed: Bed, tmp_path: Path) -> None:
