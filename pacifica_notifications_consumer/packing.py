@@ -69,34 +69,40 @@ def pack(directory: Path, archive: Path) -> Packed:
 
 
 @contextlib.contextmanager
-def open_consumer(path: Path) -> Iterator[Consumer]:
+def open_consumer(path: Path, limits: ArchiveLimits | None = None) -> Iterator[Consumer]:
     """Open a consumer for use, be it packed or a directory; it is as it would be when deployed.
 
     Args:
         path: The ``consumer.zip``, or the directory of which it would be made.
+        limits: What it may cost; by default `ArchiveLimits`.
 
     Raises:
         ArchiveError: It is no usable consumer.
         FilterError: Its ``jsonpath2.txt`` is not usable.
     """
     with temporary_directory("pacifica-consumer-") as directory:
-        unpack(path, directory)
+        unpack(path, directory, limits)
         yield Consumer.load(directory)
 
 
-def unpack(path: Path, directory: Path) -> None:
+def unpack(path: Path, directory: Path, limits: ArchiveLimits | None = None) -> None:
     """Put a consumer into an empty directory as it would be deployed, be it packed or a directory.
+
+    Args:
+        path: The ``consumer.zip``, or the directory of which it would be made.
+        directory: The empty directory.
+        limits: What it may cost; by default `ArchiveLimits`.
 
     Raises:
         ArchiveError: It is no usable consumer.
     """
     if not _is_directory(path):
-        extract(path, directory, ArchiveLimits())
+        extract(path, directory, limits or ArchiveLimits())
         return
     with temporary_directory("pacifica-pack-") as temporary:
         archive = temporary / "consumer.zip"
         pack(path, archive)
-        extract(archive, directory, ArchiveLimits())
+        extract(archive, directory, limits or ArchiveLimits())
 
 
 def _is_directory(path: Path) -> bool:

@@ -22,18 +22,17 @@ from pacifica_notifications_consumer.venv_cache import CacheLimits
 from pacifica_notifications_consumer.warm_start import module_names
 from pacifica_notifications_runner.endpoint_options import ENDPOINT_OPTIONS
 from pacifica_notifications_runner.engine_options import BROKER_OPTIONS, CONCURRENCY, ENGINE_OPTIONS
+from pacifica_notifications_runner.limit_options import ALLOW_NEW_PRIVILEGES, ARCHIVE_OPTIONS, LIMIT_OPTIONS
 from pacifica_notifications_runner.values import (
     cache_limits,
     consumer_name,
     count,
-    count_limit,
     keep,
     limit,
     one_of,
     port,
     rate,
     seconds,
-    size_limit,
     transaction_or_time,
     whole,
 )
@@ -201,39 +200,6 @@ OUTPUT_LIMIT = Option(
     default=16 << 20,
     metavar="BYTES",
 )
-JOB_MEMORY = Option(
-    name="job_memory",
-    help="bytes that each process of a job may hold by itself, such as 8G; beyond them it gets no more; 0 for any "
-    "number",
-    convert=size_limit,
-    metavar="BYTES",
-)
-JOB_CPU = Option(
-    name="job_cpu",
-    help="seconds of a processor that each process of a job may take; then a signal ends it; 0 for any number",
-    convert=count_limit,
-    metavar="SECONDS",
-)
-JOB_PROCESSES = Option(
-    name="job_processes",
-    help="how many processes the user may have, those of other jobs and programs among them, before a job can start no "
-    "more; not for root; 0 for any number",
-    convert=count_limit,
-    metavar="N",
-)
-JOB_FILE_SIZE = Option(
-    name="job_file_size",
-    help="bytes that a file may have that a job writes, such as 100G; 0 for any number",
-    convert=size_limit,
-    metavar="BYTES",
-)
-ALLOW_NEW_PRIVILEGES = Option(
-    name="allow_new_privileges",
-    help="let init.sh and entry-points run programs that give them more rights, such as sudo",
-    convert=switch,
-    default=False,
-    metavar=None,
-)
 KEEP = Option(
     name="keep",
     help="which finished jobs to keep, with their directories: those of an age (30d, 12h), a number of the newest "
@@ -281,11 +247,11 @@ RUN_OPTIONS = (
     VENV_CACHE,
     VENV_CACHE_KEEP,
     SETUP_TIMEOUT,
+    *ARCHIVE_OPTIONS,
     ALLOW_NEW_PRIVILEGES,
     *LOG_OPTIONS,
 )
 CHECK_OPTIONS = (PYTHON, INSTALLER, VENV_CACHE, VENV_CACHE_KEEP, SETUP_TIMEOUT, *LOG_OPTIONS)
-LIMIT_OPTIONS = (JOB_MEMORY, JOB_CPU, JOB_PROCESSES, JOB_FILE_SIZE)
 JOB_OPTIONS = (
     *ENGINE_OPTIONS,
     START,

@@ -28,6 +28,7 @@ from pacifica_notifications_consumer.state_directory import StateDirectory
 from pacifica_notifications_consumer.temporary import make_temporary_directory
 from pacifica_notifications_runner import naming, options, steps
 from pacifica_notifications_runner.formats import count, size
+from pacifica_notifications_runner.limit_options import archive_limits
 from pacifica_notifications_runner.made import Made, Watch
 from pacifica_notifications_runner.signals import StopSignals
 
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         logging.getLogger(workers.__name__).setLevel(logging.CRITICAL)
     steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
-        consumer = stack.enter_context(open_consumer(arguments.archive))
+        consumer = stack.enter_context(open_consumer(arguments.archive, archive_limits(settings)))
         if consumer.filter and not consumer.filter.matches(event):
             # The runner would find out just the same, but after having created the environment.
             status = _nothing_to_run(Verdict.UNMATCHED)

@@ -20,6 +20,7 @@ from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.subscription import Subscription, mint_token, subscribed
 from pacifica_notifications_runner import command, engines, naming, options, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
+from pacifica_notifications_runner.limit_options import archive_limits, job_limits
 from pacifica_notifications_runner.metrics import write_metrics
 from pacifica_notifications_runner.signals import StopSignals
 from pacifica_notifications_runner.status.api import Api
@@ -89,7 +90,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
     steps.limit_privileges(settings)
     with ExitStack() as stack:
         # 1. extract the archive
-        consumer = stack.enter_context(open_archive(archive))
+        consumer = stack.enter_context(open_archive(archive, archive_limits(settings)))
         # 2. create its environment, 3. run init.sh in it and install the requirements into it; all go together, and
         # are the workers' business where those run the jobs
         engine = engines.remote_engine(consumer, settings, name)
@@ -109,7 +110,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
                 crash_limit=settings["crash_limit"],
                 grace=settings["grace"],
                 output_limit=settings["output_limit"],
-                limits=steps.job_limits(settings),
+                limits=job_limits(settings),
                 keep=settings["keep"],
                 warm=settings["start"] == "warm",
                 preload=(*consumer.preload, *settings["preload"]),

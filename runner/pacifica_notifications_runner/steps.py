@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 from pacifica_notifications_consumer.archive import Consumer
 from pacifica_notifications_consumer.catch_up import CatchUpRules
 from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_consumer.job_limits import JobLimits
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.services import POLICY_URL, Services
 from pacifica_notifications_consumer.serving import Server
@@ -54,16 +53,6 @@ def limit_privileges(settings: Mapping[str, Any]) -> None:
     """Give up what neither the command nor most consumers need, unless the settings say otherwise."""
     if not settings["allow_new_privileges"]:
         give_up_new_privileges()
-
-
-def job_limits(settings: Mapping[str, Any]) -> JobLimits:
-    """What each process of a job may use, as the settings say."""
-    return JobLimits(
-        memory=settings["job_memory"],
-        cpu=settings["job_cpu"],
-        processes=settings["job_processes"],
-        file_size=settings["job_file_size"],
-    )
 
 
 def check_user(services: Services) -> None:

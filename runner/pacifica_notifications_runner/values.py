@@ -59,6 +59,14 @@ def count_limit(text: str) -> int | None:
     return whole_number(text, 0) or None
 
 
+def size(text: str) -> int:
+    """Read a number of bytes of which there must be one at least, with K, M, G or T behind it."""
+    number = size_limit(text)
+    if number is None:
+        raise ValueError("it must be at least 1")
+    return number
+
+
 def size_limit(text: str) -> int | None:
     """Read a number of bytes that limits something, with K, M, G or T behind it; 0 stands for no limit."""
     found = _SIZE.fullmatch(text)

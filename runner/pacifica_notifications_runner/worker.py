@@ -14,6 +14,7 @@ from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.packing import open_consumer
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_runner import engines, naming, options, steps
+from pacifica_notifications_runner.limit_options import archive_limits
 from pacifica_notifications_runner.signals import StopSignals
 from pacifica_notifications_runner.systemd import Notifier
 
@@ -55,7 +56,7 @@ def work(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     notifier = Notifier.from_environment()
     steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
-        consumer = stack.enter_context(open_consumer(arguments.archive))
+        consumer = stack.enter_context(open_consumer(arguments.archive, archive_limits(settings)))
         # Before init.sh can add to it.
         named = digest(consumer.directory)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))

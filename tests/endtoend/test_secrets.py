@@ -35,13 +35,9 @@ def deployment(operator: Operator, sandbox: Sandbox, tmp_path: Path, quick_pytho
     (operator.home / "password").write_text(PASSWORD)
     (operator.home / "secrets").write_text(f"whsec_{SECRET}\n")
     archive = pack(tmp_path / "consumer.zip", {"__main__.py": ENTRY_POINT, "init.sh": "env; exit 0\n"})
-    flags: list[str | Path] = [
-        "--password-file",
-        operator.home / "password",
-        "--webhook-secrets",
-        operator.home / "secrets",
-    ]
-    flags += ["--python", quick_python, "--response-policy", "strict", "--verbose"]
+    flags: list[str | Path] = ["--password-file", operator.home / "password"]
+    flags += ["--webhook-secrets", operator.home / "secrets", "--python", quick_python]
+    flags += ["--response-policy", "strict", "--verbose"]
     return Deployment(operator, sandbox, archive, *flags)
 
 
