@@ -13,9 +13,10 @@ from http import HTTPStatus
 from typing import Protocol
 
 from .http_messages import BadRequest
+from .server_limits import ServerLimits
 
-#: Bytes that the head of a request may have.
-LARGEST_HEAD = 64 << 10
+#: Bytes of a whole request beyond which reading it may take its time.
+_LARGE = 64 << 10
 #: Seconds in which a head must be whole, and which a client may say nothing between two requests.
 HEAD_SECONDS, IDLE_SECONDS = 10.0, 60.0
 #: Seconds that a client may say nothing in the middle of a body, or take nothing of an answer.
@@ -48,6 +49,7 @@ class Connection:
     Args:
         sock: The socket.
         tls: What to secure it with, if it is to be.
+        largest_head: Bytes that the head of a request may have.
 
     Attributes:
         deadline: When it is given up unless a request has come, on the monotonic clock.
@@ -58,7 +60,10 @@ class Connection:
         patient: Whether the thread that serves it may wait for the client.
     """
 
-    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, tls: ssl.SSLContext | None = None, largest_head: int = ServerLimits().head
+    ) -> None:
+        self._largest_head = largest_head
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         if tls is not None:
@@ -118,8 +123,10 @@ class Connection:
 
     def _find_head(self) -> bool:
         end = self._buffer.find(_END_OF_HEAD, max(0, self._searched - 3))
-        if end > LARGEST_HEAD or (end < 0 and len(self._buffer) > LARGEST_HEAD):
-            reason = f"the header section has more than {LARGEST_HEAD} bytes"
+        # What has come so far may end with most of the mark already.
+        so_far = end if end >= 0 else len(self._buffer) - len(_END_OF_HEAD) + 1
+        if so_far > self._largest_head:
+            reason = f"the header section has more than {self._largest_head} bytes"
             self.problem = BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
             return False
         self._searched = len(self._buffer)
@@ -131,7 +138,7 @@ class Connection:
         length = _LENGTH.search(self._buffer, 0, self._request_end)
         if length:
             self._request_end += int(length[1])
-        self.is_large = self._request_end > LARGEST_HEAD or bool(_WANTS_MORE.search(self._buffer, 0, end))
+        self.is_large = self._request_end > _LARGE or bool(_WANTS_MORE.search(self._buffer, 0, end))
         return True
 
     def take_head(self) -> bytes:

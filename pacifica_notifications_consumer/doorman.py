@@ -18,8 +18,6 @@ from .connections import Closed, Connection
 
 log = logging.getLogger(__name__)
 
-#: Connections that may wait at the same time; the one that has waited longest goes when there are more.
-_MOST_WAITING = 4096
 #: Seconds between two looks at who has waited too long.
 _LOOK = 0.5
 #: Seconds to wait after a fault of ours, which may come again at once.
@@ -35,6 +33,7 @@ class Doorman:
         serve: Called with the connections over which requests have come, and with a function that returns those that
             have come since. Those that it does not leave waiting it must `forget`; it may bring them back later with
             `take`.
+        most_waiting: How many may wait at the same time; the one that has waited longest goes when there are more.
 
     Attributes:
         working: Whether it is at work.
@@ -45,10 +44,12 @@ class Doorman:
         listener: socket.socket,
         let_in: Callable[[], Connection | None],
         serve: Callable[[Sequence[Connection], Callable[[], Sequence[Connection]]], None],
+        most_waiting: int,
     ) -> None:
         self._listener = listener
         self._let_in = let_in
         self._serve = serve
+        self._most_waiting = most_waiting
         self._selector = selectors.DefaultSelector()
         self._arriving: collections.deque[Connection] = collections.deque()
         self._waiting: dict[Connection, None] = {}
@@ -158,7 +159,7 @@ class Doorman:
     def _welcome(self, connection: Connection, ready: list[Connection]) -> None:
         self._waiting[connection] = None
         self._selector.register(connection, selectors.EVENT_READ, connection)
-        if len(self._waiting) > _MOST_WAITING:
+        if len(self._waiting) > self._most_waiting:
             self.make_room()
         # It may have something in its buffers, of which no selector knows.
         self._hear(connection, ready)

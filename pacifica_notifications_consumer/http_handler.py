@@ -85,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
     def _read_head(self) -> Head:
         if self._client.problem:
             raise self._client.problem
-        head = Head.parse(self._client.take_head())
+        head = Head.parse(self._client.take_head(), cast("Any", self.server).limits.fields)
         self.command, self.path, self.request_version = head.method, head.target, head.version
         self.requestline = f"{head.method} {head.target} {head.version}"
         self.headers = head.headers

@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
-#: The most fields that a head may have.
-_MOST_FIELDS = 100
+from .server_limits import ServerLimits
+
 #: ``Content-Length`` with more digits is beyond all measure.
 _LONGEST_LENGTH = 18
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -78,11 +78,12 @@ class Head:
     headers: Headers
 
     @classmethod
-    def parse(cls, head: bytes) -> Head:
+    def parse(cls, head: bytes, most_fields: int = ServerLimits().fields) -> Head:
         """Read a head.
 
         Args:
             head: Its bytes, up to the empty line.
+            most_fields: How many fields it may have.
 
         Raises:
             BadRequest: It is none, or asks for what is not spoken here.
@@ -94,8 +95,8 @@ class Head:
         method, target, major, minor = found.groups()
         if major != "1":
             raise BadRequest(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 is spoken here")
-        if len(lines) > _MOST_FIELDS:
-            reason = f"the request has more than {_MOST_FIELDS} header fields"
+        if len(lines) > most_fields:
+            reason = f"the request has more than {most_fields} header fields"
             raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
         return cls(method, target, f"HTTP/1.{minor}", Headers([_field(line) for line in lines]))
 

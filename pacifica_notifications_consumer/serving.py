@@ -25,19 +25,18 @@ from .doorman import Doorman
 from .errors import EndpointError
 from .http_handler import Handler
 from .http_messages import BadRequest
+from .server_limits import ServerLimits
 
 __all__ = ["BadRequest", "Handler", "Server", "serve"]
 
 log = logging.getLogger(__name__)
 
-#: Threads that answer requests at the same time.
-MOST_THREADS = 128
 #: Requests that have a thread or wait for one; whoever comes beyond that is hung up on.
 _MOST_QUEUED = 1024
 #: From how many on those that wait are answered before others are listened to.
 _MOST_TOGETHER = 64
-#: Open files that are wanted: each connection is one.
-_MOST_FILES = 12_288
+#: Open files that are wanted beside the connections: each is one.
+_MORE_FILES = 8192
 _LARGEST_PORT = 65535
 _HANG_UP_SECONDS = 5.0
 #: Seconds to wait before the next connection when there are too many open files.
@@ -56,7 +55,15 @@ class Server(HTTPServer):
     # Another server that listens on the same port must be noticed, not shared with.
     allow_reuse_port = False
 
-    def __init__(self, address: tuple[str, int], handler: type[Handler], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handler: type[Handler],
+        tls: ssl.SSLContext | None = None,
+        limits: ServerLimits | None = None,
+    ) -> None:
+        #: What clients may cost it.
+        self.limits = limits or ServerLimits()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         self._handler = handler
@@ -69,7 +76,7 @@ class Server(HTTPServer):
         self._closing = threading.Event()
         super().__init__(address, handler)
         self.socket.setblocking(False)
-        self._doorman = Doorman(self.socket, self._let_in, self._serve)
+        self._doorman = Doorman(self.socket, self._let_in, self._serve, self.limits.connections)
 
     @property
     def url(self) -> str:
@@ -107,7 +114,7 @@ class Server(HTTPServer):
                 time.sleep(_PAUSE_WITHOUT_FILES)
             return None
         try:
-            return Connection(client, self._tls)
+            return Connection(client, self._tls, self.limits.head)
         except OSError:
             # It has gone already.
             client.close()
@@ -143,7 +150,7 @@ class Server(HTTPServer):
                 connection.close()
                 return
             self._load += 1
-            if self._load > len(self._threads) and len(self._threads) < MOST_THREADS:
+            if self._load > len(self._threads) and len(self._threads) < self.limits.threads:
                 thread = threading.Thread(target=self._work, name=f"http {len(self._threads) + 1}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -202,7 +209,13 @@ class Server(HTTPServer):
 
 
 @contextlib.contextmanager
-def serve(handler: type[Handler], address: str, port: int, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+def serve(
+    handler: type[Handler],
+    address: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    limits: ServerLimits | None = None,
+) -> Iterator[Server]:
     """Listen, and serve in background threads until the context ends.
 
     Args:
@@ -210,15 +223,16 @@ def serve(handler: type[Handler], address: str, port: int, tls: ssl.SSLContext |
         address: The address to listen on, such as ``127.0.0.1``.
         port: The port to listen on; 0 picks a free one.
         tls: What to secure the connections with; None for plain HTTP.
+        limits: What clients may cost.
 
     Raises:
         EndpointError: The address or the port cannot be had.
     """
     if not 0 <= port <= _LARGEST_PORT:
         raise EndpointError(f"{port} is no port", f"choose one from 1 to {_LARGEST_PORT}, or 0 for a free one")
-    _raise_file_limit()
+    _raise_file_limit((limits or ServerLimits()).connections + _MORE_FILES)
     try:
-        server = Server((address, port), handler, tls)
+        server = Server((address, port), handler, tls, limits)
     except OSError as error:
         raise EndpointError(
             f"cannot listen on {address} port {port}: {error.strerror or error}",
@@ -238,10 +252,10 @@ def serve(handler: type[Handler], address: str, port: int, tls: ssl.SSLContext |
         server.hang_up()
 
 
-def _raise_file_limit() -> None:
+def _raise_file_limit(most: int) -> None:
     """Allow enough open files for all connections that may wait, if the system lets us."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(_MOST_FILES, hard)
+    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

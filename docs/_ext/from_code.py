@@ -100,8 +100,11 @@ class Limits(Directive):
             "size": "bytes that they may have together when extracted",
             "ratio": "times that a file above 1 MiB may be larger than in the archive",
         }
-        rows = ((_text(meanings[name]), _code(f"{value:,}")) for name, value in attrs.asdict(limits).items())
-        return [_table(("What", "Limit"), rows, widths=(70, 30))]
+        rows = (
+            (_text(meanings[name]), _code(f"{value:,}"), _code(f"--archive-{name}"))
+            for name, value in attrs.asdict(limits).items()
+        )
+        return [_table(("What", "Limit", "Set by"), rows, widths=(55, 20, 25))]
 
 
 class ApiRoutes(Directive):

@@ -22,6 +22,7 @@ from pacifica_notifications_consumer.errors import NotificationError, StateError
 from pacifica_notifications_consumer.job import Receipt, Verdict
 from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.producer import BASIC_USER
+from pacifica_notifications_consumer.server_limits import ServerLimits
 from pacifica_notifications_consumer.serving import BadRequest, Handler, Server, serve
 from pacifica_notifications_consumer.trace import TRACE_HEADER
 from pacifica_notifications_runner import metrics
@@ -93,7 +94,13 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def listening(endpoint: Endpoint, address: str, port: int, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+def listening(
+    endpoint: Endpoint,
+    address: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    limits: ServerLimits | None = None,
+) -> Iterator[Server]:
     """Serve the endpoint until the context ends.
 
     Args:
@@ -101,12 +108,13 @@ def listening(endpoint: Endpoint, address: str, port: int, tls: ssl.SSLContext |
         address: The address to listen on.
         port: The port to listen on; 0 picks a free one.
         tls: What to secure the connections with; None for plain HTTP.
+        limits: What clients may cost it.
 
     Raises:
         EndpointError: The address or the port cannot be had.
     """
     handler = type("EndpointHandler", (_EndpointHandler,), {"endpoint": endpoint})
-    with serve(handler, address, port, tls) as server:
+    with serve(handler, address, port, tls, limits) as server:
         log.info("listening on %s", server.url)
         yield server
 

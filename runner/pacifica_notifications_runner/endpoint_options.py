@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from pacifica_notifications_consumer.server_limits import ServerLimits
 from pacifica_notifications_consumer.settings import Option, url_with_path
 from pacifica_notifications_runner.endpoint import MAX_EVENTS
-from pacifica_notifications_runner.values import count, one_of, origins, per_minute, port
+from pacifica_notifications_runner.values import count, one_of, origins, per_minute, port, size
+
+_LIMITS = ServerLimits()
 
 ADDRESS = Option(
     name="address",
@@ -35,6 +40,35 @@ MAX_EVENTS_OPTION = Option(
     help="how many events a batch may have; all of it is committed in one go",
     convert=count,
     default=MAX_EVENTS,
+    metavar="N",
+)
+MAX_HEAD = Option(
+    name="max_head",
+    help="bytes that the line and the header fields of a request may have; proxies commonly allow 8K to 64K",
+    convert=size,
+    default=_LIMITS.head,
+    metavar="BYTES",
+)
+MAX_HEADER_FIELDS = Option(
+    name="max_header_fields",
+    help="how many header fields a request may have; an event in binary mode has one for each attribute",
+    convert=count,
+    default=_LIMITS.fields,
+    metavar="N",
+)
+MAX_CONNECTIONS = Option(
+    name="max_connections",
+    help="how many connections may wait; when there are more, the one that has waited longest is closed; each is an "
+    "open file",
+    convert=count,
+    default=_LIMITS.connections,
+    metavar="N",
+)
+MAX_SLOW_REQUESTS = Option(
+    name="max_slow_requests",
+    help="how many requests with large bodies are read at the same time, each by a thread; others wait for their turn",
+    convert=count,
+    default=_LIMITS.threads,
     metavar="N",
 )
 TLS_CERT = Option(
@@ -93,8 +127,22 @@ ENDPOINT_OPTIONS = (
     ENDPOINT_AUTH,
     MAX_BODY,
     MAX_EVENTS_OPTION,
+    MAX_HEAD,
+    MAX_HEADER_FIELDS,
+    MAX_CONNECTIONS,
+    MAX_SLOW_REQUESTS,
     RESPONSE_POLICY,
     WEBHOOK_ORIGINS,
     WEBHOOK_RATE,
     WEBHOOK_SECRETS,
 )
+
+
+def server_limits(settings: Mapping[str, Any]) -> ServerLimits:
+    """What clients may cost the endpoint, as the settings say."""
+    return ServerLimits(
+        head=settings["max_head"],
+        fields=settings["max_header_fields"],
+        connections=settings["max_connections"],
+        threads=settings["max_slow_requests"],
+    )

@@ -20,6 +20,7 @@ from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.subscription import Subscription, mint_token, subscribed
 from pacifica_notifications_runner import command, engines, naming, options, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
+from pacifica_notifications_runner.endpoint_options import server_limits
 from pacifica_notifications_runner.limit_options import archive_limits, job_limits
 from pacifica_notifications_runner.metrics import write_metrics
 from pacifica_notifications_runner.signals import StopSignals
@@ -135,7 +136,8 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
             rate=Rate(settings["webhook_rate"]),
         )
         endpoint.metrics = lambda: write_metrics(runner)
-        server = stack.enter_context(listening(endpoint, settings["address"], settings["port"], tls))
+        limits = server_limits(settings)
+        server = stack.enter_context(listening(endpoint, settings["address"], settings["port"], tls, limits))
         api = Api(runner, subscription=lambda: None)
         page = stack.enter_context(steps.status_page(api, settings, tls, endpoint.metrics))
         # 6. subscribe it to the producer

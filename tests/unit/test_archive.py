@@ -193,6 +193,20 @@ def test_limit_of_size(pack: Callable[..., Path], size: int, refused: bool) -> N
             pass
 
 
+@pytest.mark.parametrize(("size", "extra", "refused"), [(2 << 20, 0, False), (2 << 20, -1, True), (1 << 20, -1, False)])
+def test_limit_of_ratio(pack: Callable[..., Path], size: int, extra: int, refused: bool) -> None:
+    """A file may grow as much as the limit says, and no more; up to 1 MiB it may grow as it likes."""
+    path = pack({"zeros": bytes(size)})
+    with zipfile.ZipFile(path) as archive:
+        compressed = archive.getinfo("zeros").compress_size
+    limits = ArchiveLimits(ratio=-(-size // compressed) + extra)
+    if refused:
+        assert f"the limit is {limits.ratio}" in str(refusal(path, limits))
+    else:
+        with open_archive(path, limits):
+            pass
+
+
 def test_size_that_lies(pack: Callable[..., Path]) -> None:
     """An entry whose directory claims less than its data hold is cut off, not extracted beyond the limit."""
     path = pack({"lie": b"x" * 100_000})

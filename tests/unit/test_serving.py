@@ -1,54 +1,23 @@
 """The server answers whoever has something to say, whatever others do."""
 
 import json
-import select
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http import HTTPStatus
 
 import pytest
-import requests
 
-from pacifica_notifications_consumer import connections, doorman, serving
-from pacifica_notifications_consumer.serving import BadRequest, Handler, Server, serve
-from tests.unit.http_tools import connect, raw, replies, rest_of
-
-
-class Echo(Handler):
-    """Tells what came."""
-
-    def do_POST(self) -> None:
-        try:
-            body = self.read_body(1 << 20)
-        except BadRequest as error:
-            self.send_error(error.status, error.reason)
-        else:
-            self.reply(200, body)
-
-    def do_GET(self) -> None:
-        self.reply(200, self.path.encode())
-
-    do_HEAD = do_GET
+from pacifica_notifications_consumer import connections, doorman
+from pacifica_notifications_consumer.serving import Handler, Server, serve
+from tests.unit.http_tools import Echo, Hasty, answered_within, connect, idle, raw, replies, rest_of, statuses
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     with serve(Echo, "127.0.0.1", 0) as server:
         yield server
-
-
-def answered_within(url: str, seconds: float) -> None:
-    """A new client is answered in time, as the producer must be."""
-    started = time.monotonic()
-    assert requests.post(url, data=b"{}", timeout=10).content == b"{}"
-    assert time.monotonic() - started < seconds
-
-
-def statuses(answer: bytes) -> list[int]:
-    return [int(reply.split()[1]) for reply in replies(answer)]
 
 
 def post(headers: bytes, body: bytes = b"") -> bytes:
@@ -219,23 +188,12 @@ def test_old_clients(server: Server) -> None:
     assert statuses(kept) == [200, 200]
 
 
-def idle(stack: ExitStack, server: Server, count: int, first: bytes = b"") -> list[socket.socket]:
-    """Clients that have connected, and say no more than this."""
-    clients = []
-    for _ in range(count):
-        client = stack.enter_context(connect(server.url))
-        if first:
-            client.sendall(first)
-        clients.append(client)
-    return clients
-
-
 def test_a_thousand_idle_connections(server: Server) -> None:
     """However many clients are connected and silent, the next one is answered within a second."""
     with ExitStack() as stack:
         clients = idle(stack, server, 1000)
         answered_within(server.url, 1.0)
-        assert len(server._threads) <= serving.MOST_THREADS
+        assert len(server._threads) <= server.limits.threads
         clients[0].sendall(b"GET /still-here HTTP/1.1\r\n\r\n")
         assert b"/still-here" in clients[0].recv(65536)
 
@@ -257,15 +215,6 @@ def test_half_bodies(server: Server) -> None:
         idle(stack, server, 500, post(b"Content-Length: 1000\r\n", b"x" * 500))
         answered_within(server.url, 1.0)
         assert len(server._threads) < 60
-
-
-class Hasty(Echo):
-    """Answers without a thread."""
-
-    quick = True
-
-    def do_GET(self) -> None:
-        self.reply(200, b"x" * 60_000)
 
 
 @pytest.mark.parametrize("handler", [Echo, Hasty])
@@ -308,54 +257,6 @@ def test_late_ones_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (rest_of(silent), rest_of(slow), rest_of(small_half)) == (b"", b"", b"")
         assert statuses(rest_of(kept)) == [200]
         assert statuses(rest_of(half)) == [408]
-
-
-def test_more_clients_than_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When too many wait, the one that has waited longest goes."""
-    monkeypatch.setattr(doorman, "_MOST_WAITING", 5)
-    with serve(Echo, "127.0.0.1", 0) as server, ExitStack() as stack:
-        clients = idle(stack, server, 20)
-        gone: list[socket.socket] = []
-        deadline = time.monotonic() + 10
-        while len(gone) < 15 and time.monotonic() < deadline:
-            readable, _, _ = select.select(clients, [], [], 0.1)
-            gone += [client for client in readable if client not in gone and client.recv(1) == b""]
-        answered_within(server.url, 1.0)
-        assert len(gone) == 15
-
-
-def test_client_that_asks_is_not_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many others come, a client that is being served, or asked a moment ago, keeps its connection."""
-    monkeypatch.setattr(doorman, "_MOST_WAITING", 5)
-    with serve(Hasty, "127.0.0.1", 0) as server, ExitStack() as stack:
-        (busy,) = idle(stack, server, 1)
-        for _ in range(10):
-            busy.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
-            assert b" 200 " in busy.recv(65536)
-            idle(stack, server, 4)
-
-
-def test_more_clients_than_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that share a few threads are all answered, however often they ask."""
-    monkeypatch.setattr(serving, "MOST_THREADS", 2)
-    failed: list[BaseException] = []
-
-    def ask(url: str) -> None:
-        try:
-            with requests.Session() as session:
-                for number in range(20):
-                    assert session.post(url, data=f"{number}", timeout=10).content == f"{number}".encode()
-        except BaseException as error:
-            failed.append(error)
-
-    with serve(Echo, "127.0.0.1", 0) as server:
-        threads = [threading.Thread(target=ask, args=(server.url,)) for _ in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        assert len(server._threads) == 2
-    assert failed == []
 
 
 def test_handler_that_fails(server: Server, caplog: pytest.LogCaptureFixture) -> None:

@@ -136,7 +136,7 @@ class Hello(Handler):
     def do_GET(self):
         self.reply(200, b"hello")
 
-serving._raise_file_limit = lambda: None
+serving._raise_file_limit = lambda most: None
 with serve(Hello, "127.0.0.1", 0) as server:
     address = ("127.0.0.1", server.server_port)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
