@@ -118,7 +118,7 @@ class Sandbox:
 
     def transactions(self) -> list[int]:
         """The numbers of the complete transactions, oldest first."""
-        return self._store.completed()
+        return self._store.transactions()
 
     def notification(self, transaction_id: int) -> bytes:
         """The event of a transaction as the producer sends it to a subscription without extensions.

@@ -139,7 +139,7 @@ class Store:
         return state
 
     def insert(self, number: int, event: dict[str, Any]) -> None:
-        """Keep a transaction as its event; it counts as complete only once `publish` says so.
+        """Keep a transaction as its event; those who wait for one hear of it from `publish`.
 
         Raises:
             BadRequest: There is a transaction of this number, in the words of Pacifica's metadata service.
@@ -162,10 +162,13 @@ class Store:
             self._completed.append(number)
             self._completion.notify_all()
 
-    def completed(self) -> list[int]:
-        """The numbers of the complete transactions, oldest first."""
-        with self._completion:
-            return list(self._completed)
+    def transactions(self) -> list[int]:
+        """The numbers of the transactions, oldest first.
+
+        One may not be published yet: its uploader, who only asks for the state, must find it already.
+        """
+        with self._lock:
+            return list(self._events)
 
     def wait_for_completed(self, after: int, timeout: float) -> int | None:
         """Wait for a complete transaction with a number above ``after``; None when the seconds are over."""

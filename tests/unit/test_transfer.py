@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pacifica_notifications_consumer.errors import DownloadError, UploadError
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.promises import Promise
 from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.sandbox.store import Store
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.upload_tar import UploadTar
 
@@ -168,6 +170,21 @@ def test_policy_that_fails_afterwards(sandbox: Sandbox, services: Services, outg
     event = upload(outgoing, TRANSACTION, services=broken).get()
     assert event["eventID"] == f"metadata.ingest.{sandbox.transactions()[-1]}"
     assert len(sandbox.transactions()) == made + 1
+
+
+def test_uploader_finds_the_transaction(
+    sandbox: Sandbox, services: Services, outgoing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once an upload is complete its transaction is there, even if those who wait for one have not been told yet."""
+    publish = Store.publish
+
+    def late(store: Store, number: int) -> None:
+        threading.Event().wait(0.5)
+        publish(store, number)
+
+    monkeypatch.setattr(Store, "publish", late)
+    event = upload(outgoing, TRANSACTION, services=services).get()
+    assert event["eventID"] == f"metadata.ingest.{sandbox.transactions()[-1]}"
 
 
 def test_transaction_without_files(sandbox: Sandbox, services: Services, tmp_path: Path) -> None:
