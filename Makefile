@@ -4,7 +4,7 @@ VENV := .venv
 BED := .bed
 PY := $(VENV)/bin/python
 
-.PHONY: help env demo test unit engines integration chaos fuzz bed lint format bench docs clean
+.PHONY: help env demo test unit engines integration chaos fuzz bed lint format bench docs release audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -73,5 +73,12 @@ bench: $(VENV)/.benchmarks $(BED)/.bed  ## measure against peers
 docs: $(VENV)/.development  ## build the docs into docs/_build/html
 	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
+release: $(VENV)/.development  ## make the wheel, the source distribution and their bill of materials in dist/
+	@$(PY) tools/release.py
+
+# Not a part of the tests: not every index tells what is known of its packages.
+audit: $(VENV)/.development  ## ask the package index for known vulnerabilities of what is installed
+	$(PY) -m pip_audit --strict --skip-editable --path $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(BED) docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BED) dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
