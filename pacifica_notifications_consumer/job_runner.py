@@ -30,6 +30,7 @@ from .ledger import Ledger
 from .local_engine import LocalEngine
 from .log_context import concerning
 from .meters import Meters
+from .notification import MAX_DEPTH
 from .retention import Keep
 from .services import Services
 from .state_directory import StateDirectory
@@ -70,6 +71,7 @@ class JobRunner(JobBook):
         preload: Modules that it imports, beside this library, requests, jsonpath2 and promise.
         keep: Which finished jobs are kept, with their directories; None means all.
         strict: Whether a notification without the attributes that CloudEvents requires is set aside.
+        max_depth: How deep a notification may be nested; one that is deeper is set aside.
         engine: What runs the attempts: by default processes of this machine; or an executor, in whose processes
             entry-points are then started, cold, and which stays open; or a `RemoteEngine`, to which the entry-point,
             the environment, the services and the ways to start mean nothing.
@@ -100,11 +102,12 @@ class JobRunner(JobBook):
         preload: Sequence[str] = (),
         keep: Keep | None = None,
         strict: bool = False,
+        max_depth: int = MAX_DEPTH,
         engine: Engine | Executor | None = None,
     ) -> None:
         super().__init__(state_dir)
         self._name = name
-        self._judge = Judge(name=name, filter=filter, strict=strict)
+        self._judge = Judge(name=name, filter=filter, strict=strict, max_depth=max_depth)
         if engine is None or isinstance(engine, Executor):
             local = LocalEngine(
                 entry_point=entry_point.resolve(),

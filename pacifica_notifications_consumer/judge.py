@@ -12,7 +12,7 @@ from .cloudevents_checks import problems_of
 from .errors import FilterError, NotificationError
 from .filter import Filter
 from .job import Verdict
-from .notification import Notification, is_json
+from .notification import MAX_DEPTH, Notification, is_json
 
 
 @attrs.frozen(kw_only=True)
@@ -44,16 +44,18 @@ class Judge:
         name: The consumer's name, by which it knows its own uploads.
         filter: Which notifications match; None means all.
         strict: Whether one that is not as CloudEvents demands is malformed.
+        max_depth: How deep one may be nested; one that is deeper is malformed.
     """
 
     name: str
     filter: Filter | None = None
     strict: bool = False
+    max_depth: int = MAX_DEPTH
 
     def settings(self) -> dict[str, Any]:
         """What JSON can say of it, for `from_settings`."""
         jsonpath = None if self.filter is None else self.filter.jsonpath
-        return {"name": self.name, "jsonpath": jsonpath, "strict": self.strict}
+        return {"name": self.name, "jsonpath": jsonpath, "strict": self.strict, "max_depth": self.max_depth}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
@@ -64,7 +66,9 @@ class Judge:
         """
         jsonpath = settings["jsonpath"]
         filter_ = None if jsonpath is None else Filter(jsonpath)
-        return cls(name=settings["name"], filter=filter_, strict=settings["strict"])
+        # An older version wrote no depth down.
+        max_depth = settings.get("max_depth", MAX_DEPTH)
+        return cls(name=settings["name"], filter=filter_, strict=settings["strict"], max_depth=max_depth)
 
     def judge(self, body: bytes) -> Judgement:
         """Judge a notification.
@@ -73,7 +77,7 @@ class Judge:
             body: As it was received.
         """
         try:
-            notification = Notification.parse(body)
+            notification = Notification.parse(body, max_depth=self.max_depth)
         except NotificationError as error:
             verdict = Verdict.MALFORMED if is_json(body) else Verdict.UNREADABLE
             return Judgement(verdict=verdict, title="(not a notification)", reason=str(error))

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -18,6 +18,8 @@ from .trace import TRACE_HEADER, read_traceparent
 
 #: The key-value that names the consumer which uploaded a transaction; the runner leaves its own ones alone.
 PROVENANCE_KEY = "pacifica-notifications-consumer"
+#: How deep a notification may be nested, unless somebody says so: itself, its data and a row are three.
+MAX_DEPTH = 100
 _ATTRIBUTE = "Transactions."
 
 
@@ -123,15 +125,16 @@ class Notification:
     event: dict[str, Any] = attrs.field(repr=False)
 
     @classmethod
-    def parse(cls, body: bytes, *, compact: bool = False) -> Notification:
+    def parse(cls, body: bytes, *, compact: bool = False, max_depth: int | None = None) -> Notification:
         """Read the body of a request or of ``notification.json``.
 
         Args:
             body: What was received.
             compact: Whether rows share their equal texts: that takes less memory, and a little longer.
+            max_depth: How many objects and arrays may lie within each other; by default as many as Python can read.
 
         Raises:
-            NotificationError: It is not a JSON object.
+            NotificationError: It is not a JSON object, or nested too deeply.
         """
         if not body.strip():
             raise NotificationError("the notification is empty", "send a CloudEvents object in JSON")
@@ -146,6 +149,12 @@ class Notification:
             raise NotificationError(
                 f"the notification is a JSON {json_kind(event)}",
                 "send an object: a CloudEvents notification",
+            )
+        # Nothing can be nested more deeply than it has brackets.
+        if max_depth is not None and body.count(b"{") + body.count(b"[") > max_depth and _is_deeper(event, max_depth):
+            raise NotificationError(
+                f"the notification is nested more than {max_depth} deep",
+                "make it flatter, or allow more with --max-depth",
             )
         return cls(body, event)
 
@@ -254,6 +263,22 @@ def is_json(body: bytes) -> bool:
         json.loads(body)
     except (ValueError, RecursionError):
         return False
+    return True
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    """Whether more than so many objects and arrays lie within each other."""
+    level = [value]
+    for _ in range(depth):
+        # Without recursion: it is what Python could read, but may be more than its calls may.
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else cast("list[object]", outer))
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
     return True
 
 

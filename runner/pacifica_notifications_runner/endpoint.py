@@ -20,7 +20,7 @@ from pacifica_notifications_consumer.cloudevents import MediaType, Mode, mode_of
 from pacifica_notifications_consumer.cloudevents_checks import problems_of
 from pacifica_notifications_consumer.errors import NotificationError, StateError, UnknownFormat
 from pacifica_notifications_consumer.job import Receipt, Verdict
-from pacifica_notifications_consumer.notification import Notification
+from pacifica_notifications_consumer.notification import MAX_DEPTH, Notification
 from pacifica_notifications_consumer.producer import BASIC_USER
 from pacifica_notifications_consumer.server_limits import ServerLimits
 from pacifica_notifications_consumer.serving import BadRequest, Handler, Server, serve
@@ -65,6 +65,7 @@ class Endpoint:
             ask for what webhooks offer. Otherwise what is no notification is taken and set aside, since Pacifica's
             producer gives a consumer up at its first refusal.
         max_events: How many events a batch may have.
+        max_depth: How deep an event of a batch may be nested if it is strict; of others that is for ``accept`` to say.
         signatures: By which senders that do not show the token are known.
         origins: Who may send, of those that ask; ``*`` for anybody.
         rate: How many requests a minute are taken if it is strict.
@@ -79,6 +80,7 @@ class Endpoint:
     max_body: int
     strict: bool = False
     max_events: int = MAX_EVENTS
+    max_depth: int = MAX_DEPTH
     signatures: Signatures = attrs.field(factory=Signatures)
     origins: Sequence[str] = ("*",)
     rate: Rate = attrs.field(factory=lambda: Rate(None))
@@ -203,7 +205,7 @@ class _EndpointHandler(Handler):
             content_type = self.headers.get("Content-Type", "")
             events = read_events(self._mode, content_type, self.headers, body, self.endpoint.max_events)
             for number, event in enumerate(events if in_batch and self.endpoint.strict else (), 1):
-                if problems := problems_of(Notification.parse(event).event):
+                if problems := problems_of(Notification.parse(event, max_depth=self.endpoint.max_depth).event):
                     reason = f"element {number} of the batch is no valid CloudEvent: {'; '.join(problems)}"
                     raise BadRequest(HTTPStatus.BAD_REQUEST, reason)
         except UnknownFormat as error:

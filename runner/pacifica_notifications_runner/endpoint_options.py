@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pacifica_notifications_consumer.notification import MAX_DEPTH
 from pacifica_notifications_consumer.server_limits import ServerLimits
 from pacifica_notifications_consumer.settings import Option, url_with_path
 from pacifica_notifications_runner.endpoint import MAX_EVENTS
@@ -40,6 +41,14 @@ MAX_EVENTS_OPTION = Option(
     help="how many events a batch may have; all of it is committed in one go",
     convert=count,
     default=MAX_EVENTS,
+    metavar="N",
+)
+MAX_DEPTH_OPTION = Option(
+    name="max_depth",
+    help="how many objects and arrays of a notification may lie within each other; Pacifica's have 3, and what is "
+    "deeper is set aside, since programs that process it may not bear it",
+    convert=count,
+    default=MAX_DEPTH,
     metavar="N",
 )
 MAX_HEAD = Option(
@@ -127,6 +136,7 @@ ENDPOINT_OPTIONS = (
     ENDPOINT_AUTH,
     MAX_BODY,
     MAX_EVENTS_OPTION,
+    MAX_DEPTH_OPTION,
     MAX_HEAD,
     MAX_HEADER_FIELDS,
     MAX_CONNECTIONS,

@@ -116,6 +116,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
                 warm=settings["start"] == "warm",
                 preload=(*consumer.preload, *settings["preload"]),
                 strict=strict,
+                max_depth=settings["max_depth"],
                 engine=engine,
             )
         )
@@ -131,6 +132,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
             max_body=settings["max_body"],
             strict=strict,
             max_events=settings["max_events"],
+            max_depth=settings["max_depth"],
             signatures=signatures,
             origins=settings["webhook_origins"],
             rate=Rate(settings["webhook_rate"]),

@@ -27,8 +27,17 @@ def event(*rows: dict[str, Any], **changes: object) -> bytes:
     return json.dumps({name: value for name, value in (whole | changes).items() if value is not None}).encode()
 
 
+def nested(depth: int) -> bytes:
+    """An event that has objects, or arrays, of this depth in all."""
+    value: object = []
+    for number in range(depth - 2):
+        value = {"a": value} if number % 2 else [value]
+    return event(extensions={}, data=value)
+
+
 TEXT = {"destinationTable": "Files", "subdir": "a/b", "mimetype": "text/plain"}
 OWN = {"destinationTable": "TransactionKeyValue", "key": PROVENANCE_KEY, "value": "mine"}
+FLAT = Judge(name="mine", max_depth=3)
 CASES = [
     (JUDGE, event(TEXT), Verdict.MATCHED, ""),
     (JUDGE, event({}), Verdict.UNMATCHED, ""),
@@ -43,6 +52,12 @@ CASES = [
     (JUDGE, b"null", Verdict.MALFORMED, "is a JSON null"),
     (STRICT, event(), Verdict.MATCHED, ""),
     (STRICT, event(source=None, eventID=5), Verdict.MALFORMED, "lacks source and eventID"),
+    (FLAT, event({}), Verdict.MATCHED, ""),
+    (FLAT, event({}, extensions={"a": "[[[{{{"}), Verdict.MATCHED, ""),
+    (FLAT, event({"a": []}), Verdict.MALFORMED, "nested more than 3 deep; make it flatter, or allow more with"),
+    (Judge(name="mine", max_depth=4), event({"a": []}), Verdict.MATCHED, ""),
+    (JUDGE, nested(100), Verdict.UNMATCHED, ""),
+    (JUDGE, nested(101), Verdict.MALFORMED, "nested more than 100 deep"),
 ]
 
 

@@ -57,6 +57,13 @@ def post(url: str, body: bytes | dict[str, Any] | list[Any], **headers: str) -> 
     return requests.post(url, data=data, headers=AUTHORIZED | headers, timeout=10)
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
 def kept(runner: JobRunner) -> int:
     return sum(runner.count_verdicts().values())
 
@@ -103,6 +110,16 @@ def test_batch(url: str, runner: JobRunner) -> None:
     assert post(url, b"[]", **BATCH).json() == {"notifications": []}
 
 
+@pytest.mark.parametrize(("depth", "status"), [(98, 202), (99, 202), (100, 400)])
+def test_deepest_event(url: str, runner: JobRunner, depth: int, status: int) -> None:
+    """An event, alone or in a batch, may be nested as deeply as is allowed, itself being the first level."""
+    event = EVENT | {"data": nested(depth)}
+    answers = [post(url, event, **JSON), post(url, [event | {"id": "b"}], **BATCH)]
+    assert [answer.status_code for answer in answers] == [status] * 2
+    if status == 400:
+        assert all("allow more with --max-depth" in answer.json()["detail"] for answer in answers)
+
+
 @pytest.mark.parametrize(
     ("batch", "status", "expected"),
     [
@@ -110,6 +127,7 @@ def test_batch(url: str, runner: JobRunner) -> None:
         ([EVENT, 5], 400, "element 2 of the batch is a JSON number"),
         ([EVENT] * 6, 400, "the batch has more than 5 events"),
         ([EVENT, EVENT | {"specversion": "0.3"}], 400, "several versions"),
+        ([EVENT, EVENT | {"data": nested(100)}], 400, "nested more than 100 deep"),
         (EVENT, 400, "the batch is no array"),
         ([EVENT | {"padding": "x" * LIMIT}], 413, "the body has"),
     ],
