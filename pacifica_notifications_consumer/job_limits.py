@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import resource
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import attrs
+
+_LAUNCHER = """\
+import json, os, resource, sys
+for kind, *limits in json.loads(sys.argv[1]):
+    resource.setrlimit(kind, limits)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -28,22 +37,39 @@ class JobLimits:
     processes: int | None = None
     file_size: int | None = None
 
-    def apply(self, pid: int) -> None:
-        """Enforce them on a process that has just been started, and on those that it starts."""
+    def resources(self) -> list[tuple[int, int, int]]:
+        """What a process gives to ``setrlimit``: the resource, its soft and its hard limit, of those that are set.
+
+        A process has to do so itself, before it does anything else: from outside it would come too late.
+        """
         if sys.platform != "linux":
-            return
+            return []
         wanted = (
             (resource.RLIMIT_DATA, self.memory),
             (resource.RLIMIT_CPU, self.cpu),
             (resource.RLIMIT_NPROC, self.processes),
             (resource.RLIMIT_FSIZE, self.file_size),
         )
+        found = []
         for kind, limit in wanted:
             if limit is not None:
-                # It may have ended already.
-                with contextlib.suppress(ProcessLookupError):
-                    _, hard = resource.prlimit(pid, kind)
-                    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-                    # It is to be told by a signal that it knows, before it is ended by one that nobody can catch.
-                    later = limit + 1 if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else limit
-                    resource.prlimit(pid, kind, (limit, later))
+                _, hard = resource.getrlimit(kind)
+                soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+                # It is to be told by a signal that it knows, before it is ended by one that nobody can catch.
+                later = soft + 1 if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else soft
+                found.append((kind, soft, later))
+        return found
+
+    def launch(self, arguments: Sequence[str | Path]) -> Sequence[str | Path]:
+        """Have a program started under them.
+
+        Args:
+            arguments: A Python interpreter, and its arguments.
+
+        Returns:
+            The interpreter and its arguments, which limit themselves, and then become those; as they are if there are
+            no limits.
+        """
+        if not (resources := self.resources()):
+            return arguments
+        return [arguments[0], "-I", "-S", "-c", _LAUNCHER, json.dumps(resources), *arguments]

@@ -109,13 +109,13 @@ class LocalEngine:
         directory = attempt.directory
         environ = self._environ(attempt) | {PROGRESS_VARIABLE: os.fspath(directory.progress)}
         arguments = [self.venv.python, self.entry_point, directory.source, directory.destination]
-        cwd = self.entry_point.parent
+        cwd, limits = self.entry_point.parent, attempt.terms.limits
         process = None
         if self._warm_start is not None:
-            process = self._warm_start.launch(arguments, environ=environ, cwd=cwd, output=output)
-        process = process or ColdProcess(arguments, environ=environ, cwd=cwd, output=output)
-        attempt.terms.limits.apply(process.pid)
-        return process
+            process = self._warm_start.launch(
+                arguments, environ=environ, cwd=cwd, output=output, limits=limits.resources()
+            )
+        return process or ColdProcess(limits.launch(arguments), environ=environ, cwd=cwd, output=output)
 
     def _environ(self, attempt: Attempt) -> dict[str, str]:
         # The mark comes first: of a process that shows only a part of its environment, that part is seen.

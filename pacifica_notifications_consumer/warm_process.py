@@ -285,8 +285,8 @@ def become(request: Request, appearance: Appearance, deafness: Deafness) -> None
     """
     with open(request.wanted, "rb") as file:  # noqa: PTH123  (it is open already)
         words = file.read().split(b"\0")
-    directory, count = words[0], int(words[1])
-    arguments, variables = words[2 : 2 + count], words[2 + count :]
+    directory, limits, count = words[0], list(map(int, words[1].split())), int(words[2])
+    arguments, variables = words[3 : 3 + count], words[3 + count :]
     try:
         os.setsid()
         os.dup2(request.output, 1)
@@ -312,6 +312,11 @@ def become(request: Request, appearance: Appearance, deafness: Deafness) -> None
     os.close(request.channel)
     sys.orig_argv[:] = map(os.fsdecode, arguments)
     sys.argv[:] = sys.orig_argv[1:]
+    if limits:
+        import resource
+
+        for kind, soft, hard in zip(*[iter(limits)] * 3, strict=True):
+            resource.setrlimit(kind, (soft, hard))
 
 
 def give_up(error: BaseException) -> NoReturn:

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -107,7 +107,13 @@ class WarmStart:
         return self._popen.pid if self._popen is not None else None
 
     def launch(
-        self, arguments: Sequence[str | Path], *, environ: Mapping[str, str], cwd: Path, output: int
+        self,
+        arguments: Sequence[str | Path],
+        *,
+        environ: Mapping[str, str],
+        cwd: Path,
+        output: int,
+        limits: Iterable[tuple[int, int, int]] = (),
     ) -> Process | None:
         """Start an entry-point.
 
@@ -116,6 +122,7 @@ class WarmStart:
             environ: Its environment.
             cwd: Its working directory.
             output: Where its standard output and standard error go.
+            limits: What it gives to ``setrlimit`` before it runs.
 
         Returns:
             Its process; None if it must be started cold.
@@ -127,7 +134,7 @@ class WarmStart:
             return None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with theirs, _request(arguments, environ, cwd) as request:
+            with theirs, _request(arguments, environ, cwd, limits) as request:
                 self._send([theirs.fileno(), output, request.fileno()])
             return self._started(ours)
         except OSError as error:
@@ -289,9 +296,13 @@ class _WarmChild(Process):
 
 
 @contextlib.contextmanager
-def _request(arguments: Sequence[str | Path], environ: Mapping[str, str], cwd: Path) -> Iterator[IO[bytes]]:
+def _request(
+    arguments: Sequence[str | Path], environ: Mapping[str, str], cwd: Path, limits: Iterable[tuple[int, int, int]]
+) -> Iterator[IO[bytes]]:
     """What a child is to do, in a file without a name: an environment may be larger than a message."""
-    words = [str(cwd), str(len(arguments)), *map(str, arguments), *(f"{name}={environ[name]}" for name in environ)]
+    limited = " ".join(str(number) for limit in limits for number in limit)
+    variables = (f"{name}={environ[name]}" for name in environ)
+    words = [str(cwd), limited, str(len(arguments)), *map(str, arguments), *variables]
     with os.fdopen(os.memfd_create("job"), "w+b") as file:
         file.write(os.fsencode("\0".join(words)))
         file.seek(0)

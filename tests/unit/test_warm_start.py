@@ -17,6 +17,7 @@ import pytest
 
 from pacifica_notifications_consumer import JobRunner, warm_start
 from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.job_limits import JobLimits
 from pacifica_notifications_consumer.local_engine import LocalEngine
 from tests.unit.runner_tools import DEADLINE, accept, alive, eventually, make_runner, wait_for_file
 
@@ -217,6 +218,17 @@ def test_directory_that_has_gone(make: Callable[..., JobRunner], tmp_path: Path)
         job = runner.wait(accept(runner), DEADLINE)
     assert (job.state, job.exit_status) == (JobState.DEAD, None)
     assert "could not be started: [Errno 2] No such file or directory" in job.reason
+
+
+def test_limited_from_the_start(make: Callable[..., JobRunner]) -> None:
+    """A child has its limits before the script's first line, though nobody waits for that."""
+    source = "import resource; print(resource.getrlimit(resource.RLIMIT_FSIZE))"
+    with make(source, limits=JobLimits(file_size=7000)) as runner:
+        jobs = [accept(runner, number) for number in range(10)]
+        for job_id in jobs:
+            runner.wait(job_id, DEADLINE)
+        outputs = {runner.directory(job_id).output.read_text() for job_id in jobs}
+    assert outputs == {"(7000, 7000)\n"}
 
 
 def test_numbers_of_numpy_differ(make: Callable[..., JobRunner], tmp_path: Path) -> None:
