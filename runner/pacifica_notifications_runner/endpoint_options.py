@@ -31,8 +31,8 @@ TARGET_URL = Option(
 )
 MAX_BODY = Option(
     name="max_body",
-    help="bytes that a request may have; a notification that names 100,000 files has 26 million",
-    convert=count,
+    help="bytes that a body may have, such as 256M; a notification that names 100,000 files has 26 million",
+    convert=size,
     default=256 << 20,
     metavar="BYTES",
 )

@@ -33,6 +33,7 @@ from pacifica_notifications_runner.values import (
     port,
     rate,
     seconds,
+    size,
     transaction_or_time,
     whole,
 )
@@ -195,8 +196,8 @@ CRASH_LIMIT = Option(
 )
 OUTPUT_LIMIT = Option(
     name="output_limit",
-    help="bytes of an entry-point's output that are kept; of more, the first and the last half of them",
-    convert=count,
+    help="bytes of an entry-point's output that are kept, such as 16M; of more, the first and the last half of them",
+    convert=size,
     default=16 << 20,
     metavar="BYTES",
 )

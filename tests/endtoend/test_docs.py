@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +15,7 @@ import pytest
 
 from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_runner.options import START_OPTIONS
 from tests.endtoend.doc_player import DEADLINE, Player, blocks, is_played, unplayed
 
 ROOT = Path(__file__).parents[2]
@@ -73,23 +76,54 @@ def test_docs_build_without_warnings(tmp_path: Path) -> None:
         assert fact in (reference / f"{page}.html").read_text(encoding="utf-8")
 
 
-def test_table_of_rules_is_true(tmp_path: Path) -> None:
-    """Every rule of CloudEvents in the reference has a test that is there, and ends as the table says."""
-    page = (ROOT / "docs" / "reference" / "cloudevents.md").read_text(encoding="utf-8").partition("| Rule |")[2]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()[2:] if line]
-    assert len(rows) > 40
-    assert [row for row in rows if len(row) != 5 or not all(row)] == []
-    wanted = {f"tests/unit/{row[3].strip('`')}": row[4] for row in rows}
+def table(page: str, header: str) -> list[list[str]]:
+    """The rows of the table that begins with this header, up to the next empty line."""
+    text = (ROOT / "docs" / "reference" / page).read_text(encoding="utf-8").partition(header)[2]
+    lines = text.splitlines()[2:]
+    end = lines.index("") if "" in lines else len(lines)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:end]]
+
+
+def results(tests: Iterable[str], tmp_path: Path) -> dict[str, set[str]]:
+    """How unit tests end, of which one that is not there is an error."""
     report = tmp_path / "report.xml"
     command: list[str | Path] = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    told = subprocess.run([*command, *wanted], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
-    # One that is not there is an error.
+    told = subprocess.run([*command, *tests], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE)
     assert told.returncode == 0, told.stdout[-2000:]
     ended: dict[str, set[str]] = {}
     for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  (it is our own)
         name = f"{case.attrib['classname'].replace('.', '/')}.py::{case.attrib['name'].partition('[')[0]}"
         ended.setdefault(name, set()).add("passes" if len(case) == 0 else case[0].tag)
-    assert ended == {name: {result} for name, result in wanted.items()}
+    return ended
+
+
+def test_table_of_rules_is_true(tmp_path: Path) -> None:
+    """Every rule of CloudEvents in the reference has a test that is there, and ends as the table says."""
+    rows = table("cloudevents.md", "| Rule |")
+    assert len(rows) > 40
+    assert [row for row in rows if len(row) != 5 or not all(row)] == []
+    wanted = {f"tests/unit/{row[3].strip('`')}": row[4] for row in rows}
+    assert results(wanted, tmp_path) == {name: {result} for name, result in wanted.items()}
+
+
+def test_table_of_limits_is_true(tmp_path: Path) -> None:
+    """Every limit in the reference is a flag with that default, and has tests that pass; no such flag is left out."""
+    rows = table("limits.md", "| What | Flag |")
+    assert [row for row in rows if len(row) != 5 or not all(row)] == []
+    options = {option.flag: option for option in START_OPTIONS}
+    wrong = []
+    for _, flag, text, *_ in rows:
+        option = options[flag.strip("`")]
+        if option.default != option.convert(text):
+            wrong.append((flag, text))
+    assert wrong == []
+    limits = re.compile("--(max|archive|job)-|.*-(limit|rate)$")
+    others = {"--job-timeout", "--crash-limit", "--catch-up-rate"}
+    assert {flag for flag in options if limits.match(flag)} - others == {row[1].strip("`") for row in rows}
+    tests = {f"tests/unit/{name}" for row in rows for name in re.findall("`([^`]+)`", row[4])}
+    ended = results(tests, tmp_path)
+    assert ended.keys() == tests
+    assert {word for words in ended.values() for word in words} <= {"passes"} | ({"skipped"} if os.geteuid() else set())
 
 
 def test_links_lead_to_files() -> None:

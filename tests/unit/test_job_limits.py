@@ -1,9 +1,12 @@
 """A program is limited from its first instruction on, not from some moment after its start."""
 
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +46,56 @@ def test_no_more_than_this_process_may(monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit that is above what this process may have is lowered to that."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (50, 60))
     assert [limits for _, *limits in LIMITS.resources()] == [[60, 60], [60, 60], [60, 60], [9, 9]]
+
+
+FORKS = """
+import os, resource, sys
+os.setuid(54321)  # of whom there are no other processes
+started = 1
+read, write = os.pipe()
+for _ in range(int(sys.argv[1])):
+    try:
+        if os.fork() == 0:
+            os.close(write)
+            os.read(read, 1)
+            os._exit(0)
+    except BlockingIOError:
+        break
+    started += 1
+os.close(write)
+for _ in range(started - 1): os.wait()  # or they count until somebody else does
+print(started)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="who has processes already cannot count them")
+@pytest.mark.parametrize(("children", "there_are"), [(1, 2), (2, 3), (3, 3)])
+def test_processes(children: int, there_are: int) -> None:
+    """A user gets as many processes as the limit says, and no more."""
+    command = JobLimits(processes=3).launch([sys.executable, "-c", FORKS, str(children)])
+    told = subprocess.run(list(map(str, command)), capture_output=True, check=True, text=True).stdout
+    assert int(told) == there_are
+
+
+@pytest.mark.parametrize(("size", "status"), [(99, 0), (100, 0), (101, 1)])
+def test_file_size(tmp_path: Path, size: int, status: int) -> None:
+    """A file may have as many bytes as the limit says, and no more."""
+    source = "import sys; assert open(sys.argv[1], 'wb', 0).write(b'x' * int(sys.argv[2])) == int(sys.argv[2])"
+    command = JobLimits(file_size=100).launch([sys.executable, "-c", source, str(tmp_path / "f"), str(size)])
+    assert subprocess.run(list(map(str, command)), capture_output=True, check=False).returncode == status
+
+
+@pytest.mark.parametrize(("mebibytes", "status"), [(50, 0), (250, 1)])
+def test_memory(mebibytes: int, status: int) -> None:
+    """A process may hold what the limit says, of which the interpreter needs a few MiB, and no more."""
+    command = JobLimits(memory=200 << 20).launch([sys.executable, "-c", f"bytearray({mebibytes} << 20)"])
+    told = subprocess.run(list(map(str, command)), capture_output=True, check=False, text=True)
+    assert (told.returncode, "MemoryError" in told.stderr) == (status, status == 1)
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.3, 0), (30, -signal.SIGXCPU)])
+def test_cpu(seconds: float, status: int) -> None:
+    """A process that has used up its seconds is ended by a signal."""
+    source = f"import time\nwhile time.process_time() < {seconds}: pass"
+    command = JobLimits(cpu=1).launch([sys.executable, "-c", source])
+    assert subprocess.run(list(map(str, command)), capture_output=True, check=False).returncode == status

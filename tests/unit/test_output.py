@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.output import Output
+from pacifica_notifications_consumer.output import _BLOCK, Output
 
 MIB = 1 << 20
 
@@ -41,6 +41,15 @@ def test_middle_is_cut_out(tmp_path: Path) -> None:
     head, note, tail = (tmp_path / "o").read_bytes().split(b"\n")
     assert (head, tail) == (b"a" * 1000, b"c" * 1000)
     assert note.decode() == "[… 50000 bytes are left out here …]"
+
+
+@pytest.mark.parametrize(("more", "whole"), [(-1, True), (0, True), (_BLOCK, True), (_BLOCK + 1, False)])
+def test_as_much_as_the_limit(tmp_path: Path, more: int, whole: bool) -> None:
+    """As many bytes as the limit are kept whole, and a block beyond that; of more the middle is left out."""
+    output = Output(tmp_path / "o", 2000)
+    write(output, b"x" * (2000 + more))
+    output.finish()
+    assert ((tmp_path / "o").read_bytes() == b"x" * (2000 + more)) == whole
 
 
 def test_no_limit(tmp_path: Path) -> None:
