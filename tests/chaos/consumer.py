@@ -15,9 +15,7 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from pacifica_notifications_consumer.remote.engine import CeleryEngine
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.subscription import subscribed
 from pacifica_notifications_runner.endpoint import Endpoint, listening
+from pacifica_notifications_runner.signals import StopSignals
 from tests.engines.worker import ARCHIVE
 
 TOKEN = "chaos"
@@ -74,8 +73,6 @@ def main(home: Path, port: int, crash_limit: int, way: str) -> None:
     logging.basicConfig(filename=home / "log", level=logging.INFO, format="%(asctime)s %(process)d %(message)s")
     logging.raiseExceptions = False
     (home / "__main__.py").write_text(ENTRY_POINT)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     pacifica = Services.from_environment()
     filter_ = Filter(UPLOADS if pacifica.policy_url else EVENTS)
     engine = None
@@ -96,13 +93,15 @@ def main(home: Path, port: int, crash_limit: int, way: str) -> None:
         engine=engine,
     )
     with contextlib.ExitStack() as stack:
+        # Python's own handlers may come to run only when the main thread wakes up, which nobody else has it do.
+        signals = stack.enter_context(StopSignals())
         stack.enter_context(runner)
         stack.enter_context(
             listening(Endpoint(accept=runner.accept_all, token=TOKEN, max_body=1 << 20), "127.0.0.1", port)
         )
         if pacifica.policy_url:
             subscribe(runner, pacifica, filter_, f"http://127.0.0.1:{port}/receive", stack)
-        stop.wait()
+        signals.stop.wait()
 
 
 def subscribe(runner: JobRunner, pacifica: Services, filter_: Filter, url: str, stack: contextlib.ExitStack) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 
 from kombu.transport.redis import Channel
@@ -21,6 +19,7 @@ from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_consumer.remote.worker import RemoteWorker
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.venv import Venv
+from pacifica_notifications_runner.signals import StopSignals
 
 #: Does what the notification says.
 ENTRY_POINT = """\
@@ -55,13 +54,13 @@ def main(home: Path, broker: Broker, concurrency: int) -> None:
         services=Services(username="worker", password="of the worker", cartd_url="http://cartd:1"),
         kill_after=0.3,
     )
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     archive = os.environ.get("TEST_ARCHIVE", ARCHIVE)
-    with RemoteWorker(broker, engine, archive, home / "state", concurrency=concurrency, grace=0.5):
+    with (
+        StopSignals() as signals,
+        RemoteWorker(broker, engine, archive, home / "state", concurrency=concurrency, grace=0.5),
+    ):
         (home / "ready").touch()
-        stop.wait()
+        signals.stop.wait()
 
 
 if __name__ == "__main__":
