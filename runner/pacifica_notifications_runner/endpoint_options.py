@@ -121,7 +121,7 @@ WEBHOOK_RATE = Option(
 )
 WEBHOOK_SECRETS = Option(
     name="webhook_secrets",
-    help="a file with secrets of Standard Webhooks (whsec_…), one a line: who signs a request with one of them need "
+    help="a file with secrets of Standard Webhooks (whsec_...), one a line: who signs a request with one of them need "
     "not show the token",
     convert=Path,
     metavar="FILE",
