@@ -22,7 +22,7 @@ _PARAMETER = re.compile(rf';\s*({_TOKEN})\s*=\s*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)
 _MEDIA_TYPE = re.compile(rf"\s*({_TOKEN}/{_TOKEN})\s*")
 #: Encodings of Unicode that JSON may come in, and that tell themselves apart.
 _JSON_CHARSETS = re.compile(r"utf-?(8|16|32)(-?[bl]e)?|us-ascii", re.IGNORECASE)
-_SPACE = " \t\r\n"
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Mode(enum.Enum):
@@ -168,6 +168,5 @@ def _ended(text: str, position: int, found: list[tuple[dict[str, object], str]])
 
 
 def _skip(text: str, position: int) -> int:
-    while position < len(text) and text[position] in _SPACE:
-        position += 1
-    return position
+    found = _SPACE.match(text, position)
+    return position if found is None else found.end()

@@ -9,8 +9,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import attrs
-
+from .cloudevents_versions import SPECVERSIONS, VERSIONS, Version
 from .errors import NotificationError, UnknownFormat
 from .http_messages import Headers
 
@@ -19,57 +18,6 @@ _ESCAPED = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 #: Of the many that Python knows, some take very long for what a stranger may send.
 _CHARSETS = re.compile(r"utf-?(8|16|32)(-?[bl]e)?|us-ascii|iso-8859-\d{1,2}|windows-125\d", re.IGNORECASE)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-
-
-@attrs.frozen(kw_only=True)
-class _Version:
-    """How a version names things.
-
-    Args:
-        names: Its attributes by their names in lower case, as header fields have them.
-        content_type: Its attribute for the media type of the data.
-        in_json: Whether the values of header fields are JSON values.
-        bag: The attribute that holds its extensions; empty if they stand beside the others.
-        nested: Whether a dash in the name of a field leads into a map.
-    """
-
-    names: Mapping[str, str]
-    content_type: str
-    in_json: bool = False
-    bag: str = ""
-    nested: bool = False
-
-
-def _by_lower(*names: str) -> dict[str, str]:
-    return {name.lower(): name for name in names}
-
-
-_VERSIONS = {
-    "0.1": _Version(
-        names=_by_lower(
-            "cloudEventsVersion", "eventType", "eventTypeVersion", "source", "eventID", "eventTime", "schemaURL"
-        ),
-        content_type="contentType",
-        in_json=True,
-        bag="extensions",
-    ),
-    "0.2": _Version(
-        names=_by_lower("specversion", "type", "source", "id", "time", "schemaurl"),
-        content_type="contenttype",
-        in_json=True,
-        nested=True,
-    ),
-    "0.3": _Version(
-        names=_by_lower("specversion", "type", "source", "id", "time", "schemaurl", "subject", "datacontentencoding"),
-        content_type="datacontenttype",
-        in_json=True,
-        nested=True,
-    ),
-    "1.0": _Version(
-        names=_by_lower("specversion", "type", "source", "id", "time", "dataschema", "subject"),
-        content_type="datacontenttype",
-    ),
-}
 
 
 def make_envelope(headers: Headers, content_type: str, is_json: bool, charset: str, body: bytes) -> bytes:
@@ -91,15 +39,15 @@ def make_envelope(headers: Headers, content_type: str, is_json: bool, charset: s
         if len(headers.get_all(field)) > 1:
             raise NotificationError(f"the header field {field} is there more than once", "send each attribute once")
     number = _version_of(fields)
-    version = _VERSIONS[number]
+    version = VERSIONS[number]
     event: dict[str, Any] = {}
     extensions: dict[str, Any] = {}
     for field, raw in fields.items():
         name = field.removeprefix(_PREFIX)
-        if name == version.content_type.lower():
+        if name == version.media_type.lower():
             raise NotificationError(f"the header field {field} must not be there", "say it with Content-Type")
-        if name in version.names:
-            event[version.names[name]] = _text_of(field, raw, version)
+        if name in version.header_names:
+            event[version.header_names[name]] = _text_of(field, raw, version)
         else:
             _put(extensions, name, _value_of(field, raw, version), version)
     if version.bag:
@@ -107,7 +55,7 @@ def make_envelope(headers: Headers, content_type: str, is_json: bool, charset: s
     else:
         event |= extensions
     if content_type:
-        event[version.content_type] = content_type
+        event[version.media_type] = content_type
     if body:
         event |= dict(_data(number, body, content_type, is_json=is_json, charset=charset))
     return json.dumps(event, ensure_ascii=False).encode("utf-8", "backslashreplace")
@@ -116,13 +64,13 @@ def make_envelope(headers: Headers, content_type: str, is_json: bool, charset: s
 def _version_of(fields: Mapping[str, str]) -> str:
     field = "ce-cloudeventsversion" if "ce-specversion" not in fields else "ce-specversion"
     number = fields[field].strip().strip('"')
-    known = ("0.1",) if field == "ce-cloudeventsversion" else ("0.2", "0.3", "1.0")
+    known = ("0.1",) if field == "ce-cloudeventsversion" else SPECVERSIONS
     if number not in known:
         raise NotificationError(f"{field} is {number[:20]!r}, which is not known here", f"send {' or '.join(known)}")
     return number
 
 
-def _text_of(field: str, raw: str, version: _Version) -> str:
+def _text_of(field: str, raw: str, version: Version) -> str:
     value = _value_of(field, raw, version)
     if isinstance(value, str):
         return value
@@ -130,7 +78,7 @@ def _text_of(field: str, raw: str, version: _Version) -> str:
     return _unescaped(field, raw)
 
 
-def _value_of(field: str, raw: str, version: _Version) -> Any:
+def _value_of(field: str, raw: str, version: Version) -> Any:
     if not version.in_json:
         return _unescaped(field, _unquoted(raw))
     text = _unescaped(field, raw)
@@ -157,7 +105,7 @@ def _unescaped(field: str, text: str) -> str:
         raise NotificationError(f"the header field {field} is not UTF-8 when decoded", "encode it anew") from None
 
 
-def _put(extensions: dict[str, Any], name: str, value: Any, version: _Version) -> None:
+def _put(extensions: dict[str, Any], name: str, value: Any, version: Version) -> None:
     if version.bag:
         for prefix in (f"{version.bag}-", "x-"):
             name = name.removeprefix(prefix)

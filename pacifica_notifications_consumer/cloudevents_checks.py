@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import attrs
+from .cloudevents_versions import SPECVERSIONS, VERSIONS, Version
 
 _DATE_AND_TIME = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt ]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?"
 _ZONE = r"([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"
@@ -23,81 +23,36 @@ _NAME = re.compile(r"[a-z0-9]+")
 _INTEGER = range(-(1 << 31), 1 << 31)
 
 
-@attrs.frozen(kw_only=True)
-class _Rules:
-    """What a version demands.
-
-    Args:
-        required: Attributes that must be there, as texts that are not empty.
-        optional: Further ones that must be texts, and not empty, if they are there.
-        time: The attribute that is a time.
-        uris: Those that are URIs or references to them.
-        media_type: The one that is a media type.
-        bag: The one that holds extensions; empty if they stand beside the others.
-    """
-
-    required: tuple[str, ...]
-    optional: tuple[str, ...]
-    time: str
-    uris: tuple[str, ...]
-    media_type: str
-    bag: str = ""
-
-
-_V01 = _Rules(
-    required=("cloudEventsVersion", "eventType", "source", "eventID"),
-    optional=("eventTypeVersion", "eventTime", "schemaURL", "contentType"),
-    time="eventTime",
-    uris=("source", "schemaURL"),
-    media_type="contentType",
-    bag="extensions",
-)
-_V02 = _Rules(
-    required=("specversion", "type", "source", "id"),
-    optional=("time", "schemaurl", "contenttype"),
-    time="time",
-    uris=("source", "schemaurl"),
-    media_type="contenttype",
-)
-_V03 = attrs.evolve(
-    _V02,
-    optional=("time", "schemaurl", "datacontenttype", "subject", "datacontentencoding"),
-    media_type="datacontenttype",
-)
-_V10 = attrs.evolve(_V03, optional=("time", "dataschema", "datacontenttype", "subject"), uris=("source", "dataschema"))
-_RULES = {"0.2": _V02, "0.3": _V03, "1.0": _V10}
-
-
 def problems_of(event: Mapping[str, Any]) -> list[str]:
     """What is wrong with an event, in words; nothing if it is as its version demands."""
     if "specversion" not in event:
-        version, rules = "0.1", _V01
+        number = "0.1"
     else:
-        version = event["specversion"] if isinstance(event["specversion"], str) else ""
-        if version not in _RULES:
-            return [f"its specversion {str(event['specversion'])[:20]!r} is not one of {', '.join(_RULES)}"]
-        rules = _RULES[version]
-    return [*_attributes(event, rules), *_data(event, version), *_extensions(event, rules, version)]
+        number = event["specversion"] if isinstance(event["specversion"], str) else ""
+        if number not in SPECVERSIONS:
+            return [f"its specversion {str(event['specversion'])[:20]!r} is not one of {', '.join(SPECVERSIONS)}"]
+    version = VERSIONS[number]
+    return [*_attributes(event, version), *_data(event, number), *_extensions(event, version, number)]
 
 
-def _attributes(event: Mapping[str, Any], rules: _Rules) -> Iterator[str]:
-    missing = [name for name in rules.required if not event.get(name) or not isinstance(event[name], str)]
+def _attributes(event: Mapping[str, Any], version: Version) -> Iterator[str]:
+    missing = [name for name in version.required if not event.get(name) or not isinstance(event[name], str)]
     if missing:
         yield f"it lacks {' and '.join(missing)}"
-    if rules is _V01 and event.get("cloudEventsVersion", "0.1") != "0.1":
+    if version is VERSIONS["0.1"] and event.get("cloudEventsVersion", "0.1") != "0.1":
         yield "its cloudEventsVersion is not 0.1"
-    for name in rules.optional:
+    for name in version.optional:
         if name in event and event[name] is not None and not (isinstance(event[name], str) and event[name]):
             yield f"its {name} is no text, or empty"
-    form = _TIME_WITHOUT_ZONE if rules is _V01 else _TIME
-    if isinstance(time := event.get(rules.time), str) and time and not form.fullmatch(time):
-        yield f"its {rules.time} is no time of RFC 3339"
-    for name in rules.uris:
+    form = _TIME_WITHOUT_ZONE if version is VERSIONS["0.1"] else _TIME
+    if isinstance(time := event.get(version.time), str) and time and not form.fullmatch(time):
+        yield f"its {version.time} is no time of RFC 3339"
+    for name in version.uris:
         if isinstance(event.get(name), str) and not _is_uri(event[name], absolute=name == "dataschema"):
             yield f"its {name} is no URI"
-    media_type = event.get(rules.media_type)
+    media_type = event.get(version.media_type)
     if isinstance(media_type, str) and media_type and not _MEDIA_TYPE.fullmatch(media_type.strip()):
-        yield f"its {rules.media_type} is no media type"
+        yield f"its {version.media_type} is no media type"
 
 
 def _is_uri(text: str, *, absolute: bool) -> bool:
@@ -108,13 +63,13 @@ def _is_uri(text: str, *, absolute: bool) -> bool:
     return bool(_URI.fullmatch(text)) and (bool(parts.scheme) or not absolute)
 
 
-def _data(event: Mapping[str, Any], version: str) -> Iterator[str]:
-    if version == "1.0" and "data_base64" in event:
+def _data(event: Mapping[str, Any], number: str) -> Iterator[str]:
+    if number == "1.0" and "data_base64" in event:
         if "data" in event:
             yield "it has data and data_base64"
         if not _is_base64(event["data_base64"]):
             yield "its data_base64 is not base64"
-    if version == "0.3" and event.get("datacontentencoding") is not None:
+    if number == "0.3" and event.get("datacontentencoding") is not None:
         if str(event["datacontentencoding"]).lower() != "base64":
             yield "its datacontentencoding is not base64"
         elif not _is_base64(event.get("data", "")):
@@ -129,16 +84,16 @@ def _is_base64(value: object) -> bool:
     return True
 
 
-def _extensions(event: Mapping[str, Any], rules: _Rules, version: str) -> Iterator[str]:
-    if rules.bag:
-        if not isinstance(event.get(rules.bag) or {}, dict):
-            yield f"its {rules.bag} are no object"
+def _extensions(event: Mapping[str, Any], version: Version, number: str) -> Iterator[str]:
+    if version.bag:
+        if not isinstance(event.get(version.bag) or {}, dict):
+            yield f"its {version.bag} are no object"
         return
-    known = {*rules.required, *rules.optional, "data", "data_base64"}
+    known = {*version.required, *version.optional, "data", "data_base64"}
     for name in event.keys() - known:
         if not _NAME.fullmatch(name):
             yield f"its attribute {name[:40]!r} is not in lower-case letters and digits"
-        elif version == "1.0" and not _is_scalar(event[name]):
+        elif number == "1.0" and not _is_scalar(event[name]):
             yield f"its attribute {name[:40]} is no text, number of 32 bits, or yes or no"
 
 

@@ -17,7 +17,7 @@ from pacifica_notifications_consumer.errors import LeaseLost, StateError
 from pacifica_notifications_consumer.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.job import Ending, Job, JobState, Origin, Receipt, Verdict
 from pacifica_notifications_consumer.judge import Judgement
-from pacifica_notifications_consumer.ledger import Ledger, coverage, schema, statements
+from pacifica_notifications_consumer.ledger import Ledger, schema
 from pacifica_notifications_consumer.progress import Progress
 from pacifica_notifications_consumer.retention import Keep
 
@@ -356,52 +356,3 @@ def test_ledgers_of_earlier_versions(tmp_path: Path, version: int) -> None:
         job = claim(ledger)
         ledger.note_progress(job, '{"upload": {"bytes_done": 5}}')
         assert ledger.records.job(7).progress == {"upload": Progress(bytes_done=5)}
-
-
-def test_nothing_looks_through_all_jobs(ledger: Ledger) -> None:
-    """However many jobs have finished and notifications come, no statement goes through all of them."""
-    everything = vars(statements) | vars(coverage)
-    texts = [text for name, text in everything.items() if name.isupper() and isinstance(text, str)]
-    texts = [text for text in texts if text.split(maxsplit=1)[0] in ("SELECT", "UPDATE", "DELETE")]
-    assert len(texts) > 20
-    #: They read from the end of an index or of a table as many rows as they were asked for, or hold few rows in all.
-    bounded = (
-        "jobs_done",
-        "jobs_running",
-        "jobs_handed_out",
-        "notifications_in_files",
-        "incidents",
-        "spans",
-        "gaps",
-        "gaps_by_turn",
-    )
-    with ledger._database.reading() as connection:
-        for text in texts:
-            if text in (statements.JOB, statements.NEWEST_NOTIFICATIONS, statements._NOTIFICATION):
-                continue  # a part of others, or the end of a table
-            values = (1,) * (1 if "?1" in text else text.count("?"))
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", values).fetchall()
-            scans = [step[3] for step in plan if step[3].startswith("SCAN") and not step[3].endswith(bounded)]
-            # Those are single rows.
-            scans = [scan for scan in scans if not scan.startswith("SCAN (subquery")]
-            assert scans == [], text
-
-
-@pytest.mark.parametrize(
-    ("statement", "index"),
-    [
-        (statements.NEWEST_JOBS_IN_STATE[JobState.DEAD], "jobs_dead_by_number"),
-        (statements.NEWEST_JOBS_IN_STATE[JobState.CANCELLED], "jobs_cancelled_by_number"),
-        (statements.NEWEST_JOBS_IN_STATE[JobState.RUNNING], "jobs_running"),
-        (statements.NEWEST_JOBS_IN_STATE[JobState.FAILED], "jobs_waiting"),
-        (statements.ENDED_JOBS_IN_STATE[JobState.DEAD], "jobs_dead_by_number"),
-        (statements.NEWEST_OF_VERDICT[Verdict.UNREADABLE], "notifications_aside_by_number"),
-        (statements.DONE_BY_MINUTE, "jobs_done"),
-        (statements.DEAD_BY_MINUTE, "jobs_dead"),
-    ],
-)
-def test_what_is_rare_is_found_by_an_index(ledger: Ledger, statement: str, index: str) -> None:
-    """People who look for what is rare, or for what is new, do not wait for a look through everything."""
-    with ledger._database.reading() as connection:
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (1,) * statement.count("?")).fetchall()
-    assert any(f"INDEX {index} " in f"{step[3]} " for step in plan), plan

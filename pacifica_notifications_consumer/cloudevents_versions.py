@@ -1,0 +1,74 @@
+"""The versions of CloudEvents, and what each calls and demands of an event's attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import attrs
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Version:
+    """What a version says.
+
+    Args:
+        required: Attributes that must be there, as texts that are not empty.
+        optional: Further ones that must be texts, and not empty, if they are there.
+        time: The attribute that is a time.
+        uris: Those that are URIs or references to them.
+        media_type: The one for the media type of the data.
+        bag: The one that holds extensions; empty if they stand beside the others.
+        in_json: Whether the values of header fields are JSON values in binary mode.
+        nested: Whether a dash in the name of a header field leads into a map.
+    """
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    time: str
+    uris: tuple[str, ...]
+    media_type: str
+    bag: str = ""
+    in_json: bool = False
+    nested: bool = False
+
+    @cached_property
+    def header_names(self) -> Mapping[str, str]:
+        """The attributes that stand in header fields, by their names in lower case, as those have them."""
+        return {name.lower(): name for name in (*self.required, *self.optional) if name != self.media_type}
+
+
+_V01 = Version(
+    required=("cloudEventsVersion", "eventType", "source", "eventID"),
+    optional=("eventTypeVersion", "eventTime", "schemaURL", "contentType"),
+    time="eventTime",
+    uris=("source", "schemaURL"),
+    media_type="contentType",
+    bag="extensions",
+    in_json=True,
+)
+_V02 = Version(
+    required=("specversion", "type", "source", "id"),
+    optional=("time", "schemaurl", "contenttype"),
+    time="time",
+    uris=("source", "schemaurl"),
+    media_type="contenttype",
+    in_json=True,
+    nested=True,
+)
+_V03 = attrs.evolve(
+    _V02,
+    optional=("time", "schemaurl", "datacontenttype", "subject", "datacontentencoding"),
+    media_type="datacontenttype",
+)
+_V10 = attrs.evolve(
+    _V03,
+    optional=("time", "dataschema", "datacontenttype", "subject"),
+    uris=("source", "dataschema"),
+    in_json=False,
+    nested=False,
+)
+#: By the value of ``cloudEventsVersion``, or of ``specversion`` since 0.2.
+VERSIONS = {"0.1": _V01, "0.2": _V02, "0.3": _V03, "1.0": _V10}
+#: Those that are told by ``specversion``.
+SPECVERSIONS = ("0.2", "0.3", "1.0")

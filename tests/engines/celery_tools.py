@@ -1,0 +1,60 @@
+"""A runner whose jobs go to a broker, and what its entry-points note."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer.remote import Broker
+from pacifica_notifications_consumer.remote.engine import CeleryEngine
+from tests.engines.beds import Bed, WorkerProcess, eventually, pids
+from tests.engines.worker import ARCHIVE
+
+WAIT = """
+import time
+while not os.path.exists(place + "/end"):
+    time.sleep(0.02)
+"""
+#: Notes when it was alive, by a clock that all processes of this machine share, until it is told to end.
+LIVE = """
+import time
+while True:
+    with open(f"{place}/life-{os.getpid()}", "a") as file:
+        file.write(f"{time.monotonic()}\\n")
+    if os.path.exists(place + "/end"):
+        break
+    time.sleep(0.02)
+"""
+
+
+def bed_of(broker: Broker) -> Bed:
+    return Bed(make=lambda: CeleryEngine(broker, ARCHIVE), remote=True)
+
+
+@contextlib.contextmanager
+def running(path: Path, broker: Broker, **arguments: Any) -> Iterator[JobRunner]:
+    """A runner whose jobs go to a broker."""
+    with bed_of(broker).runner(path, **arguments) as runner:
+        yield runner
+
+
+def lives(path: Path) -> list[tuple[float, float]]:
+    """When the entry-points were alive, in the order in which they began."""
+    found = []
+    for pid in pids(path):
+        times = [float(line) for line in (path / f"life-{pid}").read_text().split()]
+        found.append((times[0], times[-1]))
+    return found
+
+
+def runs_at(worker: WorkerProcess, runner: JobRunner, job_id: int) -> bool:
+    place = runner.job(job_id).place
+    return place is not None and place.directory.startswith(str(worker.home))
+
+
+def worker_of(started: list[WorkerProcess], runner: JobRunner, job_id: int) -> WorkerProcess:
+    eventually(lambda: runner.job(job_id).place is not None)
+    return next(worker for worker in started if runs_at(worker, runner, job_id))

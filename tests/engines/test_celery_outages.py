@@ -1,0 +1,187 @@
+"""Brokers that die or forget, and networks that are cut."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import redis
+
+from pacifica_notifications_consumer.errors import ServiceError
+from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.local_engine import LocalEngine
+from pacifica_notifications_consumer.remote import Broker
+from pacifica_notifications_consumer.remote.engine import CeleryEngine
+from pacifica_notifications_consumer.remote.worker import RemoteWorker
+from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.venv import Venv
+from tests.engines.beds import DEADLINE, LOST_AFTER, accept, eventually, notes, pids, workers
+from tests.engines.brokers import RabbitServer, RedisServer, Server
+from tests.engines.celery_tools import LIVE, WAIT, lives, running, runs_at
+from tests.engines.relay import Network
+from tests.engines.worker import ARCHIVE
+
+
+@pytest.fixture(params=["redis", "rabbitmq", "results of rabbitmq"])
+def mortal(request: pytest.FixtureRequest, own_redis: RedisServer) -> tuple[Broker, Server]:
+    """A broker, and what of it is to be killed."""
+    if request.param == "redis":
+        return Broker(url=own_redis.url(), queue="mortal", lost_after=5 * LOST_AFTER), own_redis
+    rabbit: RabbitServer = request.getfixturevalue("own_rabbit")
+    broker = Broker(url=rabbit.url(), results_url=own_redis.url(), queue="mortal", lost_after=5 * LOST_AFTER)
+    return broker, rabbit if request.param == "rabbitmq" else own_redis
+
+
+def test_broker_is_killed(mortal: tuple[Broker, Server], tmp_path: Path) -> None:
+    """Jobs that ran, waited or came while the broker was away for a moment end well, each run once."""
+    broker, server = mortal
+    with workers(tmp_path, broker, 2, concurrency=2) as _, running(tmp_path, broker, workers=20) as runner:
+        jobs = [accept(runner, tmp_path, "import time; time.sleep(1.5)", number) for number in range(8)]
+        eventually(lambda: len(pids(tmp_path)) >= 4)
+        server.kill()
+        jobs += [accept(runner, tmp_path, "", number) for number in range(8, 12)]
+        time.sleep(1.0)
+        server.start()
+        states = [runner.wait(job, 2 * DEADLINE) for job in jobs]
+    assert {job.state for job in states} == {JobState.SUCCEEDED}
+    assert notes(tmp_path) == {"begin": 12, "end": 12}
+    assert {(job.attempts, job.crashes) for job in states} == {(1, 0)}
+
+
+def test_broker_that_forgets(own_redis: RedisServer, tmp_path: Path) -> None:
+    """Jobs of which the broker has lost the messages, or all that it knew, are run all the same."""
+    broker = Broker(url=own_redis.url(), queue="forgetful", lost_after=LOST_AFTER)
+    client = redis.Redis.from_url(own_redis.url())
+    with contextlib.closing(client), running(tmp_path, broker, workers=20) as runner:
+        jobs = [accept(runner, tmp_path, "", number) for number in range(6)]
+        eventually(lambda: bool(client.keys("*attempt*")) and len(list(client.scan_iter("*attempt*"))) == 6)
+        for key in client.scan_iter("*broker:forgetful*"):
+            client.delete(key)
+        with workers(tmp_path, broker, 1):
+            assert {runner.wait(job, 2 * DEADLINE).state for job in jobs} == {JobState.SUCCEEDED}
+            running_on = accept(runner, tmp_path, LIVE, 10)
+            eventually(lambda: len(pids(tmp_path)) == 7)
+            client.flushall()
+            eventually(lambda: len(pids(tmp_path)) == 8)
+            (tmp_path / "end").touch()
+            assert runner.wait(running_on, DEADLINE).state is JobState.SUCCEEDED
+    assert notes(tmp_path)["begin"] == 8
+    times = [
+        (float(lines[0]), float(lines[-1]))
+        for lines in ((tmp_path / f"life-{pid}").read_text().split() for pid in pids(tmp_path)[6:])
+    ]
+    assert times[0][1] < times[1][0]
+
+
+@contextlib.contextmanager
+def network(broker: Broker) -> Iterator[tuple[list[Network], Broker]]:
+    """A broker as it is seen through a network that can be cut."""
+    urls: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+        networks = []
+        for name in ("url", "results_url"):
+            if url := getattr(broker, name):
+                port = int(url.rpartition("127.0.0.1:")[2].partition("/")[0])
+                networks.append(stack.enter_context(contextlib.closing(Network(port))))
+                urls[name] = url.replace(f":{port}/", f":{networks[-1].port}/")
+        yield networks, attrs.evolve(broker, **urls)
+
+
+def test_network_of_a_worker_is_cut(broker: Broker, tmp_path: Path) -> None:
+    """A worker that is cut off ends its job before another one begins it, and works again when it is back."""
+    with contextlib.ExitStack() as stack:
+        networks, seen = stack.enter_context(network(broker))
+        [far] = stack.enter_context(workers(tmp_path / "far", seen, 1))
+        runner = stack.enter_context(running(tmp_path, broker))
+        job_id = accept(runner, tmp_path, LIVE)
+        eventually(lambda: bool(pids(tmp_path)))
+        for each in networks:
+            each.cut()
+        [near] = stack.enter_context(workers(tmp_path / "near", broker, 1))
+        eventually(lambda: len(pids(tmp_path)) == 2)
+        assert runs_at(near, runner, job_id) or runner.job(job_id).place is None
+        (_, ended), (begun, _) = lives(tmp_path)
+        assert ended < begun
+        for each in networks:
+            each.mend()
+        near.close()
+        eventually(lambda: len(pids(tmp_path)) == 3)
+        (tmp_path / "end").touch()
+        job = runner.wait(job_id, DEADLINE)
+        assert runs_at(far, runner, job_id)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 1)
+
+
+@pytest.mark.parametrize("seconds", [1.0, LOST_AFTER + 2.0])
+def test_network_of_the_runner_is_cut(broker: Broker, tmp_path: Path, seconds: float) -> None:
+    """What ends while the runner sees nothing is not run again; what comes meanwhile is handed out afterwards."""
+    with network(broker) as (networks, seen), workers(tmp_path, broker), running(tmp_path, seen) as runner:
+        first = accept(runner, tmp_path, WAIT)
+        eventually(lambda: bool(pids(tmp_path)))
+        for each in networks:
+            each.cut()
+        second = accept(runner, tmp_path, "", 2)
+        (tmp_path / "end").touch()
+        time.sleep(seconds)
+        for each in networks:
+            each.mend()
+        jobs = [runner.wait(job, 2 * DEADLINE) for job in (first, second)]
+    assert [(job.state, job.attempts, job.crashes) for job in jobs] == [(JobState.SUCCEEDED, 1, 0)] * 2
+    assert notes(tmp_path) == {"begin": 2, "end": 2}
+
+
+def test_job_longer_than_the_visibility_timeout(own_redis: RedisServer, tmp_path: Path) -> None:
+    """What Redis delivers once more, since nobody has acknowledged it for long, is not run once more."""
+    broker = Broker(url=own_redis.url(), queue="visible", lost_after=LOST_AFTER, visibility_timeout=1.0)
+    with workers(tmp_path, broker) as started, running(tmp_path, broker) as runner:
+        job_id = accept(runner, tmp_path, WAIT)
+        eventually(lambda: sum(worker.log.count("received") for worker in started) >= 2)
+        (tmp_path / "end").touch()
+        assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+        time.sleep(1.0)
+    assert notes(tmp_path) == {"begin": 1, "end": 1}
+
+
+def test_runner_that_died_before_it_sent(broker: Broker, tmp_path: Path) -> None:
+    """A job that was to be handed out when the runner died is handed out by the next one, and counts no crash."""
+    engine = CeleryEngine(broker, ARCHIVE)
+
+    def never(attempt: Any) -> None:
+        raise RuntimeError("not yet")
+
+    engine._send = never  # type: ignore[method-assign]
+    with running(tmp_path, broker, engine=engine) as runner:
+        job_id = accept(runner, tmp_path, "")
+        eventually(lambda: bool(runner.job(job_id).task))
+    with workers(tmp_path, broker, 1), running(tmp_path, broker) as runner:
+        job = runner.wait(job_id, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0)
+    assert notes(tmp_path) == {"begin": 1, "end": 1}
+
+
+def test_trouble_is_told(own_redis: RedisServer, tmp_path: Path) -> None:
+    """That the broker cannot be reached is told, and notifications are taken all the same; also at the start."""
+    broker = Broker(url=own_redis.url(), queue="told", lost_after=LOST_AFTER)
+    own_redis.kill()
+    with running(tmp_path, broker) as runner:
+        job_id = accept(runner, tmp_path, "")
+        eventually(lambda: "cannot be looked at" in runner.trouble)
+        own_redis.start()
+        with workers(tmp_path, broker, 1):
+            assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+        assert runner.trouble == ""
+
+
+def test_worker_without_a_broker(own_redis: RedisServer, tmp_path: Path) -> None:
+    """A worker whose broker cannot be reached at its start says so, and leaves nothing behind."""
+    broker = Broker(url=own_redis.url(), queue="none", lost_after=LOST_AFTER)
+    own_redis.kill()
+    engine = LocalEngine(entry_point=tmp_path / "__main__.py", venv=Venv(tmp_path), services=Services(), warm=False)
+    with pytest.raises(ServiceError, match="cannot be used"), RemoteWorker(broker, engine, ARCHIVE, tmp_path / "w"):
+        pass
+    assert not (tmp_path / "w").exists()

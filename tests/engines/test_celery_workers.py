@@ -1,0 +1,168 @@
+"""Workers that are lost, freeze, stop, or cannot start anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.remote import Broker
+from tests.engines.beds import DEADLINE, LOST_AFTER, Bed, WorkerProcess, accept, eventually, pids, workers
+from tests.engines.brokers import RedisServer
+from tests.engines.celery_tools import LIVE, WAIT, lives, running, runs_at, worker_of
+from tests.unit.runner_tools import alive
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_lost_worker(broker: Broker, tmp_path: Path, number: int) -> None:
+    """A job of a worker that was killed or froze is run by another one in the stated time, never by both at once."""
+    with workers(tmp_path, broker) as started, running(tmp_path, broker) as runner:
+        job_id = accept(runner, tmp_path, LIVE)
+        eventually(lambda: bool(pids(tmp_path)))
+        first = pids(tmp_path)[0]
+        lost = worker_of(started, runner, job_id)
+        began = time.monotonic()
+        lost.process.send_signal(number)
+        eventually(lambda: len(pids(tmp_path)) == 2)
+        assert time.monotonic() - began < LOST_AFTER + 3.0
+        assert not alive(first)
+        (tmp_path / "end").touch()
+        job = runner.wait(job_id, DEADLINE)
+        assert not runs_at(lost, runner, job_id)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 1)
+    (_, ended), (begun, _) = lives(tmp_path)
+    assert ended < begun
+
+
+def test_worker_that_freezes_for_a_while(own_redis: RedisServer, tmp_path: Path) -> None:
+    """A worker that froze for long, but came back before it counted as lost, returns what the watchman has ended."""
+    broker = Broker(url=own_redis.url(), queue="frozen", lost_after=8.0)
+    with workers(tmp_path, broker, 1) as [worker], running(tmp_path, broker) as runner:
+        job_id = accept(runner, tmp_path, LIVE)
+        eventually(lambda: bool(pids(tmp_path)))
+        worker.process.send_signal(signal.SIGSTOP)
+        eventually(lambda: not alive(pids(tmp_path)[0]))
+        worker.process.send_signal(signal.SIGCONT)
+        eventually(lambda: len(pids(tmp_path)) == 2)
+        (tmp_path / "end").touch()
+        job = runner.wait(job_id, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0)
+
+
+def test_worker_that_cannot_start_anything(broker: Broker, tmp_path: Path) -> None:
+    """A worker whose disk takes nothing spoils no job: it waits, says why, and is run by another worker."""
+    with contextlib.ExitStack() as stack:
+        [full] = stack.enter_context(workers(tmp_path / "full", broker, 1))
+        jobs = full.home / "state" / "jobs"
+        jobs.rmdir()
+        jobs.touch()
+        runner = stack.enter_context(running(tmp_path, broker))
+        job_id = accept(runner, tmp_path, "")
+        eventually(lambda: runner.job(job_id).deferrals == 1)
+        assert "could not start it: [Errno 20] Not a directory" in runner.job(job_id).reason
+        full.close()
+        stack.enter_context(workers(tmp_path, broker, 1))
+        job = runner.wait(job_id, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0)
+
+
+def test_survivors_of_a_runner_without_workers(broker: Broker, tmp_path: Path) -> None:
+    """What a killed runner had run itself is ended before the next one has workers run it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with Bed().runner(tmp_path) as runner:
+                accept(runner, tmp_path, LIVE)
+                eventually(lambda: bool(pids(tmp_path)))
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.waitpid(pid, 0)
+    assert alive(pids(tmp_path)[0])
+    with workers(tmp_path, broker, 1), running(tmp_path, broker) as runner:
+        eventually(lambda: len(pids(tmp_path)) == 2)
+        assert not alive(pids(tmp_path)[0])
+        (tmp_path / "end").touch()
+        job = runner.wait(1, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 1)
+    (_, ended), (begun, _) = lives(tmp_path)
+    assert ended < begun
+
+
+def test_job_that_loses_its_workers_does_not_loop(broker: Broker, tmp_path: Path) -> None:
+    """A job is dead when its worker was lost once too often."""
+    with workers(tmp_path, broker, 2) as started, running(tmp_path, broker, crash_limit=1) as runner:
+        job_id = accept(runner, tmp_path, LIVE)
+
+        def living() -> list[WorkerProcess]:
+            return [each for each in started if runs_at(each, runner, job_id) and each.process.poll() is None]
+
+        for count in (1, 2):
+            eventually(lambda count=count: len(pids(tmp_path)) == count)  # type: ignore[misc]
+            eventually(lambda: bool(living()))
+            living()[0].kill()
+        job = runner.wait(job_id, DEADLINE)
+    assert (job.state, job.crashes) == (JobState.DEAD, 2)
+    assert "was lost: nothing was heard of it for 4 s (2 times)" in job.reason
+
+
+def test_worker_that_stops_returns_its_jobs(broker: Broker, tmp_path: Path) -> None:
+    """A job whose worker is stopped in good order is run by another one, and that counts for nothing."""
+    with workers(tmp_path, broker) as started, running(tmp_path, broker) as runner:
+        job_id = accept(runner, tmp_path, LIVE)
+        eventually(lambda: bool(pids(tmp_path)))
+        stopped = worker_of(started, runner, job_id)
+        stopped.process.terminate()
+        assert stopped.process.wait(DEADLINE) == 0
+        eventually(lambda: len(pids(tmp_path)) == 2)
+        (tmp_path / "end").touch()
+        job = runner.wait(job_id, DEADLINE)
+    assert (job.state, job.attempts, job.crashes, job.deferrals) == (JobState.SUCCEEDED, 1, 0, 0)
+    (_, ended), (begun, _) = lives(tmp_path)
+    assert ended < begun
+
+
+def test_worker_that_was_killed_comes_back(broker: Broker, tmp_path: Path) -> None:
+    """A worker that starts again after it was killed takes jobs as before, on the same directories."""
+    with workers(tmp_path, broker, 1) as [worker], running(tmp_path, broker) as runner:
+        job_id = accept(runner, tmp_path, WAIT)
+        eventually(lambda: bool(pids(tmp_path)))
+        worker.kill()
+        worker.start()
+        (tmp_path / "end").touch()
+        assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+    assert len(pids(tmp_path)) == 2
+
+
+def test_old_directories_of_a_worker_go(broker: Broker, tmp_path: Path) -> None:
+    """A worker keeps as many directories of ended attempts as it is told to."""
+    from pacifica_notifications_consumer.remote.tidying import remove_old
+    from pacifica_notifications_consumer.retention import Keep
+
+    for number in range(5):
+        (tmp_path / str(number)).mkdir()
+        os.utime(tmp_path / str(number), (number, number))
+    remove_old(tmp_path, Keep(count=2), ["0"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "3", "4"]
+    remove_old(tmp_path, Keep(age=60.0), ["4"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4"]
+
+
+def test_watchman_ends_with_its_worker(broker: Broker, tmp_path: Path) -> None:
+    """No process of a worker is left when it has ended, whichever way."""
+    for way in ("stop", "kill"):
+        with workers(tmp_path / way, broker, 1) as [worker]:
+            if way == "kill":
+                worker.kill()
+        eventually(lambda: not _watchmen(tmp_path))
+
+
+def _watchmen(path: Path) -> list[str]:
+    shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout  # noqa: S607
+    return [line for line in shown.splitlines() if "watchman" in line and str(path) in line]
