@@ -31,6 +31,7 @@ from pacifica_notifications_consumer.packing import unpack
 from pacifica_notifications_consumer.temporary import temporary_directory
 from pacifica_notifications_runner import options, steps
 from pacifica_notifications_runner.formats import count
+from pacifica_notifications_runner.limit_options import archive_limits
 from pacifica_notifications_runner.logs import wants_colour
 from pacifica_notifications_runner.signals import StopSignals
 
@@ -82,13 +83,14 @@ def check(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     if not settings["verbose"] and not (sys.stderr is not None and sys.stderr.isatty()):
         # Only people want to see what the installer is at while it is.
         logging.getLogger("pacifica_notifications_consumer").setLevel(logging.WARNING)
+    steps.limit_privileges(settings)
     findings: list[Finding] = []
     matches: list[Match] = []
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         directory = stack.enter_context(temporary_directory("pacifica-check-"))
         try:
-            unpack(arguments.consumer, directory)
+            unpack(arguments.consumer, directory, archive_limits(settings))
         except PacificaError as error:
             findings.append(finding_of(error, str(arguments.consumer)))
         else:

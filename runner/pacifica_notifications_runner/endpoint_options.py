@@ -10,7 +10,7 @@ from pacifica_notifications_consumer.notification import MAX_DEPTH
 from pacifica_notifications_consumer.server_limits import ServerLimits
 from pacifica_notifications_consumer.settings import Option, url_with_path
 from pacifica_notifications_runner.endpoint import MAX_EVENTS
-from pacifica_notifications_runner.values import count, one_of, origins, per_minute, port, size
+from pacifica_notifications_runner.values import count, count_limit, one_of, origins, port, size
 
 _LIMITS = ServerLimits()
 
@@ -115,7 +115,7 @@ WEBHOOK_ORIGINS = Option(
 WEBHOOK_RATE = Option(
     name="webhook_rate",
     help="with --response-policy strict: how many requests a minute are taken; 0 for any number",
-    convert=per_minute,
+    convert=count_limit,
     default=None,
     metavar="N",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -64,16 +65,21 @@ def remote_engine(consumer: Consumer, settings: Mapping[str, Any], name: str) ->
 
 
 def remote_worker(
-    consumer_digest: str, engine: Engine, settings: Mapping[str, Any], state_dir: Path, on_end: Callable[[], object]
+    broker: Broker,
+    consumer_digest: str,
+    engine: Engine,
+    settings: Mapping[str, Any],
+    state_dir: Path,
+    on_end: Callable[[], object],
 ) -> Any:
     """The worker, as the settings say.
 
     Raises:
-        ConfigurationError: As `remote_engine`.
+        ConfigurationError: A package is missing.
     """
     from_celery = _import("worker")
     return from_celery.RemoteWorker(
-        make_broker(settings, settings["name"]),
+        broker,
         engine,
         consumer_digest,
         state_dir,
@@ -90,8 +96,6 @@ def _import(name: str) -> ModuleType:
     Raises:
         ConfigurationError: They do not have it.
     """
-    from importlib import import_module
-
     try:
         return import_module(f"pacifica_notifications_consumer.remote.{name}")
     except ModuleNotFoundError as error:

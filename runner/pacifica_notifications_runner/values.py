@@ -132,11 +132,6 @@ def lost_after(text: str) -> float:
     return number
 
 
-def per_minute(text: str) -> int | None:
-    """Read how many requests a minute are taken; 0 stands for any number."""
-    return whole_number(text, 0) or None
-
-
 def origins(text: str) -> tuple[str, ...]:
     """Read names of senders, with commas between."""
     names = tuple(name.strip().lower() for name in text.split(","))

@@ -68,7 +68,9 @@ def work(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             preload=(*consumer.preload, *settings["preload"]),
         )
         state_dir = settings["state_dir"] or naming.default_state_dir(f"{broker.queue} (worker)")
-        worker = stack.enter_context(engines.remote_worker(named, engine, settings, state_dir, signals.stop.set))
+        worker = stack.enter_context(
+            engines.remote_worker(broker, named, engine, settings, state_dir, signals.stop.set)
+        )
         signals.on_second = worker.halt
         if signals.stop.is_set():
             raise Cancelled("stopped by a signal before it was ready")

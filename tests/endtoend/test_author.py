@@ -79,6 +79,16 @@ def test_check_finds_what_is_wrong(operator: Operator, quick_python: Path) -> No
     assert operator.leftovers() == []
 
 
+def test_check_is_as_strict_as_start(operator: Operator, quick_python: Path) -> None:
+    """The limits of archives are those of the settings, and init.sh may no more than when it is deployed."""
+    script = "grep -q 'NoNewPrivs:.*1' /proc/self/status"
+    archive = pack(operator.home / "c.zip", {"__main__.py": "import sys\nsys.argv\n", "init.sh": script})
+    refused = operator.run(TOOL, "check", archive, "--archive-entries", "1")
+    assert (refused.status, "has 2 entries, the limit is 1" in refused.stdout) == (65, True)
+    for flags, status in (([], 0), (["--allow-new-privileges"], 65)):
+        assert operator.run(TOOL, "check", archive, "--python", quick_python, *flags).status == status
+
+
 def test_check_explains_a_filter(operator: Operator) -> None:
     """A notification that does not match is explained, and told by the exit status."""
     text = '$["data"][*][?(@["destinationTable"] = "Files")]'
