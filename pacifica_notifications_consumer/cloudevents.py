@@ -14,8 +14,6 @@ from .errors import NotificationError, UnknownFormat
 from .http_messages import Headers
 from .notification import json_kind
 
-#: What binary mode is known by: the attribute that says which version an event is of, as a header field.
-VERSION_HEADERS = ("ce-specversion", "ce-cloudeventsversion")
 _STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105
 _PARAMETER = re.compile(rf';\s*({_TOKEN})\s*=\s*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")\s*')
@@ -82,13 +80,12 @@ def mode_of(content_type: str, headers: Headers) -> Mode:
         UnknownFormat: It is of CloudEvents, but in a format that is not known here.
     """
     name = MediaType.parse(content_type).name
-    # The longer one first: the shorter one is its beginning.
-    for prefix, mode in ((_BATCH, Mode.BATCH), (_STRUCTURED, Mode.STRUCTURED)):
-        if name.startswith(prefix):
-            if name not in (prefix, f"{prefix}+json"):
-                raise UnknownFormat(f"the format {name} is not known here", f"send {prefix}+json")
-            return mode
-    return Mode.BINARY if any(name in headers for name in VERSION_HEADERS) else Mode.STRUCTURED
+    if not name.startswith(_STRUCTURED):
+        return Mode.BINARY if "ce-specversion" in headers or "ce-cloudeventsversion" in headers else Mode.STRUCTURED
+    prefix, mode = (_BATCH, Mode.BATCH) if name.startswith(_BATCH) else (_STRUCTURED, Mode.STRUCTURED)
+    if name not in (prefix, f"{prefix}+json"):
+        raise UnknownFormat(f"the format {name} is not known here", f"send {prefix}+json")
+    return mode
 
 
 def read_events(mode: Mode, content_type: str, headers: Headers, body: bytes, most: int) -> list[bytes]:

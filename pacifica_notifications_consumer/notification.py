@@ -150,8 +150,7 @@ class Notification:
                 f"the notification is a JSON {json_kind(event)}",
                 "send an object: a CloudEvents notification",
             )
-        # Nothing can be nested more deeply than it has brackets.
-        if max_depth is not None and body.count(b"{") + body.count(b"[") > max_depth and _is_deeper(event, max_depth):
+        if max_depth is not None and _is_deeper(event, max_depth, body):
             raise NotificationError(
                 f"the notification is nested more than {max_depth} deep",
                 "make it flatter, or allow more with --max-depth",
@@ -266,20 +265,25 @@ def is_json(body: bytes) -> bool:
     return True
 
 
-def _is_deeper(value: object, depth: int) -> bool:
-    """Whether more than so many objects and arrays lie within each other."""
-    level = [value]
+def _is_deeper(event: object, depth: int, body: bytes) -> bool:
+    """Whether more than so many objects and arrays lie within each other, in what was read from a body."""
+    # There are no more of them than brackets, so that mostly nobody has to look into the many rows.
+    left = body.count(b"{") + body.count(b"[")
+    if left <= depth:
+        return False
+    level = [event]
+    # Without recursion: it is what Python could read, but may be more than its calls may.
     for _ in range(depth):
-        # Without recursion: it is what Python could read, but may be more than its calls may.
+        left -= len(level)
+        if left <= 0:
+            return False
         level = [
             inner
             for outer in level
             for inner in (outer.values() if isinstance(outer, dict) else cast("list[object]", outer))
             if isinstance(inner, dict | list)
         ]
-        if not level:
-            return False
-    return True
+    return bool(level)
 
 
 def _sharing() -> Callable[[dict[str, Any]], dict[str, Any]]:

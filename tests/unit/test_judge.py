@@ -54,6 +54,7 @@ CASES = [
     (STRICT, event(source=None, eventID=5), Verdict.MALFORMED, "lacks source and eventID"),
     (FLAT, event({}), Verdict.MATCHED, ""),
     (FLAT, event({}, extensions={"a": "[[[{{{"}), Verdict.MATCHED, ""),
+    (FLAT, event({"a": []}, extensions={"a": "]}]}"}), Verdict.MALFORMED, "nested more than 3 deep"),
     (FLAT, event({"a": []}), Verdict.MALFORMED, "nested more than 3 deep; make it flatter, or allow more with"),
     (Judge(name="mine", max_depth=4), event({"a": []}), Verdict.MATCHED, ""),
     (JUDGE, nested(100), Verdict.UNMATCHED, ""),
