@@ -10,11 +10,12 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import attrs
 
+from .account import Account
 from .errors import ArchiveError, FilterError
 from .filter import Filter
 from .temporary import temporary_directory
@@ -87,20 +88,44 @@ class Consumer:
 
 
 @contextlib.contextmanager
-def open_archive(path: Path, limits: ArchiveLimits | None = None) -> Iterator[Consumer]:
+def open_archive(path: Path, limits: ArchiveLimits | None = None, run_as: Account | None = None) -> Iterator[Consumer]:
     """Extract a consumer archive to a temporary directory, which goes with the context.
 
     Args:
         path: The ``consumer.zip``.
         limits: What it may cost; by default `ArchiveLimits`.
+        run_as: The user whose it is to be, if that is not this process's.
 
     Raises:
+        ConfigurationError: That user cannot reach the place for temporary directories.
         ArchiveError: It cannot be read, has no entry-point, or holds what it must not. Nothing is left behind.
         FilterError: Its ``jsonpath2.txt`` is not usable.
     """
-    with temporary_directory("pacifica-consumer-") as directory:
-        extract(path, directory, limits or ArchiveLimits())
+    with consumer_directory(lambda directory: extract(path, directory, limits or ArchiveLimits()), run_as) as directory:
         yield Consumer.load(directory)
+
+
+@contextlib.contextmanager
+def consumer_directory(fill: Callable[[Path], None], run_as: Account | None) -> Iterator[Path]:
+    """Make a temporary directory for a consumer, and fill it.
+
+    Args:
+        fill: Puts it there.
+        run_as: As of `open_archive`.
+
+    Raises:
+        ConfigurationError: As `open_archive`.
+    """
+    with temporary_directory("pacifica-consumer-") as place:
+        directory = place / "consumer"
+        directory.mkdir(mode=0o700)
+        fill(directory)
+        if run_as:
+            # It stands in a directory of ours, where he can put nothing in its place.
+            run_as.own(directory)
+            run_as.let_through(place)
+            run_as.check_reach(directory, "let TMPDIR name a directory that all users can reach")
+        yield directory
 
 
 def check_archive(path: Path, limits: ArchiveLimits | None = None, *, shown_as: Path | None = None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from .account import Account, acting_as, environ_of, popen_as
 from .archive import (
     ENTRY_POINT,
     FILTER,
@@ -122,13 +123,21 @@ def finding_of(error: PacificaError, place: str) -> Finding:
     return Finding(level=Level.ERROR, place=place, problem=problem, advice=error.advice, details=error.output)
 
 
-def check_imports(consumer: Consumer, venv: Venv) -> Iterator[Finding]:
-    """Check that all that the entry-point imports is in its environment."""
+def check_imports(consumer: Consumer, venv: Venv, run_as: Account | None = None) -> Iterator[Finding]:
+    """Check that all that the entry-point imports is in its environment.
+
+    Args:
+        consumer: The consumer.
+        venv: Its environment.
+        run_as: The user whose they are, if that is not this process's.
+    """
     try:
-        found = {each.module: each for each in reversed(list(find_imports(consumer.directory, ENTRY_POINT)))}
+        with acting_as(run_as):
+            found = {each.module: each for each in reversed(list(find_imports(consumer.directory, ENTRY_POINT)))}
     except SourceError:
         return  # check_parts tells
-    missing = _missing([*found, *(name.partition(".")[0] for name in consumer.preload)], venv, consumer.directory)
+    wanted = [*found, *(name.partition(".")[0] for name in consumer.preload)]
+    missing = _missing(wanted, venv, consumer.directory, run_as)
     for module in missing:
         if module in found:
             yield _missing_import(found[module], consumer)
@@ -141,7 +150,7 @@ def check_imports(consumer: Consumer, venv: Venv) -> Iterator[Finding]:
             )
 
 
-def _missing(modules: Sequence[str], venv: Venv, directory: Path) -> list[str]:
+def _missing(modules: Sequence[str], venv: Venv, directory: Path, run_as: Account | None) -> list[str]:
     """Those modules that an entry-point in this environment and directory would not find."""
     script = (
         "import importlib.util, json, sys; sys.path.insert(0, sys.argv[1]); "
@@ -149,11 +158,12 @@ def _missing(modules: Sequence[str], venv: Venv, directory: Path) -> list[str]:
     )
     finished = subprocess.run(
         [venv.python, "-P", "-c", script, directory, *dict.fromkeys(modules)],
-        env=venv.environ(),
+        env=venv.environ(environ_of(run_as)),
         capture_output=True,
         text=True,
         timeout=_SECONDS,
         check=True,
+        **popen_as(run_as),
     )
     missing: list[str] = json.loads(finished.stdout.splitlines()[-1])
     return missing

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from .account import Account, environ_of, popen_as
 from .errors import ConfigurationError
 
 _OLDEST = (3, 11)
@@ -46,8 +47,12 @@ class Interpreter:
     pip_wheel: Path | None
 
     @classmethod
-    def probe(cls, executable: str) -> Interpreter:
+    def probe(cls, executable: str, run_as: Account | None = None) -> Interpreter:
         """Ask an interpreter what it is.
+
+        Args:
+            executable: What starts it.
+            run_as: The user as whom it will be run, if that is not this process's.
 
         Raises:
             ConfigurationError: It is no Python, or older than 3.11.
@@ -59,11 +64,15 @@ class Interpreter:
                 timeout=_SECONDS,
                 check=True,
                 stdin=subprocess.DEVNULL,
+                env=environ_of(run_as),
+                **popen_as(run_as),
             )
             series, version, build, wheels = json.loads(answer.stdout)
         except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
             reason = getattr(error, "strerror", None) or "it does not answer as a Python does"
-            raise ConfigurationError(f"{executable} is no usable Python: {reason}", "correct --python") from error
+            whose = f" for the user {run_as.name}" if run_as else ""
+            advice = "name one that all users can run with --python" if run_as else "correct --python"
+            raise ConfigurationError(f"{executable} is no usable Python{whose}: {reason}", advice) from error
         if tuple(series) < _OLDEST:
             raise ConfigurationError(
                 f"{executable} is Python {version}", "name one of version 3.11 or later with --python"

@@ -14,10 +14,11 @@ from typing import Self
 
 import attrs
 
+from .account import Account
 from .announcement import Announced, Identity
 from .aside import Readers
 from .engine import Engine, RemoteEngine, Terms
-from .errors import StateError
+from .errors import ConfigurationError, StateError
 from .executor_engine import ExecutorEngine
 from .filter import Filter
 from .housekeeper import Housekeeper, report_recovered
@@ -75,8 +76,10 @@ class JobRunner(JobBook):
         engine: What runs the attempts: by default processes of this machine; or an executor, in whose processes
             entry-points are then started, cold, and which stays open; or a `RemoteEngine`, to which the entry-point,
             the environment, the services and the ways to start mean nothing.
+        run_as: The user as whom entry-points run, if that is not this process's; only of processes of this machine.
 
     Raises:
+        ConfigurationError: ``run_as`` cannot reach the state directory (when entering), or is given with an engine.
         StateError: The state directory cannot be used (when entering), or jobs of it are still with the machines that
             another engine handed them to.
     """
@@ -104,8 +107,12 @@ class JobRunner(JobBook):
         strict: bool = False,
         max_depth: int = MAX_DEPTH,
         engine: Engine | Executor | None = None,
+        run_as: Account | None = None,
     ) -> None:
         super().__init__(state_dir)
+        if run_as and engine:
+            raise ConfigurationError("run_as is of no meaning to another engine", "tell the user to the engine itself")
+        self._run_as = run_as
         self._name = name
         self._judge = Judge(name=name, filter=filter, strict=strict, max_depth=max_depth)
         if engine is None or isinstance(engine, Executor):
@@ -115,6 +122,7 @@ class JobRunner(JobBook):
                 services=services or Services.from_environment(),
                 warm=warm and engine is None,
                 preload=preload,
+                run_as=run_as,
             )
             engine = ExecutorEngine(executor=engine, engine=local) if engine else local
         self._engine: Engine = engine
@@ -134,7 +142,9 @@ class JobRunner(JobBook):
         if self._closed:
             raise StateError("this JobRunner has been closed", "make a new one")
         with contextlib.ExitStack() as stack:
-            self._state = stack.enter_context(contextlib.closing(StateDirectory(self.state_dir, self._name)))
+            self._state = stack.enter_context(
+                contextlib.closing(StateDirectory(self.state_dir, self._name, self._run_as))
+            )
             self._ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
             stack.callback(self._engine.close)
             self._recover()

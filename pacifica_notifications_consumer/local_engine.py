@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from .account import Account, environ_of
 from .engine import Attempt, Stop
 from .job import Ending, Fate
 from .output import Output
@@ -36,6 +37,7 @@ class LocalEngine:
             be, each starts an interpreter of its own.
         preload: What it imports beside what the documented entry-point does.
         kill_after: Seconds between asking its processes to end and ending them.
+        run_as: The user as whom they run, if that is not this process's.
     """
 
     entry_point: Path
@@ -44,17 +46,19 @@ class LocalEngine:
     warm: bool = True
     preload: Sequence[str] = ()
     kill_after: float = KILL_AFTER
+    run_as: Account | None = None
     _warm_start: WarmStart | None = attrs.field(default=None, init=False)
 
     def open(self, mark: str) -> int:
         """See `Engine.open`."""
-        ended = end_marked(mark, self.kill_after)
+        ended = end_marked(mark, self.kill_after, self.run_as)
         if self.warm:
             self._warm_start = WarmStart(
                 self.venv.python,
                 self.entry_point,
                 environ=self._environ(Attempt(job_id=0, directory=JobDirectory(Path()), mark=f"{mark}0:warm")),
                 preload=self.preload,
+                run_as=self.run_as,
             )
             self._warm_start.start()
         return ended
@@ -67,7 +71,7 @@ class LocalEngine:
     def run(self, attempt: Attempt, stop: Callable[[], Stop | None]) -> Ending | None:
         """See `Engine.run`."""
         timeout = attempt.terms.timeout
-        output = Output(attempt.directory.output, attempt.terms.output_limit)
+        output = Output(attempt.directory.output, attempt.terms.output_limit, self.run_as)
         with output.open() as file:
             process = self._start(attempt, file.fileno())
 
@@ -87,7 +91,7 @@ class LocalEngine:
             return Ending(reason=str(lost), fate=Fate.CRASHED)
         finally:
             # Some of its children may have left its group. They had their time, too.
-            end_marked(attempt.mark, 0.0)
+            end_marked(attempt.mark, 0.0, self.run_as)
             tail = output.finish()
         if not in_time and status != 0 and stop():
             return None
@@ -115,12 +119,15 @@ class LocalEngine:
             process = self._warm_start.launch(
                 arguments, environ=environ, cwd=cwd, output=output, limits=limits.resources()
             )
-        return process or ColdProcess(limits.launch(arguments), environ=environ, cwd=cwd, output=output)
+        if process is not None:
+            return process
+        launched = limits.launch(arguments)
+        return ColdProcess(launched, environ=environ, cwd=cwd, output=output, run_as=self.run_as)
 
     def _environ(self, attempt: Attempt) -> dict[str, str]:
         # The mark comes first: of a process that shows only a part of its environment, that part is seen.
         services = attrs.evolve(self.services, consumer=attempt.terms.consumer or None)
-        environ = {MARK_VARIABLE: attempt.mark} | self.venv.environ() | services.environ()
+        environ = {MARK_VARIABLE: attempt.mark} | self.venv.environ(environ_of(self.run_as)) | services.environ()
         for name in (*_OF_THE_SUPERVISOR, TRACE_VARIABLE):
             environ.pop(name, None)
         if attempt.traceparent:

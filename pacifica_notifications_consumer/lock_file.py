@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from importlib.metadata import Distribution, distributions
 
 from .installer import Installer
@@ -11,18 +12,20 @@ from .venv import Venv
 from .wheel import DISTRIBUTION
 
 
-def write_lock(venv: Venv, interpreter: Interpreter, installer: Installer) -> int:
-    """Write the lock file of an environment; returns how many packages there are."""
+def list_packages(venv: Venv) -> list[str]:
+    """What an environment holds, each as a line of requirements."""
     found = {each.name.lower().replace("_", "-"): each for each in distributions(path=[str(venv.site_packages)])}
-    lines = [f"# Python {interpreter.version}, installed with {installer.name} {installer.version}"]
-    for name in sorted(found):
-        if name == DISTRIBUTION:
-            # It comes with the runner, never from an index.
-            lines.append(f"# {name}=={found[name].version}")
-        else:
-            lines.append(_requirement(name, found[name]))
-    venv.lock.write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return len(found)
+    # This library comes with the runner, never from an index.
+    return [
+        f"# {name}=={found[name].version}" if name == DISTRIBUTION else _requirement(name, found[name])
+        for name in sorted(found)
+    ]
+
+
+def lock_file(packages: Iterable[str], interpreter: Interpreter, installer: Installer) -> str:
+    """The text of an environment's lock file."""
+    made_by = f"# Python {interpreter.version}, installed with {installer.name} {installer.version}"
+    return "\n".join([made_by, *packages, ""])
 
 
 def _requirement(name: str, package: Distribution) -> str:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from .account import Account
+
 _KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
 _BLOCK = 4096
 _TAIL_BYTES, _TAIL_LINES = 4000, 20
@@ -24,16 +26,22 @@ class Output:
     Args:
         path: The file.
         limit: Bytes that are kept, half of them from the beginning, half from the end; None for all.
+        run_as: The user as whom they run, if that is not this process's.
     """
 
-    def __init__(self, path: Path, limit: int | None) -> None:
+    def __init__(self, path: Path, limit: int | None, run_as: Account | None = None) -> None:
         self._path = path
+        self._run_as = run_as
         self._half = None if limit is None else limit // 2
         self._punched = 0
 
     def open(self) -> IO[Any]:
         """Open it to be written to by a process."""
-        return os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if self._run_as:
+            # What it is told to print to /dev/stderr is opened once more. It cannot put another file in its place.
+            os.fchown(handle, self._run_as.uid, self._run_as.gid)
+        return os.fdopen(handle, "ab")
 
     def trim(self) -> None:
         """Give the disk back what will not be kept, while the processes go on writing."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import attrs
 
-from .archive import ArchiveLimits, Consumer, check_archive, extract
+from .account import Account
+from .archive import ArchiveLimits, Consumer, check_archive, consumer_directory, extract
 from .errors import ArchiveError
 from .temporary import temporary_directory
 
@@ -69,19 +70,20 @@ def pack(directory: Path, archive: Path) -> Packed:
 
 
 @contextlib.contextmanager
-def open_consumer(path: Path, limits: ArchiveLimits | None = None) -> Iterator[Consumer]:
+def open_consumer(path: Path, limits: ArchiveLimits | None = None, run_as: Account | None = None) -> Iterator[Consumer]:
     """Open a consumer for use, be it packed or a directory; it is as it would be when deployed.
 
     Args:
         path: The ``consumer.zip``, or the directory of which it would be made.
         limits: What it may cost; by default `ArchiveLimits`.
+        run_as: The user whose it is to be, if that is not this process's.
 
     Raises:
+        ConfigurationError: That user cannot reach the place for temporary directories.
         ArchiveError: It is no usable consumer.
         FilterError: Its ``jsonpath2.txt`` is not usable.
     """
-    with temporary_directory("pacifica-consumer-") as directory:
-        unpack(path, directory, limits)
+    with consumer_directory(lambda directory: unpack(path, directory, limits), run_as) as directory:
         yield Consumer.load(directory)
 
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import attrs
 
+from .account import Account, popen_as
 from .errors import Cancelled, PacificaError
 
 #: Seconds between asking a program's group to end and ending it.
@@ -129,10 +130,17 @@ class ColdProcess(Process):
         environ: Its environment.
         cwd: Its working directory.
         output: Where its standard output and standard error go.
+        run_as: The user as whom it runs; by default this process's.
     """
 
     def __init__(
-        self, arguments: Sequence[str | Path], *, environ: Mapping[str, str], cwd: Path, output: IO[Any] | int
+        self,
+        arguments: Sequence[str | Path],
+        *,
+        environ: Mapping[str, str],
+        cwd: Path,
+        output: IO[Any] | int,
+        run_as: Account | None = None,
     ) -> None:
         self._popen = subprocess.Popen(
             [str(argument) for argument in arguments],
@@ -142,6 +150,7 @@ class ColdProcess(Process):
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            **popen_as(run_as),
         )
         super().__init__(self._popen.pid)
         self.stdout = self._popen.stdout
@@ -197,6 +206,7 @@ def run_captured(
     timeout: float | None,
     on_line: Callable[[str], None],
     cancel: threading.Event | None = None,
+    run_as: Account | None = None,
 ) -> Finished:
     """Run a program, pass each line that it prints to a callback, and keep the last ones.
 
@@ -207,12 +217,13 @@ def run_captured(
         timeout: Seconds after which it is ended; None for never.
         on_line: Called with each line, from another thread.
         cancel: Ends it when set.
+        run_as: As of `ColdProcess`.
 
     Raises:
         Cancelled: ``cancel`` was set.
         OSError: It cannot be started.
     """
-    process = ColdProcess(arguments, environ=environ, cwd=cwd, output=subprocess.PIPE)
+    process = ColdProcess(arguments, environ=environ, cwd=cwd, output=subprocess.PIPE, run_as=run_as)
     assert process.stdout is not None  # noqa: S101  (tells mypy what PIPE means)
     lines: list[str] = []
     reader = threading.Thread(target=_read_lines, args=(process.stdout, lines, on_line), daemon=True)

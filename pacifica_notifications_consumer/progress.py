@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import stat
 import sys
 import threading
 import time
@@ -27,6 +28,8 @@ PROGRESS_VARIABLE = PREFIX + "PROGRESS_FILE"
 _SHOW_SECONDS, _NOTE_SECONDS, _LOG_SECONDS = 0.1, 0.5, 30.0
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
+#: Bytes that a note may have.
+_LONGEST_NOTE = 4096
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +58,19 @@ class Progress:
 
 
 _FIELDS = tuple(field.name for field in attrs.fields(Progress))
+
+
+def read_progress(path: Path) -> str:
+    """Read what a process has noted; empty if it is no note.
+
+    It may be another user's process, so that what stands there can be anything: a pipe, or a link to another file.
+    """
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            if stat.S_ISREG(os.fstat(handle).st_mode):
+                return file.read(_LONGEST_NOTE).decode("utf-8", "replace")
+    return ""
 
 
 def parse_progress(noted: str | bytes) -> dict[str, Progress]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import attrs
 
+from .account import Account, acting_as
 from .errors import ConfigurationError, InUse, StateError
 
 #: The name of the ledger in a state directory.
@@ -38,9 +39,11 @@ class JobDirectory:
 
     Args:
         path: Where it is.
+        run_as: The user as whom its entry-point runs, if that is not this process's: what it may write to is his.
     """
 
     path: Path
+    run_as: Account | None = None
 
     @property
     def source(self) -> Path:
@@ -60,11 +63,12 @@ class JobDirectory:
     @property
     def progress(self) -> Path:
         """Where its downloads and uploads note how far they are."""
-        return self.path / "progress.json"
+        return self.path / "progress" / "progress.json"
 
     def make(self) -> None:
         """Make it, for this user alone, if it is not there."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.progress.parent.mkdir(mode=0o700, exist_ok=True)
 
     def prepare(self, body: bytes, folders: Iterable[str]) -> None:
         """Make ``SRC`` and ``DST`` as an entry-point expects them; what an earlier attempt left there stays.
@@ -79,14 +83,22 @@ class JobDirectory:
         uploads = self.destination / "uploads"
         self.make()
         # Each below one that is there: to find out that one is missing takes as long as to make it.
-        for folder in (self.source, self.source / "downloads", self.destination, uploads):
+        for folder in (self.source, self.destination):
             folder.mkdir(mode=0o700, exist_ok=True)
-        for folder in (uploads / folder for folder in folders):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        notification = os.open(self.source / "notification.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(notification, "wb") as file:
-            file.write(body)
-        self.progress.unlink(missing_ok=True)
+        if self.run_as:
+            self.run_as.let_through(self.path)
+            for folder in (self.source, self.destination, self.progress.parent):
+                self.run_as.own(folder)
+        with acting_as(self.run_as):
+            for folder in (self.source / "downloads", uploads):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            for folder in (uploads / folder for folder in folders):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # An earlier attempt may have put a pipe there, at which we would wait.
+            how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
+            with os.fdopen(os.open(self.source / "notification.json", how, 0o600), "wb") as file:
+                file.write(body)
+            self.progress.unlink(missing_ok=True)
 
 
 class StateDirectory:
@@ -95,19 +107,27 @@ class StateDirectory:
     Args:
         path: Where it is; it is created when missing, for the user alone.
         owner: Who uses it, to be named to a second runner that tries.
+        run_as: The user as whom entry-points run, if that is not this process's. He can go through it, and reads
+            nothing but what is his.
 
     Raises:
+        ConfigurationError: That user cannot reach it.
         InUse: Another process uses it.
         StateError: It cannot be made or written to.
     """
 
-    def __init__(self, path: Path, owner: str) -> None:
+    def __init__(self, path: Path, owner: str, run_as: Account | None = None) -> None:
         # Resolved, since entry-points run in another working directory.
         self.path = path.resolve()
+        self._run_as = run_as
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             # The directory itself may be older, and open to others.
             (self.path / "jobs").mkdir(mode=0o700, exist_ok=True)
+            if run_as:
+                run_as.let_through(self.path)
+                run_as.let_through(self.path / "jobs")
+                run_as.check_reach(self.path / "jobs", "choose another directory with --state-dir")
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StateError(
@@ -136,11 +156,11 @@ class StateDirectory:
 
     def job(self, job_id: int) -> JobDirectory:
         """The directory of a job."""
-        return JobDirectory(self.path / "jobs" / str(job_id))
+        return JobDirectory(self.path / "jobs" / str(job_id), self._run_as)
 
     def attempt(self, task: str) -> JobDirectory:
         """The directory of an attempt that another machine has handed to this one."""
-        return JobDirectory(self.path / "jobs" / task)
+        return JobDirectory(self.path / "jobs" / task, self._run_as)
 
     def close(self) -> None:
         """Let others in."""

@@ -14,6 +14,8 @@ import signal
 import time
 from collections.abc import Collection, Iterator
 
+from .account import Account
+
 #: The variable that holds the mark.
 MARK_VARIABLE = "PACIFICA_JOB"
 _PROC = "/proc"
@@ -23,12 +25,13 @@ _KILL_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def end_marked(mark: str, kill_after: float) -> int:
+def end_marked(mark: str, kill_after: float, run_as: Account | None = None) -> int:
     """End the processes that carry a mark: politely, and after some seconds by force.
 
     Args:
         mark: What the value of their `MARK_VARIABLE` begins with.
         kill_after: Seconds to wait in between.
+        run_as: The user whose processes they may be. Not every root may look at those of others, as in a container.
 
     Returns:
         How many there were.
@@ -37,7 +40,7 @@ def end_marked(mark: str, kill_after: float) -> int:
     deadline = time.monotonic() + kill_after
     number = signal.SIGTERM if kill_after > 0 else signal.SIGKILL
     # As long as there are any, they may have started more.
-    while found := dict(_marked(mark)):
+    while found := dict(_marked(mark, run_as)):
         try:
             for pid, handle in found.items():
                 if number is signal.SIGKILL or pid not in ended:
@@ -73,33 +76,40 @@ def _wait(handles: Collection[int], seconds: float) -> bool:
     return True
 
 
-def _marked(mark: str) -> Iterator[tuple[int, int]]:
+def _marked(mark: str, run_as: Account | None) -> Iterator[tuple[int, int]]:
     """Find living processes with a mark; yields their ids with handles that cannot come to mean another process."""
     wanted = os.fsencode(f"{MARK_VARIABLE}={mark}")
     # Not with pathlib: this is done after every job, and there may be thousands of processes.
     for name in os.listdir(_PROC) if os.path.isdir(_PROC) else ():  # noqa: PTH112, PTH208
-        if name.isdigit() and int(name) != os.getpid() and _carries(name, wanted):
+        if name.isdigit() and int(name) != os.getpid() and _carries(name, wanted, run_as):
             try:
                 handle = os.pidfd_open(int(name))
             except OSError:
                 continue
             # Looked at once more: the number may have changed hands in between.
-            if _carries(name, wanted):
+            if _carries(name, wanted, run_as):
                 yield int(name), handle
             else:
                 os.close(handle)
 
 
-def _carries(pid: str, wanted: bytes) -> bool:
+def _carries(pid: str, wanted: bytes, run_as: Account | None) -> bool:
     try:
-        handle = os.open(f"{_PROC}/{pid}/environ", os.O_RDONLY)
+        environ = _environ(pid)
+    except PermissionError:
+        if run_as is None:
+            return False
+        with run_as.acting():
+            return _carries(pid, wanted, None)
     except OSError:
         return False
-    try:
-        environ = b"".join(iter(lambda: os.read(handle, 1 << 16), b""))
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
     # A zombie's environment is empty.
     return environ.startswith(wanted) or b"\0" + wanted in environ
+
+
+def _environ(pid: str) -> bytes:
+    handle = os.open(f"{_PROC}/{pid}/environ", os.O_RDONLY)
+    try:
+        return b"".join(iter(lambda: os.read(handle, 1 << 16), b""))
+    finally:
+        os.close(handle)

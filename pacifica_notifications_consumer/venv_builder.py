@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from .account import Account, acting_as, environ_of
 from .errors import ConfigurationError, InitScriptError, RequirementError, VenvError
 from .installer import Installer, find_installer, installer_environ, put_pip_into
 from .interpreter import Interpreter
-from .lock_file import write_lock
+from .lock_file import list_packages, lock_file
 from .processes import Finished, describe_status, run_captured
 from .requirement_errors import requirement_error
 from .requirements_file import LocalReferences
@@ -46,6 +47,7 @@ class VenvBuilder:
         cache_limits: Which environments the cache keeps.
         timeout: Seconds that the script, and the installer, may take each; None for no limit.
         cancel: When it is set, what is going on is stopped, with `Cancelled`.
+        run_as: The user as whom all programs run, and whose environment it is, if that is not this process's.
 
     Raises:
         ConfigurationError: ``python`` is no Python 3.11 or later, the installer is not there, or a file is not; as all,
@@ -68,6 +70,7 @@ class VenvBuilder:
         cache_limits: CacheLimits | None = None,
         timeout: float | None = 1800.0,
         cancel: threading.Event | None = None,
+        run_as: Account | None = None,
     ) -> None:
         # A path must hold in any working directory; a bare name is looked up on PATH.
         self._python = str(Path(python).absolute()) if os.sep in os.fspath(python) else os.fspath(python)
@@ -75,7 +78,8 @@ class VenvBuilder:
         self._requirements = requirements
         self._init_script = init_script
         self._installer = installer
-        self._cache = None if cache is None else VenvCache(cache, cache_limits)
+        self._cache = None if cache is None else VenvCache(cache, cache_limits, run_as)
+        self._run_as = run_as
         self._timeout = timeout
         self._cancel = cancel
         self._stack = contextlib.ExitStack()
@@ -84,7 +88,7 @@ class VenvBuilder:
         for path in filter(None, (self._requirements, self._init_script)):
             if not path.is_file():
                 raise ConfigurationError(f"there is no file {path}", "correct the path")
-        interpreter = Interpreter.probe(self._python)
+        interpreter = Interpreter.probe(self._python, self._run_as)
         installer = find_installer(self._installer, interpreter)
 
         with contextlib.ExitStack() as stack:
@@ -101,7 +105,9 @@ class VenvBuilder:
     def _cached(
         self, cache: VenvCache, interpreter: Interpreter, installer: Installer
     ) -> contextlib.AbstractContextManager[Venv]:
-        local = LocalReferences.of(self._requirements, self._directory) if self._requirements else None
+        with acting_as(self._run_as):
+            local = LocalReferences.of(self._requirements, self._directory) if self._requirements else None
+            key = self._key(interpreter, installer, local)
 
         def build(home: Path) -> tuple[Venv, str]:
             before = self._seen_of_directory()
@@ -113,7 +119,7 @@ class VenvBuilder:
                 return venv, f"{what} writes to the consumer's directory, which is another at each start"
             return venv, ""
 
-        return cache.environment(self._key(interpreter, installer, local), build, self._cancel)
+        return cache.environment(key, build, self._cancel)
 
     def _key(self, interpreter: Interpreter, installer: Installer, local: LocalReferences | None) -> str:
         """What an environment is made of; two of one key would be the same."""
@@ -125,42 +131,66 @@ class VenvBuilder:
             local.digest if local else None,
             # They say where packages come from.
             sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),
+            # What one user can change is not for another one.
+            *([self._run_as.uid] if self._run_as else []),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def _build(self, home: Path, interpreter: Interpreter, installer: Installer) -> Venv:
         """Make an environment in a directory."""
-        venv = self._create(home, interpreter)
+        venv = Venv(home / "venv")
         wheel = build_wheel(home)
         # An index is asked for no name that a constraint binds to a file. So neither the requirements nor an init.sh
         # that installs can get a package from elsewhere that somebody planted under our name.
         constraints = home / "constraints.txt"
         constraints.write_text(f"{DISTRIBUTION} @ {wheel.as_uri()}\n", encoding="utf-8")
-        environ = installer_environ(venv.environ(), constraints)
-        if self._init_script is not None:
-            if not put_pip_into(venv, interpreter):
-                log.warning("%s has no pip that %s could call", interpreter.executable, self._init_script.name)
-            self._run_init_script(self._init_script, environ)
         # Some leave things there.
         temporary = home / "tmp"
-        temporary.mkdir()
-        self._install(venv, wheel, installer, environ | {"TMPDIR": str(temporary)})
+        for folder in (venv.path, temporary):
+            folder.mkdir(mode=0o700)
+        if self._run_as:
+            self._hand_over(self._run_as, home, folders=(venv.path, temporary), files=(wheel, constraints))
+        environ = installer_environ(venv.environ(self._base_environ()), constraints)
+        with acting_as(self._run_as):
+            self._create(venv, home, interpreter)
+            if self._init_script is not None:
+                if not put_pip_into(venv, interpreter):
+                    log.warning("%s has no pip that %s could call", interpreter.executable, self._init_script.name)
+                self._run_init_script(self._init_script, environ)
+            self._install(venv, wheel, installer, environ | {"TMPDIR": str(temporary)})
+            packages = list_packages(venv)
         remove_tree(temporary)
-        log.info("the environment has %d packages", write_lock(venv, interpreter, installer))
+        venv.lock.write_text(lock_file(packages, interpreter, installer), encoding="utf-8")
+        log.info("the environment has %d packages", len(packages))
         return venv
 
-    def _create(self, home: Path, interpreter: Interpreter) -> Venv:
-        venv = Venv(home / "venv")
+    def _hand_over(self, account: Account, home: Path, *, folders: Sequence[Path], files: Sequence[Path]) -> None:
+        """Make what the programs write to their user's, and the rest something that he can read."""
+        for folder in folders:
+            account.own(folder)
+        for file in files:
+            file.chmod(0o644)
+        account.let_through(home)
+        account.check_reach(home, "let --venv-cache, or without it TMPDIR, name a directory that all users can reach")
+
+    def _base_environ(self) -> Mapping[str, str]:
+        """The variables of all programs."""
+        environ = environ_of(self._run_as)
+        if self._run_as is None or self._run_as.has_home():
+            return environ
+        # uv insists on a cache, and has it there.
+        return {**environ, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
+
+    def _create(self, venv: Venv, home: Path, interpreter: Interpreter) -> None:
         log.info("creating a virtual environment of Python %s", interpreter.version)
         command: list[str | Path] = [interpreter.executable, "-I", "-m", "venv", "--without-pip", venv.path]
-        finished = self._run(command, os.environ, home)
+        finished = self._run(command, self._base_environ(), home)
         if finished.status or finished.timed_out:
             raise VenvError(
                 f"{interpreter.executable} could not create a virtual environment",
                 "install its module venv (on Debian the package python3-venv), or name another --python",
                 output=finished.output,
             )
-        return venv
 
     def _seen_of_directory(self) -> dict[str, tuple[int, int]]:
         """What init.sh might change, if there is one."""
@@ -248,7 +278,13 @@ class VenvBuilder:
 
         with _still_at_it(shown_as or (of.name if of else Path(command[0]).name)):
             return run_captured(
-                command, environ=environ, cwd=cwd, timeout=self._timeout, on_line=show, cancel=self._cancel
+                command,
+                environ=environ,
+                cwd=cwd,
+                timeout=self._timeout,
+                on_line=show,
+                cancel=self._cancel,
+                run_as=self._run_as,
             )
 
 

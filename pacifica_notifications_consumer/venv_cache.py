@@ -26,6 +26,7 @@ from typing import IO
 
 import attrs
 
+from .account import Account
 from .errors import Cancelled, StateError
 from .retention import AGES, parse_age
 from .temporary import remove_tree
@@ -100,9 +101,11 @@ class VenvCache:
     Args:
         directory: Where they are.
         limits: Which are kept.
+        run_as: The user whose environments are made, if that is not this process's.
     """
 
-    def __init__(self, directory: Path, limits: CacheLimits | None = None) -> None:
+    def __init__(self, directory: Path, limits: CacheLimits | None = None, run_as: Account | None = None) -> None:
+        self._run_as = run_as
         self._directory = directory.absolute()
         self._limits = limits or CacheLimits()
 
@@ -162,6 +165,9 @@ class VenvCache:
     def _looking(self, key: str, cancel: threading.Event | None) -> Iterator[Path]:
         place = self._directory / key
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._run_as:
+            self._run_as.let_through(self._directory)
+            self._run_as.let_through(place)
         with (place / "lock").open("ab") as lock:
             said = False
             while not _lock(lock, fcntl.LOCK_EX):

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from .account import Account, popen_as
 from .processes import MAXRSS_UNIT, Process, ProcessLost, Usage, describe_status
 
 log = logging.getLogger(__name__)
@@ -66,12 +67,22 @@ class WarmStart:
         script: The entry-point.
         environ: The variables of the process; what it imports sees them.
         preload: What it imports beside `DOCUMENTED`.
+        run_as: The user as whom it runs, if that is not this process's.
     """
 
-    def __init__(self, python: Path, script: Path, *, environ: Mapping[str, str], preload: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        python: Path,
+        script: Path,
+        *,
+        environ: Mapping[str, str],
+        preload: Sequence[str] = (),
+        run_as: Account | None = None,
+    ) -> None:
         self._command = [str(python), str(_MAIN)]
         self._arguments = [str(script), " ".join((*DOCUMENTED, *preload)), _ROOM_OF_ARGUMENTS]
         self._directory = script.parent
+        self._run_as = run_as
         self._environ = dict(environ) | {_ROOM_VARIABLE: _ROOM}
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
@@ -223,6 +234,7 @@ class WarmStart:
                     stderr=subprocess.STDOUT,
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
+                    **popen_as(self._run_as),
                 )
             except OSError as error:
                 output.write(str(error).encode())

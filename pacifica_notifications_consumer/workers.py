@@ -18,7 +18,7 @@ from .job import Ending, Fate, Job, JobState, Place
 from .ledger import Ledger
 from .log_context import concerning
 from .meters import Meters
-from .progress import describe_progress, parse_progress
+from .progress import describe_progress, parse_progress, read_progress
 from .retrying import growing_pause
 from .state_directory import StateDirectory
 from .trace import child_of, trace_id
@@ -330,11 +330,11 @@ class _ProgressWatch:
             return
         self._next_look = now + _PROGRESS_SECONDS
         try:
-            changed = self._noted.stat().st_mtime_ns
-            if changed == self._seen or not (progress := parse_progress(noted := self._noted.read_text())):
+            changed = self._noted.lstat().st_mtime_ns
+            if changed == self._seen or not (progress := parse_progress(noted := read_progress(self._noted))):
                 return
             self._ledger.note_progress(self._job, noted)
-        except (OSError, ValueError, StateError):
+        except (OSError, StateError):
             # It is not there yet, or the ledger has other worries: the job goes on all the same.
             return
         self._seen = changed
@@ -347,4 +347,5 @@ class _ProgressWatch:
         self._next_look = 0.0
         self.look()
         with contextlib.suppress(OSError):
-            self._noted.unlink()
+            self._noted.unlink(missing_ok=True)
+            self._noted.parent.rmdir()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import attrs
 
 from ..engine import Stop
 from ..job import Ending
+from ..progress import read_progress
 from ..state_directory import JobDirectory
 from .desk import UNKNOWN, Beat, Desk, DeskError, News
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +53,17 @@ class Report:
 
     def news(self) -> News | None:
         """What is new since it was asked last; None if nothing is."""
-        progress = _read(self.directory.progress.read_text) or self._progress
-        start, piece = _read(self._piece) or (0, b"")
+        progress = read_progress(self.directory.progress) or self._progress
+        start, piece = self._new_output()
         if progress == self._progress and not piece:
             return None
         self._progress = progress
         return News(progress=progress, output_start=start, output=piece)
+
+    def _new_output(self) -> tuple[int, bytes]:
+        with contextlib.suppress(OSError):
+            return self._piece()
+        return 0, b""
 
     def _piece(self) -> tuple[int, bytes]:
         with self.directory.output.open("rb") as file:
@@ -196,10 +200,3 @@ class Reporter:
             if not report.stop and not report.ending and time.monotonic() - report.heard_at > self._patience:
                 log.error("attempt %s is ended: nobody can be told that it is being run", report.task)
                 report.stop = Stop.HALT
-
-
-def _read(read: Callable[[], T]) -> T | None:
-    try:
-        return read()
-    except (OSError, ValueError):
-        return None

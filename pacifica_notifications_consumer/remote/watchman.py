@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 
+from ..account import Account
 from ..processes import KILL_AFTER
 from ..survivors import end_marked
 
@@ -26,12 +27,13 @@ class Watchman:
     Args:
         mark: What the marks of the worker's attempts begin with.
         lost_after: Seconds after which attempts of which nothing is heard count as lost.
+        run_as: The user as whom they run, if that is not this process's.
     """
 
-    def __init__(self, mark: str, lost_after: float) -> None:
+    def __init__(self, mark: str, lost_after: float, run_as: Account | None = None) -> None:
         self._lock = threading.Lock()
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", __name__, mark, str(lost_after * _PATIENCE)],
+            [sys.executable, "-m", __name__, mark, str(lost_after * _PATIENCE), *([run_as.name] if run_as else [])],
             stdin=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             # What ends the worker's group must not end it.
@@ -62,7 +64,7 @@ class Watchman:
                 return  # whoever asks whether it is alive will learn it
 
 
-def watch(pipe: int, mark: str, patience: float) -> None:
+def watch(pipe: int, mark: str, patience: float, run_as: Account | None) -> None:
     """Wait for the worker's end, and as often as it falls silent, end its attempts."""
     while True:
         heard = bool(select.select([pipe], [], [], patience)[0])
@@ -70,10 +72,11 @@ def watch(pipe: int, mark: str, patience: float) -> None:
         if _GOOD_BYE in words:
             return
         if not words:
-            end_marked(mark, KILL_AFTER)
+            end_marked(mark, KILL_AFTER, run_as)
         if heard and not words:
             return
 
 
 if __name__ == "__main__":
-    watch(sys.stdin.fileno(), sys.argv[1], float(sys.argv[2]))
+    user = Account.find(sys.argv[3]) if sys.argv[3:] else None
+    watch(sys.stdin.fileno(), sys.argv[1], float(sys.argv[2]), user)

@@ -18,6 +18,7 @@ from celery.exceptions import Reject
 from celery.worker import WorkController
 from celery.worker import state as celery_state
 
+from ..account import Account
 from ..engine import Attempt, Engine, Stop
 from ..errors import PacificaError, ServiceError
 from ..job import Ending, Fate, Place
@@ -60,6 +61,7 @@ class RemoteWorker:
         concurrency: How many attempts run at the same time.
         grace: Seconds that running attempts are given when the context is left.
         keep: Which attempts' directories are kept; None means all.
+        run_as: The user as whom the engine runs entry-points, if that is not this process's.
         on_end: Called when it takes no more attempts though nobody has asked for that.
 
     Raises:
@@ -77,6 +79,7 @@ class RemoteWorker:
         concurrency: int = 2,
         grace: float = 30.0,
         keep: Keep | None = None,
+        run_as: Account | None = None,
         on_end: Callable[[], object] = lambda: None,
     ) -> None:
         self._broker = broker
@@ -87,6 +90,7 @@ class RemoteWorker:
         self._concurrency = concurrency
         self._grace = grace
         self._keep = keep
+        self._run_as = run_as
         self._on_end = on_end
         self._halt = threading.Event()
         self._closing = threading.Event()
@@ -99,13 +103,13 @@ class RemoteWorker:
             self._app = stack.enter_context(contextlib.closing(make_app(self._broker)))
             self._check_reachable()
             self._state = stack.enter_context(
-                contextlib.closing(StateDirectory(self.state_dir, f"a worker of {self._broker.queue}"))
+                contextlib.closing(StateDirectory(self.state_dir, f"a worker of {self._broker.queue}", self._run_as))
             )
             stack.callback(self._engine.close)
             if left := self._engine.open(self._state.mark):
                 log.warning("processes of jobs that outlived the last worker, and were ended: %d", left)
             self._watchman = stack.enter_context(
-                contextlib.closing(Watchman(self._state.mark, self._broker.lost_after))
+                contextlib.closing(Watchman(self._state.mark, self._broker.lost_after, self._run_as))
             )
             self._reporter = Reporter(self._desk, self._broker.lost_after, self._watchman.hear)
             self._reporter.start()

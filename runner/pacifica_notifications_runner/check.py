@@ -15,7 +15,8 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.archive import REQUIREMENTS, Consumer
+from pacifica_notifications_consumer.account import Account
+from pacifica_notifications_consumer.archive import REQUIREMENTS, Consumer, consumer_directory
 from pacifica_notifications_consumer.checks import (
     Finding,
     Level,
@@ -26,9 +27,8 @@ from pacifica_notifications_consumer.checks import (
     check_parts,
     finding_of,
 )
-from pacifica_notifications_consumer.errors import InitScriptError, PacificaError, VenvError
+from pacifica_notifications_consumer.errors import ArchiveError, InitScriptError, PacificaError, VenvError
 from pacifica_notifications_consumer.packing import unpack
-from pacifica_notifications_consumer.temporary import temporary_directory
 from pacifica_notifications_runner import options, steps
 from pacifica_notifications_runner.formats import count
 from pacifica_notifications_runner.limit_options import archive_limits
@@ -83,19 +83,19 @@ def check(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     if not settings["verbose"] and not (sys.stderr is not None and sys.stderr.isatty()):
         # Only people want to see what the installer is at while it is.
         logging.getLogger("pacifica_notifications_consumer").setLevel(logging.WARNING)
-    steps.limit_privileges(settings)
+    run_as = steps.limit_privileges(settings)
     findings: list[Finding] = []
     matches: list[Match] = []
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
-        directory = stack.enter_context(temporary_directory("pacifica-check-"))
+        unpacked = consumer_directory(lambda to: unpack(arguments.consumer, to, archive_limits(settings)), run_as)
         try:
-            unpack(arguments.consumer, directory, archive_limits(settings))
-        except PacificaError as error:
+            directory = stack.enter_context(unpacked)
+        except ArchiveError as error:
             findings.append(finding_of(error, str(arguments.consumer)))
         else:
             findings += check_parts(directory)
-            findings += _check_whole(directory, arguments, settings, signals, matches, findings)
+            findings += _check_whole(directory, arguments, settings, signals, run_as, matches, findings)
     _report(arguments, findings, matches)
     if any(finding.level is Level.ERROR for finding in findings):
         return _FOUND
@@ -107,6 +107,7 @@ def _check_whole(
     arguments: argparse.Namespace,
     settings: dict[str, Any],
     signals: StopSignals,
+    run_as: Account | None,
     matches: list[Match],
     found: Sequence[Finding],
 ) -> Iterator[Finding]:
@@ -125,8 +126,8 @@ def _check_whole(
     if arguments.no_environment or any(finding.level is Level.ERROR for finding in found):
         return
     try:
-        with steps.venv_builder(consumer, settings, signals.stop) as venv:
-            yield from check_imports(consumer, venv)
+        with steps.venv_builder(consumer, settings, signals.stop, run_as) as venv:
+            yield from check_imports(consumer, venv, run_as)
     except VenvError as error:
         yield finding_of(error, "init.sh" if isinstance(error, InitScriptError) else REQUIREMENTS)
 

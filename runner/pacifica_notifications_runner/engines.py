@@ -9,10 +9,12 @@ from types import ModuleType
 from typing import Any
 
 from pacifica_notifications_consumer.archive import Consumer, digest
-from pacifica_notifications_consumer.engine import Engine, RemoteEngine
+from pacifica_notifications_consumer.engine import RemoteEngine
 from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_runner.engine_options import BROKER_URL
+from pacifica_notifications_runner.limit_options import RUN_AS
 
 #: How many jobs run at the same time unless somebody says so, or are out on other machines.
 _WORKERS, _OUT = 2, 64
@@ -59,6 +61,10 @@ def remote_engine(consumer: Consumer, settings: Mapping[str, Any], name: str) ->
     """
     if settings["engine"] == "local":
         return None
+    if settings["run_as"]:
+        raise ConfigurationError(
+            f"the workers run the jobs, which {RUN_AS.flag} is about", f"say {RUN_AS.flag} to the workers"
+        )
     from_celery = _import("engine")
     engine: RemoteEngine = from_celery.CeleryEngine(make_broker(settings, name), digest(consumer.directory))
     return engine
@@ -67,7 +73,7 @@ def remote_engine(consumer: Consumer, settings: Mapping[str, Any], name: str) ->
 def remote_worker(
     broker: Broker,
     consumer_digest: str,
-    engine: Engine,
+    engine: LocalEngine,
     settings: Mapping[str, Any],
     state_dir: Path,
     on_end: Callable[[], object],
@@ -86,6 +92,7 @@ def remote_worker(
         concurrency=settings["concurrency"],
         grace=settings["grace"],
         keep=settings["keep"],
+        run_as=engine.run_as,
         on_end=on_end,
     )
 

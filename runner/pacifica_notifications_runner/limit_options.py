@@ -68,6 +68,15 @@ ALLOW_NEW_PRIVILEGES = Option(
     metavar=None,
 )
 
+RUN_AS = Option(
+    name="run_as",
+    help="the user of this machine as whom init.sh, the installer and entry-points run, so that they can reach neither "
+    "the consumer's secrets nor its queue; only root can do that (default: who runs the command)",
+    metavar="USER",
+)
+
+#: What the consumer's own code may do.
+PRIVILEGE_OPTIONS = (ALLOW_NEW_PRIVILEGES, RUN_AS)
 ARCHIVE_OPTIONS = (ARCHIVE_ENTRIES, ARCHIVE_SIZE, ARCHIVE_RATIO)
 LIMIT_OPTIONS = (JOB_MEMORY, JOB_CPU, JOB_PROCESSES, JOB_FILE_SIZE)
 

@@ -14,6 +14,7 @@ from pacifica_notifications_consumer.numbering import find_newest
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_runner.status.job_files import open_file
 
 #: How many transactions are looked at, the newest ones.
 _MOST_ASKED = 1000
@@ -92,7 +93,8 @@ def _made(number: int, known: Mapping[str, Any]) -> Made:
 
 def _left_in(destination: Path) -> Iterator[Made]:
     try:
-        notification = Notification.parse((destination / "notification.json").read_bytes())
+        with open_file(destination, "notification.json") as file:
+            notification = Notification.parse(file.read())
         number = int(notification.attributes["_id"])
     except (OSError, NotificationError, LookupError, TypeError, ValueError):
         # There is none, or the entry-point has put something else there.

@@ -22,7 +22,7 @@ from pacifica_notifications_consumer.venv_cache import CacheLimits
 from pacifica_notifications_consumer.warm_start import module_names
 from pacifica_notifications_runner.endpoint_options import ENDPOINT_OPTIONS
 from pacifica_notifications_runner.engine_options import BROKER_OPTIONS, CONCURRENCY, ENGINE_OPTIONS
-from pacifica_notifications_runner.limit_options import ALLOW_NEW_PRIVILEGES, ARCHIVE_OPTIONS, LIMIT_OPTIONS
+from pacifica_notifications_runner.limit_options import ARCHIVE_OPTIONS, LIMIT_OPTIONS, PRIVILEGE_OPTIONS
 from pacifica_notifications_runner.values import (
     cache_limits,
     consumer_name,
@@ -249,7 +249,7 @@ RUN_OPTIONS = (
     VENV_CACHE_KEEP,
     SETUP_TIMEOUT,
     *ARCHIVE_OPTIONS,
-    ALLOW_NEW_PRIVILEGES,
+    *PRIVILEGE_OPTIONS,
     *LOG_OPTIONS,
 )
 CHECK_OPTIONS = (
@@ -259,7 +259,7 @@ CHECK_OPTIONS = (
     VENV_CACHE_KEEP,
     SETUP_TIMEOUT,
     *ARCHIVE_OPTIONS,
-    ALLOW_NEW_PRIVILEGES,
+    *PRIVILEGE_OPTIONS,
     *LOG_OPTIONS,
 )
 JOB_OPTIONS = (

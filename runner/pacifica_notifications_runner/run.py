@@ -76,9 +76,9 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     if not settings["verbose"]:
         # What the job's end means is said below, after the entry-point's last words.
         logging.getLogger(workers.__name__).setLevel(logging.CRITICAL)
-    steps.limit_privileges(settings)
+    run_as = steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
-        consumer = stack.enter_context(open_consumer(arguments.archive, archive_limits(settings)))
+        consumer = stack.enter_context(open_consumer(arguments.archive, archive_limits(settings), run_as))
         if consumer.filter and not consumer.filter.matches(event):
             # The runner would find out just the same, but after having created the environment.
             status = _nothing_to_run(Verdict.UNMATCHED)
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         if arguments.sandbox:
             environ = stack.enter_context(sandbox_environ(arguments.sandbox))
             services = attrs.evolve(Services.from_environment(environ), username=services.username or _SOMEBODY)
-        venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
+        venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
         state_dir = settings["state_dir"] or make_temporary_directory("pacifica-run-")
         runner = JobRunner(
             consumer.entry_point,
@@ -106,6 +106,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             warm=False,
             # It is shown as it comes, from the beginning to the end.
             output_limit=None,
+            run_as=run_as,
         )
         watch = Watch(services, name)
         with runner:

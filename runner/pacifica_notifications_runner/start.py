@@ -88,14 +88,14 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
     signatures = Signatures.from_file(settings["webhook_secrets"]) if settings["webhook_secrets"] else Signatures()
     notifier = Notifier.from_environment()
     steps.check_reachability(settings)
-    steps.limit_privileges(settings)
+    run_as = steps.limit_privileges(settings)
     with ExitStack() as stack:
         # 1. extract the archive
-        consumer = stack.enter_context(open_archive(archive, archive_limits(settings)))
+        consumer = stack.enter_context(open_archive(archive, archive_limits(settings), run_as))
         # 2. create its environment, 3. run init.sh in it and install the requirements into it; all go together, and
         # are the workers' business where those run the jobs
         engine = engines.remote_engine(consumer, settings, name)
-        venv = None if engine else stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
+        venv = None if engine else stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
         # 4. start the job queue
         runner = stack.enter_context(
             JobRunner(
@@ -118,6 +118,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
                 strict=strict,
                 max_depth=settings["max_depth"],
                 engine=engine,
+                run_as=run_as,
             )
         )
         if venv:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from pacifica_notifications_consumer.account import Account
 from pacifica_notifications_consumer.archive import Consumer
 from pacifica_notifications_consumer.catch_up import CatchUpRules
 from pacifica_notifications_consumer.errors import ConfigurationError
@@ -34,7 +35,9 @@ from pacifica_notifications_runner.systemd import Notifier
 log = logging.getLogger(__name__)
 
 
-def venv_builder(consumer: Consumer, settings: Mapping[str, Any], cancel: threading.Event) -> VenvBuilder:
+def venv_builder(
+    consumer: Consumer, settings: Mapping[str, Any], cancel: threading.Event, run_as: Account | None
+) -> VenvBuilder:
     """The builder of a consumer's environment, as the settings say."""
     return VenvBuilder(
         python=settings["python"] or sys.executable,
@@ -46,13 +49,22 @@ def venv_builder(consumer: Consumer, settings: Mapping[str, Any], cancel: thread
         cache_limits=settings["venv_cache_keep"],
         timeout=settings["setup_timeout"],
         cancel=cancel,
+        run_as=run_as,
     )
 
 
-def limit_privileges(settings: Mapping[str, Any]) -> None:
-    """Give up what neither the command nor most consumers need, unless the settings say otherwise."""
+def limit_privileges(settings: Mapping[str, Any]) -> Account | None:
+    """Give up what neither the command nor most consumers need, unless the settings say otherwise.
+
+    Returns:
+        The user as whom the consumer's code is to run; None for this process's.
+
+    Raises:
+        ConfigurationError: Nothing can be run as that user.
+    """
     if not settings["allow_new_privileges"]:
         give_up_new_privileges()
+    return Account.find(settings["run_as"]) if settings["run_as"] else None
 
 
 def check_user(services: Services) -> None:

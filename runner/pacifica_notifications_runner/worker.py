@@ -54,18 +54,19 @@ def work(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     """
     broker = engines.make_broker(settings, settings["name"])
     notifier = Notifier.from_environment()
-    steps.limit_privileges(settings)
+    run_as = steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
-        consumer = stack.enter_context(open_consumer(arguments.archive, archive_limits(settings)))
+        consumer = stack.enter_context(open_consumer(arguments.archive, archive_limits(settings), run_as))
         # Before init.sh can add to it.
         named = digest(consumer.directory)
-        venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop))
+        venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
         engine = LocalEngine(
             entry_point=consumer.entry_point,
             venv=venv,
             services=Services.from_values(settings),
             warm=settings["start"] == "warm",
             preload=(*consumer.preload, *settings["preload"]),
+            run_as=run_as,
         )
         state_dir = settings["state_dir"] or naming.default_state_dir(f"{broker.queue} (worker)")
         worker = stack.enter_context(

@@ -155,10 +155,15 @@ class Operator:
     """Starts commands in a temporary directory of their own, and finds what they leave behind.
 
     All processes that come of them carry a mark in their environment, by which they are found wherever they went.
+
+    Args:
+        home: The directory.
+        installed: Where the commands are.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, installed: Path = BIN) -> None:
         self.home = home
+        self._installed = installed
         self.tmp = home / "tmp"
         self.tmp.mkdir(parents=True)
         self._mark = str(uuid.uuid4())
@@ -173,7 +178,7 @@ class Operator:
         environ |= {"PACIFICA_INSTALLER": "pip"}
         environ |= {"E2E_MARK": self._mark, "TMPDIR": str(self.tmp), "XDG_STATE_HOME": str(self.home / "states")}
         program, *rest = map(str, arguments)
-        program = program if "/" in program else str(BIN / program)
+        program = program if "/" in program else str(self._installed / program)
         logs = self.home / f"command-{len(self._commands)}"
         command = Command([program, *rest], environ | dict(variables or {}), cwd or self.home, logs)
         self._commands.append(command)
@@ -276,6 +281,12 @@ class Deployment:
         found = wait_until(reached, f"job {number} {state.value}", 10.0)
         return found, self.state_dir / "jobs" / str(number)
 
+    def let_end(self, number: int) -> None:
+        """Let a job end that waits for the file `go`, as soon as it has a directory for that."""
+        outgoing = self.state_dir / "jobs" / str(number) / "outgoing"
+        wait_until(outgoing.is_dir, f"job {number} has its directories")
+        (outgoing / "go").touch()
+
 
 def jobs_in(state_dir: Path) -> dict[str, int]:
     with contextlib.closing(Ledger(state_dir / "ledger.sqlite3")) as ledger:
@@ -331,13 +342,17 @@ def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     For tests of what comes after the environment; those of the environment itself use the real one.
     """
-    script = tmp_path_factory.mktemp("quick") / "python"
     packages = Path(sysconfig.get_path("purelib"))
-    below = packages.relative_to(sys.prefix)
+    return link_python(tmp_path_factory.mktemp("quick") / "python", Path(sys.executable), packages)
+
+
+def link_python(script: Path, python: Path, packages: Path) -> Path:
+    """Make a Python whose environments see the packages of another environment."""
+    below = packages.relative_to(python.parent.parent)
     script.write_text(
         "#!/bin/sh\n"
-        f'[ "$3" = venv ] || exec {sys.executable} "$@"\n'
-        f'{sys.executable} -I -m venv --without-pip "$5" && echo {packages} > "$5/{below}/linked.pth"\n'
+        f'[ "$3" = venv ] || exec {python} "$@"\n'
+        f'{python} -I -m venv --without-pip "$5" && echo {packages} > "$5/{below}/linked.pth"\n'
     )
     script.chmod(0o755)
     return script

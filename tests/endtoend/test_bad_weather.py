@@ -52,8 +52,7 @@ def test_killed_and_started_again(operator: Operator, sandbox: Sandbox, archive:
     assert adopted["uuid"] == leftover["uuid"]
     assert adopted["target_url"] != leftover["target_url"]
     for number in (1, 2):
-        wait_until((first.state_dir / "jobs" / str(number)).exists, f"job {number} runs")
-        (first.state_dir / "jobs" / str(number) / "outgoing" / "go").touch()
+        first.let_end(number)
         job, _ = first.job(number)
         assert (job.attempts, job.crashes) == (1, 2 - number)
     assert "processes of jobs that outlived the last runner, and were ended: 1" in again.stderr
@@ -72,8 +71,7 @@ def test_switched_off_by_the_producer(
     deployment.command.wait_for("the producer had switched the subscription off")
     wait_until(lambda: incidents(deployment) == [IncidentKind.DISABLED], "the incident is in the ledger")
     send(sandbox, tmp_path / "upload", {"a.txt": b"text"})
-    _, directory = deployment.job(1, JobState.RUNNING)
-    (directory / "outgoing" / "go").touch()
+    deployment.let_end(1)
     deployment.job(1)
     assert deployment.get("/readyz") == (200, b"ok\n")
     assert deployment.command.stop().status == 0
@@ -126,8 +124,7 @@ def test_secured_endpoint(
         else:
             session.headers["Authorization"] = f"{shown['header']['type']} {shown['header']['credentials']}"
         assert session.post(target, data=event(1), timeout=9).status_code == 202
-    _, directory = deployment.job(1, JobState.RUNNING)
-    (directory / "outgoing" / "go").touch()
+    deployment.let_end(1)
     deployment.job(1)
     with pytest.raises(requests.ConnectionError):
         requests.get(deployment.url.replace("https", "http") + "/healthz", timeout=9)

@@ -34,6 +34,19 @@ def test_the_unit_is_one(analyze: str, tmp_path: Path) -> None:
     assert (told.returncode, told.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("drop_in", sorted(DEPLOYMENT.glob("*.conf")), ids=lambda path: path.name)
+def test_drop_ins_fit_the_unit(analyze: str, tmp_path: Path, drop_in: Path) -> None:
+    """Systemd has nothing against what they add, and they name settings that exist."""
+    (tmp_path / f"{UNIT.name}.d").mkdir()
+    for path, there in ((UNIT, tmp_path), (drop_in, tmp_path / f"{UNIT.name}.d")):
+        text = path.read_text().replace("/opt/pacifica/bin/", f"{BIN}/").replace("User=pacifica", "User=root")
+        (there / path.name).write_text(text)
+    told = subprocess.run([analyze, "verify", tmp_path / UNIT.name], capture_output=True, text=True, timeout=60)
+    assert (told.returncode, told.stderr) == (0, "")
+    known = {option.variable for option in options.ALL_OPTIONS}
+    assert set(re.findall(r"PACIFICA_[A-Z_]+", drop_in.read_text())) <= known
+
+
 def test_the_unit_is_hardened(analyze: str) -> None:
     """Its exposure, as systemd counts it, is as low as the documentation says."""
     (documented,) = re.findall(r"an exposure of (\d\.\d)", (ROOT / "docs" / "how-to" / "deploy.md").read_text())

@@ -165,7 +165,7 @@ exit 3
     assert re.fullmatch(rf"{re.escape(str(operator.tmp))}/pacifica-venv-\w+/venv", venv)
     assert values["path"] == f"{venv}/bin{os.pathsep}{os.environ['PATH']}"
     assert values["python"] == f"{venv}/bin/python"
-    assert re.fullmatch(rf"{re.escape(str(operator.tmp))}/pacifica-consumer-\w+", values["cwd"])
+    assert re.fullmatch(rf"{re.escape(str(operator.tmp))}/pacifica-consumer-\w+/consumer", values["cwd"])
     assert values["files"] == "__main__.py, init.sh"
     assert (values["secret"], values["stdin"]) == ("", "")
     logged = [line for line in outcome.stderr.splitlines() if " INFO " in line]

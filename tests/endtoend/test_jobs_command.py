@@ -118,7 +118,7 @@ def test_a_running_job(deployment: Deployment) -> None:
     follower.wait_for("begun 3")
     assert follower.process.poll() is None
     assert said(ask(deployment, "jobs", "list", "--state", "running")).splitlines()[1].startswith("3   running")
-    (deployment.state_dir / "jobs" / "3" / "outgoing" / "go").touch()
+    deployment.let_end(3)
     assert said(follower.end()) == "begun 3\nended 3\n"
 
     deployment.post(event(5))

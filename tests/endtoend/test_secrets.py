@@ -77,7 +77,7 @@ def test_no_canary_sings(operator: Operator, deployment: Deployment) -> None:
             shown[path] = answer.text
         shown["/metrics of the endpoint"] = session.get(f"{deployment.url}/metrics", timeout=DEADLINE).text
     for number in (1, 2):
-        (deployment.state_dir / "jobs" / str(number) / "outgoing" / "go").touch()
+        deployment.let_end(number)
         deployment.job(number, JobState.DEAD)
     for command in ("list", "show 1", "log 1"):
         shown[command] = "".join(operator.run(TOOL, "jobs", *command.split(), "--state-dir", deployment.state_dir)[1:])

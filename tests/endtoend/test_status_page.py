@@ -102,7 +102,7 @@ def test_an_operator_sees_and_acts(deployment: Deployment, tmp_path: Path) -> No
         assert browser.find_element(By.CSS_SELECTOR, "dd .state").text == "running"
         browser.execute_script("window.stayed = true")
         photograph(browser, "running")
-        (deployment.state_dir / "jobs" / "1" / "outgoing" / "go").touch()
+        deployment.let_end(1)
         see(browser, "ended 1")
         wait_until(lambda: browser.find_element(By.CSS_SELECTOR, "dd .state").text == "succeeded", "its end")
         assert browser.execute_script("return window.stayed") is True

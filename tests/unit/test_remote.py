@@ -25,7 +25,9 @@ from pacifica_notifications_runner import engines
 
 @pytest.fixture
 def directory(tmp_path: Path) -> JobDirectory:
-    return JobDirectory(tmp_path)
+    directory = JobDirectory(tmp_path)
+    directory.make()
+    return directory
 
 
 def mirror(directory: JobDirectory, task: str = "1.a", limit: int | None = None) -> Mirror:
@@ -44,7 +46,7 @@ def test_mirror_takes_each_byte_once(directory: JobDirectory) -> None:
     second.add(1, b"bcdef")
     assert directory.output.read_bytes() == b"abcdef"
     second.finish()
-    assert sorted(path.name for path in directory.path.iterdir()) == ["output.log"]
+    assert sorted(path.name for path in directory.path.iterdir() if path.is_file()) == ["output.log"]
 
 
 def test_mirror_says_what_it_has_missed(directory: JobDirectory) -> None:

@@ -1,0 +1,354 @@
+"""A consumer whose code runs as another user, who reaches what is his and nothing of the runner's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import requests
+
+from pacifica_notifications_consumer.account import Account, popen_as
+from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.wheel import build_wheel
+from tests.endtoend.conftest import (
+    ROOT,
+    START,
+    TODAYS_EXAMPLE,
+    TOOL,
+    WAITER,
+    Command,
+    Deployment,
+    Operator,
+    contents,
+    event,
+    jobs_in,
+    link_python,
+    pack,
+    send,
+    wait_until,
+)
+from tests.engines.brokers import RedisServer
+
+NOBODY = "nobody"
+DEPLOYMENT = ROOT / "runner" / "deployment"
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run programs as another user")
+
+#: Tries what the user must not do, and says how far it came.
+PROBE = """\
+import json, os, sys
+job = os.path.dirname(sys.argv[1])
+state = os.path.dirname(os.path.dirname(job))
+runner = int(open(state + "/jobs/runner").read())
+def attempt(what):
+    try:
+        what()
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+tried = {
+    "list the state directory": lambda: os.listdir(state),
+    "read the ledger": lambda: open(state + "/ledger.sqlite3"),
+    "read the page's token": lambda: open(state + "/status.json"),
+    "read the password file": lambda: open(os.path.dirname(state) + "/password"),
+    "read the runner's variables": lambda: open(f"/proc/{runner}/environ").read(),
+    "end the runner": lambda: os.kill(runner, 0),
+    "put another output there": lambda: os.unlink(job + "/output.log"),
+    "add to the job's directory": lambda: open(job + "/new", "w"),
+    "make another job": lambda: os.mkdir(state + "/jobs/77"),
+    "print to /dev/stderr": lambda: open("/dev/stderr", "a").write("to stderr\\n"),
+}
+told = {what: attempt(action) for what, action in tried.items()}
+told |= {"user": os.getresuid(), "group": os.getresgid(), "groups": os.getgroups(), "home": os.environ["HOME"]}
+told |= {"ours": sorted(name for name in os.environ if name.startswith("PACIFICA_"))}
+print("PROBE", json.dumps(told), flush=True)
+"""
+
+#: What an environment runs whenever its Python starts: notes as whom, if the file is there.
+NOTE_USER = "import os; open('{noted}', 'a').write(str(os.geteuid()) + ' ')"
+
+
+@attrs.frozen
+class Installation:
+    """An installation of the commands that all users can reach.
+
+    Args:
+        place: A directory that they can reach.
+        bin: Where its commands are.
+        python: What environments are made of; they see what is installed there.
+    """
+
+    place: Path
+    bin: Path
+    python: Path
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    # pytest's directories, and perhaps this repository and its Python, are closed to other users.
+    place = Path(tempfile.mkdtemp(prefix="run-as-"))
+    place.chmod(0o711)
+    try:
+        environment = place / "installed"
+        subprocess.run([_python_for_all(), "-m", "venv", "--without-pip", environment], check=True)
+        wheel = build_wheel(place)
+        wheel.chmod(0o644)
+        python = environment / "bin" / "python"
+        command = ["-m", "uv", "pip", "install", "-q", "--python", python, "pip", f"{wheel}[celery]"]
+        subprocess.run([sys.executable, *map(str, command)], check=True)
+        packages = next(environment.glob("lib/python*/site-packages"))
+        yield Installation(place, environment / "bin", link_python(place / "python", python, packages))
+    finally:
+        shutil.rmtree(place)
+
+
+def _python_for_all() -> str:
+    """A Python that all users can run, and that can make environments."""
+    account = Account.find(NOBODY)
+    names = [os.path.realpath(sys.executable), *(f"/usr/bin/python3.{minor}" for minor in (11, 12, 13, 14))]
+    for name in names:
+        with contextlib.suppress(OSError):
+            if subprocess.run([name, "-c", "import venv"], check=False, **popen_as(account)).returncode == 0:
+                return name
+    pytest.skip("there is no Python that all users can run")
+
+
+@pytest.fixture
+def operator(installation: Installation) -> Iterator[Operator]:
+    home = Path(tempfile.mkdtemp(dir=installation.place))
+    home.chmod(0o711)
+    with contextlib.closing(Operator(home, installation.bin)) as operator:
+        yield operator
+
+
+def told_by(directory: Path) -> dict[str, Any]:
+    (line,) = [line for line in (directory / "output.log").read_text().splitlines() if line.startswith("PROBE ")]
+    found: dict[str, Any] = json.loads(line.removeprefix("PROBE "))
+    return found
+
+
+@pytest.mark.parametrize("how", ["warm", "cold"])
+def test_todays_example_as_another_user(
+    operator: Operator, sandbox: Sandbox, installation: Installation, tmp_path: Path, how: str
+) -> None:
+    """It does its work, and its user can reach neither the runner, nor its secrets, nor what it keeps."""
+    files = contents(TODAYS_EXAMPLE)
+    files["__main__.py"] = f"{PROBE}\n{(TODAYS_EXAMPLE / '__main__.py').read_text()}"
+    files["init.sh"] = '#!/bin/sh\necho "user $(id -u), $(env | grep -c canary) canaries"\n'
+    password = operator.home / "password"
+    password.write_text("canary-password")
+    password.chmod(0o600)
+    flags: list[str | Path] = ["--password-file", password, "--python", installation.python, "--start", how]
+    deployment = Deployment(
+        operator, sandbox, pack(tmp_path / "consumer.zip", files), *flags, "--run-as", NOBODY, "--job-processes", "5000"
+    )
+    if how == "warm":
+        deployment.command.wait_for("entry-points start warm")
+    runner = deployment.state_dir / "jobs" / "runner"
+    runner.write_text(str(deployment.command.process.pid))
+    runner.chmod(0o644)
+    assert "init.sh: user 65534, 0 canaries" in deployment.command.stderr
+    send(sandbox, tmp_path, {"a.txt": b"alpha\n"})
+    _, directory = deployment.job(1)
+    wait_until(lambda: deployment.verdicts().get("own") == 1, "its own upload announced to it")
+    assert [sandbox.read(number)["a.txt"] for number in sandbox.transactions()] == [b"alpha\n", b"ALPHA\n"]
+    told = told_by(directory)
+    nobody = pwd.getpwnam(NOBODY)
+    assert told.pop("user") == [nobody.pw_uid] * 3
+    assert told.pop("group") == [nobody.pw_gid] * 3
+    assert told.pop("groups") == os.getgrouplist(NOBODY, nobody.pw_gid)
+    assert told.pop("home") == nobody.pw_dir
+    # It needs the password, and gets it; nothing else of the runner's.
+    ours = told.pop("ours")
+    assert "PACIFICA_PASSWORD" in ours
+    assert not {"PACIFICA_PASSWORD_FILE", "PACIFICA_RUN_AS", "PACIFICA_INSTALLER"} & set(ours)
+    assert told.pop("print to /dev/stderr") == "done"
+    assert set(told.values()) == {"PermissionError"}, told
+    assert "to stderr" in (directory / "output.log").read_text()
+    # The operator sees all of it.
+    shown = operator.run(TOOL, "jobs", "log", "1", "--state-dir", deployment.state_dir)
+    assert "uploaded" in shown.stdout
+    assert deployment.command.stop().status == 0
+    assert operator.leftovers() == []
+
+
+def test_traps_for_the_next_attempt(
+    operator: Operator, sandbox: Sandbox, installation: Installation, tmp_path: Path
+) -> None:
+    """A link that a first attempt leaves makes the second one fail, and not the runner write where it leads."""
+    precious = operator.home / "precious"
+    precious.write_text("precious")
+    precious.chmod(0o600)
+    entry_point = (
+        "import os, sys\n"
+        f"os.unlink(sys.argv[1] + '/notification.json'); os.symlink('{precious}', sys.argv[1] + '/notification.json')\n"
+        f"os.mkfifo(os.environ['PACIFICA_PROGRESS_FILE'])\n"
+        "raise SystemExit(3)\n"
+    )
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": entry_point})
+    flags: list[str | Path] = ["--python", installation.python, "--run-as", NOBODY, "--verbose"]
+    deployment = Deployment(operator, sandbox, archive, *flags)
+    deployment.post(event(1))
+    deployment.job(1, JobState.DEAD)
+    retried = operator.run(TOOL, "jobs", "retry", "1", "--state-dir", deployment.state_dir)
+    assert retried.status == 0, retried.stderr
+    deployment.command.wait_for("could not be started: [Errno 13] Permission denied")
+    deployment.job(1, JobState.DEAD)
+    assert precious.read_text() == "precious"
+    # Another job is run all the same.
+    deployment.post(event(2))
+    deployment.command.wait_for("job 2: attempt 1 of 1 failed: exit status 3")
+    assert deployment.command.stop().status == 0
+
+
+def test_what_is_installed_runs_as_the_user(operator: Operator, installation: Installation, tmp_path: Path) -> None:
+    """A package can have code run when Python starts: nobody starts the environment's with more rights."""
+    noted = installation.place / "noted"
+    noted.touch()
+    noted.chmod(0o666)
+    hook = NOTE_USER.format(noted=noted)
+    init = f'#!/bin/sh\necho "{hook}" > "$(echo "$VIRTUAL_ENV"/lib/python*/site-packages)/hook.pth"\n'
+    init += 'ln -s /etc/hostname "$VIRTUAL_ENV/../requirements.lock" || echo refused\n'
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": "import attrs\n", "init.sh": init})
+    (tmp_path / "notification.json").write_bytes(event(1))
+    flags: list[str | Path] = ["--python", installation.python, "--run-as", NOBODY]
+    checked = operator.run(TOOL, "check", archive, *flags, "--verbose")
+    assert checked.status == 0, checked.stderr
+    assert "init.sh: refused" in checked.stderr
+    ran = operator.run(TOOL, "run", archive, tmp_path / "notification.json", *flags, "--username", "alice")
+    assert ran.status == 0, ran.stderr
+    assert set(noted.read_text().split()) == {str(pwd.getpwnam(NOBODY).pw_uid)}
+
+
+def test_environments_are_not_shared_between_users(
+    operator: Operator, installation: Installation, tmp_path: Path
+) -> None:
+    """What one user may change, another one does not run."""
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": "import os, sys; print(sys.prefix)\n"})
+    (tmp_path / "notification.json").write_bytes(event(1))
+    prefixes = []
+    for user in (NOBODY, "daemon", NOBODY):
+        flags: list[str | Path] = ["--run-as", user, "--python", installation.python]
+        flags += ["--venv-cache", operator.home / "cache"]
+        ran = operator.run(TOOL, "run", archive, tmp_path / "notification.json", *flags, "--username", "alice")
+        assert ran.status == 0, ran.stderr
+        prefixes.append(ran.stdout)
+    assert prefixes[0] == prefixes[2] != prefixes[1]
+    owners = {path.stat().st_uid for path in (operator.home / "cache").glob("*/*/venv")}
+    assert owners == {pwd.getpwnam(name).pw_uid for name in (NOBODY, "daemon")}
+
+
+def test_worker_as_another_user(
+    operator: Operator, sandbox: Sandbox, installation: Installation, tmp_path: Path
+) -> None:
+    """Where workers run the jobs, it is they who are told the user."""
+    files = {"__main__.py": "import os; print('user', os.geteuid())"}
+    archive = pack(tmp_path / "consumer.zip", files)
+    broker = RedisServer(tmp_path / "broker")
+    broker.start()
+    with contextlib.closing(broker):
+        there = ["--engine", "celery", "--broker-url", broker.url()]
+        told_wrongly = operator.run(START, archive, *there, "--username", "alice", "--run-as", NOBODY)
+        assert told_wrongly.error(START) == (
+            "the workers run the jobs, which --run-as is about; say --run-as to the workers"
+        )
+        deployment = Deployment(operator, sandbox, archive, *there)
+        flags: list[str | Path] = ["--broker-url", broker.url(), "--name", "tested", "--username", "alice"]
+        flags += ["--state-dir", operator.home / "worker", "--python", installation.python, "--run-as", NOBODY]
+        worker = operator.command(TOOL, "worker", archive, *flags)
+        deployment.post(event(1))
+        _, directory = deployment.job(1)
+        assert (directory / "output.log").read_text() == f"user {pwd.getpwnam(NOBODY).pw_uid}\n"
+        assert [worker.stop().status, deployment.command.stop().status] == [0, 0]
+
+
+def test_the_rights_that_it_takes(
+    operator: Operator, sandbox: Sandbox, installation: Installation, tmp_path: Path
+) -> None:
+    """With those that the drop-in for systemd leaves it, and no more, it does all, even after it was killed."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("there is no setpriv here")
+    (kept,) = re.findall(r"^CapabilityBoundingSet=(.*)$", (DEPLOYMENT / "run-as.conf").read_text(), re.MULTILINE)
+    rights = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in kept.split())])
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": f"import os\nprint('user', os.getuid())\n{WAITER}"})
+    flags: list[str | Path] = ["--username", "alice", "--name", "tested", "--state-dir", operator.home / "state"]
+    flags += ["--python", installation.python, "--run-as", NOBODY]
+    start = [setpriv, "--bounding-set", rights, "--inh-caps", "-all", installation.bin / START, archive, *flags]
+
+    def begin() -> Command:
+        command = operator.command(*start, variables=sandbox.environ())
+        command.wait_for("entry-points start warm")
+        command.wait_for("ready: ")
+        return command
+
+    first = begin()
+    (subscription,) = sandbox.subscriptions()
+    credentials = f"Bearer {subscription['auth']['header']['credentials']}"
+    with requests.Session() as session:
+        session.trust_env = False
+        headers = {"Content-Type": "application/json", "Authorization": credentials}
+        assert session.post(subscription["target_url"], event(1), headers=headers, timeout=9).status_code == 202
+    directory = operator.home / "state" / "jobs" / "1"
+    wait_until((directory / "outgoing" / "began").exists, "the job runs")
+    running = [pid for pid, title in operator.processes().items() if str(directory) in title]
+    assert len(running) == 1
+    first.process.kill()
+    first.process.wait()
+    second = begin()
+    assert "processes of jobs that outlived the last runner, and were ended: " in second.stderr
+    wait_until(lambda: not Path(f"/proc/{running[0]}").exists(), "the survivor has ended")
+    wait_until(lambda: (directory / "outgoing" / "began").read_text() == "xx", "the job runs once more")
+    (directory / "outgoing" / "go").touch()
+    wait_until(lambda: jobs_in(operator.home / "state") == {"succeeded": 1}, "it has succeeded")
+    shown = operator.run(TOOL, "jobs", "log", "1", "--state-dir", operator.home / "state")
+    assert shown.stdout.splitlines() == [f"user {pwd.getpwnam(NOBODY).pw_uid}"] * 2
+    assert second.stop().status == 0
+    assert operator.processes() == {}
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        (["--run-as", "nobody-at-all"], "there is no user 'nobody-at-all' on this machine; correct --run-as, or make "),
+        (["--run-as", "root"], "root has all rights; name a user with --run-as who has few"),
+        (
+            ["--run-as", NOBODY, "--state-dir", "{closed}/state"],
+            "the user nobody cannot reach {closed}/state/jobs: {closed} is closed to him; choose another directory",
+        ),
+        (
+            ["--run-as", NOBODY, "--venv-cache", "{closed}/cache"],
+            "the user nobody cannot reach {closed}/cache/",
+        ),
+        (
+            ["--run-as", NOBODY, "--python", "{closed}/python"],
+            "{closed}/python is no usable Python for the user nobody: Permission denied; name one that all users can",
+        ),
+    ],
+)
+def test_wrong_users_and_closed_places(
+    operator: Operator, sandbox: Sandbox, installation: Installation, tmp_path: Path, flags: list[str], error: str
+) -> None:
+    """What the user cannot reach is named, with the setting that leads elsewhere."""
+    closed = operator.home / "closed"
+    closed.mkdir(mode=0o700)
+    link_python(closed / "python", Path(installation.bin / "python"), installation.bin.parent / "lib")
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": ""})
+    given = [flag.format(closed=closed) for flag in flags]
+    usual = ["--username", "alice", "--python", str(installation.python)]
+    outcome = operator.run(START, archive, *usual, *given, variables=sandbox.environ())
+    assert outcome.status == 78
+    assert outcome.error(START).startswith(error.format(closed=closed))
+    assert operator.leftovers() == []

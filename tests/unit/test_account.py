@@ -1,0 +1,258 @@
+"""Another user: found, started as, and acted as, so that no link of his leads anywhere that he cannot go himself."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pacifica_notifications_consumer.account import Account, acting_as, environ_of, popen_as
+from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.job_runner import JobRunner
+from pacifica_notifications_consumer.local_engine import LocalEngine
+from pacifica_notifications_consumer.progress import read_progress
+from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.state_directory import JobDirectory, StateDirectory
+from pacifica_notifications_consumer.venv import Venv
+
+NOBODY = "nobody"
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account.find(NOBODY)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of ours that all users can reach."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_no_such_user() -> None:
+    """A name that nobody has is an error that says so."""
+    with pytest.raises(ConfigurationError, match="there is no user 'nobody-at-all' on this machine") as caught:
+        Account.find("nobody-at-all")
+    assert "useradd" in caught.value.advice
+
+
+def test_root_is_no_other_user() -> None:
+    """Whoever has all rights would be no help."""
+    with pytest.raises(ConfigurationError, match="root has all rights"):
+        Account.find("root")
+
+
+def test_only_root_can_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not root is told so at once."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ConfigurationError, match="only root can run programs as nobody"):
+        Account.find(NOBODY)
+
+
+@as_root
+def test_found(account: Account) -> None:
+    """What the system knows of the user."""
+    known = pwd.getpwnam(NOBODY)
+    assert (account.uid, account.gid, account.home) == (known.pw_uid, known.pw_gid, known.pw_dir)
+    assert account.groups == tuple(os.getgrouplist(NOBODY, known.pw_gid))
+
+
+@as_root
+def test_programs_are_started_as_the_user(account: Account) -> None:
+    """With his groups, and none of ours."""
+    answer = subprocess.run(
+        ["/bin/sh", "-c", "id -u; id -g; id -G"], capture_output=True, check=True, text=True, **popen_as(account)
+    )
+    assert answer.stdout.split() == [str(account.uid), str(account.gid), *map(str, account.groups)]
+
+
+@as_root
+def test_variables(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is about who started the runner, and what is for the runner alone, no program of the user's gets."""
+    for name in ("PACIFICA_PASSWORD", "SUDO_USER", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
+    environ = environ_of(account)
+    assert not {"PACIFICA_PASSWORD", "SUDO_USER", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"} & set(environ)
+    assert environ["HTTPS_PROXY"] == "http://127.0.0.1:3128"
+    assert (environ["HOME"], environ["USER"], environ["LOGNAME"]) == (account.home, NOBODY, NOBODY)
+    assert environ_of(None) is os.environ
+
+
+@as_root
+def test_acting(account: Account, place: Path) -> None:
+    """What is made is the user's, what is not his cannot be reached, and the thread is itself again afterwards."""
+    secret = place / "secret"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    (place / "open").mkdir()
+    (place / "open").chmod(0o777)
+    with account.acting():
+        (place / "open" / "his").touch()
+        with pytest.raises(PermissionError):
+            secret.read_text()
+        with acting_as(account):
+            pass
+        with pytest.raises(PermissionError):
+            secret.read_text()
+    assert (place / "open" / "his").stat().st_uid == account.uid
+    assert secret.read_text() == "x"
+    (place / "ours").touch()
+    assert (place / "ours").stat().st_uid == 0
+
+
+@as_root
+def test_acting_is_this_threads_business(account: Account, place: Path) -> None:
+    """Other threads go on as they are, but for those that it starts meanwhile."""
+    secret = place / "secret"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    found: list[str] = []
+    acting = threading.Event()
+
+    def read() -> None:
+        assert acting.wait(10)
+        found.append(secret.read_text())
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    with account.acting():
+        acting.set()
+        thread.join()
+    assert found == ["x"]
+
+
+@as_root
+def test_groups_of_ours_are_left(account: Account, place: Path) -> None:
+    """What root's group may read, whoever acts as the user may not."""
+    before = os.getgroups()
+    os.setgroups([0])
+    try:
+        secret = place / "secret"
+        secret.write_text("x")
+        secret.chmod(0o640)
+        with account.acting(), pytest.raises(PermissionError):
+            secret.read_text()
+    finally:
+        os.setgroups(before)
+
+
+@as_root
+def test_a_tree_changes_hands(account: Account, place: Path) -> None:
+    """All of it, but for what a link leads to, and for files that have another name elsewhere."""
+    elsewhere = place / "elsewhere"
+    elsewhere.write_text("")
+    tree = place / "tree"
+    (tree / "folder").mkdir(parents=True)
+    (tree / "folder" / "file").touch()
+    (tree / "link").symlink_to(elsewhere)
+    (tree / "folder" / "second-name").hardlink_to(elsewhere)
+    account.own(tree)
+    owners = {path.name: path.lstat().st_uid for path in (tree, *tree.rglob("*"))}
+    assert owners == {"tree": 65534, "folder": 65534, "file": 65534, "link": 65534, "second-name": 0}
+    assert elsewhere.stat().st_uid == 0
+
+
+@as_root
+def test_what_cannot_be_reached(account: Account, place: Path) -> None:
+    """The error names the directory that is closed."""
+    (place / "closed" / "deep").mkdir(parents=True)
+    (place / "closed").chmod(0o700)
+    account.check_reach(place / "closed", "")
+    with pytest.raises(ConfigurationError) as caught:
+        account.check_reach(place / "closed" / "deep" / "deeper", "choose another")
+    assert str(caught.value).startswith(f"the user nobody cannot reach {place}/closed/deep/deeper: {place}/closed is ")
+
+
+@as_root
+def test_state_directory_is_open_to_go_through(account: Account, place: Path) -> None:
+    """Its user can reach his jobs, and see nothing else; who cannot get there is told so."""
+    state = StateDirectory(place / "state", "tester", account)
+    job = state.job(1)
+    job.prepare(b"{}", ["a/b"])
+    state.close()
+    with account.acting():
+        assert (job.source / "notification.json").read_bytes() == b"{}"
+        assert (job.destination / "uploads" / "a" / "b").is_dir()
+        job.progress.write_text("{}")
+        for closed in (place / "state", place / "state" / "jobs", job.path):
+            with pytest.raises(PermissionError):
+                list(closed.iterdir())
+        with pytest.raises(PermissionError):
+            (place / "state" / "lock").read_text()
+    (place / "closed").mkdir(mode=0o700)
+    with pytest.raises(ConfigurationError, match="closed is closed to him") as caught:
+        StateDirectory(place / "closed" / "state", "tester", account)
+    assert "--state-dir" in caught.value.advice
+
+
+@as_root
+@pytest.mark.parametrize("trap", ["notification", "folder", "pipe"])
+def test_links_lead_the_runner_nowhere(account: Account, place: Path, trap: str) -> None:
+    """What an earlier attempt put into its directories leads the next one to nothing that is not the user's."""
+    job = JobDirectory(place / "1", account)
+    job.prepare(b"first", ["a"])
+    precious = place / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("precious")
+    with account.acting():
+        if trap == "folder":
+            shutil.rmtree(job.destination / "uploads")
+            (job.destination / "uploads").symlink_to(precious)
+        else:
+            notification = job.source / "notification.json"
+            notification.unlink()
+            if trap == "pipe":
+                os.mkfifo(notification)
+            else:
+                notification.symlink_to(precious / "file")
+    with pytest.raises(OSError, match="Permission denied" if trap != "pipe" else "No such device"):
+        job.prepare(b"second", ["a"])
+    assert [path.name for path in precious.iterdir()] == ["file"]
+    assert (precious / "file").read_text() == "precious"
+
+
+@as_root
+def test_jobs_of_another_user_are_taken_over(account: Account, place: Path) -> None:
+    """Who says --run-as for the first time has jobs with directories of root's."""
+    JobDirectory(place / "1").prepare(b"first", ["a"])
+    (place / "1" / "outgoing" / "uploads" / "a" / "file").touch(mode=0o600)
+    job = JobDirectory(place / "1", account)
+    job.prepare(b"second", ["a"])
+    with account.acting():
+        (job.destination / "uploads" / "a" / "file").write_text("x")
+        assert (job.source / "notification.json").read_bytes() == b"second"
+
+
+def test_notes_of_progress_that_are_none(tmp_path: Path) -> None:
+    """A note that is a link, a pipe, or endless is none, and keeps nobody waiting."""
+    note = tmp_path / "progress.json"
+    assert read_progress(note) == ""
+    os.mkfifo(note)
+    assert read_progress(note) == ""
+    note.unlink()
+    (tmp_path / "other").write_text("{}")
+    note.symlink_to(tmp_path / "other")
+    assert read_progress(note) == ""
+    note.unlink()
+    note.write_text("{}" * 100_000)
+    assert len(read_progress(note)) < 10_000
+
+
+@as_root
+def test_other_engines_have_users_of_their_own(account: Account, place: Path) -> None:
+    """Who says it in a place where it means nothing is told so."""
+    engine = LocalEngine(entry_point=place / "x.py", venv=Venv(place), services=Services())
+    with pytest.raises(ConfigurationError, match="run_as is of no meaning to another engine"):
+        JobRunner(place / "x.py", place / "state", name="x", engine=engine, run_as=account)
