@@ -73,7 +73,7 @@ bench: $(VENV)/.benchmarks $(BED)/.bed  ## measure against peers
 docs: $(VENV)/.development  ## build the docs into docs/_build/html
 	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
-release: $(VENV)/.development  ## make the wheel, the source distribution and their bill of materials in dist/
+release: $(VENV)/.development  ## make the wheel, the source distribution and their bills of materials in dist/
 	@$(PY) tools/release.py
 
 # Not a part of the tests: not every index tells what is known of its packages.

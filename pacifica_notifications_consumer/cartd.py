@@ -79,8 +79,12 @@ class Cartd(ServiceClient):
         return CartStatus(state, response.headers.get("X-Pacifica-Message", ""))
 
     @contextlib.contextmanager
-    def open(self, uid: str) -> Iterator[TarStream]:
+    def open(self, uid: str, max_header: int) -> Iterator[TarStream]:
         """Open the tar of a cart that is ready.
+
+        Args:
+            uid: Its name.
+            max_header: As of `TarStream`.
 
         The first component of each member's name is the server's, the rest is the path that `create` gave. That holds
         for carts that cartd bundles, too, as a site may have configured it.
@@ -92,7 +96,7 @@ class Cartd(ServiceClient):
         # What a proxy may have compressed would have to be unpacked before it is a tar.
         plain = {"Accept-Encoding": "identity"}
         with self.request("GET", f"/{uid}?filename=data", stream=True, headers=plain) as response:
-            yield TarStream(reading(response, f"the files from {self.title} at {self.url}"))
+            yield TarStream(reading(response, f"the files from {self.title} at {self.url}"), max_header)
 
     def delete(self, uid: str) -> None:
         """Delete a cart; one that is gone already is fine.

@@ -17,12 +17,8 @@ from .server_limits import ServerLimits
 
 #: Bytes of a whole request beyond which reading it may take its time.
 _LARGE = 64 << 10
-#: Seconds in which a head must be whole, and which a client may say nothing between two requests.
-HEAD_SECONDS, IDLE_SECONDS = 10.0, 60.0
-#: Seconds that a client may say nothing in the middle of a body, or take nothing of an answer.
-STALL_SECONDS = 10.0
-#: Seconds that any body may take, and bytes a second that a longer one must bring.
-_BODY_SECONDS, _SLOWEST_BODY = 30.0, 50_000
+#: Bytes a second that a large body must bring, beside the time that any may take.
+_SLOWEST_BODY = 50_000
 #: Seconds that a client is given to read its last answer.
 _LINGER_SECONDS = 1.0
 _PIECE = 1 << 16
@@ -49,9 +45,10 @@ class Connection:
     Args:
         sock: The socket.
         tls: What to secure it with, if it is to be.
-        largest_head: Bytes that the head of a request may have.
+        limits: What its client may cost.
 
     Attributes:
+        limits: As given.
         deadline: When it is given up unless a request has come, on the monotonic clock.
         problem: Why the next request cannot be taken, if that is known before its head is whole.
         is_large: Whether the request that has come has a body that is still to be read, and may take its time.
@@ -60,10 +57,8 @@ class Connection:
         patient: Whether the thread that serves it may wait for the client.
     """
 
-    def __init__(
-        self, sock: socket.socket, tls: ssl.SSLContext | None = None, largest_head: int = ServerLimits().head
-    ) -> None:
-        self._largest_head = largest_head
+    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None, limits: ServerLimits) -> None:
+        self.limits = limits
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         if tls is not None:
@@ -76,7 +71,7 @@ class Connection:
         self._searched = 0
         # Where its body ends, as far as that is known.
         self._request_end = 0
-        self.deadline = time.monotonic() + HEAD_SECONDS
+        self.deadline = time.monotonic() + limits.head_seconds
         self.problem: BadRequest | None = None
         self.is_large = False
         self.lingers = False
@@ -112,7 +107,7 @@ class Connection:
                     return True
                 raise Closed
             if not self._buffer:
-                self.deadline = time.monotonic() + HEAD_SECONDS
+                self.deadline = time.monotonic() + self.limits.head_seconds
             self._buffer += data
         return True
 
@@ -125,8 +120,8 @@ class Connection:
         end = self._buffer.find(_END_OF_HEAD, max(0, self._searched - 3))
         # What has come so far may end with most of the mark already.
         so_far = end if end >= 0 else len(self._buffer) - len(_END_OF_HEAD) + 1
-        if so_far > self._largest_head:
-            reason = f"the header section has more than {self._largest_head} bytes"
+        if so_far > self.limits.head:
+            reason = f"the header section has more than {self.limits.head} bytes"
             self.problem = BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
             return False
         self._searched = len(self._buffer)
@@ -152,7 +147,8 @@ class Connection:
 
     def rest(self) -> None:
         """Begin to wait for the next request."""
-        self.deadline = time.monotonic() + (HEAD_SECONDS if self._buffer else IDLE_SECONDS)
+        seconds = self.limits.head_seconds if self._buffer else self.limits.idle_seconds
+        self.deadline = time.monotonic() + seconds
 
     @property
     def has_more(self) -> bool:
@@ -180,7 +176,7 @@ class Connection:
             try:
                 return self.socket.recv(min(most, _LARGEST_PIECE))
             except _NOT_NOW as reason:
-                if not self._wait(reason, min(STALL_SECONDS, deadline - time.monotonic())):
+                if not self._wait(reason, min(self.limits.stall_seconds, deadline - time.monotonic())):
                     raise BadRequest(HTTPStatus.REQUEST_TIMEOUT, "the body does not come") from None
 
     def read_line(self, deadline: float) -> bytes:
@@ -212,7 +208,7 @@ class Connection:
             try:
                 sent = self.socket.send(rest)
             except _NOT_NOW as reason:
-                if not self._wait(reason, STALL_SECONDS, select.POLLOUT):
+                if not self._wait(reason, self.limits.stall_seconds, select.POLLOUT):
                     raise Closed from None
                 continue
             except OSError as error:
@@ -314,7 +310,8 @@ class SizedBody:
             self._go_on()
             self._go_on = None
         if not self._deadline:
-            self._deadline = time.monotonic() + _BODY_SECONDS + self.length / _SLOWEST_BODY
+            seconds = self._connection.limits.body_seconds + self.length / _SLOWEST_BODY
+            self._deadline = time.monotonic() + seconds
         wanted = self._left if size < 0 else min(size, self._left)
         first = self._connection.read(wanted, self._deadline) if wanted else b""
         if len(first) == wanted:
@@ -353,7 +350,7 @@ class ChunkedBody:
             self._go_on()
             self._go_on = None
         if not self._deadline:
-            self._deadline = time.monotonic() + _BODY_SECONDS
+            self._deadline = time.monotonic() + self._connection.limits.body_seconds
         pieces: list[bytes] = []
         missing = size
         while missing and not self.is_read:

@@ -15,9 +15,17 @@ class ServerLimits:
         connections: How many connections may wait; beyond that, the one that has waited longest is closed. Each is an
             open file.
         threads: How many requests that take time are served at the same time, large bodies above all.
+        head_seconds: Seconds in which the head of a request, and a small body, must be there.
+        idle_seconds: Seconds that a client may say nothing between two requests.
+        stall_seconds: Seconds that it may say nothing in the middle of a large body, or take nothing of an answer.
+        body_seconds: Seconds in which a large body must be there; for each 50 kB it is given one more.
     """
 
     head: int = 64 << 10
     fields: int = 100
     connections: int = 4096
     threads: int = 128
+    head_seconds: float = 10.0
+    idle_seconds: float = 60.0
+    stall_seconds: float = 10.0
+    body_seconds: float = 30.0

@@ -18,8 +18,20 @@ from .settings import (
     existing_file,
     header_text,
     resolve,
+    size,
     url,
 )
+
+#: Bytes that a header of a tar may have: a path of Linux has 4096 at most.
+TAR_HEADER = 1 << 20
+_BLOCK = 512
+
+
+def _tar_header(text: str) -> int:
+    if (number := size(text)) < _BLOCK:
+        raise ValueError(f"it must be at least {_BLOCK}, which every header has")
+    return number
+
 
 PRODUCER_URL = Option(
     name="producer_url",
@@ -111,6 +123,14 @@ CA_BUNDLE = Option(
     metavar="FILE|yes|no",
 )
 
+MAX_TAR_HEADER = Option(
+    name="max_tar_header",
+    help="bytes that the header of a file in cartd's tar may have, with a long name in it; what is larger is no name",
+    convert=_tar_header,
+    default=TAR_HEADER,
+    metavar="BYTES",
+)
+
 #: What it takes to ask policy.
 ASKING_OPTIONS = (
     POLICY_URL,
@@ -131,6 +151,7 @@ SERVICE_OPTIONS = (
     INGEST_UPLOAD_URL,
     INGEST_STATUS_URL,
     *ASKING_OPTIONS,
+    MAX_TAR_HEADER,
 )
 
 
@@ -153,6 +174,7 @@ class Services:
         client_key: File of its key, if that is another one.
         ca_bundle: File of the authorities that servers' certificates are verified against; True for the usual ones,
             False to verify nothing.
+        max_tar_header: Bytes that the header of a file in cartd's tar may have.
         consumer: Name of the consumer on whose behalf an entry-point runs, None outside a runner.
     """
 
@@ -169,6 +191,7 @@ class Services:
     client_cert: str | None = None
     client_key: str | None = None
     ca_bundle: str | bool = True
+    max_tar_header: int = TAR_HEADER
     consumer: str | None = None
 
     @classmethod

@@ -114,7 +114,7 @@ class Server(HTTPServer):
                 time.sleep(_PAUSE_WITHOUT_FILES)
             return None
         try:
-            return Connection(client, self._tls, self.limits.head)
+            return Connection(client, self._tls, self.limits)
         except OSError:
             # It has gone already.
             client.close()

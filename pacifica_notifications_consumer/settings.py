@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,25 @@ def switch(text: str) -> bool:
 
 
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def size(text: str) -> int:
+    """Read a number of bytes of which there must be one at least, with K, M, G or T behind it."""
+    number = size_limit(text)
+    if number is None:
+        raise ValueError("it must be at least 1")
+    return number
+
+
+def size_limit(text: str) -> int | None:
+    """Read a number of bytes that limits something, with K, M, G or T behind it; 0 stands for no limit."""
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise ValueError("it must be a number of bytes, such as 500M or 8G")
+    return int(found[1]) << (10 * " KMGT".index((found[2] or " ").upper())) or None
+
+
+_SIZE = re.compile(r"(\d{1,15})([KMGT]?)", re.IGNORECASE)
 
 
 def authentication(text: str) -> str:

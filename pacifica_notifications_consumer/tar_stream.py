@@ -11,9 +11,7 @@ from typing import Self
 
 from .errors import BrokenOff, DownloadError
 from .hashing import buffers
-
-#: Bytes that one header with its extensions may have: what is larger is no name.
-_LONGEST_HEADER = 1 << 20
+from .services import TAR_HEADER
 
 
 class _Member(tarfile.TarInfo):
@@ -42,10 +40,12 @@ class TarStream:
 
     Args:
         readinto: Reads what comes next into a buffer, and returns how many bytes that were, 0 at the end.
+        max_header: Bytes that one extension of a header may have, such as a long name.
     """
 
-    def __init__(self, readinto: Callable[[memoryview], int]) -> None:
+    def __init__(self, readinto: Callable[[memoryview], int], max_header: int = TAR_HEADER) -> None:
         self._readinto = readinto
+        self._max_header = max_header
         self._buffers = buffers()
         self._buffer = next(self._buffers)
         #: What of the buffer has not been taken yet, and where it stands in the tar.
@@ -93,8 +93,11 @@ class TarStream:
 
     def read(self, size: int) -> bytes:
         """Read a piece of a header; for `tarfile`."""
-        if size > _LONGEST_HEADER:
-            raise DownloadError(f"a header of the tar has {size} bytes", "look into cartd's archive")
+        if size > self._max_header:
+            raise DownloadError(
+                f"a header of the tar has {size} bytes, the limit is {self._max_header}",
+                "look into cartd's archive, or raise --max-tar-header if it is a name",
+            )
         return b"".join(map(bytes, self._pieces(size)))
 
     def _pieces(self, size: int) -> Iterator[memoryview]:

@@ -1,8 +1,8 @@
 """Make what a release consists of, the same bytes on every machine: python tools/release.py [--output dist].
 
 The wheel and the source distribution are made of the last commit, whatever else lies in the working tree, with the
-commit's time on every file. A bill of materials (CycloneDX) names what an installation of the wheel brings along, and
-SHA256SUMS has the digests of all three.
+commit's time on every file. A bill of materials (CycloneDX) names what an installation of the wheel brings along, a
+second one what it does with its extras, and SHA256SUMS has the digests of all four.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import tempfile
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
+#: Those of which there is a bill. What gssapi needs can only be installed where Kerberos is.
+_EXTRAS = "celery,uv"
 
 
 def main() -> int:
@@ -38,7 +40,9 @@ def main() -> int:
         for archive in made.glob("*.tar.gz"):
             _normalise(archive, time)
         (wheel,) = made.glob("*.whl")
-        _write_bill(wheel, made / f"{wheel.name.partition('-py3')[0]}.cdx.json", Path(temporary, "environment"))
+        stem = wheel.name.partition("-py3")[0]
+        _write_bill(wheel, "", made / f"{stem}.cdx.json", Path(temporary, "environment"))
+        _write_bill(wheel, _EXTRAS, made / f"{stem}-with-extras.cdx.json", Path(temporary, "with extras"))
         sums = ""
         for path in sorted(made.iterdir()):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -61,14 +65,14 @@ def _normalise(archive: Path, time: int) -> None:
     archive.write_bytes(gzip.compress(packed.getvalue(), mtime=time))
 
 
-def _write_bill(wheel: Path, bill: Path, environment: Path) -> None:
-    """Write down what an environment holds into which nothing but the wheel was installed."""
+def _write_bill(wheel: Path, extras: str, bill: Path, environment: Path) -> None:
+    """Write down what an environment holds into which nothing but the wheel was installed, with some extras."""
     _run("-m", "venv", "--without-pip", str(environment))
     # By its name, since the path of a file would be written down, too.
     name, version = wheel.name.split("-")[:2]
     _run(
-        *("-m", "pip", "--quiet", "--python", str(environment), "install", "--find-links", str(wheel.parent)),
-        f"{name}=={version}",
+        *("-m", "uv", "pip", "install", "--python", str(environment), "--find-links", str(wheel.parent)),
+        f"{name}[{extras}]=={version}" if extras else f"{name}=={version}",
     )
     _run(
         *("-m", "cyclonedx_py", "environment", "--output-reproducible", "--output-format", "JSON"),

@@ -40,8 +40,8 @@ _METHODS = {
 }
 #: What a strict endpoint takes events as whose attributes are not in header fields.
 _MEDIA_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
-#: Bytes that are read of who can only be known by a signature of them.
-_MOST_UNPROVEN = 1 << 20
+#: Bytes that are read of who can only be known by a signature of them, unless somebody says so.
+MAX_SIGNED_BODY = 1 << 20
 #: How many events a batch may have, unless somebody says so.
 MAX_EVENTS = 1000
 _CHALLENGES = 'Bearer realm="pacifica", Basic realm="pacifica"'
@@ -67,6 +67,7 @@ class Endpoint:
         max_events: How many events a batch may have.
         max_depth: How deep an event of a batch may be nested if it is strict; of others that is for ``accept`` to say.
         signatures: By which senders that do not show the token are known.
+        max_signed_body: Bytes that a notification of theirs may have.
         origins: Who may send, of those that ask; ``*`` for anybody.
         rate: How many requests a minute are taken if it is strict.
         retired: Whether it is not to be sent anything any more.
@@ -82,6 +83,7 @@ class Endpoint:
     max_events: int = MAX_EVENTS
     max_depth: int = MAX_DEPTH
     signatures: Signatures = attrs.field(factory=Signatures)
+    max_signed_body: int = MAX_SIGNED_BODY
     origins: Sequence[str] = ("*",)
     rate: Rate = attrs.field(factory=lambda: Rate(None))
     retired: bool = False
@@ -142,7 +144,9 @@ class _EndpointHandler(Handler):
             return
         try:
             self._check_form()
-            body = self.read_body(min(self.endpoint.max_body, _MOST_UNPROVEN) if signed else self.endpoint.max_body)
+            body = self.read_body(
+                min(self.endpoint.max_body, self.endpoint.max_signed_body) if signed else self.endpoint.max_body
+            )
             if signed and (reason := self.endpoint.signatures.why_not(self.headers, body, time.time())):
                 self._turn_away(reason)
                 return

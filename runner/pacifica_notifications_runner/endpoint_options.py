@@ -8,9 +8,9 @@ from typing import Any
 
 from pacifica_notifications_consumer.notification import MAX_DEPTH
 from pacifica_notifications_consumer.server_limits import ServerLimits
-from pacifica_notifications_consumer.settings import Option, url_with_path
-from pacifica_notifications_runner.endpoint import MAX_EVENTS
-from pacifica_notifications_runner.values import count, count_limit, one_of, origins, port, size
+from pacifica_notifications_consumer.settings import Option, size, url_with_path
+from pacifica_notifications_runner.endpoint import MAX_EVENTS, MAX_SIGNED_BODY
+from pacifica_notifications_runner.values import count, count_limit, one_of, origins, patience, port
 
 _LIMITS = ServerLimits()
 
@@ -80,6 +80,34 @@ MAX_SLOW_REQUESTS = Option(
     default=_LIMITS.threads,
     metavar="N",
 )
+MAX_HEAD_SECONDS = Option(
+    name="max_head_seconds",
+    help="seconds in which the head of a request, and a body of up to 64K, must be there",
+    convert=patience,
+    default=_LIMITS.head_seconds,
+    metavar="SECONDS",
+)
+MAX_IDLE_SECONDS = Option(
+    name="max_idle_seconds",
+    help="seconds that a client may say nothing between two requests",
+    convert=patience,
+    default=_LIMITS.idle_seconds,
+    metavar="SECONDS",
+)
+MAX_STALL_SECONDS = Option(
+    name="max_stall_seconds",
+    help="seconds that a client may say nothing in the middle of a larger body, or take nothing of an answer",
+    convert=patience,
+    default=_LIMITS.stall_seconds,
+    metavar="SECONDS",
+)
+MAX_BODY_SECONDS = Option(
+    name="max_body_seconds",
+    help="seconds in which a larger body must be there; for each 50 kB it is given one more",
+    convert=patience,
+    default=_LIMITS.body_seconds,
+    metavar="SECONDS",
+)
 TLS_CERT = Option(
     name="tls_cert",
     help="the certificate of the endpoint with those that it rests on, in PEM: the endpoint then speaks HTTPS",
@@ -119,6 +147,13 @@ WEBHOOK_RATE = Option(
     default=None,
     metavar="N",
 )
+MAX_SIGNED_BODY_OPTION = Option(
+    name="max_signed_body",
+    help="bytes of a body that are read of who only signs it, since the signature is known to be right only then",
+    convert=size,
+    default=MAX_SIGNED_BODY,
+    metavar="BYTES",
+)
 WEBHOOK_SECRETS = Option(
     name="webhook_secrets",
     help="a file with secrets of Standard Webhooks (whsec_...), one a line: who signs a request with one of them need "
@@ -141,10 +176,15 @@ ENDPOINT_OPTIONS = (
     MAX_HEADER_FIELDS,
     MAX_CONNECTIONS,
     MAX_SLOW_REQUESTS,
+    MAX_HEAD_SECONDS,
+    MAX_IDLE_SECONDS,
+    MAX_STALL_SECONDS,
+    MAX_BODY_SECONDS,
     RESPONSE_POLICY,
     WEBHOOK_ORIGINS,
     WEBHOOK_RATE,
     WEBHOOK_SECRETS,
+    MAX_SIGNED_BODY_OPTION,
 )
 
 
@@ -155,4 +195,8 @@ def server_limits(settings: Mapping[str, Any]) -> ServerLimits:
         fields=settings["max_header_fields"],
         connections=settings["max_connections"],
         threads=settings["max_slow_requests"],
+        head_seconds=settings["max_head_seconds"],
+        idle_seconds=settings["max_idle_seconds"],
+        stall_seconds=settings["max_stall_seconds"],
+        body_seconds=settings["max_body_seconds"],
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 from pacifica_notifications_consumer.archive import ArchiveLimits
 from pacifica_notifications_consumer.job_limits import JobLimits
-from pacifica_notifications_consumer.settings import Option, switch
-from pacifica_notifications_runner.values import count, count_limit, size, size_limit
+from pacifica_notifications_consumer.settings import Option, size, size_limit, switch
+from pacifica_notifications_runner.values import count, count_limit
 
 _ARCHIVE = ArchiveLimits()
 

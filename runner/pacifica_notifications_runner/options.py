@@ -16,6 +16,7 @@ from pacifica_notifications_consumer.settings import (
     SECTION,
     Option,
     resolve,
+    size,
     switch,
 )
 from pacifica_notifications_consumer.venv_cache import CacheLimits
@@ -33,7 +34,6 @@ from pacifica_notifications_runner.values import (
     port,
     rate,
     seconds,
-    size,
     transaction_or_time,
     whole,
 )

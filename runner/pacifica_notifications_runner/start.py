@@ -135,6 +135,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
             max_events=settings["max_events"],
             max_depth=settings["max_depth"],
             signatures=signatures,
+            max_signed_body=settings["max_signed_body"],
             origins=settings["webhook_origins"],
             rate=Rate(settings["webhook_rate"]),
         )

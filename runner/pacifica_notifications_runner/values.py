@@ -11,7 +11,6 @@ from pacifica_notifications_consumer.settings import header_text
 from pacifica_notifications_consumer.venv_cache import CacheLimits
 
 _LARGEST_PORT = 65535
-_SIZE = re.compile(r"(\d{1,15})([KMGT]?)", re.IGNORECASE)
 _ORIGIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")
 _LONGEST_NAME = 200
 _SHORTEST_LOSS = 20.0
@@ -49,6 +48,13 @@ def seconds(text: str) -> float:
     return number
 
 
+def patience(text: str) -> float:
+    """Read a duration that somebody is waited for."""
+    if not (number := seconds(text)):
+        raise ValueError("it must be more than 0")
+    return number
+
+
 def limit(text: str) -> float | None:
     """Read a duration that limits something; 0 stands for no limit."""
     return seconds(text) or None
@@ -57,22 +63,6 @@ def limit(text: str) -> float | None:
 def count_limit(text: str) -> int | None:
     """Read a number that limits something; 0 stands for no limit."""
     return whole_number(text, 0) or None
-
-
-def size(text: str) -> int:
-    """Read a number of bytes of which there must be one at least, with K, M, G or T behind it."""
-    number = size_limit(text)
-    if number is None:
-        raise ValueError("it must be at least 1")
-    return number
-
-
-def size_limit(text: str) -> int | None:
-    """Read a number of bytes that limits something, with K, M, G or T behind it; 0 stands for no limit."""
-    found = _SIZE.fullmatch(text)
-    if not found:
-        raise ValueError("it must be a number of bytes, such as 500M or 8G")
-    return int(found[1]) << (10 * " KMGT".index((found[2] or " ").upper())) or None
 
 
 def whole(text: str) -> int:

@@ -45,19 +45,22 @@ def test_digests(made: dict[str, bytes]) -> None:
     told = {name: digest for digest, name in lines}
     files = {name: content for name, content in made.items() if name != "SHA256SUMS"}
     assert told == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    assert set(files) == {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", f"{NAME}.cdx.json"}
+    bills = {f"{NAME}.cdx.json", f"{NAME}-with-extras.cdx.json"}
+    assert set(files) == {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", *bills}
 
 
-def test_bill_of_materials(made: dict[str, bytes]) -> None:
-    """The bill names what an installation brings along, at its version, and nothing of where it was made."""
-    bill = json.loads(made[f"{NAME}.cdx.json"])
-    assert bill["bomFormat"] == "CycloneDX"
-    versions = {part["name"]: part["version"] for part in bill["components"]}
+@pytest.mark.parametrize(("bill", "extras"), [("", set()), ("-with-extras", {"celery", "kombu", "redis", "uv"})])
+def test_bill_of_materials(made: dict[str, bytes], bill: str, extras: set[str]) -> None:
+    """A bill names what an installation brings along, at its version, and nothing of where it was made."""
+    document = json.loads(made[f"{NAME}{bill}.cdx.json"])
+    assert document["bomFormat"] == "CycloneDX"
+    versions = {part["name"]: part["version"] for part in document["components"]}
     assert versions["pacifica-notifications-consumer"] == "0.1.0"
     assert versions.keys() >= {"attrs", "jsonpath2", "promise", "requests", "urllib3"}
+    assert versions.keys() & {"celery", "kombu", "redis", "uv"} == extras
     assert all(versions.values())
     assert not versions.keys() & {"pip", "pytest", "ruff"}
-    assert b"file:" not in made[f"{NAME}.cdx.json"]
+    assert b"file:" not in made[f"{NAME}{bill}.cdx.json"]
 
 
 def test_wheel_of_the_source_distribution(made: dict[str, bytes], tmp_path: Path) -> None:

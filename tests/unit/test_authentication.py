@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import attrs
 import certifi
 import pytest
 import requests
@@ -52,7 +53,7 @@ def url(authority: trustme.CA) -> Iterator[str]:
 
 
 def knows(url: str, username: str, **settings: Any) -> bool:
-    with make_session(Services(**settings)) as session:
+    with make_session(attrs.evolve(Services(), **settings)) as session:
         return Policy(url, session).knows_user(username)
 
 
@@ -101,10 +102,10 @@ def test_gssapi(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"authentication": "clientssl"}, "--client-cert"),
     ],
 )
-def test_what_is_lacking(settings: dict[str, str], lacking: str) -> None:
+def test_what_is_lacking(settings: dict[str, Any], lacking: str) -> None:
     """A kind of authentication without what it needs is refused before anything is sent."""
     with pytest.raises(ConfigurationError) as caught:
-        make_session(Services(**settings))
+        make_session(attrs.evolve(Services(), **settings))
     assert lacking in str(caught.value)
 
 

@@ -1,14 +1,17 @@
 """What clients may cost a server is what its limits say."""
 
+import contextlib
 import select
 import socket
 import threading
 import time
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import requests
 
+from pacifica_notifications_consumer import doorman
 from pacifica_notifications_consumer.server_limits import ServerLimits
 from pacifica_notifications_consumer.serving import serve
 from tests.unit.http_tools import Echo, Hasty, answered_within, connect, idle, rest_of, statuses
@@ -42,6 +45,43 @@ def test_most_fields(most: int, status: int) -> None:
     with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(fields=most)) as server, connect(server.url) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\nConnection: close\r\n\r\n")
         assert statuses(rest_of(connection)) == [status]
+
+
+#: What a client sends before and after it is silent, and the answers that it gets if it is waited for.
+WAITS = {
+    "head_seconds": ([b"POST / HTTP/1.1\r\nContent-Length: 2\r\nConn", b"ection: close\r\n\r\n{}"], [200], []),
+    "idle_seconds": ([b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"], [200, 200], [200]),
+    "stall_seconds": (
+        [b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 70000\r\n\r\n" + b"x" * 60_000, b"x" * 10_000],
+        [200],
+        [408],
+    ),
+    "body_seconds": (
+        [
+            b"POST / HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n",
+            *[b"1\r\nx\r\n"] * 5,
+            b"0\r\n\r\n",
+        ],
+        [200],
+        [408],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_longest_waits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is faster than the limit is served; one that is not is sent away."""
+    monkeypatch.setattr(doorman, "_LOOK", 0.02)
+    pieces, in_time, too_late = WAITS[name]
+    for seconds, pause, answers in ((5.0, 0.05, in_time), (0.2, 0.1 if name == "body_seconds" else 1.0, too_late)):
+        changed: dict[str, Any] = {name: seconds}
+        limits = ServerLimits(**changed)
+        with serve(Echo, "127.0.0.1", 0, limits=limits) as server, connect(server.url) as connection:
+            for piece in pieces:
+                with contextlib.suppress(OSError):
+                    connection.sendall(piece)
+                    time.sleep(pause)
+            assert statuses(rest_of(connection)) == answers
 
 
 def test_more_clients_than_may_wait() -> None:

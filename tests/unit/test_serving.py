@@ -10,6 +10,7 @@ from http import HTTPStatus
 import pytest
 
 from pacifica_notifications_consumer import connections, doorman
+from pacifica_notifications_consumer.server_limits import ServerLimits
 from pacifica_notifications_consumer.serving import Handler, Server, serve
 from tests.unit.http_tools import Echo, Hasty, answered_within, connect, idle, raw, replies, rest_of, statuses
 
@@ -245,10 +246,9 @@ def test_doorman_goes_on_after_a_fault(server: Server, monkeypatch: pytest.Monke
 
 def test_late_ones_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not come to an end with headers or body, or has nothing to say for long, is hung up on."""
-    for name in ("HEAD_SECONDS", "IDLE_SECONDS", "STALL_SECONDS"):
-        monkeypatch.setattr(connections, name, 0.3)
     monkeypatch.setattr(doorman, "_LOOK", 0.05)
-    with serve(Echo, "127.0.0.1", 0) as server, ExitStack() as stack:
+    limits = ServerLimits(head_seconds=0.3, idle_seconds=0.3, stall_seconds=0.3)
+    with serve(Echo, "127.0.0.1", 0, limits=limits) as server, ExitStack() as stack:
         (silent,) = idle(stack, server, 1)
         (slow,) = idle(stack, server, 1, b"GET / HT")
         (kept,) = idle(stack, server, 1, b"GET / HTTP/1.1\r\n\r\n")

@@ -8,13 +8,16 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacifica_notifications_consumer import upload_tar
-from pacifica_notifications_consumer.errors import BrokenOff, DownloadError, UploadError
+from pacifica_notifications_consumer import download, upload, upload_tar
+from pacifica_notifications_consumer.errors import BrokenOff, ConfigurationError, DownloadError, UploadError
 from pacifica_notifications_consumer.hashing import buffers
+from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.tar_stream import TarStream
 from pacifica_notifications_consumer.upload_tar import UploadTar
 from pacifica_notifications_consumer.uploads import UploadFile
@@ -90,6 +93,41 @@ def test_header_that_is_too_long() -> None:
     info.type, info.size = tarfile.XHDTYPE, 2**34
     with pytest.raises(DownloadError, match="a header of the tar has"):
         list(TarStream(reading(info.tobuf(tarfile.GNU_FORMAT) + bytes(4096))).members())
+
+
+@pytest.mark.parametrize(("most", "fits"), [(1025, True), (1024, True), (1023, False)])
+def test_longest_header(most: int, fits: bool) -> None:
+    """Below the limit and at it, a long name is read; above it, the error names the limit."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        # With the NUL at its end it takes two blocks.
+        tar.addfile(tarfile.TarInfo("d/" + "n" * 1021))
+    stream = TarStream(reading(out.getvalue()), most)
+    if fits:
+        assert [member.name for member in stream.members()] == ["d/" + "n" * 1021]
+    else:
+        with pytest.raises(DownloadError, match="has 1024 bytes, the limit is 1023") as caught:
+            list(stream.members())
+        assert "--max-tar-header" in caught.value.advice
+
+
+def test_longest_header_of_a_download(tmp_path: Path) -> None:
+    """download() keeps to what is set."""
+    name = "n" * 200
+    with Sandbox(tmp_path / "sandbox") as sandbox:
+        (tmp_path / "uploads").mkdir()
+        (tmp_path / "uploads" / name).write_bytes(b"text")
+        rows = {"Transactions.submitter": 10, "Transactions.project": "1", "Transactions.instrument": 54}
+        environ = sandbox.environ() | {"PACIFICA_USERNAME": "alice"}
+        upload(tmp_path, rows, {}, services=Services.from_environment(environ)).get()
+        services = Services.from_environment(environ | {"PACIFICA_MAX_TAR_HEADER": "512"})
+        (tmp_path / "notification.json").write_bytes(sandbox.notification(1))
+        with pytest.raises(DownloadError, match="the limit is 511"):
+            download(tmp_path, services=attrs.evolve(services, max_tar_header=511)).get()
+        download(tmp_path, services=services).get()
+        assert (tmp_path / "downloads" / name).read_bytes() == b"text"
+    with pytest.raises(ConfigurationError, match="it must be at least 512"):
+        Services.from_environment({"PACIFICA_MAX_TAR_HEADER": "511"})
 
 
 def test_pieces_stay_for_a_while() -> None:
