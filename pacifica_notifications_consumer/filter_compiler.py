@@ -197,7 +197,15 @@ def _slice(subscript: ArraySliceSubscript, array: Sequence[Any]) -> Iterable[Any
     elif end < 0:
         end += length
     indices = range(start, end) if subscript.step is None else range(start, end, subscript.step)
-    return (value for index in indices for value in _at(array, index))
+    return (value for index in _within(indices, -length, length - 1) for value in _at(array, index))
+
+
+def _within(indices: range, least: int, most: int) -> range:
+    """Those of some indices that lie within limits, found without going through the others, however many there are."""
+    first, last = (least, most) if indices.step > 0 else (most, least)
+    begin = -((indices.start - first) // indices.step)
+    end = (last - indices.start) // indices.step + 1
+    return indices[max(0, begin) : max(0, end)]
 
 
 def _wildcard(following: Compiled) -> Compiled:

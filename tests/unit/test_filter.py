@@ -10,6 +10,8 @@ from typing import Any
 
 import jsonpath2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonpath2.node import MatchData
 from jsonpath2.nodes.root import RootNode
 from jsonpath2.nodes.subscript import SubscriptNode
@@ -17,7 +19,7 @@ from jsonpath2.nodes.terminal import TerminalNode
 from jsonpath2.subscript import Subscript
 from jsonpath2.subscripts.objectindex import ObjectIndexSubscript
 
-from pacifica_notifications_consumer import Filter
+from pacifica_notifications_consumer import Filter, filter_compiler
 from pacifica_notifications_consumer.errors import FilterError
 from pacifica_notifications_consumer.filter_compiler import compile_node
 from pacifica_notifications_consumer.filter_generator import generate_test
@@ -247,6 +249,27 @@ def test_unknown_parts_are_left_to_jsonpath2() -> None:
     assert list(compile_node(node).find(event, event)) == [3, 1]
     assert generate_test(node)(event, event)
     assert not generate_test(node)({"a": [{}]}, {"a": [{}]})
+
+
+@pytest.mark.parametrize(
+    ("slice_", "found"),
+    [
+        ("0:99999999999999", [0, 1, 2]),
+        ("99999999999999:-99999999999999:-1", [2, 1, 0, 2, 1, 0]),
+        ("1:9999999999:2", [1]),
+    ],
+)
+def test_slices_far_beyond_the_end(slice_: str, found: list[int]) -> None:
+    """A slice costs what it finds, however far it reaches: a filter must not keep the endpoint from its work."""
+    assert list(Filter(f'$["a"][{slice_}]').find({"a": [0, 1, 2]})) == found
+
+
+@given(st.integers(-9, 9), st.integers(-9, 9), st.integers(-4, 4).filter(bool), st.integers(0, 5))
+def test_indices_within_limits(start: int, end: int, step: int, length: int) -> None:
+    """Those are found that going through all of them would find."""
+    indices = range(start, end, step)
+    slow = [index for index in indices if -length <= index < length]
+    assert list(filter_compiler._within(indices, -length, length - 1)) == slow
 
 
 def measured(expression: str, event: Any) -> float:
