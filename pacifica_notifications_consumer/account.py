@@ -120,20 +120,35 @@ class Account:
         # Until now nobody but root has got in.
         os.chown(directory, self.uid, self.gid, follow_symlinks=False)
 
-    def check_reach(self, path: Path, advice: str) -> None:
-        """Insist that this user can reach what stands at a path.
+    def check_way(self, path: Path, advice: str) -> None:
+        """Insist that this user can reach a directory of ours, and put nothing else in its place.
+
+        Args:
+            path: The directory.
+            advice: What to do if not.
 
         Raises:
-            ConfigurationError: A directory on the way is closed to him.
+            ConfigurationError: A directory on the way is closed to him, or may be changed by him.
         """
         with self.acting():
             for part in (*reversed(path.parents), path):
                 try:
-                    part.stat()
+                    seen = part.stat()
                 except PermissionError:
                     raise ConfigurationError(
                         f"the user {self.name} cannot reach {path}: {part.parent} is closed to him", advice
                     ) from None
+                if self._may_change(seen):
+                    raise ConfigurationError(
+                        f"the user {self.name}, who is not to touch {path}, may change {part}",
+                        f"make it root's and writable to root alone (chown -R), or {advice}",
+                    )
+
+    def _may_change(self, seen: os.stat_result) -> bool:
+        # In one like /tmp nobody can put something in the place of what is ours.
+        by_others = 0 if seen.st_mode & stat.S_ISVTX else seen.st_mode
+        by_group = by_others & stat.S_IWGRP and seen.st_gid in (self.gid, *self.groups)
+        return seen.st_uid == self.uid or bool(by_group or by_others & stat.S_IWOTH)
 
 
 def popen_as(account: Account | None) -> dict[str, Any]:

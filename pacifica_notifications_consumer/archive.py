@@ -124,7 +124,7 @@ def consumer_directory(fill: Callable[[Path], None], run_as: Account | None) -> 
             # It stands in a directory of ours, where he can put nothing in its place.
             run_as.own(directory)
             run_as.let_through(place)
-            run_as.check_reach(directory, "let TMPDIR name a directory that all users can reach")
+            run_as.check_way(place, "let TMPDIR name a directory that all users can reach")
         yield directory
 
 

@@ -171,7 +171,7 @@ class VenvBuilder:
         for file in files:
             file.chmod(0o644)
         account.let_through(home)
-        account.check_reach(home, "let --venv-cache, or without it TMPDIR, name a directory that all users can reach")
+        account.check_way(home, "let --venv-cache, or without it TMPDIR, name a directory that all users can reach")
 
     def _base_environ(self) -> Mapping[str, str]:
         """The variables of all programs."""

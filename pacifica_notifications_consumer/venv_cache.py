@@ -168,6 +168,7 @@ class VenvCache:
         if self._run_as:
             self._run_as.let_through(self._directory)
             self._run_as.let_through(place)
+            self._run_as.check_way(place, "choose another directory with --venv-cache")
         with (place / "lock").open("ab") as lock:
             said = False
             while not _lock(lock, fcntl.LOCK_EX):

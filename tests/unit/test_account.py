@@ -169,10 +169,49 @@ def test_what_cannot_be_reached(account: Account, place: Path) -> None:
     """The error names the directory that is closed."""
     (place / "closed" / "deep").mkdir(parents=True)
     (place / "closed").chmod(0o700)
-    account.check_reach(place / "closed", "")
+    account.check_way(place / "closed", "")
     with pytest.raises(ConfigurationError) as caught:
-        account.check_reach(place / "closed" / "deep" / "deeper", "choose another")
+        account.check_way(place / "closed" / "deep" / "deeper", "choose another")
     assert str(caught.value).startswith(f"the user nobody cannot reach {place}/closed/deep/deeper: {place}/closed is ")
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "safe"),
+    [
+        (0, 0, 0o711, True),
+        (0, 0, 0o1777, True),
+        (0, 0, 0o777, False),
+        (0, 65534, 0o771, False),
+        (65534, 0, 0o711, False),
+    ],
+)
+def test_ways_that_the_user_may_change(
+    account: Account, place: Path, owner: int, group: int, mode: int, safe: bool
+) -> None:
+    """Where he could put something else in the place of what is ours, we do not work."""
+    way = place / "way"
+    (way / "state").mkdir(parents=True)
+    (way / "state").chmod(0o711)
+    os.chown(way, owner, group)
+    way.chmod(mode)
+    if safe:
+        account.check_way(way / "state", "choose another")
+        return
+    with pytest.raises(ConfigurationError, match=f"may change {way};") as caught:
+        account.check_way(way / "state", "choose another")
+    assert "chown -R" in caught.value.advice
+
+
+@as_root
+@pytest.mark.parametrize("name", ["lock", "ledger.sqlite3", "jobs"])
+def test_state_directory_that_was_the_users_own(account: Account, place: Path, name: str) -> None:
+    """Who ran the consumer as that user before has to make its state directory root's."""
+    StateDirectory(place / "state", "tester").close()
+    (place / "state" / name).touch()
+    os.chown(place / "state" / name, account.uid, account.gid)
+    with pytest.raises(ConfigurationError, match=f"who is not to touch .*, may change {place}/state/{name}"):
+        StateDirectory(place / "state", "tester", account)
 
 
 @as_root
