@@ -42,7 +42,7 @@ class Campaign:
         self.name = name
         self.seed = seed
         self.tried = 0
-        self.seconds = 0.0
+        self.seconds = self.cpu_seconds = 0.0
         self.longest = 0.0
         self.findings: list[str] = []
 
@@ -50,7 +50,7 @@ class Campaign:
         """Try for some seconds, or some times."""
         records = _Records()
         logging.getLogger().addHandler(records)
-        began = time.monotonic()
+        began, cpu_before = time.monotonic(), time.process_time()
         try:
             with TARGETS[self.name]() as attempt:
                 while not self._is_over(began, seconds, times):
@@ -71,6 +71,7 @@ class Campaign:
         finally:
             logging.getLogger().removeHandler(records)
             self.seconds = time.monotonic() - began
+            self.cpu_seconds = time.process_time() - cpu_before
 
     def _is_over(self, began: float, seconds: float | None, times: int | None) -> bool:
         if len(self.findings) >= _MOST_FINDINGS or (times is not None and self.tried >= times):
@@ -83,8 +84,8 @@ class Campaign:
     def summary(self) -> str:
         """What came of it."""
         head = (
-            f"{self.name}: {self.tried:,} inputs in {self.seconds:.0f} s, the longest took {self.longest:.2f} s; "
-            f"seed {self.seed}; {len(self.findings)} findings"
+            f"{self.name}: {self.tried:,} inputs in {self.seconds:.0f} s ({self.cpu_seconds:.0f} s of a processor), "
+            f"the longest took {self.longest:.2f} s; seed {self.seed}; {len(self.findings)} findings"
         )
         return "\n".join([head, *self.findings])
 
