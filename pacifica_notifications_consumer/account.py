@@ -117,14 +117,14 @@ class Account:
                 seen = os.stat(name, dir_fd=at, follow_symlinks=False)
                 if stat.S_ISDIR(seen.st_mode) or seen.st_nlink == 1:
                     os.chown(name, self.uid, self.gid, dir_fd=at, follow_symlinks=False)
-        # Until now nobody but root has got in.
+        # Last of all: what was root's is closed to him until now.
         os.chown(directory, self.uid, self.gid, follow_symlinks=False)
 
     def check_way(self, path: Path, advice: str) -> None:
-        """Insist that this user can reach a directory of ours, and put nothing else in its place.
+        """Insist that this user can reach a directory or a file of ours, and put nothing else in its place.
 
         Args:
-            path: The directory.
+            path: Where it is.
             advice: What to do if not.
 
         Raises:

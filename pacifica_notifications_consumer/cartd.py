@@ -82,12 +82,12 @@ class Cartd(ServiceClient):
     def open(self, uid: str, max_header: int) -> Iterator[TarStream]:
         """Open the tar of a cart that is ready.
 
+        The first component of each member's name is the server's, the rest is the path that `create` gave. That holds
+        for carts that cartd bundles, too, as a site may have configured it.
+
         Args:
             uid: Its name.
             max_header: As of `TarStream`.
-
-        The first component of each member's name is the server's, the rest is the path that `create` gave. That holds
-        for carts that cartd bundles, too, as a site may have configured it.
 
         Raises:
             ServiceError: cartd cannot be reached or the cart is not ready.

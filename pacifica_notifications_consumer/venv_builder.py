@@ -150,9 +150,10 @@ class VenvBuilder:
             folder.mkdir(mode=0o700)
         if self._run_as:
             self._hand_over(self._run_as, home, folders=(venv.path, temporary), files=(wheel, constraints))
-        environ = installer_environ(venv.environ(self._base_environ()), constraints)
+        base = self._base_environ()
+        environ = installer_environ(venv.environ(base), constraints)
         with acting_as(self._run_as):
-            self._create(venv, home, interpreter)
+            self._create(venv, home, interpreter, base)
             if self._init_script is not None:
                 if not put_pip_into(venv, interpreter):
                     log.warning("%s has no pip that %s could call", interpreter.executable, self._init_script.name)
@@ -181,10 +182,10 @@ class VenvBuilder:
         # uv insists on a cache, and has it there.
         return {**environ, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
 
-    def _create(self, venv: Venv, home: Path, interpreter: Interpreter) -> None:
+    def _create(self, venv: Venv, home: Path, interpreter: Interpreter, environ: Mapping[str, str]) -> None:
         log.info("creating a virtual environment of Python %s", interpreter.version)
         command: list[str | Path] = [interpreter.executable, "-I", "-m", "venv", "--without-pip", venv.path]
-        finished = self._run(command, self._base_environ(), home)
+        finished = self._run(command, environ, home)
         if finished.status or finished.timed_out:
             raise VenvError(
                 f"{interpreter.executable} could not create a virtual environment",

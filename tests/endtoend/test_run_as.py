@@ -159,13 +159,13 @@ def test_todays_example_as_another_user(
     runner = deployment.state_dir / "jobs" / "runner"
     runner.write_text(str(deployment.command.process.pid))
     runner.chmod(0o644)
-    assert "init.sh: user 65534, 0 canaries" in deployment.command.stderr
+    nobody = pwd.getpwnam(NOBODY)
+    assert f"init.sh: user {nobody.pw_uid}, 0 canaries" in deployment.command.stderr
     send(sandbox, tmp_path, {"a.txt": b"alpha\n"})
     _, directory = deployment.job(1)
     wait_until(lambda: deployment.verdicts().get("own") == 1, "its own upload announced to it")
     assert [sandbox.read(number)["a.txt"] for number in sandbox.transactions()] == [b"alpha\n", b"ALPHA\n"]
     told = told_by(directory)
-    nobody = pwd.getpwnam(NOBODY)
     assert told.pop("user") == [nobody.pw_uid] * 3
     assert told.pop("group") == [nobody.pw_gid] * 3
     assert told.pop("groups") == os.getgrouplist(NOBODY, nobody.pw_gid)
