@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="pacifica-notifications-consumer",
@@ -12,14 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     license="LGPL-3.0-or-later",
     python_requires=">=3.11",
-    packages=[
-        "pacifica_notifications_consumer",
-        "pacifica_notifications_consumer.ledger",
-        "pacifica_notifications_consumer.remote",
-        "pacifica_notifications_consumer.sandbox",
-        "pacifica_notifications_runner",
-        "pacifica_notifications_runner.status",
-    ],
+    packages=[*find_packages(include=["pacifica_notifications_consumer*"]), *find_packages("runner")],
     package_dir={
         "pacifica_notifications_consumer": "pacifica_notifications_consumer",
         "pacifica_notifications_runner": "runner/pacifica_notifications_runner",
