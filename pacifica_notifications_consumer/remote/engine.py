@@ -24,8 +24,7 @@ class CeleryEngine:
 
     Args:
         broker: Where they are handed to.
-        archive: The digest of the consumer, as `pacifica_notifications_consumer.archive.digest` has it; a worker of
-            another one refuses its attempts.
+        archive: The digest of the consumer, see `archive.digest`; a worker of another one refuses its attempts.
     """
 
     def __init__(self, broker: Broker, archive: str) -> None:

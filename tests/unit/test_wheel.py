@@ -61,7 +61,8 @@ def test_pip_installs_it(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     (tmp_path / "again").mkdir()
     script = (
-        "import sys; from pathlib import Path; from pacifica_notifications_consumer.wheel import build_wheel; "
+        "import sys; from pathlib import Path; "
+        "from pacifica_notifications_consumer.wheel import build_wheel; "
         f"assert {str(target)!r} in sys.modules['pacifica_notifications_consumer'].__file__; "
         f"build_wheel(Path({str(tmp_path / 'again')!r}))"
     )
