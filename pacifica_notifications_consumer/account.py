@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from .errors import ConfigurationError
-from .settings import PREFIX
+from .settings.option import PREFIX
 
 #: How those variables begin that are about whoever started the runner, or for the runner alone.
 _OF_ANOTHER = (PREFIX, "SUDO_", "XDG_", "SSH_", "DBUS_", "MAIL")

@@ -14,8 +14,8 @@ import attrs
 
 from .json_pieces import json_pieces
 from .notification import FileRecord
-from .services import CARTD_URL
 from .session import PATIENT_TRIES, ServiceClient, reading
+from .settings.services import CARTD_URL
 from .tar_stream import TarStream
 
 

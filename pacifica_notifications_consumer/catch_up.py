@@ -25,8 +25,8 @@ from .missed import Desk, Fate, Finding, Pace, Seeker
 from .numbering import find_newest
 from .policy import Policy
 from .retrying import growing_pause
-from .services import POLICY_URL, USERNAME, Services
 from .session import make_session
+from .settings.services import POLICY_URL, USERNAME, Services
 
 log = logging.getLogger(__name__)
 

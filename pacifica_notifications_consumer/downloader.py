@@ -20,8 +20,8 @@ from .progress import Meter, ProgressCallback
 from .promises import Promise
 from .proxy_download import fetch_from_proxy
 from .retrying import Backoff
-from .services import Services
 from .session import PATIENT_TRIES, make_session, summarize
+from .settings.services import Services
 from .tar_stream import TarStream
 
 #: Seconds that cartd may take for a cart, and for each file of it (40 to 60 ms were measured).

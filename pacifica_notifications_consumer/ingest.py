@@ -16,8 +16,8 @@ import attrs
 import requests
 
 from .errors import ServiceError
-from .services import INGEST_URL, Services
 from .session import PATIENT_TRIES, ServiceClient, summarize
+from .settings.services import INGEST_URL, Services
 
 
 class Body(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UploadError
-from .services import Services
+from .settings.services import Services
 from .temporary import temporary_directory
 from .uploader import upload
 

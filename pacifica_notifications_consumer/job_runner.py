@@ -33,7 +33,7 @@ from .log_context import concerning
 from .meters import Meters
 from .notification import MAX_DEPTH
 from .retention import Keep
-from .services import Services
+from .settings.services import Services
 from .state_directory import StateDirectory
 from .trace import read_traceparent, trace_id
 from .venv import Venv

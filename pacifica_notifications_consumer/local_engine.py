@@ -14,7 +14,7 @@ from .job import Ending, Fate
 from .output import Output
 from .processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
 from .progress import PROGRESS_VARIABLE
-from .services import Services
+from .settings.services import Services
 from .state_directory import JobDirectory
 from .survivors import MARK_VARIABLE, end_marked
 from .trace import TRACE_VARIABLE

@@ -13,8 +13,8 @@ import attrs
 
 from .announcement import read_transaction
 from .errors import NotificationError, ServiceError
-from .services import POLICY_URL
 from .session import ServiceClient
+from .settings.services import POLICY_URL
 
 
 @attrs.frozen(kw_only=True)

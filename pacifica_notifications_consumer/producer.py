@@ -12,8 +12,8 @@ from typing import Any, Literal
 import attrs
 
 from .errors import ServiceError
-from .services import PRODUCER_URL
 from .session import ServiceClient
+from .settings.services import PRODUCER_URL
 
 #: Who the producer is when it posts with basic authentication.
 BASIC_USER = "pacifica"

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from .notification import FileRecord
-from .services import PROXY_URL
 from .session import Readinto, ServiceClient, reading
+from .settings.services import PROXY_URL
 
 
 class Proxy(ServiceClient):

@@ -12,8 +12,8 @@ from .errors import BrokenOff, DownloadError, ServiceError
 from .hashing import buffers
 from .notification import FileRecord
 from .proxy import Proxy
-from .services import Services
 from .session import Readinto, make_session
+from .settings.services import Services
 
 log = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ def pacifica_notification(pacifica_sandbox: Sandbox) -> MakeNotification:
     ``project``, ``instrument`` and ``key_values``.
     """
     from .instrument import files_in, send_files
-    from .services import Services
+    from .settings.services import Services
 
     def make(files: Files, **facts: Any) -> dict[str, Any]:
         contents: dict[str, Path | bytes]

@@ -18,8 +18,8 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from .errors import BrokenOff, ConfigurationError, ServiceError
 from .retrying import TRANSIENT_STATUSES, Backoff, retry_after
-from .services import AUTHENTICATION, CLIENT_CERT, PASSWORD, USERNAME, Services
-from .settings import Option
+from .settings.option import Option
+from .settings.services import AUTHENTICATION, CLIENT_CERT, PASSWORD, USERNAME, Services
 from .trace import trace_headers
 
 

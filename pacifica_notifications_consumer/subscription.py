@@ -23,8 +23,8 @@ from .filter import Filter
 from .incident import Incident, IncidentKind
 from .producer import AuthKind, Producer, Wanted
 from .retrying import growing_pause
-from .services import Services
 from .session import make_session, summarize
+from .settings.services import Services
 
 log = logging.getLogger(__name__)
 

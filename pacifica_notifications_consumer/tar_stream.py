@@ -11,7 +11,7 @@ from typing import Self
 
 from .errors import BrokenOff, DownloadError
 from .hashing import buffers
-from .services import TAR_HEADER
+from .settings.services import TAR_HEADER
 
 
 class _Member(tarfile.TarInfo):

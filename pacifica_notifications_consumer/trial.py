@@ -14,7 +14,7 @@ from .archive import Consumer
 from .job_runner import JobRunner
 from .notification import PROVENANCE_KEY, Notification
 from .sandbox import Sandbox
-from .services import Services
+from .settings.services import Services
 
 #: What the consumer is called, whose mark its uploads carry.
 _NAME = "tried"

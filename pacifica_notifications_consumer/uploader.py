@@ -23,8 +23,8 @@ from .polling import pauses
 from .progress import Meter, ProgressCallback
 from .promises import Promise
 from .retrying import Backoff
-from .services import Services
 from .session import PATIENT_TRIES, make_session
+from .settings.services import Services
 from .upload_record import UploadRecord
 from .upload_tar import UploadTar
 

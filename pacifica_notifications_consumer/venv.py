@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from .settings import PREFIX
+from .settings.option import PREFIX
 
 
 @attrs.frozen

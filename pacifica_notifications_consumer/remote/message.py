@@ -13,7 +13,7 @@ import attrs
 
 from ..engine import Terms
 from ..job_limits import JobLimits
-from ..settings import header_text
+from ..settings.option import header_text
 
 #: The name of the task that makes attempts.
 TASK = "pacifica.notifications.attempt"

@@ -22,8 +22,8 @@ from pacifica_notifications_consumer.judge import Judge
 from pacifica_notifications_consumer.ledger import Coverage, Ledger
 from pacifica_notifications_consumer.missed import Fate, Finding, LedgerDesk
 from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.services import POLICY_URL, USERNAME, Services
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import POLICY_URL, USERNAME, Services
 from pacifica_notifications_consumer.state_directory import LEDGER, StateDirectory
 from pacifica_notifications_runner import options, steps
 from pacifica_notifications_runner.consumer_at import state_dir_of

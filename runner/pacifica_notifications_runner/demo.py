@@ -22,8 +22,8 @@ from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.packing import pack
 from pacifica_notifications_consumer.sandbox import Sandbox
-from pacifica_notifications_consumer.services import Services
-from pacifica_notifications_consumer.settings import PREFIX
+from pacifica_notifications_consumer.settings.option import PREFIX
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.state_directory import LEDGER
 from pacifica_notifications_consumer.temporary import make_temporary_directory
 from pacifica_notifications_runner import options, start

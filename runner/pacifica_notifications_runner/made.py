@@ -12,8 +12,8 @@ from pacifica_notifications_consumer.errors import NotificationError, ServiceErr
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.numbering import find_newest
 from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.status.job_files import open_file
 
 #: How many transactions are looked at, the newest ones.

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_consumer.settings import SECTION
+from pacifica_notifications_consumer.settings.option import SECTION
 
 
 def require_username(username: str | None) -> str:

@@ -23,7 +23,7 @@ from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.packing import open_consumer
 from pacifica_notifications_consumer.sandbox import sandbox_environ
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.state_directory import StateDirectory
 from pacifica_notifications_consumer.temporary import make_temporary_directory
 from pacifica_notifications_runner import naming, options, steps

@@ -19,9 +19,9 @@ from pacifica_notifications_consumer.archive import Consumer
 from pacifica_notifications_consumer.catch_up import CatchUpRules
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.services import POLICY_URL, Services
 from pacifica_notifications_consumer.serving import Server
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import POLICY_URL, Services
 from pacifica_notifications_consumer.subscription import mint_token
 from pacifica_notifications_consumer.venv_builder import VenvBuilder
 from pacifica_notifications_runner.endpoint import RECEIVE

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from pacifica_notifications_consumer.retention import Keep
-from pacifica_notifications_consumer.settings import header_text
+from pacifica_notifications_consumer.settings.option import header_text
 from pacifica_notifications_consumer.venv_cache import CacheLimits
 
 _LARGEST_PORT = 65535

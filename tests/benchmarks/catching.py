@@ -13,8 +13,8 @@ import requests
 
 from pacifica_notifications_consumer.catch_up import CatchUp, CatchUpRules
 from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import Services
 from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION
 from tests.integration.test_catch_up import Metadata, rows_of

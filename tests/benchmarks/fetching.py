@@ -15,7 +15,7 @@ import attrs
 import requests
 
 from pacifica_notifications_consumer import download, upload
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from tests.benchmarks.measure import seconds
 from tests.integration.bed import Bed
 

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from pacifica_notifications_consumer import Filter, JobRunner
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 
 

@@ -20,7 +20,7 @@ import attrs
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_consumer.remote.engine import CeleryEngine
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import WorkerProcess
 from tests.engines.brokers import RabbitServer, RedisServer
 from tests.engines.worker import ARCHIVE

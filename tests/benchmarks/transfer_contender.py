@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from pacifica_notifications_consumer import download, upload
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 
 
 def main() -> None:

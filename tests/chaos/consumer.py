@@ -23,7 +23,7 @@ from pacifica_notifications_consumer import Filter, JobRunner, catch_up
 from pacifica_notifications_consumer.catch_up import CatchUpRules
 from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_consumer.remote.engine import CeleryEngine
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription import subscribed
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.signals import StopSignals

@@ -25,7 +25,7 @@ from pacifica_notifications_consumer import upload
 from pacifica_notifications_consumer.job import Job, JobState
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.sandbox import Sandbox
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 
 BIN = Path(sys.executable).parent
 START = "start-pacifica-notifications-consumer"

@@ -23,7 +23,7 @@ from pacifica_notifications_consumer.engine import Engine
 from pacifica_notifications_consumer.job import Job
 from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_consumer.remote.engine import CeleryEngine
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.state_directory import JobDirectory
 from tests.engines.worker import ARCHIVE, ENTRY_POINT
 from tests.unit.runner_tools import DEADLINE, eventually

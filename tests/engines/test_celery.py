@@ -24,7 +24,7 @@ from pacifica_notifications_consumer.remote.app import make_app
 from pacifica_notifications_consumer.remote.desk import Desk
 from pacifica_notifications_consumer.remote.engine import CeleryEngine
 from pacifica_notifications_consumer.remote.message import TASK, Message
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import DEADLINE, WorkerProcess, accept, body, eventually, notes, pids, workers
 from tests.engines.celery_tools import WAIT, running, runs_at
 from tests.engines.worker import ARCHIVE

@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_consumer.remote.engine import CeleryEngine
 from pacifica_notifications_consumer.remote.worker import RemoteWorker
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.venv import Venv
 from tests.engines.beds import DEADLINE, LOST_AFTER, accept, eventually, notes, pids, workers
 from tests.engines.brokers import RabbitServer, RedisServer, Server

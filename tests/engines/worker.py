@@ -17,7 +17,7 @@ from pacifica_notifications_consumer import warm_start
 from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_consumer.remote.worker import RemoteWorker
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.venv import Venv
 from pacifica_notifications_runner.signals import StopSignals
 

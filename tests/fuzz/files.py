@@ -22,8 +22,8 @@ import jsonpath2.parser
 from pacifica_notifications_consumer import Filter, download
 from pacifica_notifications_consumer.archive import ArchiveLimits, Consumer, extract
 from pacifica_notifications_consumer.errors import ArchiveError, FilterError, PacificaError
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.serving import Handler
+from pacifica_notifications_consumer.settings.services import Services
 from tests.fuzz.good import EVENTS, Finding, Try, remove
 from tests.fuzz.mutation import odd_value, spoil
 from tests.unit.faults import fault_server

@@ -21,9 +21,9 @@ from pacifica_notifications_consumer.judge import Judge
 from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.producer import Producer
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.serving import Handler
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from tests.fuzz.good import EVENTS, SMALL, Finding, Try
 from tests.fuzz.mutation import spoil, spoil_json

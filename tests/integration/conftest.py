@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pacifica_notifications_consumer import upload
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from tests.endtoend.conftest import Operator
 from tests.integration.bed import Bed
 from tests.integration.relay import Relay

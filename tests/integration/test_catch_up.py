@@ -30,8 +30,8 @@ from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.producer import Producer, Wanted
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import Services
 from tests.background import Background
 from tests.endtoend.conftest import ROOT, TOOL, Deployment, Operator, pack, wait_until
 from tests.endtoend.recorder import Request, recording

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from pacifica_notifications_consumer import upload
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from tests.integration.bed import ENVIRONMENT, Bed
 from tests.integration.conftest import TRANSACTION, number_of, write
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from tests.endtoend.conftest import TODAYS_EXAMPLE, Deployment, Operator, contents, pack, wait_until
 from tests.integration.bed import Bed
 from tests.integration.conftest import number_of, send

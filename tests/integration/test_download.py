@@ -16,7 +16,7 @@ import pytest
 from pacifica_notifications_consumer import download, upload
 from pacifica_notifications_consumer.cartd import Cartd
 from pacifica_notifications_consumer.errors import BrokenOff, DownloadError, ServiceError
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from tests.endtoend.conftest import wait_until
 from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION, announce, contents, failure, write

@@ -14,8 +14,8 @@ import pytest
 
 from pacifica_notifications_consumer.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.producer import Producer, Wanted
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription import subscribed
 from tests.endtoend.conftest import KEEPER, Deployment, Operator, pack, wait_until
 from tests.endtoend.recorder import Recorder, Request, recording

@@ -19,8 +19,8 @@ from pacifica_notifications_consumer.errors import ServiceError, UploadError
 from pacifica_notifications_consumer.ingest import Ingest
 from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.producer import Producer, Wanted
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.upload_tar import UploadTar
 from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION, announce, contents, failure, number_of, send, write

@@ -22,9 +22,9 @@ from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.missed import LedgerDesk
 from pacifica_notifications_consumer.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.serving import Handler
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.faults import fault_server
 
 #: Fast enough that no test waits for its turn.

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.job import Job
 from pacifica_notifications_consumer.local_engine import LocalEngine
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 
 DEADLINE = 20.0
 WAYS = ("cold", "warm")

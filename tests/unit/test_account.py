@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.job_runner import JobRunner
 from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.progress import read_progress
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.state_directory import JobDirectory, StateDirectory
 from pacifica_notifications_consumer.venv import Venv
 

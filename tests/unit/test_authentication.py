@@ -17,9 +17,9 @@ import trustme
 
 from pacifica_notifications_consumer.errors import ConfigurationError, ServiceError
 from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.serving import Handler, serve
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import Services
 
 
 @pytest.fixture(scope="module")

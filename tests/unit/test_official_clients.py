@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_consumer.services import SERVICE_OPTIONS, Services
-from pacifica_notifications_consumer.settings import SECTION, resolve
+from pacifica_notifications_consumer.settings.option import SECTION, resolve
+from pacifica_notifications_consumer.settings.services import SERVICE_OPTIONS, Services
 
 CONFIG = """
 [globals]
@@ -133,5 +133,5 @@ def test_home_that_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / ".pacifica_cli" / "config.ini").write_text("no INI file")
     with pytest.raises(ConfigurationError):
         resolve(SERVICE_OPTIONS, {}, environ)
-    monkeypatch.setattr("pacifica_notifications_consumer.official_clients.os.access", lambda *_: False)
+    monkeypatch.setattr("pacifica_notifications_consumer.settings.official_clients.os.access", lambda *_: False)
     assert resolve(SERVICE_OPTIONS, {}, environ)["username"] is None

@@ -6,8 +6,8 @@ import pytest
 
 from pacifica_notifications_consumer.errors import ServiceError
 from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.faults import fault_server, replying
 from tests.unit.policy_tools import BROKEN, Told
 

@@ -13,9 +13,9 @@ import pytest
 
 from pacifica_notifications_consumer.cartd import Cartd, CartState
 from pacifica_notifications_consumer.errors import ServiceError
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.serving import Handler
 from pacifica_notifications_consumer.session import PATIENT_TRIES, make_session
+from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.faults import fault_server
 
 

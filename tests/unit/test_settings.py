@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_consumer.services import SERVICE_OPTIONS, Services
-from pacifica_notifications_consumer.settings import SECTION, Option, resolve
+from pacifica_notifications_consumer.settings.option import SECTION, Option, resolve
+from pacifica_notifications_consumer.settings.services import SERVICE_OPTIONS, Services
 from pacifica_notifications_runner import naming, options
 
 

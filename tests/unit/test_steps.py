@@ -7,7 +7,7 @@ import pytest
 
 from pacifica_notifications_consumer.errors import ConfigurationError, ServiceError
 from pacifica_notifications_consumer.sandbox import Sandbox
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner import steps
 
 LOCAL = "http://127.0.0.1:8070"

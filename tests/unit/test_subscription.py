@@ -16,8 +16,8 @@ from pacifica_notifications_consumer.filter import Filter
 from pacifica_notifications_consumer.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.producer import Producer, Wanted
 from pacifica_notifications_consumer.sandbox import Sandbox
-from pacifica_notifications_consumer.services import Services
 from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription import mint_token, subscribed
 from tests.unit.faults import fault_server, replying
 from tests.unit.runner_tools import eventually

@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notific
 from pacifica_notifications_consumer.promises import Promise
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.sandbox.store import Store
-from pacifica_notifications_consumer.services import Services
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.upload_tar import UploadTar
 
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from ..errors import ConfigurationError
 from . import official_clients
-from .errors import ConfigurationError
 
 SECTION = "pacifica-notifications-consumer"
 PREFIX = "PACIFICA_"

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from .settings import (
+from .option import (
     CONFIG_VARIABLE,
     PREFIX,
     Option,

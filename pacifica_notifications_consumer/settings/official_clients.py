@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
 
 #: The value and the place it was found in, by the name of our setting.
 Found = dict[str, tuple[str, str]]
