@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .downloader import download
-    from .filter import Filter
+    from .filter.filter import Filter
     from .job_runner import JobRunner
     from .uploader import upload
     from .venv_builder import VenvBuilder
@@ -22,7 +22,7 @@ __all__ = ["Filter", "JobRunner", "VenvBuilder", "download", "upload"]
 
 # Functions live in modules named after their agents: a module `download` would hide the function of that name.
 _HOMES = {
-    "Filter": "filter",
+    "Filter": "filter.filter",
     "JobRunner": "job_runner",
     "VenvBuilder": "venv_builder",
     "download": "downloader",

@@ -17,7 +17,7 @@ import attrs
 
 from .account import Account
 from .errors import ArchiveError, FilterError
-from .filter import Filter
+from .filter.filter import Filter
 from .temporary import temporary_directory
 from .warm_start import module_names
 

@@ -27,7 +27,7 @@ from .archive import (
     read_preload,
 )
 from .errors import Cancelled, FilterError, PacificaError
-from .filter import Filter
+from .filter.filter import Filter
 from .imports import Import, SourceError, find_imports, parse
 from .notification import PROVENANCE_KEY, Notification
 from .venv import Venv

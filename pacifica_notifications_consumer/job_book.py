@@ -10,7 +10,7 @@ from typing import Self
 import attrs
 
 from .errors import FilterError, NotificationError
-from .filter import Filter
+from .filter.filter import Filter
 from .incident import Incident, IncidentKind
 from .job import Job, JobState, NotificationRecord, Verdict
 from .ledger import Coverage, Ended, Ledger, MissedCounts

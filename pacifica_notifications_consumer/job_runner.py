@@ -20,7 +20,7 @@ from .aside import Readers
 from .engine import Engine, RemoteEngine, Terms
 from .errors import ConfigurationError, StateError
 from .executor_engine import ExecutorEngine
-from .filter import Filter
+from .filter.filter import Filter
 from .housekeeper import Housekeeper, report_recovered
 from .incident import Incident
 from .job import Job, Origin, Receipt

@@ -10,7 +10,7 @@ import attrs
 
 from .cloudevents_checks import problems_of
 from .errors import FilterError, NotificationError
-from .filter import Filter
+from .filter.filter import Filter
 from .job import Verdict
 from .notification import MAX_DEPTH, Notification, is_json
 

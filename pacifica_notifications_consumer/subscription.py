@@ -19,7 +19,7 @@ from typing import Any
 import requests
 
 from .errors import Cancelled, ServiceError
-from .filter import Filter
+from .filter.filter import Filter
 from .incident import Incident, IncidentKind
 from .producer import AuthKind, Producer, Wanted
 from .retrying import growing_pause

@@ -33,7 +33,7 @@ DOCUMENTED = (
     "promise?",
     "pacifica_notifications_consumer.downloader?",
     "pacifica_notifications_consumer.uploader?",
-    "pacifica_notifications_consumer.filter?",
+    "pacifica_notifications_consumer.filter.filter?",
 )
 #: Room for what its children show of themselves: their command lines and their variables.
 _ROOM_OF_ARGUMENTS, _ROOM = "." * 1024, "." * 8192

@@ -13,7 +13,7 @@ from typing import Any
 import requests
 
 from ..errors import FilterError
-from ..filter import Filter
+from ..filter.filter import Filter
 from ..serving import BadRequest
 from .policy import Policy
 from .store import Store

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from types import NoneType
 from typing import Any
 
-from ..filter import Filter
+from ..filter.filter import Filter
 from ..serving import BadRequest
 from .store import Store
 

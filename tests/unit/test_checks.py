@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.checks import (
     check_notification,
     check_parts,
 )
-from pacifica_notifications_consumer.filter import Filter
+from pacifica_notifications_consumer.filter.filter import Filter
 from pacifica_notifications_consumer.imports import SourceError, find_imports
 from pacifica_notifications_consumer.venv import Venv
 

@@ -19,10 +19,11 @@ from jsonpath2.nodes.terminal import TerminalNode
 from jsonpath2.subscript import Subscript
 from jsonpath2.subscripts.objectindex import ObjectIndexSubscript
 
-from pacifica_notifications_consumer import Filter, filter_compiler
+from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.errors import FilterError
-from pacifica_notifications_consumer.filter_compiler import compile_node
-from pacifica_notifications_consumer.filter_generator import generate_test
+from pacifica_notifications_consumer.filter import compiler as filter_compiler
+from pacifica_notifications_consumer.filter.compiler import compile_node
+from pacifica_notifications_consumer.filter.generator import generate_test
 
 DATA = Path(__file__).parent.parent / "data"
 EXPRESSIONS = [

@@ -12,7 +12,7 @@ import pytest
 
 from pacifica_notifications_consumer import subscription as subscription_module
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError
-from pacifica_notifications_consumer.filter import Filter
+from pacifica_notifications_consumer.filter.filter import Filter
 from pacifica_notifications_consumer.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.producer import Producer, Wanted
 from pacifica_notifications_consumer.sandbox import Sandbox

@@ -20,8 +20,8 @@ def test_contents(tmp_path: Path) -> None:
     info = f"pacifica_notifications_consumer-{version}.dist-info"
     with zipfile.ZipFile(path) as wheel:
         names = set(wheel.namelist())
-        source = Path(pacifica_notifications_consumer.__file__).with_name("filter.py")
-        assert wheel.read("pacifica_notifications_consumer/filter.py") == source.read_bytes()
+        source = Path(pacifica_notifications_consumer.__file__).with_name("errors.py")
+        assert wheel.read("pacifica_notifications_consumer/errors.py") == source.read_bytes()
         assert {"pacifica_notifications_consumer/py.typed", "pacifica_notifications_runner/start.py"} <= names
         assert {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")} <= names
         assert not [name for name in names if name.endswith(".pyc")]

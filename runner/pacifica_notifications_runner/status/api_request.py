@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import attrs
 
 from pacifica_notifications_consumer.errors import FilterError
-from pacifica_notifications_consumer.filter import Filter
+from pacifica_notifications_consumer.filter.filter import Filter
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.job_book import Selection
 from pacifica_notifications_consumer.serving import BadRequest

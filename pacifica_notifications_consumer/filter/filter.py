@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .errors import FilterError
+from ..errors import FilterError
 
 if TYPE_CHECKING:
-    from .filter_explanation import Explanation
+    from .explanation import Explanation
 
 
 class Filter:
@@ -31,9 +31,9 @@ class Filter:
         # Imported late: the ANTLR runtime beneath it costs more than the rest of this library together.
         from jsonpath2.path import Path
 
-        from .filter_compiler import compile_node
-        from .filter_generator import generate_test
-        from .filter_syntax import DIALECT, check_syntax
+        from .compiler import compile_node
+        from .generator import generate_test
+        from .syntax import DIALECT, check_syntax
 
         check_syntax(jsonpath)
         try:
@@ -76,7 +76,7 @@ class Filter:
         Raises:
             FilterError: As `matches`.
         """
-        from .filter_explanation import explain
+        from .explanation import explain
 
         try:
             return explain(self._root, event)

@@ -20,7 +20,7 @@ from jsonpath2.subscripts.filter import FilterSubscript
 from jsonpath2.subscripts.objectindex import ObjectIndexSubscript
 from jsonpath2.subscripts.wildcard import WildcardSubscript
 
-from .filter_compiler import Test, children, compile_expression, compile_node, only_member
+from .compiler import Test, children, compile_expression, compile_node, only_member
 
 #: Python allows no more than twenty blocks within one another.
 _MOST_LOOPS = 15

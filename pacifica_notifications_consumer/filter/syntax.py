@@ -10,7 +10,7 @@ from antlr4.error.ErrorListener import ErrorListener
 from jsonpath2.parser.JSONPathLexer import JSONPathLexer
 from jsonpath2.parser.JSONPathParser import JSONPathParser
 
-from .errors import FilterError
+from ..errors import FilterError
 
 DIALECT = "write it in jsonpath2's dialect, as in " + '$["data"][*][?(@["destinationTable"] = "Files")]'
 #: Of a long expression only what is around the place is shown.

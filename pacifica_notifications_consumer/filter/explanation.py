@@ -18,7 +18,7 @@ from jsonpath2.nodes.terminal import TerminalNode
 from jsonpath2.subscripts.filter import FilterSubscript
 from jsonpath2.subscripts.objectindex import ObjectIndexSubscript
 
-from .filter_compiler import Test, compile_expression, compile_node
+from .compiler import Test, compile_expression, compile_node
 
 #: How many values are counted, how many are shown, and in how many characters each.
 _MOST_VALUES, _SAMPLES, _SAMPLE_LENGTH = 10_000, 3, 100

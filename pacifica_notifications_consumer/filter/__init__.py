@@ -1,0 +1,1 @@
+"""Filtering notifications by a JSONPath, with the semantics of jsonpath2."""
