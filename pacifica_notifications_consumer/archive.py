@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from .account import Account
 from .errors import ArchiveError, FilterError
 from .filter.filter import Filter
-from .temporary import temporary_directory
+from .system.account import Account
+from .system.temporary import temporary_directory
 from .warm_start import module_names
 
 ENTRY_POINT = "__main__.py"

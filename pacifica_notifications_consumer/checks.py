@@ -14,7 +14,6 @@ from typing import Any
 
 import attrs
 
-from .account import Account, acting_as, environ_of, popen_as
 from .archive import (
     ENTRY_POINT,
     FILTER,
@@ -30,6 +29,7 @@ from .errors import Cancelled, FilterError, PacificaError
 from .filter.filter import Filter
 from .imports import Import, SourceError, find_imports, parse
 from .notification import PROVENANCE_KEY, Notification
+from .system.account import Account, acting_as, environ_of, popen_as
 from .venv import Venv
 
 _SECONDS = 60.0

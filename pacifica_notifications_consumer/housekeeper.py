@@ -11,7 +11,7 @@ from .job import JobState
 from .ledger import Ledger
 from .retention import Keep
 from .state_directory import StateDirectory
-from .temporary import remove_tree
+from .system.temporary import remove_tree
 from .workers import LEASE, Workers
 
 log = logging.getLogger(__name__)

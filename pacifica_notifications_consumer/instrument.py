@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import UploadError
 from .settings.services import Services
-from .temporary import temporary_directory
+from .system.temporary import temporary_directory
 from .uploader import upload
 
 #: A transaction of the sandbox, where every user is a member of every project.

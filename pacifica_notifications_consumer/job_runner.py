@@ -14,7 +14,6 @@ from typing import Self
 
 import attrs
 
-from .account import Account
 from .announcement import Announced, Identity
 from .aside import Readers
 from .engine import Engine, RemoteEngine, Terms
@@ -29,12 +28,13 @@ from .job_limits import JobLimits
 from .judge import Judge, Judgement
 from .ledger import Ledger
 from .local_engine import LocalEngine
-from .log_context import concerning
 from .meters import Meters
 from .notification import MAX_DEPTH
 from .retention import Keep
 from .settings.services import Services
 from .state_directory import StateDirectory
+from .system.account import Account
+from .system.log_context import concerning
 from .trace import read_traceparent, trace_id
 from .venv import Venv
 from .workers import RetryRules, Workers

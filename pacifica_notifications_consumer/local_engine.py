@@ -8,15 +8,15 @@ from pathlib import Path
 
 import attrs
 
-from .account import Account, environ_of
 from .engine import Attempt, Stop
 from .job import Ending, Fate
 from .output import Output
-from .processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
 from .progress import PROGRESS_VARIABLE
 from .settings.services import Services
 from .state_directory import JobDirectory
-from .survivors import MARK_VARIABLE, end_marked
+from .system.account import Account, environ_of
+from .system.orphans import MARK_VARIABLE, end_marked
+from .system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
 from .trace import TRACE_VARIABLE
 from .venv import Venv
 from .warm_start import WarmStart

@@ -13,15 +13,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from .account import Account, acting_as, environ_of
 from .errors import ConfigurationError, InitScriptError, RequirementError, VenvError
 from .installer import Installer, find_installer, installer_environ, put_pip_into
 from .interpreter import Interpreter
 from .lock_file import list_packages, lock_file
-from .processes import Finished, describe_status, run_captured
 from .requirement_errors import requirement_error
 from .requirements_file import LocalReferences
-from .temporary import remove_tree, temporary_directory
+from .system.account import Account, acting_as, environ_of
+from .system.processes import Finished, describe_status, run_captured
+from .system.temporary import remove_tree, temporary_directory
 from .venv import Venv
 from .venv_cache import CacheLimits, VenvCache
 from .wheel import DISTRIBUTION, build_wheel, wheel_digest

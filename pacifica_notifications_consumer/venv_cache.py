@@ -26,10 +26,10 @@ from typing import IO
 
 import attrs
 
-from .account import Account
 from .errors import Cancelled, StateError
 from .retention import AGES, parse_age
-from .temporary import remove_tree
+from .system.account import Account
+from .system.temporary import remove_tree
 from .venv import Venv
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from .account import Account, popen_as
-from .processes import MAXRSS_UNIT, Process, ProcessLost, Usage, describe_status
+from .system.account import Account, popen_as
+from .system.processes import MAXRSS_UNIT, Process, ProcessLost, Usage, describe_status
 
 log = logging.getLogger(__name__)
 

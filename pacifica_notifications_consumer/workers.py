@@ -16,11 +16,11 @@ from .engine import Attempt, Engine, RemoteEngine, Stop, Terms
 from .errors import LeaseLost, PacificaError, StateError
 from .job import Ending, Fate, Job, JobState, Place
 from .ledger import Ledger
-from .log_context import concerning
 from .meters import Meters
 from .progress import describe_progress, parse_progress, read_progress
 from .retrying import growing_pause
 from .state_directory import StateDirectory
+from .system.log_context import concerning
 from .trace import child_of, trace_id
 
 log = logging.getLogger(__name__)

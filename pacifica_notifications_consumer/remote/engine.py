@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from ..engine import Attempt, Stop
 from ..job import Ending
-from ..processes import KILL_AFTER
-from ..survivors import end_marked
+from ..system.orphans import end_marked
+from ..system.processes import KILL_AFTER
 from .app import CONFIRM, count_waiting, make_app, priority_of
 from .broker import Broker
 from .desk import Claim, Desk, DeskError

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ..retention import Keep
-from ..temporary import remove_tree
+from ..system.temporary import remove_tree
 
 
 def remove_old(jobs: Path, keep: Keep, running: Collection[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from ..errors import ConfigurationError, InUse, StateError
 from ..serving import serve
-from ..temporary import temporary_directory
+from ..system.temporary import temporary_directory
 from .cartd import CartHandler, Carts
 from .ingest import Ingest, IngestHandler
 from .policy import Policy, PolicyHandler

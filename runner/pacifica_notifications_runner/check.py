@@ -15,7 +15,6 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.account import Account
 from pacifica_notifications_consumer.archive import REQUIREMENTS, Consumer, consumer_directory
 from pacifica_notifications_consumer.checks import (
     Finding,
@@ -29,6 +28,7 @@ from pacifica_notifications_consumer.checks import (
 )
 from pacifica_notifications_consumer.errors import ArchiveError, InitScriptError, PacificaError, VenvError
 from pacifica_notifications_consumer.packing import unpack
+from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_runner import options, steps
 from pacifica_notifications_runner.formats import count
 from pacifica_notifications_runner.limit_options import archive_limits

@@ -25,7 +25,7 @@ from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.option import PREFIX
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.state_directory import LEDGER
-from pacifica_notifications_consumer.temporary import make_temporary_directory
+from pacifica_notifications_consumer.system.temporary import make_temporary_directory
 from pacifica_notifications_runner import options, start
 from pacifica_notifications_runner.signals import StopSignals
 

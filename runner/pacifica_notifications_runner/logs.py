@@ -11,7 +11,7 @@ import time
 from typing import IO
 
 from pacifica_notifications_consumer.errors import Cancelled, PacificaError
-from pacifica_notifications_consumer.log_context import log_facts
+from pacifica_notifications_consumer.system.log_context import log_facts
 
 _FORM, _TIME_FORM = "%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"
 #: Whose every word somebody may want who looks for a fault.

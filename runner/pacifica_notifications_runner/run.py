@@ -25,7 +25,7 @@ from pacifica_notifications_consumer.packing import open_consumer
 from pacifica_notifications_consumer.sandbox import sandbox_environ
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.state_directory import StateDirectory
-from pacifica_notifications_consumer.temporary import make_temporary_directory
+from pacifica_notifications_consumer.system.temporary import make_temporary_directory
 from pacifica_notifications_runner import naming, options, steps
 from pacifica_notifications_runner.formats import count, size
 from pacifica_notifications_runner.limit_options import archive_limits

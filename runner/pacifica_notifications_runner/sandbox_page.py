@@ -21,7 +21,7 @@ from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.serving import BadRequest, Handler, Server, serve
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_consumer.temporary import temporary_directory
+from pacifica_notifications_consumer.system.temporary import temporary_directory
 from pacifica_notifications_runner.formats import count
 from pacifica_notifications_runner.status.listener import ASSETS, PROTECTION
 from pacifica_notifications_runner.status.markup import tag

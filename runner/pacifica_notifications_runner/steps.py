@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from pacifica_notifications_consumer.account import Account
 from pacifica_notifications_consumer.archive import Consumer
 from pacifica_notifications_consumer.catch_up import CatchUpRules
 from pacifica_notifications_consumer.errors import ConfigurationError
@@ -23,9 +22,10 @@ from pacifica_notifications_consumer.serving import Server
 from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import POLICY_URL, Services
 from pacifica_notifications_consumer.subscription import mint_token
+from pacifica_notifications_consumer.system.account import Account
+from pacifica_notifications_consumer.system.privileges import give_up_new_privileges
 from pacifica_notifications_consumer.venv_builder import VenvBuilder
 from pacifica_notifications_runner.endpoint import RECEIVE
-from pacifica_notifications_runner.privileges import give_up_new_privileges
 from pacifica_notifications_runner.signals import StopSignals
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api import Api

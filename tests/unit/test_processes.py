@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.errors import Cancelled
-from pacifica_notifications_consumer.processes import Finished, describe_status, run_captured
+from pacifica_notifications_consumer.system.processes import Finished, describe_status, run_captured
 
 DEADLINE = 20.0
 

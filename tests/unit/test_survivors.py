@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.survivors import MARK_VARIABLE, end_marked
+from pacifica_notifications_consumer.system.orphans import MARK_VARIABLE, end_marked
 
 #: Leaves a grandchild in a session of its own, with another parent, deaf to SIGTERM; and stays itself.
 FAMILY = """

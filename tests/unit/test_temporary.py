@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer import temporary
 from pacifica_notifications_consumer.errors import StateError
-from pacifica_notifications_consumer.temporary import temporary_directory
+from pacifica_notifications_consumer.system import temporary
+from pacifica_notifications_consumer.system.temporary import temporary_directory
 
 
 def test_read_only_folders(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 _HOLDER = """
 import sys, tempfile
-from pacifica_notifications_consumer.temporary import temporary_directory
+from pacifica_notifications_consumer.system.temporary import temporary_directory
 tempfile.tempdir = sys.argv[1]
 with temporary_directory("x-") as directory:
     (directory / "file").touch()

@@ -18,8 +18,8 @@ from typing import Any
 
 import attrs
 
-from .errors import ConfigurationError
-from .settings.option import PREFIX
+from ..errors import ConfigurationError
+from ..settings.option import PREFIX
 
 #: How those variables begin that are about whoever started the runner, or for the runner alone.
 _OF_ANOTHER = (PREFIX, "SUDO_", "XDG_", "SSH_", "DBUS_", "MAIL")

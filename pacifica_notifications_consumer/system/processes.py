@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import attrs
 
+from ..errors import Cancelled, PacificaError
 from .account import Account, popen_as
-from .errors import Cancelled, PacificaError
 
 #: Seconds between asking a program's group to end and ending it.
 KILL_AFTER = 5.0

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import StateError
+from ..errors import StateError
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The operating system: users, processes, files, logs."""
