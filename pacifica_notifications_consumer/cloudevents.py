@@ -11,7 +11,7 @@ import attrs
 
 from .cloudevents_binary import make_envelope
 from .errors import NotificationError, UnknownFormat
-from .http_messages import Headers
+from .http.request import Headers
 from .notification import json_kind
 
 _STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"

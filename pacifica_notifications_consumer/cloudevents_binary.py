@@ -11,7 +11,7 @@ from typing import Any
 
 from .cloudevents_versions import SPECVERSIONS, VERSIONS, Version
 from .errors import NotificationError, UnknownFormat
-from .http_messages import Headers
+from .http.request import Headers
 
 _PREFIX = "ce-"
 _ESCAPED = re.compile(rb"%(?![0-9A-Fa-f]{2})")

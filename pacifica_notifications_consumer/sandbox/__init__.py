@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import ConfigurationError, InUse, StateError
-from ..serving import serve
+from ..http.server import serve
 from ..system.temporary import temporary_directory
 from .cartd import CartHandler, Carts
 from .ingest import Ingest, IngestHandler

@@ -14,7 +14,7 @@ import requests
 
 from ..errors import FilterError
 from ..filter.filter import Filter
-from ..serving import BadRequest
+from ..http.server import BadRequest
 from .policy import Policy
 from .store import Store
 from .subscriptions import Subscription, Subscriptions, named

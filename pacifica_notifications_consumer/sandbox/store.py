@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from ..errors import InUse, StateError
-from ..serving import BadRequest
+from ..http.server import BadRequest
 
 
 class Store:

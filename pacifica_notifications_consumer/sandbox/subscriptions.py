@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any
 
 from ..filter.filter import Filter
-from ..serving import BadRequest
+from ..http.server import BadRequest
 from .store import Store
 
 Subscription = dict[str, Any]

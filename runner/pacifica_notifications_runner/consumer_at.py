@@ -12,8 +12,8 @@ import requests
 import urllib3
 
 from pacifica_notifications_consumer.errors import ConfigurationError, InUse, ServiceError, StateError
+from pacifica_notifications_consumer.http.server import BadRequest
 from pacifica_notifications_consumer.job_book import JobBook
-from pacifica_notifications_consumer.serving import BadRequest
 from pacifica_notifications_consumer.session import reason
 from pacifica_notifications_consumer.state_directory import LEDGER, check_used
 from pacifica_notifications_runner import naming

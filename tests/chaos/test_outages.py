@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 import requests
 
+from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.job import JobState, Origin
 from pacifica_notifications_consumer.sandbox import Sandbox
-from pacifica_notifications_consumer.serving import Handler
 from tests.background import Background
 from tests.chaos.runner import DEADLINE, KILLS, SEED, Runner
 from tests.unit.faults import FaultServer, fault_server

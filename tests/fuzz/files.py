@@ -22,7 +22,7 @@ import jsonpath2.parser
 from pacifica_notifications_consumer import Filter, download
 from pacifica_notifications_consumer.archive import ArchiveLimits, Consumer, extract
 from pacifica_notifications_consumer.errors import ArchiveError, FilterError, PacificaError
-from pacifica_notifications_consumer.serving import Handler
+from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.settings.services import Services
 from tests.fuzz.good import EVENTS, Finding, Try, remove
 from tests.fuzz.mutation import odd_value, spoil

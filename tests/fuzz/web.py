@@ -14,14 +14,14 @@ from pacifica_notifications_consumer.announcement import Identity, judge_transac
 from pacifica_notifications_consumer.cloudevents import mode_of, read_events
 from pacifica_notifications_consumer.cloudevents_checks import problems_of
 from pacifica_notifications_consumer.errors import NotificationError, PacificaError
-from pacifica_notifications_consumer.http_messages import BadRequest, Head
+from pacifica_notifications_consumer.http.request import BadRequest, Head
+from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.ingest import Ingest
 from pacifica_notifications_consumer.job import Receipt, Verdict
 from pacifica_notifications_consumer.judge import Judge
 from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.producer import Producer
-from pacifica_notifications_consumer.serving import Handler
 from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import Endpoint, listening

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pacifica_notifications_consumer.serving import Handler, serve
+from pacifica_notifications_consumer.http.server import Handler, serve
 
 Answer = Callable[[Handler, bytes], None]
 

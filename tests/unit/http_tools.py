@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from pacifica_notifications_consumer.serving import BadRequest, Handler, Server
+from pacifica_notifications_consumer.http.server import BadRequest, Handler, Server
 
 
 class Echo(Handler):

@@ -14,8 +14,8 @@ from typing import Any
 
 import requests
 
+from pacifica_notifications_consumer.http.server import Handler, serve
 from pacifica_notifications_consumer.sandbox import Sandbox
-from pacifica_notifications_consumer.serving import Handler, serve
 
 DEADLINE = 10.0
 TRANSACTION: list[dict[str, Any]] = [

@@ -11,7 +11,7 @@ import pytest
 
 from pacifica_notifications_consumer import download
 from pacifica_notifications_consumer.errors import DownloadError, NotificationError, ServiceError
-from pacifica_notifications_consumer.serving import Handler
+from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.faults import fault_server
 from tests.unit.test_transfer import contents, failure, incoming

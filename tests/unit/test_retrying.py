@@ -13,7 +13,7 @@ import pytest
 
 from pacifica_notifications_consumer.cartd import Cartd, CartState
 from pacifica_notifications_consumer.errors import ServiceError
-from pacifica_notifications_consumer.serving import Handler
+from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.session import PATIENT_TRIES, make_session
 from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.faults import fault_server

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import requests
 
-from pacifica_notifications_consumer import doorman
-from pacifica_notifications_consumer.server_limits import ServerLimits
-from pacifica_notifications_consumer.serving import serve
+from pacifica_notifications_consumer.http import poller as doorman
+from pacifica_notifications_consumer.http.limits import ServerLimits
+from pacifica_notifications_consumer.http.server import serve
 from tests.unit.http_tools import Echo, Hasty, answered_within, connect, idle, rest_of, statuses
 
 

@@ -9,9 +9,10 @@ from http import HTTPStatus
 
 import pytest
 
-from pacifica_notifications_consumer import connections, doorman
-from pacifica_notifications_consumer.server_limits import ServerLimits
-from pacifica_notifications_consumer.serving import Handler, Server, serve
+from pacifica_notifications_consumer.http import connection as connections
+from pacifica_notifications_consumer.http import poller as doorman
+from pacifica_notifications_consumer.http.limits import ServerLimits
+from pacifica_notifications_consumer.http.server import Handler, Server, serve
 from tests.unit.http_tools import Echo, Hasty, answered_within, connect, idle, raw, replies, rest_of, statuses
 
 

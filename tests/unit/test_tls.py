@@ -14,7 +14,7 @@ import requests
 import trustme
 
 from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_consumer.serving import Handler, Server, serve
+from pacifica_notifications_consumer.http.server import Handler, Server, serve
 from pacifica_notifications_runner.tls import server_context
 from tests.unit.http_tools import connect, raw, rest_of
 
@@ -130,7 +130,7 @@ def test_no_certificate() -> None:
 SCARCE = """
 import resource, socket, sys, threading, time
 from pacifica_notifications_consumer import serving
-from pacifica_notifications_consumer.serving import Handler, serve
+from pacifica_notifications_consumer.http.server import Handler, serve
 
 class Hello(Handler):
     def do_GET(self):

@@ -18,9 +18,9 @@ from typing import Any
 import attrs
 
 from pacifica_notifications_consumer.errors import FilterError
+from pacifica_notifications_consumer.http.server import BadRequest
 from pacifica_notifications_consumer.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.job_book import JobBook
-from pacifica_notifications_consumer.serving import BadRequest
 from pacifica_notifications_runner.status.api_request import (
     Answer,
     ApiRequest,

@@ -14,9 +14,9 @@ import attrs
 
 from pacifica_notifications_consumer.errors import FilterError
 from pacifica_notifications_consumer.filter.filter import Filter
+from pacifica_notifications_consumer.http.server import BadRequest
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.job_book import Selection
-from pacifica_notifications_consumer.serving import BadRequest
 
 Word = TypeVar("Word", bound=enum.Enum)
 

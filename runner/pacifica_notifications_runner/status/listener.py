@@ -12,7 +12,7 @@ from importlib.resources import files
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from pacifica_notifications_consumer.errors import StateError
-from pacifica_notifications_consumer.serving import BadRequest, Handler, Server, serve
+from pacifica_notifications_consumer.http.server import BadRequest, Handler, Server, serve
 from pacifica_notifications_runner.metrics import CONTENT_TYPE
 from pacifica_notifications_runner.status import pages
 from pacifica_notifications_runner.status.api import Api

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.serving import BadRequest
+from pacifica_notifications_consumer.http.server import BadRequest
 from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.status.pages import ACTIONS, Site
 

@@ -12,8 +12,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol, Self, cast
 
-from .connections import Body, ChunkedBody, Connection, SizedBody
-from .http_messages import BadRequest, Head, Headers
+from .connection import Body, ChunkedBody, Connection, SizedBody
+from .request import BadRequest, Head, Headers
 
 _GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
-from .http_messages import BadRequest
-from .server_limits import ServerLimits
+from .limits import ServerLimits
+from .request import BadRequest
 
 #: Bytes of a whole request beyond which reading it may take its time.
 _LARGE = 64 << 10

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from .server_limits import ServerLimits
+from .limits import ServerLimits
 
 #: ``Content-Length`` with more digits is beyond all measure.
 _LONGEST_LENGTH = 18

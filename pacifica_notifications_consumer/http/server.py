@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator, Sequence
 from http.server import HTTPServer
 from typing import Any, cast
 
-from .connections import Connection
-from .doorman import Doorman
-from .errors import EndpointError
-from .http_handler import Handler
-from .http_messages import BadRequest
-from .server_limits import ServerLimits
+from ..errors import EndpointError
+from .connection import Connection
+from .handler import Handler
+from .limits import ServerLimits
+from .poller import Doorman
+from .request import BadRequest
 
 __all__ = ["BadRequest", "Handler", "Server", "serve"]
 

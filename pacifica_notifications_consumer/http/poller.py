@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from .connections import Closed, Connection
+from .connection import Closed, Connection
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The HTTP server of the endpoint, the status page and the sandbox."""
