@@ -12,8 +12,8 @@ from http import HTTPStatus
 
 import attrs
 
+from .cloudevents.notification import FileRecord
 from .json_pieces import json_pieces
-from .notification import FileRecord
 from .session import PATIENT_TRIES, ServiceClient, reading
 from .settings.services import CARTD_URL
 from .tar_stream import TarStream

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from .announcement import Identity
+from .cloudevents.announcement import Identity
 from .errors import Cancelled, ConfigurationError, ServiceError, StateError
 from .ledger.coverage import FOLLOWER, Gap, Span
 from .missed import Desk, Fate, Finding, Pace, Seeker

@@ -25,10 +25,10 @@ from .archive import (
     read_filter,
     read_preload,
 )
+from .cloudevents.notification import PROVENANCE_KEY, Notification
 from .errors import Cancelled, FilterError, PacificaError
 from .filter.filter import Filter
 from .imports import Import, SourceError, find_imports, parse
-from .notification import PROVENANCE_KEY, Notification
 from .system.account import Account, acting_as, environ_of, popen_as
 from .venv import Venv
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from .background import in_background
 from .cartd import Cartd, CartState
+from .cloudevents.notification import FileRecord, Notification
 from .downloads import Downloads
 from .errors import BrokenOff, DownloadError, ServiceError
-from .notification import FileRecord, Notification
 from .polling import pauses
 from .progress import Meter, ProgressCallback
 from .promises import Promise

@@ -16,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from .cloudevents.notification import FileRecord
 from .errors import DownloadError
 from .hashing import HashingThread
-from .notification import FileRecord
 from .progress import Meter
 
 #: Bytes from which on a file is worth a thread that hashes it.

@@ -14,8 +14,10 @@ from typing import Self
 
 import attrs
 
-from .announcement import Announced, Identity
 from .aside import Readers
+from .cloudevents.announcement import Announced, Identity
+from .cloudevents.notification import MAX_DEPTH
+from .cloudevents.trace import read_traceparent, trace_id
 from .engine import Engine, RemoteEngine, Terms
 from .errors import ConfigurationError, StateError
 from .executor_engine import ExecutorEngine
@@ -29,13 +31,11 @@ from .judge import Judge, Judgement
 from .ledger import Ledger
 from .local_engine import LocalEngine
 from .meters import Meters
-from .notification import MAX_DEPTH
 from .retention import Keep
 from .settings.services import Services
 from .state_directory import StateDirectory
 from .system.account import Account
 from .system.log_context import concerning
-from .trace import read_traceparent, trace_id
 from .venv import Venv
 from .workers import RetryRules, Workers
 

@@ -8,11 +8,11 @@ from typing import Any, Self
 
 import attrs
 
-from .cloudevents_checks import problems_of
+from .cloudevents.notification import MAX_DEPTH, Notification, is_json
+from .cloudevents.validation import problems_of
 from .errors import FilterError, NotificationError
 from .filter.filter import Filter
 from .job import Verdict
-from .notification import MAX_DEPTH, Notification, is_json
 
 
 @attrs.frozen(kw_only=True)

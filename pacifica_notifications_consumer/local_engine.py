@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from .cloudevents.trace import TRACE_VARIABLE
 from .engine import Attempt, Stop
 from .job import Ending, Fate
 from .output import Output
@@ -17,7 +18,6 @@ from .state_directory import JobDirectory
 from .system.account import Account, environ_of
 from .system.orphans import MARK_VARIABLE, end_marked
 from .system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
-from .trace import TRACE_VARIABLE
 from .venv import Venv
 from .warm_start import WarmStart
 

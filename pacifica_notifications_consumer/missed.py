@@ -9,8 +9,8 @@ from typing import Protocol
 
 import attrs
 
-from .announcement import Announced, Identity
 from .aside import Readers
+from .cloudevents.announcement import Announced, Identity
 from .errors import Cancelled, NotificationError, ServiceError
 from .job import Origin, Receipt, Verdict
 from .ledger import Coverage, Ledger

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import attrs
 
-from .announcement import read_transaction
+from .cloudevents.announcement import read_transaction
 from .errors import NotificationError, ServiceError
 from .session import ServiceClient
 from .settings.services import POLICY_URL

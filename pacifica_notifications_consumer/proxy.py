@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from .notification import FileRecord
+from .cloudevents.notification import FileRecord
 from .session import Readinto, ServiceClient, reading
 from .settings.services import PROXY_URL
 

@@ -7,10 +7,10 @@ import queue
 import threading
 from collections.abc import Iterator
 
+from .cloudevents.notification import FileRecord
 from .downloads import Downloads
 from .errors import BrokenOff, DownloadError, ServiceError
 from .hashing import buffers
-from .notification import FileRecord
 from .proxy import Proxy
 from .session import Readinto, make_session
 from .settings.services import Services

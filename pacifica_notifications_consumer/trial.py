@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 
 from .archive import Consumer
+from .cloudevents.notification import PROVENANCE_KEY, Notification
 from .job_runner import JobRunner
-from .notification import PROVENANCE_KEY, Notification
 from .sandbox import Sandbox
 from .settings.services import Services
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 
 from .aside import Readers
+from .cloudevents.trace import child_of, trace_id
 from .engine import Attempt, Engine, RemoteEngine, Stop, Terms
 from .errors import LeaseLost, PacificaError, StateError
 from .job import Ending, Fate, Job, JobState, Place
@@ -21,7 +22,6 @@ from .progress import describe_progress, parse_progress, read_progress
 from .retrying import growing_pause
 from .state_directory import StateDirectory
 from .system.log_context import concerning
-from .trace import child_of, trace_id
 
 log = logging.getLogger(__name__)
 

@@ -18,15 +18,15 @@ from celery.exceptions import Reject
 from celery.worker import WorkController
 from celery.worker import state as celery_state
 
+from ..cloudevents.notification import Notification
+from ..cloudevents.trace import trace_id
 from ..engine import Attempt, Engine, Stop
 from ..errors import PacificaError, ServiceError
 from ..job import Ending, Fate, Place
-from ..notification import Notification
 from ..retention import Keep
 from ..state_directory import StateDirectory
 from ..system.account import Account
 from ..system.log_context import concerning
-from ..trace import trace_id
 from .app import count_waiting, make_app
 from .broker import Broker
 from .desk import Claim, Desk, DeskError

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pacifica_notifications_consumer import upload
+from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.errors import Cancelled, PacificaError, StateError
 from pacifica_notifications_consumer.job import JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
-from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.packing import pack
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.option import PREFIX

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
+from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.errors import NotificationError, ServiceError
-from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.numbering import find_newest
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.session import make_session

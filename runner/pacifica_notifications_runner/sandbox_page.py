@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.http.server import BadRequest, Handler, Server, serve
 from pacifica_notifications_consumer.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_in, send_files
-from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import temporary_directory

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pacifica_notifications_consumer import Filter
-from pacifica_notifications_consumer.announcement import Identity, judge_transaction
-from pacifica_notifications_consumer.cloudevents import mode_of, read_events
-from pacifica_notifications_consumer.cloudevents_checks import problems_of
+from pacifica_notifications_consumer.cloudevents.announcement import Identity, judge_transaction
+from pacifica_notifications_consumer.cloudevents.modes import mode_of, read_events
+from pacifica_notifications_consumer.cloudevents.notification import Notification
+from pacifica_notifications_consumer.cloudevents.validation import problems_of
 from pacifica_notifications_consumer.errors import NotificationError, PacificaError
 from pacifica_notifications_consumer.http.request import BadRequest, Head
 from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.ingest import Ingest
 from pacifica_notifications_consumer.job import Receipt, Verdict
 from pacifica_notifications_consumer.judge import Judge
-from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.producer import Producer
 from pacifica_notifications_consumer.session import make_session

@@ -23,11 +23,11 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer import Filter, upload
-from pacifica_notifications_consumer.announcement import Identity, announce
+from pacifica_notifications_consumer.cloudevents.announcement import Identity, announce
+from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.job import JobState, Origin
 from pacifica_notifications_consumer.ledger import Ledger
-from pacifica_notifications_consumer.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.policy import Policy
 from pacifica_notifications_consumer.producer import Producer, Wanted
 from pacifica_notifications_consumer.session import make_session

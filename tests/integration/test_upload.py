@@ -15,9 +15,9 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer import download, upload
+from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import ServiceError, UploadError
 from pacifica_notifications_consumer.ingest import Ingest
-from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.producer import Producer, Wanted
 from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import Services

@@ -9,8 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pacifica_notifications_consumer import aside
-from pacifica_notifications_consumer.announcement import Identity, announce, judge_transaction, read_transaction
 from pacifica_notifications_consumer.aside import Readers
+from pacifica_notifications_consumer.cloudevents.announcement import (
+    Identity,
+    announce,
+    judge_transaction,
+    read_transaction,
+)
 from pacifica_notifications_consumer.errors import NotificationError
 from pacifica_notifications_consumer.job import Verdict
 from pacifica_notifications_consumer.judge import Judge

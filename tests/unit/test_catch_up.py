@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pacifica_notifications_consumer import Filter, catch_up
-from pacifica_notifications_consumer.announcement import Announced, Identity
 from pacifica_notifications_consumer.aside import Readers
 from pacifica_notifications_consumer.catch_up import CatchUp
+from pacifica_notifications_consumer.cloudevents.announcement import Announced, Identity
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError, StateError
 from pacifica_notifications_consumer.job import Origin, Receipt, Verdict
 from pacifica_notifications_consumer.judge import Judge

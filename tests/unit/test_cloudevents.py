@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer.cloudevents import MediaType, Mode, mode_of, read_events
+from pacifica_notifications_consumer.cloudevents.modes import MediaType, Mode, mode_of, read_events
 from pacifica_notifications_consumer.errors import NotificationError, UnknownFormat
 from pacifica_notifications_consumer.http.request import Headers
 from tests.unit.cloudevents_tools import BINARY, CONTENT_TYPE, ENVELOPE, VERSIONS

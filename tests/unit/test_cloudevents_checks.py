@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer.cloudevents_checks import problems_of
-from pacifica_notifications_consumer.notification import Notification
+from pacifica_notifications_consumer.cloudevents.notification import Notification
+from pacifica_notifications_consumer.cloudevents.validation import problems_of
 from tests.unit.cloudevents_tools import ENVELOPE, VERSIONS
 
 GOOD = {

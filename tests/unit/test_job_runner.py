@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from pacifica_notifications_consumer import Filter, JobRunner, warm_start, workers
+from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.job import JobState, Verdict
-from pacifica_notifications_consumer.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.progress import Progress
 from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.runner_tools import DEADLINE, WAYS, alive, body, eventually, make_runner, run_one, wait_for_file

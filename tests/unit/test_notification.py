@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.errors import NotificationError
-from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
 
 NOTIFICATIONS = Path(__file__).parent.parent / "data" / "notifications"
 FILE = {"destinationTable": "Files", "_id": 1, "name": "a", "subdir": "", "size": 1, "hashtype": "sha1", "hashsum": "0"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
-from pacifica_notifications_consumer.notification import Notification
 from pacifica_notifications_consumer.state_directory import JobDirectory, StateDirectory, check_used
 
 NOTIFICATIONS = Path(__file__).parent.parent / "data" / "notifications"

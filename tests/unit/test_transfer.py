@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from pacifica_notifications_consumer import download, upload
+from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.errors import DownloadError, UploadError
-from pacifica_notifications_consumer.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.promises import Promise
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.sandbox.store import Store

@@ -7,10 +7,10 @@ from typing import Any
 
 import attrs
 
+from pacifica_notifications_consumer.cloudevents.trace import trace_id
 from pacifica_notifications_consumer.incident import Incident
 from pacifica_notifications_consumer.job import Job, NotificationRecord
 from pacifica_notifications_consumer.state_directory import JobDirectory
-from pacifica_notifications_consumer.trace import trace_id
 
 
 def moment(seconds: float | None) -> str | None:

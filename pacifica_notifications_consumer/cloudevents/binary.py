@@ -9,9 +9,9 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .cloudevents_versions import SPECVERSIONS, VERSIONS, Version
-from .errors import NotificationError, UnknownFormat
-from .http.request import Headers
+from ..errors import NotificationError, UnknownFormat
+from ..http.request import Headers
+from .versions import SPECVERSIONS, VERSIONS, Version
 
 _PREFIX = "ce-"
 _ESCAPED = re.compile(rb"%(?![0-9A-Fa-f]{2})")

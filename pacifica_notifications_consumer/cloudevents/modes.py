@@ -9,9 +9,9 @@ from functools import lru_cache
 
 import attrs
 
-from .cloudevents_binary import make_envelope
-from .errors import NotificationError, UnknownFormat
-from .http.request import Headers
+from ..errors import NotificationError, UnknownFormat
+from ..http.request import Headers
+from .binary import make_envelope
 from .notification import json_kind
 
 _STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import attrs
 
-from .errors import NotificationError
+from ..errors import NotificationError
 from .trace import TRACE_HEADER, read_traceparent
 
 #: The key-value that names the consumer which uploaded a transaction; the runner leaves its own ones alone.

@@ -15,8 +15,8 @@ from typing import Any
 
 import attrs
 
-from .errors import NotificationError
-from .judge import Judge, Judgement
+from ..errors import NotificationError
+from ..judge import Judge, Judgement
 
 #: What stands for the transaction's number.
 _NUMBER = "{id}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from .cloudevents_versions import SPECVERSIONS, VERSIONS, Version
+from .versions import SPECVERSIONS, VERSIONS, Version
 
 _DATE_AND_TIME = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt ]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?"
 _ZONE = r"([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"

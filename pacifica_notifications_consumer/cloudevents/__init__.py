@@ -1,0 +1,1 @@
+"""CloudEvents: notifications, their versions and modes, and their validation."""
