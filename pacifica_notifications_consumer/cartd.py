@@ -13,10 +13,10 @@ from http import HTTPStatus
 import attrs
 
 from .cloudevents.notification import FileRecord
-from .json_pieces import json_pieces
 from .session import PATIENT_TRIES, ServiceClient, reading
 from .settings.services import CARTD_URL
-from .tar_stream import TarStream
+from .streams.json_pieces import json_pieces
+from .streams.tar_stream import TarStream
 
 
 class CartState(enum.Enum):

@@ -16,13 +16,13 @@ from .cloudevents.notification import FileRecord, Notification
 from .downloads import Downloads
 from .errors import BrokenOff, DownloadError, ServiceError
 from .polling import pauses
-from .progress import Meter, ProgressCallback
 from .promises import Promise
 from .proxy_download import fetch_from_proxy
 from .retrying import Backoff
 from .session import PATIENT_TRIES, make_session, summarize
 from .settings.services import Services
-from .tar_stream import TarStream
+from .streams.progress import Meter, ProgressCallback
+from .streams.tar_stream import TarStream
 
 #: Seconds that cartd may take for a cart, and for each file of it (40 to 60 ms were measured).
 _STAGING_SECONDS, _STAGING_SECONDS_PER_FILE = 300.0, 0.5

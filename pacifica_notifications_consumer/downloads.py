@@ -18,8 +18,8 @@ from typing import Self
 
 from .cloudevents.notification import FileRecord
 from .errors import DownloadError
-from .hashing import HashingThread
-from .progress import Meter
+from .streams.hashing import HashingThread
+from .streams.progress import Meter
 
 #: Bytes from which on a file is worth a thread that hashes it.
 _LARGE = 4 << 20

@@ -12,9 +12,9 @@ from .cloudevents.trace import TRACE_VARIABLE
 from .engine import Attempt, Stop
 from .job import Ending, Fate
 from .output import Output
-from .progress import PROGRESS_VARIABLE
 from .settings.services import Services
 from .state_directory import JobDirectory
+from .streams.progress import PROGRESS_VARIABLE
 from .system.account import Account, environ_of
 from .system.orphans import MARK_VARIABLE, end_marked
 from .system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status

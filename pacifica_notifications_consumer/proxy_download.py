@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from .cloudevents.notification import FileRecord
 from .downloads import Downloads
 from .errors import BrokenOff, DownloadError, ServiceError
-from .hashing import buffers
 from .proxy import Proxy
 from .session import Readinto, make_session
 from .settings.services import Services
+from .streams.hashing import buffers
 
 log = logging.getLogger(__name__)
 

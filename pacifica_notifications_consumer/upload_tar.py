@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UploadError
-from .hashing import HashingThread, buffers
-from .json_pieces import json_pieces
-from .progress import Meter
+from .streams.hashing import HashingThread, buffers
+from .streams.json_pieces import json_pieces
+from .streams.progress import Meter
 from .uploads import UploadFile, facts_of, find_files
 
 _HASHTYPE = "sha1"  # what the official uploader sends and every Pacifica service knows

@@ -15,16 +15,16 @@ from typing import Any
 from .background import in_background
 from .errors import ServiceError, UploadError
 from .ingest import Ingest, IngestState
-from .json_pieces import json_pieces
 from .lost_upload import find_upload
 from .metadata_rows import key_value_rows, transaction_rows
 from .policy import Policy
 from .polling import pauses
-from .progress import Meter, ProgressCallback
 from .promises import Promise
 from .retrying import Backoff
 from .session import PATIENT_TRIES, make_session
 from .settings.services import Services
+from .streams.json_pieces import json_pieces
+from .streams.progress import Meter, ProgressCallback
 from .upload_record import UploadRecord
 from .upload_tar import UploadTar
 

@@ -18,9 +18,9 @@ from .errors import LeaseLost, PacificaError, StateError
 from .job import Ending, Fate, Job, JobState, Place
 from .ledger import Ledger
 from .meters import Meters
-from .progress import describe_progress, parse_progress, read_progress
 from .retrying import growing_pause
 from .state_directory import StateDirectory
+from .streams.progress import describe_progress, parse_progress, read_progress
 from .system.log_context import concerning
 
 log = logging.getLogger(__name__)

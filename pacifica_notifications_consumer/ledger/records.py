@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from ..job import Ending, Job, JobState, NotificationRecord, Origin, Place, Verdict
-from ..progress import parse_progress
+from ..streams.progress import parse_progress
 from . import statements
 from .bodies import Bodies
 from .database import Database

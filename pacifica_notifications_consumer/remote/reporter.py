@@ -13,8 +13,8 @@ import attrs
 
 from ..engine import Stop
 from ..job import Ending
-from ..progress import read_progress
 from ..state_directory import JobDirectory
+from ..streams.progress import read_progress
 from .desk import UNKNOWN, Beat, Desk, DeskError, News
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pacifica_notifications_consumer.progress import Progress, describe_progress
+from pacifica_notifications_consumer.streams.progress import Progress, describe_progress
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEP = 1024

@@ -15,7 +15,7 @@ import pytest
 
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.job_limits import JobLimits
-from pacifica_notifications_consumer.progress import Progress
+from pacifica_notifications_consumer.streams.progress import Progress
 from tests.engines.beds import DEADLINE, Bed, accept, body, eventually, notes, pids
 from tests.unit.runner_tools import alive
 
@@ -120,7 +120,7 @@ raise ValueError("this is why")
 def test_progress_and_output_while_it_runs(bed: Bed, tmp_path: Path) -> None:
     """How far a job is, and what it prints, can be seen while it runs, and afterwards."""
     source = f"""
-from pacifica_notifications_consumer.progress import Meter
+from pacifica_notifications_consumer.streams.progress import Meter
 print("first", flush=True)
 with Meter("download", 10, 2, None) as meter:
     meter.advance(5, files=1)

@@ -15,8 +15,8 @@ from pacifica_notifications_consumer import Filter, JobRunner, warm_start, worke
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.job import JobState, Verdict
-from pacifica_notifications_consumer.progress import Progress
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.streams.progress import Progress
 from tests.unit.runner_tools import DEADLINE, WAYS, alive, body, eventually, make_runner, run_one, wait_for_file
 
 
@@ -128,7 +128,7 @@ def test_progress_reaches_the_record(make: Callable[..., JobRunner], monkeypatch
     monkeypatch.setattr("pacifica_notifications_consumer.workers._PROGRESS_SECONDS", 0.01)
     source = """
 import sys, time
-from pacifica_notifications_consumer.progress import Meter
+from pacifica_notifications_consumer.streams.progress import Meter
 with Meter("download", 10, 2, None) as meter:
     meter.advance(5, files=1)
     while not __import__("os").path.exists(sys.argv[2] + "/go"):

@@ -18,8 +18,8 @@ from pacifica_notifications_consumer.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.job import Ending, Job, JobState, Origin, Receipt, Verdict
 from pacifica_notifications_consumer.judge import Judgement
 from pacifica_notifications_consumer.ledger import Ledger, schema
-from pacifica_notifications_consumer.progress import Progress
 from pacifica_notifications_consumer.retention import Keep
+from pacifica_notifications_consumer.streams.progress import Progress
 
 LEASE = 60.0
 WELL = Ending(status=0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.progress import (
+from pacifica_notifications_consumer.streams.progress import (
     PROGRESS_VARIABLE,
     Meter,
     Progress,
@@ -21,7 +21,7 @@ from pacifica_notifications_consumer.progress import (
 
 TRANSFER = """
 import sys, time
-from pacifica_notifications_consumer.progress import Meter
+from pacifica_notifications_consumer.streams.progress import Meter
 with Meter("download", 3 << 20, 2, None) as meter:
     for _ in range(3):
         time.sleep(0.11)
@@ -68,7 +68,7 @@ def test_pipe() -> None:
 
 def test_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Into the log goes a line now and then."""
-    monkeypatch.setattr("pacifica_notifications_consumer.progress._LOG_SECONDS", 0.0)
+    monkeypatch.setattr("pacifica_notifications_consumer.streams.progress._LOG_SECONDS", 0.0)
     monkeypatch.delenv(PROGRESS_VARIABLE, raising=False)
     with caplog.at_level(logging.INFO), Meter("upload", 2048, 1, None) as meter:
         meter.advance(1024)
@@ -78,7 +78,7 @@ def test_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) 
 def test_note_for_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a runner all downloads and uploads of the process are noted together, whole at any moment."""
     monkeypatch.setenv(PROGRESS_VARIABLE, str(tmp_path / "progress.json"))
-    monkeypatch.setattr("pacifica_notifications_consumer.progress._board._ended", {})
+    monkeypatch.setattr("pacifica_notifications_consumer.streams.progress._board._ended", {})
     with Meter("download", 10, 1, None) as first, Meter("download", 20, 2, None) as second:
         first.advance(10, files=1)
         second.advance(5)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from pacifica_notifications_consumer.progress import Progress
+from pacifica_notifications_consumer.streams.progress import Progress
 from pacifica_notifications_runner.formats import clock, duration, remarks, since, size
 from pacifica_notifications_runner.status.markup import Markup, join, tag
 

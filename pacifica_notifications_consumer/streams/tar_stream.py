@@ -9,9 +9,9 @@ import tarfile
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from .errors import BrokenOff, DownloadError
+from ..errors import BrokenOff, DownloadError
+from ..settings.services import TAR_HEADER
 from .hashing import buffers
-from .settings.services import TAR_HEADER
 
 
 class _Member(tarfile.TarInfo):

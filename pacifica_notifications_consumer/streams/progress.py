@@ -15,7 +15,7 @@ from pathlib import Path
 
 import attrs
 
-from .settings.option import PREFIX
+from ..settings.option import PREFIX
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Data that streams: tars, JSON, digests, and how far a transfer is."""
