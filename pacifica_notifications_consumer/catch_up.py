@@ -18,14 +18,14 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
+from .clients.base import make_session
+from .clients.policy import Policy
+from .clients.retry import growing_pause
 from .cloudevents.announcement import Identity
 from .errors import Cancelled, ConfigurationError, ServiceError, StateError
 from .ledger.coverage import FOLLOWER, Gap, Span
 from .missed import Desk, Fate, Finding, Pace, Seeker
 from .numbering import find_newest
-from .policy import Policy
-from .retrying import growing_pause
-from .session import make_session
 from .settings.services import POLICY_URL, USERNAME, Services
 
 log = logging.getLogger(__name__)

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from .background import in_background
-from .cartd import Cartd, CartState
+from .clients.base import PATIENT_TRIES, make_session, summarize
+from .clients.cartd import Cartd, CartState
+from .clients.polling import pauses
+from .clients.retry import Backoff
 from .cloudevents.notification import FileRecord, Notification
 from .downloads import Downloads
 from .errors import BrokenOff, DownloadError, ServiceError
-from .polling import pauses
 from .promises import Promise
 from .proxy_download import fetch_from_proxy
-from .retrying import Backoff
-from .session import PATIENT_TRIES, make_session, summarize
 from .settings.services import Services
 from .streams.progress import Meter, ProgressCallback
 from .streams.tar_stream import TarStream

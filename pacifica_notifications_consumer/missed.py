@@ -10,11 +10,11 @@ from typing import Protocol
 import attrs
 
 from .aside import Readers
+from .clients.policy import Policy
 from .cloudevents.announcement import Announced, Identity
 from .errors import Cancelled, NotificationError, ServiceError
 from .job import Origin, Receipt, Verdict
 from .ledger import Coverage, Ledger
-from .policy import Policy
 
 
 class Desk(Protocol):

@@ -7,11 +7,11 @@ import queue
 import threading
 from collections.abc import Iterator
 
+from .clients.base import Readinto, make_session
+from .clients.proxy import Proxy
 from .cloudevents.notification import FileRecord
 from .downloads import Downloads
 from .errors import BrokenOff, DownloadError, ServiceError
-from .proxy import Proxy
-from .session import Readinto, make_session
 from .settings.services import Services
 from .streams.hashing import buffers
 

@@ -18,12 +18,12 @@ from typing import Any
 
 import requests
 
+from .clients.base import make_session, summarize
+from .clients.producer import AuthKind, Producer, Wanted
+from .clients.retry import growing_pause
 from .errors import Cancelled, ServiceError
 from .filter.filter import Filter
 from .incident import Incident, IncidentKind
-from .producer import AuthKind, Producer, Wanted
-from .retrying import growing_pause
-from .session import make_session, summarize
 from .settings.services import Services
 
 log = logging.getLogger(__name__)

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from .background import in_background
+from .clients.base import PATIENT_TRIES, make_session
+from .clients.ingest import Ingest, IngestState
+from .clients.policy import Policy
+from .clients.polling import pauses
+from .clients.retry import Backoff
 from .errors import ServiceError, UploadError
-from .ingest import Ingest, IngestState
 from .lost_upload import find_upload
 from .metadata_rows import key_value_rows, transaction_rows
-from .policy import Policy
-from .polling import pauses
 from .promises import Promise
-from .retrying import Backoff
-from .session import PATIENT_TRIES, make_session
 from .settings.services import Services
 from .streams.json_pieces import json_pieces
 from .streams.progress import Meter, ProgressCallback

@@ -16,6 +16,7 @@ from typing import Self
 
 import attrs
 
+from pacifica_notifications_consumer.clients.producer import BASIC_USER
 from pacifica_notifications_consumer.cloudevents.modes import MediaType, Mode, mode_of, read_events
 from pacifica_notifications_consumer.cloudevents.notification import MAX_DEPTH, Notification
 from pacifica_notifications_consumer.cloudevents.trace import TRACE_HEADER
@@ -24,7 +25,6 @@ from pacifica_notifications_consumer.errors import NotificationError, StateError
 from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.http.server import BadRequest, Handler, Server, serve
 from pacifica_notifications_consumer.job import Receipt, Verdict
-from pacifica_notifications_consumer.producer import BASIC_USER
 from pacifica_notifications_runner import metrics
 from pacifica_notifications_runner.strangers import Strangers
 from pacifica_notifications_runner.webhooks import Rate, Signatures, handshake, token_in

@@ -8,11 +8,11 @@ from typing import Any
 
 import attrs
 
+from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.errors import NotificationError, ServiceError
 from pacifica_notifications_consumer.numbering import find_newest
-from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.status.job_files import open_file
 

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 
 from pacifica_notifications_consumer.archive import Consumer
 from pacifica_notifications_consumer.catch_up import CatchUpRules
+from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.http.server import Server
-from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import POLICY_URL, Services
 from pacifica_notifications_consumer.subscription import mint_token
 from pacifica_notifications_consumer.system.account import Account

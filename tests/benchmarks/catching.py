@@ -12,8 +12,8 @@ from pathlib import Path
 import requests
 
 from pacifica_notifications_consumer.catch_up import CatchUp, CatchUpRules
-from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.session import make_session
+from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.settings.services import Services
 from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION

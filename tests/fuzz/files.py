@@ -142,7 +142,7 @@ def tar() -> Iterator[Try]:
                 handler.reply(200, served[0])
 
     # What breaks is tried again; without pauses, of which there would be many.
-    quick = mock.patch("pacifica_notifications_consumer.retrying.time.sleep", lambda _: None)
+    quick = mock.patch("pacifica_notifications_consumer.clients.retry.time.sleep", lambda _: None)
     with quick, fault_server(answer) as server, tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         services = Services(cartd_url=server.url, username="alice")

@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pacifica_notifications_consumer import Filter
+from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.ingest import Ingest
+from pacifica_notifications_consumer.clients.policy import Policy
+from pacifica_notifications_consumer.clients.producer import Producer
 from pacifica_notifications_consumer.cloudevents.announcement import Identity, judge_transaction
 from pacifica_notifications_consumer.cloudevents.modes import mode_of, read_events
 from pacifica_notifications_consumer.cloudevents.notification import Notification
@@ -17,12 +21,8 @@ from pacifica_notifications_consumer.cloudevents.validation import problems_of
 from pacifica_notifications_consumer.errors import NotificationError, PacificaError
 from pacifica_notifications_consumer.http.request import BadRequest, Head
 from pacifica_notifications_consumer.http.server import Handler
-from pacifica_notifications_consumer.ingest import Ingest
 from pacifica_notifications_consumer.job import Receipt, Verdict
 from pacifica_notifications_consumer.judge import Judge
-from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.producer import Producer
-from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from tests.fuzz.good import EVENTS, SMALL, Finding, Try

@@ -23,14 +23,14 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer import Filter, upload
+from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.policy import Policy
+from pacifica_notifications_consumer.clients.producer import Producer, Wanted
 from pacifica_notifications_consumer.cloudevents.announcement import Identity, announce
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.job import JobState, Origin
 from pacifica_notifications_consumer.ledger import Ledger
-from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.producer import Producer, Wanted
-from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import Services
 from tests.background import Background
 from tests.endtoend.conftest import ROOT, TOOL, Deployment, Operator, pack, wait_until

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from pacifica_notifications_consumer import download, upload
-from pacifica_notifications_consumer.cartd import Cartd
+from pacifica_notifications_consumer.clients.cartd import Cartd
 from pacifica_notifications_consumer.errors import BrokenOff, DownloadError, ServiceError
 from pacifica_notifications_consumer.settings.services import Services
 from tests.endtoend.conftest import wait_until
@@ -197,7 +197,7 @@ def test_connection_that_always_breaks(
     bed: Bed, services: Services, source: Path, relays: list[Relay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream that never gets anywhere is given up after some tries."""
-    monkeypatch.setattr("pacifica_notifications_consumer.retrying.time.sleep", lambda _: None)
+    monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", lambda _: None)
     relay = Relay(bed.urls["cartd"], lambda request, passed: 200 if b"GET /" in request and passed else None)
     relays.append(relay)
     error = failure(download(source, services=attrs.evolve(services, cartd_url=relay.url)))

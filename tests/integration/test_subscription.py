@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.producer import Producer, Wanted
 from pacifica_notifications_consumer.incident import Incident, IncidentKind
-from pacifica_notifications_consumer.producer import Producer, Wanted
-from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription import subscribed
 from tests.endtoend.conftest import KEEPER, Deployment, Operator, pack, wait_until

@@ -15,11 +15,11 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer import download, upload
+from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.ingest import Ingest
+from pacifica_notifications_consumer.clients.producer import Producer, Wanted
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import ServiceError, UploadError
-from pacifica_notifications_consumer.ingest import Ingest
-from pacifica_notifications_consumer.producer import Producer, Wanted
-from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.upload_tar import UploadTar
 from tests.integration.bed import Bed

@@ -15,6 +15,8 @@ import attrs
 from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.aside import Readers
 from pacifica_notifications_consumer.catch_up import CatchUp, CatchUpRules
+from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.cloudevents.announcement import Identity
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.http.server import Handler
@@ -22,8 +24,6 @@ from pacifica_notifications_consumer.job import Origin
 from pacifica_notifications_consumer.judge import Judge
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.missed import LedgerDesk
-from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.faults import fault_server
 

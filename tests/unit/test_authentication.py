@@ -15,10 +15,10 @@ import pytest
 import requests
 import trustme
 
+from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.errors import ConfigurationError, ServiceError
 from pacifica_notifications_consumer.http.server import Handler, serve
-from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import Services
 
 

@@ -20,7 +20,7 @@ from tests.unit.test_transfer import contents, failure, incoming
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Further tries come at once."""
-    monkeypatch.setattr("pacifica_notifications_consumer.retrying.time.sleep", lambda _: None)
+    monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", lambda _: None)
 
 
 def test_notification_that_is_missing(tmp_path: Path) -> None:

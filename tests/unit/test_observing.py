@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.cloudevents.trace import child_of, read_traceparent, trace_id
 from pacifica_notifications_consumer.meters import Histogram
-from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.log_context import concerning, log_facts
 from pacifica_notifications_runner import logs

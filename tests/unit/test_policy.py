@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.errors import ServiceError
-from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.session import make_session
 from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.faults import fault_server, replying
 from tests.unit.policy_tools import BROKEN, Told

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer.cartd import Cartd, CartState
+from pacifica_notifications_consumer.clients.base import PATIENT_TRIES, make_session
+from pacifica_notifications_consumer.clients.cartd import Cartd, CartState
 from pacifica_notifications_consumer.errors import ServiceError
 from pacifica_notifications_consumer.http.server import Handler
-from pacifica_notifications_consumer.session import PATIENT_TRIES, make_session
 from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.faults import fault_server
 
@@ -23,7 +23,7 @@ from tests.unit.faults import fault_server
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses before further tries, which take no time."""
     pauses: list[float] = []
-    monkeypatch.setattr("pacifica_notifications_consumer.retrying.time.sleep", pauses.append)
+    monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", pauses.append)
     return pauses
 
 

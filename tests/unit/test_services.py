@@ -5,11 +5,11 @@ import socket
 
 import pytest
 
+from pacifica_notifications_consumer.clients.base import make_session, summarize
+from pacifica_notifications_consumer.clients.policy import Policy
+from pacifica_notifications_consumer.clients.producer import Producer, Wanted
 from pacifica_notifications_consumer.errors import ServiceError
-from pacifica_notifications_consumer.policy import Policy
-from pacifica_notifications_consumer.producer import Producer, Wanted
 from pacifica_notifications_consumer.sandbox import Sandbox
-from pacifica_notifications_consumer.session import make_session, summarize
 from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.faults import fault_server, replying
 

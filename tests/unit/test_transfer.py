@@ -42,7 +42,7 @@ def sandbox() -> Iterator[Sandbox]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses before further tries, which take no time."""
     pauses: list[float] = []
-    monkeypatch.setattr("pacifica_notifications_consumer.retrying.time.sleep", pauses.append)
+    monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", pauses.append)
     return pauses
 
 

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import attrs
 import requests
 
-from .errors import ServiceError
-from .session import PATIENT_TRIES, ServiceClient, summarize
-from .settings.services import INGEST_URL, Services
+from ..errors import ServiceError
+from ..settings.services import INGEST_URL, Services
+from .base import PATIENT_TRIES, ServiceClient, summarize
 
 
 class Body(Protocol):

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import attrs
 
-from .cloudevents.announcement import read_transaction
-from .errors import NotificationError, ServiceError
-from .session import ServiceClient
-from .settings.services import POLICY_URL
+from ..cloudevents.announcement import read_transaction
+from ..errors import NotificationError, ServiceError
+from ..settings.services import POLICY_URL
+from .base import ServiceClient
 
 
 @attrs.frozen(kw_only=True)

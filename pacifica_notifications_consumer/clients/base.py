@@ -16,11 +16,11 @@ import requests
 import urllib3
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from .cloudevents.trace import trace_headers
-from .errors import BrokenOff, ConfigurationError, ServiceError
-from .retrying import TRANSIENT_STATUSES, Backoff, retry_after
-from .settings.option import Option
-from .settings.services import AUTHENTICATION, CLIENT_CERT, PASSWORD, USERNAME, Services
+from ..cloudevents.trace import trace_headers
+from ..errors import BrokenOff, ConfigurationError, ServiceError
+from ..settings.option import Option
+from ..settings.services import AUTHENTICATION, CLIENT_CERT, PASSWORD, USERNAME, Services
+from .retry import TRANSIENT_STATUSES, Backoff, retry_after
 
 
 def make_session(services: Services) -> requests.Session:

@@ -12,11 +12,11 @@ from http import HTTPStatus
 
 import attrs
 
-from .cloudevents.notification import FileRecord
-from .session import PATIENT_TRIES, ServiceClient, reading
-from .settings.services import CARTD_URL
-from .streams.json_pieces import json_pieces
-from .streams.tar_stream import TarStream
+from ..cloudevents.notification import FileRecord
+from ..settings.services import CARTD_URL
+from ..streams.json_pieces import json_pieces
+from ..streams.tar_stream import TarStream
+from .base import PATIENT_TRIES, ServiceClient, reading
 
 
 class CartState(enum.Enum):

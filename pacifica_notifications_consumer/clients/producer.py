@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import attrs
 
-from .errors import ServiceError
-from .session import ServiceClient
-from .settings.services import PRODUCER_URL
+from ..errors import ServiceError
+from ..settings.services import PRODUCER_URL
+from .base import ServiceClient
 
 #: Who the producer is when it posts with basic authentication.
 BASIC_USER = "pacifica"

@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from .cloudevents.notification import FileRecord
-from .session import Readinto, ServiceClient, reading
-from .settings.services import PROXY_URL
+from ..cloudevents.notification import FileRecord
+from ..settings.services import PROXY_URL
+from .base import Readinto, ServiceClient, reading
 
 
 class Proxy(ServiceClient):

@@ -1,0 +1,1 @@
+"""Clients of the Pacifica services, one module each, over one kind of session."""
