@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .downloader import download
+    from .environment.builder import VenvBuilder
     from .filter.filter import Filter
     from .job_runner import JobRunner
     from .uploader import upload
-    from .venv_builder import VenvBuilder
 
 __all__ = ["Filter", "JobRunner", "VenvBuilder", "download", "upload"]
 
@@ -24,7 +24,7 @@ __all__ = ["Filter", "JobRunner", "VenvBuilder", "download", "upload"]
 _HOMES = {
     "Filter": "filter.filter",
     "JobRunner": "job_runner",
-    "VenvBuilder": "venv_builder",
+    "VenvBuilder": "environment.builder",
     "download": "downloader",
     "upload": "uploader",
 }

@@ -19,6 +19,7 @@ from .cloudevents.announcement import Announced, Identity
 from .cloudevents.notification import MAX_DEPTH
 from .cloudevents.trace import read_traceparent, trace_id
 from .engine import Engine, RemoteEngine, Terms
+from .environment.venv import Venv
 from .errors import ConfigurationError, StateError
 from .executor_engine import ExecutorEngine
 from .filter.filter import Filter
@@ -36,7 +37,6 @@ from .settings.services import Services
 from .state_directory import StateDirectory
 from .system.account import Account
 from .system.log_context import concerning
-from .venv import Venv
 from .workers import RetryRules, Workers
 
 log = logging.getLogger(__name__)

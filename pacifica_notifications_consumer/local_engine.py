@@ -10,6 +10,7 @@ import attrs
 
 from .cloudevents.trace import TRACE_VARIABLE
 from .engine import Attempt, Stop
+from .environment.venv import Venv
 from .job import Ending, Fate
 from .output import Output
 from .settings.services import Services
@@ -18,7 +19,6 @@ from .streams.progress import PROGRESS_VARIABLE
 from .system.account import Account, environ_of
 from .system.orphans import MARK_VARIABLE, end_marked
 from .system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
-from .venv import Venv
 from .warm_start import WarmStart
 
 #: What supervisors tell the runner is not meant for entry-points.

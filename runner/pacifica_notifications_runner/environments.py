@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pacifica_notifications_consumer.environment.cache import Kept, VenvCache
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
-from pacifica_notifications_consumer.venv_cache import Kept, VenvCache
 from pacifica_notifications_runner import options
 
 DESCRIPTION = """\

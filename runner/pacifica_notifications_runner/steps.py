@@ -18,13 +18,13 @@ from pacifica_notifications_consumer.archive import Consumer
 from pacifica_notifications_consumer.catch_up import CatchUpRules
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.policy import Policy
+from pacifica_notifications_consumer.environment.builder import VenvBuilder
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.http.server import Server
 from pacifica_notifications_consumer.settings.services import POLICY_URL, Services
 from pacifica_notifications_consumer.subscription import mint_token
 from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_consumer.system.privileges import give_up_new_privileges
-from pacifica_notifications_consumer.venv_builder import VenvBuilder
 from pacifica_notifications_runner.endpoint import RECEIVE
 from pacifica_notifications_runner.signals import StopSignals
 from pacifica_notifications_runner.status.address import StatusAddress

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
+from pacifica_notifications_consumer.environment.cache import CacheLimits
 from pacifica_notifications_consumer.retention import Keep
 from pacifica_notifications_consumer.settings.option import header_text
-from pacifica_notifications_consumer.venv_cache import CacheLimits
 
 _LARGEST_PORT = 65535
 _ORIGIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")

@@ -12,11 +12,11 @@ from pathlib import Path
 import attrs
 import pytest
 
-from pacifica_notifications_consumer import installer as module
+from pacifica_notifications_consumer.environment import installer as module
+from pacifica_notifications_consumer.environment.installer import find_installer, installer_environ, put_pip_into
+from pacifica_notifications_consumer.environment.interpreter import Interpreter
+from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ConfigurationError, VenvError
-from pacifica_notifications_consumer.installer import find_installer, installer_environ, put_pip_into
-from pacifica_notifications_consumer.interpreter import Interpreter
-from pacifica_notifications_consumer.venv import Venv
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import attrs
 import pytest
 import redis
 
+from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ServiceError
 from pacifica_notifications_consumer.job import JobState
 from pacifica_notifications_consumer.local_engine import LocalEngine
@@ -19,7 +20,6 @@ from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_consumer.remote.engine import CeleryEngine
 from pacifica_notifications_consumer.remote.worker import RemoteWorker
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_consumer.venv import Venv
 from tests.engines.beds import DEADLINE, LOST_AFTER, accept, eventually, notes, pids, workers
 from tests.engines.brokers import RabbitServer, RedisServer, Server
 from tests.engines.celery_tools import LIVE, WAIT, lives, running, runs_at

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.job_runner import JobRunner
 from pacifica_notifications_consumer.local_engine import LocalEngine
@@ -20,7 +21,6 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.state_directory import JobDirectory, StateDirectory
 from pacifica_notifications_consumer.streams.progress import read_progress
 from pacifica_notifications_consumer.system.account import Account, acting_as, environ_of, popen_as
-from pacifica_notifications_consumer.venv import Venv
 
 NOBODY = "nobody"
 HE, HIS_GROUP = pwd.getpwnam(NOBODY)[2:4]

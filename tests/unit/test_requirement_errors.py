@@ -2,7 +2,7 @@
 
 import pytest
 
-from pacifica_notifications_consumer.requirement_errors import requirement_error
+from pacifica_notifications_consumer.environment.installer_errors import requirement_error
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.requirements_file import LocalReferences
+from pacifica_notifications_consumer.environment.requirements import LocalReferences
 
 
 @pytest.fixture

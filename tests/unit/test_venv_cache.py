@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer import venv_cache
+from pacifica_notifications_consumer.environment import cache as venv_cache
+from pacifica_notifications_consumer.environment.cache import CacheLimits, VenvCache
+from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import Cancelled, StateError
-from pacifica_notifications_consumer.venv import Venv
-from pacifica_notifications_consumer.venv_cache import CacheLimits, VenvCache
 
 _ROOT = Path(__file__).parents[2]
 
@@ -187,7 +187,7 @@ def test_limits_that_are_none(text: str) -> None:
 _USER = """
 import sys, time
 from pathlib import Path
-from pacifica_notifications_consumer.venv_cache import VenvCache
+from pacifica_notifications_consumer.environment.cache import VenvCache
 from tests.unit.test_venv_cache import Builds
 builds = Builds()
 def build(home):

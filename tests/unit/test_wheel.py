@@ -9,7 +9,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pacifica_notifications_consumer
-from pacifica_notifications_consumer.wheel import DISTRIBUTION, build_wheel
+from pacifica_notifications_consumer.environment.wheel import DISTRIBUTION, build_wheel
 
 
 def test_contents(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_pip_installs_it(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     script = (
         "import sys; from pathlib import Path; "
-        "from pacifica_notifications_consumer.wheel import build_wheel; "
+        "from pacifica_notifications_consumer.environment.wheel import build_wheel; "
         f"assert {str(target)!r} in sys.modules['pacifica_notifications_consumer'].__file__; "
         f"build_wheel(Path({str(tmp_path / 'again')!r}))"
     )

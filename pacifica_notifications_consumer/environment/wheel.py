@@ -15,7 +15,7 @@ from importlib.metadata import Distribution, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
-from .errors import VenvError
+from ..errors import VenvError
 
 DISTRIBUTION = "pacifica-notifications-consumer"
 #: The file in a wheel, and the files of an installed package that may hold it: a source tree has an egg-info.

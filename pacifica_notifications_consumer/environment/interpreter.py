@@ -8,8 +8,8 @@ from pathlib import Path
 
 import attrs
 
-from .errors import ConfigurationError
-from .system.account import Account, environ_of, popen_as
+from ..errors import ConfigurationError
+from ..system.account import Account, environ_of, popen_as
 
 _OLDEST = (3, 11)
 _SECONDS = 30.0

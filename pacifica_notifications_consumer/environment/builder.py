@@ -13,17 +13,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from .errors import ConfigurationError, InitScriptError, RequirementError, VenvError
+from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError
+from ..system.account import Account, acting_as, environ_of
+from ..system.processes import Finished, describe_status, run_captured
+from ..system.temporary import remove_tree, temporary_directory
+from .cache import CacheLimits, VenvCache
 from .installer import Installer, find_installer, installer_environ, put_pip_into
+from .installer_errors import requirement_error
 from .interpreter import Interpreter
 from .lock_file import list_packages, lock_file
-from .requirement_errors import requirement_error
-from .requirements_file import LocalReferences
-from .system.account import Account, acting_as, environ_of
-from .system.processes import Finished, describe_status, run_captured
-from .system.temporary import remove_tree, temporary_directory
+from .requirements import LocalReferences
 from .venv import Venv
-from .venv_cache import CacheLimits, VenvCache
 from .wheel import DISTRIBUTION, build_wheel, wheel_digest
 
 log = logging.getLogger(__name__)

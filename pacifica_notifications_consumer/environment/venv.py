@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from .settings.option import PREFIX
+from ..settings.option import PREFIX
 
 
 @attrs.frozen

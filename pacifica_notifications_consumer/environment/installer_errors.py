@@ -6,7 +6,7 @@ import difflib
 import re
 from importlib.metadata import requires, version
 
-from .errors import RequirementError
+from ..errors import RequirementError
 from .wheel import DISTRIBUTION
 
 _US = r"pacifica[-_.]+notifications[-_.]+consumer *[=<>!~]"

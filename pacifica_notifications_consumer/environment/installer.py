@@ -15,7 +15,7 @@ from typing import Protocol
 
 import attrs
 
-from .errors import ConfigurationError, VenvError
+from ..errors import ConfigurationError, VenvError
 from .interpreter import Interpreter
 from .venv import Venv
 

@@ -1,0 +1,1 @@
+"""The virtual environment of a consumer: building, caching and removing it."""
