@@ -8,9 +8,9 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
-from .job import Ending, Place
-from .job_limits import JobLimits
-from .state_directory import JobDirectory
+from .jobs.directory import JobDirectory
+from .jobs.job import Ending, Place
+from .jobs.limits import JobLimits
 
 
 class Stop(enum.Enum):

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 
 from .engine import Attempt, Stop, place_ignored
-from .job import Ending, Fate
+from .jobs.job import Ending, Fate
 from .local_engine import LocalEngine
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ import threading
 import time
 
 from .errors import StateError
-from .job import JobState
+from .jobs.directory import StateDirectory
+from .jobs.job import JobState
+from .jobs.retention import Keep
 from .ledger import Ledger
-from .retention import Keep
-from .state_directory import StateDirectory
 from .system.temporary import remove_tree
 from .workers import LEASE, Workers
 

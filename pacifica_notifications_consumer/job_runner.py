@@ -14,7 +14,6 @@ from typing import Self
 
 import attrs
 
-from .aside import Readers
 from .cloudevents.announcement import Announced, Identity
 from .cloudevents.notification import MAX_DEPTH
 from .cloudevents.trace import read_traceparent, trace_id
@@ -25,16 +24,17 @@ from .executor_engine import ExecutorEngine
 from .filter.filter import Filter
 from .housekeeper import Housekeeper, report_recovered
 from .incident import Incident
-from .job import Job, Origin, Receipt
 from .job_book import JUDGE, PLACE, JobBook
-from .job_limits import JobLimits
-from .judge import Judge, Judgement
+from .jobs.directory import StateDirectory
+from .jobs.job import Job, Origin, Receipt
+from .jobs.limits import JobLimits
+from .jobs.readers import Readers
+from .jobs.retention import Keep
+from .jobs.triage import Judge, Judgement
 from .ledger import Ledger
 from .local_engine import LocalEngine
 from .meters import Meters
-from .retention import Keep
 from .settings.services import Services
-from .state_directory import StateDirectory
 from .system.account import Account
 from .system.log_context import concerning
 from .workers import RetryRules, Workers

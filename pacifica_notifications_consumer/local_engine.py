@@ -11,10 +11,10 @@ import attrs
 from .cloudevents.trace import TRACE_VARIABLE
 from .engine import Attempt, Stop
 from .environment.venv import Venv
-from .job import Ending, Fate
+from .jobs.directory import JobDirectory
+from .jobs.job import Ending, Fate
 from .output import Output
 from .settings.services import Services
-from .state_directory import JobDirectory
 from .streams.progress import PROGRESS_VARIABLE
 from .system.account import Account, environ_of
 from .system.orphans import MARK_VARIABLE, end_marked

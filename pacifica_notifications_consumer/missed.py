@@ -9,11 +9,11 @@ from typing import Protocol
 
 import attrs
 
-from .aside import Readers
 from .clients.policy import Policy
 from .cloudevents.announcement import Announced, Identity
 from .errors import Cancelled, NotificationError, ServiceError
-from .job import Origin, Receipt, Verdict
+from .jobs.job import Origin, Receipt, Verdict
+from .jobs.readers import Readers
 from .ledger import Coverage, Ledger
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import attrs
 
-from .aside import Readers
 from .clients.retry import growing_pause
 from .cloudevents.trace import child_of, trace_id
 from .engine import Attempt, Engine, RemoteEngine, Stop, Terms
 from .errors import LeaseLost, PacificaError, StateError
-from .job import Ending, Fate, Job, JobState, Place
+from .jobs.directory import StateDirectory
+from .jobs.job import Ending, Fate, Job, JobState, Place
+from .jobs.readers import Readers
 from .ledger import Ledger
 from .meters import Meters
-from .state_directory import StateDirectory
 from .streams.progress import describe_progress, parse_progress, read_progress
 from .system.log_context import concerning
 

@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 from ..errors import NotificationError
-from ..judge import Judge, Judgement
+from ..jobs.triage import Judge, Judgement
 
 #: What stands for the transaction's number.
 _NUMBER = "{id}"

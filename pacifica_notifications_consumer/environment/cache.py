@@ -27,7 +27,7 @@ from typing import IO
 import attrs
 
 from ..errors import Cancelled, StateError
-from ..retention import AGES, parse_age
+from ..jobs.retention import AGES, parse_age
 from ..system.account import Account
 from ..system.temporary import remove_tree
 from .venv import Venv

@@ -12,8 +12,8 @@ from sqlite3 import Connection
 
 import attrs
 
-from ..job import Origin, Receipt, Verdict
-from ..judge import Judgement
+from ..jobs.job import Origin, Receipt, Verdict
+from ..jobs.triage import Judgement
 from . import statements
 
 # What is known already is passed over. A trigger adds the jobs.

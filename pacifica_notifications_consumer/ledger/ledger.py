@@ -13,9 +13,9 @@ import attrs
 
 from ..errors import LeaseLost
 from ..incident import Incident, IncidentKind
-from ..job import Ending, Job, JobState, Origin, Place, Receipt, Verdict
-from ..judge import Judgement
-from ..retention import Keep
+from ..jobs.job import Ending, Job, JobState, Origin, Place, Receipt, Verdict
+from ..jobs.retention import Keep
+from ..jobs.triage import Judgement
 from . import schema, statements
 from .arrivals import Arrival, Arrivals
 from .bodies import Bodies

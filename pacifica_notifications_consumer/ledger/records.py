@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from ..job import Ending, Job, JobState, NotificationRecord, Origin, Place, Verdict
+from ..jobs.job import Ending, Job, JobState, NotificationRecord, Origin, Place, Verdict
 from ..streams.progress import parse_progress
 from . import statements
 from .bodies import Bodies

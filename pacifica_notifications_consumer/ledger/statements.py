@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..job import JobState, Verdict
+from ..jobs.job import JobState, Verdict
 
 _WAITING = "state IN ('queued', 'failed')"
 _INDEXED = {JobState.QUEUED: _WAITING, JobState.FAILED: _WAITING, JobState.RUNNING: "true"}

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from ..engine import Attempt, Stop
-from ..job import Ending
+from ..jobs.job import Ending
 from ..system.orphans import end_marked
 from ..system.processes import KILL_AFTER
 from .app import CONFIRM, count_waiting, make_app, priority_of

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from ..engine import Terms
-from ..job_limits import JobLimits
+from ..jobs.limits import JobLimits
 from ..settings.option import header_text
 
 #: The name of the task that makes attempts.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
+from ..jobs.directory import JobDirectory
 from ..output import Output
-from ..state_directory import JobDirectory
 from .desk import UNKNOWN
 
 #: The name of the file that says how far the output of which attempt has been copied.

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from ..engine import Stop
-from ..job import Ending
-from ..state_directory import JobDirectory
+from ..jobs.directory import JobDirectory
+from ..jobs.job import Ending
 from ..streams.progress import read_progress
 from .desk import UNKNOWN, Beat, Desk, DeskError, News
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from ..retention import Keep
+from ..jobs.retention import Keep
 from ..system.temporary import remove_tree
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from ..engine import Attempt, Stop
-from ..job import Ending, Fate, Place
+from ..jobs.job import Ending, Fate, Place
 from .desk import Claim, Desk, DeskError, Look
 from .mirror import Mirror
 from .watcher import Watched

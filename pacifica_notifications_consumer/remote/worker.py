@@ -22,9 +22,9 @@ from ..cloudevents.notification import Notification
 from ..cloudevents.trace import trace_id
 from ..engine import Attempt, Engine, Stop
 from ..errors import PacificaError, ServiceError
-from ..job import Ending, Fate, Place
-from ..retention import Keep
-from ..state_directory import StateDirectory
+from ..jobs.directory import StateDirectory
+from ..jobs.job import Ending, Fate, Place
+from ..jobs.retention import Keep
 from ..system.account import Account
 from ..system.log_context import concerning
 from .app import count_waiting, make_app

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
-from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_runner import options
 from pacifica_notifications_runner.consumer_at import Asked, as_json, asking
 from pacifica_notifications_runner.formats import clock, count, duration, progress, remarks, since, size

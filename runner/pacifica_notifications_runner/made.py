@@ -12,9 +12,9 @@ from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.errors import NotificationError, ServiceError
+from pacifica_notifications_consumer.jobs.files import open_file
 from pacifica_notifications_consumer.numbering import find_newest
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_runner.status.job_files import open_file
 
 #: How many transactions are looked at, the newest ones.
 _MOST_ASKED = 1000

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from pacifica_notifications_consumer import JobRunner
-from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.meters import Distribution
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -15,7 +15,7 @@ from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive import open_archive
 from pacifica_notifications_consumer.catch_up import catching_up
 from pacifica_notifications_consumer.errors import Cancelled
-from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription import Subscription, mint_token, subscribed
 from pacifica_notifications_runner import command, engines, naming, options, steps

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from pacifica_notifications_consumer.environment.cache import CacheLimits
-from pacifica_notifications_consumer.retention import Keep
+from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.settings.option import header_text
 
 _LARGEST_PORT = 65535

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from pacifica_notifications_consumer.job import Ending, JobState, Verdict
-from pacifica_notifications_consumer.judge import Judgement
+from pacifica_notifications_consumer.jobs.job import Ending, JobState, Verdict
+from pacifica_notifications_consumer.jobs.retention import Keep
+from pacifica_notifications_consumer.jobs.triage import Judgement
 from pacifica_notifications_consumer.ledger import Ledger
-from pacifica_notifications_consumer.retention import Keep
 from tests.benchmarks.measure import seconds
 
 _DISK = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pacifica_notifications_consumer.job import Job
+from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.ledger import Ledger
 
 KILLS = int(os.environ.get("PACIFICA_TEST_KILLS", "40"))

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import requests
 
-from pacifica_notifications_consumer.job import JobState, Verdict
+from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from tests.background import Background
 from tests.chaos.consumer import TOKEN
 from tests.chaos.machines import Machines, machines

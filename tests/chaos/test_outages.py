@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.http.server import Handler
-from pacifica_notifications_consumer.job import JobState, Origin
+from pacifica_notifications_consumer.jobs.job import JobState, Origin
 from pacifica_notifications_consumer.sandbox import Sandbox
 from tests.background import Background
 from tests.chaos.runner import DEADLINE, KILLS, SEED, Runner

@@ -22,7 +22,7 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer import upload
-from pacifica_notifications_consumer.job import Job, JobState
+from pacifica_notifications_consumer.jobs.job import Job, JobState
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.services import Services

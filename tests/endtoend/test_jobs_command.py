@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.sandbox import Sandbox
 from tests.endtoend.conftest import BIN, TOOL, Deployment, Operator, Outcome, event, pack, wait_until
 

@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.environment.wheel import build_wheel
-from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.system.account import Account, popen_as
 from tests.endtoend.conftest import (

@@ -13,7 +13,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_runner.status.address import StatusAddress
 from tests.endtoend.browser import browsing, photograph

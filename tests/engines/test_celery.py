@@ -17,8 +17,8 @@ import redis
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.engine import Terms
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
-from pacifica_notifications_consumer.job import Fate, JobState
 from pacifica_notifications_consumer.job_book import JobBook
+from pacifica_notifications_consumer.jobs.job import Fate, JobState
 from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_consumer.remote.app import make_app
 from pacifica_notifications_consumer.remote.desk import Desk

@@ -14,7 +14,7 @@ import redis
 
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ServiceError
-from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_consumer.remote.engine import CeleryEngine

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer.job import JobState
-from pacifica_notifications_consumer.job_limits import JobLimits
+from pacifica_notifications_consumer.jobs.job import JobState
+from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.streams.progress import Progress
 from tests.engines.beds import DEADLINE, Bed, accept, body, eventually, notes, pids
 from tests.unit.runner_tools import alive

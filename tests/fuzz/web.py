@@ -21,8 +21,8 @@ from pacifica_notifications_consumer.cloudevents.validation import problems_of
 from pacifica_notifications_consumer.errors import NotificationError, PacificaError
 from pacifica_notifications_consumer.http.request import BadRequest, Head
 from pacifica_notifications_consumer.http.server import Handler
-from pacifica_notifications_consumer.job import Receipt, Verdict
-from pacifica_notifications_consumer.judge import Judge
+from pacifica_notifications_consumer.jobs.job import Receipt, Verdict
+from pacifica_notifications_consumer.jobs.triage import Judge
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from tests.fuzz.good import EVENTS, SMALL, Finding, Try

@@ -29,7 +29,7 @@ from pacifica_notifications_consumer.clients.producer import Producer, Wanted
 from pacifica_notifications_consumer.cloudevents.announcement import Identity, announce
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.errors import PacificaError
-from pacifica_notifications_consumer.job import JobState, Origin
+from pacifica_notifications_consumer.jobs.job import JobState, Origin
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.settings.services import Services
 from tests.background import Background

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pacifica_notifications_consumer import JobRunner
-from pacifica_notifications_consumer.job import Job
+from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.settings.services import Services
 

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacifica_notifications_consumer import aside
-from pacifica_notifications_consumer.aside import Readers
 from pacifica_notifications_consumer.cloudevents.announcement import (
     Identity,
     announce,
@@ -17,8 +15,10 @@ from pacifica_notifications_consumer.cloudevents.announcement import (
     read_transaction,
 )
 from pacifica_notifications_consumer.errors import NotificationError
-from pacifica_notifications_consumer.job import Verdict
-from pacifica_notifications_consumer.judge import Judge
+from pacifica_notifications_consumer.jobs import readers as aside
+from pacifica_notifications_consumer.jobs.job import Verdict
+from pacifica_notifications_consumer.jobs.readers import Readers
+from pacifica_notifications_consumer.jobs.triage import Judge
 from pacifica_notifications_consumer.sandbox.policy import transaction_info
 from tests.unit.policy_tools import BROKEN, FILTER, UNKNOWN, transaction
 

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pacifica_notifications_consumer import Filter, catch_up
-from pacifica_notifications_consumer.aside import Readers
 from pacifica_notifications_consumer.catch_up import CatchUp
 from pacifica_notifications_consumer.cloudevents.announcement import Announced, Identity
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError, StateError
-from pacifica_notifications_consumer.job import Origin, Receipt, Verdict
-from pacifica_notifications_consumer.judge import Judge
+from pacifica_notifications_consumer.jobs.job import Origin, Receipt, Verdict
+from pacifica_notifications_consumer.jobs.readers import Readers
+from pacifica_notifications_consumer.jobs.triage import Judge
 from pacifica_notifications_consumer.ledger.coverage import FOLLOWER, MissedCounts
 from tests.unit.policy_tools import TestedDesk, Told, catcher, desk_at, telling
 

@@ -10,7 +10,7 @@ import requests
 
 from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.errors import EndpointError, StateError
-from pacifica_notifications_consumer.job import Verdict
+from pacifica_notifications_consumer.jobs.job import Verdict
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from tests.unit.http_tools import raw, replies

@@ -13,9 +13,9 @@ import pytest
 
 from pacifica_notifications_consumer import JobRunner, housekeeper, warm_start, workers
 from pacifica_notifications_consumer.engine import Attempt
-from pacifica_notifications_consumer.job import Ending, JobState
+from pacifica_notifications_consumer.jobs.job import Ending, JobState
+from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.local_engine import LocalEngine
-from pacifica_notifications_consumer.retention import Keep
 from tests.unit.runner_tools import DEADLINE, WAYS, accept, alive, eventually, make_runner, run_one, wait_for_file
 
 

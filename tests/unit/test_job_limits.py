@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.job_limits import JobLimits
+from pacifica_notifications_consumer.jobs.limits import JobLimits
 
 SHOW = "import json, resource, sys; print(json.dumps([resource.getrlimit(int(kind)) for kind in sys.argv[1:]]))"
 LIMITS = JobLimits(memory=1 << 30, cpu=77, processes=400, file_size=9)

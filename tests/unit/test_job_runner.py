@@ -14,7 +14,7 @@ import pytest
 from pacifica_notifications_consumer import Filter, JobRunner, warm_start, workers
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.errors import StateError
-from pacifica_notifications_consumer.job import JobState, Verdict
+from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.streams.progress import Progress
 from tests.unit.runner_tools import DEADLINE, WAYS, alive, body, eventually, make_runner, run_one, wait_for_file

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer import Filter, aside
-from pacifica_notifications_consumer.aside import Readers
+from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.errors import NotificationError
-from pacifica_notifications_consumer.job import Verdict
-from pacifica_notifications_consumer.judge import Judge
+from pacifica_notifications_consumer.jobs import readers as aside
+from pacifica_notifications_consumer.jobs.job import Verdict
+from pacifica_notifications_consumer.jobs.readers import Readers
+from pacifica_notifications_consumer.jobs.triage import Judge
 
 FILTER = Filter('$["data"][*][?(@["mimetype"] = "text/plain")]')
 JUDGE = Judge(name="mine", filter=FILTER)

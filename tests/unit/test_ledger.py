@@ -15,10 +15,10 @@ import pytest
 
 from pacifica_notifications_consumer.errors import LeaseLost, StateError
 from pacifica_notifications_consumer.incident import Incident, IncidentKind
-from pacifica_notifications_consumer.job import Ending, Job, JobState, Origin, Receipt, Verdict
-from pacifica_notifications_consumer.judge import Judgement
+from pacifica_notifications_consumer.jobs.job import Ending, Job, JobState, Origin, Receipt, Verdict
+from pacifica_notifications_consumer.jobs.retention import Keep
+from pacifica_notifications_consumer.jobs.triage import Judgement
 from pacifica_notifications_consumer.ledger import Ledger, schema
-from pacifica_notifications_consumer.retention import Keep
 from pacifica_notifications_consumer.streams.progress import Progress
 
 LEASE = 60.0
@@ -312,8 +312,8 @@ def test_survives_kill(tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
-from pacifica_notifications_consumer.job import Verdict
-from pacifica_notifications_consumer.judge import Judgement
+from pacifica_notifications_consumer.jobs.job import Verdict
+from pacifica_notifications_consumer.jobs.triage import Judgement
 from pacifica_notifications_consumer.ledger import Ledger
 Ledger(Path({str(tmp_path / "l")!r})).accept([(Judgement(verdict=Verdict.MATCHED, title="x"), b"x" * 100_000)])
 os.kill(os.getpid(), signal.SIGKILL)

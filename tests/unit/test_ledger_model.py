@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from pacifica_notifications_consumer.errors import LeaseLost
-from pacifica_notifications_consumer.job import Ending, Job, JobState, Verdict
-from pacifica_notifications_consumer.judge import Judgement
+from pacifica_notifications_consumer.jobs.job import Ending, Job, JobState, Verdict
+from pacifica_notifications_consumer.jobs.triage import Judgement
 from pacifica_notifications_consumer.ledger import Ledger
 
 CRASH_LIMIT = 2

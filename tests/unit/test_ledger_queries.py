@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.job import JobState, Verdict
+from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger, coverage, statements
 
 

@@ -12,14 +12,14 @@ import attrs
 import pytest
 
 from pacifica_notifications_consumer.archive import digest
-from pacifica_notifications_consumer.job import Ending, Fate, Place
+from pacifica_notifications_consumer.jobs.directory import JobDirectory
+from pacifica_notifications_consumer.jobs.job import Ending, Fate, Place
 from pacifica_notifications_consumer.remote import desk
 from pacifica_notifications_consumer.remote.broker import Broker
 from pacifica_notifications_consumer.remote.desk import UNKNOWN, Beat, Look, News
 from pacifica_notifications_consumer.remote.mirror import Mirror
 from pacifica_notifications_consumer.remote.reporter import Report
 from pacifica_notifications_consumer.remote.watcher import Watched
-from pacifica_notifications_consumer.state_directory import JobDirectory
 from pacifica_notifications_runner import engines
 
 

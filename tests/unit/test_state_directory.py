@@ -7,7 +7,7 @@ import pytest
 
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
-from pacifica_notifications_consumer.state_directory import JobDirectory, StateDirectory, check_used
+from pacifica_notifications_consumer.jobs.directory import JobDirectory, StateDirectory, check_used
 
 NOTIFICATIONS = Path(__file__).parent.parent / "data" / "notifications"
 

@@ -13,7 +13,7 @@ import requests
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.errors import StateError
-from pacifica_notifications_consumer.job import JobState
+from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.status.listener import showing

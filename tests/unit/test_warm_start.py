@@ -16,8 +16,8 @@ import attrs
 import pytest
 
 from pacifica_notifications_consumer import JobRunner, warm_start
-from pacifica_notifications_consumer.job import JobState
-from pacifica_notifications_consumer.job_limits import JobLimits
+from pacifica_notifications_consumer.jobs.job import JobState
+from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.local_engine import LocalEngine
 from tests.unit.runner_tools import DEADLINE, accept, alive, eventually, make_runner, wait_for_file
 

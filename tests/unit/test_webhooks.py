@@ -16,7 +16,7 @@ import requests
 
 from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.http.server import Handler
-from pacifica_notifications_consumer.job import JobState, Verdict
+from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner import webhooks
 from pacifica_notifications_runner.endpoint import Endpoint, listening

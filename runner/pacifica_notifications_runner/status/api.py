@@ -19,8 +19,9 @@ import attrs
 
 from pacifica_notifications_consumer.errors import FilterError
 from pacifica_notifications_consumer.http.server import BadRequest
-from pacifica_notifications_consumer.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.job_book import JobBook
+from pacifica_notifications_consumer.jobs.files import list_files, open_file
+from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
 from pacifica_notifications_runner.status.api_request import (
     Answer,
     ApiRequest,
@@ -33,7 +34,6 @@ from pacifica_notifications_runner.status.documents import (
     moment,
     notification_document,
 )
-from pacifica_notifications_runner.status.job_files import list_files, open_file
 from pacifica_notifications_runner.status.openapi import describe
 from pacifica_notifications_runner.status.routes import MOST_LISTED, ROUTES
 

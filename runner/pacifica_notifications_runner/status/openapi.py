@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pacifica_notifications_consumer.incident import IncidentKind
-from pacifica_notifications_consumer.job import JobState, Origin, Verdict
+from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
 from pacifica_notifications_runner.status.routes import Route
 
 _TIME = {"type": "string", "format": "date-time"}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import attrs
 
-from .errors import ConfigurationError, InUse, StateError
-from .system.account import Account, acting_as
+from ..errors import ConfigurationError, InUse, StateError
+from ..system.account import Account, acting_as
 
 #: The name of the ledger in a state directory.
 LEDGER = "ledger.sqlite3"

@@ -18,10 +18,10 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from .cloudevents.announcement import Announced, Identity, judge_transaction
-from .cloudevents.notification import Notification
-from .errors import PacificaError
-from .judge import Judge, Judgement
+from ..cloudevents.announcement import Announced, Identity, judge_transaction
+from ..cloudevents.notification import Notification
+from ..errors import PacificaError
+from .triage import Judge, Judgement
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import attrs
 
-from .cloudevents.notification import MAX_DEPTH, Notification, is_json
-from .cloudevents.validation import problems_of
-from .errors import FilterError, NotificationError
-from .filter.filter import Filter
+from ..cloudevents.notification import MAX_DEPTH, Notification, is_json
+from ..cloudevents.validation import problems_of
+from ..errors import FilterError, NotificationError
+from ..filter.filter import Filter
 from .job import Verdict
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from .streams.progress import Progress
+from ..streams.progress import Progress
 
 
 class Verdict(enum.Enum):

@@ -1,0 +1,1 @@
+"""Jobs: their states, directories and limits, and which notification gets one."""
