@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from .archive import Consumer
+from .archive.archive import Consumer
 from .cloudevents.notification import PROVENANCE_KEY, Notification
 from .job_runner import JobRunner
 from .sandbox import Sandbox

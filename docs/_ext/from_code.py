@@ -23,7 +23,7 @@ import attrs
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
-from pacifica_notifications_consumer.archive import ArchiveLimits
+from pacifica_notifications_consumer.archive.archive import ArchiveLimits
 from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_runner import options, start, tool
 from pacifica_notifications_runner.metrics import FAMILIES, PREFIX, Family

@@ -15,8 +15,8 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.archive import REQUIREMENTS, Consumer, consumer_directory
-from pacifica_notifications_consumer.checks import (
+from pacifica_notifications_consumer.archive.archive import REQUIREMENTS, Consumer, consumer_directory
+from pacifica_notifications_consumer.archive.checks import (
     Finding,
     Level,
     Match,
@@ -26,8 +26,8 @@ from pacifica_notifications_consumer.checks import (
     check_parts,
     finding_of,
 )
+from pacifica_notifications_consumer.archive.packing import unpack
 from pacifica_notifications_consumer.errors import ArchiveError, InitScriptError, PacificaError, VenvError
-from pacifica_notifications_consumer.packing import unpack
 from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_runner import options, steps
 from pacifica_notifications_runner.formats import count

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pacifica_notifications_consumer import upload
+from pacifica_notifications_consumer.archive.packing import pack
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.errors import Cancelled, PacificaError, StateError
 from pacifica_notifications_consumer.jobs.directory import LEDGER
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
-from pacifica_notifications_consumer.packing import pack
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.option import PREFIX
 from pacifica_notifications_consumer.settings.services import Services

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pacifica_notifications_consumer.archive import Consumer, digest
+from pacifica_notifications_consumer.archive.archive import Consumer, digest
 from pacifica_notifications_consumer.engine import RemoteEngine
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.local_engine import LocalEngine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pacifica_notifications_consumer.archive import ArchiveLimits
+from pacifica_notifications_consumer.archive.archive import ArchiveLimits
 from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.settings.option import Option, size, size_limit, switch
 from pacifica_notifications_runner.values import count, count_limit

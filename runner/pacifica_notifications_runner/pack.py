@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer import packing
+from pacifica_notifications_consumer.archive import packing
 from pacifica_notifications_runner import options
 from pacifica_notifications_runner.formats import count, size
 

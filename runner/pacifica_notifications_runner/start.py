@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer import JobRunner
-from pacifica_notifications_consumer.archive import open_archive
+from pacifica_notifications_consumer.archive.archive import open_archive
 from pacifica_notifications_consumer.catch_up import catching_up
 from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_consumer.jobs.job import JobState

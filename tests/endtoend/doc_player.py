@@ -34,7 +34,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pacifica_notifications_consumer import upload
-from pacifica_notifications_consumer.packing import pack
+from pacifica_notifications_consumer.archive.packing import pack
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.option import PREFIX, read_ini
 from pacifica_notifications_consumer.settings.services import Services

@@ -20,7 +20,7 @@ import jsonpath2
 import jsonpath2.parser
 
 from pacifica_notifications_consumer import Filter, download
-from pacifica_notifications_consumer.archive import ArchiveLimits, Consumer, extract
+from pacifica_notifications_consumer.archive.archive import ArchiveLimits, Consumer, extract
 from pacifica_notifications_consumer.errors import ArchiveError, FilterError, PacificaError
 from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.settings.services import Services

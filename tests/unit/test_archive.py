@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from pacifica_notifications_consumer.archive import ArchiveLimits, open_archive
+from pacifica_notifications_consumer.archive.archive import ArchiveLimits, open_archive
 from pacifica_notifications_consumer.errors import ArchiveError, FilterError, PacificaError
 
 Entries = dict[str | zipfile.ZipInfo, bytes | str]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.archive import Consumer
-from pacifica_notifications_consumer.checks import (
+from pacifica_notifications_consumer.archive.archive import Consumer
+from pacifica_notifications_consumer.archive.checks import (
     Finding,
     Match,
     check_imports,
@@ -18,9 +18,9 @@ from pacifica_notifications_consumer.checks import (
     check_notification,
     check_parts,
 )
+from pacifica_notifications_consumer.archive.imports import SourceError, find_imports
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.filter.filter import Filter
-from pacifica_notifications_consumer.imports import SourceError, find_imports
 
 NOTIFICATIONS = sorted((Path(__file__).parent.parent / "data" / "notifications").glob("*.json"))
 GOOD = "import sys\nfrom pacifica_notifications_consumer import download, upload\nprint(sys.argv)\n"

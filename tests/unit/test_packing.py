@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.archive import open_archive
+from pacifica_notifications_consumer.archive.archive import open_archive
+from pacifica_notifications_consumer.archive.packing import open_consumer, pack
 from pacifica_notifications_consumer.errors import ArchiveError, PacificaError, UploadError
 from pacifica_notifications_consumer.instrument import files_below
-from pacifica_notifications_consumer.packing import open_consumer, pack
 
 
 @pytest.fixture

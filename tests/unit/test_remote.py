@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from pacifica_notifications_consumer.archive import digest
+from pacifica_notifications_consumer.archive.archive import digest
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Ending, Fate, Place
 from pacifica_notifications_consumer.remote import desk

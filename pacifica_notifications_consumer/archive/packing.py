@@ -11,10 +11,10 @@ from pathlib import Path
 
 import attrs
 
+from ..errors import ArchiveError
+from ..system.account import Account
+from ..system.temporary import temporary_directory
 from .archive import ArchiveLimits, Consumer, check_archive, consumer_directory, extract
-from .errors import ArchiveError
-from .system.account import Account
-from .system.temporary import temporary_directory
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
 _MAIN_REASONS = {

@@ -14,6 +14,11 @@ from typing import Any
 
 import attrs
 
+from ..cloudevents.notification import PROVENANCE_KEY, Notification
+from ..environment.venv import Venv
+from ..errors import Cancelled, FilterError, PacificaError
+from ..filter.filter import Filter
+from ..system.account import Account, acting_as, environ_of, popen_as
 from .archive import (
     ENTRY_POINT,
     FILTER,
@@ -25,12 +30,7 @@ from .archive import (
     read_filter,
     read_preload,
 )
-from .cloudevents.notification import PROVENANCE_KEY, Notification
-from .environment.venv import Venv
-from .errors import Cancelled, FilterError, PacificaError
-from .filter.filter import Filter
 from .imports import Import, SourceError, find_imports, parse
-from .system.account import Account, acting_as, environ_of, popen_as
 
 _SECONDS = 60.0
 #: Modules that do not have the name of what brings them, and that consumers commonly use.

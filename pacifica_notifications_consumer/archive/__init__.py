@@ -1,0 +1,1 @@
+"""A consumer's archive: extracting, packing and checking it."""
