@@ -12,11 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .downloader import download
     from .environment.builder import VenvBuilder
     from .filter.filter import Filter
     from .job_runner import JobRunner
-    from .uploader import upload
+    from .transfer.downloader import download
+    from .transfer.uploader import upload
 
 __all__ = ["Filter", "JobRunner", "VenvBuilder", "download", "upload"]
 
@@ -25,8 +25,8 @@ _HOMES = {
     "Filter": "filter.filter",
     "JobRunner": "job_runner",
     "VenvBuilder": "environment.builder",
-    "download": "downloader",
-    "upload": "uploader",
+    "download": "transfer.downloader",
+    "upload": "transfer.uploader",
 }
 
 

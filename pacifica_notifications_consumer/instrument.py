@@ -11,7 +11,7 @@ from typing import Any
 from .errors import UploadError
 from .settings.services import Services
 from .system.temporary import temporary_directory
-from .uploader import upload
+from .transfer.uploader import upload
 
 #: A transaction of the sandbox, where every user is a member of every project.
 SUBMITTER, PROJECT, INSTRUMENT = 10, "1234a", 54

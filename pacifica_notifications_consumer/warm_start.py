@@ -31,8 +31,8 @@ DOCUMENTED = (
     "requests?",
     "jsonpath2?",
     "promise?",
-    "pacifica_notifications_consumer.downloader?",
-    "pacifica_notifications_consumer.uploader?",
+    "pacifica_notifications_consumer.transfer.downloader?",
+    "pacifica_notifications_consumer.transfer.uploader?",
     "pacifica_notifications_consumer.filter.filter?",
 )
 #: Room for what its children show of themselves: their command lines and their variables.

@@ -21,7 +21,7 @@ from pacifica_notifications_consumer.clients.producer import Producer, Wanted
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import ServiceError, UploadError
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_consumer.upload_tar import UploadTar
+from pacifica_notifications_consumer.transfer.upload_tar import UploadTar
 from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION, announce, contents, failure, number_of, send, write
 from tests.integration.relay import Relay
@@ -212,7 +212,7 @@ def test_repeated_upload_makes_one_transaction(services: Services, tmp_path: Pat
 KILLED = """
 import os, signal, sys
 from pacifica_notifications_consumer import upload
-from pacifica_notifications_consumer.upload_record import UploadRecord
+from pacifica_notifications_consumer.transfer.upload_record import UploadRecord
 accepted = UploadRecord.accepted
 def accept_and_die(self, job_id):
     accepted(self, job_id)

@@ -9,16 +9,16 @@ import traceback
 import pytest
 
 from pacifica_notifications_consumer import download
-from pacifica_notifications_consumer.background import in_background
 from pacifica_notifications_consumer.errors import DownloadError
-from pacifica_notifications_consumer.promises import UNHANDLED_STATUS, Promise
+from pacifica_notifications_consumer.transfer.background import in_background
+from pacifica_notifications_consumer.transfer.promises import UNHANDLED_STATUS, Promise
 
 PRELUDE = """
 import atexit, os, subprocess, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from promise import Promise
 from pacifica_notifications_consumer import download
-from pacifica_notifications_consumer.background import in_background
+from pacifica_notifications_consumer.transfer.background import in_background
 later = threading.Event()
 def work(value=1):
     def act():

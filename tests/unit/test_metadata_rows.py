@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pacifica_notifications_consumer.errors import UploadError
-from pacifica_notifications_consumer.metadata_rows import key_value_rows, transaction_rows
+from pacifica_notifications_consumer.transfer.metadata_rows import key_value_rows, transaction_rows
 
 
 @pytest.mark.parametrize(

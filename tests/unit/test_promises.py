@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pacifica_notifications_consumer.promises import UNHANDLED_STATUS, Promise
+from pacifica_notifications_consumer.transfer.promises import UNHANDLED_STATUS, Promise
 
 PRELUDE = """
 import sys

@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacifica_notifications_consumer import download, upload, upload_tar
+from pacifica_notifications_consumer import download, upload
 from pacifica_notifications_consumer.errors import BrokenOff, ConfigurationError, DownloadError, UploadError
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.streams.hashing import buffers
 from pacifica_notifications_consumer.streams.tar_stream import TarStream
-from pacifica_notifications_consumer.upload_tar import UploadTar
-from pacifica_notifications_consumer.uploads import UploadFile
+from pacifica_notifications_consumer.transfer import upload_tar
+from pacifica_notifications_consumer.transfer.upload_tar import UploadTar
+from pacifica_notifications_consumer.transfer.uploads import UploadFile
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=300)
 NUMBERS = st.one_of(st.integers(0, 2**40), st.integers(0, 4096))

@@ -15,11 +15,11 @@ import pytest
 from pacifica_notifications_consumer import download, upload
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.errors import DownloadError, UploadError
-from pacifica_notifications_consumer.promises import Promise
 from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.sandbox.store import Store
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_consumer.upload_tar import UploadTar
+from pacifica_notifications_consumer.transfer.promises import Promise
+from pacifica_notifications_consumer.transfer.upload_tar import UploadTar
 
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
 FILES = {

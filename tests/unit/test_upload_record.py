@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pacifica_notifications_consumer.errors import UploadError
-from pacifica_notifications_consumer.upload_record import UploadRecord
+from pacifica_notifications_consumer.transfer.upload_record import UploadRecord
 
 ROWS = [{"destinationTable": "Transactions.project", "value": "1"}]
 FILES = [{"destinationTable": "Files", "name": str(number), "hashsum": "é"} for number in range(1200)]

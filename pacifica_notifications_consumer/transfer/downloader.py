@@ -10,19 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..clients.base import PATIENT_TRIES, make_session, summarize
+from ..clients.cartd import Cartd, CartState
+from ..clients.polling import pauses
+from ..clients.retry import Backoff
+from ..cloudevents.notification import FileRecord, Notification
+from ..errors import BrokenOff, DownloadError, ServiceError
+from ..settings.services import Services
+from ..streams.progress import Meter, ProgressCallback
+from ..streams.tar_stream import TarStream
 from .background import in_background
-from .clients.base import PATIENT_TRIES, make_session, summarize
-from .clients.cartd import Cartd, CartState
-from .clients.polling import pauses
-from .clients.retry import Backoff
-from .cloudevents.notification import FileRecord, Notification
 from .downloads import Downloads
-from .errors import BrokenOff, DownloadError, ServiceError
 from .promises import Promise
 from .proxy_download import fetch_from_proxy
-from .settings.services import Services
-from .streams.progress import Meter, ProgressCallback
-from .streams.tar_stream import TarStream
 
 #: Seconds that cartd may take for a cart, and for each file of it (40 to 60 ms were measured).
 _STAGING_SECONDS, _STAGING_SECONDS_PER_FILE = 300.0, 0.5

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .cloudevents.notification import FileRecord
-from .errors import DownloadError
-from .streams.hashing import HashingThread
-from .streams.progress import Meter
+from ..cloudevents.notification import FileRecord
+from ..errors import DownloadError
+from ..streams.hashing import HashingThread
+from ..streams.progress import Meter
 
 #: Bytes from which on a file is worth a thread that hashes it.
 _LARGE = 4 << 20

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .errors import UploadError
+from ..errors import UploadError
 
 
 class UploadRecord:

@@ -12,20 +12,20 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from ..clients.base import PATIENT_TRIES, make_session
+from ..clients.ingest import Ingest, IngestState
+from ..clients.policy import Policy
+from ..clients.polling import pauses
+from ..clients.retry import Backoff
+from ..errors import ServiceError, UploadError
+from ..settings.services import Services
+from ..streams.json_pieces import json_pieces
+from ..streams.progress import Meter, ProgressCallback
 from .background import in_background
-from .clients.base import PATIENT_TRIES, make_session
-from .clients.ingest import Ingest, IngestState
-from .clients.policy import Policy
-from .clients.polling import pauses
-from .clients.retry import Backoff
-from .errors import ServiceError, UploadError
-from .lost_upload import find_upload
 from .metadata_rows import key_value_rows, transaction_rows
 from .promises import Promise
-from .settings.services import Services
-from .streams.json_pieces import json_pieces
-from .streams.progress import Meter, ProgressCallback
 from .upload_record import UploadRecord
+from .upload_recovery import find_upload
 from .upload_tar import UploadTar
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from .errors import UploadError
+from ..errors import UploadError
 
 #: Characters that metadata's column for a folder takes.
 _LONGEST_FOLDER = 255

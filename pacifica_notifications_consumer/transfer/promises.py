@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from promise import Promise
 from promise.promise_list import PromiseList
 
-from .errors import PacificaError
+from ..errors import PacificaError
 
 __all__ = ["UNHANDLED_STATUS", "Promise", "unhandled_rejections"]
 

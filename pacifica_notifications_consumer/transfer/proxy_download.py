@@ -7,13 +7,13 @@ import queue
 import threading
 from collections.abc import Iterator
 
-from .clients.base import Readinto, make_session
-from .clients.proxy import Proxy
-from .cloudevents.notification import FileRecord
+from ..clients.base import Readinto, make_session
+from ..clients.proxy import Proxy
+from ..cloudevents.notification import FileRecord
+from ..errors import BrokenOff, DownloadError, ServiceError
+from ..settings.services import Services
+from ..streams.hashing import buffers
 from .downloads import Downloads
-from .errors import BrokenOff, DownloadError, ServiceError
-from .settings.services import Services
-from .streams.hashing import buffers
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
-from .cloudevents.notification import PROVENANCE_KEY
-from .errors import UploadError
+from ..cloudevents.notification import PROVENANCE_KEY
+from ..errors import UploadError
 
 #: Attributes that name a row by its number.
 _NUMBERED = ("Transactions.submitter", "Transactions.instrument")

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .clients.ingest import Ingest, IngestState
-from .clients.policy import Policy
-from .errors import UploadError
+from ..clients.ingest import Ingest, IngestState
+from ..clients.policy import Policy
+from ..errors import UploadError
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .errors import UploadError
-from .streams.hashing import HashingThread, buffers
-from .streams.json_pieces import json_pieces
-from .streams.progress import Meter
+from ..errors import UploadError
+from ..streams.hashing import HashingThread, buffers
+from ..streams.json_pieces import json_pieces
+from ..streams.progress import Meter
 from .uploads import UploadFile, facts_of, find_files
 
 _HASHTYPE = "sha1"  # what the official uploader sends and every Pacifica service knows

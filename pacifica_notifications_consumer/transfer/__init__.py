@@ -1,0 +1,1 @@
+"""Downloading and uploading the files of transactions."""
