@@ -23,7 +23,6 @@ from .errors import ConfigurationError, StateError
 from .executor_engine import ExecutorEngine
 from .filter.filter import Filter
 from .housekeeper import Housekeeper, report_recovered
-from .incident import Incident
 from .job_book import JUDGE, PLACE, JobBook
 from .jobs.directory import StateDirectory
 from .jobs.job import Job, Origin, Receipt
@@ -35,6 +34,7 @@ from .ledger import Ledger
 from .local_engine import LocalEngine
 from .meters import Meters
 from .settings.services import Services
+from .subscription.incident import Incident
 from .system.account import Account
 from .system.log_context import concerning
 from .workers import RetryRules, Workers

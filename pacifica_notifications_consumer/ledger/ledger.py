@@ -12,10 +12,10 @@ from typing import TypeVar
 import attrs
 
 from ..errors import LeaseLost
-from ..incident import Incident, IncidentKind
 from ..jobs.job import Ending, Job, JobState, Origin, Place, Receipt, Verdict
 from ..jobs.retention import Keep
 from ..jobs.triage import Judgement
+from ..subscription.incident import Incident, IncidentKind
 from . import schema, statements
 from .arrivals import Arrival, Arrivals
 from .bodies import Bodies

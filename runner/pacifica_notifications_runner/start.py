@@ -17,7 +17,7 @@ from pacifica_notifications_consumer.catch_up import catching_up
 from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_consumer.subscription import Subscription, mint_token, subscribed
+from pacifica_notifications_consumer.subscription.subscription import Subscription, mint_token, subscribed
 from pacifica_notifications_runner import command, engines, naming, options, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.endpoint_options import server_limits

@@ -22,7 +22,7 @@ from pacifica_notifications_consumer.environment.builder import VenvBuilder
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.http.server import Server
 from pacifica_notifications_consumer.settings.services import POLICY_URL, Services
-from pacifica_notifications_consumer.subscription import mint_token
+from pacifica_notifications_consumer.subscription.subscription import mint_token
 from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_consumer.system.privileges import give_up_new_privileges
 from pacifica_notifications_runner.endpoint import RECEIVE

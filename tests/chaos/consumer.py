@@ -24,7 +24,7 @@ from pacifica_notifications_consumer.catch_up import CatchUpRules
 from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_consumer.remote.engine import CeleryEngine
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_consumer.subscription import subscribed
+from pacifica_notifications_consumer.subscription.subscription import subscribed
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.signals import StopSignals
 from tests.engines.worker import ARCHIVE

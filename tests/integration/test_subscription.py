@@ -14,9 +14,9 @@ import pytest
 
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.producer import Producer, Wanted
-from pacifica_notifications_consumer.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_consumer.subscription import subscribed
+from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
+from pacifica_notifications_consumer.subscription.subscription import subscribed
 from tests.endtoend.conftest import KEEPER, Deployment, Operator, pack, wait_until
 from tests.endtoend.recorder import Recorder, Request, recording
 from tests.integration.bed import Bed

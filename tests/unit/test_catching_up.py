@@ -10,8 +10,8 @@ import pytest
 from pacifica_notifications_consumer import catch_up
 from pacifica_notifications_consumer.catch_up import catching_up
 from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_consumer.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
 from tests.unit.policy_tools import RULES, TestedDesk, Told
 from tests.unit.runner_tools import eventually
 

@@ -14,12 +14,12 @@ import attrs
 import pytest
 
 from pacifica_notifications_consumer.errors import LeaseLost, StateError
-from pacifica_notifications_consumer.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.jobs.job import Ending, Job, JobState, Origin, Receipt, Verdict
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.jobs.triage import Judgement
 from pacifica_notifications_consumer.ledger import Ledger, schema
 from pacifica_notifications_consumer.streams.progress import Progress
+from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
 
 LEASE = 60.0
 WELL = Ending(status=0)

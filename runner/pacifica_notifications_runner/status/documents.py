@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 
 from pacifica_notifications_consumer.cloudevents.trace import trace_id
-from pacifica_notifications_consumer.incident import Incident
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Job, NotificationRecord
+from pacifica_notifications_consumer.subscription.incident import Incident
 
 
 def moment(seconds: float | None) -> str | None:

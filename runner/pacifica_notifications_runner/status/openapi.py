@@ -8,8 +8,8 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-from pacifica_notifications_consumer.incident import IncidentKind
 from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
+from pacifica_notifications_consumer.subscription.incident import IncidentKind
 from pacifica_notifications_runner.status.routes import Route
 
 _TIME = {"type": "string", "format": "date-time"}

@@ -18,13 +18,13 @@ from typing import Any
 
 import requests
 
-from .clients.base import make_session, summarize
-from .clients.producer import AuthKind, Producer, Wanted
-from .clients.retry import growing_pause
-from .errors import Cancelled, ServiceError
-from .filter.filter import Filter
+from ..clients.base import make_session, summarize
+from ..clients.producer import AuthKind, Producer, Wanted
+from ..clients.retry import growing_pause
+from ..errors import Cancelled, ServiceError
+from ..filter.filter import Filter
+from ..settings.services import Services
 from .incident import Incident, IncidentKind
-from .settings.services import Services
 
 log = logging.getLogger(__name__)
 

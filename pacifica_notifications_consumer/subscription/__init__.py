@@ -1,0 +1,1 @@
+"""The subscription at the producer: making, watching and repairing it."""
