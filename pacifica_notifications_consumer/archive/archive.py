@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
+from ..engines.warm.start import module_names
 from ..errors import ArchiveError, FilterError
 from ..filter.filter import Filter
 from ..system.account import Account
 from ..system.temporary import temporary_directory
-from ..warm_start import module_names
 
 ENTRY_POINT = "__main__.py"
 FILTER = "jsonpath2.txt"

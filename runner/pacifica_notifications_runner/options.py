@@ -9,11 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pacifica_notifications_consumer.engines.warm.start import module_names
 from pacifica_notifications_consumer.environment.cache import CacheLimits
 from pacifica_notifications_consumer.environment.installer import INSTALLERS
 from pacifica_notifications_consumer.settings.option import CONFIG_VARIABLE, SECTION, Option, resolve, size, switch
 from pacifica_notifications_consumer.settings.services import ASKING_OPTIONS, PRODUCER_URL, SERVICE_OPTIONS
-from pacifica_notifications_consumer.warm_start import module_names
 from pacifica_notifications_runner.endpoint_options import ENDPOINT_OPTIONS
 from pacifica_notifications_runner.engine_options import BROKER_OPTIONS, CONCURRENCY, ENGINE_OPTIONS
 from pacifica_notifications_runner.limit_options import ARCHIVE_OPTIONS, LIMIT_OPTIONS, PRIVILEGE_OPTIONS

@@ -18,8 +18,9 @@ from typing import Any
 import attrs
 import pytest
 
-from pacifica_notifications_consumer import JobRunner, warm_start
+from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.engine import Engine
+from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.remote import Broker

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kombu.transport.redis import Channel
 
-from pacifica_notifications_consumer import warm_start
+from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.remote import Broker

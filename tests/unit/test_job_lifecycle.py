@@ -11,8 +11,9 @@ from typing import Any, cast
 import attrs
 import pytest
 
-from pacifica_notifications_consumer import JobRunner, housekeeper, warm_start, workers
+from pacifica_notifications_consumer import JobRunner, housekeeper, workers
 from pacifica_notifications_consumer.engine import Attempt
+from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.job import Ending, JobState
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.local_engine import LocalEngine

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer import Filter, JobRunner, warm_start, workers
+from pacifica_notifications_consumer import Filter, JobRunner, workers
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
+from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.settings.services import Services

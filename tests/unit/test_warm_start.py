@@ -15,7 +15,8 @@ from typing import cast
 import attrs
 import pytest
 
-from pacifica_notifications_consumer import JobRunner, warm_start
+from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.local_engine import LocalEngine

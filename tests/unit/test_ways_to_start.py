@@ -137,7 +137,7 @@ def test_libraries_that_come_later_are_noticed() -> None:
     """Whether a library may have something to do at the end is seen."""
     script = """
 import ctypes, pathlib, sysconfig
-from pacifica_notifications_consumer.warm_child import Libraries
+from pacifica_notifications_consumer.engines.warm.child import Libraries
 libraries = Libraries()
 print(libraries.changed)
 loaded = open("/proc/self/maps").read()

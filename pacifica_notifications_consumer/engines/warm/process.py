@@ -1,7 +1,7 @@
 """The warm process: it imports what entry-points need, once, and forks for each of them.
 
-It runs in the consumer's environment, and needs nothing but the standard library; `warm_main` is its main script, and
-`warm_child` what its children become. On the runner's side is `warm_start`.
+It runs in the consumer's environment, and needs nothing but the standard library; `main` is its main script, and
+`child` what its children become. On the runner's side is `start`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
-from .warm_child import Appearance, Ending, make_main
+from .child import Appearance, Ending, make_main
 
 __all__ = ["make_main", "serve"]
 

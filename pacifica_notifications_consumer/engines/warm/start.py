@@ -20,12 +20,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from .system.account import Account, popen_as
-from .system.processes import MAXRSS_UNIT, Process, ProcessLost, Usage, describe_status
+from ...system.account import Account, popen_as
+from ...system.processes import MAXRSS_UNIT, Process, ProcessLost, Usage, describe_status
 
 log = logging.getLogger(__name__)
 
-_MAIN = Path(__file__).with_name("warm_main.py")
+_MAIN = Path(__file__).with_name("main.py")
 #: What the documented entry-point imports. The question mark: if the environment has it.
 DOCUMENTED = (
     "requests?",

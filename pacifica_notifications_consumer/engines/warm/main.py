@@ -1,6 +1,6 @@
-"""The warm process's main script: ``python warm_main.py CONTROL SCRIPT MODULES …``; `warm_start` runs it.
+"""The warm process's main script: ``python main.py CONTROL SCRIPT MODULES …``; `warm.start` runs it.
 
-What it does stands in `warm_process`. This file is as short as can be: entry-points are executed at its bottom, so that
+What it does stands in `process`. This file is as short as can be: entry-points are executed at its bottom, so that
 it is the one frame below them, and what the interpreter keeps of a main script, it keeps in every child.
 """
 
@@ -19,7 +19,7 @@ from types import ModuleType  # noqa: E402
 # A package of these few files alone: the environment may have none of ours, or another version.
 PACKAGE = sys.modules["pacifica_warm"] = ModuleType("pacifica_warm")
 PACKAGE.__path__ = [HERE]
-PROCESS = import_module("pacifica_warm.warm_process")
+PROCESS = import_module("pacifica_warm.process")
 
 CHILD = PROCESS.serve(CONTROL, SCRIPT, MODULES.split())
 try:
