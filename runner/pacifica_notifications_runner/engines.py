@@ -10,9 +10,9 @@ from typing import Any
 
 from pacifica_notifications_consumer.archive.archive import Consumer, digest
 from pacifica_notifications_consumer.engine import RemoteEngine
+from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.local_engine import LocalEngine
-from pacifica_notifications_consumer.remote import Broker
 from pacifica_notifications_runner.engine_options import BROKER_URL
 from pacifica_notifications_runner.limit_options import RUN_AS
 
@@ -104,7 +104,7 @@ def _import(name: str) -> ModuleType:
         ConfigurationError: They do not have it.
     """
     try:
-        return import_module(f"pacifica_notifications_consumer.remote.{name}")
+        return import_module(f"pacifica_notifications_consumer.engines.celery.{name}")
     except ModuleNotFoundError as error:
         if error.name not in ("celery", "kombu", "redis"):
             raise

@@ -18,8 +18,8 @@ from pathlib import Path
 import attrs
 
 from pacifica_notifications_consumer import JobRunner
-from pacifica_notifications_consumer.remote import Broker
-from pacifica_notifications_consumer.remote.engine import CeleryEngine
+from pacifica_notifications_consumer.engines.celery import Broker
+from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import WorkerProcess
 from tests.engines.brokers import RabbitServer, RedisServer

@@ -21,8 +21,8 @@ from typing import Any
 
 from pacifica_notifications_consumer import Filter, JobRunner, catch_up
 from pacifica_notifications_consumer.catch_up import CatchUpRules
-from pacifica_notifications_consumer.remote import Broker
-from pacifica_notifications_consumer.remote.engine import CeleryEngine
+from pacifica_notifications_consumer.engines.celery import Broker
+from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.subscription import subscribed
 from pacifica_notifications_runner.endpoint import Endpoint, listening

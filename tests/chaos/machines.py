@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from pacifica_notifications_consumer.remote import Broker
+from pacifica_notifications_consumer.engines.celery import Broker
 from tests.chaos.consumer import ENTRY_POINT
 from tests.engines.beds import WorkerProcess
 from tests.engines.brokers import RabbitServer, RedisServer, Server

@@ -20,11 +20,11 @@ import pytest
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.engine import Engine
+from pacifica_notifications_consumer.engines.celery import Broker
+from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Job
-from pacifica_notifications_consumer.remote import Broker
-from pacifica_notifications_consumer.remote.engine import CeleryEngine
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.worker import ARCHIVE, ENTRY_POINT
 from tests.unit.runner_tools import DEADLINE, eventually

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer import JobRunner
-from pacifica_notifications_consumer.remote import Broker
-from pacifica_notifications_consumer.remote.engine import CeleryEngine
+from pacifica_notifications_consumer.engines.celery import Broker
+from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from tests.engines.beds import Bed, WorkerProcess, eventually, pids
 from tests.engines.worker import ARCHIVE
 

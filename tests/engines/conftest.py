@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer.remote import Broker
+from pacifica_notifications_consumer.engines.celery import Broker
 from tests.engines.beds import LOST_AFTER, Bed, celery_bed, quick_warm_start
 from tests.engines.brokers import RabbitServer, RedisServer
 

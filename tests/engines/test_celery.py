@@ -16,14 +16,14 @@ import redis
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.engine import Terms
+from pacifica_notifications_consumer.engines.celery import Broker
+from pacifica_notifications_consumer.engines.celery.app import make_app
+from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
+from pacifica_notifications_consumer.engines.celery.message import TASK, Message
+from pacifica_notifications_consumer.engines.celery.records import Desk
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
 from pacifica_notifications_consumer.job_book import JobBook
 from pacifica_notifications_consumer.jobs.job import Fate, JobState
-from pacifica_notifications_consumer.remote import Broker
-from pacifica_notifications_consumer.remote.app import make_app
-from pacifica_notifications_consumer.remote.desk import Desk
-from pacifica_notifications_consumer.remote.engine import CeleryEngine
-from pacifica_notifications_consumer.remote.message import TASK, Message
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import DEADLINE, WorkerProcess, accept, body, eventually, notes, pids, workers
 from tests.engines.celery_tools import WAIT, running, runs_at

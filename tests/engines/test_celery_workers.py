@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.remote import Broker
 from tests.engines.beds import DEADLINE, LOST_AFTER, Bed, WorkerProcess, accept, eventually, pids, workers
 from tests.engines.brokers import RedisServer
 from tests.engines.celery_tools import LIVE, WAIT, lives, running, runs_at, worker_of
@@ -142,8 +142,8 @@ def test_worker_that_was_killed_comes_back(broker: Broker, tmp_path: Path) -> No
 
 def test_old_directories_of_a_worker_go(broker: Broker, tmp_path: Path) -> None:
     """A worker keeps as many directories of ended attempts as it is told to."""
+    from pacifica_notifications_consumer.engines.celery.tidying import remove_old
     from pacifica_notifications_consumer.jobs.retention import Keep
-    from pacifica_notifications_consumer.remote.tidying import remove_old
 
     for number in range(5):
         (tmp_path / str(number)).mkdir()

@@ -12,14 +12,14 @@ import attrs
 import pytest
 
 from pacifica_notifications_consumer.archive.archive import digest
+from pacifica_notifications_consumer.engines.celery import records as desk
+from pacifica_notifications_consumer.engines.celery.broker import Broker
+from pacifica_notifications_consumer.engines.celery.output import Mirror
+from pacifica_notifications_consumer.engines.celery.records import UNKNOWN, Beat, Look, News
+from pacifica_notifications_consumer.engines.celery.reporter import Report
+from pacifica_notifications_consumer.engines.celery.watcher import Watched
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Ending, Fate, Place
-from pacifica_notifications_consumer.remote import desk
-from pacifica_notifications_consumer.remote.broker import Broker
-from pacifica_notifications_consumer.remote.desk import UNKNOWN, Beat, Look, News
-from pacifica_notifications_consumer.remote.mirror import Mirror
-from pacifica_notifications_consumer.remote.reporter import Report
-from pacifica_notifications_consumer.remote.watcher import Watched
 from pacifica_notifications_runner import engines
 
 

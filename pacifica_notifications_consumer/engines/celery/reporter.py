@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from ..engine import Stop
-from ..jobs.directory import JobDirectory
-from ..jobs.job import Ending
-from ..streams.progress import read_progress
-from .desk import UNKNOWN, Beat, Desk, DeskError, News
+from ...engine import Stop
+from ...jobs.directory import JobDirectory
+from ...jobs.job import Ending
+from ...streams.progress import read_progress
+from .records import UNKNOWN, Beat, Desk, DeskError, News
 
 log = logging.getLogger(__name__)
 

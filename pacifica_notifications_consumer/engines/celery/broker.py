@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from ..errors import ConfigurationError
+from ...errors import ConfigurationError
 
 #: What it may be: RabbitMQ or Redis, plain or with TLS.
 SCHEMES = ("redis", "rediss", "amqp", "amqps")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from .desk import Desk, DeskError, Look
+from .records import Desk, DeskError, Look
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import subprocess
 import sys
 import threading
 
-from ..system.account import Account
-from ..system.orphans import end_marked
-from ..system.processes import KILL_AFTER
+from ...system.account import Account
+from ...system.orphans import end_marked
+from ...system.processes import KILL_AFTER
 
 _ALIVE, _GOOD_BYE = b".", b"!"
 #: After which part of the time until its attempts count as lost a worker is taken for frozen.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from ..jobs.directory import JobDirectory
-from ..output import Output
-from .desk import UNKNOWN
+from ...jobs.directory import JobDirectory
+from ...output import Output
+from .records import UNKNOWN
 
 #: The name of the file that says how far the output of which attempt has been copied.
 _POSITION = "output.position"

@@ -6,10 +6,10 @@ import logging
 import time
 from collections.abc import Callable
 
-from ..engine import Attempt, Stop
-from ..jobs.job import Ending, Fate, Place
-from .desk import Claim, Desk, DeskError, Look
-from .mirror import Mirror
+from ...engine import Attempt, Stop
+from ...jobs.job import Ending, Fate, Place
+from .output import Mirror
+from .records import Claim, Desk, DeskError, Look
 from .watcher import Watched
 
 log = logging.getLogger(__name__)

@@ -18,22 +18,22 @@ from celery.exceptions import Reject
 from celery.worker import WorkController
 from celery.worker import state as celery_state
 
-from ..cloudevents.notification import Notification
-from ..cloudevents.trace import trace_id
-from ..engine import Attempt, Engine, Stop
-from ..errors import PacificaError, ServiceError
-from ..jobs.directory import StateDirectory
-from ..jobs.job import Ending, Fate, Place
-from ..jobs.retention import Keep
-from ..system.account import Account
-from ..system.log_context import concerning
+from ...cloudevents.notification import Notification
+from ...cloudevents.trace import trace_id
+from ...engine import Attempt, Engine, Stop
+from ...errors import PacificaError, ServiceError
+from ...jobs.directory import StateDirectory
+from ...jobs.job import Ending, Fate, Place
+from ...jobs.retention import Keep
+from ...system.account import Account
+from ...system.log_context import concerning
 from .app import count_waiting, make_app
 from .broker import Broker
-from .desk import Claim, Desk, DeskError
 from .message import TASK, Message
+from .records import Claim, Desk, DeskError
 from .reporter import Report, Reporter
 from .tidying import remove_old
-from .watchman import Watchman
+from .watchdog import Watchman
 
 log = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ..engine import Attempt, Stop
-from ..jobs.job import Ending
-from ..system.orphans import end_marked
-from ..system.processes import KILL_AFTER
+from ...engine import Attempt, Stop
+from ...jobs.job import Ending
+from ...system.orphans import end_marked
+from ...system.processes import KILL_AFTER
 from .app import CONFIRM, count_waiting, make_app, priority_of
 from .broker import Broker
-from .desk import Claim, Desk, DeskError
 from .message import TASK, Message
+from .records import Claim, Desk, DeskError
 from .waiting import Waiting
 from .watcher import Watcher
 

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import redis
 
-from ..jobs.job import Ending, Fate, Place
+from ...jobs.job import Ending, Fate, Place
 
 #: What the methods of a `Desk` raise when Redis cannot be reached, or refuses.
 DeskError = redis.RedisError

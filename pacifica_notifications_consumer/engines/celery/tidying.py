@@ -7,8 +7,8 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from ..jobs.retention import Keep
-from ..system.temporary import remove_tree
+from ...jobs.retention import Keep
+from ...system.temporary import remove_tree
 
 
 def remove_old(jobs: Path, keep: Keep, running: Collection[str]) -> None:
