@@ -17,10 +17,11 @@ import attrs
 from .cloudevents.announcement import Announced, Identity
 from .cloudevents.notification import MAX_DEPTH
 from .cloudevents.trace import read_traceparent, trace_id
-from .engine import Engine, RemoteEngine, Terms
+from .engines.engine import Engine, RemoteEngine, Terms
+from .engines.executor import ExecutorEngine
+from .engines.local import LocalEngine
 from .environment.venv import Venv
 from .errors import ConfigurationError, StateError
-from .executor_engine import ExecutorEngine
 from .filter.filter import Filter
 from .housekeeper import Housekeeper, report_recovered
 from .job_book import JUDGE, PLACE, JobBook
@@ -31,7 +32,6 @@ from .jobs.readers import Readers
 from .jobs.retention import Keep
 from .jobs.triage import Judge, Judgement
 from .ledger import Ledger
-from .local_engine import LocalEngine
 from .meters import Meters
 from .settings.services import Services
 from .subscription.incident import Incident

@@ -13,7 +13,7 @@ import attrs
 
 from .clients.retry import growing_pause
 from .cloudevents.trace import child_of, trace_id
-from .engine import Attempt, Engine, RemoteEngine, Stop, Terms
+from .engines.engine import Attempt, Engine, RemoteEngine, Stop, Terms
 from .errors import LeaseLost, PacificaError, StateError
 from .jobs.directory import StateDirectory
 from .jobs.job import Ending, Fate, Job, JobState, Place

@@ -9,10 +9,10 @@ from types import ModuleType
 from typing import Any
 
 from pacifica_notifications_consumer.archive.archive import Consumer, digest
-from pacifica_notifications_consumer.engine import RemoteEngine
 from pacifica_notifications_consumer.engines.celery import Broker
+from pacifica_notifications_consumer.engines.engine import RemoteEngine
+from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_runner.engine_options import BROKER_URL
 from pacifica_notifications_runner.limit_options import RUN_AS
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from pacifica_notifications_consumer.archive.archive import digest
 from pacifica_notifications_consumer.archive.packing import open_consumer
+from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError
-from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner import engines, naming, options, steps
 from pacifica_notifications_runner.limit_options import archive_limits

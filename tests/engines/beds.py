@@ -19,9 +19,9 @@ import attrs
 import pytest
 
 from pacifica_notifications_consumer import JobRunner
-from pacifica_notifications_consumer.engine import Engine
 from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
+from pacifica_notifications_consumer.engines.engine import Engine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Job

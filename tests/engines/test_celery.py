@@ -15,12 +15,12 @@ import pytest
 import redis
 
 from pacifica_notifications_consumer import JobRunner
-from pacifica_notifications_consumer.engine import Terms
 from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.app import make_app
 from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.engines.celery.message import TASK, Message
 from pacifica_notifications_consumer.engines.celery.records import Desk
+from pacifica_notifications_consumer.engines.engine import Terms
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
 from pacifica_notifications_consumer.job_book import JobBook
 from pacifica_notifications_consumer.jobs.job import Fate, JobState

@@ -15,10 +15,10 @@ import redis
 from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.engines.celery.worker import RemoteWorker
+from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ServiceError
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import DEADLINE, LOST_AFTER, accept, eventually, notes, pids, workers
 from tests.engines.brokers import RabbitServer, RedisServer, Server

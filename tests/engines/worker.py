@@ -15,9 +15,9 @@ from kombu.transport.redis import Channel
 
 from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.worker import RemoteWorker
+from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.environment.venv import Venv
-from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.signals import StopSignals
 

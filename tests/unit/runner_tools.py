@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.jobs.job import Job
-from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.settings.services import Services
 
 DEADLINE = 20.0

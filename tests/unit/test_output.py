@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.output import _BLOCK, Output
+from pacifica_notifications_consumer.engines.output import _BLOCK, Output
 
 MIB = 1 << 20
 

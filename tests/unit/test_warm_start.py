@@ -16,10 +16,10 @@ import attrs
 import pytest
 
 from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.jobs.limits import JobLimits
-from pacifica_notifications_consumer.local_engine import LocalEngine
 from tests.unit.runner_tools import DEADLINE, accept, alive, eventually, make_runner, wait_for_file
 
 #: Says that it runs and who its parent is, and ends when a file appears.

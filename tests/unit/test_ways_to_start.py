@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import pytest
 
-from pacifica_notifications_consumer.engine import Attempt
+from pacifica_notifications_consumer.engines.engine import Attempt
+from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
-from pacifica_notifications_consumer.local_engine import LocalEngine
 from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.entry_points import BEHAVIOURS, ENDINGS
 from tests.unit.runner_tools import DEADLINE, alive, eventually

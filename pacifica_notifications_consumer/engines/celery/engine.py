@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ...engine import Attempt, Stop
 from ...jobs.job import Ending
 from ...system.orphans import end_marked
 from ...system.processes import KILL_AFTER
+from ..engine import Attempt, Stop
 from .app import CONFIRM, count_waiting, make_app, priority_of
 from .broker import Broker
 from .message import TASK, Message

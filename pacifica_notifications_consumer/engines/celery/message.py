@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 
-from ...engine import Terms
 from ...jobs.limits import JobLimits
 from ...settings.option import header_text
+from ..engine import Terms
 
 #: The name of the task that makes attempts.
 TASK = "pacifica.notifications.attempt"

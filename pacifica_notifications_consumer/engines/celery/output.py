@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from ...jobs.directory import JobDirectory
-from ...output import Output
+from ..output import Output
 from .records import UNKNOWN
 
 #: The name of the file that says how far the output of which attempt has been copied.

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from ...engine import Stop
 from ...jobs.directory import JobDirectory
 from ...jobs.job import Ending
 from ...streams.progress import read_progress
+from ..engine import Stop
 from .records import UNKNOWN, Beat, Desk, DeskError, News
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from ...engine import Attempt, Stop
 from ...jobs.job import Ending, Fate, Place
+from ..engine import Attempt, Stop
 from .output import Mirror
 from .records import Claim, Desk, DeskError, Look
 from .watcher import Watched

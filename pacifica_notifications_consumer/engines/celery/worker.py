@@ -20,13 +20,13 @@ from celery.worker import state as celery_state
 
 from ...cloudevents.notification import Notification
 from ...cloudevents.trace import trace_id
-from ...engine import Attempt, Engine, Stop
 from ...errors import PacificaError, ServiceError
 from ...jobs.directory import StateDirectory
 from ...jobs.job import Ending, Fate, Place
 from ...jobs.retention import Keep
 from ...system.account import Account
 from ...system.log_context import concerning
+from ..engine import Attempt, Engine, Stop
 from .app import count_waiting, make_app
 from .broker import Broker
 from .message import TASK, Message

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import attrs
 
+from ..jobs.job import Ending, Fate
 from .engine import Attempt, Stop, place_ignored
-from .jobs.job import Ending, Fate
-from .local_engine import LocalEngine
+from .local import LocalEngine
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
-from .jobs.directory import JobDirectory
-from .jobs.job import Ending, Place
-from .jobs.limits import JobLimits
+from ..jobs.directory import JobDirectory
+from ..jobs.job import Ending, Place
+from ..jobs.limits import JobLimits
 
 
 class Stop(enum.Enum):

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import attrs
 
-from .cloudevents.trace import TRACE_VARIABLE
+from ..cloudevents.trace import TRACE_VARIABLE
+from ..environment.venv import Venv
+from ..jobs.directory import JobDirectory
+from ..jobs.job import Ending, Fate
+from ..settings.services import Services
+from ..streams.progress import PROGRESS_VARIABLE
+from ..system.account import Account, environ_of
+from ..system.orphans import MARK_VARIABLE, end_marked
+from ..system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
 from .engine import Attempt, Stop
-from .engines.warm.start import WarmStart
-from .environment.venv import Venv
-from .jobs.directory import JobDirectory
-from .jobs.job import Ending, Fate
 from .output import Output
-from .settings.services import Services
-from .streams.progress import PROGRESS_VARIABLE
-from .system.account import Account, environ_of
-from .system.orphans import MARK_VARIABLE, end_marked
-from .system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
+from .warm.start import WarmStart
 
 #: What supervisors tell the runner is not meant for entry-points.
 _OF_THE_SUPERVISOR = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
