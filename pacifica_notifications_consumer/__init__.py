@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .environment.builder import VenvBuilder
     from .filter.filter import Filter
-    from .job_runner import JobRunner
+    from .queue.job_runner import JobRunner
     from .transfer.downloader import download
     from .transfer.uploader import upload
 
@@ -23,7 +23,7 @@ __all__ = ["Filter", "JobRunner", "VenvBuilder", "download", "upload"]
 # Functions live in modules named after their agents: a module `download` would hide the function of that name.
 _HOMES = {
     "Filter": "filter.filter",
-    "JobRunner": "job_runner",
+    "JobRunner": "queue.job_runner",
     "VenvBuilder": "environment.builder",
     "download": "transfer.downloader",
     "upload": "transfer.uploader",

@@ -12,7 +12,7 @@ import attrs
 
 from .archive.archive import Consumer
 from .cloudevents.notification import PROVENANCE_KEY, Notification
-from .job_runner import JobRunner
+from .queue.job_runner import JobRunner
 from .sandbox import Sandbox
 from .settings.services import Services
 

@@ -18,12 +18,12 @@ from pacifica_notifications_consumer.catch_up import ASKER, CatchUp, windows
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.errors import ConfigurationError, InUse
-from pacifica_notifications_consumer.job_book import JUDGE
 from pacifica_notifications_consumer.jobs.directory import LEDGER, StateDirectory
 from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Judge
 from pacifica_notifications_consumer.ledger import Coverage, Ledger
 from pacifica_notifications_consumer.missed import Fate, Finding, LedgerDesk
+from pacifica_notifications_consumer.queue.job_book import JUDGE
 from pacifica_notifications_consumer.settings.services import POLICY_URL, USERNAME, Services
 from pacifica_notifications_runner import options, steps
 from pacifica_notifications_runner.consumer_at import state_dir_of

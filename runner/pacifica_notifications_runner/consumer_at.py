@@ -14,8 +14,8 @@ import urllib3
 from pacifica_notifications_consumer.clients.base import reason
 from pacifica_notifications_consumer.errors import ConfigurationError, InUse, ServiceError, StateError
 from pacifica_notifications_consumer.http.server import BadRequest
-from pacifica_notifications_consumer.job_book import JobBook
 from pacifica_notifications_consumer.jobs.directory import LEDGER, check_used
+from pacifica_notifications_consumer.queue.job_book import JobBook
 from pacifica_notifications_runner import naming
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api import Api

@@ -25,7 +25,7 @@ from pacifica_notifications_consumer.errors import NotificationError, StateError
 from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.http.server import BadRequest, Handler, Server, serve
 from pacifica_notifications_consumer.jobs.job import Receipt, Verdict
-from pacifica_notifications_runner import metrics
+from pacifica_notifications_consumer.queue import prometheus as metrics
 from pacifica_notifications_runner.strangers import Strangers
 from pacifica_notifications_runner.webhooks import Rate, Signatures, handshake, token_in
 

@@ -16,13 +16,14 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer import JobRunner, workers
+from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive.packing import open_consumer
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import Cancelled, NotificationError, StateError
 from pacifica_notifications_consumer.jobs.directory import StateDirectory
 from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.queue import workers
 from pacifica_notifications_consumer.sandbox import sandbox_environ
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory

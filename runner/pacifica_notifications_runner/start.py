@@ -16,13 +16,13 @@ from pacifica_notifications_consumer.archive.archive import open_archive
 from pacifica_notifications_consumer.catch_up import catching_up
 from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_consumer.jobs.job import JobState
+from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.subscription import Subscription, mint_token, subscribed
 from pacifica_notifications_runner import command, engines, naming, options, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.endpoint_options import server_limits
 from pacifica_notifications_runner.limit_options import archive_limits, job_limits
-from pacifica_notifications_runner.metrics import write_metrics
 from pacifica_notifications_runner.signals import StopSignals
 from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.systemd import Notifier

@@ -22,8 +22,8 @@ from pacifica_notifications_consumer.engines.celery.message import TASK, Message
 from pacifica_notifications_consumer.engines.celery.records import Desk
 from pacifica_notifications_consumer.engines.engine import Terms
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
-from pacifica_notifications_consumer.job_book import JobBook
 from pacifica_notifications_consumer.jobs.job import Fate, JobState
+from pacifica_notifications_consumer.queue.job_book import JobBook
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import DEADLINE, WorkerProcess, accept, body, eventually, notes, pids, workers
 from tests.engines.celery_tools import WAIT, running, runs_at

@@ -16,8 +16,8 @@ import pytest
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_consumer.job_runner import JobRunner
 from pacifica_notifications_consumer.jobs.directory import JobDirectory, StateDirectory
+from pacifica_notifications_consumer.queue.job_runner import JobRunner
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.streams.progress import read_progress
 from pacifica_notifications_consumer.system.account import Account, acting_as, environ_of, popen_as

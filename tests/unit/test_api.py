@@ -17,8 +17,8 @@ from referencing.jsonschema import DRAFT202012
 
 from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.errors import FilterError
-from pacifica_notifications_consumer.job_book import JobBook, Selection
 from pacifica_notifications_consumer.jobs.job import JobState
+from pacifica_notifications_consumer.queue.job_book import JobBook, Selection
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
 from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.status.listener import showing

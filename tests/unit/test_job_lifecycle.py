@@ -11,12 +11,14 @@ from typing import Any, cast
 import attrs
 import pytest
 
-from pacifica_notifications_consumer import JobRunner, housekeeper, workers
+from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.engines.engine import Attempt
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.job import Ending, JobState
 from pacifica_notifications_consumer.jobs.retention import Keep
+from pacifica_notifications_consumer.queue import maintenance as housekeeper
+from pacifica_notifications_consumer.queue import workers
 from tests.unit.runner_tools import DEADLINE, WAYS, accept, alive, eventually, make_runner, run_one, wait_for_file
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer import Filter, JobRunner, workers
+from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
+from pacifica_notifications_consumer.queue import workers
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.streams.progress import Progress
 from tests.unit.runner_tools import DEADLINE, WAYS, alive, body, eventually, make_runner, run_one, wait_for_file
@@ -126,7 +127,7 @@ def test_entry_point_that_cannot_be_started(make: Callable[..., JobRunner], tmp_
 
 def test_progress_reaches_the_record(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
     """How far a job's downloads and uploads are can be seen while it runs, and afterwards."""
-    monkeypatch.setattr("pacifica_notifications_consumer.workers._PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr("pacifica_notifications_consumer.queue.workers._PROGRESS_SECONDS", 0.01)
     source = """
 import sys, time
 from pacifica_notifications_consumer.streams.progress import Meter

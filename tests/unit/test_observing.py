@@ -16,11 +16,11 @@ import pytest
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.cloudevents.trace import child_of, read_traceparent, trace_id
-from pacifica_notifications_consumer.meters import Histogram
+from pacifica_notifications_consumer.queue.histograms import Histogram
+from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.log_context import concerning, log_facts
 from pacifica_notifications_runner import logs
-from pacifica_notifications_runner.metrics import write_metrics
 from tests.unit.runner_tools import DEADLINE, WAYS, accept, body, eventually, make_runner
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -19,9 +19,9 @@ import attrs
 
 from pacifica_notifications_consumer.errors import FilterError
 from pacifica_notifications_consumer.http.server import BadRequest
-from pacifica_notifications_consumer.job_book import JobBook
 from pacifica_notifications_consumer.jobs.files import list_files, open_file
 from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
+from pacifica_notifications_consumer.queue.job_book import JobBook
 from pacifica_notifications_runner.status.api_request import (
     Answer,
     ApiRequest,

@@ -15,8 +15,8 @@ import attrs
 from pacifica_notifications_consumer.errors import FilterError
 from pacifica_notifications_consumer.filter.filter import Filter
 from pacifica_notifications_consumer.http.server import BadRequest
-from pacifica_notifications_consumer.job_book import Selection
 from pacifica_notifications_consumer.jobs.job import JobState
+from pacifica_notifications_consumer.queue.job_book import Selection
 
 Word = TypeVar("Word", bound=enum.Enum)
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlencode
 
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.http.server import BadRequest, Handler, Server, serve
-from pacifica_notifications_runner.metrics import CONTENT_TYPE
+from pacifica_notifications_consumer.queue.prometheus import CONTENT_TYPE
 from pacifica_notifications_runner.status import pages
 from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.status.api_request import Answer, read_document

@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 
-from .errors import StateError
-from .jobs.directory import StateDirectory
-from .jobs.job import JobState
-from .jobs.retention import Keep
-from .ledger import Ledger
-from .system.temporary import remove_tree
+from ..errors import StateError
+from ..jobs.directory import StateDirectory
+from ..jobs.job import JobState
+from ..jobs.retention import Keep
+from ..ledger import Ledger
+from ..system.temporary import remove_tree
 from .workers import LEASE, Workers
 
 log = logging.getLogger(__name__)

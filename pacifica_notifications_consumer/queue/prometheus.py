@@ -9,9 +9,10 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.meters import Distribution
+from pacifica_notifications_consumer.queue.histograms import Distribution
+
+from .job_runner import JobRunner
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "pacifica_consumer_"

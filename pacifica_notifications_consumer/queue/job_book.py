@@ -9,13 +9,13 @@ from typing import Self
 
 import attrs
 
-from .cloudevents.notification import Notification
-from .errors import FilterError, NotificationError
-from .filter.filter import Filter
-from .jobs.directory import JobDirectory, StateDirectory, check_used
-from .jobs.job import Job, JobState, NotificationRecord, Verdict
-from .ledger import Coverage, Ended, Ledger, MissedCounts
-from .subscription.incident import Incident, IncidentKind
+from ..cloudevents.notification import Notification
+from ..errors import FilterError, NotificationError
+from ..filter.filter import Filter
+from ..jobs.directory import JobDirectory, StateDirectory, check_used
+from ..jobs.job import Job, JobState, NotificationRecord, Verdict
+from ..ledger import Coverage, Ended, Ledger, MissedCounts
+from ..subscription.incident import Incident, IncidentKind
 
 #: How many jobs are queued anew in one go, so that nobody waits long for the ledger.
 _HANDFUL = 100

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import attrs
 
-from .clients.retry import growing_pause
-from .cloudevents.trace import child_of, trace_id
-from .engines.engine import Attempt, Engine, RemoteEngine, Stop, Terms
-from .errors import LeaseLost, PacificaError, StateError
-from .jobs.directory import StateDirectory
-from .jobs.job import Ending, Fate, Job, JobState, Place
-from .jobs.readers import Readers
-from .ledger import Ledger
-from .meters import Meters
-from .streams.progress import describe_progress, parse_progress, read_progress
-from .system.log_context import concerning
+from ..clients.retry import growing_pause
+from ..cloudevents.trace import child_of, trace_id
+from ..engines.engine import Attempt, Engine, RemoteEngine, Stop, Terms
+from ..errors import LeaseLost, PacificaError, StateError
+from ..jobs.directory import StateDirectory
+from ..jobs.job import Ending, Fate, Job, JobState, Place
+from ..jobs.readers import Readers
+from ..ledger import Ledger
+from ..streams.progress import describe_progress, parse_progress, read_progress
+from ..system.log_context import concerning
+from .histograms import Meters
 
 log = logging.getLogger(__name__)
 

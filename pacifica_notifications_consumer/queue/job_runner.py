@@ -14,29 +14,29 @@ from typing import Self
 
 import attrs
 
-from .cloudevents.announcement import Announced, Identity
-from .cloudevents.notification import MAX_DEPTH
-from .cloudevents.trace import read_traceparent, trace_id
-from .engines.engine import Engine, RemoteEngine, Terms
-from .engines.executor import ExecutorEngine
-from .engines.local import LocalEngine
-from .environment.venv import Venv
-from .errors import ConfigurationError, StateError
-from .filter.filter import Filter
-from .housekeeper import Housekeeper, report_recovered
+from ..cloudevents.announcement import Announced, Identity
+from ..cloudevents.notification import MAX_DEPTH
+from ..cloudevents.trace import read_traceparent, trace_id
+from ..engines.engine import Engine, RemoteEngine, Terms
+from ..engines.executor import ExecutorEngine
+from ..engines.local import LocalEngine
+from ..environment.venv import Venv
+from ..errors import ConfigurationError, StateError
+from ..filter.filter import Filter
+from ..jobs.directory import StateDirectory
+from ..jobs.job import Job, Origin, Receipt
+from ..jobs.limits import JobLimits
+from ..jobs.readers import Readers
+from ..jobs.retention import Keep
+from ..jobs.triage import Judge, Judgement
+from ..ledger import Ledger
+from ..settings.services import Services
+from ..subscription.incident import Incident
+from ..system.account import Account
+from ..system.log_context import concerning
+from .histograms import Meters
 from .job_book import JUDGE, PLACE, JobBook
-from .jobs.directory import StateDirectory
-from .jobs.job import Job, Origin, Receipt
-from .jobs.limits import JobLimits
-from .jobs.readers import Readers
-from .jobs.retention import Keep
-from .jobs.triage import Judge, Judgement
-from .ledger import Ledger
-from .meters import Meters
-from .settings.services import Services
-from .subscription.incident import Incident
-from .system.account import Account
-from .system.log_context import concerning
+from .maintenance import Housekeeper, report_recovered
 from .workers import RetryRules, Workers
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""The job queue: workers, maintenance, and what operators ask of it."""
