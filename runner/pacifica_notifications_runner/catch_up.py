@@ -14,7 +14,8 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.catch_up import ASKER, CatchUp, windows
+from pacifica_notifications_consumer.catch_up.catch_up import ASKER, CatchUp, windows
+from pacifica_notifications_consumer.catch_up.seeker import Fate, Finding, LedgerDesk
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.errors import ConfigurationError, InUse
@@ -22,7 +23,6 @@ from pacifica_notifications_consumer.jobs.directory import LEDGER, StateDirector
 from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Judge
 from pacifica_notifications_consumer.ledger import Coverage, Ledger
-from pacifica_notifications_consumer.missed import Fate, Finding, LedgerDesk
 from pacifica_notifications_consumer.queue.job_book import JUDGE
 from pacifica_notifications_consumer.settings.services import POLICY_URL, USERNAME, Services
 from pacifica_notifications_runner import options, steps

@@ -8,12 +8,12 @@ from typing import Any
 
 import attrs
 
+from pacifica_notifications_consumer.catch_up.newest import find_newest
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.errors import NotificationError, ServiceError
 from pacifica_notifications_consumer.jobs.files import open_file
-from pacifica_notifications_consumer.numbering import find_newest
 from pacifica_notifications_consumer.settings.services import Services
 
 #: How many transactions are looked at, the newest ones.

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pacifica_notifications_consumer.archive.archive import Consumer
-from pacifica_notifications_consumer.catch_up import CatchUpRules
+from pacifica_notifications_consumer.catch_up.catch_up import CatchUpRules
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.environment.builder import VenvBuilder

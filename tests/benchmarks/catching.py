@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from pacifica_notifications_consumer.catch_up import CatchUp, CatchUpRules
+from pacifica_notifications_consumer.catch_up.catch_up import CatchUp, CatchUpRules
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.settings.services import Services

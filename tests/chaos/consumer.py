@@ -19,8 +19,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer import Filter, JobRunner, catch_up
-from pacifica_notifications_consumer.catch_up import CatchUpRules
+from pacifica_notifications_consumer import Filter, JobRunner
+from pacifica_notifications_consumer.catch_up import catch_up
+from pacifica_notifications_consumer.catch_up.catch_up import CatchUpRules
 from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.settings.services import Services

@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import attrs
 
 from pacifica_notifications_consumer import Filter
-from pacifica_notifications_consumer.catch_up import CatchUp, CatchUpRules
+from pacifica_notifications_consumer.catch_up.catch_up import CatchUp, CatchUpRules
+from pacifica_notifications_consumer.catch_up.seeker import LedgerDesk
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.cloudevents.announcement import Identity
@@ -23,7 +24,6 @@ from pacifica_notifications_consumer.jobs.job import Origin
 from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Judge
 from pacifica_notifications_consumer.ledger import Ledger
-from pacifica_notifications_consumer.missed import LedgerDesk
 from pacifica_notifications_consumer.settings.services import Services
 from tests.unit.faults import fault_server
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pacifica_notifications_consumer import Filter, catch_up
-from pacifica_notifications_consumer.catch_up import CatchUp
+from pacifica_notifications_consumer import Filter
+from pacifica_notifications_consumer.catch_up import catch_up
+from pacifica_notifications_consumer.catch_up.catch_up import CatchUp
 from pacifica_notifications_consumer.cloudevents.announcement import Announced, Identity
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError, StateError
 from pacifica_notifications_consumer.jobs.job import Origin, Receipt, Verdict

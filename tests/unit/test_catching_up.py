@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from pacifica_notifications_consumer import catch_up
-from pacifica_notifications_consumer.catch_up import catching_up
+from pacifica_notifications_consumer.catch_up import catch_up
+from pacifica_notifications_consumer.catch_up.catch_up import catching_up
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
@@ -62,7 +62,7 @@ def test_after_policy_was_down(
     desk: TestedDesk, told: Told, keep_looking: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It says once that policy is gone, goes on trying, and then looks at all that came meanwhile."""
-    caplog.set_level("INFO", "pacifica_notifications_consumer.catch_up")
+    caplog.set_level("INFO", "pacifica_notifications_consumer.catch_up.catch_up")
     with keep_looking(interval=0.02):
         eventually(lambda: desk.coverage.newest is not None)
         told.down = True

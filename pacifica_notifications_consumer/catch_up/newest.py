@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from .clients.policy import Policy
+from ..clients.policy import Policy
 
 #: A number that is so far above the next lower one is taken for one of an uploader's own choosing.
 _JUMP = 10_000

@@ -18,15 +18,15 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from .clients.base import make_session
-from .clients.policy import Policy
-from .clients.retry import growing_pause
-from .cloudevents.announcement import Identity
-from .errors import Cancelled, ConfigurationError, ServiceError, StateError
-from .ledger.coverage import FOLLOWER, Gap, Span
-from .missed import Desk, Fate, Finding, Pace, Seeker
-from .numbering import find_newest
-from .settings.services import POLICY_URL, USERNAME, Services
+from ..clients.base import make_session
+from ..clients.policy import Policy
+from ..clients.retry import growing_pause
+from ..cloudevents.announcement import Identity
+from ..errors import Cancelled, ConfigurationError, ServiceError, StateError
+from ..ledger.coverage import FOLLOWER, Gap, Span
+from ..settings.services import POLICY_URL, USERNAME, Services
+from .newest import find_newest
+from .seeker import Desk, Fate, Finding, Pace, Seeker
 
 log = logging.getLogger(__name__)
 

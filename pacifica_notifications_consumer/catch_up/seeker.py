@@ -9,12 +9,12 @@ from typing import Protocol
 
 import attrs
 
-from .clients.policy import Policy
-from .cloudevents.announcement import Announced, Identity
-from .errors import Cancelled, NotificationError, ServiceError
-from .jobs.job import Origin, Receipt, Verdict
-from .jobs.readers import Readers
-from .ledger import Coverage, Ledger
+from ..clients.policy import Policy
+from ..cloudevents.announcement import Announced, Identity
+from ..errors import Cancelled, NotificationError, ServiceError
+from ..jobs.job import Origin, Receipt, Verdict
+from ..jobs.readers import Readers
+from ..ledger import Coverage, Ledger
 
 
 class Desk(Protocol):

@@ -1,0 +1,1 @@
+"""Finding transactions that nobody announced."""
