@@ -29,7 +29,7 @@ setup(
             "start-pacifica-notifications-consumer = pacifica_notifications_runner.start:main",
             "pacifica-notifications-consumer = pacifica_notifications_runner.tool:main",
         ],
-        "pytest11": ["pacifica = pacifica_notifications_consumer.pytest_plugin"],
+        "pytest11": ["pacifica = pacifica_notifications_consumer.testing.pytest_plugin"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -22,10 +22,10 @@ from pacifica_notifications_consumer.errors import Cancelled, PacificaError, Sta
 from pacifica_notifications_consumer.jobs.directory import LEDGER
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
-from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.option import PREFIX
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner import options, start
 from pacifica_notifications_runner.signals import StopSignals
 

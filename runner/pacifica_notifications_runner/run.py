@@ -24,9 +24,9 @@ from pacifica_notifications_consumer.jobs.directory import StateDirectory
 from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.queue import workers
-from pacifica_notifications_consumer.sandbox import sandbox_environ
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory
+from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
 from pacifica_notifications_runner import naming, options, steps
 from pacifica_notifications_runner.formats import count, size
 from pacifica_notifications_runner.limit_options import archive_limits

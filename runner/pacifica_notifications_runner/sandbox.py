@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner import options
 from pacifica_notifications_runner.sandbox_page import sandbox_page
 from pacifica_notifications_runner.signals import StopSignals

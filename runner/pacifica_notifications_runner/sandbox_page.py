@@ -18,10 +18,10 @@ from urllib.parse import unquote
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.http.server import BadRequest, Handler, Server, serve
-from pacifica_notifications_consumer.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_in, send_files
-from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import temporary_directory
+from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_in, send_files
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.formats import count
 from pacifica_notifications_runner.status.listener import ASSETS, PROTECTION
 from pacifica_notifications_runner.status.markup import tag

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.cloudevents.notification import Notification
-from pacifica_notifications_consumer.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_below, send_files
-from pacifica_notifications_consumer.sandbox import sandbox_environ
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_below, send_files
+from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
 from pacifica_notifications_runner import options
 from pacifica_notifications_runner.formats import count
 

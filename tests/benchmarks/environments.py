@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pacifica_notifications_consumer import VenvBuilder
 from pacifica_notifications_consumer.environment.wheel import build_wheel
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.benchmarks.measure import compare, seconds
 
 _BIN = Path(sys.executable).parent

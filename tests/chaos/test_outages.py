@@ -22,7 +22,7 @@ import requests
 
 from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.jobs.job import JobState, Origin
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.background import Background
 from tests.chaos.runner import DEADLINE, KILLS, SEED, Runner
 from tests.unit.faults import FaultServer, fault_server

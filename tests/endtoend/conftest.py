@@ -24,8 +24,8 @@ import requests
 from pacifica_notifications_consumer import upload
 from pacifica_notifications_consumer.jobs.job import Job, JobState
 from pacifica_notifications_consumer.ledger import Ledger
-from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 
 BIN = Path(sys.executable).parent
 START = "start-pacifica-notifications-consumer"

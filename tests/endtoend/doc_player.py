@@ -35,9 +35,9 @@ from pathlib import Path
 
 from pacifica_notifications_consumer import upload
 from pacifica_notifications_consumer.archive.packing import pack
-from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.option import PREFIX, read_ini
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner import options
 from tests.engines.brokers import RedisServer
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.browser import browsing, photograph
 from tests.endtoend.conftest import TOOL, Operator, Outcome, event, pack, wait_until
 

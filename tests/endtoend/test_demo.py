@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import TOOL, Operator, jobs_in, wait_until
 
 

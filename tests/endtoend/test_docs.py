@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pacifica_notifications_consumer import Filter
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.options import START_OPTIONS
 from tests.endtoend.doc_player import DEADLINE, Player, blocks, is_played, unplayed
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import BIN, TOOL, Deployment, Operator, Outcome, event, pack, wait_until
 
 #: Fails for events with even numbers; 3 and above go on until they are told to end.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import START, TOOL, Deployment, Operator, event, pack, wait_until
 
 CACHED = {"__main__.py": "print('ran')", "init.sh": 'date +%N > "$VIRTUAL_ENV/made"\n'}

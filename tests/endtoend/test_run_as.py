@@ -21,8 +21,8 @@ import requests
 
 from pacifica_notifications_consumer.environment.wheel import build_wheel
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.system.account import Account, popen_as
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import (
     ROOT,
     START,

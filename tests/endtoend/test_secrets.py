@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import DEADLINE, START, TOOL, Deployment, Operator, event, pack, wait_until
 
 #: Says that it has the password, which it is to have, and fails so that much is shown of it.

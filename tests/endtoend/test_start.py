@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import (
     BIN,
     DEADLINE,

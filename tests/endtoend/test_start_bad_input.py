@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import BIN, DATA, KEEPER, START, Deployment, Operator, event, pack, wait_until
 from tests.endtoend.recorder import Answer, Request, recording
 

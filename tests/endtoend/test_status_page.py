@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.status.address import StatusAddress
 from tests.endtoend.browser import browsing, photograph
 from tests.endtoend.conftest import BIN, TOOL, Deployment, Operator, event, pack, wait_until

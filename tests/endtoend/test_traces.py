@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import Deployment, Operator, event, pack
 from tests.endtoend.recorder import recording
 

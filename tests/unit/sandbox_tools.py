@@ -15,7 +15,7 @@ from typing import Any
 import requests
 
 from pacifica_notifications_consumer.http.server import Handler, serve
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 
 DEADLINE = 10.0
 TRANSACTION: list[dict[str, Any]] = [

@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.jobs import readers as aside
 from pacifica_notifications_consumer.jobs.job import Verdict
 from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Judge
-from pacifica_notifications_consumer.sandbox.policy import transaction_info
+from pacifica_notifications_consumer.testing.sandbox.policy import transaction_info
 from tests.unit.policy_tools import BROKEN, FILTER, UNKNOWN, transaction
 
 METADATA = Identity()

@@ -14,8 +14,8 @@ import requests
 from pacifica_notifications_consumer import upload
 from pacifica_notifications_consumer.errors import ServiceError, UploadError
 from pacifica_notifications_consumer.http.server import Handler
-from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.unit.faults import fault_server
 from tests.unit.test_transfer import TRANSACTION, failure
 

@@ -36,7 +36,7 @@ def test_library_never_imports_the_runner() -> None:
     """Loading every public name loads no module of the runner."""
     script = (
         "import sys; import pacifica_notifications_consumer as p; [getattr(p, name) for name in p.__all__]; "
-        "import pacifica_notifications_consumer.sandbox; "
+        "import pacifica_notifications_consumer.testing.sandbox; "
         "print([name for name in sys.modules if 'runner' in name and name.startswith('pacifica_notifications_runner')])"
     )
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

@@ -12,7 +12,7 @@ import pytest
 from pacifica_notifications_consumer.archive.archive import open_archive
 from pacifica_notifications_consumer.archive.packing import open_consumer, pack
 from pacifica_notifications_consumer.errors import ArchiveError, PacificaError, UploadError
-from pacifica_notifications_consumer.instrument import files_below
+from pacifica_notifications_consumer.testing.instrument import files_below
 
 
 @pytest.fixture

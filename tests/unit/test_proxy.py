@@ -14,8 +14,8 @@ import pytest
 from pacifica_notifications_consumer import download, upload
 from pacifica_notifications_consumer.errors import DownloadError
 from pacifica_notifications_consumer.http.server import Handler
-from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.unit.faults import FaultServer, fault_server, replying
 from tests.unit.test_transfer import FILES, TRANSACTION, contents, failure, incoming
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.errors import ConfigurationError, EndpointError, StateError
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.unit.sandbox_tools import (
     CONTENT,
     DEADLINE,

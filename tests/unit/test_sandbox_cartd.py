@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.unit.sandbox_tools import CONTENT, DEADLINE, Ear, bundle, upload
 
 FILES = {**CONTENT, "sub/deep/ü.txt": b"", "sub.txt": b"gamma\n"}

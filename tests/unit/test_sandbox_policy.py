@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.unit.sandbox_tools import CONTENT, DEADLINE, Ear, bundle, key_value, records_of, upload
 
 

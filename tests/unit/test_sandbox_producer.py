@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from pacifica_notifications_consumer.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.unit.sandbox_tools import DEADLINE, TRANSACTION, Ear, Target, bundle, eventmatch, subscribe, target, upload
 
 FIELDS = [

@@ -9,8 +9,8 @@ from pacifica_notifications_consumer.clients.base import make_session, summarize
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.clients.producer import Producer, Wanted
 from pacifica_notifications_consumer.errors import ServiceError
-from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.unit.faults import fault_server, replying
 
 WANTED = Wanted(name="n", jsonpath="$", target_url="http://127.0.0.1:9/receive", token="t0ken")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from pacifica_notifications_consumer.errors import ConfigurationError, ServiceError
-from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner import steps
 
 LOCAL = "http://127.0.0.1:8070"

@@ -14,11 +14,11 @@ from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.producer import Producer, Wanted
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError
 from pacifica_notifications_consumer.filter.filter import Filter
-from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription import subscription as subscription_module
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.subscription.subscription import mint_token, subscribed
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.unit.faults import fault_server, replying
 from tests.unit.runner_tools import eventually
 

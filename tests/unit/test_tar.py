@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from pacifica_notifications_consumer import download, upload
 from pacifica_notifications_consumer.errors import BrokenOff, ConfigurationError, DownloadError, UploadError
-from pacifica_notifications_consumer.sandbox import Sandbox
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.streams.hashing import buffers
 from pacifica_notifications_consumer.streams.tar_stream import TarStream
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_consumer.transfer import upload_tar
 from pacifica_notifications_consumer.transfer.upload_tar import UploadTar
 from pacifica_notifications_consumer.transfer.uploads import UploadFile

@@ -15,9 +15,9 @@ import pytest
 from pacifica_notifications_consumer import download, upload
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
 from pacifica_notifications_consumer.errors import DownloadError, UploadError
-from pacifica_notifications_consumer.sandbox import Sandbox
-from pacifica_notifications_consumer.sandbox.store import Store
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.testing.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox.store import Store
 from pacifica_notifications_consumer.transfer.promises import Promise
 from pacifica_notifications_consumer.transfer.upload_tar import UploadTar
 

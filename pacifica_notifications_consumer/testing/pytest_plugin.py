@@ -15,8 +15,8 @@ import pytest
 
 if TYPE_CHECKING:
     # pytest loads this module whether or not a test uses it: the others are loaded when one does.
+    from .consumer import TriedConsumer
     from .sandbox import Sandbox
-    from .trial import TriedConsumer
 
 Files = Mapping[str, str | bytes] | Path | str
 MakeNotification = Callable[..., dict[str, Any]]
@@ -38,8 +38,8 @@ def pacifica_notification(pacifica_sandbox: Sandbox) -> MakeNotification:
     It is called with the files, as a directory or as contents by paths, and optionally with ``submitter``,
     ``project``, ``instrument`` and ``key_values``.
     """
+    from ..settings.services import Services
     from .instrument import files_in, send_files
-    from .settings.services import Services
 
     def make(files: Files, **facts: Any) -> dict[str, Any]:
         contents: dict[str, Path | bytes]
@@ -64,7 +64,7 @@ def pacifica_consumer(
 
     Its entry-point runs with the Python of the tests, which must have its requirements.
     """
-    from .trial import TriedConsumer
+    from .consumer import TriedConsumer
 
     for directory in request.path.parents:
         if (directory / "__main__.py").is_file():

@@ -11,7 +11,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from ..http.server import BadRequest
+from ...http.server import BadRequest
 from . import bundle
 from .policy import INGEST_EVENT, Policy
 from .store import Store, timestamp

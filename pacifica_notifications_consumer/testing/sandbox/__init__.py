@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from ..errors import ConfigurationError, InUse, StateError
-from ..http.server import serve
-from ..system.temporary import temporary_directory
+from ...errors import ConfigurationError, InUse, StateError
+from ...http.server import serve
+from ...system.temporary import temporary_directory
 from .cartd import CartHandler, Carts
 from .ingest import Ingest, IngestHandler
 from .policy import Policy, PolicyHandler

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from ..http.server import BadRequest
+from ...http.server import BadRequest
 from .store import Store
 from .wire import ServiceHandler, from_json
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import requests
 
-from ..errors import FilterError
-from ..filter.filter import Filter
-from ..http.server import BadRequest
+from ...errors import FilterError
+from ...filter.filter import Filter
+from ...http.server import BadRequest
 from .policy import Policy
 from .store import Store
 from .subscriptions import Subscription, Subscriptions, named

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, unquote
 
-from ..http.server import BadRequest, Handler
+from ...http.server import BadRequest, Handler
 
 #: Bytes that are moved at a time, so that memory stays flat whatever the size of a file.
 PIECE = 1 << 20

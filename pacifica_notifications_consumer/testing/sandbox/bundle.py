@@ -8,7 +8,7 @@ import tarfile
 from http import HTTPStatus
 from typing import Any
 
-from ..http.server import BadRequest
+from ...http.server import BadRequest
 from .store import Store
 from .wire import PIECE
 

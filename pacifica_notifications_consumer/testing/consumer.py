@@ -10,11 +10,11 @@ from typing import Any
 
 import attrs
 
-from .archive.archive import Consumer
-from .cloudevents.notification import PROVENANCE_KEY, Notification
-from .queue.job_runner import JobRunner
+from ..archive.archive import Consumer
+from ..cloudevents.notification import PROVENANCE_KEY, Notification
+from ..queue.job_runner import JobRunner
+from ..settings.services import Services
 from .sandbox import Sandbox
-from .settings.services import Services
 
 #: What the consumer is called, whose mark its uploads carry.
 _NAME = "tried"

@@ -14,8 +14,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ..errors import InUse, StateError
-from ..http.server import BadRequest
+from ...errors import InUse, StateError
+from ...http.server import BadRequest
 
 
 class Store:

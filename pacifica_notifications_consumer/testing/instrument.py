@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import UploadError
-from .settings.services import Services
-from .system.temporary import temporary_directory
-from .transfer.uploader import upload
+from ..errors import UploadError
+from ..settings.services import Services
+from ..system.temporary import temporary_directory
+from ..transfer.uploader import upload
 
 #: A transaction of the sandbox, where every user is a member of every project.
 SUBMITTER, PROJECT, INSTRUMENT = 10, "1234a", 54

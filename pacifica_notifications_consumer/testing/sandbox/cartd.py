@@ -16,7 +16,7 @@ from typing import IO, Any, Literal
 
 import attrs
 
-from ..http.server import BadRequest
+from ...http.server import BadRequest
 from .cart_tar import Layout, lay_out, write_tar
 from .ingest import counted
 from .store import Store

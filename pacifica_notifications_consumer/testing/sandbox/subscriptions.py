@@ -10,8 +10,8 @@ from http import HTTPStatus
 from types import NoneType
 from typing import Any
 
-from ..filter.filter import Filter
-from ..http.server import BadRequest
+from ...filter.filter import Filter
+from ...http.server import BadRequest
 from .store import Store
 
 Subscription = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Testing consumers: a sandbox of Pacifica, and a plugin of pytest."""
