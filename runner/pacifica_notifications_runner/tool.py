@@ -8,22 +8,16 @@ from collections.abc import Sequence
 
 from pacifica_notifications_runner import (
     catch_up,
-    check,
     command,
     completion,
-    demo,
     environments,
-    init,
     jobs,
     manual,
     options,
-    pack,
-    run,
-    sandbox,
-    sandbox_upload,
     status_command,
     worker,
 )
+from pacifica_notifications_runner.authoring import check, demo, init, pack, run, sandbox, sandbox_upload
 
 #: In the order in which people meet them: first authors, then operators.
 _SUBCOMMANDS = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner import options
-from pacifica_notifications_runner.sandbox_page import sandbox_page
+from pacifica_notifications_runner.authoring.sandbox_page import sandbox_page
 from pacifica_notifications_runner.signals import StopSignals
 
 DESCRIPTION = """\

@@ -1,0 +1,1 @@
+"""Commands for authors of consumers, one module each."""
