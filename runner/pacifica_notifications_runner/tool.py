@@ -6,18 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pacifica_notifications_runner import (
-    catch_up,
-    command,
-    completion,
-    environments,
-    jobs,
-    manual,
-    options,
-    status_command,
-    worker,
-)
+from pacifica_notifications_runner import command, options
 from pacifica_notifications_runner.authoring import check, demo, init, pack, run, sandbox, sandbox_upload
+from pacifica_notifications_runner.operating import catch_up, completion, environments, jobs, manual, worker
+from pacifica_notifications_runner.operating import status as status_command
 
 #: In the order in which people meet them: first authors, then operators.
 _SUBCOMMANDS = (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_runner import options, start
-from pacifica_notifications_runner.parsers import flags
+from pacifica_notifications_runner.operating.parsers import flags
 from tests.endtoend.conftest import BIN, ROOT, START
 
 DEPLOYMENT = ROOT / "runner" / "deployment"

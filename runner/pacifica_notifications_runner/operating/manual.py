@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pacifica_notifications_runner import options
-from pacifica_notifications_runner.parsers import all_parsers, flags, subcommands, walk
+from pacifica_notifications_runner.operating.parsers import all_parsers, flags, subcommands, walk
 
 DESCRIPTION = """\
 Print the manual page of a command of this package, in the form that man reads.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pacifica_notifications_runner import options
-from pacifica_notifications_runner.consumer_at import as_json, asking, state_dir_of
 from pacifica_notifications_runner.formats import count, duration
+from pacifica_notifications_runner.operating.client import as_json, asking, state_dir_of
 from pacifica_notifications_runner.status.address import StatusAddress
 
 DESCRIPTION = """\

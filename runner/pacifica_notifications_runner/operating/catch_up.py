@@ -26,7 +26,7 @@ from pacifica_notifications_consumer.ledger import Coverage, Ledger
 from pacifica_notifications_consumer.queue.job_book import JUDGE
 from pacifica_notifications_consumer.settings.services import POLICY_URL, USERNAME, Services
 from pacifica_notifications_runner import options, steps
-from pacifica_notifications_runner.consumer_at import state_dir_of
+from pacifica_notifications_runner.operating.client import state_dir_of
 from pacifica_notifications_runner.values import transaction_or_time
 
 DESCRIPTION = """\
