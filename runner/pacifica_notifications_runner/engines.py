@@ -13,8 +13,8 @@ from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.engine import RemoteEngine
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_runner.engine_options import BROKER_URL
-from pacifica_notifications_runner.limit_options import RUN_AS
+from pacifica_notifications_runner.options.engine import BROKER_URL
+from pacifica_notifications_runner.options.limits import RUN_AS
 
 #: How many jobs run at the same time unless somebody says so, or are out on other machines.
 _WORKERS, _OUT = 2, 64

@@ -19,10 +19,11 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.subscription import Subscription, mint_token, subscribed
-from pacifica_notifications_runner import command, engines, naming, options, steps
+from pacifica_notifications_runner import command, engines, naming, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
-from pacifica_notifications_runner.endpoint_options import server_limits
-from pacifica_notifications_runner.limit_options import archive_limits, job_limits
+from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options.endpoint import server_limits
+from pacifica_notifications_runner.options.limits import archive_limits, job_limits
 from pacifica_notifications_runner.signals import StopSignals
 from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.systemd import Notifier

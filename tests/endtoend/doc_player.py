@@ -38,7 +38,7 @@ from pacifica_notifications_consumer.archive.packing import pack
 from pacifica_notifications_consumer.settings.option import PREFIX, read_ini
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_runner import options
+from pacifica_notifications_runner.options import groups as options
 from tests.engines.brokers import RedisServer
 
 ROOT = Path(__file__).parents[2]

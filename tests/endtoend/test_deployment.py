@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_runner import options, start
+from pacifica_notifications_runner import start
 from pacifica_notifications_runner.operating.parsers import flags
+from pacifica_notifications_runner.options import groups as options
 from tests.endtoend.conftest import BIN, ROOT, START
 
 DEPLOYMENT = ROOT / "runner" / "deployment"

@@ -15,7 +15,7 @@ import pytest
 
 from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_runner.options import START_OPTIONS
+from pacifica_notifications_runner.options.groups import START_OPTIONS
 from tests.endtoend.doc_player import DEADLINE, Player, blocks, is_played, unplayed
 
 ROOT = Path(__file__).parents[2]

@@ -29,10 +29,11 @@ from pacifica_notifications_consumer.archive.checks import (
 from pacifica_notifications_consumer.archive.packing import unpack
 from pacifica_notifications_consumer.errors import ArchiveError, InitScriptError, PacificaError, VenvError
 from pacifica_notifications_consumer.system.account import Account
-from pacifica_notifications_runner import options, steps
+from pacifica_notifications_runner import steps
 from pacifica_notifications_runner.formats import count
-from pacifica_notifications_runner.limit_options import archive_limits
 from pacifica_notifications_runner.logs import wants_colour
+from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options.limits import archive_limits
 from pacifica_notifications_runner.signals import StopSignals
 
 DESCRIPTION = """\

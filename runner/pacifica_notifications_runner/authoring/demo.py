@@ -26,7 +26,8 @@ from pacifica_notifications_consumer.settings.option import PREFIX
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_runner import options, start
+from pacifica_notifications_runner import start
+from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.signals import StopSignals
 
 DESCRIPTION = """\

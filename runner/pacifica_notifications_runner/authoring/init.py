@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.errors import StateError
-from pacifica_notifications_runner import options
+from pacifica_notifications_runner.options import groups as options
 
 DESCRIPTION = """\
 Make a new consumer in a directory: an entry-point that works, what else it consists of, and a test. Of the templates,

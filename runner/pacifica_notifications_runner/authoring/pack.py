@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.archive import packing
-from pacifica_notifications_runner import options
 from pacifica_notifications_runner.formats import count, size
+from pacifica_notifications_runner.options import groups as options
 
 DESCRIPTION = """\
 Pack the directory of a consumer into an archive that can be deployed. The same files give the same bytes, whenever and

@@ -27,10 +27,11 @@ from pacifica_notifications_consumer.queue import workers
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
-from pacifica_notifications_runner import naming, options, steps
+from pacifica_notifications_runner import naming, steps
 from pacifica_notifications_runner.authoring.uploaded import Made, Watch
 from pacifica_notifications_runner.formats import count, size
-from pacifica_notifications_runner.limit_options import archive_limits
+from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options.limits import archive_limits
 from pacifica_notifications_runner.signals import StopSignals
 
 DESCRIPTION = """\

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_runner import options
 from pacifica_notifications_runner.authoring.sandbox_page import sandbox_page
+from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.signals import StopSignals
 
 DESCRIPTION = """\

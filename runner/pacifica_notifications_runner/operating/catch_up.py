@@ -25,9 +25,10 @@ from pacifica_notifications_consumer.jobs.triage import Judge
 from pacifica_notifications_consumer.ledger import Coverage, Ledger
 from pacifica_notifications_consumer.queue.job_book import JUDGE
 from pacifica_notifications_consumer.settings.services import POLICY_URL, USERNAME, Services
-from pacifica_notifications_runner import options, steps
+from pacifica_notifications_runner import steps
 from pacifica_notifications_runner.operating.client import state_dir_of
-from pacifica_notifications_runner.values import transaction_or_time
+from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options.values import transaction_or_time
 
 DESCRIPTION = """\
 Look for transactions that nobody announced to a consumer: go through a range of them, and have the entry-point run for

@@ -6,8 +6,8 @@ import argparse
 import shlex
 from typing import Any
 
-from pacifica_notifications_runner import options
 from pacifica_notifications_runner.operating.parsers import all_parsers, flags, subcommands, walk, words_of
+from pacifica_notifications_runner.options import groups as options
 
 DESCRIPTION = """\
 Print what a shell needs to complete the commands of this package and their flags.

@@ -9,7 +9,7 @@ from typing import Any
 
 from pacifica_notifications_consumer.environment.cache import Kept, VenvCache
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
-from pacifica_notifications_runner import options
+from pacifica_notifications_runner.options import groups as options
 
 DESCRIPTION = """\
 Show the environments that starts with --venv-cache have kept, the last used first; what was installed into those whose

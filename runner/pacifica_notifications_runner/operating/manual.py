@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-from pacifica_notifications_runner import options
 from pacifica_notifications_runner.operating.parsers import all_parsers, flags, subcommands, walk
+from pacifica_notifications_runner.options import groups as options
 
 DESCRIPTION = """\
 Print the manual page of a command of this package, in the form that man reads.

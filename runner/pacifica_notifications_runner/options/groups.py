@@ -14,10 +14,10 @@ from pacifica_notifications_consumer.environment.cache import CacheLimits
 from pacifica_notifications_consumer.environment.installer import INSTALLERS
 from pacifica_notifications_consumer.settings.option import CONFIG_VARIABLE, SECTION, Option, resolve, size, switch
 from pacifica_notifications_consumer.settings.services import ASKING_OPTIONS, PRODUCER_URL, SERVICE_OPTIONS
-from pacifica_notifications_runner.endpoint_options import ENDPOINT_OPTIONS
-from pacifica_notifications_runner.engine_options import BROKER_OPTIONS, CONCURRENCY, ENGINE_OPTIONS
-from pacifica_notifications_runner.limit_options import ARCHIVE_OPTIONS, LIMIT_OPTIONS, PRIVILEGE_OPTIONS
-from pacifica_notifications_runner.values import (
+from pacifica_notifications_runner.options.endpoint import ENDPOINT_OPTIONS
+from pacifica_notifications_runner.options.engine import BROKER_OPTIONS, CONCURRENCY, ENGINE_OPTIONS
+from pacifica_notifications_runner.options.limits import ARCHIVE_OPTIONS, LIMIT_OPTIONS, PRIVILEGE_OPTIONS
+from pacifica_notifications_runner.options.values import (
     cache_limits,
     consumer_name,
     count,
