@@ -19,15 +19,16 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.subscription import Subscription, mint_token, subscribed
-from pacifica_notifications_runner import command, engines, naming, steps
+from pacifica_notifications_runner import engines, naming, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.endpoint import server_limits
 from pacifica_notifications_runner.options.limits import archive_limits, job_limits
-from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.process import command
+from pacifica_notifications_runner.process.signals import StopSignals
+from pacifica_notifications_runner.process.systemd import Notifier
+from pacifica_notifications_runner.process.tls import server_context
 from pacifica_notifications_runner.status.api import Api
-from pacifica_notifications_runner.systemd import Notifier
-from pacifica_notifications_runner.tls import server_context
 from pacifica_notifications_runner.webhooks import Rate, Signatures
 
 log = logging.getLogger(__name__)

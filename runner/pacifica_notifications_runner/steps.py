@@ -26,11 +26,11 @@ from pacifica_notifications_consumer.subscription.subscription import mint_token
 from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_consumer.system.privileges import give_up_new_privileges
 from pacifica_notifications_runner.endpoint import RECEIVE
-from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.process.signals import StopSignals
+from pacifica_notifications_runner.process.systemd import Notifier
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api import Api
 from pacifica_notifications_runner.status.listener import showing
-from pacifica_notifications_runner.systemd import Notifier
 
 log = logging.getLogger(__name__)
 

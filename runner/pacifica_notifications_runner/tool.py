@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pacifica_notifications_runner import command
 from pacifica_notifications_runner.authoring import check, demo, init, pack, run, sandbox, sandbox_upload
 from pacifica_notifications_runner.operating import catch_up, completion, environments, jobs, manual, worker
 from pacifica_notifications_runner.operating import status as status_command
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process import command
 
 #: In the order in which people meet them: first authors, then operators.
 _SUBCOMMANDS = (

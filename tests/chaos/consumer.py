@@ -27,7 +27,7 @@ from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.subscription import subscribed
 from pacifica_notifications_runner.endpoint import Endpoint, listening
-from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.process.signals import StopSignals
 from tests.engines.worker import ARCHIVE
 
 TOKEN = "chaos"

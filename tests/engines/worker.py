@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.process.signals import StopSignals
 
 #: Does what the notification says.
 ENTRY_POINT = """\

@@ -20,7 +20,7 @@ from pacifica_notifications_consumer.queue.histograms import Histogram
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.log_context import concerning, log_facts
-from pacifica_notifications_runner import logs
+from pacifica_notifications_runner.process import logs
 from tests.unit.runner_tools import DEADLINE, WAYS, accept, body, eventually, make_runner
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from pacifica_notifications_consumer.errors import Cancelled
-from pacifica_notifications_runner import signals as signals_module
-from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.process import signals as signals_module
+from pacifica_notifications_runner.process.signals import StopSignals
 
 DEADLINE = 10.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_runner.systemd import Notifier
+from pacifica_notifications_runner.process.systemd import Notifier
 
 
 @pytest.mark.parametrize("abstract", [False, True])

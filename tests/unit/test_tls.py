@@ -15,7 +15,7 @@ import trustme
 
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
-from pacifica_notifications_runner.tls import server_context
+from pacifica_notifications_runner.process.tls import server_context
 from tests.unit.http_tools import connect, raw, rest_of
 
 

@@ -30,11 +30,11 @@ from pacifica_notifications_consumer.archive.packing import unpack
 from pacifica_notifications_consumer.errors import ArchiveError, InitScriptError, PacificaError, VenvError
 from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_runner import steps
-from pacifica_notifications_runner.formats import count
-from pacifica_notifications_runner.logs import wants_colour
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.limits import archive_limits
-from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.process.formats import count
+from pacifica_notifications_runner.process.logs import wants_colour
+from pacifica_notifications_runner.process.signals import StopSignals
 
 DESCRIPTION = """\
 Find out what would go wrong with a consumer when it is started or run: the archive and its limits, the entry-point, its

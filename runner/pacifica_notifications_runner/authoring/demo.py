@@ -28,7 +28,7 @@ from pacifica_notifications_consumer.system.temporary import make_temporary_dire
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner import start
 from pacifica_notifications_runner.options import groups as options
-from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.process.signals import StopSignals
 
 DESCRIPTION = """\
 Show the main job: start a sandbox, deploy the example consumer with the real start command, upload a transaction, wait

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.archive import packing
-from pacifica_notifications_runner.formats import count, size
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.formats import count, size
 
 DESCRIPTION = """\
 Pack the directory of a consumer into an archive that can be deployed. The same files give the same bytes, whenever and

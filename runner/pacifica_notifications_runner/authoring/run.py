@@ -29,10 +29,10 @@ from pacifica_notifications_consumer.system.temporary import make_temporary_dire
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
 from pacifica_notifications_runner import naming, steps
 from pacifica_notifications_runner.authoring.uploaded import Made, Watch
-from pacifica_notifications_runner.formats import count, size
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.limits import archive_limits
-from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.process.formats import count, size
+from pacifica_notifications_runner.process.signals import StopSignals
 
 DESCRIPTION = """\
 Run a consumer for one notification, as the start command would: extract the archive, create its environment, test the

@@ -10,7 +10,7 @@ from typing import Any
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.authoring.sandbox_page import sandbox_page
 from pacifica_notifications_runner.options import groups as options
-from pacifica_notifications_runner.signals import StopSignals
+from pacifica_notifications_runner.process.signals import StopSignals
 
 DESCRIPTION = """\
 Serve an embedded Pacifica on this machine, for trying consumers: the producer, cartd, ingest and the parts of policy

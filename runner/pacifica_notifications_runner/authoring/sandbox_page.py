@@ -22,7 +22,7 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import temporary_directory
 from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_in, send_files
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_runner.formats import count
+from pacifica_notifications_runner.process.formats import count
 from pacifica_notifications_runner.status.listener import ASSETS, PROTECTION
 from pacifica_notifications_runner.status.markup import tag
 from pacifica_notifications_runner.status.pages import document

@@ -11,8 +11,8 @@ from pacifica_notifications_consumer.cloudevents.notification import Notificatio
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_below, send_files
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
-from pacifica_notifications_runner.formats import count
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.formats import count
 
 DESCRIPTION = """\
 Upload files to a sandbox as one transaction, as an instrument would. A folder goes with all that is in it. A sandbox

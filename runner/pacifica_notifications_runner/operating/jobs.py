@@ -9,10 +9,10 @@ from typing import Any
 
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_runner.formats import clock, count, duration, progress, remarks, since, size
-from pacifica_notifications_runner.logs import wants_colour
 from pacifica_notifications_runner.operating.client import Asked, as_json, asking
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.formats import clock, count, duration, progress, remarks, since, size
+from pacifica_notifications_runner.process.logs import wants_colour
 
 DESCRIPTION = """\
 List the jobs of a consumer, look into one of them, run some again, or cancel them. A consumer that runs does it itself;

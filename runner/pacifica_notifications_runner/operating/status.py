@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from pacifica_notifications_runner.formats import count, duration
 from pacifica_notifications_runner.operating.client import as_json, asking, state_dir_of
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.formats import count, duration
 from pacifica_notifications_runner.status.address import StatusAddress
 
 DESCRIPTION = """\

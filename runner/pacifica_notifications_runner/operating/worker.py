@@ -16,8 +16,8 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner import engines, naming, steps
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.limits import archive_limits
-from pacifica_notifications_runner.signals import StopSignals
-from pacifica_notifications_runner.systemd import Notifier
+from pacifica_notifications_runner.process.signals import StopSignals
+from pacifica_notifications_runner.process.systemd import Notifier
 
 log = logging.getLogger(__name__)
 

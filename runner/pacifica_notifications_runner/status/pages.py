@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
-from pacifica_notifications_runner.formats import clock, count, duration, size
+from pacifica_notifications_runner.process.formats import clock, count, duration, size
 from pacifica_notifications_runner.status.chart import throughput
 from pacifica_notifications_runner.status.markup import Markup, tag
 from pacifica_notifications_runner.status.parts import (

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pacifica_notifications_consumer.streams.progress import Progress
-from pacifica_notifications_runner.formats import clock, duration, remarks, since, size
+from pacifica_notifications_runner.process.formats import clock, duration, remarks, since, size
 from pacifica_notifications_runner.status.markup import Markup, join, tag
 
 Document = Mapping[str, Any]

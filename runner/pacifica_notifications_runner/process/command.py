@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pacifica_notifications_consumer.errors import Cancelled, PacificaError
-from pacifica_notifications_runner import logs
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process import logs
 
 #: As the shell reports a program that a closed pipe ended.
 _BROKEN_PIPE = 128 + signal.SIGPIPE
