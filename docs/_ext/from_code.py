@@ -28,8 +28,8 @@ from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.queue.prometheus import FAMILIES, PREFIX, Family
 from pacifica_notifications_runner import start, tool
 from pacifica_notifications_runner.options import groups as options
-from pacifica_notifications_runner.status.openapi import SCHEMAS
-from pacifica_notifications_runner.status.routes import ROUTES, Route
+from pacifica_notifications_runner.status.api.openapi import SCHEMAS
+from pacifica_notifications_runner.status.api.routes import ROUTES, Route
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {start.PROGRAM: start.main, tool.PROGRAM: tool.main}
 _WIDTH = "100"

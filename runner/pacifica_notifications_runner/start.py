@@ -28,7 +28,7 @@ from pacifica_notifications_runner.process import command
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.systemd import Notifier
 from pacifica_notifications_runner.process.tls import server_context
-from pacifica_notifications_runner.status.api import Api
+from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.webhooks import Rate, Signatures
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from pacifica_notifications_runner.endpoint import RECEIVE
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.systemd import Notifier
 from pacifica_notifications_runner.status.address import StatusAddress
-from pacifica_notifications_runner.status.api import Api
+from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.listener import showing
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ from pacifica_notifications_consumer.errors import FilterError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.queue.job_book import JobBook, Selection
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
-from pacifica_notifications_runner.status.api import Api
+from pacifica_notifications_runner.status.api.api import Api
+from pacifica_notifications_runner.status.api.routes import ROUTES
 from pacifica_notifications_runner.status.listener import showing
-from pacifica_notifications_runner.status.routes import ROUTES
 from tests.unit.http_tools import raw
 from tests.unit.runner_tools import DEADLINE, body, eventually, make_runner, wait_for_file
 

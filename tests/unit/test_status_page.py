@@ -15,9 +15,9 @@ from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_runner.status.address import StatusAddress
-from pacifica_notifications_runner.status.api import Api
+from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.listener import showing
-from pacifica_notifications_runner.status.markup import Markup, join, tag
+from pacifica_notifications_runner.status.pages.markup import Markup, join, tag
 from tests.unit.http_tools import raw
 from tests.unit.runner_tools import DEADLINE, body, make_runner
 

@@ -24,9 +24,9 @@ from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJE
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.process.formats import count
 from pacifica_notifications_runner.status.listener import ASSETS, PROTECTION
-from pacifica_notifications_runner.status.markup import tag
-from pacifica_notifications_runner.status.pages import document
-from pacifica_notifications_runner.status.parts import table, text_input
+from pacifica_notifications_runner.status.pages.markup import tag
+from pacifica_notifications_runner.status.pages.parts import table, text_input
+from pacifica_notifications_runner.status.pages.site import document
 
 _PIECE = 1 << 20
 _MOST_SHOWN = 100

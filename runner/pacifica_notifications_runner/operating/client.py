@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.jobs.directory import LEDGER, check_used
 from pacifica_notifications_consumer.queue.job_book import JobBook
 from pacifica_notifications_runner import naming
 from pacifica_notifications_runner.status.address import StatusAddress
-from pacifica_notifications_runner.status.api import Api
+from pacifica_notifications_runner.status.api.api import Api
 
 _TIMEOUTS = (5.0, 60.0)
 

@@ -14,11 +14,11 @@ from urllib.parse import parse_qsl, unquote, urlencode
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.http.server import BadRequest, Handler, Server, serve
 from pacifica_notifications_consumer.queue.prometheus import CONTENT_TYPE
-from pacifica_notifications_runner.status import pages
-from pacifica_notifications_runner.status.api import Api
-from pacifica_notifications_runner.status.api_request import Answer, read_document
+from pacifica_notifications_runner.status.api.api import Api
+from pacifica_notifications_runner.status.api.request import Answer, read_document
 from pacifica_notifications_runner.status.entrance import Entrance
-from pacifica_notifications_runner.status.site import Pages, Reply
+from pacifica_notifications_runner.status.pages import site as pages
+from pacifica_notifications_runner.status.pages.pages import Pages, Reply
 from pacifica_notifications_runner.strangers import Strangers
 
 log = logging.getLogger(__name__)

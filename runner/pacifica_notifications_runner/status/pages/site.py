@@ -8,9 +8,9 @@ import attrs
 
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_runner.process.formats import clock, count, duration, size
-from pacifica_notifications_runner.status.chart import throughput
-from pacifica_notifications_runner.status.markup import Markup, tag
-from pacifica_notifications_runner.status.parts import (
+from pacifica_notifications_runner.status.pages.chart import throughput
+from pacifica_notifications_runner.status.pages.markup import Markup, tag
+from pacifica_notifications_runner.status.pages.parts import (
     Document,
     counted,
     engine,

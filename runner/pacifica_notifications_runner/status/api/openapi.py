@@ -10,7 +10,7 @@ from typing import Any
 
 from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
 from pacifica_notifications_consumer.subscription.incident import IncidentKind
-from pacifica_notifications_runner.status.routes import Route
+from pacifica_notifications_runner.status.api.routes import Route
 
 _TIME = {"type": "string", "format": "date-time"}
 _TIME_OR_NONE = {"type": ["string", "null"], "format": "date-time"}

@@ -22,20 +22,15 @@ from pacifica_notifications_consumer.http.server import BadRequest
 from pacifica_notifications_consumer.jobs.files import list_files, open_file
 from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.queue.job_book import JobBook
-from pacifica_notifications_runner.status.api_request import (
-    Answer,
-    ApiRequest,
-    check_known,
-    read_selection,
-)
-from pacifica_notifications_runner.status.documents import (
+from pacifica_notifications_runner.status.api.documents import (
     incident_document,
     job_document,
     moment,
     notification_document,
 )
-from pacifica_notifications_runner.status.openapi import describe
-from pacifica_notifications_runner.status.routes import MOST_LISTED, ROUTES
+from pacifica_notifications_runner.status.api.openapi import describe
+from pacifica_notifications_runner.status.api.request import Answer, ApiRequest, check_known, read_selection
+from pacifica_notifications_runner.status.api.routes import MOST_LISTED, ROUTES
 
 _PIECE = 1 << 16
 #: Seconds between two looks at what a running job has printed.

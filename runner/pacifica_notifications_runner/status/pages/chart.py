@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pacifica_notifications_runner.process.formats import clock, count
-from pacifica_notifications_runner.status.markup import Markup, tag
+from pacifica_notifications_runner.status.pages.markup import Markup, tag
 
 _WIDTH, _HEIGHT, _BAR, _GAP = 600, 80, 10, 2
 

@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 
 from pacifica_notifications_consumer.http.server import BadRequest
-from pacifica_notifications_runner.status.api import Api
-from pacifica_notifications_runner.status.pages import ACTIONS, Site
+from pacifica_notifications_runner.status.api.api import Api
+from pacifica_notifications_runner.status.pages.site import ACTIONS, Site
 
 #: Bytes of an output, and of a notification, that a page shows.
 _MOST_SHOWN = 1 << 16

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from pacifica_notifications_consumer.streams.progress import Progress
 from pacifica_notifications_runner.process.formats import clock, duration, remarks, since, size
-from pacifica_notifications_runner.status.markup import Markup, join, tag
+from pacifica_notifications_runner.status.pages.markup import Markup, join, tag
 
 Document = Mapping[str, Any]
 
