@@ -27,7 +27,7 @@ setup(
     entry_points={
         "console_scripts": [
             "start-pacifica-notifications-consumer = pacifica_notifications_runner.start:main",
-            "pacifica-notifications-consumer = pacifica_notifications_runner.tool:main",
+            "pacifica-notifications-consumer = pacifica_notifications_runner.cli:main",
         ],
         "pytest11": ["pacifica = pacifica_notifications_consumer.testing.pytest_plugin"],
     },

@@ -26,7 +26,8 @@ from docutils.parsers.rst import Directive
 from pacifica_notifications_consumer.archive.archive import ArchiveLimits
 from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.queue.prometheus import FAMILIES, PREFIX, Family
-from pacifica_notifications_runner import start, tool
+from pacifica_notifications_runner import cli as tool
+from pacifica_notifications_runner import start
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.status.api.openapi import SCHEMAS
 from pacifica_notifications_runner.status.api.routes import ROUTES, Route

@@ -19,7 +19,8 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.subscription import Subscription, mint_token, subscribed
-from pacifica_notifications_runner import engines, naming, steps
+from pacifica_notifications_runner import defaults as naming
+from pacifica_notifications_runner import engines, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.endpoint import server_limits

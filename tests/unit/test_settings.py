@@ -10,7 +10,7 @@ import pytest
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.settings.option import SECTION, Option, resolve
 from pacifica_notifications_consumer.settings.services import SERVICE_OPTIONS, Services
-from pacifica_notifications_runner import naming
+from pacifica_notifications_runner import defaults as naming
 from pacifica_notifications_runner.options import groups as options
 
 

@@ -27,7 +27,8 @@ from pacifica_notifications_consumer.queue import workers
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
-from pacifica_notifications_runner import naming, steps
+from pacifica_notifications_runner import defaults as naming
+from pacifica_notifications_runner import steps
 from pacifica_notifications_runner.authoring.uploaded import Made, Watch
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.limits import archive_limits

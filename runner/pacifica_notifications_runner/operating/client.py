@@ -16,7 +16,7 @@ from pacifica_notifications_consumer.errors import ConfigurationError, InUse, Se
 from pacifica_notifications_consumer.http.server import BadRequest
 from pacifica_notifications_consumer.jobs.directory import LEDGER, check_used
 from pacifica_notifications_consumer.queue.job_book import JobBook
-from pacifica_notifications_runner import naming
+from pacifica_notifications_runner import defaults as naming
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api.api import Api
 

@@ -10,7 +10,7 @@ from pacifica_notifications_runner import start
 
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command, by its name."""
-    from pacifica_notifications_runner import tool  # of which this is a part
+    from pacifica_notifications_runner import cli as tool  # of which this is a part
 
     return {start.PROGRAM: start.make_parser(), tool.PROGRAM: tool.make_parser()}
 

@@ -13,7 +13,8 @@ from pacifica_notifications_consumer.archive.packing import open_consumer
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_runner import engines, naming, steps
+from pacifica_notifications_runner import defaults as naming
+from pacifica_notifications_runner import engines, steps
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.limits import archive_limits
 from pacifica_notifications_runner.process.signals import StopSignals
