@@ -61,6 +61,7 @@ lint: $(VENV)/.development  ## check formatting, style and types, and build the 
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
 	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 format: $(VENV)/.development  ## format the code

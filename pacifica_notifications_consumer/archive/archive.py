@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from ..engines.warm.start import module_names
 from ..errors import ArchiveError, FilterError
 from ..filter.filter import Filter
+from ..settings.converters import module_names
 from ..system.account import Account
 from ..system.temporary import temporary_directory
 

@@ -27,7 +27,7 @@ _MAIN_REASONS = {
 
 
 @attrs.frozen(kw_only=True)
-class Packed:
+class PackedArchive:
     """What was packed.
 
     Args:
@@ -39,7 +39,7 @@ class Packed:
     left_out: tuple[tuple[str, str], ...]
 
 
-def pack(directory: Path, archive: Path) -> Packed:
+def pack(directory: Path, archive: Path) -> PackedArchive:
     """Pack a consumer. The same files give the same bytes, wherever and whenever, with the same zlib.
 
     Left out are hidden files, compiled code, tests, virtual environments, other archives, and what editors leave.
@@ -66,7 +66,7 @@ def pack(directory: Path, archive: Path) -> Packed:
     finally:
         with contextlib.suppress(OSError):
             new.unlink(missing_ok=True)
-    return Packed(files=tuple(files), left_out=tuple(left_out))
+    return PackedArchive(files=tuple(files), left_out=tuple(left_out))
 
 
 @contextlib.contextmanager

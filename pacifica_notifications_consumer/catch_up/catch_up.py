@@ -26,7 +26,7 @@ from ..errors import Cancelled, ConfigurationError, ServiceError, StateError
 from ..ledger.coverage import FOLLOWER, Gap, Span
 from ..settings.services import POLICY_URL, USERNAME, Services
 from .newest import find_newest
-from .seeker import Desk, Fate, Finding, Pace, Seeker
+from .seeker import CatchUpStore, Seeker, SeekResult, Throttle, TransactionOutcome
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class CatchUp:
     """Looks for what was missed.
 
     Args:
-        desk: Judges and takes it.
+        store: Judges and takes it.
         policy: Tells of it.
         username: Who must be allowed to see it.
         rules: How it is done.
@@ -79,13 +79,15 @@ class CatchUp:
     takes no more, and `Cancelled` when they are stopped; what was found by then is kept, and the next call goes on.
     """
 
-    def __init__(self, desk: Desk, policy: Policy, username: str, rules: CatchUpRules, stop: threading.Event) -> None:
-        self._desk = desk
-        self._coverage = desk.coverage
+    def __init__(
+        self, store: CatchUpStore, policy: Policy, username: str, rules: CatchUpRules, stop: threading.Event
+    ) -> None:
+        self._store = store
+        self._coverage = store.coverage
         self._policy = policy
         self._username = username
         self._rules = rules
-        self._pace = Pace(rules.rate, stop)
+        self._pace = Throttle(rules.rate, stop)
         self._learn()
 
     def _learn(self) -> None:
@@ -130,7 +132,7 @@ class CatchUp:
         self._settle([gap.transaction_id for gap in gaps], {gap.transaction_id: gap.since for gap in gaps})
         return bool(spans or gaps)
 
-    def scan(self, span: Span, tell: Callable[[int, Sequence[Finding]], None]) -> None:
+    def scan(self, span: Span, tell: Callable[[int, Sequence[SeekResult]], None]) -> None:
         """Look at a range of transactions, from the lowest number to the highest.
 
         Args:
@@ -142,7 +144,7 @@ class CatchUp:
             span, findings = self._scan_window(span)
             tell(span.next - first, findings)
 
-    def _scan_window(self, span: Span) -> tuple[Span, list[Finding]]:
+    def _scan_window(self, span: Span) -> tuple[Span, list[SeekResult]]:
         numbers = next(windows(range(span.next, span.last + 1)))
         known, findings = self.examine(numbers)
         now = time.time()
@@ -150,7 +152,7 @@ class CatchUp:
         self._coverage.advance(span, numbers.stop, gaps, self._log(findings))
         return attrs.evolve(span, next=numbers.stop), findings
 
-    def examine(self, numbers: Sequence[int]) -> tuple[dict[int, float | None], list[Finding]]:
+    def examine(self, numbers: Sequence[int]) -> tuple[dict[int, float | None], list[SeekResult]]:
         """Find out about transactions without noting that they have been looked at; those that were missed are taken.
 
         Returns:
@@ -199,18 +201,18 @@ class CatchUp:
             self._coverage.add_span(numbers)
         self._coverage.put_fact("start", told)
 
-    def _seek(self, numbers: Sequence[int]) -> list[Finding]:
+    def _seek(self, numbers: Sequence[int]) -> list[SeekResult]:
         if not numbers:
             return []
-        seeker = Seeker(self._desk, self._policy, self._username, self._identity, self._pace)
+        seeker = Seeker(self._store, self._policy, self._username, self._identity, self._pace)
         with ThreadPoolExecutor(min(_ASKERS, len(numbers)), thread_name_prefix="catch-up") as pool:
             findings = list(pool.map(seeker.seek, numbers))
         self._check_failures(findings)
         return findings
 
-    def _check_failures(self, findings: Sequence[Finding]) -> None:
+    def _check_failures(self, findings: Sequence[SeekResult]) -> None:
         """Tell transactions that policy cannot tell of from a policy that cannot tell anything, which ends it all."""
-        unreadable = [finding for finding in findings if finding.fate is Fate.UNREADABLE]
+        unreadable = [finding for finding in findings if finding.fate is TransactionOutcome.UNREADABLE]
         if unreadable:
             self._policy.transactions(until=_LONG_AGO)
             number, problem = unreadable[0].transaction_id, unreadable[0].problem
@@ -218,10 +220,10 @@ class CatchUp:
                 "transactions of which policy cannot tell: %d, such as %d: %s", len(unreadable), number, problem
             )
 
-    def _log(self, findings: Sequence[Finding]) -> int:
+    def _log(self, findings: Sequence[SeekResult]) -> int:
         """Say what was found; returns how many were refused."""
-        recovered = [finding.transaction_id for finding in findings if finding.fate is Fate.RECOVERED]
-        refused = sum(finding.fate is Fate.REFUSED for finding in findings)
+        recovered = [finding.transaction_id for finding in findings if finding.fate is TransactionOutcome.RECOVERED]
+        refused = sum(finding.fate is TransactionOutcome.REFUSED for finding in findings)
         if recovered or refused:
             log.info(
                 "transactions that nobody announced: %d recovered%s, %d match but are not for %s",
@@ -232,7 +234,7 @@ class CatchUp:
             )
         return refused
 
-    def _open(self, findings: Sequence[Finding], known: dict[int, float | None]) -> Iterator[Finding]:
+    def _open(self, findings: Sequence[SeekResult], known: dict[int, float | None]) -> Iterator[SeekResult]:
         """Those that are to be asked for again: not those that were left out so long ago that nothing can come."""
         newest = self._coverage.newest
         too_old = False
@@ -244,7 +246,7 @@ class CatchUp:
                 too_old = too_old or time.time() - (known[number] or 0.0) > self._rules.patience
             elif finding.created:
                 too_old = too_old or _seconds_between(finding.created, newest) > self._rules.patience
-            elif finding.fate is Fate.UNREADABLE or not too_old:
+            elif finding.fate is TransactionOutcome.UNREADABLE or not too_old:
                 yield finding
 
     def _settle(self, numbers: Sequence[int], since: Mapping[int, float]) -> None:
@@ -262,12 +264,14 @@ class CatchUp:
         for finding in findings:
             asked = since.get(finding.transaction_id, now)
             patient = now - asked < self._rules.patience
-            if finding.fate is Fate.UNREADABLE or (finding.fate is Fate.UNKNOWN and patient):
+            if finding.fate is TransactionOutcome.UNREADABLE or (
+                finding.fate is TransactionOutcome.UNKNOWN and patient
+            ):
                 stay.append(self._gap(finding, asked, now))
         closed = set(numbers) - {gap.transaction_id for gap in stay}
         self._coverage.settle(closed, stay, self._log(findings))
 
-    def _gap(self, finding: Finding, since: float, now: float) -> Gap:
+    def _gap(self, finding: SeekResult, since: float, now: float) -> Gap:
         # The longer it has been open, the less likely is a change.
         pause = min(max(now - since, _SOONEST), _LATEST)
         number, problem = finding.transaction_id, finding.problem
@@ -280,11 +284,11 @@ def windows(numbers: range) -> Iterator[range]:
 
 
 @contextlib.contextmanager
-def catching_up(desk: Desk, services: Services, rules: CatchUpRules | None = None) -> Iterator[None]:
+def catching_up(store: CatchUpStore, services: Services, rules: CatchUpRules | None = None) -> Iterator[None]:
     """Look for missed transactions for as long as the context lasts, on a thread of its own.
 
     Args:
-        desk: Takes them; a `JobRunner` that has been entered.
+        store: Takes them; a `JobRunner` that has been entered.
         services: Where policy is, and whose transactions they are.
         rules: How it is done.
 
@@ -296,12 +300,12 @@ def catching_up(desk: Desk, services: Services, rules: CatchUpRules | None = Non
         raise ConfigurationError(
             f"missed transactions cannot be looked for: {missing.name} is not set", f"set {missing.variable}"
         )
-    desk.coverage.put_fact(ASKER, {"policy_url": services.policy_url, "username": services.username})
+    store.coverage.put_fact(ASKER, {"policy_url": services.policy_url, "username": services.username})
     rules = rules or CatchUpRules()
     stop = threading.Event()
     with make_session(services) as session:
-        catch_up = CatchUp(desk, Policy(services.policy_url, session), services.username, rules, stop)
-        thread = threading.Thread(target=_keep_looking, args=(catch_up, desk, rules.interval, stop), name="catch-up")
+        catch_up = CatchUp(store, Policy(services.policy_url, session), services.username, rules, stop)
+        thread = threading.Thread(target=_keep_looking, args=(catch_up, store, rules.interval, stop), name="catch-up")
         thread.start()
         try:
             yield
@@ -310,9 +314,9 @@ def catching_up(desk: Desk, services: Services, rules: CatchUpRules | None = Non
             thread.join()
 
 
-def _keep_looking(catch_up: CatchUp, desk: Desk, interval: float, stop: threading.Event) -> None:
+def _keep_looking(catch_up: CatchUp, store: CatchUpStore, interval: float, stop: threading.Event) -> None:
     failures = 0
-    turns = _Turns(desk, interval)
+    turns = _Schedule(store, interval)
     while not stop.is_set():
         pause = _LOOK
         try:
@@ -335,11 +339,11 @@ def _keep_looking(catch_up: CatchUp, desk: Desk, interval: float, stop: threadin
         stop.wait(pause)
 
 
-class _Turns:
+class _Schedule:
     """When to look: at the start, after each incident, each interval; and to work when there is work."""
 
-    def __init__(self, desk: Desk, interval: float) -> None:
-        self._coverage = desk.coverage
+    def __init__(self, store: CatchUpStore, interval: float) -> None:
+        self._coverage = store.coverage
         self._interval = interval
         self._incident = -1
         self._next_look = 0.0

@@ -16,7 +16,7 @@ _PAGE = 20
 
 
 @attrs.frozen(kw_only=True)
-class Newest:
+class NewestTransaction:
     """The newest transaction of those that are numbered one after the other.
 
     Args:
@@ -32,7 +32,7 @@ class Newest:
     anew: tuple[int, int] | None = None
 
 
-def find_newest(policy: Policy, seen: tuple[int, str] | None) -> Newest:
+def find_newest(policy: Policy, seen: tuple[int, str] | None) -> NewestTransaction:
     """Find the newest transaction.
 
     Args:
@@ -46,22 +46,22 @@ def find_newest(policy: Policy, seen: tuple[int, str] | None) -> Newest:
     # Since then only: what policy counts is then little.
     listing = policy.transactions(since=changed or None, size=2)
     if not listing.times:
-        return Newest(number=number, changed=changed)
+        return NewestTransaction(number=number, changed=changed)
     highest = max(listing.times)
     jump = highest - (number if seen else min(listing.times))
     if jump <= _JUMP or (seen and listing.total * 10 > jump):
-        return Newest(number=highest, changed=listing.times[highest])
+        return NewestTransaction(number=highest, changed=listing.times[highest])
     times = policy.transactions(since=changed or None, size=_PAGE).times
     if seen is None:
         return _begin(times)
     strays = [each for each in times if each > number + _JUMP]
     if len(strays) * 2 > _PAGE:
-        return Newest(number=highest, changed=times[highest], anew=_find_break(policy, seen))
+        return NewestTransaction(number=highest, changed=times[highest], anew=_find_break(policy, seen))
     number = max((each for each in times if each <= number + _JUMP), default=number)
-    return Newest(number=number, changed=times.get(number, changed), strays=strays)
+    return NewestTransaction(number=number, changed=times.get(number, changed), strays=strays)
 
 
-def _begin(times: dict[int, str]) -> Newest:
+def _begin(times: dict[int, str]) -> NewestTransaction:
     """Without an earlier look the longest run of numbers is the one that goes on; of equal ones, the lowest."""
     numbers = sorted(times)
     runs = [[numbers[0]]]
@@ -70,7 +70,7 @@ def _begin(times: dict[int, str]) -> Newest:
             runs.append([])
         runs[-1].append(higher)
     number = max(runs, key=len)[-1]
-    return Newest(number=number, changed=times[number])
+    return NewestTransaction(number=number, changed=times[number])
 
 
 def _find_break(policy: Policy, seen: tuple[int, str]) -> tuple[int, int]:

@@ -10,14 +10,15 @@ from typing import Protocol
 import attrs
 
 from ..clients.policy import Policy
-from ..cloudevents.announcement import Announced, Identity
+from ..cloudevents.announcement import Identity
 from ..errors import Cancelled, NotificationError, ServiceError
 from ..jobs.job import Origin, Receipt, Verdict
 from ..jobs.readers import Readers
+from ..jobs.triage import TriagedTransaction
 from ..ledger import Coverage, Ledger
 
 
-class Desk(Protocol):
+class CatchUpStore(Protocol):
     """Takes what was missed; `JobRunner` is one, for a consumer that runs."""
 
     @property
@@ -25,17 +26,17 @@ class Desk(Protocol):
         """Which transactions have been looked at, announced or not."""
         ...
 
-    def judge_transaction(self, answer: bytes, identity: Identity) -> Announced | None:
-        """Judge a transaction as if it had been announced; see `JobRunner.judge_transaction`."""
+    def triage_transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
+        """Triage a transaction as if it had been announced; see `JobRunner.triage_transaction`."""
         ...
 
-    def recover(self, announced: Announced) -> Receipt:
+    def recover(self, announced: TriagedTransaction) -> Receipt:
         """Take a notification that nobody sent; see `JobRunner.recover`."""
         ...
 
 
 @attrs.frozen
-class LedgerDesk:
+class LedgerStore:
     """Takes what was missed by a consumer that does not run; its jobs run when it is started.
 
     Args:
@@ -53,18 +54,18 @@ class LedgerDesk:
         """Which transactions have been looked at, announced or not."""
         return self.ledger.coverage
 
-    def judge_transaction(self, answer: bytes, identity: Identity) -> Announced | None:
-        """Judge a transaction as if it had been announced; see `JobRunner.judge_transaction`."""
+    def triage_transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
+        """Triage a transaction as if it had been announced; see `JobRunner.triage_transaction`."""
         return self.readers.transaction(answer, identity)
 
-    def recover(self, announced: Announced) -> Receipt:
+    def recover(self, announced: TriagedTransaction) -> Receipt:
         """Take a notification that nobody sent; see `JobRunner.recover`."""
         if not self.take:
-            return Receipt(notification_id=0, verdict=announced.judgement.verdict)
-        return self.ledger.accept([(announced.judgement, announced.body)], Origin.RECOVERED)[0]
+            return Receipt(notification_id=0, verdict=announced.decision.verdict)
+        return self.ledger.accept([(announced.decision, announced.body)], Origin.RECOVERED)[0]
 
 
-class Fate(enum.Enum):
+class TransactionOutcome(enum.Enum):
     """What becomes of a transaction."""
 
     #: It was taken as if it had been announced.
@@ -80,7 +81,7 @@ class Fate(enum.Enum):
 
 
 @attrs.frozen(kw_only=True)
-class Finding:
+class SeekResult:
     """What was found out about a transaction.
 
     Args:
@@ -91,12 +92,12 @@ class Finding:
     """
 
     transaction_id: int
-    fate: Fate
+    fate: TransactionOutcome
     created: str = ""
     problem: str = ""
 
 
-class Pace:
+class Throttle:
     """Keeps questions from coming faster than so many a second.
 
     Args:
@@ -127,21 +128,21 @@ class Seeker:
     """Finds out about transactions, and has those taken that were missed; may be used by several threads.
 
     Args:
-        desk: Judges and takes them.
+        store: Judges and takes them.
         policy: Knows them.
         username: Who must be allowed to see what is taken.
         identity: What the site's notifications carry.
         pace: Keeps policy from being overrun.
     """
 
-    def __init__(self, desk: Desk, policy: Policy, username: str, identity: Identity, pace: Pace) -> None:
-        self._desk = desk
+    def __init__(self, store: CatchUpStore, policy: Policy, username: str, identity: Identity, pace: Throttle) -> None:
+        self._store = store
         self._policy = policy
         self._username = username
         self._identity = identity
         self._pace = pace
 
-    def seek(self, transaction_id: int) -> Finding:
+    def seek(self, transaction_id: int) -> SeekResult:
         """Find out about a transaction.
 
         Raises:
@@ -151,21 +152,21 @@ class Seeker:
         created = ""
         try:
             self._pace.wait()
-            announced = self._desk.judge_transaction(self._policy.answer(transaction_id), self._identity)
+            announced = self._store.triage_transaction(self._policy.answer(transaction_id), self._identity)
             if announced is None:
-                return Finding(transaction_id=transaction_id, fate=Fate.UNKNOWN)
+                return SeekResult(transaction_id=transaction_id, fate=TransactionOutcome.UNKNOWN)
             created = announced.created
             fate = self._decide(announced)
         except (ServiceError, NotificationError) as error:
-            return Finding(transaction_id=transaction_id, fate=Fate.UNREADABLE, problem=str(error))
-        return Finding(transaction_id=transaction_id, fate=fate, created=created)
+            return SeekResult(transaction_id=transaction_id, fate=TransactionOutcome.UNREADABLE, problem=str(error))
+        return SeekResult(transaction_id=transaction_id, fate=fate, created=created)
 
-    def _decide(self, announced: Announced) -> Fate:
+    def _decide(self, announced: TriagedTransaction) -> TransactionOutcome:
         # What could not be decided is set aside, as if it had been announced.
-        if announced.judgement.verdict not in (Verdict.MATCHED, Verdict.UNDECIDABLE):
-            return Fate.LEFT_ALONE
+        if announced.decision.verdict not in (Verdict.MATCHED, Verdict.UNDECIDABLE):
+            return TransactionOutcome.LEFT_ALONE
         self._pace.wait()
         if not self._policy.may_see(self._username, announced.body):
-            return Fate.REFUSED
-        receipt = self._desk.recover(announced)
-        return Fate.RECOVERED if receipt.verdict is Verdict.MATCHED else Fate.LEFT_ALONE
+            return TransactionOutcome.REFUSED
+        receipt = self._store.recover(announced)
+        return TransactionOutcome.RECOVERED if receipt.verdict is Verdict.MATCHED else TransactionOutcome.LEFT_ALONE

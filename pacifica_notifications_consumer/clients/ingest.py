@@ -20,7 +20,7 @@ from ..settings.services import INGEST_URL, Services
 from .base import PATIENT_TRIES, ServiceClient, summarize
 
 
-class Body(Protocol):
+class UploadBody(Protocol):
     """A request's body in pieces, whose length in bytes is known beforehand."""
 
     def __iter__(self) -> Iterator[bytes | memoryview]: ...
@@ -86,7 +86,7 @@ class Ingest(ServiceClient):
         self._status_url = services.ingest_status_url or f"{services.ingest_url}/get_state"
         self.upload_url = services.ingest_upload_url or f"{services.ingest_url}/upload"
 
-    def upload(self, tar: Body) -> int:
+    def upload(self, tar: UploadBody) -> int:
         """Send a tar with files below ``data/`` and ``metadata.txt``.
 
         Returns:

@@ -21,7 +21,7 @@ AuthKind = Literal["bearer", "basic"]
 
 
 @attrs.frozen(kw_only=True)
-class Wanted:
+class SubscriptionSpec:
     """How a subscription is to be.
 
     Args:
@@ -68,7 +68,7 @@ class Producer(ServiceClient):
     # What it does takes milliseconds, and somebody waits for the start or the stop.
     timeouts = (10.0, 30.0)
 
-    def subscribe(self, wanted: Wanted) -> str:
+    def subscribe(self, wanted: SubscriptionSpec) -> str:
         """Register an endpoint for notifications, and return the new subscription's UUID."""
         return self._uuid(self.json(self.request("POST", "/eventmatch", json=wanted.document())))
 
@@ -98,7 +98,7 @@ class Producer(ServiceClient):
             raise self._nonsense("a subscription")
         return answer
 
-    def correct(self, uuid: str, wanted: Wanted) -> None:
+    def correct(self, uuid: str, wanted: SubscriptionSpec) -> None:
         """Have a subscription be as it should be, and active."""
         self.request("PUT", f"/eventmatch/{uuid}", json=wanted.document() | {"disabled": None, "error": None})
 

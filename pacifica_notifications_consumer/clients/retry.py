@@ -6,6 +6,7 @@ import email.utils
 import logging
 import random
 import time
+from collections.abc import Iterator
 from http import HTTPStatus
 
 import requests
@@ -82,3 +83,15 @@ def retry_after(response: requests.Response) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except ValueError:
         return None
+
+
+#: Between two looks passes about a fifth of the time that it has taken so far, within these seconds.
+_FIRST_LOOK, _GROWTH, _LONGEST_LOOK = 0.02, 1.2, 1.0
+
+
+def pauses() -> Iterator[float]:
+    """Yield the seconds to wait before each further look, for ever."""
+    pause = _FIRST_LOOK
+    while True:
+        yield pause
+        pause = min(pause * _GROWTH, _LONGEST_LOOK)

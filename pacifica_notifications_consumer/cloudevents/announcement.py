@@ -16,7 +16,6 @@ from typing import Any
 import attrs
 
 from ..errors import NotificationError
-from ..jobs.triage import Judge, Judgement
 
 #: What stands for the transaction's number.
 _NUMBER = "{id}"
@@ -71,21 +70,6 @@ class Identity:
         return None
 
 
-@attrs.frozen(kw_only=True)
-class Announced:
-    """A transaction as if it had been announced.
-
-    Args:
-        judgement: What is to become of the notification.
-        body: The notification.
-        created: When the transaction was made: ISO 8601 in UTC, without zone.
-    """
-
-    judgement: Judgement
-    body: bytes = attrs.field(repr=False)
-    created: str
-
-
 def read_transaction(answer: bytes) -> dict[str, Any] | None:
     """Read what policy answers when it is asked for a transaction.
 
@@ -108,27 +92,6 @@ def read_transaction(answer: bytes) -> dict[str, Any] | None:
     if status.startswith("404"):
         return None
     raise NotificationError(f"policy cannot tell: metadata answered it {status[:100]}", "look into the log of metadata")
-
-
-def judge_transaction(judge: Judge, answer: bytes, identity: Identity) -> Announced | None:
-    """Judge a transaction as if it had been announced.
-
-    Args:
-        judge: Judges its notification.
-        answer: What policy tells of it.
-        identity: What the site's notifications carry.
-
-    Returns:
-        The notification and the judgement; None if there is no such transaction.
-
-    Raises:
-        NotificationError: policy could not tell, or not all.
-    """
-    transaction = read_transaction(answer)
-    if transaction is None:
-        return None
-    body = announce(transaction, identity)
-    return Announced(judgement=judge.judge(body), body=body, created=transaction["created"])
 
 
 def _last(text: str, number: str) -> tuple[str, str, str]:

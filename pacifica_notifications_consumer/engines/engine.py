@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import attrs
 
 from ..jobs.directory import JobDirectory
-from ..jobs.job import Ending, Place
+from ..jobs.job import Ending, RemoteLocation
 from ..jobs.limits import JobLimits
 
 
@@ -39,7 +39,7 @@ class Terms:
     limits: JobLimits = attrs.field(factory=JobLimits)
 
 
-def place_ignored(_: Place) -> None:
+def place_ignored(_: RemoteLocation) -> None:
     """What an attempt calls of which nobody wants to know where it is run."""
 
 
@@ -67,7 +67,7 @@ class Attempt:
     body: bytes = attrs.field(default=b"", repr=False)
     task: str = ""
     handed_out: bool = False
-    placed: Callable[[Place], object] = place_ignored
+    placed: Callable[[RemoteLocation], object] = place_ignored
 
 
 class Engine(Protocol):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError
 from ..system.account import Account, acting_as, environ_of
-from ..system.processes import Finished, describe_status, run_captured
+from ..system.processes import CompletedProgram, describe_status, run_captured
 from ..system.temporary import remove_tree, temporary_directory
 from .cache import CacheLimits, VenvCache
 from .installer import Installer, find_installer, installer_environ, put_pip_into
@@ -269,7 +269,7 @@ class VenvBuilder:
         cwd: Path,
         shown_as: str | None = None,
         of: Installer | None = None,
-    ) -> Finished:
+    ) -> CompletedProgram:
         """Run a program; what it prints is shown under a name, as far as an installer says, or else for debugging."""
 
         def show(line: str) -> None:

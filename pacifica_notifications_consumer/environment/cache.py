@@ -27,7 +27,7 @@ from typing import IO
 import attrs
 
 from ..errors import Cancelled, StateError
-from ..jobs.retention import AGES, parse_age
+from ..settings.converters import AGES, parse_age
 from ..system.account import Account
 from ..system.temporary import remove_tree
 from .venv import Venv
@@ -79,7 +79,7 @@ def _shown(value: float, units: dict[str, int]) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class Kept:
+class CachedVenv:
     """An environment in the cache.
 
     Args:
@@ -136,12 +136,12 @@ class VenvCache:
                 ) from error
             yield venv
 
-    def kept(self) -> list[Kept]:
+    def kept(self) -> list[CachedVenv]:
         """The environments that are there, the last used first."""
         found = [kept for build in self._directory.glob("*/*/") if (kept := _read(build)) is not None]
         return sorted(found, key=lambda kept: -kept.used_at)
 
-    def prune(self, limits: CacheLimits | None = None) -> list[Kept]:
+    def prune(self, limits: CacheLimits | None = None) -> list[CachedVenv]:
         """Remove what is not kept, and what a process that died has left half-made; returns what was removed.
 
         Args:
@@ -234,13 +234,13 @@ def _lock(file: IO[bytes], kind: int) -> bool:
     return True
 
 
-def _read(build: Path) -> Kept | None:
+def _read(build: Path) -> CachedVenv | None:
     try:
         size = json.loads((build / _CONTENTS).read_bytes())["size"]
         used_at = (build / "in-use").stat().st_mtime
     except (OSError, ValueError, KeyError):
         return None
-    return Kept(venv=Venv(build / "venv"), key=build.parent.name, size=size, used_at=used_at)
+    return CachedVenv(venv=Venv(build / "venv"), key=build.parent.name, size=size, used_at=used_at)
 
 
 def _files(build: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -277,3 +277,11 @@ def _damage(build: Path) -> str:
         return f"its {_CONTENTS} cannot be read: {error}"
     python = Venv(build / "venv").python
     return "" if python.exists() else f"its interpreter {python.resolve()} has gone"
+
+
+def cache_limits(text: str) -> CacheLimits:
+    """Read which environments are kept in the cache."""
+    try:
+        return CacheLimits.parse(text)
+    except ValueError:
+        raise ValueError("it must be an age such as 30d or 12h, a size such as 20G, or both, as in 30d,20G") from None

@@ -1,4 +1,4 @@
-"""A connection of a client, and the bodies that come over it."""
+"""A connection of a client."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
 from http import HTTPStatus
-from typing import Protocol
 
+from .errors import HTTPError
 from .limits import ServerLimits
-from .request import BadRequest
 
 #: Bytes of a whole request beyond which reading it may take its time.
 _LARGE = 64 << 10
-#: Bytes a second that a large body must bring, beside the time that any may take.
-_SLOWEST_BODY = 50_000
 #: Seconds that a client is given to read its last answer.
 _LINGER_SECONDS = 1.0
 _PIECE = 1 << 16
 _LARGEST_PIECE = 1 << 20
 _LONGEST_LINE = 4096
-_MOST_TRAILERS = 100
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?\r\n")
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
 #: Its client waits to be told to go on, or the length of its body is not known.
@@ -72,7 +66,7 @@ class Connection:
         # Where its body ends, as far as that is known.
         self._request_end = 0
         self.deadline = time.monotonic() + limits.head_seconds
-        self.problem: BadRequest | None = None
+        self.problem: HTTPError | None = None
         self.is_large = False
         self.lingers = False
         self.busy = False
@@ -122,7 +116,7 @@ class Connection:
         so_far = end if end >= 0 else len(self._buffer) - len(_END_OF_HEAD) + 1
         if so_far > self.limits.head:
             reason = f"the header section has more than {self.limits.head} bytes"
-            self.problem = BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+            self.problem = HTTPError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
             return False
         self._searched = len(self._buffer)
         if end < 0:
@@ -166,7 +160,7 @@ class Connection:
             The bytes; none when the client has closed the connection.
 
         Raises:
-            BadRequest: Nothing came for some seconds, or the body takes too long.
+            HTTPError: Nothing came for some seconds, or the body takes too long.
         """
         if self._buffer:
             data = bytes(self._buffer[:most])
@@ -177,22 +171,22 @@ class Connection:
                 return self.socket.recv(min(most, _LARGEST_PIECE))
             except _NOT_NOW as reason:
                 if not self._wait(reason, min(self.limits.stall_seconds, deadline - time.monotonic())):
-                    raise BadRequest(HTTPStatus.REQUEST_TIMEOUT, "the body does not come") from None
+                    raise HTTPError(HTTPStatus.REQUEST_TIMEOUT, "the body does not come") from None
 
     def read_line(self, deadline: float) -> bytes:
         """Read a line of a body in chunks, its end included.
 
         Raises:
-            BadRequest: As `read`, or there is no end of it.
+            HTTPError: As `read`, or there is no end of it.
         """
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > _LONGEST_LINE:
-                raise BadRequest(HTTPStatus.BAD_REQUEST, "a line of the chunked body is too long")
+                raise HTTPError(HTTPStatus.BAD_REQUEST, "a line of the chunked body is too long")
             held, self._buffer = self._buffer, bytearray()
             data = self.read(_PIECE, deadline)
             self._buffer = held + data
             if not data:
-                raise BadRequest(HTTPStatus.BAD_REQUEST, "the body ended early")
+                raise HTTPError(HTTPStatus.BAD_REQUEST, "the body ended early")
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         return line
@@ -262,121 +256,3 @@ class Connection:
         """Close it."""
         with contextlib.suppress(OSError):
             self.socket.close()
-
-
-class Body(Protocol):
-    """The body of a request. It ends where the request ends, not where the connection does."""
-
-    @property
-    def is_read(self) -> bool:
-        """Whether it has been read to its end."""
-        ...
-
-    def read(self, size: int = -1) -> bytes:
-        """Read so many bytes, or all that are left; fewer only at its end.
-
-        Raises:
-            BadRequest: The client breaks off, stalls, or does not keep to the form.
-        """
-        ...
-
-
-class SizedBody:
-    """A body whose length is known.
-
-    Args:
-        connection: Over which it comes.
-        length: Its bytes.
-        go_on: Called before anything is read, if the client waits for that.
-
-    Attributes:
-        length: As given.
-    """
-
-    def __init__(self, connection: Connection, length: int, go_on: Callable[[], None] | None = None) -> None:
-        self._connection = connection
-        self.length = self._left = length
-        self._go_on = go_on
-        self._deadline = 0.0
-
-    @property
-    def is_read(self) -> bool:
-        """See `Body.is_read`."""
-        return self._left == 0
-
-    def read(self, size: int = -1) -> bytes:
-        """See `Body.read`."""
-        if self._go_on:
-            self._go_on()
-            self._go_on = None
-        if not self._deadline:
-            seconds = self._connection.limits.body_seconds + self.length / _SLOWEST_BODY
-            self._deadline = time.monotonic() + seconds
-        wanted = self._left if size < 0 else min(size, self._left)
-        first = self._connection.read(wanted, self._deadline) if wanted else b""
-        if len(first) == wanted:
-            self._left -= wanted
-            return first
-        pieces = [first]
-        missing = wanted - len(first)
-        while missing and pieces[-1]:
-            pieces.append(self._connection.read(missing, self._deadline))
-            missing -= len(pieces[-1])
-        if missing:
-            came = self.length - self._left + wanted - missing
-            raise BadRequest(HTTPStatus.BAD_REQUEST, f"the body ended after {came} of {self.length} bytes")
-        self._left -= wanted
-        return b"".join(pieces)
-
-
-class ChunkedBody:
-    """A body that comes in chunks, each with its length (RFC 9112, section 7.1).
-
-    Args:
-        connection: Over which it comes.
-        go_on: Called before anything is read, if the client waits for that.
-    """
-
-    def __init__(self, connection: Connection, go_on: Callable[[], None] | None = None) -> None:
-        self._connection = connection
-        self._go_on = go_on
-        self._deadline = 0.0
-        self._chunk = 0
-        self.is_read = False
-
-    def read(self, size: int = -1) -> bytes:
-        """See `Body.read`."""
-        if self._go_on:
-            self._go_on()
-            self._go_on = None
-        if not self._deadline:
-            self._deadline = time.monotonic() + self._connection.limits.body_seconds
-        pieces: list[bytes] = []
-        missing = size
-        while missing and not self.is_read:
-            if not self._chunk:
-                self._begin_chunk()
-                continue
-            piece = self._connection.read(self._chunk if size < 0 else min(self._chunk, missing), self._deadline)
-            if not piece:
-                raise BadRequest(HTTPStatus.BAD_REQUEST, "the body ended in the middle of a chunk")
-            pieces.append(piece)
-            missing -= len(piece)
-            self._chunk -= len(piece)
-            self._deadline += len(piece) / _SLOWEST_BODY
-            if not self._chunk and self._connection.read_line(self._deadline) != b"\r\n":
-                raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk of the body has another length than it says")
-        return b"".join(pieces)
-
-    def _begin_chunk(self) -> None:
-        size = _CHUNK_SIZE.fullmatch(self._connection.read_line(self._deadline))
-        if size is None:
-            raise BadRequest(HTTPStatus.BAD_REQUEST, "a chunk of the body has no length")
-        self._chunk = int(size[1], 16)
-        if self._chunk:
-            return
-        for _ in range(_MOST_TRAILERS):
-            if self._connection.read_line(self._deadline) == b"\r\n":
-                self.is_read = True
-                return
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "the chunked body has too many trailers")

@@ -12,8 +12,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol, Self, cast
 
-from .connection import Body, ChunkedBody, Connection, SizedBody
-from .request import BadRequest, Head, Headers
+from .body import Body, ChunkedBody, SizedBody
+from .connection import Connection
+from .errors import HTTPError
+from .request import Head, Headers
 
 _GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -73,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
             head = self._read_head()
             self.rfile = self._open_body(head)
             method = self._method(head.method)
-        except BadRequest as error:
+        except HTTPError as error:
             self.body_left = True
             self.send_error(error.status, error.reason)
             return
@@ -94,14 +96,14 @@ class Handler(BaseHTTPRequestHandler):
     def _method(self, name: str) -> Callable[[], None]:
         method: Callable[[], None] | None = getattr(self, f"do_{name}", None)
         if method is None:
-            raise BadRequest(HTTPStatus.NOT_IMPLEMENTED, f"the method {name[:50]} is not known here")
+            raise HTTPError(HTTPStatus.NOT_IMPLEMENTED, f"the method {name[:50]} is not known here")
         return method
 
     def _open_body(self, head: Head) -> Body:
         go_on = None
         if expected := head.headers.get("Expect"):
             if expected.lower() != "100-continue":
-                raise BadRequest(HTTPStatus.EXPECTATION_FAILED, "the only Expect that is known here is 100-continue")
+                raise HTTPError(HTTPStatus.EXPECTATION_FAILED, "the only Expect that is known here is 100-continue")
             if head.version != "HTTP/1.0":
                 go_on = self._go_on
         length = head.body_length()
@@ -177,16 +179,16 @@ class Handler(BaseHTTPRequestHandler):
             limit: The most bytes that it may have.
 
         Raises:
-            BadRequest: It is longer, malformed, or the client breaks off.
+            HTTPError: It is longer, malformed, or the client breaks off.
         """
         if limit is None:
             return self.rfile.read()
         if isinstance(self.rfile, SizedBody) and self.rfile.length > limit:
             reason = f"the body has {self.rfile.length} bytes, the limit is {limit}"
-            raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
+            raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
         body = self.rfile.read(limit)
         if not self.rfile.is_read and self.rfile.read(1):
-            raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {limit} bytes")
+            raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {limit} bytes")
         return body
 
     def log_message(self, format: str, *args: Any) -> None:

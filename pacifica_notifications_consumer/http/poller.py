@@ -24,7 +24,7 @@ _LOOK = 0.5
 _PAUSE_AFTER_FAULT = 0.05
 
 
-class Doorman:
+class Poller:
     """Lets clients in, and collects what they send.
 
     Args:
@@ -53,9 +53,9 @@ class Doorman:
         self._selector = selectors.DefaultSelector()
         self._arriving: collections.deque[Connection] = collections.deque()
         self._waiting: dict[Connection, None] = {}
-        self._bell, self._rope = socket.socketpair()
-        self._bell.setblocking(False)
-        self._rope.setblocking(False)
+        self._wakeup_receiver, self._wakeup_sender = socket.socketpair()
+        self._wakeup_receiver.setblocking(False)
+        self._wakeup_sender.setblocking(False)
         self._closing = threading.Event()
         self._next_look = 0.0
         self.working = False
@@ -82,17 +82,17 @@ class Doorman:
         for connection in [*self._waiting, *self._arriving]:
             connection.close()
         self._selector.close()
-        self._bell.close()
-        self._rope.close()
+        self._wakeup_receiver.close()
+        self._wakeup_sender.close()
 
     def _ring(self) -> None:
         # If it has no room for another byte, the bell rings already. When all is over, nobody listens.
         with contextlib.suppress(OSError):
-            self._rope.send(b"x")
+            self._wakeup_sender.send(b"x")
 
     def work(self) -> None:
         """Do all this until `stop` is called."""
-        self._selector.register(self._bell, selectors.EVENT_READ, None)
+        self._selector.register(self._wakeup_receiver, selectors.EVENT_READ, None)
         self._selector.register(self._listener, selectors.EVENT_READ, self._listener)
         self.working = True
         try:
@@ -131,7 +131,7 @@ class Doorman:
                 # From now on it has waited least of all.
                 self._waiting[connection] = self._waiting.pop(connection)
             if connection.has_more and not connection.lingers:
-                self._hear(connection, again)
+                self._read(connection, again)
         return again
 
     def _listen(self, seconds: float) -> list[Connection]:
@@ -139,32 +139,32 @@ class Doorman:
         ready: list[Connection] = []
         for key, _ in self._selector.select(seconds):
             if key.data is None:
-                self._answer_bell(ready)
+                self._drain_wakeups(ready)
             elif key.data is self._listener:
                 self._open_door(ready)
             else:
-                self._hear(key.data, ready)
+                self._read(key.data, ready)
         return ready
 
-    def _answer_bell(self, ready: list[Connection]) -> None:
+    def _drain_wakeups(self, ready: list[Connection]) -> None:
         with contextlib.suppress(BlockingIOError):
-            self._bell.recv(4096)
+            self._wakeup_receiver.recv(4096)
         while self._arriving:
-            self._welcome(self._arriving.popleft(), ready)
+            self._accept(self._arriving.popleft(), ready)
 
     def _open_door(self, ready: list[Connection]) -> None:
         while connection := self._let_in():
-            self._welcome(connection, ready)
+            self._accept(connection, ready)
 
-    def _welcome(self, connection: Connection, ready: list[Connection]) -> None:
+    def _accept(self, connection: Connection, ready: list[Connection]) -> None:
         self._waiting[connection] = None
         self._selector.register(connection, selectors.EVENT_READ, connection)
         if len(self._waiting) > self._most_waiting:
             self.make_room()
         # It may have something in its buffers, of which no selector knows.
-        self._hear(connection, ready)
+        self._read(connection, ready)
 
-    def _hear(self, connection: Connection, ready: list[Connection]) -> None:
+    def _read(self, connection: Connection, ready: list[Connection]) -> None:
         if connection not in self._waiting or connection.busy:
             return
         try:

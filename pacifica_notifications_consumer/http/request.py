@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from .errors import HTTPError
 from .limits import ServerLimits
 
 #: ``Content-Length`` with more digits is beyond all measure.
@@ -16,15 +17,6 @@ _LONGEST_LENGTH = 18
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/(\d)\.(\d)")
-
-
-class BadRequest(Exception):  # noqa: N818  (named as HTTP names it)
-    """A request cannot be taken; the handler answers with the status and the reason."""
-
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 class Headers(Mapping[str, str]):
@@ -86,18 +78,18 @@ class Head:
             most_fields: How many fields it may have.
 
         Raises:
-            BadRequest: It is none, or asks for what is not spoken here.
+            HTTPError: It is none, or asks for what is not spoken here.
         """
         request_line, *lines = head.decode("latin-1").split("\r\n")
         found = _REQUEST_LINE.fullmatch(request_line)
         if found is None:
-            raise BadRequest(HTTPStatus.BAD_REQUEST, "the request line is not HTTP")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "the request line is not HTTP")
         method, target, major, minor = found.groups()
         if major != "1":
-            raise BadRequest(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 is spoken here")
+            raise HTTPError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 is spoken here")
         if len(lines) > most_fields:
             reason = f"the request has more than {most_fields} header fields"
-            raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+            raise HTTPError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
         return cls(method, target, f"HTTP/1.{minor}", Headers([_field(line) for line in lines]))
 
     @property
@@ -110,24 +102,24 @@ class Head:
         """How many bytes the body has; None if it comes in chunks.
 
         Raises:
-            BadRequest: That cannot be said for sure, so that somebody in between may see another end of the request.
+            HTTPError: That cannot be said for sure, so that somebody in between may see another end of the request.
         """
         codings = self.headers.get("Transfer-Encoding")
         length = self.headers.get("Content-Length")
         if codings is not None:
             if length is not None:
-                raise BadRequest(HTTPStatus.BAD_REQUEST, "the request has a Content-Length and a Transfer-Encoding")
+                raise HTTPError(HTTPStatus.BAD_REQUEST, "the request has a Content-Length and a Transfer-Encoding")
             if codings.strip().lower() != "chunked" or len(self.headers.get_all("Transfer-Encoding")) > 1:
-                raise BadRequest(HTTPStatus.NOT_IMPLEMENTED, "the only Transfer-Encoding that is known here is chunked")
+                raise HTTPError(HTTPStatus.NOT_IMPLEMENTED, "the only Transfer-Encoding that is known here is chunked")
             return None
         if length is None:
             return 0
         if len(self.headers.get_all("Content-Length")) > 1:
-            raise BadRequest(HTTPStatus.BAD_REQUEST, "there is more than one Content-Length")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "there is more than one Content-Length")
         if not (length.isascii() and length.isdigit()):
-            raise BadRequest(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
         if len(length) > _LONGEST_LENGTH:
-            raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Content-Length is beyond all measure")
+            raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Content-Length is beyond all measure")
         return int(length)
 
     @property
@@ -139,7 +131,7 @@ class Head:
 def _field(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not _NAME.fullmatch(name):
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "a header field is malformed")
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "a header field is malformed")
     if _FORBIDDEN.search(value):
-        raise BadRequest(HTTPStatus.BAD_REQUEST, f"the header field {name} has control characters in it")
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"the header field {name} has control characters in it")
     return name, value.strip(" \t")

@@ -24,10 +24,9 @@ from ..errors import EndpointError
 from .connection import Connection
 from .handler import Handler
 from .limits import ServerLimits
-from .poller import Doorman
-from .request import BadRequest
+from .poller import Poller
 
-__all__ = ["BadRequest", "Handler", "Server", "serve"]
+__all__ = ["Handler", "Server", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ class Server(HTTPServer):
         self._closing = threading.Event()
         super().__init__(address, handler)
         self.socket.setblocking(False)
-        self._doorman = Doorman(self.socket, self._let_in, self._serve, self.limits.connections)
+        self._poller = Poller(self.socket, self._let_in, self._serve, self.limits.connections)
 
     @property
     def url(self) -> str:
@@ -93,16 +92,16 @@ class Server(HTTPServer):
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:  # noqa: ARG002  (nothing is polled)
         """Serve until `shutdown`."""
-        self._doorman.work()
+        self._poller.work()
 
     @property
     def alive(self) -> bool:
         """Whether it serves."""
-        return self._doorman.working
+        return self._poller.working
 
     def shutdown(self) -> None:
         """Let nobody in any more."""
-        self._doorman.stop()
+        self._poller.stop()
 
     def _let_in(self) -> Connection | None:
         try:
@@ -110,7 +109,7 @@ class Server(HTTPServer):
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 # There are no more files to be had: an idle one makes room.
-                self._doorman.make_room()
+                self._poller.make_room()
                 time.sleep(_PAUSE_WITHOUT_FILES)
             return None
         try:
@@ -132,18 +131,18 @@ class Server(HTTPServer):
                 if handler := self._begin(connection):
                     begun.append((connection, handler))
                 else:
-                    self._doorman.forget(connection)
+                    self._poller.forget(connection)
                     connection.close()
             # Who has come meanwhile is answered together with these.
             connections = more() if 0 < len(begun) < _MOST_TOGETHER else ()
         self._finish(begun)
         for connection, handler in begun:
             if not self._stays(connection, handler):
-                self._doorman.forget(connection)
+                self._poller.forget(connection)
                 connection.close()
 
     def _pass_to_thread(self, connection: Connection) -> None:
-        self._doorman.forget(connection)
+        self._poller.forget(connection)
         connection.busy = False
         with self._threads_lock:
             if self._load >= _MOST_QUEUED:
@@ -163,7 +162,7 @@ class Server(HTTPServer):
             if handler:
                 self._finish([(connection, handler)])
             if handler and self._stays(connection, handler) and not self._closing.is_set():
-                self._doorman.take(connection)
+                self._poller.take(connection)
             else:
                 connection.close()
             with self._threads_lock:
@@ -205,7 +204,7 @@ class Server(HTTPServer):
         deadline = time.monotonic() + _HANG_UP_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._doorman.close()
+        self._poller.close()
 
 
 @contextlib.contextmanager

@@ -152,7 +152,7 @@ class Ending:
 
 
 @attrs.frozen(kw_only=True)
-class Place:
+class RemoteLocation:
     """Where a job is run that was handed to another machine.
 
     Args:
@@ -205,7 +205,7 @@ class Job:
     ending: Ending = Ending()
     progress: Mapping[str, Progress] = attrs.field(factory=dict)
     task: str = ""
-    place: Place | None = None
+    place: RemoteLocation | None = None
 
     @property
     def exit_status(self) -> int | None:

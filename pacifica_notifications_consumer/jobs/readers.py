@@ -18,10 +18,10 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from ..cloudevents.announcement import Announced, Identity, judge_transaction
+from ..cloudevents.announcement import Identity
 from ..cloudevents.notification import Notification
 from ..errors import PacificaError
-from .triage import Judge, Judgement
+from .triage import Decision, Triage, TriagedTransaction, triage_transaction
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +31,17 @@ _PROCESSES = max(1, min(4, os.cpu_count() or 1))
 _LENGTH = struct.Struct("!Q")
 
 
-def _folders(_: Judge, body: bytes) -> frozenset[str]:
+def _folders(_: Triage, body: bytes) -> frozenset[str]:
     return Notification.parse(body).folders
 
 
-def _transaction(judge: Judge, asked: bytes) -> Announced | None:
+def _transaction(triage: Triage, asked: bytes) -> TriagedTransaction | None:
     source, event_id, answer = asked.split(b"\n", 2)
-    return judge_transaction(judge, answer, Identity(source=source.decode(), event_id=event_id.decode()))
+    return triage_transaction(triage, answer, Identity(source=source.decode(), event_id=event_id.decode()))
 
 
-_QUESTIONS: Mapping[str, Callable[[Judge, bytes], Any]] = {
-    "judge": Judge.judge,
+_QUESTIONS: Mapping[str, Callable[[Triage, bytes], Any]] = {
+    "decide": Triage.decide,
     "folders": _folders,
     "transaction": _transaction,
 }
@@ -51,18 +51,18 @@ class Readers:
     """Reads notifications: the small ones here, the large ones in other processes, which are started when needed.
 
     Args:
-        judge: Judges them.
+        triage: Judges them.
     """
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
+    def __init__(self, triage: Triage) -> None:
+        self._triage = triage
         self._room = threading.BoundedSemaphore(_PROCESSES)
         self._idle: collections.deque[_Reader] = collections.deque()
 
-    def judge(self, body: bytes) -> Judgement:
-        """Judge a notification."""
-        judgement: Judgement = self._ask("judge", body)
-        return judgement
+    def decide(self, body: bytes) -> Decision:
+        """Triage a notification."""
+        decision: Decision = self._ask("decide", body)
+        return decision
 
     def folders(self, body: bytes) -> frozenset[str]:
         """The folders of the notification's files.
@@ -73,32 +73,32 @@ class Readers:
         folders: frozenset[str] = self._ask("folders", body)
         return folders
 
-    def transaction(self, answer: bytes, identity: Identity) -> Announced | None:
-        """Judge a transaction of which policy told, as `judge_transaction` does.
+    def transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
+        """Triage a transaction of which policy told, as `triage_transaction` does.
 
         Raises:
             NotificationError: policy could not tell, or not all.
         """
         lines = (identity.source.encode(), identity.event_id.encode(), answer)
-        announced: Announced | None = self._ask("transaction", b"\n".join(lines))
+        announced: TriagedTransaction | None = self._ask("transaction", b"\n".join(lines))
         return announced
 
     def _ask(self, question: str, body: bytes) -> Any:
         if len(body) < _LARGE:
-            return _QUESTIONS[question](self._judge, body)
+            return _QUESTIONS[question](self._triage, body)
         try:
             answer = self._ask_aside(question, body)
         except (OSError, EOFError) as error:
             # It was killed, or there is no room for another process: slower is better than not at all.
             log.warning("a notification of %d bytes is read in this process, which slows it: %r", len(body), error)
-            return _QUESTIONS[question](self._judge, body)
+            return _QUESTIONS[question](self._triage, body)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     def _ask_aside(self, question: str, body: bytes) -> Any:
         with self._room:
-            reader = self._idle.pop() if self._idle else _Reader(self._judge)
+            reader = self._idle.pop() if self._idle else _Reader(self._triage)
             try:
                 answer = reader.ask(question, body)
             except BaseException:
@@ -116,7 +116,7 @@ class Readers:
 class _Reader:
     """One of the processes. It ends by itself when this one does, since its input ends then."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, triage: Triage) -> None:
         self._popen = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
@@ -126,7 +126,7 @@ class _Reader:
             start_new_session=True,
         )
         try:
-            self._send(pickle.dumps(judge))
+            self._send(pickle.dumps(triage))
         except BaseException:
             self.close()
             raise
@@ -162,7 +162,7 @@ def _receive(pipe: IO[bytes]) -> bytes:
 
 def _main() -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    judge: Judge = pickle.loads(_receive(requests))  # noqa: S301  (our own process wrote it)
+    triage: Triage = pickle.loads(_receive(requests))  # noqa: S301  (our own process wrote it)
     while True:
         try:
             question = _receive(requests).decode()
@@ -170,7 +170,7 @@ def _main() -> None:
             return
         answer: Any
         try:
-            answer = _QUESTIONS[question](judge, _receive(requests))
+            answer = _QUESTIONS[question](triage, _receive(requests))
         except PacificaError as error:
             answer = error
         data = pickle.dumps(answer)

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Self
 
 import attrs
 
-_AGE = re.compile(r"(\d+)([smhdw])")
-#: Seconds in the units of an age.
-AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-def parse_age(text: str) -> float | None:
-    """Read an age such as ``30d``; returns its seconds, or None if it is none."""
-    found = _AGE.fullmatch(text)
-    return float(int(found[1]) * AGES[found[2]]) if found else None
+from ..settings.converters import parse_age
 
 
 @attrs.frozen(kw_only=True)
@@ -47,3 +38,11 @@ class Keep:
             else:
                 raise ValueError(text)
         return cls(age=age, count=count)
+
+
+def keep(text: str) -> Keep:
+    """Read which finished jobs are kept."""
+    try:
+        return Keep.parse(text)
+    except ValueError:
+        raise ValueError("it must be an age such as 30d or 12h, a number of jobs, or both, as in 30d,1000") from None

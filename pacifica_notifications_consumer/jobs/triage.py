@@ -1,4 +1,4 @@
-"""The judge: says of each notification what is to become of it."""
+"""Triage: decides for each notification whether it gets a job."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import attrs
 
+from ..cloudevents.announcement import Identity, announce, read_transaction
 from ..cloudevents.notification import MAX_DEPTH, Notification, is_json
 from ..cloudevents.validation import problems_of
 from ..errors import FilterError, NotificationError
@@ -16,7 +17,7 @@ from .job import Verdict
 
 
 @attrs.frozen(kw_only=True)
-class Judgement:
+class Decision:
     """What is to become of a notification.
 
     Args:
@@ -37,7 +38,7 @@ class Judgement:
 
 
 @attrs.frozen(kw_only=True)
-class Judge:
+class Triage:
     """Judges the notifications for one consumer.
 
     Args:
@@ -59,7 +60,7 @@ class Judge:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Make the judge again of which `settings` told.
+        """Make the triage again of which `settings` told.
 
         Raises:
             FilterError: The JSONPath cannot be parsed.
@@ -70,8 +71,8 @@ class Judge:
         max_depth = settings.get("max_depth", MAX_DEPTH)
         return cls(name=settings["name"], filter=filter_, strict=settings["strict"], max_depth=max_depth)
 
-    def judge(self, body: bytes) -> Judgement:
-        """Judge a notification.
+    def decide(self, body: bytes) -> Decision:
+        """Triage a notification.
 
         Args:
             body: As it was received.
@@ -80,11 +81,11 @@ class Judge:
             notification = Notification.parse(body, max_depth=self.max_depth)
         except NotificationError as error:
             verdict = Verdict.MALFORMED if is_json(body) else Verdict.UNREADABLE
-            return Judgement(verdict=verdict, title="(not a notification)", reason=str(error))
+            return Decision(verdict=verdict, title="(not a notification)", reason=str(error))
         verdict, reason = self._verdict(notification)
         # What is refused does not take the place of a better one that may come.
         identified = verdict is not Verdict.MALFORMED
-        return Judgement(
+        return Decision(
             verdict=verdict,
             title=notification.title,
             source=notification.source if identified else None,
@@ -106,3 +107,39 @@ class Judge:
         except FilterError as error:
             return Verdict.UNDECIDABLE, str(error)
         return (Verdict.MATCHED if matches else Verdict.UNMATCHED), ""
+
+
+@attrs.frozen(kw_only=True)
+class TriagedTransaction:
+    """A transaction as if it had been announced.
+
+    Args:
+        decision: What is to become of the notification.
+        body: The notification.
+        created: When the transaction was made: ISO 8601 in UTC, without zone.
+    """
+
+    decision: Decision
+    body: bytes = attrs.field(repr=False)
+    created: str
+
+
+def triage_transaction(triage: Triage, answer: bytes, identity: Identity) -> TriagedTransaction | None:
+    """Triage a transaction as if it had been announced.
+
+    Args:
+        triage: Judges its notification.
+        answer: What policy tells of it.
+        identity: What the site's notifications carry.
+
+    Returns:
+        The notification and the decision; None if there is no such transaction.
+
+    Raises:
+        NotificationError: policy could not tell, or not all.
+    """
+    transaction = read_transaction(answer)
+    if transaction is None:
+        return None
+    body = announce(transaction, identity)
+    return TriagedTransaction(decision=triage.decide(body), body=body, created=transaction["created"])

@@ -13,7 +13,7 @@ from sqlite3 import Connection
 import attrs
 
 from ..jobs.job import Origin, Receipt, Verdict
-from ..jobs.triage import Judgement
+from ..jobs.triage import Decision
 from . import statements
 
 # What is known already is passed over. A trigger adds the jobs.
@@ -32,14 +32,14 @@ class Arrival:
 
     Args:
         received_at: When it came, in seconds since 1970.
-        judgement: What is to become of it.
+        decision: What is to become of it.
         body: Its bytes, if they are to be kept in the database.
         body_file: The file that they are kept in otherwise.
         origin: How it came.
     """
 
     received_at: float
-    judgement: Judgement
+    decision: Decision
     body: bytes | None
     body_file: str | None
     origin: Origin
@@ -74,7 +74,7 @@ class Arrivals:
             known = {number for (number,) in connection.execute(_ADDED, (before,))}
             duplicates = {number for number, _ in numbered} - known
             _add(connection, [_row_of_duplicate(number, each) for number, each in numbered if number in duplicates])
-        return [_receipt(number, arrival.judgement, number in duplicates) for number, arrival in numbered]
+        return [_receipt(number, arrival.decision, number in duplicates) for number, arrival in numbered]
 
 
 def _add(connection: Connection, rows: Sequence[tuple[object, ...]]) -> int:
@@ -87,29 +87,29 @@ def _statement(rows: int) -> str:
 
 
 def _row(number: int, arrival: Arrival) -> tuple[object, ...]:
-    judgement = arrival.judgement
+    decision = arrival.decision
     return (
         number,
         arrival.received_at,
-        judgement.source,
-        judgement.event_id,
-        judgement.title,
-        judgement.verdict.value,
-        judgement.reason,
+        decision.source,
+        decision.event_id,
+        decision.title,
+        decision.verdict.value,
+        decision.reason,
         arrival.body,
         arrival.body_file,
         arrival.origin.value,
-        judgement.traceparent or None,
+        decision.traceparent or None,
     )
 
 
 def _row_of_duplicate(number: int, arrival: Arrival) -> tuple[object, ...]:
-    judgement = attrs.evolve(arrival.judgement, verdict=Verdict.DUPLICATE, reason="")
-    return _row(number, attrs.evolve(arrival, judgement=judgement, body=None, body_file=None))
+    decision = attrs.evolve(arrival.decision, verdict=Verdict.DUPLICATE, reason="")
+    return _row(number, attrs.evolve(arrival, decision=decision, body=None, body_file=None))
 
 
-def _receipt(number: int, judgement: Judgement, duplicate: bool) -> Receipt:
+def _receipt(number: int, decision: Decision, duplicate: bool) -> Receipt:
     if duplicate:
         return Receipt(notification_id=number, verdict=Verdict.DUPLICATE)
-    job_id = number if judgement.verdict is Verdict.MATCHED else None
-    return Receipt(notification_id=number, verdict=judgement.verdict, job_id=job_id, reason=judgement.reason)
+    job_id = number if decision.verdict is Verdict.MATCHED else None
+    return Receipt(notification_id=number, verdict=decision.verdict, job_id=job_id, reason=decision.reason)

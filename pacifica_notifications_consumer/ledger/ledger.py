@@ -12,9 +12,9 @@ from typing import TypeVar
 import attrs
 
 from ..errors import LeaseLost
-from ..jobs.job import Ending, Job, JobState, Origin, Place, Receipt, Verdict
+from ..jobs.job import Ending, Job, JobState, Origin, Receipt, RemoteLocation, Verdict
 from ..jobs.retention import Keep
-from ..jobs.triage import Judgement
+from ..jobs.triage import Decision
 from ..subscription.incident import Incident, IncidentKind
 from . import schema, statements
 from .arrivals import Arrival, Arrivals
@@ -32,7 +32,7 @@ _LEASE_LOST = "job {} is not ours any more: its lease ran out, or it was taken o
 
 
 @attrs.frozen(kw_only=True)
-class HandedOut:
+class RemoteJob:
     """A job that was handed to other machines.
 
     Args:
@@ -73,7 +73,7 @@ class Ledger:
         self._database.close()
 
     def accept(
-        self, notifications: Sequence[tuple[Judgement, bytes]], origin: Origin = Origin.DELIVERED
+        self, notifications: Sequence[tuple[Decision, bytes]], origin: Origin = Origin.DELIVERED
     ) -> list[Receipt]:
         """Commit notifications, and with each that matched its job.
 
@@ -92,9 +92,9 @@ class Ledger:
         arrivals: list[Arrival] = []
         receipts: Sequence[Receipt] = ()
         try:
-            for judgement, body in notifications:
-                text, file = self._bodies.store(body) if judgement.verdict in _KEPT else (None, None)
-                arrivals.append(Arrival(received_at=now, judgement=judgement, body=text, body_file=file, origin=origin))
+            for decision, body in notifications:
+                text, file = self._bodies.store(body) if decision.verdict in _KEPT else (None, None)
+                arrivals.append(Arrival(received_at=now, decision=decision, body=text, body_file=file, origin=origin))
             receipts = self._database.write_together(self._arrivals.add, arrivals)
         finally:
             committed = [receipt.verdict is not Verdict.DUPLICATE for receipt in receipts] or [False] * len(arrivals)
@@ -187,7 +187,7 @@ class Ledger:
         """
         self._change_claimed(job, statements.HAND_BACK_ENDED if ended else statements.HAND_BACK)
 
-    def note_place(self, job: Job, place: Place) -> None:
+    def note_place(self, job: Job, place: RemoteLocation) -> None:
         """Note where a job has begun that was handed to other machines.
 
         Raises:
@@ -195,13 +195,13 @@ class Ledger:
         """
         self._change_claimed(job, statements.NOTE_PLACE, place.worker, place.directory, time.time())
 
-    def handed_out(self) -> list[HandedOut]:
+    def handed_out(self) -> list[RemoteJob]:
         """The jobs of which the result has not come back from other machines, those that were cancelled included."""
         with self._database.reading() as connection:
             rows = connection.execute(statements.HANDED_OUT).fetchall()
-        return [HandedOut(job_id=job_id, state=JobState(state), task=task) for job_id, state, task in rows]
+        return [RemoteJob(job_id=job_id, state=JobState(state), task=task) for job_id, state, task in rows]
 
-    def take_in(self, handed_out: HandedOut) -> None:
+    def take_in(self, handed_out: RemoteJob) -> None:
         """Forget that a job was handed to other machines."""
         row = (handed_out.job_id, handed_out.task)
         self._database.write(lambda connection: connection.execute(statements.TAKE_IN, row) and None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from ..jobs.job import Ending, Job, JobState, NotificationRecord, Origin, Place, Verdict
+from ..jobs.job import Ending, Job, JobState, NotificationRecord, Origin, RemoteLocation, Verdict
 from ..streams.progress import parse_progress
 from . import statements
 from .bodies import Bodies
@@ -25,7 +25,7 @@ _MINUTE = 60
 
 
 @attrs.frozen(kw_only=True)
-class Ended:
+class EndedJob:
     """How many jobs ended in a minute.
 
     Args:
@@ -45,7 +45,7 @@ class Records:
     def __init__(self, database: Database, bodies: Bodies) -> None:
         self._database = database
         self._bodies = bodies
-        self._ended: dict[int, Ended] = {}
+        self._ended: dict[int, EndedJob] = {}
 
     def job(self, job_id: int) -> Job:
         """Look up a job.
@@ -140,7 +140,7 @@ class Records:
                 return
             start = rows[-1][0] + 1
 
-    def ended_by_minute(self, minutes: int) -> list[Ended]:
+    def ended_by_minute(self, minutes: int) -> list[EndedJob]:
         """How many jobs ended in each of the last minutes, the present one included, the oldest first."""
         now = int(time.time()) // _MINUTE * _MINUTE
         wanted = range(now - (minutes - 1) * _MINUTE, now + 1, _MINUTE)
@@ -152,9 +152,9 @@ class Records:
             dead = dict(connection.execute(statements.DEAD_BY_MINUTE, (since,)).fetchall())
         known = {minute: ended for minute, ended in self._ended.items() if wanted[0] <= minute < since}
         for minute in range(max(since, wanted[0]), now + 1, _MINUTE):
-            known[minute] = Ended(minute=minute, succeeded=succeeded.get(minute, 0), dead=dead.get(minute, 0))
+            known[minute] = EndedJob(minute=minute, succeeded=succeeded.get(minute, 0), dead=dead.get(minute, 0))
         self._ended = known
-        return [known.get(minute, Ended(minute=minute)) for minute in wanted]
+        return [known.get(minute, EndedJob(minute=minute)) for minute in wanted]
 
 
 def _first_since(connection: Connection, time_: float) -> int:
@@ -198,7 +198,7 @@ def read_job(row: tuple[Any, ...]) -> Job:
         ),
         progress=parse_progress(progress),
         task=task or "",
-        place=Place(worker=worker, directory=directory) if worker else None,
+        place=RemoteLocation(worker=worker, directory=directory) if worker else None,
     )
 
 

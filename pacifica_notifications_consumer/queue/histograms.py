@@ -55,7 +55,7 @@ class Histogram:
 
 
 @attrs.frozen(kw_only=True)
-class Meters:
+class Histograms:
     """The histograms of a running consumer; they begin anew with each start.
 
     Attributes:

@@ -14,13 +14,13 @@ from ..errors import FilterError, NotificationError
 from ..filter.filter import Filter
 from ..jobs.directory import JobDirectory, StateDirectory, check_used
 from ..jobs.job import Job, JobState, NotificationRecord, Verdict
-from ..ledger import Coverage, Ended, Ledger, MissedCounts
+from ..ledger import Coverage, EndedJob, Ledger, MissedCounts
 from ..subscription.incident import Incident, IncidentKind
 
 #: How many jobs are queued anew in one go, so that nobody waits long for the ledger.
 _HANDFUL = 100
 #: The name under which the ledger keeps the settings of the `Judge` that was used last.
-JUDGE = "judge"
+TRIAGE = "judge"
 #: The name under which it keeps where jobs are handed to.
 PLACE = "place"
 
@@ -79,7 +79,7 @@ class JobBook:
     @property
     def name(self) -> str:
         """The consumer's name."""
-        settings = self.coverage.fact(JUDGE) or {}
+        settings = self.coverage.fact(TRIAGE) or {}
         return str(settings.get("name", ""))
 
     @property
@@ -206,7 +206,7 @@ class JobBook:
         """What happened to the subscription, the newest first."""
         return self._ledger.incidents(limit)
 
-    def ended_by_minute(self, minutes: int = 60) -> Sequence[Ended]:
+    def ended_by_minute(self, minutes: int = 60) -> Sequence[EndedJob]:
         """How many jobs ended in each of the last minutes, the oldest first."""
         return self._ledger.records.ended_by_minute(minutes)
 

@@ -14,7 +14,7 @@ from typing import Self
 
 import attrs
 
-from ..cloudevents.announcement import Announced, Identity
+from ..cloudevents.announcement import Identity
 from ..cloudevents.notification import MAX_DEPTH
 from ..cloudevents.trace import read_traceparent, trace_id
 from ..engines.engine import Engine, RemoteEngine, Terms
@@ -28,15 +28,15 @@ from ..jobs.job import Job, Origin, Receipt
 from ..jobs.limits import JobLimits
 from ..jobs.readers import Readers
 from ..jobs.retention import Keep
-from ..jobs.triage import Judge, Judgement
+from ..jobs.triage import Decision, Triage, TriagedTransaction
 from ..ledger import Ledger
 from ..settings.services import Services
 from ..subscription.incident import Incident
 from ..system.account import Account
 from ..system.log_context import concerning
-from .histograms import Meters
-from .job_book import JUDGE, PLACE, JobBook
-from .maintenance import Housekeeper, report_recovered
+from .histograms import Histograms
+from .job_book import PLACE, TRIAGE, JobBook
+from .maintenance import Maintenance, report_recovered
 from .workers import RetryRules, Workers
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class JobRunner(JobBook):
             raise ConfigurationError("run_as is of no meaning to another engine", "tell the user to the engine itself")
         self._run_as = run_as
         self._name = name
-        self._judge = Judge(name=name, filter=filter, strict=strict, max_depth=max_depth)
+        self._triage = Triage(name=name, filter=filter, strict=strict, max_depth=max_depth)
         if engine is None or isinstance(engine, Executor):
             local = LocalEngine(
                 entry_point=entry_point.resolve(),
@@ -127,7 +127,7 @@ class JobRunner(JobBook):
             engine = ExecutorEngine(executor=engine, engine=local) if engine else local
         self._engine: Engine = engine
         #: How long things take.
-        self.meters = Meters()
+        self.histograms = Histograms()
         self._worker_count = workers
         self._terms = Terms(consumer=name, timeout=timeout, output_limit=output_limit, limits=limits or JobLimits())
         self._rules = RetryRules(attempts=attempts, delay=retry_delay, crash_limit=crash_limit)
@@ -149,8 +149,8 @@ class JobRunner(JobBook):
             stack.callback(self._engine.close)
             self._recover()
             # For who looks at the ledger later, without the archive at hand.
-            self.coverage.put_fact(JUDGE, self._judge.settings())
-            self._readers = stack.enter_context(contextlib.closing(Readers(self._judge)))
+            self.coverage.put_fact(TRIAGE, self._triage.settings())
+            self._readers = stack.enter_context(contextlib.closing(Readers(self._triage)))
             self._workers = Workers(
                 self._worker_count,
                 ledger=self._ledger,
@@ -159,10 +159,10 @@ class JobRunner(JobBook):
                 terms=self._terms,
                 readers=self._readers,
                 rules=self._rules,
-                meters=self.meters,
+                histograms=self.histograms,
                 on_end=self._tell,
             )
-            self._housekeeper = Housekeeper(
+            self._maintenance = Maintenance(
                 ledger=self._ledger,
                 state=self._state,
                 workers=self._workers,
@@ -171,7 +171,7 @@ class JobRunner(JobBook):
             )
             self._opened = stack.pop_all()
         self._workers.start()
-        self._housekeeper.start()
+        self._maintenance.start()
         return self
 
     def _recover(self) -> None:
@@ -211,7 +211,7 @@ class JobRunner(JobBook):
         if self._workers is not None:
             self._workers.stop(self._grace)
             # Not before: it renews the leases of those that are still running.
-            self._housekeeper.stop()
+            self._maintenance.stop()
         self._opened.close()
 
     def halt(self) -> None:
@@ -222,7 +222,7 @@ class JobRunner(JobBook):
     @property
     def alive(self) -> bool:
         """Whether all its threads are at work."""
-        return self._workers is not None and self._workers.alive and self._housekeeper.alive
+        return self._workers is not None and self._workers.alive and self._maintenance.alive
 
     @property
     def trouble(self) -> str:
@@ -254,14 +254,14 @@ class JobRunner(JobBook):
         Raises:
             StateError: The disk does not take them; none is kept.
         """
-        judgements = [self._readers.judge(body) for body in bodies]
+        decisions = [self._readers.decide(body) for body in bodies]
         if any(traceparents):
             for number, said in enumerate(map(read_traceparent, traceparents)):
-                if said and not judgements[number].traceparent:
-                    judgements[number] = attrs.evolve(judgements[number], traceparent=said)
-        return self._take(list(zip(judgements, bodies, strict=True)), Origin.DELIVERED)
+                if said and not decisions[number].traceparent:
+                    decisions[number] = attrs.evolve(decisions[number], traceparent=said)
+        return self._take(list(zip(decisions, bodies, strict=True)), Origin.DELIVERED)
 
-    def judge_transaction(self, answer: bytes, identity: Identity) -> Announced | None:
+    def triage_transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
         """Judge a transaction as if it had been announced.
 
         Args:
@@ -276,26 +276,26 @@ class JobRunner(JobBook):
         """
         return self._readers.transaction(answer, identity)
 
-    def recover(self, announced: Announced) -> Receipt:
+    def recover(self, announced: TriagedTransaction) -> Receipt:
         """Commit a notification to disk that nobody sent, and queue a job for it if it matches.
 
         Raises:
             StateError: The disk does not take it; nothing is kept.
         """
-        return self._take([(announced.judgement, announced.body)], Origin.RECOVERED)[0]
+        return self._take([(announced.decision, announced.body)], Origin.RECOVERED)[0]
 
-    def _take(self, notifications: Sequence[tuple[Judgement, bytes]], origin: Origin) -> list[Receipt]:
+    def _take(self, notifications: Sequence[tuple[Decision, bytes]], origin: Origin) -> list[Receipt]:
         began = time.perf_counter()
         receipts = self._ledger.accept(notifications, origin)
-        self.meters.commits.observe(time.perf_counter() - began)
+        self.histograms.commits.observe(time.perf_counter() - began)
         if self._workers is not None:
             # Before anything is said about them: they have waited long enough.
             self._workers.wake(sum(receipt.job_id is not None for receipt in receipts))
-        for (judgement, _), receipt in zip(notifications, receipts, strict=True):
+        for (decision, _), receipt in zip(notifications, receipts, strict=True):
             level = _level(receipt)
             # Of most there is nothing to be said.
             if log.isEnabledFor(level):
-                _report(level, judgement, receipt, origin)
+                _report(level, decision, receipt, origin)
         return receipts
 
     def wait(self, job_id: int, timeout: float | None = None) -> Job:
@@ -346,9 +346,9 @@ def _level(receipt: Receipt) -> int:
     return logging.WARNING if receipt.reason else logging.DEBUG
 
 
-def _report(level: int, judgement: Judgement, receipt: Receipt, origin: Origin) -> None:
-    number, title = receipt.notification_id, judgement.title
-    trace = trace_id(judgement.traceparent)
+def _report(level: int, decision: Decision, receipt: Receipt, origin: Origin) -> None:
+    number, title = receipt.notification_id, decision.title
+    trace = trace_id(decision.traceparent)
     with concerning(job=receipt.job_id, notification=number, event=title, trace=trace):
         if receipt.job_id is not None:
             how = "matched" if origin is Origin.DELIVERED else "recovered"

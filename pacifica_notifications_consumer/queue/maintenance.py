@@ -22,7 +22,7 @@ _RENEWAL, _TIDYING = LEASE / 4, 60.0
 _HANDFUL = 50
 
 
-class Housekeeper:
+class Maintenance:
     """Keeps the ledger and the state directory in order while jobs run.
 
     Args:

@@ -84,19 +84,19 @@ FAMILIES = (
         name="commit_seconds",
         kind="histogram",
         help="From a notification that was read to one that is on the disk.",
-        read=lambda runner: runner.meters.commits.read(),
+        read=lambda runner: runner.histograms.commits.read(),
     ),
     Family(
         name="job_wait_seconds",
         kind="histogram",
         help="From a notification to the first attempt at its job.",
-        read=lambda runner: runner.meters.waits.read(),
+        read=lambda runner: runner.histograms.waits.read(),
     ),
     Family(
         name="job_seconds",
         kind="histogram",
         help="How long attempts took.",
-        read=lambda runner: runner.meters.attempts.read(),
+        read=lambda runner: runner.histograms.attempts.read(),
     ),
     Family(
         name="incidents_total",

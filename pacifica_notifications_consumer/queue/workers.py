@@ -16,12 +16,12 @@ from ..cloudevents.trace import child_of, trace_id
 from ..engines.engine import Attempt, Engine, RemoteEngine, Stop, Terms
 from ..errors import LeaseLost, PacificaError, StateError
 from ..jobs.directory import StateDirectory
-from ..jobs.job import Ending, Fate, Job, JobState, Place
+from ..jobs.job import Ending, Fate, Job, JobState, RemoteLocation
 from ..jobs.readers import Readers
 from ..ledger import Ledger
 from ..streams.progress import describe_progress, parse_progress, read_progress
 from ..system.log_context import concerning
-from .histograms import Meters
+from .histograms import Histograms
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Workers:
         terms: What holds for all of them.
         readers: What reads notifications.
         rules: How often a job is tried.
-        meters: What measures how long they take.
+        histograms: What measures how long they take.
         on_end: Called when a job has changed its state.
     """
 
@@ -83,7 +83,7 @@ class Workers:
         terms: Terms,
         readers: Readers,
         rules: RetryRules,
-        meters: Meters,
+        histograms: Histograms,
         on_end: Callable[[], None],
     ) -> None:
         self._ledger = ledger
@@ -93,7 +93,7 @@ class Workers:
         self._terms = terms
         self._readers = readers
         self._rules = rules
-        self._meters = meters
+        self._histograms = histograms
         self._on_end = on_end
         self._news = threading.Condition()
         self._told = 0
@@ -194,7 +194,7 @@ class Workers:
             log.info("job %d: started for %s in %s", job.id, job.title, directory.path)
         started = time.monotonic()
         if not job.attempts + job.deferrals + job.crashes + _was_out(job) and job.started_at is not None:
-            self._meters.waits.observe(max(0.0, job.started_at - job.received_at))
+            self._histograms.waits.observe(max(0.0, job.started_at - job.received_at))
         watch = _ProgressWatch(job, directory.progress, self._ledger)
 
         def stop() -> Stop | None:
@@ -224,13 +224,13 @@ class Workers:
         except (PacificaError, OSError, ValueError) as error:
             ending = Ending(reason=f"could not be started: {error}")
         watch.take_over()
-        self._meters.attempts.observe(time.monotonic() - started)
+        self._histograms.attempts.observe(time.monotonic() - started)
         self._ended(job, ending, stop(), time.monotonic() - started)
         if self._remote and ending is not None:
             # Not before it is written down: a runner that died in between would have it run once more.
             self._remote.forget(job.task)
 
-    def _placed(self, job: Job, place: Place) -> None:
+    def _placed(self, job: Job, place: RemoteLocation) -> None:
         if place == job.place:
             return
         log.info("job %d: started for %s on %s in %s", job.id, job.title, place.worker, place.directory)

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import configparser
 import difflib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -57,89 +55,6 @@ class Option:
     def variable(self) -> str:
         """Its name in the environment."""
         return PREFIX + self.name.upper()
-
-
-def url(text: str) -> str:
-    """Check an address such as ``https://pacifica.example.org:8070/path``."""
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it must look like http://HOST:PORT")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("credentials do not belong into it: use --username and --password-file")
-    if parts.query or parts.fragment:
-        raise ValueError("it must end with its path")
-    _ = parts.port  # raises a ValueError of its own when it is no port
-    return text.rstrip("/")
-
-
-def url_with_path(text: str) -> str:
-    """Check an address such as ``https://proxy.example.org/consumer/receive``."""
-    if not urlsplit(url(text)).path:
-        raise ValueError("it must end with the path that leads to the endpoint's /receive")
-    return text
-
-
-def header_text(text: str) -> str:
-    """Check a text that is to stand in an HTTP header."""
-    if not (text and text.isascii() and text.isprintable()):
-        raise ValueError("it must be printable ASCII, and not empty")
-    return text
-
-
-def ca_bundle(text: str) -> str | bool:
-    """Read how servers' certificates are verified: yes, no, or against the authorities in a file."""
-    if text.lower() in _SWITCH:
-        return _SWITCH[text.lower()]
-    if not Path(text).exists():
-        raise ValueError("it must be yes, no, or a file with certificates, and there is no such file")
-    return str(Path(text).absolute())
-
-
-def switch(text: str) -> bool:
-    """Read yes or no."""
-    try:
-        return _SWITCH[text.lower()]
-    except KeyError:
-        raise ValueError("it must be yes or no") from None
-
-
-_SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-
-
-def size(text: str) -> int:
-    """Read a number of bytes of which there must be one at least, with K, M, G or T behind it."""
-    number = size_limit(text)
-    if number is None:
-        raise ValueError("it must be at least 1")
-    return number
-
-
-def size_limit(text: str) -> int | None:
-    """Read a number of bytes that limits something, with K, M, G or T behind it; 0 stands for no limit."""
-    found = _SIZE.fullmatch(text)
-    if not found:
-        raise ValueError("it must be a number of bytes, such as 500M or 8G")
-    return int(found[1]) << (10 * " KMGT".index((found[2] or " ").upper())) or None
-
-
-_SIZE = re.compile(r"(\d{1,15})([KMGT]?)", re.IGNORECASE)
-
-
-def authentication(text: str) -> str:
-    """Read the kind of authentication."""
-    if text.lower() not in AUTHENTICATIONS:
-        raise ValueError(f"it must be one of {', '.join(AUTHENTICATIONS)}")
-    return text.lower()
-
-
-AUTHENTICATIONS = ("none", "basic", "clientssl", "gssapi")
-
-
-def existing_file(text: str) -> str:
-    """Check the path of a file that must be there."""
-    if not Path(text).is_file():
-        raise ValueError("there is no such file")
-    return str(Path(text).absolute())
 
 
 def read_ini(path: Path, options: Iterable[Option], *, strict: bool = True) -> dict[str, str]:

@@ -9,18 +9,8 @@ from typing import Any
 
 import attrs
 
-from .option import (
-    CONFIG_VARIABLE,
-    PREFIX,
-    Option,
-    authentication,
-    ca_bundle,
-    existing_file,
-    header_text,
-    resolve,
-    size,
-    url,
-)
+from .converters import authentication, ca_bundle, existing_file, header_text, size, url
+from .option import CONFIG_VARIABLE, PREFIX, Option, resolve
 
 #: Bytes that a header of a tar may have: a path of Linux has 4096 at most.
 TAR_HEADER = 1 << 20

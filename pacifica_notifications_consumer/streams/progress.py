@@ -87,7 +87,7 @@ def describe_progress(progress: Mapping[str, Progress]) -> str:
     return "; ".join(f"{what} {how_far}" for what, how_far in progress.items())
 
 
-class Meter:
+class TransferMeter:
     """Counts what one transfer moves; may be used by several threads.
 
     Args:
@@ -106,7 +106,7 @@ class Meter:
         if callback is None:
             _board.add(self)
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> TransferMeter:
         self._tell()
         return self
 
@@ -142,24 +142,24 @@ class Meter:
             self._callback(*attrs.astuple(self.progress))
 
 
-class _Board:
+class _Display:
     """Shows how far all transfers of the process are."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._meters: list[Meter] = []
+        self._meters: list[TransferMeter] = []
         self._ended: dict[str, Progress] = {}
         self._next_note = self._next_log = 0.0
         self._began = 0.0
 
-    def add(self, meter: Meter) -> None:
+    def add(self, meter: TransferMeter) -> None:
         with self._lock:
             if not self._meters:
                 self._began = time.monotonic()
                 self._next_log = self._began + _LOG_SECONDS
             self._meters.append(meter)
 
-    def remove(self, meter: Meter) -> None:
+    def remove(self, meter: TransferMeter) -> None:
         with self._lock:
             self._meters.remove(meter)
             self._ended[meter.what] = self._ended.get(meter.what, Progress()) + meter.progress
@@ -205,7 +205,7 @@ class _Board:
             Path(f"{path}.new").replace(path)
 
 
-_board = _Board()
+_board = _Display()
 
 
 def _on_terminal() -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 import requests
 
 from ..clients.base import make_session, summarize
-from ..clients.producer import AuthKind, Producer, Wanted
+from ..clients.producer import AuthKind, Producer, SubscriptionSpec
 from ..clients.retry import growing_pause
 from ..errors import Cancelled, ServiceError
 from ..filter.filter import Filter
@@ -55,7 +55,7 @@ class Subscription:
         trouble: What is the matter with it, in words; empty when it is well.
     """
 
-    def __init__(self, producer: Producer, wanted: Wanted, on_incident: Callable[[Incident], None]) -> None:
+    def __init__(self, producer: Producer, wanted: SubscriptionSpec, on_incident: Callable[[Incident], None]) -> None:
         self._producer = producer
         self._wanted = wanted
         self._on_incident = on_incident
@@ -194,7 +194,7 @@ def subscribed(
         Cancelled: ``stop`` was set before the producer could be reached.
     """
     jsonpath = filter.jsonpath if filter else EVERYTHING
-    wanted = Wanted(name=name, jsonpath=jsonpath, target_url=target_url, token=token, auth=auth)
+    wanted = SubscriptionSpec(name=name, jsonpath=jsonpath, target_url=target_url, token=token, auth=auth)
     with make_session(services) as session:
         subscription = Subscription(Producer(services.producer_url, session), wanted, on_incident)
         _establish(subscription, register_timeout, stop or threading.Event())

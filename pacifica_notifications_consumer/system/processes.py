@@ -28,7 +28,7 @@ _TAIL = 200
 
 
 @attrs.frozen
-class Finished:
+class CompletedProgram:
     """How a program ended.
 
     Args:
@@ -207,7 +207,7 @@ def run_captured(
     on_line: Callable[[str], None],
     cancel: threading.Event | None = None,
     run_as: Account | None = None,
-) -> Finished:
+) -> CompletedProgram:
     """Run a program, pass each line that it prints to a callback, and keep the last ones.
 
     Args:
@@ -240,7 +240,9 @@ def run_captured(
     if status is None and cancel is not None and cancel.is_set():
         raise Cancelled(f"stopped while {Path(str(arguments[0])).name} was running")
     output = "\n".join(lines[-_TAIL:])
-    return Finished(-signal.SIGKILL, True, output) if status is None else Finished(status, False, output)
+    return (
+        CompletedProgram(-signal.SIGKILL, True, output) if status is None else CompletedProgram(status, False, output)
+    )
 
 
 def _read_lines(pipe: IO[bytes], lines: list[str], on_line: Callable[[str], None]) -> None:

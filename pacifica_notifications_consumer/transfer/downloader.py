@@ -12,12 +12,11 @@ from typing import Any
 
 from ..clients.base import PATIENT_TRIES, make_session, summarize
 from ..clients.cartd import Cartd, CartState
-from ..clients.polling import pauses
-from ..clients.retry import Backoff
+from ..clients.retry import Backoff, pauses
 from ..cloudevents.notification import FileRecord, Notification
 from ..errors import BrokenOff, DownloadError, ServiceError
 from ..settings.services import Services
-from ..streams.progress import Meter, ProgressCallback
+from ..streams.progress import ProgressCallback, TransferMeter
 from ..streams.tar_stream import TarStream
 from .background import in_background
 from .downloads import Downloads
@@ -71,7 +70,7 @@ def _download(
     event, files = _read_notification(event_path)
     size = sum(file.size for file in files)
     with (
-        Meter("download", size, len(files), progress) as meter,
+        TransferMeter("download", size, len(files), progress) as meter,
         Downloads(event_path / "downloads", files, meter) as downloads,
     ):
         if downloads.missing:

@@ -19,7 +19,7 @@ from typing import Self
 from ..cloudevents.notification import FileRecord
 from ..errors import DownloadError
 from ..streams.hashing import HashingThread
-from ..streams.progress import Meter
+from ..streams.progress import TransferMeter
 
 #: Bytes from which on a file is worth a thread that hashes it.
 _LARGE = 4 << 20
@@ -43,7 +43,7 @@ class Downloads:
         DownloadError: The directory cannot be written to, or a file has a hash that nobody can compute.
     """
 
-    def __init__(self, directory: Path, files: Iterable[FileRecord], meter: Meter) -> None:
+    def __init__(self, directory: Path, files: Iterable[FileRecord], meter: TransferMeter) -> None:
         self._directory = str(directory)
         self._meter = meter
         self.missing = {file.path: file for file in files}

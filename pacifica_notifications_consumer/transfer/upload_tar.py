@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import UploadError
 from ..streams.hashing import HashingThread, buffers
 from ..streams.json_pieces import json_pieces
-from ..streams.progress import Meter
+from ..streams.progress import TransferMeter
 from .uploads import UploadFile, facts_of, find_files
 
 _HASHTYPE = "sha1"  # what the official uploader sends and every Pacifica service knows
@@ -54,7 +54,7 @@ class UploadTar:
         self.on_metadata: Callable[[], None] = lambda: None
         self._files = list(find_files(uploads))
         self.file_rows = [_row(file) for file in self._files]
-        self.meter: Meter | None = None
+        self.meter: TransferMeter | None = None
         self._metadata_length = sum(map(len, self._metadata()))
         members = sum(_header_length(file) + _padded(file.size) for file in self._files)
         metadata = len(_header("metadata.txt", self._metadata_length, 0)) + _padded(self._metadata_length)

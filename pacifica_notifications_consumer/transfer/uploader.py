@@ -15,12 +15,11 @@ from typing import Any
 from ..clients.base import PATIENT_TRIES, make_session
 from ..clients.ingest import Ingest, IngestState
 from ..clients.policy import Policy
-from ..clients.polling import pauses
-from ..clients.retry import Backoff
+from ..clients.retry import Backoff, pauses
 from ..errors import ServiceError, UploadError
 from ..settings.services import Services
 from ..streams.json_pieces import json_pieces
-from ..streams.progress import Meter, ProgressCallback
+from ..streams.progress import ProgressCallback, TransferMeter
 from .background import in_background
 from .metadata_rows import key_value_rows, transaction_rows
 from .promises import Promise
@@ -92,7 +91,7 @@ def _upload(
         record = UploadRecord(event_path, ingest.upload_url, rows, tar.names)
         policy = Policy(services.policy_url, session) if services.policy_url else None
         if not _went_through_before(ingest, policy, record, rows, timeout):
-            with Meter("upload", tar.size, len(tar.file_rows), progress) as tar.meter:
+            with TransferMeter("upload", tar.size, len(tar.file_rows), progress) as tar.meter:
                 _send(ingest, tar, record)
             _finish(ingest, record, timeout)
         assert record.job_id is not None  # noqa: S101  (ingest has made the transaction)

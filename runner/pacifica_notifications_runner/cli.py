@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pacifica_notifications_runner import start
 from pacifica_notifications_runner.authoring import check, demo, init, pack, run, sandbox, sandbox_upload
 from pacifica_notifications_runner.operating import catch_up, completion, environments, jobs, manual, worker
 from pacifica_notifications_runner.operating import status as status_command
@@ -42,10 +43,17 @@ def make_parser() -> argparse.ArgumentParser:
     """What the command line may be."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
     options.add_version(parser)
+    # Completions and manual pages are made of the command lines of all commands.
+    parser.set_defaults(parsers=all_parsers)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for subcommand in _SUBCOMMANDS:
         subcommand.add_command(subparsers)
     return parser
+
+
+def all_parsers() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command, by its name."""
+    return {start.PROGRAM: start.make_parser(), PROGRAM: make_parser()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

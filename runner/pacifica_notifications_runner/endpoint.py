@@ -22,8 +22,9 @@ from pacifica_notifications_consumer.cloudevents.notification import MAX_DEPTH, 
 from pacifica_notifications_consumer.cloudevents.trace import TRACE_HEADER
 from pacifica_notifications_consumer.cloudevents.validation import problems_of
 from pacifica_notifications_consumer.errors import NotificationError, StateError, UnknownFormat
+from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.http.limits import ServerLimits
-from pacifica_notifications_consumer.http.server import BadRequest, Handler, Server, serve
+from pacifica_notifications_consumer.http.server import Handler, Server, serve
 from pacifica_notifications_consumer.jobs.job import Receipt, Verdict
 from pacifica_notifications_consumer.queue import prometheus as metrics
 from pacifica_notifications_runner.strangers import Strangers
@@ -151,7 +152,7 @@ class _EndpointHandler(Handler):
                 self._turn_away(reason)
                 return
             self._events = self._read_events(body)
-        except BadRequest as error:
+        except HTTPError as error:
             log.warning("refused a notification: %s", error.reason)
             self.send_error(error.status, error.reason)
             return
@@ -184,23 +185,23 @@ class _EndpointHandler(Handler):
         self._mode = self._find_mode()
         if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
             reason = "the request must carry a Content-Length, or come in chunks"
-            raise BadRequest(HTTPStatus.LENGTH_REQUIRED, reason)
+            raise HTTPError(HTTPStatus.LENGTH_REQUIRED, reason)
         if not self.endpoint.strict:
             return
         if self.endpoint.retired:
-            raise BadRequest(HTTPStatus.GONE, "the consumer has been stopped")
+            raise HTTPError(HTTPStatus.GONE, "the consumer has been stopped")
         if seconds := self.endpoint.rate.take():
-            raise BadRequest(HTTPStatus.TOO_MANY_REQUESTS, f"send it again in {seconds} seconds")
+            raise HTTPError(HTTPStatus.TOO_MANY_REQUESTS, f"send it again in {seconds} seconds")
         media_type = MediaType.parse(self.headers.get("Content-Type", "")).name
         if self._mode is Mode.STRUCTURED and media_type not in (*_MEDIA_TYPES, "application/cloudevents"):
             reason = f"the Content-Type must be {' or '.join(_MEDIA_TYPES)}, or the attributes in header fields"
-            raise BadRequest(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
+            raise HTTPError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
 
     def _find_mode(self) -> Mode:
         try:
             return mode_of(self.headers.get("Content-Type", ""), self.headers)
         except UnknownFormat as error:
-            raise BadRequest(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error)) from error
+            raise HTTPError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error)) from error
 
     def _read_events(self, body: bytes) -> Sequence[bytes]:
         """The events in a body, of which in a batch none may be refused later."""
@@ -211,11 +212,11 @@ class _EndpointHandler(Handler):
             for number, event in enumerate(events if in_batch and self.endpoint.strict else (), 1):
                 if problems := problems_of(Notification.parse(event, max_depth=self.endpoint.max_depth).event):
                     reason = f"element {number} of the batch is no valid CloudEvent: {'; '.join(problems)}"
-                    raise BadRequest(HTTPStatus.BAD_REQUEST, reason)
+                    raise HTTPError(HTTPStatus.BAD_REQUEST, reason)
         except UnknownFormat as error:
-            raise BadRequest(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error)) from error
+            raise HTTPError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error)) from error
         except NotificationError as error:
-            raise BadRequest(HTTPStatus.BAD_REQUEST, str(error)) from error
+            raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from error
         return events
 
     def _answer_receipts(self, receipts: Sequence[Receipt]) -> None:

@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.subscription import Subscription, mint_token, subscribed
-from pacifica_notifications_runner import defaults as naming
+from pacifica_notifications_runner import defaults as defaults
 from pacifica_notifications_runner import engines, steps
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from pacifica_notifications_runner.options import groups as options
@@ -83,8 +83,8 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
     Raises:
         PacificaError: A step failed; those before it have been undone.
     """
-    username = naming.require_username(settings["username"])
-    name = settings["name"] or naming.default_name(archive, username)
+    username = defaults.require_username(settings["username"])
+    name = settings["name"] or defaults.default_name(archive, username)
     services = Services.from_values(settings)
     strict = settings["response_policy"] == "strict"
     tls = server_context(settings["tls_cert"], settings["tls_key"])
@@ -103,7 +103,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         runner = stack.enter_context(
             JobRunner(
                 consumer.entry_point,
-                settings["state_dir"] or naming.default_state_dir(name),
+                settings["state_dir"] or defaults.default_state_dir(name),
                 name=name,
                 filter=consumer.filter,
                 venv=venv,

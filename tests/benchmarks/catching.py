@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.settings.services import Services
 from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION
 from tests.integration.test_catch_up import Metadata, rows_of
-from tests.unit.policy_tools import desk_at
+from tests.support.policy_tools import store_at
 
 _COUNT = 150
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -26,7 +26,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 def main() -> None:
     """Measure on a bed of its own."""
-    with tempfile.TemporaryDirectory() as home, Bed() as bed, desk_at(Path(home)) as desk:
+    with tempfile.TemporaryDirectory() as home, Bed() as bed, store_at(Path(home)) as store:
         metadata = Metadata(bed)
         others = [metadata.put(rows_of(TRANSACTION, stay="yes")) for _ in range(_COUNT)]
         ours = [metadata.put(rows_of(TRANSACTION, go="yes")) for _ in range(_COUNT)]
@@ -34,10 +34,10 @@ def main() -> None:
         with make_session(services) as session:
             policy = Policy(bed.urls["policy"], session)
             unbound = CatchUpRules(rate=1e6)
-            caught = CatchUp(desk, policy, "alice", unbound, threading.Event())
+            caught = CatchUp(store, policy, "alice", unbound, threading.Event())
 
             def scan(numbers: list[int]) -> Callable[[], None]:
-                return lambda: caught.scan(desk.coverage.add_span(range(numbers[0], numbers[-1] + 1)), lambda *_: None)
+                return lambda: caught.scan(store.coverage.add_span(range(numbers[0], numbers[-1] + 1)), lambda *_: None)
 
             print(
                 "\nLooking for missed transactions on the real services; the time is policy's and metadata's together"
@@ -50,7 +50,7 @@ def main() -> None:
             for _ in range(20):
                 policy.transactions(since="2026-01-01T00:00:00")
             print(f"  a look when nothing is missing: {(time.perf_counter() - started) * 50:.1f} ms")
-        assert len(desk.jobs()) == _COUNT
+        assert len(store.jobs()) == _COUNT
 
 
 def _plainly(bed: Bed, numbers: list[int]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pacifica_notifications_consumer.jobs.job import Ending, JobState, Verdict
 from pacifica_notifications_consumer.jobs.retention import Keep
-from pacifica_notifications_consumer.jobs.triage import Judgement
+from pacifica_notifications_consumer.jobs.triage import Decision
 from pacifica_notifications_consumer.ledger import Ledger
 from tests.benchmarks.measure import seconds
 
@@ -46,8 +46,8 @@ def _measure(count: int) -> dict[str, float]:
 
             def accept() -> None:
                 name = f"e.{next(numbers)}"
-                judgement = Judgement(verdict=Verdict.MATCHED, title=name, source="s", event_id=name)
-                ledger.accept([(judgement, b"{}")])
+                decision = Decision(verdict=Verdict.MATCHED, title=name, source="s", event_id=name)
+                ledger.accept([(decision, b"{}")])
 
             def run() -> None:
                 job = ledger.claim(60.0)

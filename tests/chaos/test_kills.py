@@ -21,10 +21,10 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
-from tests.background import Background
 from tests.chaos.consumer import TOKEN
 from tests.chaos.machines import Machines, machines
 from tests.chaos.runner import KILLS, SEED, Runner, settle
+from tests.support.background import Background
 
 #: What is struck, and how often of ten.
 _TARGETS = ("runner",) * 6 + ("job",) * 2 + ("orderly stop", "stop and kill")

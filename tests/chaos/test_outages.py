@@ -23,10 +23,10 @@ import requests
 from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.jobs.job import JobState, Origin
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from tests.background import Background
 from tests.chaos.runner import DEADLINE, KILLS, SEED, Runner
-from tests.unit.faults import FaultServer, fault_server
-from tests.unit.sandbox_tools import bundle, key_value, records_of
+from tests.support.background import Background
+from tests.support.faults import FaultServer, fault_server
+from tests.support.sandbox_tools import bundle, key_value, records_of
 
 _FAULTS = ("kill", "kill", "stop", "deaf", "deaf", "disable", "delete", "policy down")
 _FILES = {"a.txt": b"alpha"}

@@ -27,7 +27,7 @@ from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.worker import ARCHIVE, ENTRY_POINT
-from tests.unit.runner_tools import DEADLINE, eventually
+from tests.support.runner_tools import DEADLINE, eventually
 
 _ROOT = Path(__file__).parents[2]
 #: After so many seconds workers count as lost.

@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.app import make_app
 from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.engines.celery.message import TASK, Message
-from pacifica_notifications_consumer.engines.celery.records import Desk
+from pacifica_notifications_consumer.engines.celery.records import AttemptRecords
 from pacifica_notifications_consumer.engines.engine import Terms
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
 from pacifica_notifications_consumer.jobs.job import Fate, JobState
@@ -28,7 +28,7 @@ from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import DEADLINE, WorkerProcess, accept, body, eventually, notes, pids, workers
 from tests.engines.celery_tools import WAIT, running, runs_at
 from tests.engines.worker import ARCHIVE
-from tests.unit.runner_tools import alive
+from tests.support.runner_tools import alive
 
 
 def test_message_that_comes_twice(broker: Broker, tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_messages_are_json_only(broker: Broker, tmp_path: Path) -> None:
     kombu.serialization.enable_insecure_serializers(["pickle"])
     terms = Terms(consumer="mine")
     good = Message(job_id=1, archive=ARCHIVE, body=body(tmp_path, ""), terms=terms).document()
-    desk = Desk(broker.records_url)
-    with contextlib.closing(app), contextlib.closing(desk), workers(tmp_path, broker, 1) as [worker]:
+    records = AttemptRecords(broker.records_url)
+    with contextlib.closing(app), contextlib.closing(records), workers(tmp_path, broker, 1) as [worker]:
         app.send_task(TASK, kwargs={"evil": Evil()}, serializer="pickle", task_id="1.00000000", ignore_result=True)
         for number, spoilt in enumerate(
             [
@@ -157,11 +157,11 @@ def test_messages_are_json_only(broker: Broker, tmp_path: Path) -> None:
             ]
         ):
             task = f"{number}.{'0' * 16}"
-            desk.open(task)
+            records.open(task)
             app.send_task(TASK, kwargs=spoilt, task_id=task, ignore_result=True)
-            eventually(lambda task=task: "cannot read it" in desk.look([task])[0].refused)  # type: ignore[misc]
+            eventually(lambda task=task: "cannot read it" in records.look([task])[0].refused)  # type: ignore[misc]
         for name in ("../../evil", "..", "1.0000000g", "x" * 200):
-            desk.open(name)
+            records.open(name)
             app.send_task(TASK, kwargs=good, task_id=name, ignore_result=True)
         with running(tmp_path, broker) as runner:
             assert runner.wait(accept(runner, tmp_path, ""), DEADLINE).state is JobState.SUCCEEDED

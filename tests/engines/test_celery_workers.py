@@ -16,7 +16,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from tests.engines.beds import DEADLINE, LOST_AFTER, Bed, WorkerProcess, accept, eventually, pids, workers
 from tests.engines.brokers import RedisServer
 from tests.engines.celery_tools import LIVE, WAIT, lives, running, runs_at, worker_of
-from tests.unit.runner_tools import alive
+from tests.support.runner_tools import alive
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
@@ -142,7 +142,7 @@ def test_worker_that_was_killed_comes_back(broker: Broker, tmp_path: Path) -> No
 
 def test_old_directories_of_a_worker_go(broker: Broker, tmp_path: Path) -> None:
     """A worker keeps as many directories of ended attempts as it is told to."""
-    from pacifica_notifications_consumer.engines.celery.tidying import remove_old
+    from pacifica_notifications_consumer.engines.celery.worker import remove_old
     from pacifica_notifications_consumer.jobs.retention import Keep
 
     for number in range(5):

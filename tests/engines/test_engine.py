@@ -17,7 +17,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.streams.progress import Progress
 from tests.engines.beds import DEADLINE, Bed, accept, body, eventually, notes, pids
-from tests.unit.runner_tools import alive
+from tests.support.runner_tools import alive
 
 WAIT = """
 import time
@@ -120,9 +120,9 @@ raise ValueError("this is why")
 def test_progress_and_output_while_it_runs(bed: Bed, tmp_path: Path) -> None:
     """How far a job is, and what it prints, can be seen while it runs, and afterwards."""
     source = f"""
-from pacifica_notifications_consumer.streams.progress import Meter
+from pacifica_notifications_consumer.streams.progress import TransferMeter
 print("first", flush=True)
-with Meter("download", 10, 2, None) as meter:
+with TransferMeter("download", 10, 2, None) as meter:
     meter.advance(5, files=1)
     import time
     while not os.path.exists({str(tmp_path / "end")!r}):

@@ -26,7 +26,7 @@ from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.settings.services import Services
 from tests.fuzz.good import EVENTS, Finding, Try, remove
 from tests.fuzz.mutation import odd_value, spoil
-from tests.unit.faults import fault_server
+from tests.support.faults import fault_server
 
 _PATHS = [
     b'$["data"][*][?(@["destinationTable"] = "Files" and (@["mimetype"] = "text/plain" or not @["x"]))]["_id"]',

@@ -14,20 +14,21 @@ from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.ingest import Ingest
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.clients.producer import Producer
-from pacifica_notifications_consumer.cloudevents.announcement import Identity, judge_transaction
+from pacifica_notifications_consumer.cloudevents.announcement import Identity
 from pacifica_notifications_consumer.cloudevents.modes import mode_of, read_events
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.cloudevents.validation import problems_of
 from pacifica_notifications_consumer.errors import NotificationError, PacificaError
-from pacifica_notifications_consumer.http.request import BadRequest, Head
+from pacifica_notifications_consumer.http.errors import HTTPError
+from pacifica_notifications_consumer.http.request import Head
 from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.jobs.job import Receipt, Verdict
-from pacifica_notifications_consumer.jobs.triage import Judge
+from pacifica_notifications_consumer.jobs.triage import Triage, triage_transaction
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import Endpoint, listening
 from tests.fuzz.good import EVENTS, SMALL, Finding, Try
 from tests.fuzz.mutation import spoil, spoil_json
-from tests.unit.faults import fault_server
+from tests.support.faults import fault_server
 
 TOKEN = "fuzz"
 _HEADS = [
@@ -154,7 +155,7 @@ def head() -> Iterator[Try]:
                 chance.choice(EVENTS),
                 10,
             )
-        except (BadRequest, NotificationError):
+        except (HTTPError, NotificationError):
             return
         for event in events:
             if not isinstance(event, bytes):
@@ -167,12 +168,12 @@ def head() -> Iterator[Try]:
 def notification() -> Iterator[Try]:
     """Notifications: judged without an exception, whatever they say; what they name stays in its directory."""
     filter_ = Filter('$["data"][*][?(@["destinationTable"] = "Files" and @["mimetype"] = "text/plain")]["_id"]')
-    judges = [Judge(name="mine", filter=filter_, strict=strict) for strict in (False, True)]
+    judges = [Triage(name="mine", filter=filter_, strict=strict) for strict in (False, True)]
 
     def attempt(chance: random.Random) -> None:
         body = spoil_json(chance.choice(EVENTS), chance)
-        for judge in judges:
-            judge.judge(body)
+        for triage in judges:
+            triage.decide(body)
         with contextlib.suppress(NotificationError):
             read = Notification.parse(body)
             problems_of(read.event)
@@ -192,7 +193,7 @@ def notification() -> Iterator[Try]:
                 for folder in filter(None, read.folders):
                     _insist_below(folder)
         with contextlib.suppress(NotificationError):
-            judge_transaction(judges[0], spoil_json(chance.choice(EVENTS), chance), Identity())
+            triage_transaction(judges[0], spoil_json(chance.choice(EVENTS), chance), Identity())
 
     yield attempt
 

@@ -25,18 +25,18 @@ import requests
 from pacifica_notifications_consumer import Filter, upload
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.policy import Policy
-from pacifica_notifications_consumer.clients.producer import Producer, Wanted
+from pacifica_notifications_consumer.clients.producer import Producer, SubscriptionSpec
 from pacifica_notifications_consumer.cloudevents.announcement import Identity, announce
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.jobs.job import JobState, Origin
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.settings.services import Services
-from tests.background import Background
 from tests.endtoend.conftest import ROOT, TOOL, Deployment, Operator, pack, wait_until
 from tests.endtoend.recorder import Request, recording
 from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION, write
+from tests.support.background import Background
 
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", "7"))
 #: The filters that the documentation shows.
@@ -162,7 +162,7 @@ def test_rebuilt_as_delivered(bed: Bed) -> None:
     typed = {}
     with recording(answer) as recorder, make_session(services) as session:
         producer = Producer(services.producer_url, session)
-        uuid = producer.subscribe(Wanted(name="all", jsonpath="$", target_url=f"{recorder.url}/", token="t"))
+        uuid = producer.subscribe(SubscriptionSpec(name="all", jsonpath="$", target_url=f"{recorder.url}/", token="t"))
         for number in range(200):
             typed[metadata.put(random_rows(chance, typed=number % 5 == 0))] = number % 5 == 0
         wait_until(lambda: len(delivered) == len(typed), "all are delivered")
@@ -239,7 +239,9 @@ def fault(bed: Bed, services: Services, deployment: Deployment) -> None:
         producer = Producer(services.producer_url, session)
         deployment.command.process.send_signal(signal.SIGSTOP)  # it cannot mend what happens now
         (subscription,) = bed.subscriptions()
-        producer.correct(subscription["uuid"], Wanted(name="tested", jsonpath="$", target_url=refusing.url, token="x"))
+        producer.correct(
+            subscription["uuid"], SubscriptionSpec(name="tested", jsonpath="$", target_url=refusing.url, token="x")
+        )
         assert refused.wait(60)
         wait_until(lambda: bed.subscriptions()[0]["disabled"], "the producer has switched it off")
         time.sleep(1)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pacifica_notifications_consumer.clients.base import make_session
-from pacifica_notifications_consumer.clients.producer import Producer, Wanted
+from pacifica_notifications_consumer.clients.producer import Producer, SubscriptionSpec
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.subscription.subscription import subscribed
@@ -94,7 +94,9 @@ def test_deleted_and_changed(
     with subscribed(services, **arguments(url), on_incident=incidents.append) as ours:
         producer.unsubscribe(ours.uuid)
         wait_until(lambda: len(incidents) == 1, "it is made anew")
-        producer.correct(ours.uuid, Wanted(name="watched", jsonpath="$", target_url=url, token="somebody else's"))
+        producer.correct(
+            ours.uuid, SubscriptionSpec(name="watched", jsonpath="$", target_url=url, token="somebody else's")
+        )
         wait_until(lambda: len(incidents) == 2, "it is corrected")
         delivery = here.wait_for(send(tmp_path / "1", {"a": b"one"}, services))
         assert delivery.headers["Authorization"] == f"Bearer {TOKEN}"
@@ -105,7 +107,7 @@ def test_deleted_and_changed(
 def test_leftovers(services: Services, producer: Producer, target: tuple[Target, str], tmp_path: Path) -> None:
     """What earlier runs left behind is taken over and not doubled: a transaction is delivered once, with basic auth."""
     here, url = target
-    old = Wanted(name="watched", jsonpath="$", target_url="http://127.0.0.1:1/", token="old")
+    old = SubscriptionSpec(name="watched", jsonpath="$", target_url="http://127.0.0.1:1/", token="old")
     first, _ = producer.subscribe(old), producer.subscribe(old)
     incidents: list[Incident] = []
     with subscribed(services, **arguments(url), auth="basic", on_incident=incidents.append) as ours:
@@ -144,7 +146,7 @@ def test_start_command_comes_back(bed: Bed, services: Services, operator: Operat
 
         refusing = stack.enter_context(recording(refuse))
         uuid = deployment.subscription["uuid"]
-        lead_astray = Wanted(name="tested", jsonpath="$", target_url=refusing.url, token="x")
+        lead_astray = SubscriptionSpec(name="tested", jsonpath="$", target_url=refusing.url, token="x")
         deployment.command.process.send_signal(19)  # SIGSTOP: it cannot mend what happens now
         producer.correct(uuid, lead_astray)
         send(tmp_path / "1", {"a": b"one"}, services)

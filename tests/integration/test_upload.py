@@ -17,7 +17,7 @@ import requests
 from pacifica_notifications_consumer import download, upload
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.ingest import Ingest
-from pacifica_notifications_consumer.clients.producer import Producer, Wanted
+from pacifica_notifications_consumer.clients.producer import Producer, SubscriptionSpec
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import ServiceError, UploadError
 from pacifica_notifications_consumer.settings.services import Services
@@ -26,7 +26,7 @@ from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION, announce, contents, failure, number_of, send, write
 from tests.integration.relay import Relay
 from tests.integration.test_download import FILES
-from tests.unit.sandbox_tools import Target, target
+from tests.support.sandbox_tools import Target, target
 
 
 def newest(services: Services) -> int:
@@ -42,7 +42,7 @@ def announced(services: Services) -> Any:
     """What the real producer delivers to a subscriber meanwhile."""
     with target() as here, make_session(services) as session:
         producer = Producer(services.producer_url, session)
-        uuid = producer.subscribe(Wanted(name="test", jsonpath="$", target_url=here.url, token="t"))
+        uuid = producer.subscribe(SubscriptionSpec(name="test", jsonpath="$", target_url=here.url, token="t"))
         yield here
         producer.unsubscribe(uuid)
 

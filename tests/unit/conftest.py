@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.policy_tools import TestedDesk, Told, desk_at, telling
+from tests.support.policy_tools import TestedStore, Told, store_at, telling
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +21,6 @@ def told(policy_server: Told) -> Told:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[TestedDesk]:
-    with desk_at(tmp_path) as desk:
-        yield desk
+def store(tmp_path: Path) -> Iterator[TestedStore]:
+    with store_at(tmp_path) as store:
+        yield store

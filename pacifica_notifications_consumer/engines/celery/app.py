@@ -35,7 +35,7 @@ def make_app(broker: Broker) -> Any:
         result_serializer="json",
         event_serializer="json",
         accept_content=["json"],
-        # The record on the desk is the result: a result of Celery's would be a second one.
+        # The record in Redis is the result: a result of Celery's would be a second one.
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
         task_acks_late=True,

@@ -12,8 +12,8 @@ from ..engine import Attempt, Stop
 from .app import CONFIRM, count_waiting, make_app, priority_of
 from .broker import Broker
 from .message import TASK, Message
-from .records import Claim, Desk, DeskError
-from .waiting import Waiting
+from .records import AttemptRecords, Claim, RecordsError
+from .waiting import RemoteAttempt
 from .watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,9 @@ class CeleryEngine:
     def __init__(self, broker: Broker, archive: str) -> None:
         self._broker = broker
         self._archive = archive
-        self._desk = Desk(broker.records_url)
+        self._records = AttemptRecords(broker.records_url)
         self._app = make_app(broker)
-        self._watcher = Watcher(self._desk, lambda: count_waiting(self._app, broker))
+        self._watcher = Watcher(self._records, lambda: count_waiting(self._app, broker))
         self._open = False
 
     @property
@@ -52,7 +52,7 @@ class CeleryEngine:
         """
         ended = end_marked(mark, KILL_AFTER)
         try:
-            self._desk.ping()
+            self._records.ping()
             count_waiting(self._app, self._broker)
         except Exception as error:
             log.error("jobs wait: %s cannot be reached: %s", self.place, error)  # noqa: TRY400
@@ -64,18 +64,18 @@ class CeleryEngine:
         """See `Engine.close`."""
         if self._open:
             self._watcher.stop()
-        self._desk.close()
+        self._records.close()
         self._app.close()
 
     def run(self, attempt: Attempt, stop: Callable[[], Stop | None]) -> Ending | None:
         """See `RemoteEngine`."""
         watched = self._watcher.watch(attempt.task)
         try:
-            return Waiting(
+            return RemoteAttempt(
                 attempt=attempt,
                 watched=watched,
                 stop=stop,
-                desk=self._desk,
+                records=self._records,
                 send=lambda: self._send(attempt),
                 lost_after=self._broker.lost_after,
             ).wait()
@@ -85,26 +85,26 @@ class CeleryEngine:
     def forget(self, task: str) -> None:
         """See `RemoteEngine.forget`."""
         try:
-            self._desk.forget(task)
-        except DeskError as error:
+            self._records.forget(task)
+        except RecordsError as error:
             # It goes by itself, some day.
             log.warning("the record of attempt %s cannot be removed: %s", task, error)
 
     def abandon(self, task: str) -> None:
         """See `RemoteEngine.abandon`."""
         try:
-            if self._desk.withdraw(task) is Claim.TAKEN:
-                self._desk.cancel(task)
+            if self._records.withdraw(task) is Claim.TAKEN:
+                self._records.cancel(task)
             else:
-                self._desk.forget(task)
-        except DeskError as error:
+                self._records.forget(task)
+        except RecordsError as error:
             log.warning("attempt %s, which was cancelled, may run to its end: %s", task, error)
 
     def _send(self, attempt: Attempt) -> None:
         """Hand an attempt out, or once more if the message may have been lost; it is run once in any case.
 
         Raises:
-            Exception: The broker or the desk cannot be reached; of whatever kind their clients have for that.
+            Exception: The broker or the records cannot be reached; of whatever kind their clients have for that.
         """
         message = Message(
             job_id=attempt.job_id,
@@ -113,7 +113,7 @@ class CeleryEngine:
             terms=attempt.terms,
             traceparent=attempt.traceparent,
         )
-        self._desk.open(attempt.task)
+        self._records.open(attempt.task)
         self._app.send_task(
             TASK,
             kwargs=message.document(),

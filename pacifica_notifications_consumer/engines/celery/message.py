@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from ...jobs.limits import JobLimits
-from ...settings.option import header_text
+from ...settings.converters import header_text
 from ..engine import Terms
 
 #: The name of the task that makes attempts.

@@ -12,7 +12,7 @@ from .records import UNKNOWN
 _POSITION = "output.position"
 
 
-class Mirror:
+class OutputCopy:
     """Copies what comes of an attempt's output to the job's, after that of earlier attempts.
 
     What came too fast to be passed on is left out, and a line says so.

@@ -1,4 +1,4 @@
-"""The desk: records in Redis by which the runner and the workers tell each other how attempts stand.
+"""Records in Redis by which the runner and the workers tell each other how attempts stand.
 
 Each is a hash of a few fields. The runner opens it before it hands the attempt out, and removes it when the result is
 in its ledger. Whoever claims it first, and alone, may run the attempt; so that a message that a broker delivers twice,
@@ -17,10 +17,10 @@ from typing import Any
 import attrs
 import redis
 
-from ...jobs.job import Ending, Fate, Place
+from ...jobs.job import Ending, Fate, RemoteLocation
 
-#: What the methods of a `Desk` raise when Redis cannot be reached, or refuses.
-DeskError = redis.RedisError
+#: What the methods of a `AttemptRecords` raise when Redis cannot be reached, or refuses.
+RecordsError = redis.RedisError
 _PREFIX = "pacifica-notifications-consumer:attempt:"
 #: Seconds for which a record is kept that nobody touches.
 _KEPT = 30 * 86_400
@@ -54,7 +54,7 @@ class Claim(enum.Enum):
 
 
 @attrs.frozen(kw_only=True)
-class Look:
+class AttemptView:
     """How an attempt stands.
 
     Args:
@@ -68,7 +68,7 @@ class Look:
     """
 
     opened: bool
-    place: Place | None = None
+    place: RemoteLocation | None = None
     withdrawn: bool = False
     beat: str = ""
     news: str = ""
@@ -91,14 +91,14 @@ class News:
     output: bytes = b""
 
 
-class Desk:
+class AttemptRecords:
     """The records.
 
     Args:
         url: The Redis that keeps them.
 
     Raises:
-        DeskError: Redis cannot be reached, or refuses; all methods raise it.
+        RecordsError: Redis cannot be reached, or refuses; all methods raise it.
     """
 
     def __init__(self, url: str) -> None:
@@ -125,7 +125,7 @@ class Desk:
             pipe.expire(_PREFIX + task, _KEPT)
             pipe.execute()
 
-    def claim(self, task: str, place: Place, delivery: str) -> Claim:
+    def claim(self, task: str, place: RemoteLocation, delivery: str) -> Claim:
         """Claim an attempt for a worker.
 
         Args:
@@ -169,7 +169,7 @@ class Desk:
         """Remove a record."""
         self._redis.delete(_PREFIX + task)
 
-    def look(self, tasks: Sequence[str]) -> list[Look]:
+    def look(self, tasks: Sequence[str]) -> list[AttemptView]:
         """See how attempts stand, in their order."""
         with self._redis.pipeline(transaction=False) as pipe:
             for task in tasks:
@@ -181,7 +181,7 @@ class Desk:
         fields = self._redis.hmget(_PREFIX + task, "progress", "output_start", "output")
         return _news(*(str(field or "") for field in fields))
 
-    def beat(self, beats: Sequence[Beat]) -> list[bool]:
+    def beat(self, beats: Sequence[Heartbeat]) -> list[bool]:
         """Show that attempts are being run, and tell the news of them.
 
         Returns:
@@ -202,7 +202,7 @@ class Desk:
 
 
 @attrs.frozen(kw_only=True)
-class Beat:
+class Heartbeat:
     """A sign of life of an attempt.
 
     Args:
@@ -230,10 +230,10 @@ class Beat:
         return fields
 
 
-def _look(fields: Sequence[str | None]) -> Look:
+def _look(fields: Sequence[str | None]) -> AttemptView:
     opened, claim, beat, news, refused, ending = fields
     try:
-        return Look(
+        return AttemptView(
             opened=bool(opened),
             place=_place(claim),
             withdrawn=claim == _RUNNER,
@@ -244,7 +244,7 @@ def _look(fields: Sequence[str | None]) -> Look:
         )
     except (ValueError, TypeError, KeyError):
         # It is of another version, or somebody's idea of a joke; then it is none.
-        return Look(opened=False)
+        return AttemptView(opened=False)
 
 
 def _news(progress: str, start: str, output: str) -> News:
@@ -258,11 +258,11 @@ def _news(progress: str, start: str, output: str) -> News:
         return News()
 
 
-def _place(claim: str | None) -> Place | None:
+def _place(claim: str | None) -> RemoteLocation | None:
     if not claim or claim == _RUNNER:
         return None
     document: dict[str, Any] = json.loads(claim)
-    return Place(worker=str(document["worker"]), directory=str(document["directory"]))
+    return RemoteLocation(worker=str(document["worker"]), directory=str(document["directory"]))
 
 
 def _ending(text: str) -> Ending:

@@ -15,7 +15,7 @@ from ...jobs.directory import JobDirectory
 from ...jobs.job import Ending
 from ...streams.progress import read_progress
 from ..engine import Stop
-from .records import UNKNOWN, Beat, Desk, DeskError, News
+from .records import UNKNOWN, AttemptRecords, Heartbeat, News, RecordsError
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _PIECE = 1 << 16
 
 
 @attrs.define(eq=False)
-class Report:
+class ReportedAttempt:
     """What is told of an attempt.
 
     Args:
@@ -86,17 +86,17 @@ class Reporter:
     """Tells of attempts until they have ended.
 
     Args:
-        desk: Where it is told.
+        records: Where it is told.
         lost_after: Seconds after which an attempt of which nothing is heard counts as lost.
         on_contact: Called each time when all is told.
     """
 
-    def __init__(self, desk: Desk, lost_after: float, on_contact: Callable[[], None]) -> None:
-        self._desk = desk
+    def __init__(self, records: AttemptRecords, lost_after: float, on_contact: Callable[[], None]) -> None:
+        self._records = records
         self._pause = min(_BEAT, lost_after / _BEATS)
         self._patience = lost_after * _GIVE_UP
         self._on_contact = on_contact
-        self._reports: list[Report] = []
+        self._reports: list[ReportedAttempt] = []
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -114,7 +114,7 @@ class Reporter:
         self._wake.set()
         self._thread.join()
 
-    def begin(self, task: str, directory: JobDirectory, claimed_at: float) -> Report:
+    def begin(self, task: str, directory: JobDirectory, claimed_at: float) -> ReportedAttempt:
         """Begin to tell of an attempt.
 
         Args:
@@ -122,7 +122,7 @@ class Reporter:
             directory: Where it is run.
             claimed_at: When the claim to it was asked for, on the clock of `time.monotonic`.
         """
-        report = Report(task, directory, claimed_at)
+        report = ReportedAttempt(task, directory, claimed_at)
         with self._lock:
             self._reports.append(report)
         return report
@@ -132,11 +132,11 @@ class Reporter:
         """Whether it is at work."""
         return self._thread.is_alive()
 
-    def was_cut_off(self, report: Report) -> bool:
+    def was_cut_off(self, report: ReportedAttempt) -> bool:
         """Whether an attempt could not be heard of for so long that others may have ended it."""
         return max(report.silence, time.monotonic() - report.heard_at) > self._patience
 
-    def end(self, report: Report, ending: Ending, gone: Callable[[], bool]) -> bool:
+    def end(self, report: ReportedAttempt, ending: Ending, gone: Callable[[], bool]) -> bool:
         """Tell how an attempt ended, for as long as it takes.
 
         Args:
@@ -163,7 +163,7 @@ class Reporter:
             began = time.monotonic()
             try:
                 self._tell(reports, began)
-            except DeskError as error:
+            except RecordsError as error:
                 if not self._cut_off:
                     log.error("nothing can be told of running jobs: %s", error)  # noqa: TRY400
                 self._cut_off = True
@@ -174,9 +174,9 @@ class Reporter:
             self._give_up(reports)
             self._wake.wait(self._pause)
 
-    def _tell(self, reports: Sequence[Report], began: float) -> None:
+    def _tell(self, reports: Sequence[ReportedAttempt], began: float) -> None:
         beats = [self._beat(report) for report in reports]
-        go_on = self._desk.beat(beats) if beats else []
+        go_on = self._records.beat(beats) if beats else []
         if self._cut_off:
             log.warning("the runner can be told of running jobs again")
         self._cut_off = False
@@ -189,12 +189,12 @@ class Reporter:
             elif not wanted:
                 report.stop = Stop.CANCEL
 
-    def _beat(self, report: Report) -> Beat:
+    def _beat(self, report: ReportedAttempt) -> Heartbeat:
         # First the ending: what comes after it would otherwise be missed.
         ending = report.ending
-        return Beat(task=report.task, number=next(self._numbers), news=report.news(), ending=ending)
+        return Heartbeat(task=report.task, number=next(self._numbers), news=report.news(), ending=ending)
 
-    def _give_up(self, reports: Sequence[Report]) -> None:
+    def _give_up(self, reports: Sequence[ReportedAttempt]) -> None:
         """End attempts before others count them as lost, and run them once more."""
         for report in reports:
             if not report.stop and not report.ending and time.monotonic() - report.heard_at > self._patience:

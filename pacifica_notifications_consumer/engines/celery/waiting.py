@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Callable
 
-from ...jobs.job import Ending, Fate, Place
+from ...jobs.job import Ending, Fate, RemoteLocation
 from ..engine import Attempt, Stop
-from .output import Mirror
-from .records import Claim, Desk, DeskError, Look
-from .watcher import Watched
+from .output import OutputCopy
+from .records import AttemptRecords, AttemptView, Claim, RecordsError
+from .watcher import WatchedAttempt
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +22,14 @@ _PAUSE = 2.0
 _EMPTY = 2
 
 
-class Waiting:
+class RemoteAttempt:
     """Hands an attempt out, and waits for its end.
 
     Args:
         attempt: The attempt.
         watched: What the watcher sees of it.
         stop: Asked whether it is to be ended.
-        desk: Where its record is.
+        records: Where its record is.
         send: Hands it out, or once more; raises whatever it wants where it cannot.
         lost_after: Seconds without a sign of life after which its worker counts as lost.
     """
@@ -38,20 +38,20 @@ class Waiting:
         self,
         *,
         attempt: Attempt,
-        watched: Watched,
+        watched: WatchedAttempt,
         stop: Callable[[], Stop | None],
-        desk: Desk,
+        records: AttemptRecords,
         send: Callable[[], None],
         lost_after: float,
     ) -> None:
         self._attempt = attempt
         self._watched = watched
         self._stop = stop
-        self._desk = desk
+        self._records = records
         self._send = send
         self._lost_after = lost_after
-        self._mirror = Mirror(attempt.directory, attempt.task, attempt.terms.output_limit)
-        self._place: Place | None = None
+        self._output_copy = OutputCopy(attempt.directory, attempt.task, attempt.terms.output_limit)
+        self._place: RemoteLocation | None = None
         self._news = ""
         self._to_be_sent = not attempt.handed_out
         # Perhaps the message was never sent.
@@ -72,9 +72,9 @@ class Waiting:
                     return None
                 if self._to_be_sent and time.monotonic() >= self._next_try:
                     self._try_to_send()
-                if seen and (ending := self._judge(seen)):
+                if seen and (ending := self._triage(seen)):
                     return self._unless_cancelled(ending)
-            except DeskError:
+            except RecordsError:
                 # The watcher says so.
                 time.sleep(_POLL)
             with self._watched.changed:
@@ -85,16 +85,16 @@ class Waiting:
         """Have it ended; returns whether no worker had begun it."""
         if self._cancelled:
             return False
-        if self._desk.withdraw(self._attempt.task) is Claim.TAKEN:
-            self._desk.cancel(self._attempt.task)
+        if self._records.withdraw(self._attempt.task) is Claim.TAKEN:
+            self._records.cancel(self._attempt.task)
             self._cancelled = True
             return False
-        self._desk.forget(self._attempt.task)
+        self._records.forget(self._attempt.task)
         return True
 
     def _unless_cancelled(self, ending: Ending) -> Ending | None:
         if self._cancelled and ending.fate is not Fate.ENDED:
-            self._desk.forget(self._attempt.task)
+            self._records.forget(self._attempt.task)
             return None
         return ending
 
@@ -110,15 +110,15 @@ class Waiting:
         self._watched.sent()
         self._to_be_sent = self._failed = False
 
-    def _judge(self, look: Look) -> Ending | None:
+    def _triage(self, look: AttemptView) -> Ending | None:
         """Do what a look asks for; returns how the attempt ended, if it has."""
         if look.place:
             self._found(look.place)
         if look.ending:
             self._take_news(look)
-            self._mirror.finish()
+            self._output_copy.finish()
             return look.ending
-        if look.refused and self._desk.withdraw(self._attempt.task) is Claim.OURS:
+        if look.refused and self._records.withdraw(self._attempt.task) is Claim.OURS:
             return Ending(reason=look.refused, fate=Fate.PUT_OFF)
         if look.withdrawn:
             return Ending(reason="it was withdrawn before", fate=Fate.RETURNED)
@@ -132,29 +132,29 @@ class Waiting:
         self._to_be_sent = self._to_be_sent or lost
         return None
 
-    def _found(self, place: Place) -> None:
+    def _found(self, place: RemoteLocation) -> None:
         if place != self._place:
             self._place = place
-            self._mirror.whole = f"{place.directory} on {place.worker}"
+            self._output_copy.whole = f"{place.directory} on {place.worker}"
             self._attempt.placed(place)
 
-    def _running(self, look: Look, place: Place) -> Ending | None:
+    def _running(self, look: AttemptView, place: RemoteLocation) -> Ending | None:
         self._take_news(look)
         if self._watched.silence < self._lost_after:
             return None
         reason = f"its worker on {place.worker} was lost: nothing was heard of it for {self._lost_after:g} s"
         return Ending(reason=reason, fate=Fate.CRASHED)
 
-    def _take_news(self, look: Look) -> None:
+    def _take_news(self, look: AttemptView) -> None:
         if look.news == self._news:
             return
-        news = self._desk.news(self._attempt.task)
+        news = self._records.news(self._attempt.task)
         self._news = look.news
         try:
             if news.progress:
                 # Where a job of this machine would note it.
                 self._attempt.directory.progress.write_text(news.progress)
-            self._mirror.add(news.output_start, news.output)
+            self._output_copy.add(news.output_start, news.output)
         except OSError as error:
             # The job itself does not mind.
             log.warning("job %d: what it tells cannot be kept here: %s", self._attempt.job_id, error)

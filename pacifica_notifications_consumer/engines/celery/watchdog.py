@@ -21,7 +21,7 @@ _ALIVE, _GOOD_BYE = b".", b"!"
 _PATIENCE = 0.75
 
 
-class Watchman:
+class Watchdog:
     """The worker's end of it.
 
     Args:
@@ -40,7 +40,7 @@ class Watchman:
             start_new_session=True,
         )
 
-    def hear(self) -> None:
+    def keep_alive(self) -> None:
         """Be told that all is well."""
         self._tell(_ALIVE)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from .records import Desk, DeskError, Look
+from .records import AttemptRecords, AttemptView, RecordsError
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _LONGEST_STEP = 1.0
 
 
 @attrs.define(eq=False)
-class Watched:
+class WatchedAttempt:
     """An attempt that is being watched.
 
     Args:
@@ -35,7 +35,7 @@ class Watched:
     task: str
     changed: threading.Condition
     #: How it stands; None before the first look.
-    look: Look | None = attrs.field(default=None, init=False)
+    look: AttemptView | None = attrs.field(default=None, init=False)
     #: Seconds for which nothing has changed, as far as somebody could see.
     silence: float = attrs.field(default=0.0, init=False)
     #: How often the queue has been found empty since it was handed out.
@@ -47,7 +47,7 @@ class Watched:
         """Note that it has just been sent."""
         self.silence, self.queue_empty, self.shaken = 0.0, 0, False
 
-    def see(self, look: Look, seconds: float) -> bool:
+    def see(self, look: AttemptView, seconds: float) -> bool:
         """Take a look at it, some seconds after the last one; returns whether something has changed."""
         if look == self.look:
             self.silence += seconds
@@ -60,15 +60,15 @@ class Watcher:
     """Watches attempts.
 
     Args:
-        desk: Where their records are.
+        records: Where their records are.
         count_waiting: Counts what waits in the queue; raises whatever it wants where it cannot.
     """
 
-    def __init__(self, desk: Desk, count_waiting: Callable[[], int]) -> None:
-        self._desk = desk
+    def __init__(self, records: AttemptRecords, count_waiting: Callable[[], int]) -> None:
+        self._records = records
         self._count_waiting = count_waiting
         self._changed = threading.Condition()
-        self._watched: list[Watched] = []
+        self._watched: list[WatchedAttempt] = []
         self._stop = threading.Event()
         self._trouble = {"records": "", "queue": ""}
         self._threads = [
@@ -94,15 +94,15 @@ class Watcher:
         """What cannot be reached; empty if all is well."""
         return "; ".join(filter(None, self._trouble.values()))
 
-    def watch(self, task: str) -> Watched:
+    def watch(self, task: str) -> WatchedAttempt:
         """Begin to watch an attempt."""
-        watched = Watched(task, self._changed)
+        watched = WatchedAttempt(task, self._changed)
         with self._changed:
             self._watched.append(watched)
             self._changed.notify_all()
         return watched
 
-    def unwatch(self, watched: Watched) -> None:
+    def unwatch(self, watched: WatchedAttempt) -> None:
         """Watch an attempt no longer."""
         with self._changed:
             self._watched.remove(watched)
@@ -130,7 +130,7 @@ class Watcher:
                 watched.shaken = True
             self._changed.notify_all()
 
-    def _wait_for_work(self) -> Sequence[Watched]:
+    def _wait_for_work(self) -> Sequence[WatchedAttempt]:
         with self._changed:
             while not self._watched and not self._stop.is_set():
                 self._changed.wait()
@@ -141,8 +141,8 @@ class Watcher:
         began = time.monotonic()
         seconds = min(began - self._looked_at, _LONGEST_STEP)
         try:
-            looks = self._desk.look([each.task for each in watched])
-        except DeskError:
+            looks = self._records.look([each.task for each in watched])
+        except RecordsError:
             # Nobody can say what happens meanwhile.
             self._looked_at = time.monotonic()
             raise

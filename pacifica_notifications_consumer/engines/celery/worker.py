@@ -10,7 +10,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,24 +22,24 @@ from ...cloudevents.notification import Notification
 from ...cloudevents.trace import trace_id
 from ...errors import PacificaError, ServiceError
 from ...jobs.directory import StateDirectory
-from ...jobs.job import Ending, Fate, Place
+from ...jobs.job import Ending, Fate, RemoteLocation
 from ...jobs.retention import Keep
 from ...system.account import Account
 from ...system.log_context import concerning
+from ...system.temporary import remove_tree
 from ..engine import Attempt, Engine, Stop
 from .app import count_waiting, make_app
 from .broker import Broker
 from .message import TASK, Message
-from .records import Claim, Desk, DeskError
-from .reporter import Report, Reporter
-from .tidying import remove_old
-from .watchdog import Watchman
+from .records import AttemptRecords, Claim, RecordsError
+from .reporter import ReportedAttempt, Reporter
+from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
 #: What an attempt is called: the job's number, and what nobody can guess.
 _NAME = re.compile(r"\d{1,20}\.[0-9a-f]{8,64}")
-#: Seconds between two tries to claim an attempt while the desk cannot be reached.
+#: Seconds between two tries to claim an attempt while the records cannot be reached.
 _PAUSE = 1.0
 #: Seconds that a worker pauses when it could not even start an attempt.
 _AFTER_TROUBLE = 5.0
@@ -99,7 +99,7 @@ class RemoteWorker:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self._desk = stack.enter_context(contextlib.closing(Desk(self._broker.records_url)))
+            self._records = stack.enter_context(contextlib.closing(AttemptRecords(self._broker.records_url)))
             self._app = stack.enter_context(contextlib.closing(make_app(self._broker)))
             self._check_reachable()
             self._state = stack.enter_context(
@@ -108,10 +108,10 @@ class RemoteWorker:
             stack.callback(self._engine.close)
             if left := self._engine.open(self._state.mark):
                 log.warning("processes of jobs that outlived the last worker, and were ended: %d", left)
-            self._watchman = stack.enter_context(
-                contextlib.closing(Watchman(self._state.mark, self._broker.lost_after, self._run_as))
+            self._watchdog = stack.enter_context(
+                contextlib.closing(Watchdog(self._state.mark, self._broker.lost_after, self._run_as))
             )
-            self._reporter = Reporter(self._desk, self._broker.lost_after, self._watchman.hear)
+            self._reporter = Reporter(self._records, self._broker.lost_after, self._watchdog.keep_alive)
             self._reporter.start()
             stack.callback(self._reporter.stop)
             self._start()
@@ -120,7 +120,7 @@ class RemoteWorker:
 
     def _check_reachable(self) -> None:
         try:
-            self._desk.ping()
+            self._records.ping()
             count_waiting(self._app, self._broker)
         except Exception as error:
             raise ServiceError(
@@ -170,7 +170,7 @@ class RemoteWorker:
     @property
     def alive(self) -> bool:
         """Whether all its threads and processes are at work."""
-        return self._thread.is_alive() and self._reporter.alive and self._watchman.alive
+        return self._thread.is_alive() and self._reporter.alive and self._watchdog.alive
 
     @property
     def running(self) -> int:
@@ -199,29 +199,29 @@ class RemoteWorker:
             log.error("job %d is refused: %s", message.job_id, reason)
             self._refuse(task, reason)
             return
-        place = Place(worker=socket.gethostname(), directory=str(self._state.attempt(task).path))
+        place = RemoteLocation(worker=socket.gethostname(), directory=str(self._state.attempt(task).path))
         asked_at = time.monotonic()
         if self._claim(task, place, secrets.token_hex(8)) is Claim.OURS:
             self._run(task, message, self._reporter.begin(task, self._state.attempt(task), asked_at))
 
-    def _claim(self, task: str, place: Place, delivery: str) -> Claim:
+    def _claim(self, task: str, place: RemoteLocation, delivery: str) -> Claim:
         while True:
             try:
-                return self._desk.claim(task, place, delivery)
-            except DeskError as error:
+                return self._records.claim(task, place, delivery)
+            except RecordsError as error:
                 log.warning("attempt %s waits: it cannot be claimed: %s", task, error)
                 if self._closing.wait(_PAUSE):
                     raise Reject(requeue=True) from error
 
     def _refuse(self, task: str, reason: str) -> None:
         try:
-            self._desk.refuse(task, reason)
-        except DeskError as error:
+            self._records.refuse(task, reason)
+        except RecordsError as error:
             # The message waits for another worker, or for better times.
             self._closing.wait(_PAUSE)
             raise Reject(requeue=True) from error
 
-    def _run(self, task: str, message: Message, report: Report) -> None:
+    def _run(self, task: str, message: Message, report: ReportedAttempt) -> None:
         self._running.add(task)
         try:
             with concerning(job=message.job_id, trace=trace_id(message.traceparent)):
@@ -234,7 +234,7 @@ class RemoteWorker:
         if self._keep:
             remove_old(self.state_dir / "jobs", self._keep, list(self._running))
 
-    def _attempt(self, task: str, message: Message, report: Report) -> Ending:
+    def _attempt(self, task: str, message: Message, report: ReportedAttempt) -> Ending:
         def stop() -> Stop | None:
             return report.stop or (Stop.HALT if self._halt.is_set() else None)
 
@@ -266,7 +266,7 @@ class RemoteWorker:
             return Ending(reason="its worker was cut off", fate=Fate.RETURNED)
         return ending
 
-    def _tell(self, report: Report, ending: Ending) -> None:
+    def _tell(self, report: ReportedAttempt, ending: Ending) -> None:
         last_words = time.monotonic() + _LAST_WORDS
 
         def gone() -> bool:
@@ -274,3 +274,24 @@ class RemoteWorker:
 
         if not self._reporter.end(report, ending, gone):
             log.error("attempt %s: nobody can be told how it ended; it counts as lost", report.task)
+
+
+def remove_old(jobs: Path, keep: Keep, running: Collection[str]) -> None:
+    """Remove the directories of attempts that are not to be kept.
+
+    Args:
+        jobs: Where they are.
+        keep: Which ones stay.
+        running: The names of those that are in use.
+    """
+    ended: list[tuple[float, Path]] = []
+    for path in jobs.iterdir():
+        # Another thread may be at it, too.
+        with contextlib.suppress(OSError):
+            if path.name not in running:
+                ended.append((path.stat().st_mtime, path))
+    ended.sort(reverse=True)
+    oldest = time.time() - keep.age if keep.age is not None else 0.0
+    for number, (changed_at, path) in enumerate(ended):
+        if changed_at < oldest or (keep.count is not None and number >= keep.count):
+            remove_tree(path)

@@ -82,7 +82,7 @@ class Libraries:
         return self._loaded() != self._known
 
 
-class Ending:
+class ScriptExit:
     """How the interpreter's end is made short without changing what a script can see of it.
 
     Python frees all that was ever imported, which takes longer than most jobs.

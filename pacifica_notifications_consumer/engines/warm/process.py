@@ -19,7 +19,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
-from .child import Appearance, Ending, make_main
+from .child import Appearance, ScriptExit, make_main
 
 __all__ = ["make_main", "serve"]
 
@@ -29,7 +29,7 @@ _ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _IDLE, _IDLE_AFTER_FAULT = 5, 1000
 
 
-def preload(modules: Iterable[str], ending: Ending) -> None:
+def preload(modules: Iterable[str], ending: ScriptExit) -> None:
     """Import modules; those with a question mark only if they are there, and trusted with their libraries.
 
     Raises:
@@ -88,7 +88,7 @@ class Script:
             self.code, self._seen = None, ()
 
 
-class Request(NamedTuple):
+class ForkRequest(NamedTuple):
     """What the runner sends for each job: handles, of which a child gets its own.
 
     Args:
@@ -102,7 +102,7 @@ class Request(NamedTuple):
     wanted: int
 
     @classmethod
-    def receive(cls, source: socket.socket) -> Request | None:
+    def receive(cls, source: socket.socket) -> ForkRequest | None:
         """Wait for one; None when nobody will send any more."""
         handles = socket.recv_fds(source, 16, 3)[1]
         return cls(*handles) if len(handles) == len(cls._fields) else None
@@ -127,7 +127,7 @@ class Spare(NamedTuple):
     code: types.CodeType | None
 
 
-class Server:
+class ForkServer:
     """Forks when it is told to, and once ahead when it has nothing else to do; tells how the children end.
 
     Args:
@@ -151,7 +151,7 @@ class Server:
         """Say that from now on it does what it is told."""
         tell(self._control.fileno(), "ready", len(os.listdir("/proc/self/task")))  # noqa: PTH208
 
-    def serve(self) -> Request:
+    def serve(self) -> ForkRequest:
         """Returns in a child only, with what it is to do."""
         while True:
             ready = self._poll.poll(None if self._spare else self._idle)
@@ -159,12 +159,12 @@ class Server:
                 return found
             for handle, _ in ready:
                 if handle in self._children:
-                    self._bury(handle)
+                    self._reap(handle)
                 elif found := self._take():
                     return found
 
-    def _take(self) -> Request | None:
-        request = Request.receive(self._control)
+    def _take(self) -> ForkRequest | None:
+        request = ForkRequest.receive(self._control)
         if request is None:
             # The runner has closed its end, or has died.
             os._exit(0)
@@ -184,7 +184,7 @@ class Server:
         request.close()
         return None
 
-    def _hand_over(self, request: Request) -> bool:
+    def _hand_over(self, request: ForkRequest) -> bool:
         spare, self._spare = self._spare, None
         if spare is None:
             return False
@@ -200,7 +200,7 @@ class Server:
         request.close()
         return True
 
-    def _fork_ahead(self) -> Request | None:
+    def _fork_ahead(self) -> ForkRequest | None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._script.refresh()
         with theirs:
@@ -215,7 +215,7 @@ class Server:
                 self._leave()
                 ours.close()
                 self._prepare()
-                request = Request.receive(theirs)
+                request = ForkRequest.receive(theirs)
                 if request is None:
                     os._exit(0)
                 return request
@@ -238,7 +238,7 @@ class Server:
         self._poll.register(handle, select.POLLIN)
         return handle
 
-    def _bury(self, handle: int) -> None:
+    def _reap(self, handle: int) -> None:
         pid, channel = self._children.pop(handle)
         self._poll.unregister(handle)
         os.close(handle)
@@ -264,7 +264,7 @@ def tell(channel: int, *words: object) -> bool:
     return True
 
 
-class Deafness:
+class IgnoredSignals:
     """Ignores the signals by which a supervisor asks all processes to end: when that is due, the runner says so."""
 
     def __init__(self) -> None:
@@ -278,7 +278,7 @@ class Deafness:
             signal.signal(number, reaction)
 
 
-def become(request: Request, appearance: Appearance, deafness: Deafness) -> None:
+def become(request: ForkRequest, appearance: Appearance, deafness: IgnoredSignals) -> None:
     """Make this child what a new process would be.
 
     It goes on only if the runner has learned its number: otherwise it could not be ended.
@@ -330,7 +330,7 @@ class Child(NamedTuple):
     """What a child runs, and who has to know how that ends."""
 
     code: types.CodeType
-    ending: Ending
+    ending: ScriptExit
 
 
 def serve(control: str, path: str, modules: list[str]) -> Child:
@@ -341,9 +341,9 @@ def serve(control: str, path: str, modules: list[str]) -> Child:
         path: The entry-point.
         modules: What to import beforehand.
     """
-    ending, script = Ending(), Script(path)
+    ending, script = ScriptExit(), Script(path)
     names = [name.removesuffix("?") for name in modules]
-    server = Server(socket.socket(fileno=int(control)), script, lambda: make_own(names))
+    server = ForkServer(socket.socket(fileno=int(control)), script, lambda: make_own(names))
     try:
         appearance = Appearance()
         os.environ.pop("PACIFICA_ROOM", None)
@@ -353,7 +353,7 @@ def serve(control: str, path: str, modules: list[str]) -> Child:
         # Where there are no such handles, that is to be known now.
         os.close(os.pidfd_open(os.getpid()))
         preload(modules, ending)
-        deafness = Deafness()
+        deafness = IgnoredSignals()
     except BaseException as problem:
         give_up(problem)
     server.say_ready()

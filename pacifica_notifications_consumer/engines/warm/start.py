@@ -46,19 +46,6 @@ _MESSAGE_SIZE = 4096
 _SHOWN_LINES = 15
 
 
-def module_names(text: str) -> tuple[str, ...]:
-    """Read the names of modules, with spaces, commas or line ends between, and ``#`` before what is none.
-
-    Raises:
-        ValueError: One of them cannot be a module's name.
-    """
-    words = " ".join(line.partition("#")[0] for line in text.splitlines()).replace(",", " ").split()
-    for word in words:
-        if not all(part.isidentifier() for part in word.split(".")):
-            raise ValueError(f"{word!r} is no name of a module")
-    return tuple(words)
-
-
 class WarmStart:
     """Keeps a warm process, and has it fork.
 

@@ -16,9 +16,9 @@ from ...errors import ConfigurationError, InUse, StateError
 from ...http.server import serve
 from ...system.temporary import temporary_directory
 from .cartd import CartHandler, Carts
-from .ingest import Ingest, IngestHandler
-from .policy import Policy, PolicyHandler
-from .producer import Producer, ProducerHandler
+from .ingest import IngestHandler, IngestService
+from .policy import PolicyHandler, PolicyService
+from .producer import ProducerHandler, ProducerService
 from .store import Store
 from .wire import ServiceHandler, bind
 
@@ -72,14 +72,16 @@ class Sandbox:
     ) -> None:
         _check(project_field, ingest_source)
         say = _careful(on_event)
-        policy = Policy(project_field=project_field, users=users)
+        policy = PolicyService(project_field=project_field, users=users)
         with contextlib.ExitStack() as stack:
             self.directory = stack.enter_context(_directory(directory))
             self._store = store = stack.enter_context(contextlib.closing(Store(self.directory)))
-            self._producer = stack.enter_context(contextlib.closing(Producer(store, policy, say)))
+            self._producer = stack.enter_context(contextlib.closing(ProducerService(store, policy, say)))
             carts = stack.enter_context(contextlib.closing(Carts(store, staging_seconds=staging_seconds, say=say)))
             ingest = stack.enter_context(
-                contextlib.closing(Ingest(store, policy, source=ingest_source, emit=self._producer.receive, say=say))
+                contextlib.closing(
+                    IngestService(store, policy, source=ingest_source, emit=self._producer.receive, say=say)
+                )
             )
 
             def start(handler: type[ServiceHandler], port: int, **state: object) -> str:

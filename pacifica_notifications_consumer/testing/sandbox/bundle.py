@@ -8,7 +8,7 @@ import tarfile
 from http import HTTPStatus
 from typing import Any
 
-from ...http.server import BadRequest
+from ...http.errors import HTTPError
 from .store import Store
 from .wire import PIECE
 
@@ -132,10 +132,10 @@ def transaction_number(records: list[Record]) -> int:
     """The number of the transaction: an uploaded one stands before ingest's own, and wins.
 
     Raises:
-        BadRequest: It is no number.
+        HTTPError: It is no number.
     """
     value = next(record["value"] for record in records if record["destinationTable"] == "Transactions._id")
     try:
         return int(value)
     except (TypeError, ValueError):
-        raise BadRequest(HTTPStatus.BAD_REQUEST, f"{value!r} is no transaction id") from None
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"{value!r} is no transaction id") from None

@@ -16,7 +16,7 @@ from .wire import PIECE
 Layout = dict[tuple[str, ...], Path]
 
 
-class Writer(Protocol):
+class ByteSink(Protocol):
     """Takes bytes."""
 
     def write(self, data: bytes, /) -> object:
@@ -79,7 +79,7 @@ def _directories(placed: Layout) -> set[tuple[str, ...]]:
     return {parts[:depth] for parts in placed for depth in range(1, len(parts))}
 
 
-def write_tar(layout: Layout, top: str, made: float, out: Writer, store: Store) -> None:
+def write_tar(layout: Layout, top: str, made: float, out: ByteSink, store: Store) -> None:
     """Write a cart's tar: one directory, and in it, sorted, all directories and files.
 
     Args:
@@ -107,7 +107,7 @@ def write_tar(layout: Layout, top: str, made: float, out: Writer, store: Store) 
 class _Forward(io.RawIOBase):
     """What tarfile takes for a file to write to."""
 
-    def __init__(self, out: Writer) -> None:
+    def __init__(self, out: ByteSink) -> None:
         super().__init__()
         self._out = out
 

@@ -16,7 +16,7 @@ from typing import IO, Any, Literal
 
 import attrs
 
-from ...http.server import BadRequest
+from ...http.errors import HTTPError
 from .cart_tar import Layout, lay_out, write_tar
 from .ingest import counted
 from .store import Store
@@ -169,20 +169,20 @@ class CartHandler(ServiceHandler):
             case "DELETE":
                 self._delete(uid)
             case _:
-                raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
+                raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
 
     def _make(self, uid: str) -> None:
         if self.content_type() not in ("application/json", "text/javascript"):
-            raise BadRequest(
+            raise HTTPError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "Expected an entity of content type application/json, text/javascript",
             )
         try:
             request = from_json(self.document())
         except ValueError as error:
-            raise BadRequest(HTTPStatus.BAD_REQUEST, "Invalid JSON document") from error
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "Invalid JSON document") from error
         if not uid:
-            raise BadRequest(HTTPStatus.NOT_FOUND, "Missing parameters: uid")
+            raise HTTPError(HTTPStatus.NOT_FOUND, "Missing parameters: uid")
         check_request(request)
         self.carts.make(uid, request)
         self.reply_json(HTTPStatus.CREATED, {"message": "Cart Processing has begun"})
@@ -206,7 +206,7 @@ class CartHandler(ServiceHandler):
             return
         cart = self.carts.find(uid)
         if cart is None:
-            raise BadRequest(HTTPStatus.NOT_FOUND, "The cart does not exist or has already been deleted")
+            raise HTTPError(HTTPStatus.NOT_FOUND, "The cart does not exist or has already been deleted")
         if cart.status != "ready":
             self.reply(HTTPStatus.ACCEPTED, b"The cart is not ready for download.", "application/json")
             return
@@ -246,7 +246,7 @@ class CartHandler(ServiceHandler):
         if not uid:
             raise ValueError("no uid")
         if not self.carts.delete(uid):
-            raise BadRequest(HTTPStatus.NOT_FOUND, "Not Found")
+            raise HTTPError(HTTPStatus.NOT_FOUND, "Not Found")
         self.reply_json(HTTPStatus.OK, {"message": "Cart Deleted Successfully"})
 
 
@@ -259,5 +259,5 @@ def _wanted(header: str, size: int) -> tuple[int, int]:
         return max(0, size - int(match[2])), size
     start, end = int(match[1]), min(int(match[2]) + 1 if match[2] else size, size)
     if start >= end:
-        raise BadRequest(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, f"the cart has {size} bytes")
+        raise HTTPError(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, f"the cart has {size} bytes")
     return start, end

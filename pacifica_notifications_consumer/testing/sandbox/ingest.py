@@ -11,17 +11,17 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from ...http.server import BadRequest
+from ...http.errors import HTTPError
 from . import bundle
-from .policy import INGEST_EVENT, Policy
+from .policy import INGEST_EVENT, PolicyService
 from .store import Store, timestamp
 from .wire import ServiceHandler, error_page
-from .workers import Workers
+from .workers import TaskThreads
 
 _WORKERS = 2  # as Celery has on a small machine; so transactions do not always complete in the order of upload
 
 
-class Ingest:
+class IngestService:
     """Works uploads off and keeps their states.
 
     Args:
@@ -35,7 +35,7 @@ class Ingest:
     def __init__(
         self,
         store: Store,
-        policy: Policy,
+        policy: PolicyService,
         *,
         source: str,
         emit: Callable[[dict[str, Any]], object],
@@ -46,8 +46,8 @@ class Ingest:
         self._source = source
         self._emit = emit
         self._say = say
-        self._workers = Workers("ingest", _WORKERS)
-        for job in (_Job(store, upload) for upload in store.pending_uploads()):
+        self._workers = TaskThreads("ingest", _WORKERS)
+        for job in (_IngestJob(store, upload) for upload in store.pending_uploads()):
             if job.state["complete"]:
                 # The last sandbox ended between the two.
                 store.upload(job.number).unlink()
@@ -63,7 +63,7 @@ class Ingest:
         Returns:
             The state of the upload, as it is before anybody looked into the bundle.
         """
-        job = _Job(self._store, self._store.reserve("upload"))
+        job = _IngestJob(self._store, self._store.reserve("upload"))
         job.update("UPLOADING", 0)
         state = dict(job.state)
         self._store.receive_upload(job.number, pieces)
@@ -74,7 +74,7 @@ class Ingest:
         """How far an upload is.
 
         Raises:
-            BadRequest: There was none of this number.
+            HTTPError: There was none of this number.
         """
         if number <= 0:
             # What the real one says instead of reading its database.
@@ -82,14 +82,14 @@ class Ingest:
             return {**state, "state": "DATA_ACCESS_ERROR", "task": "read_state", "task_percent": "0"}
         known = self._store.state(number)
         if known is None:
-            raise BadRequest(HTTPStatus.NOT_FOUND, f"job ID {number} does not exist.")
+            raise HTTPError(HTTPStatus.NOT_FOUND, f"job ID {number} does not exist.")
         return known
 
     def close(self) -> None:
         """Finish what has begun; bundles that wait are worked off when the sandbox starts again."""
         self._workers.close(drain=False, seconds=60.0)
 
-    def _process(self, job: _Job) -> None:
+    def _process(self, job: _IngestJob) -> None:
         try:
             event, number = self._ingest(job)
         except _Failed as failure:
@@ -101,7 +101,7 @@ class Ingest:
         self._say(f"transaction {number} complete: {counted(files)}")
         self._emit(event)
 
-    def _ingest(self, job: _Job) -> tuple[dict[str, Any], int]:
+    def _ingest(self, job: _IngestJob) -> tuple[dict[str, Any], int]:
         path = self._store.upload(job.number)
         with contextlib.ExitStack() as stack:
             with job.task("open tar", lambda _: "Failed to open tarfile."):
@@ -145,7 +145,7 @@ class _Failed(Exception):  # noqa: N818  (it never leaves this module)
     """An upload failed, which its state tells."""
 
 
-class _Job:
+class _IngestJob:
     """One upload and its state."""
 
     def __init__(self, store: Store, number: int) -> None:
@@ -214,7 +214,7 @@ def counted(files: int) -> str:
 class IngestHandler(ServiceHandler):
     """Answers ``/upload`` and ``/get_state``."""
 
-    ingest: Ingest
+    ingest: IngestService
 
     def route(self) -> None:
         """Answer a request."""
@@ -228,9 +228,9 @@ class IngestHandler(ServiceHandler):
             case "GET" | "HEAD", []:
                 self.reply_json(HTTPStatus.OK, {"message": "Pacifica Ingest Up and Running"})
             case _, ["upload" | "get_state"] | []:
-                raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
+                raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
             case _:
-                raise BadRequest(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
+                raise HTTPError(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
 
     def _upload(self) -> None:
         if self.content_type() == "application/x-www-form-urlencoded":

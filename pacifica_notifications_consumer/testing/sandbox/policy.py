@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from ...http.server import BadRequest
+from ...http.errors import HTTPError
 from .store import Store
 from .wire import ServiceHandler, from_json
 
@@ -19,7 +19,7 @@ INGEST_EVENT = "org.pacifica.metadata.ingest"
 
 
 @attrs.frozen(kw_only=True)
-class Policy:
+class PolicyService:
     """The rules, for a Pacifica in which every known user is a member of every project.
 
     Attributes:
@@ -41,7 +41,7 @@ class Policy:
         """Check the metadata of an upload.
 
         Raises:
-            BadRequest: Submitter, project or instrument is missing or unknown.
+            HTTPError: Submitter, project or instrument is missing or unknown.
             Exception: Anything that makes the real policy answer 500, such as a submitter that is no number.
         """
         values = {
@@ -53,14 +53,14 @@ class Policy:
             wrong.insert(0, "submitter")
         if wrong:
             reason = f"Precondition Failed: Invalid values for {', '.join(wrong)}"
-            raise BadRequest(HTTPStatus.PRECONDITION_FAILED, reason)
+            raise HTTPError(HTTPStatus.PRECONDITION_FAILED, reason)
         _number(values["instrument"], "instrument")
 
     def check_event(self, user: str, event: Any) -> None:
         """Check whether a user may see an event.
 
         Raises:
-            BadRequest: The user may not.
+            HTTPError: The user may not.
             Exception: Anything that makes the real policy answer 500: an unknown user, a malformed event.
         """
         number = self.number(user)
@@ -69,7 +69,7 @@ class Policy:
         kind = event.get("eventType", "Not Present")
         if kind != INGEST_EVENT:
             reason = f"Precondition Failed: Invalid eventType for {kind}"
-            raise BadRequest(HTTPStatus.PRECONDITION_FAILED, reason)
+            raise HTTPError(HTTPStatus.PRECONDITION_FAILED, reason)
         self.check_upload(
             [
                 {**record, "value": number} if record["destinationTable"] == "Transactions.submitter" else record
@@ -173,7 +173,7 @@ def _file_key_values(records: list[dict[str, Any]], file_id: int) -> list[dict[s
 class PolicyHandler(ServiceHandler):
     """Answers ``/events/NAME`` and what consumers ask for below ``/status/users`` and ``/status/transactions``."""
 
-    policy: Policy
+    policy: PolicyService
     store: Store
     error_type = "text/html;charset=utf-8"
 
@@ -193,15 +193,15 @@ class PolicyHandler(ServiceHandler):
             case (("GET" | "HEAD"), ["status", "users" | "user", "search", term]):
                 found = self.policy.search(term)
                 if not found:
-                    raise BadRequest(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
+                    raise HTTPError(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
                 self.reply_json(HTTPStatus.OK, found)
             case "POST", ["events", user]:
                 self.policy.check_event(user, from_json(self.document()))
                 self.reply_json(HTTPStatus.OK, {"status": "success"})
             case "GET" | "HEAD", _:
-                raise BadRequest(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
+                raise HTTPError(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
             case _:
-                raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
+                raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
 
     def _search(self) -> dict[str, Any]:
         """A page of the transactions of a time, the highest numbers first; nothing else can be searched for."""
@@ -221,7 +221,7 @@ class PolicyHandler(ServiceHandler):
 
     def _transaction(self, number: str) -> None:
         if not (number.isascii() and number.isdigit()):
-            raise BadRequest(HTTPStatus.BAD_REQUEST, "Provide an appropriate transaction_id value")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "Provide an appropriate transaction_id value")
         event = self.store.event(int(number))
         if event is None:
             # The real one passes metadata's error page on, with a status of 200.

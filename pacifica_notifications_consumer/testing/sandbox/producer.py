@@ -14,18 +14,18 @@ import requests
 
 from ...errors import FilterError
 from ...filter.filter import Filter
-from ...http.server import BadRequest
-from .policy import Policy
+from ...http.errors import HTTPError
+from .policy import PolicyService
 from .store import Store
 from .subscriptions import Subscription, Subscriptions, named
 from .wire import ServiceHandler, error_page, from_json
-from .workers import Workers
+from .workers import TaskThreads
 
 _WORKERS = 2  # so two slow consumers hold up everybody else's events, as in Pacifica
 _compiled = lru_cache(maxsize=256)(Filter)
 
 
-class Producer:
+class ProducerService:
     """Matches and delivers events.
 
     Args:
@@ -34,14 +34,14 @@ class Producer:
         say: Takes a sentence on each thing that happens.
     """
 
-    def __init__(self, store: Store, policy: Policy, say: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, policy: PolicyService, say: Callable[[str], None]) -> None:
         self.subscriptions = Subscriptions(store, say)
         self._policy = policy
         self._say = say
         self._closed = threading.Event()
         # Apart from the deliveries, so that a slow consumer delays no matching.
-        self._matching = Workers("matching", 1)
-        self._delivering = Workers("delivering", _WORKERS)
+        self._matching = TaskThreads("matching", 1)
+        self._delivering = TaskThreads("delivering", _WORKERS)
 
     def receive(self, event: Any) -> str:
         """Take an event to be routed later, and return the name of the task."""
@@ -68,7 +68,7 @@ class Producer:
     def _permitted(self, subscription: Subscription, event: Any) -> bool:
         try:
             self._policy.check_event(subscription["user"], event)
-        except BadRequest as refusal:
+        except HTTPError as refusal:
             self._say(f"{_title(event)} not routed to {named(subscription)}: {refusal}")
             return False
         except Exception as error:
@@ -115,7 +115,7 @@ def _title(event: Any) -> str:
 class ProducerHandler(ServiceHandler):
     """Answers ``/eventmatch`` and ``/receive``."""
 
-    producer: Producer
+    producer: ProducerService
 
     def route(self) -> None:
         """Answer a request."""
@@ -126,7 +126,7 @@ class ProducerHandler(ServiceHandler):
                 task = self.producer.receive(self._read_json())
                 self.reply(HTTPStatus.OK, task.encode(), "text/html;charset=utf-8")
             case _:
-                raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
+                raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
 
     def _eventmatch(self, rest: list[str]) -> None:
         subscriptions = self.producer.subscriptions
@@ -144,13 +144,13 @@ class ProducerHandler(ServiceHandler):
                 subscriptions.delete(user, name)
                 self.reply(HTTPStatus.OK, b"", "application/json")
             case "PUT" | "DELETE", []:
-                raise BadRequest(HTTPStatus.NOT_FOUND, "Missing parameters: event_uuid")
+                raise HTTPError(HTTPStatus.NOT_FOUND, "Missing parameters: event_uuid")
             case _:
-                raise BadRequest(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
+                raise HTTPError(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")
 
     def _read_json(self) -> Any:
         body = self.document()
         if self.content_type() == "application/x-www-form-urlencoded":
             # The web framework beneath the real one takes the body for itself then.
-            raise BadRequest(HTTPStatus.BAD_REQUEST, "Unexpected body parameters")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "Unexpected body parameters")
         return from_json(body)

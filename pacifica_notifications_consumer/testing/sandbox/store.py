@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from ...errors import InUse, StateError
-from ...http.server import BadRequest
+from ...http.errors import HTTPError
 
 
 class Store:
@@ -142,11 +142,11 @@ class Store:
         """Keep a transaction as its event; those who wait for one hear of it from `publish`.
 
         Raises:
-            BadRequest: There is a transaction of this number, in the words of Pacifica's metadata service.
+            HTTPError: There is a transaction of this number, in the words of Pacifica's metadata service.
         """
         with self._lock:
             if number in self._events:
-                raise BadRequest(
+                raise HTTPError(
                     HTTPStatus.BAD_REQUEST,
                     f"Could not insert records [ID: {number}] due to duplicated ID values. "
                     "Remove or change the duplicated id values",

@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any
 
 from ...filter.filter import Filter
-from ...http.server import BadRequest
+from ...http.errors import HTTPError
 from .store import Store
 
 Subscription = dict[str, Any]
@@ -70,7 +70,7 @@ class Subscriptions:
         """A user's.
 
         Raises:
-            BadRequest: There are none.
+            HTTPError: There are none.
         """
         found = [subscription for subscription in self.kept() if subscription["user"] == user]
         if not found:
@@ -85,7 +85,7 @@ class Subscriptions:
             name: The UUID as text.
 
         Raises:
-            BadRequest: There is none, or it is somebody else's.
+            HTTPError: There is none, or it is somebody else's.
             ValueError: The name is no UUID.
         """
         key = str(uuid.UUID(f"{{{name}}}"))
@@ -99,7 +99,7 @@ class Subscriptions:
         """Make one.
 
         Raises:
-            BadRequest: It is deleted from the start.
+            HTTPError: It is deleted from the start.
             Exception: The body is refused.
         """
         values = _checked(body)
@@ -129,7 +129,7 @@ class Subscriptions:
         """Change the values given; ``auth`` and ``extensions`` are emptied if they are not given.
 
         Raises:
-            BadRequest: It cannot be seen by the user, before the change or after it.
+            HTTPError: It cannot be seen by the user, before the change or after it.
             Exception: The body is refused.
         """
         subscription = self.get(user, name)
@@ -146,7 +146,7 @@ class Subscriptions:
         """Delete one.
 
         Raises:
-            BadRequest: It cannot be seen by the user.
+            HTTPError: It cannot be seen by the user.
         """
         now = datetime.now().isoformat()
         subscription = {**self.get(user, name), "deleted": now, "updated": now}
@@ -169,8 +169,8 @@ def named(subscription: Subscription) -> str:
     return " ".join(str(subscription["name"]).split())
 
 
-def _forbidden() -> BadRequest:
-    return BadRequest(HTTPStatus.FORBIDDEN, "Forbidden")
+def _forbidden() -> HTTPError:
+    return HTTPError(HTTPStatus.FORBIDDEN, "Forbidden")
 
 
 def _checked(body: Any) -> Subscription:

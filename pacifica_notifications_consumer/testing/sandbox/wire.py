@@ -10,7 +10,8 @@ from http import HTTPStatus
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, unquote
 
-from ...http.server import BadRequest, Handler
+from ...http.errors import HTTPError
+from ...http.server import Handler
 
 #: Bytes that are moved at a time, so that memory stays flat whatever the size of a file.
 PIECE = 1 << 20
@@ -23,11 +24,11 @@ AnyHandler = TypeVar("AnyHandler", bound="ServiceHandler")
 def error_page(error: Exception) -> dict[str, str]:
     """The document that a Pacifica service answers with when a request fails.
 
-    A `BadRequest` shows its own status and reason. Anything else is a 500 whose reason stands only in the
+    A `HTTPError` shows its own status and reason. Anything else is a 500 whose reason stands only in the
     traceback, as the real services have it.
     """
     status, message = HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED
-    if isinstance(error, BadRequest):
+    if isinstance(error, HTTPError):
         status, message = error.status, error.reason
     return {
         "status": f"{status.value} {status.phrase}",
@@ -80,10 +81,10 @@ class ServiceHandler(Handler):
         """Read the request's body piece by piece, whether it has a length or comes in chunks.
 
         Raises:
-            BadRequest: It has neither, is malformed, or ended early.
+            HTTPError: It has neither, is malformed, or ended early.
         """
         if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
-            raise BadRequest(HTTPStatus.LENGTH_REQUIRED, "the request must carry a Content-Length, or come in chunks")
+            raise HTTPError(HTTPStatus.LENGTH_REQUIRED, "the request must carry a Content-Length, or come in chunks")
         while piece := self.rfile.read(PIECE):
             yield piece
 
@@ -93,7 +94,7 @@ class ServiceHandler(Handler):
         for piece in self.body():
             size += len(piece)
             if size > _LARGEST_DOCUMENT:
-                raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {_LARGEST_DOCUMENT} bytes")
+                raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {_LARGEST_DOCUMENT} bytes")
             pieces.append(piece)
         return b"".join(pieces)
 

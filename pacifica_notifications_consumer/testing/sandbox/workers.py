@@ -11,7 +11,7 @@ from collections.abc import Callable
 _LOG = logging.getLogger(__name__)
 
 
-class Workers:
+class TaskThreads:
     """A few threads that take work from one queue, first come, first served.
 
     Args:

@@ -27,9 +27,9 @@ from pacifica_notifications_consumer.queue import workers
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
-from pacifica_notifications_runner import defaults as naming
+from pacifica_notifications_runner import defaults as defaults
 from pacifica_notifications_runner import steps
-from pacifica_notifications_runner.authoring.uploaded import Made, Watch
+from pacifica_notifications_runner.authoring.uploaded import UploadedTransaction, UploadWatch
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.limits import archive_limits
 from pacifica_notifications_runner.process.formats import count, size
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     """
     body = _read(arguments.notification)
     event = Notification.parse(body).event
-    name = settings["name"] or naming.default_name(arguments.archive, settings["username"])
+    name = settings["name"] or defaults.default_name(arguments.archive, settings["username"])
     if not settings["verbose"]:
         # What the job's end means is said below, after the entry-point's last words.
         logging.getLogger(workers.__name__).setLevel(logging.CRITICAL)
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             output_limit=None,
             run_as=run_as,
         )
-        watch = Watch(services, name)
+        watch = UploadWatch(services, name)
         with runner:
             receipt = runner.accept(body)
             job = None if receipt.job_id is None else _follow(runner, receipt.job_id, signals)
@@ -177,7 +177,7 @@ def _show(output: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
-def _show_made(made: Made) -> None:
+def _show_made(made: UploadedTransaction) -> None:
     said = ", ".join(f"{key} = {value}" for key, value in made.key_values.items())
     _say(f"uploaded transaction {made.number}: {count(len(made.files), 'file')}{'; ' + said if said else ''}")
     for name, bytes_ in itertools.islice(made.files.items(), _MOST_FILES):

@@ -17,7 +17,8 @@ from urllib.parse import unquote
 
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import PacificaError
-from pacifica_notifications_consumer.http.server import BadRequest, Handler, Server, serve
+from pacifica_notifications_consumer.http.errors import HTTPError
+from pacifica_notifications_consumer.http.server import Handler, Server, serve
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import temporary_directory
 from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_in, send_files
@@ -57,7 +58,7 @@ class _PageHandler(Handler):
         """Answer any request."""
         try:
             self._answer_page(unquote(self.path.partition("?")[0]))
-        except BadRequest as error:
+        except HTTPError as error:
             self.reply_problem(error.status, error.reason)
         except PacificaError as error:
             self.reply_problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
@@ -83,14 +84,14 @@ class _PageHandler(Handler):
             case "POST", _ if found := re.fullmatch(r"/uploads/([0-9a-f]{32})", path):
                 self._finish(self.staging / found[1])
             case _:
-                raise BadRequest(HTTPStatus.NOT_FOUND, f"there is nothing at {path}")
+                raise HTTPError(HTTPStatus.NOT_FOUND, f"there is nothing at {path}")
 
     def _send(self, content: bytes, content_type: str) -> None:
         self.reply(HTTPStatus.OK, content, content_type, **PROTECTION)
 
     def _check_ours(self) -> None:
         if _OURS not in self.headers:
-            raise BadRequest(HTTPStatus.FORBIDDEN, f"a request of this page carries the header {_OURS}")
+            raise HTTPError(HTTPStatus.FORBIDDEN, f"a request of this page carries the header {_OURS}")
 
     def _begin(self) -> None:
         """Make room for the files of a transaction."""
@@ -104,7 +105,7 @@ class _PageHandler(Handler):
         self._check_ours()
         parts = name.split("/")
         if not directory.is_dir() or any(part in ("", ".", "..") or "\0" in part for part in parts):
-            raise BadRequest(HTTPStatus.BAD_REQUEST, f"a file cannot be called {name!r}")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, f"a file cannot be called {name!r}")
         target = directory.joinpath(*parts)
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as out:
@@ -120,7 +121,7 @@ class _PageHandler(Handler):
             submitter, instrument = int(facts["submitter"]), int(facts["instrument"])
             project, pairs = str(facts["project"]), dict(facts["key_values"])
         except (ValueError, LookupError, TypeError):
-            raise BadRequest(HTTPStatus.BAD_REQUEST, "submitter and instrument must be numbers") from None
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "submitter and instrument must be numbers") from None
         services = Services.from_environment(self.sandbox.environ())
         try:
             notification = send_files(

@@ -21,7 +21,7 @@ _MOST_ASKED = 1000
 
 
 @attrs.frozen(kw_only=True)
-class Made:
+class UploadedTransaction:
     """A transaction that was made.
 
     Args:
@@ -35,7 +35,7 @@ class Made:
     files: Mapping[str, int]
 
 
-class Watch:
+class UploadWatch:
     """Notes which transactions there are, to find those that a consumer makes afterwards.
 
     Args:
@@ -48,7 +48,7 @@ class Watch:
         self._consumer = consumer
         self._before = self._newest()
 
-    def made(self, destination: Path) -> list[Made]:
+    def made(self, destination: Path) -> list[UploadedTransaction]:
         """The transactions that were made since.
 
         Args:
@@ -60,7 +60,7 @@ class Watch:
             # The job does not depend on it.
             return list(_left_in(destination))
 
-    def _told_by_policy(self) -> list[Made]:
+    def _told_by_policy(self) -> list[UploadedTransaction]:
         newest = self._newest()
         if self._before is None or newest is None or self._services.policy_url is None:
             raise ServiceError("policy may not be asked")
@@ -85,13 +85,13 @@ class Watch:
         return bool(known["key_values"].get(PROVENANCE_KEY) == self._consumer)
 
 
-def _made(number: int, known: Mapping[str, Any]) -> Made:
+def _made(number: int, known: Mapping[str, Any]) -> UploadedTransaction:
     key_values = {key: value for key, value in known["key_values"].items() if key != PROVENANCE_KEY}
     files = {f"{file['subdir']}/{file['name']}".lstrip("/"): file["size"] for file in known["files"].values()}
-    return Made(number=number, key_values=key_values, files=files)
+    return UploadedTransaction(number=number, key_values=key_values, files=files)
 
 
-def _left_in(destination: Path) -> Iterator[Made]:
+def _left_in(destination: Path) -> Iterator[UploadedTransaction]:
     try:
         with open_file(destination, "notification.json") as file:
             notification = Notification.parse(file.read())
@@ -102,4 +102,4 @@ def _left_in(destination: Path) -> Iterator[Made]:
     files = (row for row in notification.rows if row.get("destinationTable") == "Files")
     key_values = {key: value for key, value in notification.key_values.items() if key != PROVENANCE_KEY}
     sizes = {f"{row.get('subdir')}/{row.get('name')}".lstrip("/"): int(row.get("size") or 0) for row in files}
-    yield Made(number=number, key_values=key_values, files=sizes)
+    yield UploadedTransaction(number=number, key_values=key_values, files=sizes)

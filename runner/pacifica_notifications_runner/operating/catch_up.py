@@ -15,20 +15,20 @@ from typing import Any
 import attrs
 
 from pacifica_notifications_consumer.catch_up.catch_up import ASKER, CatchUp, windows
-from pacifica_notifications_consumer.catch_up.seeker import Fate, Finding, LedgerDesk
+from pacifica_notifications_consumer.catch_up.seeker import LedgerStore, SeekResult, TransactionOutcome
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.errors import ConfigurationError, InUse
 from pacifica_notifications_consumer.jobs.directory import LEDGER, StateDirectory
 from pacifica_notifications_consumer.jobs.readers import Readers
-from pacifica_notifications_consumer.jobs.triage import Judge
+from pacifica_notifications_consumer.jobs.triage import Triage
 from pacifica_notifications_consumer.ledger import Coverage, Ledger
-from pacifica_notifications_consumer.queue.job_book import JUDGE
+from pacifica_notifications_consumer.queue.job_book import TRIAGE
+from pacifica_notifications_consumer.settings.converters import transaction_or_time
 from pacifica_notifications_consumer.settings.services import POLICY_URL, USERNAME, Services
 from pacifica_notifications_runner import steps
 from pacifica_notifications_runner.operating.client import state_dir_of
 from pacifica_notifications_runner.options import groups as options
-from pacifica_notifications_runner.options.values import transaction_or_time
 
 DESCRIPTION = """\
 Look for transactions that nobody announced to a consumer: go through a range of them, and have the entry-point run for
@@ -89,13 +89,13 @@ def catch_up(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         # First, since only who holds it may add to the ledger.
         at_rest = not arguments.dry_run and _hold(state_dir, stack)
         ledger = stack.enter_context(contextlib.closing(Ledger(state_dir / LEDGER)))
-        desk = _desk(ledger, state_dir, take=at_rest)
-        stack.callback(desk.readers.close)
+        store = _store(ledger, state_dir, take=at_rest)
+        stack.callback(store.readers.close)
         services = _services(settings, ledger.coverage, state_dir)
         policy = Policy(str(services.policy_url), stack.enter_context(make_session(services)))
-        catch_up = CatchUp(desk, policy, str(services.username), steps.catch_up_rules(settings), threading.Event())
+        catch_up = CatchUp(store, policy, str(services.username), steps.catch_up_rules(settings), threading.Event())
         numbers = catch_up.numbers(arguments.first, arguments.last)
-        report = _Report(numbers, str(services.username), dry=arguments.dry_run)
+        report = _Summary(numbers, str(services.username), dry=arguments.dry_run)
         if not numbers:
             _say("there is no transaction in this range")
         elif arguments.dry_run:
@@ -119,13 +119,13 @@ def _hold(state_dir: Path, stack: contextlib.ExitStack) -> bool:
     return True
 
 
-def _desk(ledger: Ledger, state_dir: Path, *, take: bool) -> LedgerDesk:
-    judge = ledger.coverage.fact(JUDGE)
-    if judge is None:
+def _store(ledger: Ledger, state_dir: Path, *, take: bool) -> LedgerStore:
+    triage = ledger.coverage.fact(TRIAGE)
+    if triage is None:
         raise ConfigurationError(
             f"the state directory {state_dir} does not say what its consumer is", "start the consumer once"
         )
-    return LedgerDesk(ledger, Readers(Judge.from_settings(judge)), take)
+    return LedgerStore(ledger, Readers(Triage.from_settings(triage)), take)
 
 
 def _services(settings: dict[str, Any], coverage: Coverage, state_dir: Path) -> Services:
@@ -145,34 +145,35 @@ def _services(settings: dict[str, Any], coverage: Coverage, state_dir: Path) -> 
     return services
 
 
-class _Report:
+class _Summary:
     """Says what was found out, line by line, and in sum."""
 
     def __init__(self, numbers: range, username: str, *, dry: bool) -> None:
         self._numbers = numbers
         self._username = username
         self._dry = dry
-        self._counts: Counter[Fate] = Counter()
+        self._counts: Counter[TransactionOutcome] = Counter()
 
-    def add(self, done: int, findings: Sequence[Finding]) -> None:
+    def add(self, done: int, findings: Sequence[SeekResult]) -> None:
         _hint("")
         for finding in findings:
             self._counts[finding.fate] += 1
-            if finding.fate is Fate.RECOVERED:
+            if finding.fate is TransactionOutcome.RECOVERED:
                 what = "would be run" if self._dry else "queued"
                 _say(f"transaction {finding.transaction_id}, made {finding.created} UTC: {what}")
-            elif finding.fate is Fate.UNREADABLE:
+            elif finding.fate is TransactionOutcome.UNREADABLE:
                 _say(f"transaction {finding.transaction_id}: {finding.problem}")
         _hint(f"{done} of {len(self._numbers)}")
 
     def close(self) -> None:
         _hint("")
-        recovered = self._counts[Fate.RECOVERED]
+        recovered = self._counts[TransactionOutcome.RECOVERED]
         what = "would be run" if self._dry else "queued, to run when the consumer is started"
-        open_ = self._counts[Fate.UNKNOWN] + self._counts[Fate.UNREADABLE]
+        open_ = self._counts[TransactionOutcome.UNKNOWN] + self._counts[TransactionOutcome.UNREADABLE]
         _say(
             f"of the {len(self._numbers)} numbers from {self._numbers[0]} to {self._numbers[-1]}, {recovered} {what}; "
-            f"{self._counts[Fate.REFUSED]} match, but are not for {self._username}; {open_} policy cannot tell of"
+            f"{self._counts[TransactionOutcome.REFUSED]} match, but are not for {self._username}; "
+            f"{open_} policy cannot tell of"
         )
 
 

@@ -13,21 +13,21 @@ import urllib3
 
 from pacifica_notifications_consumer.clients.base import reason
 from pacifica_notifications_consumer.errors import ConfigurationError, InUse, ServiceError, StateError
-from pacifica_notifications_consumer.http.server import BadRequest
+from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.directory import LEDGER, check_used
 from pacifica_notifications_consumer.queue.job_book import JobBook
-from pacifica_notifications_runner import defaults as naming
+from pacifica_notifications_runner import defaults as defaults
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api.api import Api
 
 _TIMEOUTS = (5.0, 60.0)
 
 
-class Refused(StateError):  # noqa: N818  (what happened is its name)
+class RequestRefused(StateError):  # noqa: N818  (what happened is its name)
     """The consumer does not do what it was asked to do."""
 
 
-class Asked(Protocol):
+class ConsumerClient(Protocol):
     """A consumer that can be asked, through the same API whether it runs or not."""
 
     def ask(
@@ -51,7 +51,7 @@ class Asked(Protocol):
         ...
 
 
-class Stopped:
+class StoppedConsumer:
     """A consumer that is stopped.
 
     Args:
@@ -64,12 +64,12 @@ class Stopped:
     def ask(
         self, method: str, path: str, query: Mapping[str, str] | None = None, document: Mapping[str, Any] | None = None
     ) -> Any:
-        """See `Asked.ask`."""
+        """See `ConsumerClient.ask`."""
         with _refusing():
             return self._api.answer(method, path, query or {}, document).document
 
     def stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
-        """See `Asked.stream`."""
+        """See `ConsumerClient.stream`."""
         # Nothing more will come of what waits until the consumer is started.
         query = {name: value for name, value in query.items() if name != "follow"}
         with _refusing():
@@ -80,11 +80,11 @@ class Stopped:
 def _refusing() -> Iterator[None]:
     try:
         yield
-    except BadRequest as error:
-        raise Refused(error.reason) from error
+    except HTTPError as error:
+        raise RequestRefused(error.reason) from error
 
 
-class Running:
+class RunningConsumer:
     """A consumer that is running.
 
     Args:
@@ -103,11 +103,11 @@ class Running:
     def ask(
         self, method: str, path: str, query: Mapping[str, str] | None = None, document: Mapping[str, Any] | None = None
     ) -> Any:
-        """See `Asked.ask`."""
+        """See `ConsumerClient.ask`."""
         return self._request(method, path, query or {}, document).json()
 
     def stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
-        """See `Asked.stream`."""
+        """See `ConsumerClient.stream`."""
         answer = self._request("GET", path, query, stream=True)
         try:
             with answer:
@@ -134,7 +134,7 @@ class Running:
                 f"cannot reach the consumer at {self._url}: {reason(error)}", "look at whether it is well"
             ) from error
         if not answer.ok:
-            raise Refused(_detail(answer))
+            raise RequestRefused(_detail(answer))
         return answer
 
 
@@ -154,12 +154,12 @@ def state_dir_of(settings: Mapping[str, Any]) -> Path:
     if settings["state_dir"] is None and settings["name"] is None:
         known = _known()
         if len(known) == 1:
-            return naming.default_state_dir(known[0])
+            return defaults.default_state_dir(known[0])
         advice = "name it with --name or --state-dir"
         raise ConfigurationError(
             "it is not said which consumer is meant", f"{advice}; there are {', '.join(known)}" if known else advice
         )
-    state_dir: Path = settings["state_dir"] or naming.default_state_dir(settings["name"])
+    state_dir: Path = settings["state_dir"] or defaults.default_state_dir(settings["name"])
     check_used(state_dir)
     return state_dir
 
@@ -167,14 +167,14 @@ def state_dir_of(settings: Mapping[str, Any]) -> Path:
 def _known() -> list[str]:
     """The consumers whose state is where the start command puts it."""
     try:
-        return sorted(path.parent.name for path in naming.default_state_dir("x").parent.glob(f"*/{LEDGER}"))
+        return sorted(path.parent.name for path in defaults.default_state_dir("x").parent.glob(f"*/{LEDGER}"))
     except OSError:
         # That place is another user's.
         return []
 
 
 @contextlib.contextmanager
-def asking(settings: Mapping[str, Any]) -> Iterator[Asked]:
+def asking(settings: Mapping[str, Any]) -> Iterator[ConsumerClient]:
     """Get to a consumer, be it running or not.
 
     Raises:
@@ -183,11 +183,11 @@ def asking(settings: Mapping[str, Any]) -> Iterator[Asked]:
     """
     state_dir = state_dir_of(settings)
     with contextlib.ExitStack() as stack:
-        asked: Asked
+        asked: ConsumerClient
         try:
-            asked = Stopped(stack.enter_context(JobBook(state_dir)))
+            asked = StoppedConsumer(stack.enter_context(JobBook(state_dir)))
         except InUse:
-            asked = Running(StatusAddress.find(state_dir))
+            asked = RunningConsumer(StatusAddress.find(state_dir))
         yield asked
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
-from pacifica_notifications_runner.operating.parsers import all_parsers, flags, subcommands, walk, words_of
+from pacifica_notifications_runner.operating.parsers import flags, subcommands, walk, words_of
 from pacifica_notifications_runner.options import groups as options
 
 DESCRIPTION = """\
@@ -52,14 +53,15 @@ def add_command(subparsers: Any) -> None:
 
 def show(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
     """Print it."""
-    print(_fish() if arguments.shell == "fish" else _bash(arguments.shell))  # noqa: T201  (the command's output)
+    parsers = arguments.parsers()
+    print(_fish(parsers) if arguments.shell == "fish" else _bash(arguments.shell, parsers))  # noqa: T201  (the command's output)
     return 0
 
 
-def _bash(shell: str) -> str:
+def _bash(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     lines = ["autoload -U bashcompinit && bashcompinit"] if shell == "zsh" else []
     lines.append("declare -A _pacifica_words _pacifica_files")
-    for program, parser in all_parsers().items():
+    for program, parser in parsers.items():
         for path, subparser in walk(parser):
             place = " ".join((program, *path))
             words = [flag for action in flags(subparser) for flag in action.option_strings]
@@ -71,7 +73,7 @@ def _bash(shell: str) -> str:
                     kind = "words" if values else "files"
                     lines.append(_entry(kind, f"{place} {flag}", " ".join(values) or "yes"))
     lines.append(_BASH.rstrip())
-    for program in all_parsers():
+    for program in parsers:
         short = program.replace("-", "_")
         lines.append(f"_{short}() {{ _pacifica_complete {program}; }}")
         # Where nothing of ours fits, a file may.
@@ -84,9 +86,9 @@ def _entry(array: str, key: str, value: str) -> str:
     return f"_pacifica_{array}+=([{shlex.quote(key)}]={shlex.quote(value)})"
 
 
-def _fish() -> str:
+def _fish(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     lines = []
-    for program, parser in all_parsers().items():
+    for program, parser in parsers.items():
         for path, subparser in walk(parser):
             seen = [f"__fish_seen_subcommand_from {word}" for word in path]
             below = sorted({name.split()[0] for name in subcommands(subparser)})

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer.environment.cache import Kept, VenvCache
+from pacifica_notifications_consumer.environment.cache import CachedVenv, VenvCache
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
 from pacifica_notifications_runner.options import groups as options
 
@@ -71,7 +71,7 @@ def _check_readable(directory: Path) -> None:
         ) from error
 
 
-def _describe(kept: Kept) -> str:
+def _describe(kept: CachedVenv) -> str:
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used_at))
     return f"{kept.key}  {kept.size / (1 << 20):7.1f} MiB  last used {used}  {kept.venv.path}"
 

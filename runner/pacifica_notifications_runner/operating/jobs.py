@@ -9,7 +9,7 @@ from typing import Any
 
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_runner.operating.client import Asked, as_json, asking
+from pacifica_notifications_runner.operating.client import ConsumerClient, as_json, asking
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.formats import clock, count, duration, progress, remarks, since, size
 from pacifica_notifications_runner.process.logs import wants_colour
@@ -78,7 +78,7 @@ def add_command(subparsers: Any) -> None:
 
 
 def _add_action(
-    actions: Any, name: str, help_text: str, act: Callable[[Asked, argparse.Namespace], int]
+    actions: Any, name: str, help_text: str, act: Callable[[ConsumerClient, argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
     description = f"{help_text[0].upper()}{help_text[1:]}."
     parser: argparse.ArgumentParser = options.add_subcommand(actions, name, help_text, description, EPILOG)
@@ -95,7 +95,7 @@ def _add_action(
     return parser
 
 
-def _list(consumer: Asked, arguments: argparse.Namespace) -> int:
+def _list(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     query = {"limit": str(arguments.limit)}
     query |= {name: str(value) for name in ("state", "before") if (value := getattr(arguments, name)) is not None}
     listed = consumer.ask("GET", "/api/jobs", query)
@@ -125,7 +125,7 @@ def _row(job: Document) -> list[str]:
     ]
 
 
-def _show(consumer: Asked, arguments: argparse.Namespace) -> int:
+def _show(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     job = consumer.ask("GET", f"/api/jobs/{arguments.id}")
     found = consumer.ask("GET", f"/api/jobs/{arguments.id}/files")
     if arguments.output == "json":
@@ -166,7 +166,7 @@ def _show(consumer: Asked, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _log(consumer: Asked, arguments: argparse.Namespace) -> int:
+def _log(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     query = {"follow": "yes"} if arguments.follow else {}
     for piece in consumer.stream(f"/api/jobs/{arguments.id}/log", query):
         # The entry-point's own bytes, whatever they are.
@@ -175,16 +175,16 @@ def _log(consumer: Asked, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _retry(consumer: Asked, arguments: argparse.Namespace) -> int:
+def _retry(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     return _each(consumer, arguments, "retry", "queued anew", {})
 
 
-def _cancel(consumer: Asked, arguments: argparse.Namespace) -> int:
+def _cancel(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     document = {"reason": arguments.reason} if arguments.reason else {}
     return _each(consumer, arguments, "cancel", "cancelled", document)
 
 
-def _each(consumer: Asked, arguments: argparse.Namespace, action: str, done: str, document: Document) -> int:
+def _each(consumer: ConsumerClient, arguments: argparse.Namespace, action: str, done: str, document: Document) -> int:
     # A slip in one number must not leave the others half done.
     for number in arguments.ids:
         consumer.ask("GET", f"/api/jobs/{number}")
@@ -198,7 +198,7 @@ def _each(consumer: Asked, arguments: argparse.Namespace, action: str, done: str
     return 0
 
 
-def _replay(consumer: Asked, arguments: argparse.Namespace) -> int:
+def _replay(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     selection = {name: getattr(arguments, name) for name in ("since", "until", "match", "states")}
     selection = {name: value for name, value in selection.items() if value}
     if arguments.dry_run or not arguments.yes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-from pacifica_notifications_runner.operating.parsers import all_parsers, flags, subcommands, walk
+from pacifica_notifications_runner.operating.parsers import flags, subcommands, walk
 from pacifica_notifications_runner.options import groups as options
 
 DESCRIPTION = """\
@@ -37,7 +37,7 @@ def add_command(subparsers: Any) -> None:
 
 def show(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
     """Print it."""
-    parsers = all_parsers()
+    parsers = arguments.parsers()
     other = next(name for name in parsers if name != arguments.page)
     print("\n".join(_page(arguments.page, parsers[arguments.page], other)))  # noqa: T201  (the command's output)
     return 0

@@ -5,15 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 
-from pacifica_notifications_runner import start
-
-
-def all_parsers() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command, by its name."""
-    from pacifica_notifications_runner import cli as tool  # of which this is a part
-
-    return {start.PROGRAM: start.make_parser(), tool.PROGRAM: tool.make_parser()}
-
 
 def subcommands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
     """The subcommands of a command, by their names."""

@@ -13,7 +13,7 @@ from pacifica_notifications_consumer.archive.packing import open_consumer
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_runner import defaults as naming
+from pacifica_notifications_runner import defaults as defaults
 from pacifica_notifications_runner import engines, steps
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.limits import archive_limits
@@ -70,7 +70,7 @@ def work(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             preload=(*consumer.preload, *settings["preload"]),
             run_as=run_as,
         )
-        state_dir = settings["state_dir"] or naming.default_state_dir(f"{broker.queue} (worker)")
+        state_dir = settings["state_dir"] or defaults.default_state_dir(f"{broker.queue} (worker)")
         worker = stack.enter_context(
             engines.remote_worker(broker, named, engine, settings, state_dir, signals.stop.set)
         )

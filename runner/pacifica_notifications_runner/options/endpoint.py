@@ -8,9 +8,18 @@ from typing import Any
 
 from pacifica_notifications_consumer.cloudevents.notification import MAX_DEPTH
 from pacifica_notifications_consumer.http.limits import ServerLimits
-from pacifica_notifications_consumer.settings.option import Option, size, url_with_path
+from pacifica_notifications_consumer.settings.converters import (
+    count,
+    count_limit,
+    one_of,
+    origins,
+    patience,
+    port,
+    size,
+    url_with_path,
+)
+from pacifica_notifications_consumer.settings.option import Option
 from pacifica_notifications_runner.endpoint import MAX_EVENTS, MAX_SIGNED_BODY
-from pacifica_notifications_runner.options.values import count, count_limit, one_of, origins, patience, port
 
 _LIMITS = ServerLimits()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.broker import HIGHEST_PRIORITY, SCHEMES, check_url
+from pacifica_notifications_consumer.settings.converters import consumer_name, count, lost_after, one_of, whole_number
 from pacifica_notifications_consumer.settings.option import Option
-from pacifica_notifications_runner.options.values import consumer_name, count, lost_after, one_of, whole_number
 
 ENGINE = Option(
     name="engine",

@@ -9,27 +9,28 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer.engines.warm.start import module_names
-from pacifica_notifications_consumer.environment.cache import CacheLimits
+from pacifica_notifications_consumer.environment.cache import CacheLimits, cache_limits
 from pacifica_notifications_consumer.environment.installer import INSTALLERS
-from pacifica_notifications_consumer.settings.option import CONFIG_VARIABLE, SECTION, Option, resolve, size, switch
-from pacifica_notifications_consumer.settings.services import ASKING_OPTIONS, PRODUCER_URL, SERVICE_OPTIONS
-from pacifica_notifications_runner.options.endpoint import ENDPOINT_OPTIONS
-from pacifica_notifications_runner.options.engine import BROKER_OPTIONS, CONCURRENCY, ENGINE_OPTIONS
-from pacifica_notifications_runner.options.limits import ARCHIVE_OPTIONS, LIMIT_OPTIONS, PRIVILEGE_OPTIONS
-from pacifica_notifications_runner.options.values import (
-    cache_limits,
+from pacifica_notifications_consumer.jobs.retention import keep
+from pacifica_notifications_consumer.settings.converters import (
     consumer_name,
     count,
-    keep,
     limit,
+    module_names,
     one_of,
     port,
     rate,
     seconds,
+    size,
+    switch,
     transaction_or_time,
     whole,
 )
+from pacifica_notifications_consumer.settings.option import CONFIG_VARIABLE, SECTION, Option, resolve
+from pacifica_notifications_consumer.settings.services import ASKING_OPTIONS, PRODUCER_URL, SERVICE_OPTIONS
+from pacifica_notifications_runner.options.endpoint import ENDPOINT_OPTIONS
+from pacifica_notifications_runner.options.engine import BROKER_OPTIONS, CONCURRENCY, ENGINE_OPTIONS
+from pacifica_notifications_runner.options.limits import ARCHIVE_OPTIONS, LIMIT_OPTIONS, PRIVILEGE_OPTIONS
 
 NAME = Option(
     name="name",

@@ -7,8 +7,8 @@ from typing import Any
 
 from pacifica_notifications_consumer.archive.archive import ArchiveLimits
 from pacifica_notifications_consumer.jobs.limits import JobLimits
-from pacifica_notifications_consumer.settings.option import Option, size, size_limit, switch
-from pacifica_notifications_runner.options.values import count, count_limit
+from pacifica_notifications_consumer.settings.converters import count, count_limit, size, size_limit, switch
+from pacifica_notifications_consumer.settings.option import Option
 
 _ARCHIVE = ArchiveLimits()
 

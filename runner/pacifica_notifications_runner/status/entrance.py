@@ -11,7 +11,7 @@ import attrs
 
 
 @attrs.frozen
-class Entrance:
+class AccessControl:
     """Checks tokens and cookies, in a time that does not tell how much of them is right.
 
     Args:

@@ -12,11 +12,12 @@ from importlib.resources import files
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from pacifica_notifications_consumer.errors import StateError
-from pacifica_notifications_consumer.http.server import BadRequest, Handler, Server, serve
+from pacifica_notifications_consumer.http.errors import HTTPError
+from pacifica_notifications_consumer.http.server import Handler, Server, serve
 from pacifica_notifications_consumer.queue.prometheus import CONTENT_TYPE
 from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.api.request import Answer, read_document
-from pacifica_notifications_runner.status.entrance import Entrance
+from pacifica_notifications_runner.status.entrance import AccessControl
 from pacifica_notifications_runner.status.pages import site as pages
 from pacifica_notifications_runner.status.pages.pages import Pages, Reply
 from pacifica_notifications_runner.strangers import Strangers
@@ -62,7 +63,7 @@ def showing(
     state = {"api": api, "metrics": staticmethod(metrics), "strangers": Strangers("the status page")}
     handler: type[_StatusHandler] = type("StatusHandler", (_StatusHandler,), state)
     with serve(handler, address, port, tls) as server:
-        handler.entrance = Entrance(token, server.server_port, tls is not None)
+        handler.entrance = AccessControl(token, server.server_port, tls is not None)
         try:
             yield server
         finally:
@@ -71,7 +72,7 @@ def showing(
 
 class _StatusHandler(Handler):
     api: Api
-    entrance: Entrance
+    entrance: AccessControl
     strangers: Strangers
     metrics: Callable[[], str]
 
@@ -117,7 +118,7 @@ class _StatusHandler(Handler):
             document = read_document(self.read_body(_MOST_BODY))
             method = "GET" if self.command == "HEAD" else self.command
             answer = self.api.answer(method, self._path, self._query, document)
-        except BadRequest as error:
+        except HTTPError as error:
             self._problem(error.status, error.reason)
             return
         self._send(answer)
@@ -139,7 +140,7 @@ class _StatusHandler(Handler):
             if self._enters():
                 return
             reply = self._reply_to_person()
-        except BadRequest as error:
+        except HTTPError as error:
             page = pages.Site(name=self.api.book.name, csrf=self.entrance.csrf)
             reply = Reply(status=error.status, page=page.problem(error.status.phrase, error.reason))
         self._show(reply)
@@ -149,10 +150,10 @@ class _StatusHandler(Handler):
         if self.command in ("GET", "HEAD"):
             return site.show(self._path, self._query)
         if self.command != "POST":
-            raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "a page can be looked at, and its forms be sent")
+            raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "a page can be looked at, and its forms be sent")
         form = self._form()
         if not self.entrance.is_ours(self.headers, form):
-            raise BadRequest(HTTPStatus.FORBIDDEN, "this form is not one of this page; go back, and load it anew")
+            raise HTTPError(HTTPStatus.FORBIDDEN, "this form is not one of this page; go back, and load it anew")
         return self._leave() if self._path == "/logout" else site.do(self._path, form)
 
     def _form(self) -> dict[str, str]:

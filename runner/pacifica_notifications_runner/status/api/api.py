@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from pacifica_notifications_consumer.errors import FilterError
-from pacifica_notifications_consumer.http.server import BadRequest
+from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.files import list_files, open_file
 from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.queue.job_book import JobBook
@@ -79,15 +79,15 @@ class Api:
             if route.method == method:
                 check_known("parameter", query, route.query)
                 if document and not route.takes:
-                    raise BadRequest(HTTPStatus.BAD_REQUEST, "no body is expected here")
+                    raise HTTPError(HTTPStatus.BAD_REQUEST, "no body is expected here")
                 answer: Answer = getattr(self, f"_{route.name}")(
                     ApiRequest(path=open_parts, query=query, document=document)
                 )
                 return answer
             methods.append(route.method)
         if methods:
-            raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, f"use {' or '.join(methods)}")
-        raise BadRequest(HTTPStatus.NOT_FOUND, f"there is no {path}; /api/openapi.json says what there is")
+            raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, f"use {' or '.join(methods)}")
+        raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no {path}; /api/openapi.json says what there is")
 
     def _status(self, _: ApiRequest) -> Answer:
         missed = self.book.count_missed()
@@ -137,7 +137,7 @@ class Api:
             # Once it has begun, it lets go of its place in any case.
             pieces = itertools.chain([next(following, b"")], following)
         else:
-            raise BadRequest(HTTPStatus.SERVICE_UNAVAILABLE, f"{_MOST_FOLLOWERS} follow logs already; try again later")
+            raise HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, f"{_MOST_FOLLOWERS} follow logs already; try again later")
         return Answer(pieces=pieces, content_type="text/plain; charset=utf-8", headers=headers)
 
     def _follow(self, job_id: int, output: Path, position: int) -> Iterator[bytes]:
@@ -175,7 +175,7 @@ class Api:
         try:
             file = open_file(directory, path)
         except FileNotFoundError:
-            raise BadRequest(HTTPStatus.NOT_FOUND, f"the job has no file {path!r}") from None
+            raise HTTPError(HTTPStatus.NOT_FOUND, f"the job has no file {path!r}") from None
 
         def pieces() -> Iterator[bytes]:
             with file:
@@ -188,7 +188,7 @@ class Api:
     def _retry(self, request: ApiRequest) -> Answer:
         job = self._find(request)
         if not self.book.requeue(job.id):
-            raise BadRequest(HTTPStatus.CONFLICT, f"job {job.id} is {job.state.value}: it need not be queued anew")
+            raise HTTPError(HTTPStatus.CONFLICT, f"job {job.id} is {job.state.value}: it need not be queued anew")
         return Answer(document=self._document(self.book.job(job.id)))
 
     def _cancel(self, request: ApiRequest) -> Answer:
@@ -197,7 +197,7 @@ class Api:
         check_known("field", document, ("reason",))
         reason = " ".join(str(document.get("reason") or "cancelled by an operator").split())[:200]
         if job.state.final or not self.book.cancel(job.id, reason):
-            raise BadRequest(HTTPStatus.CONFLICT, f"job {job.id} has ended: it is {job.state.value}")
+            raise HTTPError(HTTPStatus.CONFLICT, f"job {job.id} has ended: it is {job.state.value}")
         return Answer(document=self._document(self.book.job(job.id)))
 
     def _replay(self, request: ApiRequest) -> Answer:
@@ -207,7 +207,7 @@ class Api:
         try:
             found = [job.id for job in self.book.select(selection)] if dry else self.book.replay(selection)
         except FilterError as error:
-            raise BadRequest(HTTPStatus.BAD_REQUEST, str(error)) from error
+            raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from error
         return Answer(document={"count": len(found), "jobs": found[:_MOST_NAMED], "dry_run": dry})
 
     def _notifications(self, request: ApiRequest) -> Answer:
@@ -222,16 +222,16 @@ class Api:
         try:
             return Answer(document=notification_document(self.book.notification(number)))
         except KeyError:
-            raise BadRequest(HTTPStatus.NOT_FOUND, f"there is no notification {number}") from None
+            raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no notification {number}") from None
 
     def _body(self, request: ApiRequest) -> Answer:
         number = request.number("id")
         try:
             body = self.book.notification_body(number)
         except KeyError:
-            raise BadRequest(HTTPStatus.NOT_FOUND, f"there is no notification {number}") from None
+            raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no notification {number}") from None
         if body is None:
-            raise BadRequest(HTTPStatus.NOT_FOUND, f"what notification {number} said was not kept")
+            raise HTTPError(HTTPStatus.NOT_FOUND, f"what notification {number} said was not kept")
         headers = {"Content-Disposition": "attachment"}
         return Answer(pieces=iter([body]), content_type="application/octet-stream", headers=headers)
 
@@ -243,7 +243,7 @@ class Api:
         try:
             return self.book.job(number)
         except KeyError:
-            raise BadRequest(HTTPStatus.NOT_FOUND, f"there is no job {number}") from None
+            raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no job {number}") from None
 
     def _document(self, job: Job) -> dict[str, Any]:
         return job_document(job, self.book.directory(job.id))

@@ -14,7 +14,7 @@ import attrs
 
 from pacifica_notifications_consumer.errors import FilterError
 from pacifica_notifications_consumer.filter.filter import Filter
-from pacifica_notifications_consumer.http.server import BadRequest
+from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.queue.job_book import Selection
 
@@ -52,7 +52,7 @@ class ApiRequest:
             number = least - 1
         if not least <= number <= most or not (text or "").lstrip("-").isdigit():
             limits = f"from {least} to {most}" if most < _LARGEST_NUMBER else f"{least} or more"
-            raise BadRequest(HTTPStatus.BAD_REQUEST, f"{name} must be a number, {limits}, not {text!r}")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, f"{name} must be a number, {limits}, not {text!r}")
         return number
 
     def word(self, name: str, words: type[Word]) -> Word | None:
@@ -98,7 +98,7 @@ def one_of(name: str, text: object, words: type[Word]) -> Word:
         if word.value == text:
             return word
     known = ", ".join(str(word.value) for word in words)
-    raise BadRequest(HTTPStatus.BAD_REQUEST, f"{name} must be one of {known}, not {text!r}")
+    raise HTTPError(HTTPStatus.BAD_REQUEST, f"{name} must be one of {known}, not {text!r}")
 
 
 def check_known(what: str, given: Collection[str], known: Collection[str]) -> None:
@@ -111,7 +111,7 @@ def check_known(what: str, given: Collection[str], known: Collection[str]) -> No
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known)) or 'none'}"
-            raise BadRequest(HTTPStatus.BAD_REQUEST, f"there is no {what} {name!r}; {hint}")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, f"there is no {what} {name!r}; {hint}")
 
 
 def read_document(body: bytes) -> Any:
@@ -125,9 +125,9 @@ def read_document(body: bytes) -> Any:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
     if not isinstance(document, dict):
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
     return document
 
 
@@ -140,7 +140,7 @@ def read_selection(document: Mapping[str, Any]) -> Selection:
     check_known("field", document, ("since", "until", "match", "states", "dry_run"))
     states = document.get("states") or []
     if not isinstance(states, list):
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "states must be a list")
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "states must be a list")
     selection = Selection(
         since=_time("since", document.get("since")),
         until=_time("until", document.get("until")),
@@ -149,9 +149,9 @@ def read_selection(document: Mapping[str, Any]) -> Selection:
     )
     if selection == Selection():
         reason = "say which jobs are to be replayed: by since, until, match or states; to replay all, name all states"
-        raise BadRequest(HTTPStatus.BAD_REQUEST, reason)
+        raise HTTPError(HTTPStatus.BAD_REQUEST, reason)
     if selection.states & {JobState.QUEUED, JobState.RUNNING}:
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "what is queued or running cannot be replayed")
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "what is queued or running cannot be replayed")
     return selection
 
 
@@ -162,15 +162,15 @@ def _time(name: str, value: object) -> float | None:
         return datetime.fromisoformat(str(value)).astimezone().timestamp()
     except (ValueError, OverflowError):
         reason = f"{name} must be a time such as 2026-11-24T18:00, not {value!r}"
-        raise BadRequest(HTTPStatus.BAD_REQUEST, reason) from None
+        raise HTTPError(HTTPStatus.BAD_REQUEST, reason) from None
 
 
 def _filter(value: object) -> Filter | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "match must be a JSONPath")
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "match must be a JSONPath")
     try:
         return Filter(value)
     except FilterError as error:
-        raise BadRequest(HTTPStatus.BAD_REQUEST, f"match: {error}") from None
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"match: {error}") from None

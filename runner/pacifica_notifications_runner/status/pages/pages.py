@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.http.server import BadRequest
+from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.pages.site import ACTIONS, Site
 
@@ -73,7 +73,7 @@ class Pages:
             return self._job(found[1])
         if found := re.fullmatch(rf"/jobs/(\d+)/({'|'.join(ACTIONS)})", path):
             return Reply(page=self._site.confirm(self._get(f"/api/jobs/{found[1]}"), found[2]))
-        raise BadRequest(HTTPStatus.NOT_FOUND, f"there is no page {path}")
+        raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no page {path}")
 
     def do(self, path: str, form: Mapping[str, str]) -> Reply:
         """Do what a form asks for.
@@ -86,7 +86,7 @@ class Pages:
             return Reply(status=HTTPStatus.SEE_OTHER, place=f"/jobs/{found[1]}")
         if path == "/replay":
             return self._replay(form)
-        raise BadRequest(HTTPStatus.NOT_FOUND, f"there is no form {path}")
+        raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no form {path}")
 
     def _replay(self, form: Mapping[str, str]) -> Reply:
         given = {name: form.get(name, "").strip() for name in _SELECTING}
@@ -95,7 +95,7 @@ class Pages:
         document = {**given, "states": states, "dry_run": not confirmed}
         try:
             found = self._api.answer("POST", "/api/replay", {}, document).document
-        except BadRequest as error:
+        except HTTPError as error:
             return Reply(status=error.status, page=self._site.replay(given, error.reason))
         if confirmed:
             return Reply(status=HTTPStatus.SEE_OTHER, place="/jobs")

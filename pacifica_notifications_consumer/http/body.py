@@ -1,0 +1,135 @@
+"""The bodies of requests, of a known size or in chunks (RFC 9112, sections 6 and 7)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Protocol
+
+from .connection import Connection
+from .errors import HTTPError
+
+#: Bytes a second that a large body must bring, beside the time that any may take.
+_SLOWEST_BODY = 50_000
+_MOST_TRAILERS = 100
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?\r\n")
+
+
+class Body(Protocol):
+    """The body of a request. It ends where the request ends, not where the connection does."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it has been read to its end."""
+        ...
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes, or all that are left; fewer only at its end.
+
+        Raises:
+            HTTPError: The client breaks off, stalls, or does not keep to the form.
+        """
+        ...
+
+
+class SizedBody:
+    """A body whose length is known.
+
+    Args:
+        connection: Over which it comes.
+        length: Its bytes.
+        go_on: Called before anything is read, if the client waits for that.
+
+    Attributes:
+        length: As given.
+    """
+
+    def __init__(self, connection: Connection, length: int, go_on: Callable[[], None] | None = None) -> None:
+        self._connection = connection
+        self.length = self._left = length
+        self._go_on = go_on
+        self._deadline = 0.0
+
+    @property
+    def is_read(self) -> bool:
+        """See `Body.is_read`."""
+        return self._left == 0
+
+    def read(self, size: int = -1) -> bytes:
+        """See `Body.read`."""
+        if self._go_on:
+            self._go_on()
+            self._go_on = None
+        if not self._deadline:
+            seconds = self._connection.limits.body_seconds + self.length / _SLOWEST_BODY
+            self._deadline = time.monotonic() + seconds
+        wanted = self._left if size < 0 else min(size, self._left)
+        first = self._connection.read(wanted, self._deadline) if wanted else b""
+        if len(first) == wanted:
+            self._left -= wanted
+            return first
+        pieces = [first]
+        missing = wanted - len(first)
+        while missing and pieces[-1]:
+            pieces.append(self._connection.read(missing, self._deadline))
+            missing -= len(pieces[-1])
+        if missing:
+            came = self.length - self._left + wanted - missing
+            raise HTTPError(HTTPStatus.BAD_REQUEST, f"the body ended after {came} of {self.length} bytes")
+        self._left -= wanted
+        return b"".join(pieces)
+
+
+class ChunkedBody:
+    """A body that comes in chunks, each with its length (RFC 9112, section 7.1).
+
+    Args:
+        connection: Over which it comes.
+        go_on: Called before anything is read, if the client waits for that.
+    """
+
+    def __init__(self, connection: Connection, go_on: Callable[[], None] | None = None) -> None:
+        self._connection = connection
+        self._go_on = go_on
+        self._deadline = 0.0
+        self._chunk = 0
+        self.is_read = False
+
+    def read(self, size: int = -1) -> bytes:
+        """See `Body.read`."""
+        if self._go_on:
+            self._go_on()
+            self._go_on = None
+        if not self._deadline:
+            self._deadline = time.monotonic() + self._connection.limits.body_seconds
+        pieces: list[bytes] = []
+        missing = size
+        while missing and not self.is_read:
+            if not self._chunk:
+                self._begin_chunk()
+                continue
+            piece = self._connection.read(self._chunk if size < 0 else min(self._chunk, missing), self._deadline)
+            if not piece:
+                raise HTTPError(HTTPStatus.BAD_REQUEST, "the body ended in the middle of a chunk")
+            pieces.append(piece)
+            missing -= len(piece)
+            self._chunk -= len(piece)
+            self._deadline += len(piece) / _SLOWEST_BODY
+            if not self._chunk and self._connection.read_line(self._deadline) != b"\r\n":
+                raise HTTPError(HTTPStatus.BAD_REQUEST, "a chunk of the body has another length than it says")
+        return b"".join(pieces)
+
+    def _begin_chunk(self) -> None:
+        size = _CHUNK_SIZE.fullmatch(self._connection.read_line(self._deadline))
+        if size is None:
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "a chunk of the body has no length")
+        self._chunk = int(size[1], 16)
+        if self._chunk:
+            return
+        for _ in range(_MOST_TRAILERS):
+            if self._connection.read_line(self._deadline) == b"\r\n":
+                self.is_read = True
+                return
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the chunked body has too many trailers")

@@ -1,0 +1,84 @@
+"""Ways to speak to a server that no HTTP client would choose, and servers that answer."""
+
+import re
+import socket
+import time
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import requests
+
+from pacifica_notifications_consumer.http.errors import HTTPError
+from pacifica_notifications_consumer.http.server import Handler, Server
+
+
+class Echo(Handler):
+    """Tells what came."""
+
+    def do_POST(self) -> None:
+        try:
+            body = self.read_body(1 << 20)
+        except HTTPError as error:
+            self.send_error(error.status, error.reason)
+        else:
+            self.reply(200, body)
+
+    def do_GET(self) -> None:
+        self.reply(200, self.path.encode())
+
+    do_HEAD = do_GET
+
+
+class Hasty(Echo):
+    """Answers without a thread."""
+
+    quick = True
+
+    def do_GET(self) -> None:
+        self.reply(200, b"x" * 60_000)
+
+
+def connect(url: str, timeout: float = 10.0) -> socket.socket:
+    """Connect to the server of a URL."""
+    parts = urlsplit(url)
+    return socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=timeout)
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    """What comes until the server hangs up."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def raw(url: str, request: bytes) -> bytes:
+    """Send bytes and return the answer up to where the server hangs up."""
+    with connect(url) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return rest_of(connection)
+
+
+def replies(answer: bytes) -> list[bytes]:
+    """The single responses of an answer."""
+    return [piece for piece in re.split(rb"(?=HTTP/1\.1 \d)", answer) if piece]
+
+
+def answered_within(url: str, seconds: float) -> None:
+    """A new client is answered in time, as the producer must be."""
+    started = time.monotonic()
+    assert requests.post(url, data=b"{}", timeout=10).content == b"{}"
+    assert time.monotonic() - started < seconds
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(reply.split()[1]) for reply in replies(answer)]
+
+
+def idle(stack: ExitStack, server: Server, count: int, first: bytes = b"") -> list[socket.socket]:
+    """Clients that have connected, and say no more than this."""
+    clients = []
+    for _ in range(count):
+        client = stack.enter_context(connect(server.url))
+        if first:
+            client.sendall(first)
+        clients.append(client)
+    return clients

@@ -1,0 +1,388 @@
+"""What nobody announced is found and taken, once; what is not there yet is asked for again; a crash costs nothing."""
+
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pacifica_notifications_consumer import Filter
+from pacifica_notifications_consumer.catch_up import catch_up
+from pacifica_notifications_consumer.catch_up.catch_up import CatchUp
+from pacifica_notifications_consumer.cloudevents.announcement import Identity
+from pacifica_notifications_consumer.errors import Cancelled, ServiceError, StateError
+from pacifica_notifications_consumer.jobs.job import Origin, Receipt, Verdict
+from pacifica_notifications_consumer.jobs.readers import Readers
+from pacifica_notifications_consumer.jobs.triage import Triage, TriagedTransaction
+from pacifica_notifications_consumer.ledger.coverage import FOLLOWER, MissedCounts
+from tests.support.policy_tools import TestedStore, Told, catcher, store_at, telling
+
+
+@pytest.fixture
+def caught(store: TestedStore, told: Told) -> Iterator[CatchUp]:
+    """One that has begun on a site with three transactions, none of which concern it."""
+    told.go(1, 2, 3)
+    with catcher(store, told) as caught:
+        look(caught)
+        told.asked.clear()
+        yield caught
+
+
+def look(caught: CatchUp, *, all_of_it: bool = True) -> None:
+    """Look, and work until there is nothing left."""
+    caught.look(all_of_it=all_of_it)
+    while caught.work():
+        pass
+
+
+def follower(store: TestedStore) -> tuple[int, int]:
+    span = store.coverage.span(FOLLOWER)
+    assert span is not None
+    return span.next, span.last
+
+
+def test_history_is_left_alone(store: TestedStore, caught: CatchUp) -> None:
+    """On a new ledger nothing is taken that was there before."""
+    assert store.jobs() == []
+    assert follower(store) == (4, 3)
+
+
+def test_missed_ones_are_taken(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """What matches and may be seen is taken; what was announced is not even asked for."""
+    told.go(4, 5, 6, 8)
+    told.add(7)
+    told.own(9)
+    told.hidden.add(6)
+    store.deliver(5, told=told)
+    look(caught)
+    assert store.jobs() == [4, 8]
+    assert store.jobs(Origin.DELIVERED) == [5]
+    assert store.coverage.counts() == MissedCounts(recovered=2, refused=1, unknown=0)
+    assert sorted(map(str, told.asked)) == sorted(map(str, ["list", 4, 6, 7, 8, 9, ("see", 4), ("see", 6), ("see", 8)]))
+    look(caught)
+    assert store.jobs() == [4, 8]
+
+
+def test_notification_is_as_if_announced(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """The job's notification is the one that would have come, and one that comes after all is a duplicate."""
+    told.go(4)
+    look(caught)
+    job = store.ledger.claim(60)
+    assert job is not None
+    assert (job.title, job.origin) == ("metadata.ingest.4", Origin.RECOVERED)
+    assert b'"http://metadata.pacifica.org/transactions?_id=4"' in job.body
+    store.deliver(4, told=told)
+    assert store.jobs(Origin.DELIVERED) == []
+
+
+def test_nothing_missing_costs_one_question(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """While all is announced, a look asks for the newest transaction and for nothing else."""
+    told.go(4, 5)
+    store.deliver(4, 5, told=told)
+    look(caught)
+    look(caught)
+    assert told.asked == ["list", "list"]
+
+
+def test_what_is_new_may_yet_be_announced(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """A look on time leaves what came since the last one to the producer, until the next look."""
+    told.go(4)
+    look(caught, all_of_it=False)
+    assert store.jobs() == []
+    told.go(5)
+    look(caught, all_of_it=False)
+    assert store.jobs() == [4]
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have gaps asked for again soon."""
+    monkeypatch.setattr(catch_up, "_SOONEST", 0.05)
+
+
+def ask_again(caught: CatchUp, store: TestedStore) -> None:
+    due = store.coverage.next_gap()
+    assert due is not None
+    time.sleep(max(0.0, due - time.time()))
+    caught.work()
+
+
+@pytest.mark.usefixtures("hurried")
+def test_gap_is_asked_for_again(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """A number that no transaction has yet is asked for again, and what it turns out to be is taken."""
+    told.go(4, 7)
+    look(caught)
+    assert (store.jobs(), store.coverage.counts().unknown) == ([4, 7], 2)
+    told.go(5)
+    ask_again(caught, store)
+    assert (store.jobs(), store.coverage.counts().unknown) == ([4, 5, 7], 1)
+    told.go(6)
+    store.deliver(6, told=told)
+    told.asked.clear()
+    ask_again(caught, store)
+    assert (store.jobs(Origin.DELIVERED), store.coverage.counts().unknown, told.asked) == ([6], 0, [])
+
+
+@pytest.mark.usefixtures("hurried")
+def test_gap_is_given_up(store: TestedStore, told: Told) -> None:
+    """A number that nobody has for long enough was left out, and is not asked for any more."""
+    with catcher(store, told, patience=0.15) as caught:
+        look(caught)
+        told.go(3)
+        look(caught)
+        assert store.coverage.counts().unknown == 2
+        while store.coverage.next_gap():
+            ask_again(caught, store)
+        told.asked.clear()
+        look(caught)
+        assert told.asked == ["list"]
+
+
+def test_old_gaps_are_none(store: TestedStore, told: Told) -> None:
+    """What was left out before a transaction that is old by now can have no transaction any more."""
+    told.go(2, 5, created="2026-11-20T10:00:00")
+    told.go(8)
+    with catcher(store, told, start=1) as caught:
+        look(caught)
+        assert store.jobs() == [2, 5, 8]
+        assert store.coverage.counts().unknown == 2  # 6 and 7
+
+
+@pytest.mark.usefixtures("hurried")
+def test_one_that_cannot_be_read(
+    store: TestedStore, told: Told, caught: CatchUp, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A transaction of which metadata cannot tell holds up no other one, is told of, and is never given up."""
+    told.go(4, 5, 6)
+    told.broken.add(5)
+    look(caught)
+    assert (store.jobs(), store.coverage.counts().unknown) == ([4, 6], 1)
+    assert (
+        "transactions of which policy cannot tell: 1, such as 5: policy cannot tell: metadata answered" in caplog.text
+    )
+    with catcher(store, told, patience=0.0) as impatient:
+        ask_again(impatient, store)
+        assert store.coverage.counts().unknown == 1
+        told.broken.clear()
+        ask_again(impatient, store)
+    assert (store.jobs(), store.coverage.counts().unknown) == ([4, 5, 6], 0)
+
+
+def test_policy_that_is_down(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """Without metadata nothing is concluded; afterwards it goes on where it was."""
+    told.go(4)
+    caught.look(all_of_it=True)
+    told.down = True
+    with pytest.raises(ServiceError, match=r"policy at http://127\.0\.0\.1:\d+ answered 500"):
+        caught.work()
+    with pytest.raises(ServiceError):
+        caught.look(all_of_it=True)
+    assert (store.jobs(), follower(store), store.coverage.counts().unknown) == ([], (4, 4), 0)
+    told.down = False
+    look(caught)
+    assert (store.jobs(), follower(store)) == ([4], (5, 4))
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (2, [2, 3, 4]),
+        (4, [4]),
+        (99, []),
+        (datetime(2026, 11, 25, 12, tzinfo=UTC), [3, 4]),
+        (datetime(2026, 11, 26, tzinfo=UTC), []),
+        (datetime(2020, 1, 1, tzinfo=UTC), [1, 2, 3, 4]),
+    ],
+    ids=str,
+)
+def test_from_where_told(store: TestedStore, told: Told, start: int | datetime, expected: list[int]) -> None:
+    """It begins with a number or with a time, and does that once."""
+    for number in range(1, 5):
+        told.go(number, created=f"2026-11-25T{10 + number}:00:00" if number != 3 else "2026-11-25T12:00:00")
+    told.transactions[2]["updated"] = "2026-11-25T11:30:00"
+    for _ in range(2):
+        with catcher(store, told, start=start) as caught:
+            look(caught)
+        assert store.jobs() == expected
+    told.asked.clear()
+    with catcher(store, told, start=start) as caught:
+        look(caught)
+    assert told.asked == ["list"]
+
+
+def test_from_the_last_announced(store: TestedStore, told: Told) -> None:
+    """On a ledger that has never caught up it begins after the last transaction that was announced."""
+    told.go(*range(1, 7))
+    store.deliver(2, 4, 3, told=told)
+    with catcher(store, told) as caught:
+        look(caught)
+    assert store.jobs() == [5, 6]
+
+
+def test_site_of_its_own_identity(store: TestedStore, told: Told) -> None:
+    """What a site has set for source and eventID is learnt from what it delivers."""
+    site = Identity(source="https://example.org/7/t/{id}", event_id="example.{id}")
+    told.go(*range(1, 4))
+    store.deliver(1, told=told, identity=site)
+    with catcher(store, told) as caught:
+        look(caught)
+    assert store.jobs() == [2, 3]
+    store.deliver(2, 3, told=told, identity=site)
+    assert store.jobs(Origin.DELIVERED) == [1]
+
+
+def test_number_of_somebodys_own(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """A transaction with a number far away is taken, and the others are followed all the same."""
+    told.go(4, 10**9)
+    for _ in range(2):
+        look(caught)
+    assert store.jobs() == [4, 10**9]
+    assert follower(store) == (5, 4)
+    told.go(5)
+    look(caught)
+    assert store.jobs() == [4, 5, 10**9]
+
+
+@pytest.mark.usefixtures("hurried")
+def test_number_of_somebodys_own_that_cannot_be_read(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """One far away of which metadata cannot tell is asked for again, like any other one."""
+    told.go(10**9)
+    told.broken.add(10**9)
+    told.go(4, created="2026-11-26T10:00:00")
+    for _ in range(2):
+        look(caught)
+    assert (follower(store), store.jobs()) == ((5, 4), [4])
+    told.broken.clear()
+    told.asked.clear()
+    caught.look(all_of_it=True)
+    assert told.asked == ["list"]
+    ask_again(caught, store)
+    assert store.jobs() == [4, 10**9]
+
+
+@pytest.mark.parametrize("others", [(1, 2, 3), (3,)], ids=["several", "one"])
+def test_number_of_somebodys_own_at_the_beginning(store: TestedStore, told: Told, others: tuple[int, ...]) -> None:
+    """One that was there before a new consumer does not lead it astray, nor one who asks for a range by hand."""
+    told.go(*others, 10**9)
+    with catcher(store, told) as caught:
+        look(caught)
+        assert follower(store) == (4, 3)
+        told.go(4)
+        look(caught)
+        assert 4 in store.jobs()
+        assert caught.numbers(2, None) == range(2, 5)
+        assert caught.numbers(2, datetime(2027, 1, 1, tzinfo=UTC)) == range(2, 5)
+        assert caught.numbers(10**9, 10**9) == range(10**9, 10**9 + 1)
+
+
+@pytest.mark.parametrize("count", [15, 80])
+def test_site_that_numbers_anew(store: TestedStore, told: Told, caught: CatchUp, count: int) -> None:
+    """When many have numbers far away, it goes on there, and what was missed before is not forgotten."""
+    anew = range(10**6, 10**6 + count)
+    told.go(4, *anew)
+    for _ in range(2):
+        look(caught)
+    assert store.jobs() == [4, *anew]
+    assert follower(store) == (anew.stop, anew.stop - 1)
+
+
+def test_long_range_holds_up_nothing(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """While a long range is looked at, what is missed now is found before its end."""
+    told.add(*range(4, 1000))
+    store.deliver(*range(4, 1000), told=told)
+    look(caught)
+    span = store.coverage.add_span(range(1, 1000))
+    assert caught.work()
+    told.go(1000)
+    caught.look(all_of_it=True)
+    assert caught.work()
+    assert 1000 in store.jobs()
+    assert store.coverage.span(span.id) is not None
+
+
+def test_what_cannot_be_decided(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """A transaction on which the filter fails is set aside, as if announced, and counts as no recovered one."""
+    told.go(4)
+    readers = Readers(Triage(name="mine", filter=Filter('$["data"][::0]')))
+    with contextlib.closing(readers), catcher(TestedStore(store.ledger, readers), told) as undecided:
+        look(undecided)
+    assert (store.jobs(), store.coverage.counts().recovered) == ([], 0)
+    assert store.ledger.count_verdicts()[Verdict.UNDECIDABLE] == 1
+
+
+class Frail:
+    """A desk whose disk fails after so many notifications."""
+
+    def __init__(self, store: TestedStore, after: int) -> None:
+        self._desk, self._left = store, after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._desk, name)
+
+    def recover(self, announced: TriagedTransaction) -> Receipt:
+        if self._left <= 0:
+            raise StateError("the disk is full")
+        self._left -= 1
+        return self._desk.recover(announced)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(["go", "add", "own", "hidden", "none", "delivered"]), max_size=150),
+    crashes=st.lists(st.integers(0, 30), max_size=4),
+)
+def test_crashes_lose_and_double_nothing(kinds: list[str], crashes: list[int]) -> None:
+    """Wherever it breaks off, what matches is taken once in the end, and nothing else is."""
+    with tempfile.TemporaryDirectory() as home, telling() as told:
+        told.add(1)
+        with store_at(Path(home)) as store, catcher(store, told) as caught:
+            look(caught)
+            for number, kind in enumerate(kinds, 2):
+                if kind != "none":
+                    getattr(told, kind if kind in ("add", "own") else "go")(number)
+                if kind == "hidden":
+                    told.hidden.add(number)
+                if kind == "delivered":
+                    store.deliver(number, told=told)
+        for after in crashes:
+            with (
+                store_at(Path(home)) as store,
+                catcher(Frail(store, after), told) as caught,
+                contextlib.suppress(StateError),
+            ):
+                look(caught)
+        with store_at(Path(home)) as store, catcher(store, told) as caught:
+            look(caught)
+            by_kind = {kind: [n for n, k in enumerate(kinds, 2) if k == kind] for kind in kinds}
+            assert store.jobs() == by_kind.get("go", [])
+            assert store.jobs(Origin.DELIVERED) == by_kind.get("delivered", [])
+
+
+def test_stop(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """It stops wherever it is, without concluding anything."""
+    told.go(*range(4, 300))
+    stop = threading.Event()
+    with catcher(store, told, stop, rate=50.0) as slow:
+        slow.look(all_of_it=True)
+        threading.Timer(0.2, stop.set).start()
+        with pytest.raises(Cancelled):
+            slow.work()
+    assert len(told.asked) < 30
+    look(caught)
+    assert store.jobs() == list(range(4, 300))
+
+
+def test_pace(store: TestedStore, told: Told, caught: CatchUp) -> None:
+    """Policy is asked so many times a second at most."""
+    told.add(*range(4, 44))
+    with catcher(store, told, rate=200.0) as slow:
+        started = time.monotonic()
+        look(slow)
+        assert time.monotonic() - started >= 39 / 200.0

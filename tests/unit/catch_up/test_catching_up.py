@@ -1,0 +1,82 @@
+"""Missed transactions are looked for at the start, after incidents, on time, and when somebody asks for it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from pacifica_notifications_consumer.catch_up import catch_up
+from pacifica_notifications_consumer.catch_up.catch_up import catching_up
+from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
+from tests.support.policy_tools import RULES, TestedStore, Told
+from tests.support.runner_tools import eventually
+
+
+@pytest.fixture
+def keep_looking(store: TestedStore, told: Told, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Look for as long as a context lasts, with little patience between."""
+    monkeypatch.setattr(catch_up, "_LOOK", 0.01)
+    monkeypatch.setattr(catch_up, "_FIRST_PAUSE", 0.01)
+    services = Services(policy_url=told.url, username="alice")
+    return lambda **rules: catching_up(store, services, attrs.evolve(RULES, **rules))
+
+
+def test_at_the_start_and_after_incidents(store: TestedStore, told: Told, keep_looking: Callable[..., Any]) -> None:
+    """Without an interval it looks at the start, and again when the subscription has been mended."""
+    told.go(1)
+    with keep_looking(interval=0):
+        eventually(lambda: store.coverage.newest is not None)
+    told.go(2)
+    with keep_looking(interval=0):
+        eventually(lambda: store.jobs() == [2])
+        told.go(3)
+        time.sleep(0.1)
+        assert store.jobs() == [2]
+        store.ledger.note_incident(Incident(kind=IncidentKind.DISABLED, since=None, until=time.time()))
+        eventually(lambda: store.jobs() == [2, 3])
+
+
+def test_on_time(store: TestedStore, told: Told, keep_looking: Callable[..., Any]) -> None:
+    """With an interval it finds what is missing without any incident."""
+    with keep_looking(interval=0.05):
+        eventually(lambda: store.coverage.newest is not None)
+        told.go(1)
+        eventually(lambda: store.jobs() == [1])
+
+
+def test_range_put_into_the_ledger(store: TestedStore, told: Told, keep_looking: Callable[..., Any]) -> None:
+    """A range that somebody else has put into the ledger is looked at, too."""
+    told.go(1, 2, 3)
+    with keep_looking(interval=0):
+        eventually(lambda: store.coverage.newest is not None)
+        store.coverage.add_span(range(2, 4))
+        eventually(lambda: store.jobs() == [2, 3])
+        eventually(lambda: not store.coverage.spans())
+
+
+def test_after_policy_was_down(
+    store: TestedStore, told: Told, keep_looking: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says once that policy is gone, goes on trying, and then looks at all that came meanwhile."""
+    caplog.set_level("INFO", "pacifica_notifications_consumer.catch_up.catch_up")
+    with keep_looking(interval=0.02):
+        eventually(lambda: store.coverage.newest is not None)
+        told.down = True
+        eventually(lambda: "cannot look for what was missed" in caplog.text)
+        told.go(1)
+        time.sleep(0.1)
+        told.down = False
+        eventually(lambda: store.jobs() == [1])
+    assert caplog.text.count("cannot look for what was missed") == 1
+    assert "policy can be asked again" in caplog.text
+
+
+@pytest.mark.parametrize(("services", "missing"), [(Services(), "POLICY_URL"), (Services(policy_url="x"), "USERNAME")])
+def test_whom_to_ask(store: TestedStore, services: Services, missing: str) -> None:
+    """Without an address of policy, or without a user, it says what to set."""
+    with pytest.raises(ConfigurationError, match=f"set PACIFICA_{missing}"), catching_up(store, services):
+        pass

@@ -1,0 +1,115 @@
+"""What fails for a moment is tried again, with pauses; what will fail again is told at once."""
+
+from __future__ import annotations
+
+import email.utils
+import itertools
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pacifica_notifications_consumer.clients.base import PATIENT_TRIES, make_session
+from pacifica_notifications_consumer.clients.cartd import Cartd, CartState
+from pacifica_notifications_consumer.errors import ServiceError
+from pacifica_notifications_consumer.http.server import Handler
+from pacifica_notifications_consumer.settings.services import Services
+from tests.support.faults import fault_server
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses before further tries, which take no time."""
+    pauses: list[float] = []
+    monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", pauses.append)
+    return pauses
+
+
+def answering(*answers: Callable[[Handler], None]) -> Callable[[Handler, bytes], None]:
+    """Answer one after the other, the last one for ever."""
+    rest = itertools.chain(answers, itertools.repeat(answers[-1]))
+    return lambda handler, _: next(rest)(handler)
+
+
+def ready(handler: Handler) -> None:
+    handler.reply(204, X_Pacifica_Status="ready")
+
+
+def refusing(status: int, **headers: Any) -> Callable[[Handler], None]:
+    return lambda handler: handler.reply(status, **headers)
+
+
+def hang_up(handler: Handler) -> None:
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def status(url: str) -> CartState:
+    with make_session(Services()) as session:
+        return Cartd(url, session).status("uid").state
+
+
+@pytest.mark.parametrize("fault", [refusing(429), refusing(502), refusing(503), refusing(504), hang_up])
+def test_transient_faults(fault: Callable[[Handler], None], pauses: list[float]) -> None:
+    """Faults that may pass are tried again after pauses that grow and differ."""
+    with fault_server(answering(fault, fault, fault, ready)) as server:
+        assert status(server.url) is CartState.READY
+        assert len(server.requests) == 4
+    assert [0.25 * 2**number <= pause <= 0.5 * 2**number for number, pause in enumerate(pauses)] == [True] * 3
+
+
+def test_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that does not come in time is asked for again."""
+    monkeypatch.setattr(Cartd, "timeouts", (10.0, 0.1))
+    with fault_server(answering(lambda _: time.sleep(0.3), ready)) as server:  # the handler's own sleep
+        assert status(server.url) is CartState.READY
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 501, 301])
+def test_permanent_faults(code: int, pauses: list[float]) -> None:
+    """An answer that will be the same again is an error at once."""
+    with fault_server(answering(refusing(code))) as server:
+        with pytest.raises(ServiceError) as caught:
+            status(server.url)
+        assert (caught.value.status, len(server.requests), pauses) == (code, 1, [])
+
+
+def test_nobody_there(pauses: list[float]) -> None:
+    """A service that has never answered is not waited for."""
+    with pytest.raises(ServiceError, match="Connection refused"):
+        status("http://127.0.0.1:9")
+    with pytest.raises(ServiceError, match="cannot reach cartd"):
+        status("http://name.invalid")
+    assert pauses == []
+
+
+def test_fault_that_stays(pauses: list[float]) -> None:
+    """After the last try the error is that of the last answer."""
+    with fault_server(answering(refusing(503))) as server:
+        with pytest.raises(ServiceError, match="503 Service Unavailable"):
+            status(server.url)
+        assert len(server.requests) == PATIENT_TRIES
+    assert len(pauses) == PATIENT_TRIES - 1
+    assert max(pauses) <= 30
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [("7", 7, 7), ("0", 0, 0), (100, 90, 100), (-100, 0, 0), ("soon", 0.25, 0.5), ("-5", 0.25, 0.5)],
+)
+def test_retry_after(header: str | int, least: float, most: float, pauses: list[float]) -> None:
+    """What the service asks for is obeyed, as seconds or as a date; what cannot be read is no request."""
+    if isinstance(header, int):
+        header = email.utils.formatdate(time.time() + header, usegmt=True)
+    with fault_server(answering(refusing(503, Retry_After=header), ready)) as server:
+        assert status(server.url) is CartState.READY
+    assert least <= pauses[0] <= most
+
+
+def test_retry_after_that_is_too_long(pauses: list[float]) -> None:
+    """Who asks for an hour is not waited for."""
+    with fault_server(answering(refusing(503, Retry_After="3600"))) as server:
+        with pytest.raises(ServiceError):
+            status(server.url)
+        assert (len(server.requests), pauses) == (1, [])

@@ -1,0 +1,100 @@
+"""Notifications are read as the real producer sends them, and nothing in them is trusted."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
+from pacifica_notifications_consumer.errors import NotificationError
+from tests.support.paths import NOTIFICATIONS
+
+FILE = {"destinationTable": "Files", "_id": 1, "name": "a", "subdir": "", "size": 1, "hashtype": "sha1", "hashsum": "0"}
+
+
+def notification(**event: Any) -> Notification:
+    return Notification.parse(json.dumps(event).encode())
+
+
+def test_real_notification() -> None:
+    """A real notification's identity, files and folders are found, and its bytes are kept."""
+    body = (NOTIFICATIONS / "ingest-nested-files.json").read_bytes()
+    read = Notification.parse(body)
+    assert read.body == body
+    assert (read.source, read.event_id) == ("http://metadata.pacifica.org/transactions?_id=1", "metadata.ingest.1")
+    assert [file.path for file in read.files] == [
+        "blob.bin", "file0000.txt", "sub0/file0002.txt", "sub1/file0001.txt", "sub1/file0003.txt",
+    ]  # fmt: skip
+    assert read.files[0].size == 100_000
+    assert read.folders == {"", "sub0", "sub1"}
+
+
+@pytest.mark.parametrize("name", ["ingest-no-files", "orm-files"])
+def test_notification_without_files(name: str) -> None:
+    """A transaction without files, and an event whose data is an object, have no files and are no error."""
+    read = Notification.parse((NOTIFICATIONS / f"{name}.json").read_bytes())
+    assert (read.files, read.folders) == ((), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe\xfd", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "a JSON array"),
+        (b'"text"', "a JSON string"),
+        (b"7", "a JSON number"),
+        (b"true", "a JSON boolean"),
+        (b"null", "a JSON null"),
+    ],
+)
+def test_unusable_body(body: bytes, problem: str) -> None:
+    """What is no JSON object is refused with the reason."""
+    with pytest.raises(NotificationError, match=problem):
+        Notification.parse(body)
+
+
+@pytest.mark.parametrize("subdir", ["..", "a/../..", "/etc", "a//b", "a/", ".", "a\0b"])
+def test_hostile_folder(subdir: str) -> None:
+    """A subdir that would lead out of the job's directory is refused."""
+    hostile = notification(data=[FILE | {"subdir": subdir}])
+    with pytest.raises(NotificationError, match="not a plain path"):
+        _ = hostile.folders
+    with pytest.raises(NotificationError, match="not a plain path"):
+        _ = hostile.files
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc/passwd", "a\0"])
+def test_hostile_name(name: str) -> None:
+    """A file name that is more than a name is refused."""
+    with pytest.raises(NotificationError, match="not a plain name"):
+        _ = notification(data=[FILE | {"name": name}]).files
+
+
+@pytest.mark.parametrize("column", ["_id", "name", "subdir", "size", "hashtype", "hashsum"])
+def test_incomplete_file(column: str) -> None:
+    """A file that lacks what is needed to fetch and verify it is refused, naming what it lacks."""
+    with pytest.raises(NotificationError, match=f"no usable '{column}'"):
+        _ = notification(data=[{name: value for name, value in FILE.items() if name != column}]).files
+
+
+def test_two_files_of_one_path() -> None:
+    """Pacifica accepts two files with one path, but only one of them could be downloaded."""
+    with pytest.raises(NotificationError, match="'a' twice"):
+        _ = notification(data=[FILE, FILE | {"_id": 2}]).files
+
+
+def test_consumers() -> None:
+    """The consumers that made a transaction are read from its key-values."""
+    row = {"destinationTable": "TransactionKeyValue", "key": PROVENANCE_KEY, "value": "mine"}
+    assert notification(data=[row, row | {"value": "other"}, row | {"key": "Tag"}]).consumers == {"mine", "other"}
+
+
+def test_odd_identity() -> None:
+    """Identity of another type than text counts as none, and a log line is never flooded by it."""
+    read = notification(source=7, eventID=["x"])
+    assert (read.source, read.event_id, read.title) == (None, None, "(without an id)")
+    assert len(notification(eventID="x" * 10_000).title) == 200

@@ -1,0 +1,260 @@
+"""The cache of environments: made once, found again, never removed under anybody, whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pacifica_notifications_consumer.environment import cache as venv_cache
+from pacifica_notifications_consumer.environment.cache import CacheLimits, VenvCache
+from pacifica_notifications_consumer.environment.venv import Venv
+from pacifica_notifications_consumer.errors import Cancelled, StateError
+from tests.support.paths import ROOT as _ROOT
+
+
+class Builds:
+    """Makes what looks like environments, and counts them."""
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        self.homes: list[Path] = []
+
+    def __call__(self, home: Path) -> tuple[Venv, str]:
+        self.homes.append(home)
+        venv = Venv(home / "venv")
+        package = venv.path / "lib" / "python3.11" / "site-packages" / "p"
+        package.mkdir(parents=True)
+        venv.bin.mkdir()
+        venv.python.symlink_to(sys.executable)
+        (package / "__init__.py").write_text("x" * 1000)
+        (package / "__pycache__").mkdir()
+        (package / "__pycache__" / "__init__.pyc").write_text("y")
+        return venv, self.reason
+
+
+@pytest.fixture
+def builds() -> Builds:
+    return Builds()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> VenvCache:
+    return VenvCache(tmp_path / "cache")
+
+
+def use(cache: VenvCache, builds: Builds, key: str = "k") -> Path:
+    with cache.environment(key, builds) as venv:
+        assert venv.python.exists()
+        return venv.path
+
+
+def test_found_again(cache: VenvCache, builds: Builds, tmp_path: Path) -> None:
+    """The second time nothing is made; another key is another environment; all is for this user alone."""
+    first = use(cache, builds)
+    os.utime(first.parent / "in-use", (0, 0))
+    assert use(cache, builds) == use(VenvCache(tmp_path / "cache"), builds) == first
+    assert time.time() - cache.kept()[0].used_at < 60
+    assert use(cache, builds, "other") != first
+    assert len(builds.homes) == 2
+    assert (tmp_path / "cache" / "k").stat().st_mode & 0o077 == 0
+    assert [(kept.key, kept.size > 1000) for kept in cache.kept()] == [("other", True), ("k", True)]
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda venv: (venv / "lib/python3.11/site-packages/p/__init__.py").unlink(), "__init__.py is missing"),
+        (lambda venv: (venv / "lib/python3.11/site-packages/p/__init__.py").write_text("z"), "has changed"),
+        (lambda venv: (venv / "bin" / "python").unlink(), "bin/python is missing"),
+        (lambda venv: venv.rename(venv.with_name("moved")), "is missing"),
+    ],
+)
+def test_damaged(
+    cache: VenvCache, builds: Builds, caplog: pytest.LogCaptureFixture, harm: Callable[[Path], object], words: str
+) -> None:
+    """One that is not as it was made is made anew, and why is said."""
+    first = use(cache, builds)
+    harm(first)
+    second = use(cache, builds)
+    assert second != first
+    assert len(builds.homes) == 2
+    assert words in caplog.text
+    # The damaged one has gone meanwhile.
+    assert not first.parent.exists()
+    assert use(cache, builds) == second
+
+
+def test_interpreter_that_has_gone(cache: VenvCache, builds: Builds, tmp_path: Path) -> None:
+    """An environment whose Python was removed is not used."""
+
+    def build(home: Path) -> tuple[Venv, str]:
+        venv, reason = builds(home)
+        venv.python.unlink()
+        (tmp_path / "python").touch()
+        venv.python.symlink_to(tmp_path / "python")
+        return venv, reason
+
+    with cache.environment("k", build):
+        pass
+    (tmp_path / "python").unlink()
+    use(cache, builds)
+    assert len(builds.homes) == 2
+
+
+def test_unreadable_contents(cache: VenvCache, builds: Builds) -> None:
+    """What cannot be read counts as not there."""
+    first = use(cache, builds)
+    (first.parent / "contents.json").write_text("{")
+    assert use(cache, builds) != first
+
+
+def test_compiled_files_may_change(cache: VenvCache, builds: Builds) -> None:
+    """The interpreter renews them as it likes."""
+    first = use(cache, builds)
+    compiled = first / "lib/python3.11/site-packages/p/__pycache__"
+    (compiled / "__init__.pyc").write_text("other")
+    (compiled / "more.pyc").touch()
+    assert use(cache, builds) == first
+
+
+def test_one_that_is_not_kept(cache: VenvCache, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An environment that another start could not use goes with its context."""
+    builds = Builds("it is special")
+    with cache.environment("k", builds) as venv:
+        assert venv.python.exists()
+        assert cache.prune(CacheLimits(age=0, size=0)) == []
+        assert venv.python.exists()
+    assert not venv.path.exists()
+    assert cache.kept() == []
+    assert "the environment is not kept: it is special" in caplog.text
+
+
+def test_failure_leaves_nothing(cache: VenvCache, tmp_path: Path) -> None:
+    """Neither an error nor a stop leaves anything half-made."""
+
+    def build(home: Path) -> tuple[Venv, str]:
+        (home / "venv").mkdir()
+        raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled), cache.environment("k", build):
+        pass
+    assert [path.name for path in (tmp_path / "cache" / "k").iterdir()] == ["lock"]
+
+
+def test_limits(cache: VenvCache, builds: Builds) -> None:
+    """The oldest go, by age and by size, but none that is in use."""
+    paths = [use(cache, builds, f"k{number}") for number in range(4)]
+    for age, path in enumerate(reversed(paths)):
+        os.utime(path.parent / "in-use", (time.time() - age * 3600,) * 2)
+    size = cache.kept()[0].size
+    with cache.environment("k0", builds):
+        os.utime(paths[0].parent / "in-use", (0, 0))
+        removed = cache.prune(CacheLimits(age=None, size=2 * size))
+        # The third is too much. The fourth is in use.
+        assert [kept.key for kept in removed] == ["k1"]
+        assert [path.exists() for path in paths] == [True, False, True, True]
+    assert [kept.key for kept in cache.prune(CacheLimits(age=1800.0, size=None))] == ["k2", "k0"]
+    assert [kept.key for kept in cache.kept()] == ["k3"]
+    assert cache.prune(CacheLimits(age=None, size=None)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "age", "size"),
+    [("30d", 30 * 86400, None), ("2w,20G", 14 * 86400, 20 << 30), ("500M", None, 500 << 20), ("12h", 43200, None)],
+)
+def test_limits_in_words(text: str, age: float | None, size: int | None) -> None:
+    """An age, a size, or both."""
+    assert CacheLimits.parse(text) == CacheLimits(age=age, size=size)
+    assert CacheLimits.parse(str(CacheLimits.parse(text))) == CacheLimits(age=age, size=size)
+
+
+@pytest.mark.parametrize("text", ["", "30", "30d,30d", "G", "-1d", "1.5G"])
+def test_limits_that_are_none(text: str) -> None:
+    """Anything else is refused."""
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        CacheLimits.parse(text)
+
+
+#: Uses the environment of a key, taking its time to make it: DIRECTORY KEY SECONDS.
+_USER = """
+import sys, time
+from pathlib import Path
+from pacifica_notifications_consumer.environment.cache import VenvCache
+from tests.unit.environment.test_cache import Builds
+builds = Builds()
+def build(home):
+    print("makes", flush=True)
+    time.sleep(float(sys.argv[3]))
+    return builds(home)
+with VenvCache(Path(sys.argv[1])).environment(sys.argv[2], build) as venv:
+    print(venv.path, flush=True)
+    sys.stdin.read()
+"""
+
+
+def start(directory: Path, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _USER, str(directory), "k", str(seconds)]
+    return subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_several_processes_make_one(tmp_path: Path, cache: VenvCache, builds: Builds) -> None:
+    """Those that come while it is made wait for it; nobody removes it under one that uses it."""
+    processes = [start(tmp_path / "cache", 0.5) for _ in range(3)]
+    try:
+        said = []
+        for process in processes:
+            assert process.stdout
+            lines = [process.stdout.readline()]
+            if lines[0] == "makes\n":
+                lines.append(process.stdout.readline())
+            said.append(lines)
+        assert sorted(len(lines) for lines in said) == [1, 1, 2]
+        assert len({lines[-1] for lines in said}) == 1
+        assert cache.prune(CacheLimits(age=0, size=0)) == []
+    finally:
+        for process in processes:
+            process.communicate()
+    assert len(cache.prune(CacheLimits(age=0, size=0))) == 1
+
+
+def test_one_that_was_killed_half_way(tmp_path: Path, cache: VenvCache, builds: Builds) -> None:
+    """What a process left that died while it made it is neither used nor kept."""
+    process = start(tmp_path / "cache", 60)
+    assert process.stdout
+    assert process.stdout.readline() == "makes\n"
+    process.kill()
+    process.communicate()
+    (left,) = [path for path in (tmp_path / "cache" / "k").iterdir() if path.is_dir()]
+    path = use(cache, builds)
+    assert path.parent != left
+    assert not left.exists()
+
+
+def test_waiting_is_cancelled(
+    tmp_path: Path, cache: VenvCache, builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for another process can be stopped."""
+    monkeypatch.setattr(venv_cache, "_POLL", 0.01)
+    process = start(tmp_path / "cache", 60)
+    assert process.stdout
+    assert process.stdout.readline() == "makes\n"
+    cancel = threading.Event()
+    threading.Timer(0.1, cancel.set).start()
+    with pytest.raises(Cancelled, match="another process"), cache.environment("k", builds, cancel):
+        pass
+    process.kill()
+    process.communicate()
+
+
+def test_directory_that_cannot_be_used(tmp_path: Path, builds: Builds) -> None:
+    """A file where the directory should be is named."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match="file cannot be used: Not a directory"):
+        use(VenvCache(tmp_path / "file"), builds)

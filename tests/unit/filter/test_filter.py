@@ -1,0 +1,335 @@
+"""The filter speaks jsonpath2's dialect, and its errors point at the place."""
+
+import json
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jsonpath2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonpath2.node import MatchData
+from jsonpath2.nodes.root import RootNode
+from jsonpath2.nodes.subscript import SubscriptNode
+from jsonpath2.nodes.terminal import TerminalNode
+from jsonpath2.subscript import Subscript
+from jsonpath2.subscripts.objectindex import ObjectIndexSubscript
+
+from pacifica_notifications_consumer import Filter
+from pacifica_notifications_consumer.errors import FilterError
+from pacifica_notifications_consumer.filter import compiler as filter_compiler
+from pacifica_notifications_consumer.filter.compiler import compile_node
+from pacifica_notifications_consumer.filter.generator import generate_test
+from tests.support.paths import DATA
+
+EXPRESSIONS = [
+    "$",
+    '$["data"]',
+    '$["data"][*]["name"]',
+    '$["data"][0:2]',
+    "$..*",
+    '$["data"][*][?(@["destinationTable"] = "Files" and @["mimetype"] = "text/plain")]',
+    '$[?(@["eventType"] = "org.pacifica.metadata.ingest")]["data"][*][?(@["key"] = "Tag")]["value"]',
+    (DATA / "specification_example" / "jsonpath2.txt").read_text(),
+]
+EVENTS = {path.stem: json.loads(path.read_bytes()) for path in (DATA / "notifications").glob("*.json")}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_finds_what_jsonpath2_finds(expression: str, name: str) -> None:
+    """Values and their order are jsonpath2's, on every real notification."""
+    expected = [match.current_value for match in jsonpath2.Path.parse_str(expression).match(EVENTS[name])]
+    assert list(Filter(expression).find(EVENTS[name])) == expected
+    assert Filter(expression).matches(EVENTS[name]) == bool(expected)
+
+
+def test_none_is_a_value() -> None:
+    """A path that finds null matches."""
+    assert Filter('$["a"]').matches({"a": None})
+
+
+def test_specification_filter_never_matches_the_real_producer() -> None:
+    """The documented source is one that the real producer does not send; the path without it matches."""
+    event = EVENTS["ingest-nested-files"]
+    documented = Filter((DATA / "specification_example" / "jsonpath2.txt").read_text())
+    assert not documented.matches(event)
+    assert documented.matches(event | {"source": "/pacifica/metadata/ingest"})
+
+
+@pytest.mark.parametrize(
+    ("expression", "column"),
+    [
+        ("", 1),
+        ("data", 1),
+        ("$.data[*", 9),
+        ('$["a"] foo', 8),
+        ('$[?(@["x"] == 1)]', 13),
+        ('$[?(@["x"] = 1 && @["y"])]', 16),
+        ("$['a']", 3),
+    ],
+)
+def test_syntax_error_points_at_the_place(expression: str, column: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """The message names the column, a caret stands below it, and nothing is printed behind the caller's back."""
+    with pytest.raises(FilterError, match=f"line 1, column {column}:") as caught:
+        Filter(expression)
+    text, caret = caught.value.output.split("\n")
+    assert (text, caret) == (expression, " " * (column - 1) + "^")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("expression", "hint"),
+    [
+        ('$[?(@["x"] == 1)]', "equality is a single ="),
+        ('$["x"] == 1', "equality is a single ="),
+        ('$[?(@["x"] = 1 && @["y"])]', "write and"),
+        ('$[?(@["x"] || @["y"])]', "write or"),
+        ('$[?(!@["x"])]', "write not"),
+        ('$[?(@["x"] <> 1)]', "inequality is !="),
+        ('$[?(@["x"] =~ "a.*")]', "no regular expressions"),
+        ('$[?@["x"]]', "stands in parentheses"),
+        ("$['data']", "double quotes"),
+        ("data", 'begins with $, as in $["data"]'),
+        ("data.files", 'begins with $, as in $["data"]'),
+        ('@["x"]', 'begins with $, as in $["x"]'),
+        ('$[?(@["x"] in ["a"])]', "no such operator"),
+        ('$[?(@["x"] = y)]', "texts stand in double quotes"),
+        ("$[1.5]", "indices are whole numbers"),
+        ("$[", "write it in jsonpath2's dialect"),
+    ],
+)
+def test_other_dialects(expression: str, hint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Who writes another dialect is told how jsonpath2 has it."""
+    with pytest.raises(FilterError) as caught:
+        Filter(expression)
+    assert hint in caught.value.advice
+    assert caught.value.output.startswith(expression)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("expression", "problem"),
+    [
+        ("$.", "the end of it cannot stand here, but '*' or a name could"),
+        ('$["a" "b"]', "'\"b\"' cannot stand here, but ',' or ']' could"),
+        ('$[?(@["a"] = )]', "')' cannot stand here, but a path or a value could"),
+        ('$["a"] foo', "'foo' cannot stand here, but the end could"),
+    ],
+)
+def test_what_was_expected(expression: str, problem: str) -> None:
+    """The message says in plain words what could have stood at the place."""
+    with pytest.raises(FilterError) as caught:
+        Filter(expression)
+    assert problem in caught.value.problem
+
+
+@pytest.mark.parametrize("expression", ["$[unheard()]", "$[" * 3000])
+def test_other_unusable_expressions(expression: str) -> None:
+    """Unknown functions and bottomless nesting are our errors, too."""
+    with pytest.raises(FilterError, match="cannot parse the JSONPath"):
+        Filter(expression)
+
+
+def test_failure_on_an_event_is_explained() -> None:
+    """An expression that cannot be evaluated on an event fails with an error that names it."""
+    with pytest.raises(FilterError, match=r"failed on this event: ValueError: range\(\) arg 3 must not be zero"):
+        list(Filter("$[::0]").find([1]))
+    with pytest.raises(FilterError, match="failed on this event"):
+        Filter("$[::0]").matches([1])
+
+
+def test_bottomless_events() -> None:
+    """An event that is nested deeper than Python's calls can be is searched to the ground, unlike by jsonpath2."""
+    event: Any = "ground"
+    for _ in range(5000):
+        event = [event]
+    assert sum(1 for _ in Filter("$..*").find(event)) == 5000
+    assert Filter('$..[?(@ = "ground")]').matches(event)
+
+
+def test_equality_pickling_and_repr() -> None:
+    """Filters of the same expression are equal, survive pickling, and show their expression."""
+    one: Any = Filter("$")
+    assert one == Filter("$") != Filter("$..*")
+    assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301
+    assert repr(one) == "Filter('$')"
+    assert hash(one) == hash(Filter("$"))
+    assert one != "$"
+
+
+def test_threads_share_it() -> None:
+    """One filter can be used by many threads at once."""
+    shared = Filter('$["data"][*][?(@["key"] = "Tag" or @["n"] > 3)]["n"]')
+    failed: list[int] = []
+
+    def work(number: int) -> None:
+        event = {"data": [{"n": n, "key": "Tag" if n == number else ""} for n in range(200)]}
+        expected = sorted({number, *range(4, 200)})
+        if not all(list(shared.find(event)) == expected and shared.matches(event) for _ in range(20)):
+            failed.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "$" + "[*]" * 40,
+        "$[?(" + " or ".join(f'@["a{n}"] = {n}' for n in range(300)) + ")]",
+        "$" + '["a"]' * 150,
+    ],
+    ids=["many wildcards", "many conditions", "many names"],
+)
+def test_large_expressions(expression: str) -> None:
+    """An expression that is too large to be one function is evaluated all the same."""
+    deep: Any = "ground"
+    for _ in range(150):
+        deep = {"a": deep, "a299": 299}
+    expected = [match.current_value for match in jsonpath2.Path.parse_str(expression).match(deep)]
+    assert list(Filter(expression).find(deep)) == expected
+    assert Filter(expression).matches(deep) == bool(expected)
+
+
+def nested(depth: int) -> Any:
+    event: Any = 1
+    for _ in range(depth):
+        event = [event]
+    return event
+
+
+@pytest.mark.parametrize(
+    ("step", "wrap"),
+    [
+        ('["a"]', lambda inner: {"a": inner}),
+        ("[*]", lambda inner: [inner]),
+        ('[?(@["a"])]', lambda inner: {"a": inner}),
+    ],
+    ids=["names", "wildcards", "filters"],
+)
+def test_long_paths(step: str, wrap: Callable[[Any], Any]) -> None:
+    """A path that is as long as jsonpath2 can follow is no matter of recursion here, either."""
+    event: Any = 1
+    for _ in range(800):
+        event = wrap(event)
+    long = Filter("$" + step * 800)
+    expected = [match.current_value for match in jsonpath2.Path.parse_str(long.jsonpath).match(event)]
+    assert list(long.find(event)) == expected
+    assert long.matches(event)
+
+
+class Reversed(Subscript):  # type: ignore[misc]  # the base publishes no types
+    """A subscript that no compiler knows: the elements of an array from the end."""
+
+    def __jsonpath__(self) -> Iterator[str]:
+        yield "reversed"
+
+    def match(self, root_value: Any, current_value: Any) -> list[MatchData]:
+        step = SubscriptNode(TerminalNode(), [self])
+        return [MatchData(step, root_value, value) for value in reversed(current_value)]
+
+
+def test_unknown_parts_are_left_to_jsonpath2() -> None:
+    """A part that the compiler does not know does its own work, and what stands before and after it is compiled."""
+    node = RootNode(
+        SubscriptNode(
+            SubscriptNode(SubscriptNode(TerminalNode(), [ObjectIndexSubscript("x")]), [Reversed()]),
+            [ObjectIndexSubscript("a")],
+        )
+    )
+    event = {"a": [{"x": 1}, {"y": 2}, {"x": 3}]}
+    assert list(compile_node(node).find(event, event)) == [3, 1]
+    assert generate_test(node)(event, event)
+    assert not generate_test(node)({"a": [{}]}, {"a": [{}]})
+
+
+@pytest.mark.parametrize(
+    ("slice_", "found"),
+    [
+        ("0:99999999999999", [0, 1, 2]),
+        ("99999999999999:-99999999999999:-1", [2, 1, 0, 2, 1, 0]),
+        ("1:9999999999:2", [1]),
+    ],
+)
+def test_slices_far_beyond_the_end(slice_: str, found: list[int]) -> None:
+    """A slice costs what it finds, however far it reaches: a filter must not keep the endpoint from its work."""
+    assert list(Filter(f'$["a"][{slice_}]').find({"a": [0, 1, 2]})) == found
+
+
+@given(st.integers(-9, 9), st.integers(-9, 9), st.integers(-4, 4).filter(bool), st.integers(0, 5))
+def test_indices_within_limits(start: int, end: int, step: int, length: int) -> None:
+    """Those are found that going through all of them would find."""
+    indices = range(start, end, step)
+    slow = [index for index in indices if -length <= index < length]
+    assert list(filter_compiler._within(indices, -length, length - 1)) == slow
+
+
+def measured(expression: str, event: Any) -> float:
+    shared, times = Filter(expression), []
+    for _ in range(5):
+        started = time.process_time()
+        shared.matches(event)
+        sum(1 for _ in shared.find(event))
+        times.append(time.process_time() - started)
+    return min(times)
+
+
+@pytest.mark.parametrize(
+    ("expression", "grow"),
+    [
+        ('$["data"][*][?(@["x"] = 1)]', lambda n: {"data": [{"x": 0}] * n}),
+        ('$..[?(@["x"] = 1)]', lambda n: {"data": [{"x": 0, "y": [1, 2]}] * n}),
+        ("$..*", nested),
+        ('$["data"][?(@[*] = 1)]', lambda n: {"data": [0] * n}),
+        ('$["data"][::2][?(@ = 1)]', lambda n: {"data": [0] * n}),
+    ],
+    ids=["wide", "descent", "deep", "wildcard in a condition", "slice"],
+)
+def test_growth_is_linear(expression: str, grow: Callable[[int], Any]) -> None:
+    """An event eight times as large takes about eight times as long, and not sixty-four times."""
+    assert measured(expression, grow(32_000)) < 24 * max(measured(expression, grow(4_000)), 0.0005)
+
+
+def test_explanation() -> None:
+    """Why an event does not match is told by the step that ended the search, what held, and what came closest."""
+    event = EVENTS["ingest-nested-files"]
+    why = Filter('$["data"][*][?(@["destinationTable"] = "Files" and @["mimetype"] = "x/y")]["_id"]').explain(event)
+    assert not why.matches
+    assert [step.found for step in why.steps] == [1, 1, 11, 0]
+    assert why.steps[-1].path.endswith('= "x/y")]')
+    assert why.reasons == (
+        '@["destinationTable"] = "Files" holds for 5 of 11 values',
+        '@["mimetype"] = "x/y" holds for 0 of 11 values',
+    )
+    assert all('"destinationTable": "Files"' in each for each in why.nearest)
+    assert "it does not match" in str(why)
+    assert all(reason in str(why) for reason in why.reasons)
+    assert max(map(len, str(why).splitlines())) < 200
+
+
+def test_explanation_of_a_wrong_name() -> None:
+    """A name that is not there is told with those that are."""
+    why = Filter('$["date"][*]').explain(EVENTS["ingest-nested-files"])
+    assert why.reasons[0].startswith('none of 1 value has "date"; their names are "cloudEventsVersion", "eventType"')
+
+
+def test_explanation_of_a_match() -> None:
+    """An event that matches is explained by what each step finds."""
+    why = Filter('$["data"][*]["_id"]').explain(EVENTS["ingest-nested-files"])
+    assert (why.matches, why.reasons, why.nearest) == (True, (), ())
+    assert str(why).splitlines()[:2] == ["it matches", "  $ finds 1 value"]
+
+
+@pytest.mark.parametrize("jsonpath", ["$[\n", "\n", "$.\n\n", "$[?(\x0b", "$.a\u2028[", "\r\n$["])
+def test_error_in_another_line(jsonpath: str) -> None:
+    """Where a JSONPath is wrong is told, whatever stands between its lines, and behind the last one."""
+    with pytest.raises(FilterError, match=r"cannot parse the JSONPath: line \d, column \d"):
+        Filter(jsonpath)

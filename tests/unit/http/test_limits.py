@@ -1,0 +1,129 @@
+"""What clients may cost a server is what its limits say."""
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import requests
+
+from pacifica_notifications_consumer.http import poller as poller
+from pacifica_notifications_consumer.http.limits import ServerLimits
+from pacifica_notifications_consumer.http.server import serve
+from tests.support.http_tools import Echo, Hasty, answered_within, connect, idle, rest_of, statuses
+
+
+@pytest.mark.parametrize(("most", "status"), [(302, 200), (301, 200), (300, 431)])
+def test_longest_head(most: int, status: int) -> None:
+    """The limit is what is allowed, to the byte, also where the mark of the head's end comes in pieces."""
+    head = b"GET / HTTP/1.1\r\nX: "
+    head += b"y" * (301 - len(head))
+    with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(head=most)) as server:
+        for pieces in ((head + b"\r\n\r\n",), (head + b"\r\n\r", b"\n")):
+            with connect(server.url) as connection:
+                for piece in pieces:
+                    connection.sendall(piece)
+                    time.sleep(0.05)
+                assert f" {status} ".encode() in connection.recv(65536)
+
+
+def test_longer_head_than_usual() -> None:
+    """Who allows more than a request that is answered at once may have gets that, too."""
+    field = b"X: " + b"y" * 200_000 + b"\r\n"
+    with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(head=256 << 10)) as server, connect(server.url) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n" + field + b"\r\n{}")
+        assert statuses(rest_of(connection)) == [200]
+
+
+@pytest.mark.parametrize(("most", "status"), [(4, 200), (3, 200), (2, 431)])
+def test_most_fields(most: int, status: int) -> None:
+    """As many fields are allowed as the limit says, and no more."""
+    with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(fields=most)) as server, connect(server.url) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\nConnection: close\r\n\r\n")
+        assert statuses(rest_of(connection)) == [status]
+
+
+#: What a client sends before and after it is silent, and the answers that it gets if it is waited for.
+WAITS = {
+    "head_seconds": ([b"POST / HTTP/1.1\r\nContent-Length: 2\r\nConn", b"ection: close\r\n\r\n{}"], [200], []),
+    "idle_seconds": ([b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"], [200, 200], [200]),
+    "stall_seconds": (
+        [b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 70000\r\n\r\n" + b"x" * 60_000, b"x" * 10_000],
+        [200],
+        [408],
+    ),
+    "body_seconds": (
+        [
+            b"POST / HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n",
+            *[b"1\r\nx\r\n"] * 5,
+            b"0\r\n\r\n",
+        ],
+        [200],
+        [408],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_longest_waits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is faster than the limit is served; one that is not is sent away."""
+    monkeypatch.setattr(poller, "_LOOK", 0.02)
+    pieces, in_time, too_late = WAITS[name]
+    for seconds, pause, answers in ((5.0, 0.05, in_time), (0.2, 0.1 if name == "body_seconds" else 1.0, too_late)):
+        changed: dict[str, Any] = {name: seconds}
+        limits = ServerLimits(**changed)
+        with serve(Echo, "127.0.0.1", 0, limits=limits) as server, connect(server.url) as connection:
+            for piece in pieces:
+                with contextlib.suppress(OSError):
+                    connection.sendall(piece)
+                    time.sleep(pause)
+            assert statuses(rest_of(connection)) == answers
+
+
+def test_more_clients_than_may_wait() -> None:
+    """When too many wait, the one that has waited longest goes."""
+    with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(connections=5)) as server, ExitStack() as stack:
+        clients = idle(stack, server, 20)
+        gone: list[socket.socket] = []
+        deadline = time.monotonic() + 10
+        while len(gone) < 15 and time.monotonic() < deadline:
+            readable, _, _ = select.select(clients, [], [], 0.1)
+            gone += [client for client in readable if client not in gone and client.recv(1) == b""]
+        answered_within(server.url, 1.0)
+        assert len(gone) == 15
+
+
+def test_client_that_asks_is_not_sent_away() -> None:
+    """However many others come, a client that is being served, or asked a moment ago, keeps its connection."""
+    with serve(Hasty, "127.0.0.1", 0, limits=ServerLimits(connections=5)) as server, ExitStack() as stack:
+        (busy,) = idle(stack, server, 1)
+        for _ in range(10):
+            busy.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+            assert b" 200 " in busy.recv(65536)
+            idle(stack, server, 4)
+
+
+def test_more_clients_than_threads() -> None:
+    """Clients that share a few threads are all answered, however often they ask."""
+    failed: list[BaseException] = []
+
+    def ask(url: str) -> None:
+        try:
+            with requests.Session() as session:
+                for number in range(20):
+                    assert session.post(url, data=f"{number}", timeout=10).content == f"{number}".encode()
+        except BaseException as error:
+            failed.append(error)
+
+    with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(threads=2)) as server:
+        threads = [threading.Thread(target=ask, args=(server.url,)) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(server._threads) == 2
+    assert failed == []

@@ -1,0 +1,306 @@
+"""The server answers whoever has something to say, whatever others do."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from http import HTTPStatus
+
+import pytest
+
+from pacifica_notifications_consumer.http import connection as connections
+from pacifica_notifications_consumer.http import poller as poller
+from pacifica_notifications_consumer.http.limits import ServerLimits
+from pacifica_notifications_consumer.http.server import Handler, Server, serve
+from tests.support.http_tools import Echo, Hasty, answered_within, connect, idle, raw, replies, rest_of, statuses
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve(Echo, "127.0.0.1", 0) as server:
+        yield server
+
+
+def post(headers: bytes, body: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\n" + headers + b"\r\n" + body
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"Content-Length: x\r\n", 400),
+        (b"Content-Length: -1\r\n", 400),
+        (b"Content-Length: +2\r\n", 400),
+        (b"Content-Length: " + b"9" * 5000 + b"\r\n", 413),
+        (b"Content-Length: 2\r\nContent-Length: 3\r\n", 400),
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", 400),
+        (b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", 400),
+        (b"Transfer-Encoding: gzip\r\n", 501),
+        (b"Transfer-Encoding: gzip, chunked\r\n", 501),
+        (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 501),
+        (b"Transfer-Encoding: xchunked\r\n", 501),
+        (b"Content-Length : 2\r\n", 400),
+        (b" Content-Length: 2\r\n", 400),
+        (b"X: y\r\n folded: z\r\nContent-Length: 2\r\n", 400),
+        (b"X: a\x00b\r\nContent-Length: 2\r\n", 400),
+        (b"X: a\rb\r\nContent-Length: 2\r\n", 400),
+        (b"no colon\r\nContent-Length: 2\r\n", 400),
+        (b"Expect: miracles\r\nContent-Length: 2\r\n", 417),
+        (b"X: y\r\n" * 101, 431),
+        (b"X: " + b"y" * 70_000 + b"\r\n", 431),
+    ],
+)
+def test_headers_that_cannot_be(server: Server, headers: bytes, status: int) -> None:
+    """Whatever two programs may read differently is refused, and what follows is not taken for a request."""
+    answer = raw(server.url, post(headers, b"{}") + b"GET /smuggled HTTP/1.1\r\n\r\n")
+    assert statuses(answer) == [status]
+    assert b"problem+json" in answer
+    assert b"Connection: close" in answer
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"NONSENSE", 400),
+        (b"GET /", 400),
+        (b"GET / HTTP/1.1 x", 400),
+        (b"GET  / HTTP/1.1", 400),
+        (b"GET / HTTP/2.0", 505),
+        (b"GET / http/1.1", 400),
+        (b"\x16\x03\x01", 400),
+        (b"BREW / HTTP/1.1", 501),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1", 431),
+    ],
+)
+def test_request_lines_that_cannot_be(server: Server, line: bytes, status: int) -> None:
+    """What is no HTTP request, or none that is known, is refused, and the server lives on."""
+    assert statuses(raw(server.url, line + b"\r\n\r\n")) == [status]
+    answered_within(server.url, 1.0)
+
+
+def test_body_that_ends_early(server: Server) -> None:
+    """A body shorter than announced is refused, with what came of it."""
+    answer = raw(server.url, post(b"Content-Length: 10\r\n", b"{}"))
+    assert statuses(answer) == [400]
+    assert b"the body ended after 2 of 10 bytes" in answer
+
+
+@pytest.mark.parametrize("target", [b"http://[", b"//[", b"/%zz", b"*", b"/\xe9"])
+def test_odd_targets(server: Server, target: bytes) -> None:
+    """Whatever a request asks for, it is answered."""
+    assert statuses(raw(server.url, b"GET " + target + b" HTTP/1.1\r\n\r\n")) == [200]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        (b"2\r\n{}\r\n0\r\n\r\n", b"{}"),
+        (b"1\r\n{\r\n1;ext=x\r\n}\r\n0\r\nTrailer: x\r\n\r\n", b"{}"),
+        (b"00002\r\n{}\r\n000\r\n\r\n", b"{}"),
+        (b"0\r\n\r\n", b""),
+        (b"2\r\n{}0\r\n\r\n", 400),
+        (b"2\n{}\r\n0\r\n\r\n", 400),
+        (b"-1\r\n{}\r\n0\r\n\r\n", 400),
+        (b"0x2\r\n{}\r\n0\r\n\r\n", 400),
+        (b"\r\n{}\r\n0\r\n\r\n", 400),
+        (b"ffffffffffffffffff\r\n{}\r\n", 400),
+        (b"5\r\n{}", 400),
+        (b"2\r\n{}\r\n", 400),
+        (b"2;" + b"x" * 70_000, 400),
+        (b"0\r\n" + b"X: y\r\n" * 200 + b"\r\n", 400),
+        (b"fffff\r\n" + b"x" * 0xFFFFF + b"\r\n2\r\n{}\r\n0\r\n\r\n", 413),
+    ],
+)
+def test_chunks(server: Server, chunks: bytes, expected: bytes | int) -> None:
+    """A body may come in chunks; one that does not keep to the form, or is too long, is refused."""
+    answer = raw(server.url, post(b"Transfer-Encoding: chunked\r\n", chunks))
+    if isinstance(expected, int):
+        assert statuses(answer) == [expected]
+    else:
+        assert (statuses(answer), answer.partition(b"\r\n\r\n")[2]) == ([200], expected)
+
+
+def test_requests_one_after_the_other(server: Server) -> None:
+    """Requests that come without waiting for answers are answered in order, whatever form their bodies have."""
+    stream = post(b"Content-Length: 3\r\n", b"one") + post(b"Transfer-Encoding: chunked\r\n", b"3\r\ntwo\r\n0\r\n\r\n")
+    stream += (
+        b"GET /three HTTP/1.1\r\n\r\n\r\nGET /four HTTP/1.1\r\nConnection: close\r\n\r\nGET /five HTTP/1.1\r\n\r\n"
+    )
+    bodies = [reply.partition(b"\r\n\r\n")[2] for reply in replies(raw(server.url, stream))]
+    assert bodies == [b"one", b"two", b"/three", b"/four"]
+
+
+def test_request_in_pieces(server: Server) -> None:
+    """A request that comes byte by byte, with pauses that put the client aside, is answered like any other."""
+    with connect(server.url) as connection:
+        for byte in post(b"Content-Length: 2\r\nConnection: close\r\n"):
+            connection.sendall(bytes([byte]))
+        time.sleep(0.3)  # longer than a thread's patience
+        connection.sendall(b"{}")
+        assert rest_of(connection).endswith(b"\r\n\r\n{}")
+
+
+def test_connection_is_kept_over_a_pause(server: Server) -> None:
+    """A client that was put aside after its first request can send another."""
+    with connect(server.url) as connection:
+        for _ in range(3):
+            connection.sendall(b"GET /x HTTP/1.1\r\n\r\n")
+            assert b"/x" in connection.recv(65536)
+            deadline = time.monotonic() + 10
+            while not server._poller._waiting:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+
+def test_body_of_a_get_is_no_request(server: Server) -> None:
+    """What follows a GET as its body is not taken for a request of its own."""
+    inner = b"GET /healthz HTTP/1.1\r\n\r\n"
+    request = b"GET / HTTP/1.1\r\nContent-Length: " + str(len(inner)).encode() + b"\r\n\r\n" + inner
+    assert statuses(raw(server.url, request)) == [200]
+
+
+def test_asked_to_go_on(server: Server) -> None:
+    """A client that waits to be asked for its body is asked, once."""
+    with connect(server.url) as connection:
+        connection.sendall(post(b"Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n"))
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert statuses(rest_of(connection)) == [200]
+
+
+def test_answer_before_the_body_reaches_the_client() -> None:
+    """A client that is refused in the middle of its upload can read the refusal, rather than lose it to a reset."""
+
+    class Refusing(Handler):
+        def do_POST(self) -> None:
+            self.reply_problem(HTTPStatus.UNAUTHORIZED, "no")
+
+    with serve(Refusing, "127.0.0.1", 0) as server, connect(server.url) as connection:
+        connection.sendall(post(b"Content-Length: 5000000\r\n", b"x" * 100_000))
+        time.sleep(0.05)
+        connection.sendall(b"x" * 100_000)
+        assert statuses(rest_of(connection)) == [401]
+
+
+def test_old_clients(server: Server) -> None:
+    """A client of HTTP/1.0 is answered, and hung up on unless it asks otherwise."""
+    assert b"Connection: close" in raw(server.url, b"GET / HTTP/1.0\r\n\r\n")
+    kept = raw(server.url, b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /b HTTP/1.0\r\n\r\n")
+    assert statuses(kept) == [200, 200]
+
+
+def test_a_thousand_idle_connections(server: Server) -> None:
+    """However many clients are connected and silent, the next one is answered within a second."""
+    with ExitStack() as stack:
+        clients = idle(stack, server, 1000)
+        answered_within(server.url, 1.0)
+        assert len(server._threads) <= server.limits.threads
+        clients[0].sendall(b"GET /still-here HTTP/1.1\r\n\r\n")
+        assert b"/still-here" in clients[0].recv(65536)
+
+
+def test_slow_loris(server: Server) -> None:
+    """Clients that send their headers byte by byte hold nobody up."""
+    with ExitStack() as stack:
+        clients = idle(stack, server, 300, b"POST / HTTP/1.1\r\nX-Slow: ")
+        for _ in range(3):
+            for client in clients:
+                client.sendall(b"x")
+            answered_within(server.url, 1.0)
+
+
+def test_half_bodies(server: Server) -> None:
+    """Clients that send half a body hold only their own threads."""
+    with ExitStack() as stack:
+        idle(stack, server, 50, post(b"Content-Length: 100000\r\n", b"x" * 500))
+        idle(stack, server, 500, post(b"Content-Length: 1000\r\n", b"x" * 500))
+        answered_within(server.url, 1.0)
+        assert len(server._threads) < 60
+
+
+@pytest.mark.parametrize("handler", [Echo, Hasty])
+def test_client_that_takes_no_answers(handler: type[Handler]) -> None:
+    """A client that asks and asks, and reads nothing, is hung up on rather than waited for."""
+    with serve(handler, "127.0.0.1", 0) as server, ExitStack() as stack:
+        for _ in range(5):
+            idle(stack, server, 1, b"GET / HTTP/1.1\r\n\r\n" * 1000)
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            answered_within(server.url, 1.0)
+
+
+def test_poller_goes_on_after_a_fault(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours in the one thread that all depend on is logged, and the next client is served."""
+    listen, faults = server._poller._listen, iter([LookupError("a fault")])
+
+    def faulty(seconds: float) -> list[connections.Connection]:
+        if fault := next(faults, None):
+            raise fault
+        return listen(seconds)
+
+    monkeypatch.setattr(server._poller, "_listen", faulty)
+    for _ in range(3):
+        answered_within(server.url, 5.0)
+    assert server.alive
+
+
+def test_late_ones_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not come to an end with headers or body, or has nothing to say for long, is hung up on."""
+    monkeypatch.setattr(poller, "_LOOK", 0.05)
+    limits = ServerLimits(head_seconds=0.3, idle_seconds=0.3, stall_seconds=0.3)
+    with serve(Echo, "127.0.0.1", 0, limits=limits) as server, ExitStack() as stack:
+        (silent,) = idle(stack, server, 1)
+        (slow,) = idle(stack, server, 1, b"GET / HT")
+        (kept,) = idle(stack, server, 1, b"GET / HTTP/1.1\r\n\r\n")
+        (half,) = idle(stack, server, 1, post(b"Content-Length: 100000\r\n", b"x"))
+        (small_half,) = idle(stack, server, 1, post(b"Content-Length: 10\r\n", b"x"))
+        assert (rest_of(silent), rest_of(slow), rest_of(small_half)) == (b"", b"", b"")
+        assert statuses(rest_of(kept)) == [200]
+        assert statuses(rest_of(half)) == [408]
+
+
+def test_handler_that_fails(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault of ours in one request is logged, and costs that connection only."""
+
+    class Faulty(Handler):
+        def do_GET(self) -> None:
+            raise LookupError("a fault")
+
+    with serve(Faulty, "127.0.0.1", 0) as faulty:
+        for _ in range(3):
+            assert raw(faulty.url, b"GET / HTTP/1.1\r\n\r\n") == b""
+    assert caplog.text.count("LookupError: a fault") == 3
+
+
+def test_idle_connections_do_not_outlive_the_server() -> None:
+    """A connection that waits for its next request is closed when the server is."""
+    with serve(Echo, "127.0.0.1", 0) as server:
+        connection = connect(server.url)
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert b"200" in connection.recv(65536)
+    with connection:
+        assert connection.recv(65536) == b""
+
+
+def test_answer_that_is_under_way_is_finished() -> None:
+    """A request that was taken before the server closes gets its answer."""
+
+    class Slow(Handler):
+        def do_POST(self) -> None:
+            entered.sendall(b"x")
+            may_go_on.recv(1)
+            self.reply_json(200, {"done": True})
+
+    entered, noticed = socket.socketpair()
+    may_go_on, let_it = socket.socketpair()
+    with entered, noticed, may_go_on, let_it:
+        with serve(Slow, "127.0.0.1", 0) as server:
+            connection = connect(server.url)
+            connection.sendall(post(b"Content-Length: 0\r\n"))
+            noticed.recv(1)
+            server.shutdown()
+            let_it.sendall(b"x")
+        with connection:
+            answer = rest_of(connection)
+    assert json.loads(answer.split(b"\r\n\r\n")[1]) == {"done": True}

@@ -1,0 +1,163 @@
+"""The endpoint over TLS: silent clients hold nobody up, and a certificate that cannot be used is explained."""
+
+import contextlib
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import requests
+import trustme
+
+from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.http.server import Handler, Server, serve
+from pacifica_notifications_runner.process.tls import server_context
+from tests.support.http_tools import connect, raw, rest_of
+
+
+class Echo(Handler):
+    """Tells what came."""
+
+    def do_POST(self) -> None:
+        self.reply(200, self.read_body())
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of an authority and of a certificate."""
+    home = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(home / "authority.pem"))
+    issued, other = authority.issue_cert("127.0.0.1"), authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(home / "both.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(home / "cert.pem"))
+    issued.private_key_pem.write_to_path(str(home / "key.pem"))
+    other.private_key_pem.write_to_path(str(home / "other.pem"))
+    (home / "text").write_text("no PEM")
+    return home
+
+
+@pytest.fixture
+def server(files: Path) -> Iterator[Server]:
+    with serve(Echo, "127.0.0.1", 0, server_context(files / "cert.pem", files / "key.pem")) as server:
+        yield server
+
+
+@pytest.mark.parametrize("names", [("both.pem", None), ("cert.pem", "key.pem")])
+def test_large_and_small_bodies(files: Path, names: tuple[str, str | None]) -> None:
+    """Bodies of any size come through whole, over a connection that is kept."""
+    cert, key = names
+    context = server_context(files / cert, files / key if key else None)
+    with serve(Echo, "127.0.0.1", 0, context) as server, requests.Session() as session:
+        assert server.url.startswith("https://")
+        for size in (0, 2, 100_000, 5_000_000):
+            body = b"x" * size
+            assert session.post(server.url, data=body, verify=str(files / "authority.pem"), timeout=10).content == body
+
+
+def test_silent_and_slow_clients(server: Server, files: Path) -> None:
+    """Clients that do not get on with the handshake, or speak plain HTTP, hold nobody up."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server.url)) for _ in range(300)]
+        for client in clients[::2]:
+            client.sendall(b"\x16\x03\x01")
+        started = time.monotonic()
+        assert requests.post(server.url, data=b"{}", verify=str(files / "authority.pem"), timeout=10).content == b"{}"
+        assert time.monotonic() - started < 1.0
+        with contextlib.suppress(OSError):
+            assert b"HTTP" not in raw(server.url, b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+
+
+def test_request_in_pieces(server: Server, files: Path) -> None:
+    """A secured request that comes in pieces, with pauses that put the client aside, is answered like any other."""
+    context = ssl.create_default_context(cafile=files / "authority.pem")
+    with context.wrap_socket(connect(server.url), server_hostname="127.0.0.1") as client:
+        for piece in (b"POST / HTT", b"P/1.1\r\nConnection: close\r\n", b"Content-Length: 2\r\n\r\n", b"{", b"}"):
+            time.sleep(0.3)
+            client.sendall(piece)
+        assert rest_of(client).endswith(b"\r\n\r\n{}")
+
+
+def test_old_versions_are_refused(server: Server) -> None:
+    """TLS before 1.2 is not spoken."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    with pytest.warns(DeprecationWarning):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(ssl.SSLError), context.wrap_socket(connect(server.url)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "problem"),
+    [
+        ("missing", None, r"cannot read .*missing: No such file or directory; correct --tls-cert"),
+        ("cert.pem", "missing", r"cannot read .*missing: No such file or directory; correct --tls-key"),
+        ("cert.pem", "other.pem", r"cannot be used .*: the key belongs to another certificate; give"),
+        ("cert.pem", None, r"cannot be used with the key in it: one of the two is not there in PEM; give"),
+        ("text", None, r"cannot be used .*: one of the two is not there in PEM; give"),
+        (None, "key.pem", r"there is a --tls-key without a certificate; name it with --tls-cert"),
+    ],
+)
+def test_unusable_certificates(files: Path, cert: str | None, key: str | None, problem: str) -> None:
+    """What is wrong with a certificate or its key is said, with the flag to correct."""
+    with pytest.raises(ConfigurationError, match=problem):
+        server_context(cert and files / cert, key and files / key)  # type: ignore[arg-type]
+
+
+def test_encrypted_key(files: Path, tmp_path: Path) -> None:
+    """A key with a password is refused, rather than asked for at a terminal that nobody looks at."""
+    from cryptography.hazmat.primitives import serialization as s
+
+    key = s.load_pem_private_key((files / "key.pem").read_bytes(), None)
+    locked = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.BestAvailableEncryption(b"secret"))
+    (tmp_path / "locked.pem").write_bytes(locked)
+    with pytest.raises(ConfigurationError, match="the key is encrypted"):
+        server_context(files / "cert.pem", tmp_path / "locked.pem")
+
+
+def test_no_certificate() -> None:
+    """Without a certificate the endpoint speaks plain HTTP."""
+    assert server_context(None, None) is None
+
+
+#: Serves with few files to be had, holds more connections than that, and lets go of some; then tells how it fared.
+SCARCE = """
+import resource, socket, sys, threading, time
+from pacifica_notifications_consumer.http import server
+from pacifica_notifications_consumer.http.server import Handler, serve
+
+class Hello(Handler):
+    def do_GET(self):
+        self.reply(200, b"hello")
+
+server._raise_file_limit = lambda most: None
+with serve(Hello, "127.0.0.1", 0) as server:
+    address = ("127.0.0.1", server.server_port)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    print(server.server_port, flush=True)
+    sys.stdin.read()
+    print(time.process_time())
+"""
+
+
+def test_too_many_open_files() -> None:
+    """When there are no more files to be had, the idle make room, and the server neither spins nor dies."""
+    with (
+        subprocess.Popen([sys.executable, "-c", SCARCE], stdin=-1, stdout=-1, text=True) as process,
+        ExitStack() as stack,
+    ):
+        assert process.stdin
+        assert process.stdout
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        for _ in range(75):
+            stack.enter_context(connect(url))
+        assert requests.get(url, timeout=10).content == b"hello"
+        time.sleep(0.5)
+        process.stdin.close()
+        assert float(process.stdout.readline()) < 1.0

@@ -1,0 +1,157 @@
+"""The judge decides what becomes of a notification, here or in another process, and the answer is the same."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacifica_notifications_consumer import Filter
+from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
+from pacifica_notifications_consumer.errors import NotificationError
+from pacifica_notifications_consumer.jobs import readers as aside
+from pacifica_notifications_consumer.jobs.job import Verdict
+from pacifica_notifications_consumer.jobs.readers import Readers
+from pacifica_notifications_consumer.jobs.triage import Triage
+
+FILTER = Filter('$["data"][*][?(@["mimetype"] = "text/plain")]')
+TRIAGE = Triage(name="mine", filter=FILTER)
+STRICT = Triage(name="mine", strict=True)
+
+
+def event(*rows: dict[str, Any], **changes: object) -> bytes:
+    whole = {"cloudEventsVersion": "0.1", "eventType": "t", "source": "s", "eventID": "e", "data": list(rows)}
+    return json.dumps({name: value for name, value in (whole | changes).items() if value is not None}).encode()
+
+
+def nested(depth: int) -> bytes:
+    """An event that has objects, or arrays, of this depth in all."""
+    value: object = []
+    for number in range(depth - 2):
+        value = {"a": value} if number % 2 else [value]
+    return event(extensions={}, data=value)
+
+
+TEXT = {"destinationTable": "Files", "subdir": "a/b", "mimetype": "text/plain"}
+OWN = {"destinationTable": "TransactionKeyValue", "key": PROVENANCE_KEY, "value": "mine"}
+FLAT = Triage(name="mine", max_depth=3)
+CASES = [
+    (TRIAGE, event(TEXT), Verdict.MATCHED, ""),
+    (TRIAGE, event({}), Verdict.UNMATCHED, ""),
+    (TRIAGE, event(TEXT, OWN), Verdict.OWN, ""),
+    (Triage(name="mine"), event(), Verdict.MATCHED, ""),
+    (Triage(name="mine", filter=Filter('$["data"][::0]')), event({}), Verdict.UNDECIDABLE, "failed on this event"),
+    (TRIAGE, b"", Verdict.UNREADABLE, "is empty"),
+    (TRIAGE, b"{", Verdict.UNREADABLE, "is not JSON"),
+    (TRIAGE, b"\xff{}", Verdict.UNREADABLE, "is not JSON"),
+    (TRIAGE, b"[" * 100_000, Verdict.UNREADABLE, "is not JSON"),
+    (TRIAGE, b"[]", Verdict.MALFORMED, "is a JSON array"),
+    (TRIAGE, b"null", Verdict.MALFORMED, "is a JSON null"),
+    (STRICT, event(), Verdict.MATCHED, ""),
+    (STRICT, event(source=None, eventID=5), Verdict.MALFORMED, "lacks source and eventID"),
+    (FLAT, event({}), Verdict.MATCHED, ""),
+    (FLAT, event({}, extensions={"a": "[[[{{{"}), Verdict.MATCHED, ""),
+    (FLAT, event({"a": []}, extensions={"a": "]}]}"}), Verdict.MALFORMED, "nested more than 3 deep"),
+    (FLAT, event({"a": []}), Verdict.MALFORMED, "nested more than 3 deep; make it flatter, or allow more with"),
+    (Triage(name="mine", max_depth=4), event({"a": []}), Verdict.MATCHED, ""),
+    (TRIAGE, nested(100), Verdict.UNMATCHED, ""),
+    (TRIAGE, nested(101), Verdict.MALFORMED, "nested more than 100 deep"),
+]
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every body count as a large one."""
+    monkeypatch.setattr(aside, "_LARGE", 0)
+
+
+@pytest.mark.parametrize(("triage", "body", "verdict", "reason"), CASES)
+def test_verdicts(triage: Triage, body: bytes, verdict: Verdict, reason: str) -> None:
+    """What it says of each, and why."""
+    decision = triage.decide(body)
+    assert decision.verdict is verdict
+    assert (reason in decision.reason) and bool(reason) == bool(decision.reason)
+    identified = verdict not in (Verdict.MALFORMED, Verdict.UNREADABLE)
+    assert ((decision.source, decision.event_id) == ("s", "e")) == identified
+
+
+@pytest.mark.usefixtures("large")
+def test_another_process_says_the_same() -> None:
+    """Whoever reads a notification, the decision does not differ."""
+    for triage in {id(triage): triage for triage, *_ in CASES}.values():
+        with closing(Readers(triage)) as readers:
+            for _, body, *_ in CASES:
+                assert readers.decide(body) == triage.decide(body)
+
+
+@pytest.mark.usefixtures("large")
+def test_folders_of_a_large_notification() -> None:
+    """The folders come back, and a hostile one as the error that it is."""
+    with closing(Readers(TRIAGE)) as readers:
+        assert readers.folders(event(TEXT)) == {"a/b"}
+        with pytest.raises(NotificationError, match="not a plain path"):
+            readers.folders(event({"destinationTable": "Files", "subdir": "../../outside"}))
+
+
+@pytest.mark.usefixtures("large")
+def test_reader_that_is_killed() -> None:
+    """A reader that dies in between costs nothing but time: the notification is read here, the next by a new one."""
+    with closing(Readers(TRIAGE)) as readers:
+        readers.decide(event(TEXT))
+        (reader,) = readers._idle
+        reader._popen.kill()
+        reader._popen.wait()
+        assert readers.decide(event(TEXT)).verdict is Verdict.MATCHED
+        assert len(readers._idle) == 0
+        readers.decide(event(TEXT))
+        assert len(readers._idle) == 1
+
+
+@pytest.mark.usefixtures("large")
+def test_many_ask_at_once() -> None:
+    """However many ask, there is a bounded number of readers, each asker gets its own answer, and none is left over."""
+    answers: dict[int, str | None] = {}
+    with closing(Readers(TRIAGE)) as readers:
+
+        def ask(number: int) -> None:
+            for turn in range(5):
+                answers[number * 5 + turn] = readers.decide(event(eventID=f"{number * 5 + turn}")).event_id
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        processes = [reader._popen for reader in readers._idle]
+    assert answers == {number: str(number) for number in range(80)}
+    assert 1 <= len(processes) <= aside._PROCESSES
+    assert all(process.returncode is not None for process in processes)
+
+
+@pytest.fixture
+def huge() -> Iterator[bytes]:
+    yield event(*[TEXT | {"name": f"file {number}"} for number in range(100_000)])
+
+
+def test_large_one_keeps_nobody_waiting(huge: bytes) -> None:
+    """While a notification of 100,000 files is read, this process does not stand still."""
+    longest, done = 0.0, threading.Event()
+    with closing(Readers(TRIAGE)) as readers:
+        readers.decide(event(TEXT, padding="x" * aside._LARGE))  # starts the process
+
+        def ask() -> None:
+            readers.decide(huge)
+            done.set()
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while not done.is_set():
+            started = time.monotonic()
+            Path("/dev/null").read_bytes()
+            longest = max(longest, time.monotonic() - started)
+        asking.join()
+    assert longest < 0.1

@@ -1,0 +1,358 @@
+"""The ledger keeps every notification and job, and says plainly when it cannot."""
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from pacifica_notifications_consumer.errors import LeaseLost, StateError
+from pacifica_notifications_consumer.jobs.job import Ending, Job, JobState, Origin, Receipt, Verdict
+from pacifica_notifications_consumer.jobs.retention import Keep
+from pacifica_notifications_consumer.jobs.triage import Decision
+from pacifica_notifications_consumer.ledger import Ledger, schema
+from pacifica_notifications_consumer.streams.progress import Progress
+from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
+
+LEASE = 60.0
+WELL = Ending(status=0)
+LARGE = json.dumps({"data": "x" * 100_000}).encode()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with contextlib.closing(Ledger(tmp_path / "ledger.sqlite3")) as ledger:
+        yield ledger
+
+
+def accept(
+    ledger: Ledger, number: int, verdict: Verdict = Verdict.MATCHED, source: str | None = "here", body: bytes = b"{}"
+) -> Receipt:
+    event_id = None if source is None else f"e.{number}"
+    decision = Decision(verdict=verdict, title=f"e.{number}", source=source, event_id=event_id)
+    (receipt,) = ledger.accept([(decision, body)])
+    return receipt
+
+
+def claim(ledger: Ledger) -> Job:
+    job = ledger.claim(LEASE)
+    assert job is not None
+    return job
+
+
+@pytest.mark.parametrize("body", [b'{"a": 1}', LARGE], ids=["small", "large"])
+def test_matched_notification_becomes_a_job(ledger: Ledger, body: bytes) -> None:
+    """What matched is queued with its bytes, whatever their number, and claimed once."""
+    receipt = accept(ledger, 1, body=body)
+    assert (receipt.verdict, receipt.job_id) == (Verdict.MATCHED, 1)
+    job = claim(ledger)
+    assert (job.id, job.title, job.body, job.state) == (1, "e.1", body, JobState.RUNNING)
+    assert ledger.claim(LEASE) is None
+    ledger.end_attempt(job, JobState.SUCCEEDED, WELL)
+    assert (ledger.records.job(1).state, ledger.records.job(1).attempts, ledger.records.job(1).exit_status) == (
+        JobState.SUCCEEDED,
+        1,
+        0,
+    )
+
+
+@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.MATCHED])
+def test_others_are_recorded_only(ledger: Ledger, verdict: Verdict) -> None:
+    """What did not match is counted and has no job."""
+    assert accept(ledger, 1, verdict).job_id is None
+    assert ledger.claim(LEASE) is None
+    assert ledger.count_verdicts()[verdict] == 1
+
+
+def test_what_was_announced_comes_first(ledger: Ledger) -> None:
+    """Jobs of notifications that were recovered wait for all that are due of those that were delivered."""
+
+    def recover(number: int) -> None:
+        decision = Decision(verdict=Verdict.MATCHED, title=f"e.{number}", source="here", event_id=f"e.{number}")
+        ledger.accept([(decision, b"{}")], Origin.RECOVERED)
+
+    for number in (1, 2):
+        recover(number)
+    for number in (3, 4):
+        accept(ledger, number)
+    recover(3)
+    ledger.end_attempt(claim(ledger), JobState.FAILED, Ending(status=1), delay=1000)
+    jobs = [claim(ledger) for _ in range(3)]
+    assert [(job.title, job.origin.value) for job in jobs] == [
+        ("e.4", "delivered"),
+        ("e.1", "recovered"),
+        ("e.2", "recovered"),
+    ]
+    assert ledger.next_due() == pytest.approx(time.time() + 1000, abs=60)
+    # The third recovered one had been delivered.
+    assert ledger.coverage.counts().recovered == 2
+
+
+def test_duplicates(ledger: Ledger) -> None:
+    """Source and event id identify a notification; without them none is another's duplicate."""
+    assert accept(ledger, 1).verdict is Verdict.MATCHED
+    for _ in range(2):
+        assert accept(ledger, 1).verdict is Verdict.DUPLICATE
+    assert accept(ledger, 1, source="there").verdict is Verdict.MATCHED
+    for _ in range(2):
+        assert accept(ledger, 1, source=None).verdict is Verdict.MATCHED
+    assert ledger.count_jobs()[JobState.QUEUED] == 4
+    assert ledger.count_verdicts()[Verdict.DUPLICATE] == 2
+
+
+def files(tmp_path: Path) -> list[str]:
+    directory = tmp_path / "notifications"
+    return os.listdir(directory) if directory.exists() else []  # noqa: PTH208
+
+
+def test_large_bodies_leave_no_files_behind(ledger: Ledger, tmp_path: Path) -> None:
+    """A large body has a file as long as it may be needed, and duplicates and strays have none."""
+    accept(ledger, 1, body=LARGE)
+    accept(ledger, 1, body=LARGE)
+    accept(ledger, 2, Verdict.UNMATCHED, body=LARGE)
+    (kept,) = files(tmp_path)
+    (tmp_path / "notifications" / "stray.json").touch()
+    ledger.remove_orphans()
+    assert files(tmp_path) == [kept]
+    ledger.end_attempt(claim(ledger), JobState.SUCCEEDED, WELL)
+    ledger.forget([1])
+    assert files(tmp_path) == []
+
+
+def test_body_that_went_missing(ledger: Ledger, tmp_path: Path) -> None:
+    """A job whose notification somebody removed goes back, with an error that names the file."""
+    accept(ledger, 1, body=LARGE)
+    (name,) = files(tmp_path)
+    (tmp_path / "notifications" / name).unlink()
+    with pytest.raises(StateError, match=f"{name}: No such file or directory; restore"):
+        ledger.claim(LEASE)
+    assert ledger.records.job(1).state is JobState.QUEUED
+
+
+def test_order_and_delay(ledger: Ledger) -> None:
+    """Jobs are claimed in the order of their coming; one that has to wait lets the others pass."""
+    for number in (1, 2, 3):
+        accept(ledger, number)
+    before = time.time()
+    ledger.end_attempt(claim(ledger), JobState.FAILED, Ending(status=1, reason="because"), delay=1000)
+    assert [claim(ledger).id, claim(ledger).id, ledger.claim(LEASE)] == [2, 3, None]
+    due = ledger.next_due()
+    assert due is not None
+    assert 990 < due - before < 1010
+    again = ledger.records.job(1)
+    assert (again.state, again.attempts, again.exit_status, again.reason) == (JobState.FAILED, 1, 1, "because")
+
+
+def test_what_is_kept_of_an_attempt(ledger: Ledger) -> None:
+    """Exit status, reason, duration, processor time, memory and the last lines stand in the record."""
+    accept(ledger, 1)
+    ending = Ending(status=-9, reason="signal 9", cpu_seconds=1.5, peak_memory=1 << 30, output_tail="λ\nlast")
+    ledger.end_attempt(claim(ledger), JobState.DEAD, ending)
+    job = ledger.records.job(1)
+    assert job.ending == ending
+    assert job.seconds is not None
+    assert 0 <= job.seconds < 60
+
+
+def test_deferral_counts_no_attempt(ledger: Ledger) -> None:
+    """An entry-point that wants to be tried again later is queued again, and that is counted by itself."""
+    accept(ledger, 1)
+    ledger.end_attempt(claim(ledger), JobState.QUEUED, Ending(status=75, reason="later"))
+    again = claim(ledger)
+    assert (again.attempts, again.deferrals) == (0, 1)
+
+
+def test_handing_back_counts_nothing(ledger: Ledger) -> None:
+    """A job that was interrupted is queued as if it had not begun."""
+    accept(ledger, 1)
+    ledger.hand_back(claim(ledger))
+    again = claim(ledger)
+    assert (again.attempts, again.deferrals, again.crashes) == (0, 0, 0)
+
+
+def test_every_change_is_guarded_by_the_claim(ledger: Ledger) -> None:
+    """Who has lost a job cannot change it any more, whatever he wants to write."""
+    accept(ledger, 1)
+    lost = claim(ledger)
+    assert ledger.recover(3) == {1: JobState.QUEUED}
+    job = claim(ledger)
+    changes: list[Callable[[], None]] = [
+        lambda: ledger.end_attempt(lost, JobState.SUCCEEDED, WELL),
+        lambda: ledger.hand_back(lost),
+        lambda: ledger.note_progress(lost, "{}"),
+    ]
+    for change in changes:
+        with pytest.raises(LeaseLost, match="job 1 is not ours any more"):
+            change()
+    assert ledger.records.job(1) == attrs.evolve(job, body=b"")
+    ledger.end_attempt(job, JobState.SUCCEEDED, WELL)
+
+
+def test_leases(ledger: Ledger) -> None:
+    """A claim whose lease has run out is void, and one that was renewed is not."""
+    for number in (1, 2):
+        accept(ledger, number)
+    expired, renewed = ledger.claim(0.0), ledger.claim(0.0)
+    assert expired is not None
+    assert renewed is not None
+    ledger.renew([renewed], LEASE)
+    assert ledger.recover(3, expired=True) == {expired.id: JobState.QUEUED}
+    assert ledger.records.job(renewed.id).state is JobState.RUNNING
+
+
+def test_crash_limit(ledger: Ledger) -> None:
+    """A job is run again as often as the limit says after it was running when everything died, and then is dead."""
+    accept(ledger, 1)
+    for crash in (1, 2):
+        claim(ledger)
+        assert ledger.recover(2) == {1: JobState.QUEUED}
+        assert ledger.records.job(1).crashes == crash
+    claim(ledger)
+    assert ledger.recover(2) == {1: JobState.DEAD}
+    job = ledger.records.job(1)
+    assert (job.attempts, job.reason) == (0, "was running when the runner or the machine died (3 times)")
+
+
+def test_cancelling_and_queueing_anew(ledger: Ledger) -> None:
+    """What waits can be cancelled, what has ended be queued anew with all counts at nought; nothing else is touched."""
+    assert not ledger.cancel(1, "no such job")
+    accept(ledger, 1)
+    assert not ledger.requeue([1])
+    job = claim(ledger)
+    assert not ledger.cancel(1, "it is running")
+    assert not ledger.requeue([1])
+    ledger.end_attempt(job, JobState.FAILED, Ending(status=1, reason="x"), delay=1000)
+    assert ledger.cancel(1, "enough")
+    assert not ledger.cancel(1, "twice")
+    assert (ledger.records.job(1).state, ledger.records.job(1).reason) == (JobState.CANCELLED, "enough")
+    assert ledger.requeue([1])
+    again = claim(ledger)
+    assert (again.attempts, again.state) == (0, JobState.RUNNING)
+
+
+def finish(ledger: Ledger, *states: JobState) -> None:
+    for number, state in enumerate(states, 1):
+        accept(ledger, number)
+        ledger.end_attempt(claim(ledger), state, WELL)
+
+
+def test_retention_by_count(ledger: Ledger) -> None:
+    """The newest stay; dead jobs and those that are not finished are neither counted nor removed."""
+    finish(ledger, JobState.DEAD, *[JobState.SUCCEEDED] * 3, JobState.CANCELLED, JobState.FAILED)
+    accept(ledger, 7)
+    assert ledger.finished(Keep(count=5), 100) == []
+    assert ledger.finished(Keep(count=2), 100) == [2, 3]
+    assert ledger.finished(Keep(count=2), 1) == [2]
+    assert sorted(ledger.finished(Keep(count=0), 100)) == [2, 3, 4, 5]
+
+
+def test_retention_by_age(ledger: Ledger) -> None:
+    """What ended long enough ago goes, dead jobs too; what has not ended stays for ever."""
+    finish(ledger, JobState.DEAD, JobState.SUCCEEDED, JobState.FAILED)
+    accept(ledger, 4)
+    assert ledger.finished(Keep(age=1000.0), 100) == []
+    assert sorted(ledger.finished(Keep(age=-1.0), 100)) == [1, 2]
+
+
+def test_forgotten_jobs(ledger: Ledger) -> None:
+    """A job that was removed is gone from every count, and its notification still is a duplicate; others cannot be."""
+    finish(ledger, JobState.SUCCEEDED, JobState.FAILED)
+    ledger.forget([1, 2, 99])
+    with pytest.raises(KeyError):
+        ledger.records.job(1)
+    assert ledger.records.job(2).state is JobState.FAILED
+    assert {state: n for state, n in ledger.count_jobs().items() if n} == {JobState.FAILED: 1}
+    assert accept(ledger, 1).verdict is Verdict.DUPLICATE
+
+
+def test_set_aside_bodies_go_with_age(ledger: Ledger, tmp_path: Path) -> None:
+    """Bodies that were set aside for people to look at do not stay for ever."""
+    accept(ledger, 1, Verdict.MALFORMED, body=LARGE)
+    ledger.forget_set_aside(1000.0, 10)
+    assert len(files(tmp_path)) == 1
+    ledger.forget_set_aside(-1.0, 10)
+    assert files(tmp_path) == []
+    assert ledger.count_verdicts()[Verdict.MALFORMED] == 1
+
+
+def test_listing(ledger: Ledger) -> None:
+    """The newest jobs come first, and one can go on from there."""
+    for number in range(1, 6):
+        accept(ledger, number)
+    assert [job.id for job in ledger.records.jobs(2)] == [5, 4]
+    assert [job.id for job in ledger.records.jobs(2, before=4)] == [3, 2]
+
+
+def test_incidents(ledger: Ledger) -> None:
+    """What happened to the subscription is kept and counted."""
+    first = Incident(kind=IncidentKind.DISABLED, since=1.5, until=2.5, detail="said so")
+    second = Incident(kind=IncidentKind.DELETED, since=None, until=3.0)
+    for incident in (first, second):
+        ledger.note_incident(incident)
+    assert ledger.incidents(10) == [second, first]
+    assert ledger.incidents(1) == [second]
+    assert {kind for kind, count in ledger.count_incidents().items() if count} == {first.kind, second.kind}
+
+
+def test_unknown_job(ledger: Ledger) -> None:
+    """Looking up what is not there is a KeyError."""
+    with pytest.raises(KeyError):
+        ledger.records.job(1)
+
+
+def test_survives_kill(tmp_path: Path) -> None:
+    """What was accepted is there after the process was killed at once."""
+    script = f"""
+import os, signal
+from pathlib import Path
+from pacifica_notifications_consumer.jobs.job import Verdict
+from pacifica_notifications_consumer.jobs.triage import Decision
+from pacifica_notifications_consumer.ledger import Ledger
+Ledger(Path({str(tmp_path / "l")!r})).accept([(Decision(verdict=Verdict.MATCHED, title="x"), b"x" * 100_000)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    with contextlib.closing(Ledger(tmp_path / "l")) as ledger:
+        assert claim(ledger).body == b"x" * 100_000
+
+
+@pytest.mark.parametrize("version", range(1, len(schema.STEPS)))
+def test_ledgers_of_earlier_versions(tmp_path: Path, version: int) -> None:
+    """A ledger that an earlier version made is gone on with, and nothing in it is lost or miscounted."""
+    path = tmp_path / "old.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript("".join(schema.STEPS[:version]))
+        for number, (verdict, body) in enumerate([("matched", b"{}"), ("matched", b"[]"), ("unmatched", None)], 1):
+            row = (number, f"e.{number}", verdict, body)
+            connection.execute(
+                "INSERT INTO notifications (id, received_at, source, event_id, title, verdict, reason, body) "
+                "VALUES (?, 0, 'here', ?, 'e', ?, '', ?)",
+                row,
+            )
+        # Later ones have made jobs by themselves.
+        connection.execute("DELETE FROM jobs")
+        connection.execute("INSERT INTO jobs (id, notification_id, state, due_at) VALUES (7, 1, 'queued', 0)")
+        connection.execute("INSERT INTO jobs (id, notification_id, state, due_at) VALUES (8, 2, 'running', 0)")
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.commit()
+    for _ in range(2):
+        with contextlib.closing(Ledger(path)) as ledger:
+            assert (ledger.records.job(7).state, ledger.records.job(7).progress) == (JobState.QUEUED, {})
+    with contextlib.closing(Ledger(path)) as ledger:
+        assert ledger.recover(3) == {8: JobState.QUEUED}
+        assert {state: n for state, n in ledger.count_jobs().items() if n} == {JobState.QUEUED: 2}
+        assert {verdict: n for verdict, n in ledger.count_verdicts().items() if n} == {
+            Verdict.MATCHED: 2,
+            Verdict.UNMATCHED: 1,
+        }
+        assert accept(ledger, 3).verdict is Verdict.DUPLICATE
+        job = claim(ledger)
+        ledger.note_progress(job, '{"upload": {"bytes_done": 5}}')
+        assert ledger.records.job(7).progress == {"upload": Progress(bytes_done=5)}

@@ -1,0 +1,272 @@
+"""What becomes of a job in bad weather: failures, crashes, cancellation, survivors, too much output, old age."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+import pytest
+
+from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer.engines.engine import Attempt
+from pacifica_notifications_consumer.engines.local import LocalEngine
+from pacifica_notifications_consumer.engines.warm import start as warm_start
+from pacifica_notifications_consumer.jobs.job import Ending, JobState
+from pacifica_notifications_consumer.jobs.retention import Keep
+from pacifica_notifications_consumer.queue import maintenance as maintenance
+from pacifica_notifications_consumer.queue import workers
+from tests.support.runner_tools import DEADLINE, WAYS, accept, alive, eventually, make_runner, run_one, wait_for_file
+
+
+@pytest.fixture(params=WAYS)
+def make(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobRunner]:
+    """Make a runner of an entry-point's source."""
+    # None of them imports these; without them it is there in an instant.
+    monkeypatch.setattr(warm_start, "DOCUMENTED", ())
+    return lambda source, **arguments: make_runner(tmp_path, source, way=request.param, **arguments)
+
+
+#: Says that it runs, and ends when a file appears; leaves a daemon of its own session if told to.
+WAITER = """
+import os, signal, sys, time
+place = sys.argv[1] + "/../../../.."
+if os.path.exists(place + "/leave a daemon") and os.fork() == 0:
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    open(place + "/daemon", "w").write(str(os.getpid()))
+    time.sleep(100)
+open(place + "/running", "w").write(str(os.getpid()))
+while not os.path.exists(place + "/end"):
+    time.sleep(0.01)
+"""
+
+
+def killed_while_running(make: Callable[..., JobRunner], tmp_path: Path, **arguments: Any) -> int:
+    """Run a job under a runner that is killed meanwhile; returns the id of the process that survived."""
+    (tmp_path / "running").unlink(missing_ok=True)
+    pid = os.fork()
+    if pid == 0:
+        with make(WAITER, **arguments) as runner:
+            if not runner.jobs():
+                accept(runner)
+            wait_for_file(tmp_path / "running")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return int(wait_for_file(tmp_path / "running"))
+
+
+def test_survivors_are_ended_before_their_job_is_run_again(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """What outlived a killed runner, however far it moved, is ended at the next start, and then the job is run anew."""
+    (tmp_path / "leave a daemon").touch()
+    survivor = killed_while_running(make, tmp_path)
+    daemon = int(wait_for_file(tmp_path / "daemon"))
+    assert alive(survivor)
+    assert alive(daemon)
+    (tmp_path / "leave a daemon").unlink()
+    (tmp_path / "end").touch()
+    runner = make(WAITER)
+    # The daemon does not listen anyway.
+    runner._engine = attrs.evolve(cast(LocalEngine, runner._engine), kill_after=0.1)
+    with runner:
+        assert not alive(survivor)
+        assert not alive(daemon)
+        job = runner.wait(1, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 1)
+
+
+def test_job_that_kills_its_runner_does_not_loop(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """A job is dead when it was running once too often while the runner died; the next job is run."""
+    for _ in range(2):
+        killed_while_running(make, tmp_path, crash_limit=1)
+    with make("", crash_limit=1) as runner:
+        job = runner.job(1)
+        assert (job.state, job.crashes, job.attempts) == (JobState.DEAD, 2, 0)
+        assert runner.wait(accept(runner, 2), DEADLINE).state is JobState.SUCCEEDED
+
+
+def test_daemons_of_a_job_end_with_it(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """Nothing that an entry-point starts outlives its attempt, not even what left its session."""
+    (tmp_path / "leave a daemon").touch()
+    with make(WAITER) as runner:
+        job_id = accept(runner)
+        daemon = int(wait_for_file(tmp_path / "daemon"))
+        (tmp_path / "end").touch()
+        assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+        assert not alive(daemon)
+
+
+def test_trying_again_later(make: Callable[..., JobRunner]) -> None:
+    """Exit status 75 always gets another attempt, and is no failure."""
+    source = """
+import os, sys
+n = len(os.listdir(sys.argv[2]))
+open(f"{sys.argv[2]}/{n}", "w")
+sys.exit(75 if n < 4 else 0)
+"""
+    job = run_one(make(source, attempts=1))
+    assert (job.state, job.attempts, job.deferrals) == (JobState.SUCCEEDED, 1, 3)
+
+
+def test_pauses_grow_and_differ() -> None:
+    """The pauses between attempts double up to ten minutes, each shortened by up to a half."""
+    rules = workers.RetryRules(attempts=99, delay=10.0)
+    for failures, longest in [(1, 10.0), (2, 20.0), (5, 160.0), (7, 600.0), (1000, 600.0)]:
+        pauses = {rules.pause(failures) for _ in range(50)}
+        assert all(longest / 2 <= pause <= longest for pause in pauses)
+        assert len(pauses) > 1
+
+
+def test_failed_job_waits_for_its_next_attempt(make: Callable[..., JobRunner]) -> None:
+    """Between two attempts a job is failed, not queued and not dead, and can be called back earlier."""
+    source = "import os, sys; n = len(os.listdir(sys.argv[2])); open(f'{sys.argv[2]}/{n}', 'w'); sys.exit(n < 2)"
+    with make(source, attempts=2, retry_delay=1000.0) as runner:
+        job_id = accept(runner)
+        eventually(lambda: runner.job(job_id).state is JobState.FAILED)
+        assert (runner.job(job_id).attempts, runner.job(job_id).reason) == (1, "exit status 1")
+        assert runner.requeue(job_id)
+        assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+
+
+def test_cancelling(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """A running job is ended with all its processes, one that waits never begins, and one that has ended stays so."""
+    with make(WAITER, workers=1) as runner:
+        running, waiting = accept(runner, 1), accept(runner, 2)
+        pid = int(wait_for_file(tmp_path / "running"))
+        assert runner.cancel(waiting, "not needed")
+        assert runner.cancel(running)
+        for job_id, reason in ((running, "cancelled"), (waiting, "not needed")):
+            job = runner.wait(job_id, DEADLINE)
+            assert (job.state, job.reason, job.attempts) == (JobState.CANCELLED, reason, 0)
+        assert not alive(pid)
+        assert not runner.cancel(running)
+        (tmp_path / "end").touch()
+        assert runner.requeue(running)
+        assert runner.wait(running, DEADLINE).state is JobState.SUCCEEDED
+
+
+def test_what_a_dead_job_leaves(make: Callable[..., JobRunner]) -> None:
+    """A dead job is kept with reason, duration, processor time, memory and the end of its output."""
+    source = """
+import time
+x = bytearray(80 << 20)
+until = time.process_time() + 0.1
+while time.process_time() < until:
+    pass
+raise ValueError("this is why")
+"""
+    job = run_one(make(source))
+    assert (job.state, job.exit_status, job.reason) == (JobState.DEAD, 1, "exit status 1")
+    assert job.ending.output_tail.endswith("ValueError: this is why")
+    assert job.ending.cpu_seconds is not None
+    assert 0.1 <= job.ending.cpu_seconds < DEADLINE
+    assert job.ending.peak_memory is not None
+    assert 80 << 20 < job.ending.peak_memory < 1 << 30
+    assert job.seconds is not None
+    assert 0.1 <= job.seconds < DEADLINE
+
+
+def test_output_limit(make: Callable[..., JobRunner]) -> None:
+    """Of an entry-point that prints a lot the beginning and the end are kept."""
+    runner = make("print('first')\nfor n in range(100_000): print('x' * 99)\nprint('last')", output_limit=10_000)
+    with runner:
+        job = runner.wait(accept(runner), DEADLINE)
+        kept = runner.directory(job.id).output.read_text()
+    assert kept.startswith("first\nx")
+    assert kept.endswith("x\nlast\n")
+    assert len(kept) < 11_000
+    assert job.ending.output_tail.endswith("last")
+
+
+def test_old_jobs_are_removed(make: Callable[..., JobRunner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finished jobs go with their directories as `keep` says, unfinished ones never."""
+    monkeypatch.setattr(maintenance, "_RENEWAL", 0.01)
+    monkeypatch.setattr(maintenance, "_TIDYING", 0.01)
+    source = "import sys; sys.exit(sys.argv[1].split('/')[-2] == '1')"
+    with make(source, attempts=2, retry_delay=1000.0, workers=1, keep=Keep(count=1)) as runner:
+        for number in range(1, 5):
+            accept(runner, number)
+        eventually(lambda: [job.id for job in runner.jobs()] == [4, 1])
+        eventually(lambda: sorted(path.name for path in (tmp_path / "state" / "jobs").iterdir()) == ["1", "4"])
+        assert runner.job(1).state is JobState.FAILED
+
+
+def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that a fault of ours dropped is run again when its lease has run out."""
+    monkeypatch.setattr(maintenance, "_RENEWAL", 0.01)
+    monkeypatch.setattr(workers, "LEASE", 0.05)
+    monkeypatch.setattr(maintenance, "LEASE", 0.05)
+
+    class Faulty:
+        attempts = 0
+
+        def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending:
+            self.attempts += 1
+            if self.attempts == 1:
+                raise AssertionError("a fault")
+            return Ending(status=0)
+
+        def open(self, mark: str) -> int:
+            return 0
+
+        def close(self) -> None:
+            pass
+
+    with make("", engine=Faulty()) as runner:
+        job = runner.wait(accept(runner), DEADLINE)
+    assert (job.state, job.crashes) == (JobState.SUCCEEDED, 1)
+
+
+def test_lease_is_renewed_while_a_job_runs(
+    make: Callable[..., JobRunner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that takes longer than a lease stays with its worker."""
+    monkeypatch.setattr(maintenance, "_RENEWAL", 0.02)
+    monkeypatch.setattr(workers, "LEASE", 0.3)
+    monkeypatch.setattr(maintenance, "LEASE", 0.3)
+    with make(WAITER) as runner:
+        job_id = accept(runner)
+        wait_for_file(tmp_path / "running")
+        threading.Timer(0.5, (tmp_path / "end").touch).start()
+        job = runner.wait(job_id, DEADLINE)
+    assert (job.state, job.crashes) == (JobState.SUCCEEDED, 0)
+
+
+def test_any_engine_will_do(make: Callable[..., JobRunner]) -> None:
+    """Whatever fits the protocol runs the jobs, and finds all that an entry-point would."""
+    seen: list[bytes] = []
+
+    class Here:
+        def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending | None:
+            seen.append((attempt.directory.source / "notification.json").read_bytes())
+            return None if stop() else Ending(status=0)
+
+        def open(self, mark: str) -> int:
+            return 0
+
+        def close(self) -> None:
+            seen.append(b"closed")
+
+    with make("", engine=Here()) as runner:
+        assert runner.wait(accept(runner), DEADLINE).state is JobState.SUCCEEDED
+    assert len(seen) == 2
+    assert seen[1] == b"closed"
+
+
+def test_threads_are_watched(make: Callable[..., JobRunner]) -> None:
+    """Whoever watches the runner learns whether it is at work."""
+    runner = make("")
+    seen = [runner.alive]
+    with runner:
+        seen.append(runner.alive)
+    assert [*seen, runner.alive] == [False, True, False]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the variables are systemd's")
+def test_supervisors_variables_stay_here(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry-point cannot speak to the runner's supervisor in its name."""
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/x")
+    assert run_one(make("import os; assert 'NOTIFY_SOCKET' not in os.environ")).state is JobState.SUCCEEDED

@@ -1,0 +1,218 @@
+"""A setting has one name in three forms, one precedence, and errors that say where the wrong value stands."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.settings.option import SECTION, Option, resolve
+from pacifica_notifications_consumer.settings.services import SERVICE_OPTIONS, Services
+from pacifica_notifications_runner import defaults as defaults
+from pacifica_notifications_runner.options import groups as options
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests takes part."""
+    for name in os.environ:
+        if name.startswith("PACIFICA_"):
+            monkeypatch.delenv(name)
+
+
+def ini(path: Path, text: str) -> Path:
+    path.write_text(f"[{SECTION}]\n{text}\n", encoding="utf-8")
+    return path
+
+
+def service_values(flags: dict[str, Any], environ: dict[str, str], config: Path | None = None) -> dict[str, Any]:
+    return resolve(SERVICE_OPTIONS, flags, environ, config)
+
+
+def parse(*arguments: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    options.add_options(parser, options.START_OPTIONS)
+    return options.read_options(parser.parse_args(arguments))
+
+
+def test_precedence(tmp_path: Path) -> None:
+    """The command line comes before the environment, that before the file, that before the default."""
+    config = ini(
+        tmp_path / "c.ini", "cartd-url = http://file:1\ningest_url = http://file:2\npolicy_url = http://file:3"
+    )
+    environ = {"PACIFICA_CARTD_URL": "http://environment:1", "PACIFICA_INGEST_URL": "http://environment:2"}
+    values = service_values({"cartd_url": "http://flag:1/"}, environ, config)
+    assert values["cartd_url"] == "http://flag:1"
+    assert values["ingest_url"] == "http://environment:2"
+    assert values["policy_url"] == "http://file:3"
+    assert values["producer_url"] == "http://127.0.0.1:8070"
+
+
+@pytest.mark.parametrize("option", options.START_OPTIONS, ids=lambda option: option.name)
+def test_every_setting_has_matching_names(option: Option) -> None:
+    """Each setting shows its flag and its variable in --help, but a password has no flag."""
+    parser = argparse.ArgumentParser()
+    options.add_options(parser, options.START_OPTIONS)
+    text = "".join(parser.format_help().split())
+    assert (option.flag + (option.metavar or "") in text) == option.has_flag
+    assert (f"[{option.variable}]" in text) == option.has_flag
+    assert option.variable == "PACIFICA_" + option.flag.removeprefix("--").replace("-", "_").upper()
+
+
+def test_password_has_no_flag() -> None:
+    """A password on the command line, which others can see, is not understood."""
+    with pytest.raises(SystemExit) as caught:
+        parse("--password", "secret")
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "text", "expected"),
+    [
+        ({"password_file": "F"}, {"PACIFICA_PASSWORD": "environment"}, "password = file", "from the file"),
+        ({}, {"PACIFICA_PASSWORD": "environment"}, "password_file = F", "environment"),
+        ({}, {"PACIFICA_PASSWORD_FILE": "F"}, "password = ini", "from the file"),
+        ({}, {}, "password = 100% sure", "100% sure"),
+        ({}, {}, "password_file = F", "from the file"),
+        ({}, {}, "", None),
+    ],
+)
+def test_password_sources(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: dict[str, str],
+    environ: dict[str, str],
+    text: str,
+    expected: str | None,
+) -> None:
+    """The password comes from the foremost place that has one, directly or as a file's name."""
+    monkeypatch.chdir(tmp_path)
+    Path("F").write_text("from the file\n")
+    assert service_values(flags, environ, ini(tmp_path / "c.ini", text))["password"] == expected
+
+
+def test_two_passwords_in_one_place() -> None:
+    """A password and a password file side by side are a mistake, not a riddle."""
+    with pytest.raises(ConfigurationError, match="both password and password_file"):
+        service_values({}, {"PACIFICA_PASSWORD": "a", "PACIFICA_PASSWORD_FILE": "b"})
+
+
+@pytest.mark.parametrize(("content", "problem"), [(None, "No such file"), (b"\n", "is empty"), (b"\xff", "not text")])
+def test_unusable_password_file(tmp_path: Path, content: bytes | None, problem: str) -> None:
+    """A password file that is missing, empty, or no text is refused."""
+    path = tmp_path / "password"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=problem):
+        service_values({"password_file": str(path)}, {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--port", "99999"), "--port ('99999') is not usable: it must be from 0 to 65535"),
+        (("--port", "http"), "it must be a whole number"),
+        (("--workers", "0"), "it must be at least 1"),
+        (("--attempts", "-1"), "it must be at least 1"),
+        (("--job-timeout", "soon"), "it must be a number of seconds"),
+        (("--job-timeout", "-1"), "it must be a number of seconds, 0 or more"),
+        (("--grace", "inf"), "it must be a number of seconds, 0 or more"),
+        (("--grace", "nan"), "it must be a number of seconds, 0 or more"),
+        (("--log-format", "xml"), "it must be text or json"),
+        (("--producer-url", "localhost:8070"), "it must look like http://HOST:PORT"),
+        (("--producer-url", "ftp://localhost"), "it must look like http://HOST:PORT"),
+        (("--producer-url", "http://h:99999"), "is not usable"),
+        (("--cartd-url", "http://me:secret@host"), "credentials do not belong into it"),
+        (("--cartd-url", "http://host/?a=b"), "it must end with its path"),
+        (("--username", "müller"), "it must be printable ASCII"),
+        (("--username", "a\nb"), "it must be printable ASCII"),
+        (("--name", "a/b"), "without /"),
+        (("--name", ".."), "start with a dot"),
+        (("--config", "/nowhere.ini"), "cannot read the configuration /nowhere.ini: No such file"),
+    ],
+)
+def test_wrong_values(arguments: tuple[str, ...], problem: str) -> None:
+    """A wrong value is refused, with the name of the setting and what it should be."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse(*arguments)
+    assert problem in str(caught.value)
+
+
+def test_source_of_a_wrong_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error tells the variable or the file and key that hold the wrong value."""
+    config = ini(tmp_path / "c.ini", "port = x")
+    with pytest.raises(ConfigurationError, match=r"port in .*c\.ini \('x'\)"):
+        parse("--config", str(config))
+    monkeypatch.setenv("PACIFICA_PORT", "y")
+    with pytest.raises(ConfigurationError, match=r"PACIFICA_PORT \('y'\)"):
+        parse("--config", str(config))
+
+
+def test_unknown_key(tmp_path: Path) -> None:
+    """A key that is no setting is refused, with the one that was probably meant."""
+    with pytest.raises(ConfigurationError, match=r"sets producer_ur, which is no setting; did you mean producer_url\?"):
+        parse("--config", str(ini(tmp_path / "c.ini", "producer_ur = http://h")))
+
+
+@pytest.mark.parametrize("text", ["password hunter2", "[other]\na=1", "[x\n", "\xff"])
+def test_malformed_file_reveals_nothing(tmp_path: Path, text: str) -> None:
+    """An INI file that cannot be read is refused, without quoting a line that may hold a password."""
+    path = tmp_path / "c.ini"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigurationError) as caught:
+        parse("--config", str(path))
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None or not isinstance(caught.value.__cause__, KeyError)
+
+
+def test_values_of_all_kinds(tmp_path: Path) -> None:
+    """Numbers, durations, switches and paths of a file become what they should."""
+    config = ini(tmp_path / "c.ini", "verbose = on\njob-timeout = 0\nsetup_timeout = 1.5\nworkers = 3\nstate_dir = /s")
+    values = parse("--config", str(config))
+    assert (values["verbose"], values["job_timeout"], values["setup_timeout"]) == (True, None, 1.5)
+    assert (values["workers"], values["state_dir"]) == (3, Path("/s"))
+    assert parse("--verbose")["verbose"] is True
+    assert parse()["verbose"] is False
+
+
+def test_services_pass_through_an_environment() -> None:
+    """What the runner hands to an entry-point's environment arrives there whole."""
+    services = Services(policy_url="http://p", username="alice", password="secret", consumer="mine")
+    assert Services.from_environment(services.environ()) == services
+    assert Services.from_environment({}) == Services()
+
+
+def test_file_of_the_commands_serves_entry_points(tmp_path: Path) -> None:
+    """An entry-point reads what concerns it from the file that configures the start command."""
+    config = ini(tmp_path / "c.ini", "workers = 4\nusername = alice")
+    assert Services.from_environment({"PACIFICA_CONFIG": str(config)}).username == "alice"
+
+
+def test_target_needs_a_path() -> None:
+    """A target without a path would be answered with 404, and the subscription be disabled."""
+    with pytest.raises(ConfigurationError, match="it must end with the path"):
+        parse("--target-url", "http://proxy:80")
+    assert parse("--target-url", "http://proxy:80/receive")["target_url"] == "http://proxy:80/receive"
+
+
+def test_services_hide_the_password() -> None:
+    """Printing the services does not print the password."""
+    assert "hunter2" not in repr(Services(username="alice", password="hunter2"))
+
+
+def test_default_names_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two users, or two archives, do not end up with one name, and each name has a state directory of its own."""
+    names = {
+        defaults.default_name(Path(f"/{folder}.zip"), user) for folder in ("one", "two") for user in ("alice", "bob")
+    }
+    assert len(names) == 4
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert {defaults.default_state_dir(name).parent for name in names} == {tmp_path / SECTION}
+
+
+def test_username_is_required() -> None:
+    """Without a user the producer would disable the subscription at the first notification."""
+    with pytest.raises(ConfigurationError, match="no user name; say with --username"):
+        defaults.require_username(None)

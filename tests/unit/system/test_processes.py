@@ -1,0 +1,76 @@
+"""Programs are run in a session of their own, and ended with all that they started."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pacifica_notifications_consumer.errors import Cancelled
+from pacifica_notifications_consumer.system.processes import CompletedProgram, describe_status, run_captured
+
+DEADLINE = 20.0
+
+
+def run(script: str, tmp_path: Path, **arguments: object) -> tuple[CompletedProgram, list[str]]:
+    lines: list[str] = []
+    options = {"timeout": DEADLINE, "environ": dict(os.environ), "cwd": tmp_path, "on_line": lines.append}
+    return run_captured(["/bin/sh", "-c", script], **(options | arguments)), lines  # type: ignore[arg-type]
+
+
+def test_output_and_status(tmp_path: Path) -> None:
+    """Lines of both streams are passed on as they come, and kept; bytes that are no text do no harm."""
+    finished, lines = run("echo one; echo two >&2; printf 'thr\\377ee'; pwd; exit 3", tmp_path)
+    assert lines == ["one", "two", f"thr\ufffdee{tmp_path}"]
+    assert finished == CompletedProgram(3, False, "\n".join(lines))
+
+
+def test_no_input(tmp_path: Path) -> None:
+    """A program that asks for input gets none, rather than waiting for ever."""
+    assert run("cat; echo end", tmp_path)[1] == ["end"]
+
+
+def test_only_the_last_lines_are_kept(tmp_path: Path) -> None:
+    """Of a program that prints without end the last two hundred lines are kept."""
+    finished, _ = run(f"{sys.executable} -c 'for n in range(5000): print(n)'", tmp_path)
+    assert finished.output.splitlines() == [str(number) for number in range(4800, 5000)]
+
+
+def test_timeout(tmp_path: Path) -> None:
+    """A program that takes too long is ended, and so is its child that ignores being asked."""
+    finished, lines = run("(trap '' TERM; echo $$; exec sleep 100) & echo $!; wait", tmp_path, timeout=0.5)
+    assert finished.timed_out
+    child = int(lines[-1])
+    deadline = time.monotonic() + DEADLINE
+    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_grandchild_that_keeps_the_pipe(tmp_path: Path) -> None:
+    """A background process of its own session that holds the output open does not keep anybody waiting."""
+    started = time.monotonic()
+    finished, lines = run("setsid sh -c 'echo $$; exec sleep 60' & sleep 0.3", tmp_path)
+    assert time.monotonic() - started < DEADLINE
+    assert finished.status == 0
+    os.kill(int(lines[0]), signal.SIGKILL)
+
+
+def test_cancel(tmp_path: Path) -> None:
+    """Setting the event ends the program, and raises."""
+    cancel = threading.Event()
+
+    def on_line(_: str) -> None:
+        cancel.set()
+
+    with pytest.raises(Cancelled, match="stopped while sh was running"):
+        run("echo started; sleep 100", tmp_path, cancel=cancel, on_line=on_line)
+
+
+def test_status_in_words() -> None:
+    """A status is told apart from a signal."""
+    assert describe_status(3) == "exit status 3"
+    assert describe_status(-9) == "signal 9 (Killed)"

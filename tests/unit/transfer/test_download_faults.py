@@ -1,0 +1,136 @@
+"""download() from a cartd that misbehaves: every fault is told by name, and no half of a file is left."""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacifica_notifications_consumer import download
+from pacifica_notifications_consumer.errors import DownloadError, NotificationError, ServiceError
+from pacifica_notifications_consumer.http.server import Handler
+from pacifica_notifications_consumer.settings.services import Services
+from tests.support.faults import fault_server
+from tests.unit.transfer.test_transfer import contents, failure, incoming
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further tries come at once."""
+    monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", lambda _: None)
+
+
+def test_notification_that_is_missing(tmp_path: Path) -> None:
+    """download() of a directory without a notification says what to pass."""
+    assert "pass the directory SRC" in str(failure(download(tmp_path)))
+    (tmp_path / "notification.json").write_text("{")
+    assert isinstance(failure(download(tmp_path)), NotificationError)
+
+
+def announce(*files: dict[str, Any]) -> bytes:
+    row = {"destinationTable": "Files", "_id": 1, "subdir": "", "hashtype": "sha1"}
+    return json.dumps({"data": [row | file for file in files]}).encode()
+
+
+ALPHA = {"name": "a.txt", "size": 5, "hashsum": hashlib.sha1(b"alpha").hexdigest()}  # noqa: S324
+
+
+def tar_with(*members: tuple[str, bytes, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content, kind in ((("data", b"", tarfile.DIRTYPE)), *members):
+            info = tarfile.TarInfo(name)
+            info.size, info.type = len(content), kind
+            info.linkname = "/etc/passwd"
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def download_from(tar: bytes, tmp_path: Path, body: bytes | None = None, **arguments: Any) -> Any:
+    state, left = arguments.pop("state", "ready"), arguments.pop("left", [])
+    source = incoming(tmp_path, body or announce(ALPHA))
+
+    def answer(handler: Handler, _: bytes) -> None:
+        if handler.command == "POST":
+            handler.reply(201)
+        elif handler.command == "HEAD":
+            status = {"error": 500, "unknown": 404}.get(state, 204)
+            handler.reply(status, X_Pacifica_Status=state, X_Pacifica_Message="the disk burns")
+        else:
+            handler.reply(200, tar)
+
+    with fault_server(answer) as server:
+        error = failure(download(source, services=Services(cartd_url=server.url), **arguments))
+        methods = [request[0] for request in server.requests]
+    # Nothing half-fetched stays, and the cart is deleted whatever happened.
+    assert sorted(contents(source / "downloads")) == left
+    assert methods[-1] == "DELETE"
+    return error
+
+
+FILE = tarfile.REGTYPE
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ([("data/a.txt", b"ALPHA", FILE)], "arrived with 5 bytes and sha1"),
+        ([("data/a.txt", b"alph", FILE)], "arrived with 4 bytes"),
+        ([], "did not send 1 of 1 files, 'a.txt' among them"),
+        ([("data/b.txt", b"x", FILE)], "'data/b.txt', which the notification does not name"),
+        ([("data/../a.txt", b"alpha", FILE)], "which the notification does not name"),
+        ([("/data/a.txt", b"alpha", FILE)], "which the notification does not name"),
+        ([("data/a.txt", b"", tarfile.SYMTYPE)], "which is no regular file"),
+        ([("data/a.txt", b"", tarfile.LNKTYPE)], "which is no regular file"),
+        ([("data/a.txt", b"", tarfile.FIFOTYPE)], "which is no regular file"),
+        ([("data/a.txt", b"", tarfile.CHRTYPE)], "which is no regular file"),
+    ],
+)
+def test_tar_that_is_not_what_was_announced(
+    tmp_path: Path, members: list[tuple[str, bytes, bytes]], problem: str
+) -> None:
+    """Whatever differs from the notification is an error that names it, and no file is left in place."""
+    error = download_from(tar_with(*members), tmp_path)
+    assert isinstance(error, DownloadError)
+    assert problem in str(error)
+
+
+def test_tar_with_a_file_twice(tmp_path: Path) -> None:
+    """A second copy of a file is refused; the first, which was verified, may stay."""
+    tar = tar_with(("data/a.txt", b"alpha", FILE), ("data/a.txt", b"alpha", FILE))
+    assert "twice" in str(download_from(tar, tmp_path, left=["a.txt"]))
+
+
+@pytest.mark.parametrize("kept", [0, 100, 600, 1026])
+def test_tar_that_breaks_off(tmp_path: Path, kept: int) -> None:
+    """A tar that ends early is an error, wherever it ends."""
+    tar = tar_with(("data/a.txt", b"alpha", FILE))[:kept]
+    assert isinstance(download_from(tar, tmp_path), DownloadError)
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [("error", "could not prepare the files: the disk burns"), ("unknown", "could not prepare the files")],
+)
+def test_cart_that_fails(tmp_path: Path, state: str, problem: str) -> None:
+    """A cart that cannot be prepared fails the download with cartd's reason."""
+    assert problem in str(download_from(b"", tmp_path, state=state))
+
+
+def test_cart_that_stays_staging(tmp_path: Path) -> None:
+    """A cart that is never ready fails the download at the deadline."""
+    assert "within 0.1 seconds" in str(download_from(b"", tmp_path, state="staging", timeout=0.1))
+
+
+def test_cartd_that_is_something_else(tmp_path: Path) -> None:
+    """A server that is no cartd is told by its answers."""
+    assert isinstance(download_from(b"", tmp_path, state="tea"), ServiceError)
+
+
+def test_unknown_hash(tmp_path: Path) -> None:
+    """A hash that nobody can compute is refused before a cart is made."""
+    source = incoming(tmp_path, announce(ALPHA | {"hashtype": "crc7"}))
+    assert "unknown type 'crc7'" in str(failure(download(source, services=Services())))
