@@ -1,7 +1,7 @@
 """Workers: threads that take jobs from the ledger, have an engine run them, and record how that ended.
 
-A claim gives a job a new random token and a lease. Each later statement names the token (`WHERE id = ? AND token = ?`)
-and fails with `LeaseLost` when the job has another one by then, so a result is recorded at most once::
+A claim gives a job a new random token and a lease. Each later change names the token (`WHERE id = ? AND token = ?`) and
+is refused (`LeaseLost`) when the job has another one by then, so a result is recorded at most once::
 
     seconds     0           15          30          37
     worker      claim ───────────── runs ─────────── end_attempt        token 3f9a, then none
