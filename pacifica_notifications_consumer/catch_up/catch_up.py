@@ -1,9 +1,18 @@
-"""Catching up: transactions that nobody announced to us are looked for, and taken as if somebody had.
+"""Catch-up: find the transactions whose notifications never arrived, and process them as if they had.
 
-The producer posts once. What it does not post, since the subscription was off, the consumer stopped, the producer or
-policy down, is never posted; but the transaction is there, and policy tells all that its notification would have said.
-Transactions are numbered upwards, with numbers left out, so they are gone through by their numbers: one that the
-ledger does not know is asked for, and one that policy does not know is asked for again until it is too old to come.
+The producer posts a notification once. If that fails (subscription off, consumer or producer down), it never posts it
+again, but policy still knows the transaction. Pacifica numbers transactions upwards, so they are checked by number::
+
+    ─101──102──103──104──105─┃─106──107──108──109─┃─110──111──112─┄┄┄─90001─▶
+      A    A   gap   R    A  ┃ next          last ┃           ▲         ▲
+      checked                ┃ follower           ┃         newest    stray
+
+A: announced; the ledger has the notification, so policy is not asked. R: recovered; it matches and has a job now.
+Gap: policy does not know the number (left out, or not there yet); it is asked again, ever less often, until `patience`
+is over. Span: a range to check, 64 numbers at a time. The follower is the span that moves up with the newest number; a
+regular look moves its end only to the newest number of the look before (109), since 110 to 112 may still be announced;
+at the start, and after a repair of the subscription, it moves to 112. Operators add further spans (`catch-up`).
+Stray: a number that an uploader chose, more than 10,000 above the rest; asked for at once, and not followed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,22 @@
-"""The workers: threads that take jobs from the ledger, have an engine run them, and write down how that ended."""
+"""Workers: threads that take jobs from the ledger, have an engine run them, and record how that ended.
+
+A claim gives a job a new random token and a lease. Each later change names the token (`WHERE id = ? AND token = ?`) and
+is refused (`LeaseLost`) when the job has another one by then, so a result is recorded at most once::
+
+    seconds     0           15          30          37
+    worker      claim ───────────── runs ─────────── end_attempt        token 3f9a, then none
+    maintenance             renew       renew
+    lease to    60          75          90          none
+    state       running ──────────────────────────── succeeded, failed (another attempt is due), or dead
+
+    worker      claim ── fault of ours: its lease is not renewed any more
+    maintenance          lease has run out: recover (crashes + 1; queued again, or dead if over the limit)
+
+A runner that is killed renews nothing. The next start does not wait for its leases: the lock on the state directory
+says that no other runner is alive, so it ends the processes left over and recovers every job that is still running.
+Attempts and crashes are counted separately (`attempts`, `crash_limit`); a stop counts as neither. Jobs that were handed
+to other machines go on there: they keep their task, and the next claim waits for it instead of running them again.
+"""
 
 from __future__ import annotations
 

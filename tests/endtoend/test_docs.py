@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -135,6 +136,28 @@ def test_links_lead_to_files() -> None:
             if "://" not in target and path and not (page.parent / path).exists():
                 missing.append((name_of(page), target))
     assert missing == []
+
+
+def test_folders_are_documented_on_their_levels() -> None:
+    """The contributor's guide and the design page show each folder of the library on the level that is enforced."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = (
+        contract
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers" and contract["containers"] == ["pacifica_notifications_consumer"]
+    )
+    enforced = [set(layer.split(" | ")) for layer in reversed(contract["layers"])]
+    guide: list[set[str]] = []
+    text = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    for level, folder in re.findall(r"^\| (\d*) ?\| `(\w+)(?:/|\.py)` \|", text, re.MULTILINE):
+        guide += [set()] if level else []
+        guide[-1].add(folder)
+    text = (ROOT / "docs" / "explanation" / "design.md").read_text(encoding="utf-8")
+    diagram = text.partition("  library   ")[2].partition("```")[0].splitlines()
+    design = [set(line.strip().split("   ")[0].split("  ")) for line in reversed(diagram)]
+    for shown in (guide, design):
+        assert len(shown) == len(enforced)
+        assert [folders - there for folders, there in zip(enforced, shown, strict=True)] == [set()] * len(enforced)
 
 
 def test_readme_names_existing_targets() -> None:

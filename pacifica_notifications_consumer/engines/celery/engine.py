@@ -1,4 +1,13 @@
-"""CeleryEngine: hands attempts to workers on other machines, and waits for their results."""
+"""CeleryEngine: hands attempts to workers on other machines, and waits for their results.
+
+A worker claims an attempt in its record and sends a heartbeat every second. When these do not arrive any more, the
+attempt ends on the worker's side before the job can be run again (here with `lost_after` = 60)::
+
+    seconds since the last heartbeat  0           30                  45                   60
+    worker                            silent ──── ends the attempt
+    watchdog                          if the worker cannot: ───────── ends its processes
+    runner                            waits ────────────────────────────────────────────── crashed; queued again
+"""
 
 from __future__ import annotations
 

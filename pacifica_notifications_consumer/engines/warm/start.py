@@ -1,7 +1,19 @@
-"""Start entry-points warm: as children of a process that has imported what they need.
+"""Warm start: entry-points are forks of a process that has already imported what they need.
 
-The process is `warm_process`. Its children end as its children, so it tells how; over a socket for each of them, which
-breaks if it dies. Then they are ended, too: nobody could say any more how they did.
+The runner keeps one warm process and asks it, over the control socket, to fork a child for each attempt::
+
+    runner                       warm process                  children
+    WarmStart ── control ──────▶ process.ForkServer            job 17: __main__.py SRC DST
+       │          "fork", with   requests, numpy, … are ─ fork ─▶ │  new session, the job's own environment
+       │          3 handles      imported already                 │
+       │ ◀─────── channel of job 17: "started PID" ───────────────┘
+       │ ◀─────── channel of job 17: "ended STATUS CPU MEMORY" ── from the warm process, which reaps the child
+
+The handles are the channel (a socket for this attempt alone), the output file and the request (arguments, environment,
+limits). When idle, the warm process forks one spare child ahead, which waits for the next request. If the runner goes,
+the control socket breaks and the warm process exits. If the warm process dies, all channels break: no exit status can
+be had any more, so its children are ended and their attempts count as crashed (`ProcessLost`). Until a new one is
+ready, `launch` returns None and entry-points start cold. `main` and `process` run in the consumer's environment.
 """
 
 from __future__ import annotations
