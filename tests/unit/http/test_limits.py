@@ -71,7 +71,7 @@ WAITS = {
 @pytest.mark.parametrize("name", WAITS)
 def test_longest_waits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that is faster than the limit is served; one that is not is sent away."""
-    monkeypatch.setattr(poller, "_LOOK", 0.02)
+    monkeypatch.setattr(poller, "_EXPIRY_INTERVAL", 0.02)
     pieces, in_time, too_late = WAITS[name]
     for seconds, pause, answers in ((5.0, 0.05, in_time), (0.2, 0.1 if name == "body_seconds" else 1.0, too_late)):
         changed: dict[str, Any] = {name: seconds}

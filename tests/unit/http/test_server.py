@@ -232,14 +232,14 @@ def test_client_that_takes_no_answers(handler: type[Handler]) -> None:
 
 def test_poller_goes_on_after_a_fault(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of ours in the one thread that all depend on is logged, and the next client is served."""
-    listen, faults = server._poller._listen, iter([LookupError("a fault")])
+    select, faults = server._poller._select, iter([LookupError("a fault")])
 
     def faulty(seconds: float) -> list[connections.Connection]:
         if fault := next(faults, None):
             raise fault
-        return listen(seconds)
+        return select(seconds)
 
-    monkeypatch.setattr(server._poller, "_listen", faulty)
+    monkeypatch.setattr(server._poller, "_select", faulty)
     for _ in range(3):
         answered_within(server.url, 5.0)
     assert server.alive
@@ -247,7 +247,7 @@ def test_poller_goes_on_after_a_fault(server: Server, monkeypatch: pytest.Monkey
 
 def test_late_ones_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not come to an end with headers or body, or has nothing to say for long, is hung up on."""
-    monkeypatch.setattr(poller, "_LOOK", 0.05)
+    monkeypatch.setattr(poller, "_EXPIRY_INTERVAL", 0.05)
     limits = ServerLimits(head_seconds=0.3, idle_seconds=0.3, stall_seconds=0.3)
     with serve(Echo, "127.0.0.1", 0, limits=limits) as server, ExitStack() as stack:
         (silent,) = idle(stack, server, 1)
