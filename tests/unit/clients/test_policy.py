@@ -79,7 +79,7 @@ def test_listing_that_fails(answer: str) -> None:
     with (
         fault_server(replying(200, answer.encode())) as server,
         make_session(Services()) as session,
-        pytest.raises(ServiceError, match="cannot list transactions: metadata answered it"),
+        pytest.raises(ServiceError, match="cannot list transactions: metadata answered"),
     ):
         Policy(server.url, session).transactions()
 
