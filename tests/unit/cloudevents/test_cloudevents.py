@@ -64,7 +64,7 @@ def test_mode(content_type: str, fields: dict[str, str], expected: Mode) -> None
 )
 def test_format_that_is_not_known(content_type: str) -> None:
     """HTTP 1.4, webhooks 2.2: only JSON is spoken; what says that it is another format is not understood."""
-    with pytest.raises(UnknownFormat, match="is not known here"):
+    with pytest.raises(UnknownFormat, match="is not supported"):
         read(b"{}", content_type)
 
 
@@ -95,7 +95,7 @@ def test_structured_byte_for_byte(body: bytes) -> None:
 
 def test_json_in_another_charset() -> None:
     """JSON 3.1: JSON comes in UTF-8 (16, 32); another charset is not understood."""
-    with pytest.raises(UnknownFormat, match="JSON does not come in iso-8859-1"):
+    with pytest.raises(UnknownFormat, match="character set iso-8859-1 is not supported for JSON"):
         read(b"{}", "application/cloudevents+json; charset=ISO-8859-1")
 
 
@@ -233,13 +233,13 @@ def test_binary_data(version: str, content_type: str, body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "content_type", "fields", "error", "expected"),
     [
-        (b"{", "application/json", {}, NotificationError, "the data are said to be JSON, and are not"),
-        (b"{}", "application/json; charset=punycode", {}, UnknownFormat, "the character set punycode is not known"),
+        (b"{", "application/json", {}, NotificationError, "the Content-Type is JSON, but the data are not"),
+        (b"{}", "application/json; charset=punycode", {}, UnknownFormat, "the character set punycode is not supported"),
         (b"{}", "application/json; charset=iso-8859-99", {}, UnknownFormat, "iso-8859-99 is not known"),
-        (b"", "", {"ce-datacontenttype": "x/y"}, NotificationError, "ce-datacontenttype must not be there"),
-        (b"", "", {"ce-specversion": "2.0"}, NotificationError, "ce-specversion is '2.0', which is not known here"),
-        (b"", "", {"ce-specversion": "0.1"}, NotificationError, "ce-specversion is '0.1', which is not known here"),
-        (b"[" * 100_000, "application/json", {}, NotificationError, "the data are said to be JSON, and are not"),
+        (b"", "", {"ce-datacontenttype": "x/y"}, NotificationError, "ce-datacontenttype is not allowed"),
+        (b"", "", {"ce-specversion": "2.0"}, NotificationError, "ce-specversion '2.0' is not supported"),
+        (b"", "", {"ce-specversion": "0.1"}, NotificationError, "ce-specversion '0.1' is not supported"),
+        (b"[" * 100_000, "application/json", {}, NotificationError, "the Content-Type is JSON, but the data are not"),
     ],
 )
 def test_binary_that_is_refused(
@@ -253,7 +253,7 @@ def test_binary_that_is_refused(
 def test_attribute_that_comes_twice() -> None:
     """HTTP 3.1.3: each attribute has a field of its own, and only one."""
     headers = Headers([*BINARY["1.0"].items(), ("CE-ID", "other")])
-    with pytest.raises(NotificationError, match="ce-id is there more than once"):
+    with pytest.raises(NotificationError, match="more than one header field ce-id"):
         read_events(Mode.BINARY, "", headers, b"", 10)
 
 
@@ -280,12 +280,12 @@ def test_batch(body: bytes, expected: list[bytes]) -> None:
     ("body", "expected"),
     [
         (b"", "not JSON"),
-        (b"{}", "the batch is no array"),
+        (b"{}", "the batch is not an array"),
         (b"[", "not JSON"),
         (b"[{}", "a comma is missing after element 1"),
         (b"[{}{}]", "a comma is missing after element 1"),
         (b"[{},]", "not JSON"),
-        (b"[{}]x", "something follows the array"),
+        (b"[{}]x", "unexpected text after the array"),
         (b"[{}, 7]", "element 2 of the batch is a JSON number"),
         (b"[[]]", "element 1 of the batch is a JSON array"),
         (b"\xff\xff[]", "not JSON"),
