@@ -222,7 +222,7 @@ def test_no_entry_point(pack: Callable[..., Path]) -> None:
     assert "has no __main__.py" in str(refusal(pack({"readme": ""}, entry_point=False)))
     nested = str(refusal(pack({"mine/__main__.py": ""}, entry_point=False)))
     assert "in the folder 'mine', not at the top" in nested
-    assert "zip what is in the folder" in nested
+    assert "zip the content of the folder" in nested
 
 
 def test_no_archive(tmp_path: Path) -> None:

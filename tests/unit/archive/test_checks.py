@@ -50,7 +50,7 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
     (
         "arguments",
         {"__main__.py": "print(1)\n"},
-        [("warning", "__main__.py", "does not seem to look at its arguments")],
+        [("warning", "__main__.py", "does not seem to use its arguments")],
     ),
     ("arguments elsewhere", {"__main__.py": "import app\n", "app.py": "import sys\nsys.argv\n"}, []),
     ("filter", {"jsonpath2.txt": "$["}, [("error", "jsonpath2.txt", "cannot parse the JSONPath")]),
@@ -64,7 +64,7 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
             ("error", "jsonpath2.txt", "is empty"),
             ("error", "init.sh", "the line endings of Windows"),
             ("error", "__main__.py:1", "invalid syntax"),
-            ("warning", "__main__.py", "does not seem to look at its arguments"),
+            ("warning", "__main__.py", "does not seem to use its arguments"),
         ],
     ),
 ]
@@ -91,7 +91,7 @@ IMPORTS: list[tuple[str, Mapping[str, str], list[tuple[str, str, str]]]] = [
             (
                 "error",
                 "__main__.py:2",
-                "nowhere_to_be_found, which no requirement brings; write a requirements.txt",
+                "nowhere_to_be_found, which no requirement installs; write a requirements.txt",
             )
         ],
     ),
@@ -117,7 +117,7 @@ IMPORTS: list[tuple[str, Mapping[str, str], list[tuple[str, str, str]]]] = [
     ),
     ("for types", {"__main__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import nowhere\n"}, []),
     ("module that nobody imports", {"unused.py": "import nowhere\n"}, []),
-    ("preload", {"preload.txt": "nowhere json\n"}, [("warning", "preload.txt", "names nowhere")]),
+    ("preload", {"preload.txt": "nowhere json\n"}, [("warning", "preload.txt", "names the module nowhere")]),
 ]
 
 
@@ -140,12 +140,12 @@ def test_imports_of_what_is_no_python(tmp_path: Path) -> None:
 LOOPS: list[tuple[str, Mapping[str, str], list[tuple[str, str]]]] = [
     ("only downloads", {"__main__.py": "from pacifica_notifications_consumer import download\n"}, []),
     ("narrow", {"jsonpath2.txt": '$["data"][*][?(@["mimetype"] = "application/x-raw")]'}, []),
-    ("text", {"jsonpath2.txt": TEXT}, [("note", "its own uploads are left alone")]),
-    ("all", {}, [("warning", "there is none, so every transaction matches")]),
+    ("text", {"jsonpath2.txt": TEXT}, [("note", "The consumer skips its own uploads")]),
+    ("all", {}, [("warning", "there is no filter, which matches")]),
     (
         "another uploader",
         {"__main__.py": "from pacifica.uploader import Uploader\n", "jsonpath2.txt": TEXT},
-        [("error", "it would feed on its own output for ever")],
+        [("error", "it would process its own uploads in an endless loop")],
     ),
     ("another uploader, narrow", {"__main__.py": "import pacifica.uploader\n", "jsonpath2.txt": '$["nothing"]'}, []),
 ]

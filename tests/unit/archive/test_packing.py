@@ -73,7 +73,7 @@ def test_what_is_left_out(consumer: Path, tmp_path: Path) -> None:
         "lib/util.pyc": "compiled code",
         "env": "a virtual environment",
         "old.zip": "another archive",
-        "notes.txt~": "an editor's copy",
+        "notes.txt~": "an editor's backup",
         "consumer.zip": "the archive itself",
     }
 
@@ -96,10 +96,10 @@ def test_bad_directories(consumer: Path, tmp_path: Path) -> None:
     """What is no consumer is not packed, an older archive stays, and nothing half-written is left."""
     archive = tmp_path / "consumer.zip"
     archive.write_text("old")
-    with pytest.raises(ArchiveError, match="is no directory"):
+    with pytest.raises(ArchiveError, match="is not a directory"):
         pack(tmp_path / "nothing", archive)
     (consumer / "link").symlink_to("/etc/passwd")
-    with pytest.raises(ArchiveError, match="is a link"):
+    with pytest.raises(ArchiveError, match="is a symbolic link"):
         pack(consumer, archive)
     (consumer / "link").unlink()
     (consumer / "__main__.py").unlink()
