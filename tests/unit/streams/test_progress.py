@@ -78,7 +78,7 @@ def test_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) 
 def test_note_for_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a runner all downloads and uploads of the process are noted together, whole at any moment."""
     monkeypatch.setenv(PROGRESS_VARIABLE, str(tmp_path / "progress.json"))
-    monkeypatch.setattr("pacifica_notifications_consumer.streams.progress._board._ended", {})
+    monkeypatch.setattr("pacifica_notifications_consumer.streams.progress._display._ended", {})
     with TransferMeter("download", 10, 1, None) as first, TransferMeter("download", 20, 2, None) as second:
         first.advance(10, files=1)
         second.advance(5)
