@@ -27,7 +27,7 @@ _WANTS_MORE = re.compile(rb"\r\n(expect|transfer-encoding)[ \t]*:", re.IGNORECAS
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Closed(ConnectionError):  # noqa: N818  (what happened is its name)
+class Closed(ConnectionError):  # noqa: N818  (the name says what happened)
     """The client has closed the connection or stopped reading."""
 
 
