@@ -208,7 +208,7 @@ class _Display:
         all_of_it = dict(self._ended)
         for what, how_far in self._running().items():
             all_of_it[what] = all_of_it.get(what, Progress()) + how_far
-        # The file is replaced as a whole, since the runner may read it at any time. An error must not fail the transfer.
+        # Replaced as a whole, since the runner may read it at any time. An error must not fail the transfer.
         with contextlib.suppress(OSError):
             Path(f"{path}.new").write_text(json.dumps({what: attrs.asdict(each) for what, each in all_of_it.items()}))
             Path(f"{path}.new").replace(path)
