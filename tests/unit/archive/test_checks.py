@@ -1,4 +1,4 @@
-"""Everything that would go wrong with a consumer is found, named by its place, and nothing else is."""
+"""Mistakes in a consumer are found, with their place, and good consumers have no findings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def told(findings: list[Finding]) -> list[tuple[str, str, str]]:
     return [(finding.level.value, finding.place, f"{finding.problem}; {finding.advice}") for finding in findings]
 
 
-#: The files of a consumer that differ from a good one, and what is to be found: level, place, and words of it.
+#: The files of a consumer that differ from a good one, and the expected findings: level, place, part of the problem.
 PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] = [
     ("good", {"jsonpath2.txt": TEXT}, []),
     ("syntax", {"__main__.py": "import sys\nsys.argv\nif:\n"}, [("error", "__main__.py:3", "invalid syntax")]),
@@ -72,7 +72,7 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
 
 @pytest.mark.parametrize(("files", "expected"), [row[1:] for row in PARTS], ids=[row[0] for row in PARTS])
 def test_parts(tmp_path: Path, files: Mapping[str, str | bytes], expected: list[tuple[str, str, str]]) -> None:
-    """Each part is checked by itself, so that all that is wrong is found at once."""
+    """Each part is checked by itself, so that all mistakes are found at once."""
     found = told(list(check_parts(consumer(tmp_path, files))))
     assert len(found) == len(expected), found
     for (level, place, words), (found_level, found_place, sentence) in zip(expected, found, strict=True):
@@ -123,7 +123,7 @@ IMPORTS: list[tuple[str, Mapping[str, str], list[tuple[str, str, str]]]] = [
 
 @pytest.mark.parametrize(("files", "expected"), [row[1:] for row in IMPORTS], ids=[row[0] for row in IMPORTS])
 def test_imports(tmp_path: Path, files: Mapping[str, str], expected: list[tuple[str, str, str]]) -> None:
-    """What is imported and not in the environment is found where it is imported; nothing is run for that."""
+    """An import that the environment lacks is found with its line, without running the modules."""
     found = told(list(check_imports(Consumer.load(consumer(tmp_path, files)), Venv(Path(sys.prefix)))))
     assert len(found) == len(expected), found
     for (level, place, words), (found_level, found_place, sentence) in zip(expected, found, strict=True):
@@ -131,7 +131,7 @@ def test_imports(tmp_path: Path, files: Mapping[str, str], expected: list[tuple[
 
 
 def test_imports_of_what_is_no_python(tmp_path: Path) -> None:
-    """A module that cannot be parsed is named."""
+    """The error names a module that cannot be parsed."""
     consumer(tmp_path, {"__main__.py": "import util", "util.py": "x = ("})
     with pytest.raises(SourceError, match=r"^util.py:1: "):
         list(find_imports(tmp_path, "__main__.py"))
@@ -153,7 +153,7 @@ LOOPS: list[tuple[str, Mapping[str, str], list[tuple[str, str]]]] = [
 
 @pytest.mark.parametrize(("files", "expected"), [row[1:] for row in LOOPS], ids=[row[0] for row in LOOPS])
 def test_loops(tmp_path: Path, files: Mapping[str, str], expected: list[tuple[str, str]]) -> None:
-    """A consumer that would feed on what consumers upload is found, and how bad that is depends on how it uploads."""
+    """A consumer that would process consumers' uploads is found; the level depends on how it uploads."""
     found = told(list(check_loops(Consumer.load(consumer(tmp_path, files)))))
     assert [(level, words in sentence) for (level, words), (_, _, sentence) in zip(expected, found, strict=True)] == [
         (level, True) for level, _, _ in found
@@ -161,7 +161,7 @@ def test_loops(tmp_path: Path, files: Mapping[str, str], expected: list[tuple[st
 
 
 def test_notifications_are_explained(tmp_path: Path) -> None:
-    """Of each notification it is said whether it matches, and why not; what is none is an error."""
+    """The result for a notification says whether it matches, and why; a file that is not a notification is an error."""
     nested = next(path for path in NOTIFICATIONS if path.stem == "ingest-nested-files")
     match = check_notification(Filter(TEXT), nested)
     assert isinstance(match, Match)

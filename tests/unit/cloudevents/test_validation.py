@@ -1,4 +1,4 @@
-"""What CloudEvents demands of an event is found out, by its version; the numbers are those of the specifications."""
+"""Events are validated by the rules of their version of CloudEvents; numbers are sections of the specifications."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOOD = {
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_valid_events(version: str) -> None:
-    """Spec 3: what a version demands is enough."""
+    """Spec 3: an event with the required attributes of its version is valid."""
     assert problems_of(GOOD[version]) == []
     assert problems_of(ENVELOPE[version]) == []
 
@@ -71,7 +71,7 @@ def test_valid_events(version: str) -> None:
     ],
 )
 def test_invalid_events(version: str, changes: dict[str, Any], expected: str) -> None:
-    """Spec 3: what a version demands, and is not so, is named."""
+    """Spec 3: each violation of the version's rules is named."""
     event = {name: value for name, value in (GOOD[version] | changes).items() if value is not ...}
     problems = problems_of(event)
     assert (bool(problems), expected in "; ".join(problems)) == (bool(expected), True)
@@ -79,13 +79,13 @@ def test_invalid_events(version: str, changes: dict[str, Any], expected: str) ->
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_identity(version: str) -> None:
-    """Spec 3.1: source and id together say which event it is, however they are called."""
+    """Spec 3.1: source and id, which identify an event, are found under the names of each version."""
     notification = Notification.parse(json.dumps(ENVELOPE[version]).encode())
     assert (notification.source, notification.event_id, notification.title) == ("/s", "i", "i")
 
 
 def test_extensions_that_are_honoured() -> None:
-    """Extensions: expirytime and dataref, in 0.1's bag as well."""
+    """The extensions expirytime and dataref are read, also from the object extensions of 0.1."""
     for event in ({"expirytime": "1970-01-02T00:00:00Z", "dataref": "http://x"},):
         for wrapped in (event, {"extensions": event}):
             notification = Notification.parse(json.dumps(wrapped).encode())
