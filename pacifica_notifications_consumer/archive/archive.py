@@ -288,7 +288,7 @@ def find_init_script(path: Path) -> Path | None:
         ArchiveError: It has the line endings of Windows, with which no shell can run it.
     """
     if _existing(path) and b"\r\n" in path.read_bytes():
-        raise ArchiveError(f"{path.name} has the line endings of Windows", "save it with those of Unix (LF)")
+        raise ArchiveError(f"{path.name} has the line endings of Windows", "save it with Unix line endings (LF)")
     return _existing(path)
 
 

@@ -91,7 +91,7 @@ _COLUMNS: dict[str, type | tuple[type, ...]] = {
     "hashtype": str,
     "hashsum": str,
 }
-_HOSTILE = "ask who uploaded it: it could overwrite files outside the job's directory"
+_HOSTILE = "check the upload of this transaction: the file could overwrite others outside the job's directory"
 
 
 @lru_cache(maxsize=1024)
@@ -219,7 +219,7 @@ class Notification:
             if path in paths:
                 raise NotificationError(
                     f"the notification names {path!r} twice",
-                    "ask who uploaded it: only one of the two can be downloaded",
+                    "correct the upload: only one of the two files can be downloaded",
                 )
             paths.add(path)
         return files

@@ -121,7 +121,7 @@ class ChunkedBody:
             self._chunk -= len(piece)
             self._deadline += len(piece) / _SLOWEST_BODY
             if not self._chunk and self._connection.read_line(self._deadline) != b"\r\n":
-                raise HTTPError(HTTPStatus.BAD_REQUEST, "a chunk of the body is longer than its size says")
+                raise HTTPError(HTTPStatus.BAD_REQUEST, "a chunk of the body does not have its announced size")
         return b"".join(pieces)
 
     def _begin_chunk(self) -> None:

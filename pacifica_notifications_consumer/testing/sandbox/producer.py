@@ -109,7 +109,7 @@ class ProducerService:
 
 
 def _title(event: Any) -> str:
-    return f"notification {event.get('eventID', 'without eventID') if isinstance(event, dict) else 'of no kind'}"
+    return f"notification {event.get('eventID', 'without eventID') if isinstance(event, dict) else 'with a bad body'}"
 
 
 class ProducerHandler(ServiceHandler):
