@@ -225,7 +225,7 @@ def test_no_entry_point(pack: Callable[..., Path]) -> None:
     assert "zip the content of the folder" in nested
 
 
-def test_no_archive(tmp_path: Path) -> None:
+def test_not_an_archive(tmp_path: Path) -> None:
     """A missing file, a directory, and a file other than a zip archive have different errors."""
     assert "No such file" in str(refusal(tmp_path / "missing.zip"))
     assert "is a directory" in str(refusal(tmp_path))

@@ -130,7 +130,7 @@ def test_imports(tmp_path: Path, files: Mapping[str, str], expected: list[tuple[
         assert (level, place, words in sentence) == (found_level, found_place, True), sentence
 
 
-def test_imports_of_what_is_no_python(tmp_path: Path) -> None:
+def test_imports_of_invalid_python(tmp_path: Path) -> None:
     """The error names a module that cannot be parsed."""
     consumer(tmp_path, {"__main__.py": "import util", "util.py": "x = ("})
     with pytest.raises(SourceError, match=r"^util.py:1: "):

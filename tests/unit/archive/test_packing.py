@@ -111,7 +111,7 @@ def test_bad_directories(consumer: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["consumer", "consumer.zip"]
 
 
-def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path or folder that the user may not read is an error that names it; no file is left out silently."""
 
     def refuse(*arguments: object, **_: object) -> bool:

@@ -102,13 +102,13 @@ def test_gssapi(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"authentication": "clientssl"}, "--client-cert"),
     ],
 )
-def test_what_is_lacking(settings: dict[str, Any], lacking: str) -> None:
+def test_missing_settings(settings: dict[str, Any], lacking: str) -> None:
     """A kind of authentication without its settings is refused before a request is sent."""
     with pytest.raises(ConfigurationError) as caught:
         make_session(attrs.evolve(Services(), **settings))
     assert lacking in str(caught.value)
 
 
-def test_password_of_nobody() -> None:
+def test_no_authentication() -> None:
     """With the kind none, user and password are not sent."""
     assert make_session(Services(authentication="none", username="alice", password="secret")).auth is None

@@ -51,7 +51,7 @@ def test_first_since_while_others_come(told: Told, policy: Policy, monkeypatch: 
     assert policy.first_since("2026") == 5
 
 
-def test_who_may_see(told: Told, policy: Policy) -> None:
+def test_may_see(told: Told, policy: Policy) -> None:
     """The statuses that the producer takes for a refusal are one, all others are errors."""
     told.hidden.add(2)
     for number, expected in ((1, True), (2, False)):
@@ -85,7 +85,7 @@ def test_listing_that_fails(answer: str) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"5", b"null", b'{"network_id": "alice"}', b"[" * 100_000, b'"x"'])
-def test_users_that_are_no_list(answer: bytes) -> None:
+def test_malformed_list_of_users(answer: bytes) -> None:
     """An answer that is not a list of users, or not JSON, is an error that says so."""
     expected = pytest.raises(ServiceError, match=r"answered (without a list of users|something that is not JSON)")
     with fault_server(replying(200, answer)) as server, make_session(Services()) as session, expected:

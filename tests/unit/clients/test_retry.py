@@ -75,7 +75,7 @@ def test_permanent_faults(code: int, pauses: list[float]) -> None:
         assert (caught.value.status, len(server.requests), pauses) == (code, 1, [])
 
 
-def test_nobody_there(pauses: list[float]) -> None:
+def test_service_that_never_answered(pauses: list[float]) -> None:
     """A service that has never answered is not tried again."""
     with pytest.raises(ServiceError, match="Connection refused"):
         status("http://127.0.0.1:9")

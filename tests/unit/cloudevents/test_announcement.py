@@ -99,7 +99,7 @@ def test_same_as_announced(
     assert announce(told, METADATA) == json.dumps(event).encode()
 
 
-def test_proposal_of_old() -> None:
+def test_proposal() -> None:
     """With an older Pacifica, the rebuilt notification has a proposal instead of a project."""
     told = transaction(3)
     told["proposal"] = told.pop("project")
@@ -137,7 +137,7 @@ def test_incomplete_files(files: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("readers_limit", [1 << 20, 0], ids=["here", "aside"])
-def test_judging(readers_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triage(readers_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction gets the same verdict as its notification, in this process or in another."""
     monkeypatch.setattr(aside, "_LARGE", readers_limit)
     with closing(Readers(TRIAGE)) as readers:
@@ -152,7 +152,7 @@ def test_judging(readers_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b"[" * 100_000])
-def test_nonsense(answer: bytes) -> None:
+def test_malformed_answers(answer: bytes) -> None:
     """A malformed answer is an error, as opposed to a transaction that does not exist."""
     with pytest.raises(NotificationError, match="is not a transaction"):
         read_transaction(answer)

@@ -93,7 +93,7 @@ def test_consumers() -> None:
     assert notification(data=[row, row | {"value": "other"}, row | {"key": "Tag"}]).consumers == {"mine", "other"}
 
 
-def test_odd_identity() -> None:
+def test_malformed_identity() -> None:
     """A source or id that is not a string counts as missing, and a long id is shortened in the title."""
     read = notification(source=7, eventID=["x"])
     assert (read.source, read.event_id, read.title) == (None, None, "(without an id)")

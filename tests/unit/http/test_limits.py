@@ -97,7 +97,7 @@ def test_more_clients_than_may_wait() -> None:
         assert len(gone) == 15
 
 
-def test_client_that_asks_is_not_sent_away() -> None:
+def test_active_clients_keep_their_connections() -> None:
     """A client that is being served, or has just been, keeps its connection however many others connect."""
     with serve(Hasty, "127.0.0.1", 0, limits=ServerLimits(connections=5)) as server, ExitStack() as stack:
         (busy,) = idle(stack, server, 1)

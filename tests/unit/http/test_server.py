@@ -51,7 +51,7 @@ def post(headers: bytes, body: bytes = b"") -> bytes:
         (b"X: " + b"y" * 70_000 + b"\r\n", 431),
     ],
 )
-def test_headers_that_cannot_be(server: Server, headers: bytes, status: int) -> None:
+def test_bad_headers(server: Server, headers: bytes, status: int) -> None:
     """A malformed or ambiguous header section is refused, and the bytes after it are not taken for a request."""
     answer = raw(server.url, post(headers, b"{}") + b"GET /smuggled HTTP/1.1\r\n\r\n")
     assert statuses(answer) == [status]
@@ -73,7 +73,7 @@ def test_headers_that_cannot_be(server: Server, headers: bytes, status: int) -> 
         (b"GET /" + b"x" * 70_000 + b" HTTP/1.1", 431),
     ],
 )
-def test_request_lines_that_cannot_be(server: Server, line: bytes, status: int) -> None:
+def test_bad_request_lines(server: Server, line: bytes, status: int) -> None:
     """A malformed or unsupported request line is refused, and the server goes on."""
     assert statuses(raw(server.url, line + b"\r\n\r\n")) == [status]
     answered_within(server.url, 1.0)
@@ -160,7 +160,7 @@ def test_body_of_a_get_is_no_request(server: Server) -> None:
     assert statuses(raw(server.url, request)) == [200]
 
 
-def test_asked_to_go_on(server: Server) -> None:
+def test_expect_100_continue(server: Server) -> None:
     """A client that expects 100 Continue gets it, once."""
     with connect(server.url) as connection:
         connection.sendall(post(b"Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n"))
@@ -183,7 +183,7 @@ def test_answer_before_the_body_reaches_the_client() -> None:
         assert statuses(rest_of(connection)) == [401]
 
 
-def test_old_clients(server: Server) -> None:
+def test_http_1_0(server: Server) -> None:
     """A client of HTTP/1.0 is answered, and its connection is closed unless it asks to keep it."""
     assert b"Connection: close" in raw(server.url, b"GET / HTTP/1.0\r\n\r\n")
     kept = raw(server.url, b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /b HTTP/1.0\r\n\r\n")
@@ -220,7 +220,7 @@ def test_half_bodies(server: Server) -> None:
 
 
 @pytest.mark.parametrize("handler", [Echo, Hasty])
-def test_client_that_takes_no_answers(handler: type[Handler]) -> None:
+def test_client_that_reads_no_responses(handler: type[Handler]) -> None:
     """A client that sends requests and reads no responses is disconnected."""
     with serve(handler, "127.0.0.1", 0) as server, ExitStack() as stack:
         for _ in range(5):
@@ -230,7 +230,7 @@ def test_client_that_takes_no_answers(handler: type[Handler]) -> None:
             answered_within(server.url, 1.0)
 
 
-def test_poller_goes_on_after_a_fault(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_poller_goes_on_after_an_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unexpected error in the poller's thread is logged, and the next client is served."""
     select, faults = server._poller._select, iter([LookupError("a fault")])
 
@@ -245,7 +245,7 @@ def test_poller_goes_on_after_a_fault(server: Server, monkeypatch: pytest.Monkey
     assert server.alive
 
 
-def test_late_ones_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is idle, or on which the head or the body of a request takes too long, is closed."""
     monkeypatch.setattr(poller, "_EXPIRY_INTERVAL", 0.05)
     limits = ServerLimits(head_seconds=0.3, idle_seconds=0.3, stall_seconds=0.3)

@@ -75,7 +75,7 @@ def test_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) 
     assert "upload 50 % of 2.0 KiB, 0 of 1 files" in caplog.text
 
 
-def test_note_for_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_for_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a runner the sums of all downloads and uploads of the process are written to the file."""
     monkeypatch.setenv(PROGRESS_VARIABLE, str(tmp_path / "progress.json"))
     monkeypatch.setattr("pacifica_notifications_consumer.streams.progress._display._ended", {})
@@ -93,7 +93,7 @@ def test_note_for_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
 
 
-def test_runner_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """A transfer does not fail if its progress cannot be written."""
     monkeypatch.setenv(PROGRESS_VARIABLE, "/nowhere/progress.json")
     with TransferMeter("download", 1, 1, None) as meter:
@@ -103,6 +103,6 @@ def test_runner_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "noted", ["", "[]", "{", '{"download": 5}', '{"download": {"bytes": 1}}', '{"a": {"bytes_done": "x"}}']
 )
-def test_note_that_says_nothing(noted: str) -> None:
+def test_malformed_file(noted: str) -> None:
     """A malformed file, which the entry-point may have written, counts as empty."""
     assert parse_progress(noted) == {}

@@ -131,7 +131,7 @@ def test_longest_header_of_a_download(tmp_path: Path) -> None:
         Services.from_environment({"PACIFICA_MAX_TAR_HEADER": "511"})
 
 
-def test_pieces_stay_for_a_while() -> None:
+def test_buffers_are_reused_after_three_others() -> None:
     """A buffer is reused only after three others, so that a thread can hash it meanwhile."""
     ring = buffers()
     seen = [id(next(ring)) for _ in range(8)]

@@ -204,7 +204,7 @@ def test_an_older_pacifica(ear: Ear) -> None:
     assert info["proposal"] == "1234a"
 
 
-def test_a_broken_ear(caplog: pytest.LogCaptureFixture) -> None:
+def test_callback_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     """An error of the callback is logged, and does not stop a delivery."""
 
     def deaf(_: str) -> None:
@@ -217,7 +217,7 @@ def test_a_broken_ear(caplog: pytest.LogCaptureFixture) -> None:
     assert "nobody listens" in caplog.text
 
 
-def test_it_says_what_happens(sandbox: Sandbox, ear: Ear) -> None:
+def test_sentences(sandbox: Sandbox, ear: Ear) -> None:
     """Each event is reported as one sentence, without credentials."""
     secret = {"type": "header", "header": {"type": "Bearer", "credentials": "s3cret"}}
     with target() as endpoint:

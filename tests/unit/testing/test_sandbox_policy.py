@@ -51,7 +51,7 @@ def test_errors_are_pages(sandbox: Sandbox, path: str, code: int) -> None:
         answer.json()
 
 
-def test_only_questions(sandbox: Sandbox) -> None:
+def test_post_is_refused(sandbox: Sandbox) -> None:
     """A POST to a query is refused."""
     url = f"{sandbox.policy_url}/status/users/search/alice"
     assert requests.post(url, data=b"", timeout=DEADLINE).status_code == 405
@@ -63,7 +63,7 @@ def test_a_user_by_network_id(sandbox: Sandbox) -> None:
     assert [(user["network_id"], user["person_id"]) for user in found] == [("alice", 10)]
 
 
-def test_everybody_is_known_unless_told() -> None:
+def test_without_a_list_of_users() -> None:
     """Without a list of users every user has a number, which stays the same."""
     numbers = []
     for _ in range(2):

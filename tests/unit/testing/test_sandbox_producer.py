@@ -135,7 +135,7 @@ def test_bad_registrations(sandbox: Sandbox, body: Any) -> None:
     assert sandbox.subscriptions() == []
 
 
-def test_a_form_is_no_registration(sandbox: Sandbox) -> None:
+def test_form_is_refused(sandbox: Sandbox) -> None:
     """The default Content-Type of curl -d is refused with 400."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert eventmatch(sandbox, "POST", data=json.dumps(GOOD), headers=headers).status_code == 400
@@ -186,7 +186,7 @@ def test_what_get_answers_cannot_be_put(sandbox: Sandbox) -> None:
     assert eventmatch(sandbox, "PUT", made["uuid"], json=made).status_code == 500
 
 
-def test_giving_away(sandbox: Sandbox) -> None:
+def test_changing_the_owner(sandbox: Sandbox) -> None:
     """A change of the owner is made, although the answer is 403."""
     name = subscribe(sandbox, "x")["uuid"]
     assert eventmatch(sandbox, "PUT", name, json={"user": "mallory"}).status_code == 403
