@@ -50,7 +50,7 @@ class IngestState:
 
     @property
     def ok(self) -> bool:
-        """Whether the upload has not failed so far."""
+        """Whether the upload has not failed."""
         return self.state == "OK"
 
     @property

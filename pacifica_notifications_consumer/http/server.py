@@ -1,9 +1,9 @@
 """A small HTTP server on `http.server`, for the endpoint, the status page and the sandbox.
 
-Design: one thread, the poller, waits for all connections. A connection on which a whole request has arrived is answered
-on the poller's thread itself if the handler is quick, otherwise on one of a bounded number of threads; so are large
-bodies, which are read while they arrive. Any number of idle or slow clients therefore delays no other client.
-Connections beyond the limit, or beyond their deadline, are closed.
+Design: one thread, the poller, waits for all connections. It answers whole requests to a quick handler itself. All
+other requests are answered on a bounded number of threads: those to other handlers, and those with a large body, which
+is read while it arrives. Idle and slow clients, however many, therefore delay no other client. Connections beyond the
+limit, or beyond their deadline, are closed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 #: Maximum number of requests that have a thread or wait for one; further connections are closed.
 _MOST_QUEUED = 1024
-#: Number of requests from which on they are answered before further ones are read.
+#: Once this many requests are collected, they are answered before further ones are read.
 _MOST_TOGETHER = 64
 #: Open files that are needed beside the connections, each of which takes one.
 _MORE_FILES = 8192
