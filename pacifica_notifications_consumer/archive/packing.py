@@ -169,6 +169,6 @@ def _entry(name: str, path: Path) -> zipfile.ZipInfo:
     executable = path.stat().st_mode & stat.S_IXUSR
     entry.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
     entry.compress_type = zipfile.ZIP_DEFLATED
-    # Unix, on every system.
+    # 3 means Unix, so that the bytes are the same on every system.
     entry.create_system = 3
     return entry

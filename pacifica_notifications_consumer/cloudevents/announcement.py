@@ -1,7 +1,7 @@
 """Rebuilds the notification of a transaction from policy's answer to a query of the transaction.
 
 Observed on pacifica-metadata 0.13.0. The ``source``, the ``eventID``, the rows and their order are the same as in the
-notification that metadata sent. Some values differ, because metadata does not store them: ``eventTime`` is in UTC
+notification that metadata sent. Other values are not kept as they were sent: ``eventTime`` is in UTC
 instead of metadata's local time; submitter and instrument are numbers, and the values of key-values are strings,
 whatever types the uploader sent; of several values of one key only one is left; rows of tables that metadata does not
 have are missing.
