@@ -1,22 +1,22 @@
-"""Every error that a user of the library or of its commands can meet.
+"""All errors that the library and the commands raise.
 
-A message is one sentence: what happened, to which thing, and after the semicolon what to do about it.
+A message is one sentence: the problem, with the thing that it concerns, and after a semicolon the advice.
 """
 
 from __future__ import annotations
 
 
 class PacificaError(Exception):
-    """Root of all errors of this project.
+    """Base class of all errors of this project.
 
     Args:
         problem: What happened, and to which thing.
         advice: What to do about it, in the imperative; follows the problem after a semicolon.
-        output: What another program (an installer, ``init.sh``) printed on the matter, to be shown below.
+        output: The output of a failed program, such as an installer or ``init.sh``; shown below the message.
 
     Attributes:
-        exit_status: What a command ends with when this error ends it, in the numbering of sysexits.h, so that
-            it does not collide with the low numbers that entry-points use.
+        exit_status: The exit status of a command that this error ends. The numbers are those of sysexits.h, which
+            differ from the low numbers that entry-points use.
     """
 
     exit_status = 70
@@ -32,35 +32,35 @@ class PacificaError(Exception):
 
 
 class ConfigurationError(PacificaError):
-    """A flag, an environment variable or a key of the INI file is missing, unknown or wrong."""
+    """A setting is missing, unknown or wrong."""
 
     exit_status = 78
 
 
 class ArchiveError(PacificaError):
-    """The consumer archive cannot be opened, or holds something that it must not."""
+    """The consumer archive cannot be opened, or contains forbidden entries."""
 
     exit_status = 65
 
 
 class FilterError(PacificaError, ValueError):
-    """A JSONPath cannot be parsed, or failed on a notification."""
+    """A JSONPath cannot be parsed, or fails on a notification."""
 
     exit_status = 65
 
 
 class NotificationError(PacificaError, ValueError):
-    """A notification is not JSON, or lacks or distorts what Pacifica's notifications carry."""
+    """A notification is not JSON, or a part of it is missing or malformed."""
 
     exit_status = 65
 
 
-class UnknownFormat(NotificationError):  # noqa: N818  (what is the matter is its name)
-    """A notification is in a format that is not known here."""
+class UnknownFormat(NotificationError):  # noqa: N818  (the name says what is wrong)
+    """A notification has a format that is not supported."""
 
 
 class VenvError(PacificaError):
-    """The consumer's virtual environment cannot be made."""
+    """The consumer's virtual environment cannot be created."""
 
     exit_status = 69
 
@@ -70,16 +70,18 @@ class RequirementError(VenvError):
 
 
 class InitScriptError(VenvError):
-    """The consumer's ``init.sh`` failed or did not end."""
+    """The consumer's ``init.sh`` failed or did not end in time."""
 
 
 class ServiceError(PacificaError):
-    """A Pacifica service cannot be reached or refuses.
+    """A Pacifica service cannot be reached, or refuses a request.
 
     Args:
-        status: The HTTP status it answered with, None when it did not answer.
+        problem: See `PacificaError`.
+        advice: See `PacificaError`.
+        status: The HTTP status of the answer; None if there was no answer.
         transient: Whether another try may work.
-        retry_after: The seconds that the service asks to wait before it, if it does.
+        retry_after: The seconds that the service asks to wait before another try; None if it does not.
     """
 
     exit_status = 69
@@ -100,17 +102,17 @@ class ServiceError(PacificaError):
 
 
 class DownloadError(PacificaError):
-    """The files of a transaction did not arrive, or are not those that the notification names."""
+    """The files of a transaction did not arrive, or differ from those in the notification."""
 
     exit_status = 69
 
 
-class BrokenOff(DownloadError):  # noqa: N818  (what happened is its name)
+class BrokenOff(DownloadError):  # noqa: N818  (the name says what happened)
     """A stream of files ended early, even after several tries."""
 
 
 class UploadError(PacificaError):
-    """A new transaction could not be made of the files in ``uploads/``."""
+    """The files in ``uploads/`` could not be uploaded as a new transaction."""
 
     exit_status = 69
 
@@ -121,21 +123,21 @@ class StateError(PacificaError):
     exit_status = 73
 
 
-class InUse(StateError):  # noqa: N818  (what is the matter is its name)
+class InUse(StateError):  # noqa: N818  (the name says what is wrong)
     """Another process uses the state directory."""
 
 
-class LeaseLost(StateError):  # noqa: N818  (what happened is its name)
-    """A job's claim does not hold any more, so that its result counts for nothing."""
+class LeaseLost(StateError):  # noqa: N818  (the name says what happened)
+    """The lease of a job has expired, so that the result of this attempt is discarded."""
 
 
 class EndpointError(PacificaError):
-    """The web endpoint cannot listen where it should."""
+    """An HTTP server cannot listen on its address or port."""
 
     exit_status = 71
 
 
-class Cancelled(PacificaError):  # noqa: N818  (it is no fault: somebody asked for it)
-    """Work was stopped because the program is to end."""
+class Cancelled(PacificaError):  # noqa: N818  (not an error: the work was stopped on request)
+    """Work was stopped because the program is ending."""
 
     exit_status = 130

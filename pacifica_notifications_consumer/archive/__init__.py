@@ -1,1 +1,1 @@
-"""A consumer's archive: extracting, packing and checking it."""
+"""The consumer archive: packing, extracting and checking."""

@@ -1,4 +1,4 @@
-"""The consumer archive: ``consumer.zip``, opened with care, since it may come from anywhere."""
+"""The consumer archive, ``consumer.zip``. It is untrusted input and checked before it is extracted."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _RATIO_MATTERS_ABOVE = 1 << 20
 
 @attrs.frozen(kw_only=True)
 class ArchiveLimits:
-    """What an archive may cost.
+    """Limits on an archive.
 
     Args:
-        entries: How many files and folders it may have.
-        size: How many bytes they may have together when extracted.
-        ratio: How many times larger than in the archive a file may be, if it is above 1 MiB at all.
+        entries: Maximum number of files and folders.
+        size: Maximum total size of the extracted files, in bytes.
+        ratio: Maximum ratio of a file's size to its compressed size; files up to 1 MiB are exempt.
     """
 
     entries: int = 10_000
@@ -52,11 +52,11 @@ class Consumer:
     """An extracted consumer.
 
     Args:
-        directory: Where it lies.
-        filter: What notifications concern it; None means all.
-        requirements: Its requirements file, if it has one.
-        init_script: Its ``init.sh``, if it has one.
-        preload: The modules that its ``preload.txt`` names.
+        directory: The directory.
+        filter: The filter in ``jsonpath2.txt``; None matches every notification.
+        requirements: The path of ``requirements.txt``, if there is one.
+        init_script: The path of ``init.sh``, if there is one.
+        preload: The modules that ``preload.txt`` names.
     """
 
     directory: Path
@@ -72,11 +72,15 @@ class Consumer:
 
     @classmethod
     def load(cls, directory: Path) -> Consumer:
-        """Read the parts of a consumer from the directory it lies in.
+        """Load an extracted consumer.
+
+        Args:
+            directory: The consumer's directory.
 
         Raises:
             FilterError: ``jsonpath2.txt`` is empty, has several lines, or cannot be parsed.
-            ArchiveError: ``init.sh`` cannot be run by any shell, or ``preload.txt`` names what can be no module.
+            ArchiveError: ``init.sh`` has the line endings of Windows, or ``preload.txt`` has a line that is not a
+                module's name.
         """
         return cls(
             directory=directory,
@@ -89,17 +93,17 @@ class Consumer:
 
 @contextlib.contextmanager
 def open_archive(path: Path, limits: ArchiveLimits | None = None, run_as: Account | None = None) -> Iterator[Consumer]:
-    """Extract a consumer archive to a temporary directory, which goes with the context.
+    """Extract a consumer archive to a temporary directory, which is deleted at the end of the context.
 
     Args:
         path: The ``consumer.zip``.
-        limits: What it may cost; by default `ArchiveLimits`.
-        run_as: The user whose it is to be, if that is not this process's.
+        limits: Limits on the archive; by default `ArchiveLimits`.
+        run_as: The user to own the directory; None for the user of this process.
 
     Raises:
-        ConfigurationError: That user cannot reach the place for temporary directories.
-        ArchiveError: It cannot be read, has no entry-point, or holds what it must not. Nothing is left behind.
-        FilterError: Its ``jsonpath2.txt`` is not usable.
+        ConfigurationError: The user cannot reach the directory for temporary files.
+        ArchiveError: The archive cannot be read, has no entry-point, or contains forbidden entries.
+        FilterError: The ``jsonpath2.txt`` is not usable.
     """
     with consumer_directory(lambda directory: extract(path, directory, limits or ArchiveLimits()), run_as) as directory:
         yield Consumer.load(directory)
@@ -110,18 +114,18 @@ def consumer_directory(fill: Callable[[Path], None], run_as: Account | None) -> 
     """Make a temporary directory for a consumer, and fill it.
 
     Args:
-        fill: Puts it there.
-        run_as: As of `open_archive`.
+        fill: Called with the empty directory; puts the consumer into it.
+        run_as: See `open_archive`.
 
     Raises:
-        ConfigurationError: As `open_archive`.
+        ConfigurationError: See `open_archive`.
     """
     with temporary_directory("pacifica-consumer-") as place:
         directory = place / "consumer"
         directory.mkdir(mode=0o700)
         fill(directory)
         if run_as:
-            # It stands in a directory of ours, where he can put nothing in its place.
+            # The user owns the directory, but not its parent, and therefore cannot replace it.
             run_as.own(directory)
             run_as.let_through(place)
             run_as.check_way(place, "let TMPDIR name a directory that all users can reach")
@@ -133,11 +137,11 @@ def check_archive(path: Path, limits: ArchiveLimits | None = None, *, shown_as: 
 
     Args:
         path: The archive.
-        limits: What it may cost; by default `ArchiveLimits`.
-        shown_as: What it is called in errors, if that is another name.
+        limits: Limits on the archive; by default `ArchiveLimits`.
+        shown_as: The archive's path in errors; by default its own.
 
     Raises:
-        ArchiveError: As `open_archive`.
+        ArchiveError: See `open_archive`.
     """
     with zipfile.ZipFile(path) as archive:
         _check(shown_as or path, archive.infolist(), limits or ArchiveLimits())
@@ -146,8 +150,13 @@ def check_archive(path: Path, limits: ArchiveLimits | None = None, *, shown_as: 
 def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
     """Extract a consumer archive into an empty directory.
 
+    Args:
+        path: The archive.
+        directory: The empty directory.
+        limits: Limits on the archive.
+
     Raises:
-        ArchiveError: As `open_archive`; what was extracted so far stays.
+        ArchiveError: See `open_archive`; the files that were extracted before the error stay.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -159,9 +168,9 @@ def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
     except OSError as error:
         raise ArchiveError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     except zipfile.BadZipFile as error:
-        raise ArchiveError(f"{path} is not a usable zip archive: {error}", "make it anew with zip") from error
+        raise ArchiveError(f"{path} is not a usable zip archive: {error}", "create it again with zip") from error
     except (zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError, ValueError, IndexError) as error:
-        raise ArchiveError(f"{path} cannot be unpacked: {error}", "make it anew with zip and plain deflate") from error
+        raise ArchiveError(f"{path} cannot be extracted: {error}", "create it again with zip and deflate") from error
 
 
 def _check(path: Path, entries: list[zipfile.ZipInfo], limits: ArchiveLimits) -> None:
@@ -175,25 +184,25 @@ def _check(path: Path, entries: list[zipfile.ZipInfo], limits: ArchiveLimits) ->
         _check_entry(path, entry, limits)
         name = PurePosixPath(entry.filename)
         if name in files or (name in folders and not entry.is_dir()):
-            raise ArchiveError(f"{path} holds {str(name)!r} twice", "make it anew with zip")
+            raise ArchiveError(f"{path} contains {str(name)!r} twice", "create it again with zip")
         (folders if entry.is_dir() else files).add(name)
         folders.update(name.parents)
     if files & folders:
         raise ArchiveError(
-            f"{path} holds {str(min(files & folders))!r} as a file and as a folder", "make it anew with zip"
+            f"{path} contains {str(min(files & folders))!r} as a file and as a folder", "create it again with zip"
         )
     if PurePosixPath(ENTRY_POINT) not in files:
         raise _no_entry_point(path, files)
 
 
-_TOO_LARGE = "leave out what the entry-point does not need"
+_TOO_LARGE = "leave out files that the entry-point does not need"
 
 
 def _check_entry(path: Path, entry: zipfile.ZipInfo, limits: ArchiveLimits) -> None:
-    # zipfile cuts the name at a NUL; orig_filename is what the archive says.
+    # zipfile truncates `filename` at a NUL; `orig_filename` is the name in the archive.
     name = entry.orig_filename
     parts = name.removesuffix("/").split("/")
-    # Later Pythons put another name into `filename`, which is the one extracted to, if an extra field says so.
+    # Newer Pythons take `filename`, to which the entry is extracted, from an extra field if there is one.
     if (
         entry.filename != name
         or "\\" in name
@@ -202,20 +211,20 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo, limits: ArchiveLimits) -> N
         or any(part in ("", ".", "..") for part in parts)
     ):
         raise ArchiveError(
-            f"{path} holds an entry with the unsafe name {name!r}", "use relative names with / and without .. or :"
+            f"{path} contains an entry with the unsafe name {name!r}", "use relative names with / and without .. or :"
         )
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind == stat.S_IFLNK:
-        raise ArchiveError(f"{path} holds the symbolic link {name!r}", "put the file itself there (zip without -y)")
+        raise ArchiveError(f"{path} contains the symbolic link {name!r}", "include the file itself (zip without -y)")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise ArchiveError(f"{path} holds {name!r}, which is neither a file nor a folder", "leave it out")
+        raise ArchiveError(f"{path} contains {name!r}, which is neither a file nor a folder", "leave it out")
     if entry.flag_bits & _ENCRYPTED:
-        raise ArchiveError(f"{path} holds the encrypted entry {name!r}", "make it anew without a password")
+        raise ArchiveError(f"{path} contains the encrypted entry {name!r}", "create it again without a password")
     if entry.file_size > max(_RATIO_MATTERS_ABOVE, entry.compress_size * limits.ratio):
         raise ArchiveError(
-            f"{path} holds {name!r}, which would grow from {entry.compress_size} to {entry.file_size} bytes; "
-            f"the limit is {limits.ratio} times",
-            "let the entry-point make such a file itself",
+            f"{path} contains {name!r}, which would grow from {entry.compress_size} to {entry.file_size} bytes "
+            f"when extracted, the limit is {limits.ratio} times",
+            "generate this file in the entry-point instead",
         )
 
 
@@ -225,7 +234,7 @@ def _no_entry_point(path: Path, files: set[PurePosixPath]) -> ArchiveError:
         folder = nested[0].parent
         return ArchiveError(
             f"{path} has its {ENTRY_POINT} in the folder {str(folder)!r}, not at the top",
-            f"zip what is in the folder, not the folder: cd {folder} && zip -r ../consumer.zip .",
+            f"zip the content of the folder, not the folder: cd {folder} && zip -r ../consumer.zip .",
         )
     return ArchiveError(f"{path} has no {ENTRY_POINT}", "add the entry-point, at the top of the archive")
 
@@ -237,7 +246,7 @@ def _extract_entries(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], d
     except OSError as error:
         raise ArchiveError(
             f"cannot extract {archive.filename} to {directory}: {error.strerror or error}",
-            "make room there, or let TMPDIR name another place",
+            "free space there, or set TMPDIR to another directory",
         ) from error
 
 
@@ -249,18 +258,19 @@ def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: 
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     executable = (entry.external_attr >> 16) & stat.S_IXUSR
     with archive.open(entry) as source, target.open("xb") as out:
-        # zipfile reads no more than the size that was checked, whatever the compressed data say.
+        # zipfile stops at the declared size, which was checked, however long the decompressed data are.
         shutil.copyfileobj(source, out, _CHUNK)
     target.chmod(0o700 if executable else 0o600)
 
 
 def digest(directory: Path) -> str:
-    """Name an extracted consumer after what a job of it is made of, so that two of one name do the same.
+    """Hash all files of an extracted consumer that its jobs depend on: all but the filter.
 
-    That is everything but its filter, which has done its work before there is a job.
+    Args:
+        directory: The consumer's directory.
 
     Returns:
-        A SHA-256 in hexadecimal digits.
+        A SHA-256 in hexadecimal digits. Jobs of consumers with the same digest do the same.
     """
     whole = hashlib.sha256()
     for path in sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / FILTER):
@@ -272,13 +282,13 @@ def digest(directory: Path) -> str:
 
 
 def find_init_script(path: Path) -> Path | None:
-    """Find an ``init.sh``; None if there is none.
+    """Find and check an ``init.sh``; None if it does not exist.
 
     Raises:
-        ArchiveError: No shell can run it.
+        ArchiveError: It has the line endings of Windows, with which no shell can run it.
     """
     if _existing(path) and b"\r\n" in path.read_bytes():
-        raise ArchiveError(f"{path.name} has the line endings of Windows", "save it with those of Unix (LF)")
+        raise ArchiveError(f"{path.name} has the line endings of Windows", "save it with Unix line endings (LF)")
     return _existing(path)
 
 
@@ -287,10 +297,10 @@ def _existing(path: Path) -> Path | None:
 
 
 def read_preload(path: Path) -> tuple[str, ...]:
-    """Read a ``preload.txt``; no modules if there is none.
+    """Read the modules' names in a ``preload.txt``; empty if it does not exist.
 
     Raises:
-        ArchiveError: It names what can be no module.
+        ArchiveError: A line is not a module's name, or the file is not UTF-8.
     """
     try:
         return module_names(path.read_text(encoding="utf-8-sig")) if path.is_file() else ()
@@ -300,10 +310,10 @@ def read_preload(path: Path) -> tuple[str, ...]:
 
 
 def read_filter(path: Path) -> Filter | None:
-    """Read a ``jsonpath2.txt``; None if there is none.
+    """Read the filter in a ``jsonpath2.txt``; None if it does not exist.
 
     Raises:
-        FilterError: It is empty, has several lines, or cannot be parsed.
+        FilterError: The file is empty, has several lines, is not UTF-8, or cannot be parsed.
     """
     if not path.is_file():
         return None
@@ -314,7 +324,7 @@ def read_filter(path: Path) -> Filter | None:
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise FilterError(
-            f"{path.name} is empty", "write a JSONPath into it, or leave it out to get every notification"
+            f"{path.name} is empty", "write a JSONPath into it, or delete it to process every notification"
         )
     if len(lines) > 1:
         number, line = lines[1]

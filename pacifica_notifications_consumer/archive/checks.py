@@ -1,4 +1,4 @@
-"""Find out what would go wrong with a consumer when it is started or run, before it does."""
+"""Checks a consumer for mistakes before it is started."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from .archive import (
 from .imports import Import, SourceError, find_imports, parse
 
 _SECONDS = 60.0
-#: Modules that do not have the name of what brings them, and that consumers commonly use.
-_BROUGHT_BY = {
+#: The requirements of commonly used modules whose names differ.
+_REQUIREMENT_OF = {
     "Bio": "biopython",
     "OpenSSL": "pyOpenSSL",
     "PIL": "Pillow",
@@ -53,35 +53,35 @@ _BROUGHT_BY = {
     "sklearn": "scikit-learn",
     "yaml": "PyYAML",
 }
-#: What other programs of Pacifica's upload with: nothing marks what they make.
+#: Modules of Pacifica that upload transactions without `PROVENANCE_KEY`.
 _UNMARKED = ("pacifica.uploader", "pacifica.cli")
-#: What modules name that look at the arguments of the program.
+#: Words in the source of programs that use their arguments.
 _READS_ARGUMENTS = (b"argv", b"argparse", b"click", b"typer", b"docopt", b"fire")
-#: A transaction with files of some kinds, for filters to be tried on.
+#: The media types in the sample notification with which `check_loops` tests a filter.
 _SAMPLE_TYPES = ("text/plain", "text/csv", "application/octet-stream", "application/json", "image/png", "image/tiff")
 
 
 class Level(enum.Enum):
-    """How bad something is."""
+    """The severity of a finding."""
 
     #: The consumer would not start, or its jobs would fail.
     ERROR = "error"
-    #: It may not do what is wanted.
+    #: The consumer may not do what its author wants.
     WARNING = "warning"
-    #: It is good to know.
+    #: Information for the author.
     NOTE = "note"
 
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """Something that was found.
+    """A mistake, or a possible one.
 
     Args:
-        level: How bad it is.
-        place: The file, and the line if there is one: ``__main__.py:12``.
-        problem: What it is.
+        level: The severity.
+        place: The file, with the line if known: ``__main__.py:12``.
+        problem: What is wrong.
         advice: What to do about it; may be empty.
-        details: More on it, in lines, such as what an installer said.
+        details: Further lines, such as the output of an installer.
     """
 
     level: Level
@@ -92,7 +92,7 @@ class Finding:
 
 
 def check_parts(directory: Path) -> Iterator[Finding]:
-    """Check the parts of an extracted consumer, each by itself, so that all that is wrong is found at once."""
+    """Check each file of an extracted consumer by itself, so that all mistakes are found at once."""
     readers = {FILTER: read_filter, INIT_SCRIPT: find_init_script, PRELOAD: read_preload}
     for name, read in readers.items():
         try:
@@ -111,31 +111,31 @@ def check_parts(directory: Path) -> Iterator[Finding]:
         yield Finding(
             level=Level.WARNING,
             place=ENTRY_POINT,
-            problem="it does not seem to look at its arguments",
+            problem="it does not seem to use its arguments",
             advice="SRC is sys.argv[1], DST is sys.argv[2]",
         )
 
 
 def finding_of(error: PacificaError, place: str) -> Finding:
-    """An error as something that was found."""
-    # Some name the place themselves.
+    """Make a finding of an error."""
+    # Some errors begin with the place.
     problem = error.problem.removeprefix(f"{place}: ")
     return Finding(level=Level.ERROR, place=place, problem=problem, advice=error.advice, details=error.output)
 
 
 def check_imports(consumer: Consumer, venv: Venv, run_as: Account | None = None) -> Iterator[Finding]:
-    """Check that all that the entry-point imports is in its environment.
+    """Check that the modules that the entry-point imports, or ``preload.txt`` names, are in the environment.
 
     Args:
         consumer: The consumer.
-        venv: Its environment.
-        run_as: The user whose they are, if that is not this process's.
+        venv: The consumer's environment.
+        run_as: The user who owns both; None for the user of this process.
     """
     try:
         with acting_as(run_as):
             found = {each.module: each for each in reversed(list(find_imports(consumer.directory, ENTRY_POINT)))}
     except SourceError:
-        return  # check_parts tells
+        return  # check_parts reports it
     wanted = [*found, *(name.partition(".")[0] for name in consumer.preload)]
     missing = _missing(wanted, venv, consumer.directory, run_as)
     for module in missing:
@@ -145,13 +145,13 @@ def check_imports(consumer: Consumer, venv: Venv, run_as: Account | None = None)
             yield Finding(
                 level=Level.WARNING,
                 place=PRELOAD,
-                problem=f"it names {module}, which is not there",
-                advice=f"correct it, or add what brings it to {REQUIREMENTS}",
+                problem=f"it names the module {module}, which is not installed",
+                advice=f"correct the name, or add the module's package to {REQUIREMENTS}",
             )
 
 
 def _missing(modules: Sequence[str], venv: Venv, directory: Path, run_as: Account | None) -> list[str]:
-    """Those modules that an entry-point in this environment and directory would not find."""
+    """Return the modules that an entry-point in this environment and directory could not import."""
     script = (
         "import importlib.util, json, sys; sys.path.insert(0, sys.argv[1]); "
         "print(json.dumps([name for name in sys.argv[2:] if importlib.util.find_spec(name) is None]))"
@@ -170,16 +170,16 @@ def _missing(modules: Sequence[str], venv: Venv, directory: Path, run_as: Accoun
 
 
 def _missing_import(wanted: Import, consumer: Consumer) -> Finding:
-    requirement = _BROUGHT_BY.get(wanted.module, wanted.module)
+    requirement = _REQUIREMENT_OF.get(wanted.module, wanted.module)
     advice = f"add {requirement} to {REQUIREMENTS}"
     if consumer.requirements is None:
         advice = f"write a {REQUIREMENTS} with {requirement}"
     elif close := difflib.get_close_matches(wanted.module, _required(consumer.requirements), n=1, cutoff=0.7):
-        advice = f"did you mean {close[0]}? Else {advice}"
+        advice = f"did you mean {close[0]}? Otherwise {advice}"
     return Finding(
         level=Level.WARNING if wanted.optional else Level.ERROR,
         place=f"{wanted.file}:{wanted.line}",
-        problem=f"it imports {wanted.module}, which no requirement brings",
+        problem=f"it imports {wanted.module}, which no requirement installs",
         advice=advice,
     )
 
@@ -190,36 +190,41 @@ def _required(requirements: Path) -> list[str]:
 
 
 def check_loops(consumer: Consumer, name: str = "another") -> Iterator[Finding]:
-    """Check whether a consumer would feed on what it, or one like it, uploads."""
+    """Check whether a consumer would process its own uploads, or those of a similar consumer.
+
+    Args:
+        consumer: The consumer.
+        name: The name of the other consumer, which has uploaded the sample transaction.
+    """
     try:
         filter_ = read_filter(consumer.directory / FILTER)
         matches = filter_ is None or filter_.matches(_sample(name))
     except FilterError:
-        return  # check_parts tells
+        return  # check_parts reports it
     if not matches:
         return
-    what = "it also matches" if filter_ else "there is none, so every transaction matches,"
     unmarked = [module for module in _UNMARKED if _uses(consumer.entry_point, module)]
     if unmarked:
         yield Finding(
             level=Level.ERROR,
             place=ENTRY_POINT,
-            problem=f"it uploads with {unmarked[0]}, which does not mark what it uploads, and {FILTER} matches "
-            "what it may make: it would feed on its own output for ever",
+            problem=f"it uploads with {unmarked[0]}, which does not mark the transactions with the consumer's name, "
+            "and the filter may match these transactions: it would process its own uploads in an endless loop",
             advice="upload with pacifica_notifications_consumer.upload, or narrow the filter",
         )
     elif _uses(consumer.entry_point, "pacifica_notifications_consumer.upload"):
         yield Finding(
             level=Level.WARNING if filter_ is None else Level.NOTE,
             place=FILTER,
-            problem=f"{what} what consumers make of text, tables or images; its own uploads are left alone, since they "
-            "carry its name, but two such consumers would feed each other for ever",
-            advice="narrow the filter if others upload the like",
+            problem=f"{'it' if filter_ else 'there is no filter, which'} matches transactions with files of common "
+            "types. The consumer skips its own uploads, which are marked with its name, but two such consumers would "
+            "process each other's uploads in an endless loop",
+            advice="narrow the filter if other consumers upload similar files",
         )
 
 
 def _sample(name: str) -> dict[str, Any]:
-    """The notification of a transaction that another consumer made."""
+    """The notification of a transaction that another consumer has uploaded."""
     files = [
         {"destinationTable": "Files", "_id": number, "name": f"{number}.x", "subdir": "", "mimetype": kind, "size": 1}
         for number, kind in enumerate(_SAMPLE_TYPES, 1)
@@ -237,7 +242,7 @@ def _sample(name: str) -> dict[str, Any]:
 
 
 def _uses(path: Path, name: str) -> bool:
-    """Whether a file imports a module, or a name of one."""
+    """Whether a file imports a module, or a name from a module."""
     module, _, attribute = name.rpartition(".")
     try:
         tree = parse(path, path.name)
@@ -255,12 +260,12 @@ def _uses(path: Path, name: str) -> bool:
 
 @attrs.frozen(kw_only=True)
 class Match:
-    """Whether a filter matches a notification.
+    """The result of a filter for a notification.
 
     Args:
-        path: The notification.
-        matches: Whether it does.
-        explanation: Why, or why not, in lines.
+        path: The file of the notification.
+        matches: Whether the filter matches.
+        explanation: The reason, in lines.
     """
 
     path: Path
@@ -269,11 +274,19 @@ class Match:
 
 
 def check_notification(filter_: Filter | None, path: Path) -> Match | Finding:
-    """Check a filter against a notification."""
+    """Apply a filter to a notification.
+
+    Args:
+        filter_: The filter; None matches everything.
+        path: The file of the notification.
+
+    Returns:
+        The result, or a finding if the file is not a notification or the filter fails.
+    """
     try:
         event = Notification.parse(path.read_bytes()).event
         if filter_ is None:
-            return Match(path=path, matches=True, explanation=f"there is no {FILTER}: everything matches")
+            return Match(path=path, matches=True, explanation=f"there is no {FILTER}: every notification matches")
         explanation = filter_.explain(event)
         return Match(path=path, matches=explanation.matches, explanation=str(explanation))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the modules of a consumer import, found without running them."""
+"""Finds the imports of a consumer's modules without running them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Import:
 
     Args:
         module: The name of the top-level module.
-        file: The file that imports it, below the consumer's directory.
-        line: Where.
-        optional: Whether the file goes on without it: it stands in a ``try`` that expects that.
+        file: The importing file, below the consumer's directory.
+        line: The line number.
+        optional: Whether the import stands in a ``try`` that handles its failure.
     """
 
     module: str
@@ -30,12 +30,12 @@ class Import:
 
 
 class SourceError(Exception):
-    """A file of a consumer is no Python.
+    """A file of a consumer is not valid Python.
 
     Args:
-        file: Which.
-        line: Where; 0 if that cannot be said.
-        reason: Why.
+        file: The file.
+        line: The line number; 0 if unknown.
+        reason: The parser's message.
     """
 
     def __init__(self, file: str, line: int, reason: str) -> None:
@@ -46,17 +46,21 @@ class SourceError(Exception):
 
 
 def parse(path: Path, shown_as: str) -> ast.Module:
-    """Read a file as Python.
+    """Parse a file as Python.
+
+    Args:
+        path: The file.
+        shown_as: Its name in errors.
 
     Raises:
-        SourceError: It is none.
+        SourceError: It is not valid Python.
     """
     try:
         source = path.read_bytes()
-        # Python refuses to run what is in no encoding, be it in a comment only.
+        # Python refuses to run a file with bytes that are invalid in its encoding, even in a comment.
         source.decode(tokenize.detect_encoding(io.BytesIO(source).readline)[0])
         tree = ast.parse(source, filename=shown_as)
-        # What the grammar lets through, such as a `return` outside of a function.
+        # Finds errors that the grammar permits, such as a `return` outside of a function.
         compile(tree, shown_as, "exec", dont_inherit=True)
     except SyntaxError as error:
         raise SourceError(shown_as, error.lineno or 0, error.msg) from error
@@ -66,12 +70,16 @@ def parse(path: Path, shown_as: str) -> ast.Module:
 
 
 def find_imports(directory: Path, entry_point: str) -> Iterator[Import]:
-    """Find what an entry-point imports, and what those modules import that lie beside it.
+    """Find the third-party imports of an entry-point, and of the modules beside it that it imports.
 
-    What the standard library has is left out, and what lies beside it.
+    Modules of the standard library and modules beside the entry-point are not yielded.
+
+    Args:
+        directory: The consumer's directory.
+        entry_point: The entry-point's file name.
 
     Raises:
-        SourceError: One of the files is no Python.
+        SourceError: One of the files is not valid Python.
     """
     waiting, seen = [directory / entry_point], set[Path]()
     while waiting:
@@ -89,7 +97,7 @@ def find_imports(directory: Path, entry_point: str) -> Iterator[Import]:
 
 
 def _local_files(directory: Path, name: str) -> list[Path]:
-    """The files beside an entry-point that the import of a module runs; empty if it lies elsewhere."""
+    """The files beside an entry-point that run when a module is imported; empty if the module is not there."""
     found = []
     place = directory
     for part in name.split("."):
@@ -97,7 +105,7 @@ def _local_files(directory: Path, name: str) -> list[Path]:
         found += [path for path in candidates if path.is_file()]
         place /= part
         if not found and place.is_dir():
-            # A package without __init__.py: what lies in it may be imported.
+            # A package without __init__.py: its modules may be imported.
             continue
         if not found:
             break

@@ -1,4 +1,4 @@
-"""Pack the directory of a consumer into a ``consumer.zip``, the same bytes each time."""
+"""Packs the directory of a consumer into a ``consumer.zip``, reproducibly."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _MAIN_REASONS = {
 
 @attrs.frozen(kw_only=True)
 class PackedArchive:
-    """What was packed.
+    """The result of `pack`.
 
     Args:
-        files: The files, with ``/`` between names, in order.
-        left_out: What was left out, and why.
+        files: The packed files, with ``/`` between names, sorted.
+        left_out: The paths that were left out, each with the reason, sorted.
     """
 
     files: tuple[str, ...]
@@ -40,19 +40,22 @@ class PackedArchive:
 
 
 def pack(directory: Path, archive: Path) -> PackedArchive:
-    """Pack a consumer. The same files give the same bytes, wherever and whenever, with the same zlib.
+    """Pack a consumer. The same files give the same bytes on every machine with the same zlib.
 
-    Left out are hidden files, compiled code, tests, virtual environments, other archives, and what editors leave.
+    Hidden files, compiled code, tests, virtual environments, other archives and backup files of editors are left out.
 
     Args:
-        directory: Where it lies.
+        directory: The consumer's directory.
         archive: The file to write.
 
+    Returns:
+        The paths that were packed and those that were left out.
+
     Raises:
-        ArchiveError: It is no usable consumer, cannot be read, or the archive cannot be written.
+        ArchiveError: The directory is not a usable consumer or cannot be read, or the archive cannot be written.
     """
     if not _is_directory(directory):
-        raise ArchiveError(f"{directory} is no directory", "name the directory with the consumer's __main__.py")
+        raise ArchiveError(f"{directory} is not a directory", "name the directory with the consumer's __main__.py")
     files, left_out = _collect(directory, archive)
     new = archive.with_name(f"{archive.name}.new")
     try:
@@ -71,32 +74,32 @@ def pack(directory: Path, archive: Path) -> PackedArchive:
 
 @contextlib.contextmanager
 def open_consumer(path: Path, limits: ArchiveLimits | None = None, run_as: Account | None = None) -> Iterator[Consumer]:
-    """Open a consumer for use, be it packed or a directory; it is as it would be when deployed.
+    """Put a consumer into a temporary directory as it would be deployed, and load it.
 
     Args:
-        path: The ``consumer.zip``, or the directory of which it would be made.
-        limits: What it may cost; by default `ArchiveLimits`.
-        run_as: The user whose it is to be, if that is not this process's.
+        path: A ``consumer.zip``, or a directory that could be packed into one.
+        limits: Limits on the archive; by default `ArchiveLimits`.
+        run_as: The user to own the directory; None for the user of this process.
 
     Raises:
-        ConfigurationError: That user cannot reach the place for temporary directories.
-        ArchiveError: It is no usable consumer.
-        FilterError: Its ``jsonpath2.txt`` is not usable.
+        ConfigurationError: The user cannot reach the directory for temporary files.
+        ArchiveError: The archive or directory is not a usable consumer.
+        FilterError: The ``jsonpath2.txt`` is not usable.
     """
     with consumer_directory(lambda directory: unpack(path, directory, limits), run_as) as directory:
         yield Consumer.load(directory)
 
 
 def unpack(path: Path, directory: Path, limits: ArchiveLimits | None = None) -> None:
-    """Put a consumer into an empty directory as it would be deployed, be it packed or a directory.
+    """Put a consumer into an empty directory as it would be deployed.
 
     Args:
-        path: The ``consumer.zip``, or the directory of which it would be made.
+        path: A ``consumer.zip``, or a directory that could be packed into one.
         directory: The empty directory.
-        limits: What it may cost; by default `ArchiveLimits`.
+        limits: Limits on the archive; by default `ArchiveLimits`.
 
     Raises:
-        ArchiveError: It is no usable consumer.
+        ArchiveError: The archive or directory is not a usable consumer.
     """
     if not _is_directory(path):
         extract(path, directory, limits or ArchiveLimits())
@@ -124,7 +127,7 @@ def _collect(directory: Path, archive: Path) -> tuple[list[str], list[tuple[str,
             if reason := _reason(path, archive):
                 left_out.append((shown, reason))
             elif path.is_symlink():
-                raise ArchiveError(f"{path} is a link", "put what it points at there")
+                raise ArchiveError(f"{path} is a symbolic link", "replace it with a copy of its target")
             elif name in names:
                 files.append(shown)
                 continue
@@ -140,7 +143,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _reason(path: Path, archive: Path) -> str:
-    """Why something is left out; empty if it is not."""
+    """Why a path is left out; empty if it is to be packed."""
     name = path.name
     if path.absolute() == archive.absolute():
         return "the archive itself"
@@ -153,7 +156,7 @@ def _reason(path: Path, archive: Path) -> str:
     if name.endswith((".pyc", ".egg-info")):
         return "compiled code"
     if name.endswith("~"):
-        return "an editor's copy"
+        return "an editor's backup"
     if name.endswith(".zip") and path.parent.joinpath("__main__.py").exists():
         return "another archive"
     if (path / "pyvenv.cfg").is_file():
@@ -166,6 +169,6 @@ def _entry(name: str, path: Path) -> zipfile.ZipInfo:
     executable = path.stat().st_mode & stat.S_IXUSR
     entry.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
     entry.compress_type = zipfile.ZIP_DEFLATED
-    # As on Unix, wherever it is packed.
+    # 3 means Unix, so that the bytes are the same on every system.
     entry.create_system = 3
     return entry

@@ -1,1 +1,1 @@
-"""Clients of the Pacifica services, one module each, over one kind of session."""
+"""Clients of the Pacifica services, a module each, with a common session."""

@@ -1,4 +1,4 @@
-"""The one place that talks HTTP to Pacifica: credentials, time-outs, further tries, and errors in plain words."""
+"""The base of all clients: credentials, timeouts, retries, and errors that name the service."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ from .retry import TRANSIENT_STATUSES, Backoff, retry_after
 def make_session(services: Services) -> requests.Session:
     """Open a session that carries the credentials on every request.
 
-    The user goes into ``Http-Remote-User``, as Pacifica's services read it; authentication is done as
-    ``services.authentication`` says.
+    The user goes into ``Http-Remote-User``, which Pacifica's services read. The kind of authentication is
+    ``services.authentication``; by default it is ``basic`` if both a user and a password are set.
+
+    Args:
+        services: The services' addresses and credentials.
 
     Raises:
-        ConfigurationError: What the kind of authentication needs is missing.
+        ConfigurationError: A setting or a package that the kind of authentication needs is missing.
     """
     session = requests.Session()
     session.headers["User-Agent"] = f"pacifica-notifications-consumer/{version('pacifica-notifications-consumer')}"
@@ -50,7 +53,7 @@ def make_session(services: Services) -> requests.Session:
         session.cert = (services.client_cert, services.client_key) if services.client_key else services.client_cert
     session.verify = services.ca_bundle
     if services.ca_bundle is False:
-        # Who chose that has been told what it means; urllib3 would tell it with each request.
+        # The commands warn once that certificates are not verified; urllib3 would warn at each request.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return session
 
@@ -71,34 +74,35 @@ def _gssapi() -> AuthBase:
     return auth
 
 
-#: Reads what comes next into a buffer, and returns how many bytes that were, 0 at the end.
+#: Reads the next bytes into a buffer and returns their number, 0 at the end.
 Readinto = Callable[[memoryview], int]
 
-#: How often a request is sent in all that a long transfer depends on; takes about a minute and a half at most.
+#: Tries, the first included, of a request on which a long transfer depends; they take at most a minute and a half.
 PATIENT_TRIES = 8
 
 
 class ServiceClient:
-    """A Pacifica service at an address; its subclasses know the service's requests.
+    """A Pacifica service; each subclass has a method for each of the service's requests.
 
     Args:
         url: The service's address.
         session: From `make_session`.
     """
 
-    #: What people call the service.
+    #: The service's name in messages.
     title: str
-    #: The setting that holds its address.
+    #: The setting that holds the address.
     option: Option
-    #: Seconds to connect, and seconds between two pieces of an answer.
+    #: Seconds to connect, and seconds between two pieces of a response.
     timeouts = (10.0, 120.0)
-    #: How often a request is sent in all when what fails may pass; only for services whose requests may be repeated.
+    #: Tries, the first included, of a request that fails with a transient error. More than 1 only if the service's
+    #: requests may be repeated.
     tries = 1
 
     def __init__(self, url: str, session: requests.Session) -> None:
         self.url = url
         self._session = session
-        # A site's proxy cannot reach what listens on this machine alone, such as the sandbox.
+        # An HTTP proxy cannot reach a service on this machine's loopback address, such as the sandbox.
         self._proxies = dict.fromkeys(("http", "https", "all"), "") if _is_loopback(url) else None
         self._has_answered = False
 
@@ -111,17 +115,17 @@ class ServiceClient:
         tries: int | None = None,
         **arguments: Any,
     ) -> requests.Response:
-        """Send a request and return its answer.
+        """Send a request and return the response.
 
         Args:
             method: The HTTP method.
-            path: What follows the service's address; or another address of the same service.
-            expect: The statuses that are no error.
-            tries: How often it is sent in all, when that differs from what is usual for the service.
-            arguments: Passed on to requests.
+            path: The path, appended to the service's address; or a full URL of the same service.
+            expect: The statuses that are not an error.
+            tries: Overrides `ServiceClient.tries`.
+            arguments: Passed on to `requests.Session.request`.
 
         Raises:
-            ServiceError: The service cannot be reached or answered another status.
+            ServiceError: The service cannot be reached or answered with another status.
         """
         backoff = Backoff(self.tries if tries is None else tries)
         while True:
@@ -133,8 +137,8 @@ class ServiceClient:
 
     def _try(self, method: str, path: str, expect: Collection[int], arguments: dict[str, Any]) -> requests.Response:
         try:
-            # A redirect would carry Http-Remote-User to another host, and turn a POST into a GET. Given with the
-            # request, `verify` is not overridden by REQUESTS_CA_BUNDLE.
+            # A redirect would carry Http-Remote-User to another host, and turn a POST into a GET. A session's `verify`
+            # is overridden by REQUESTS_CA_BUNDLE, a request's `verify` is not (psf/requests#3829).
             response = self._session.request(
                 method,
                 path if path.startswith("http") else self.url + path,
@@ -162,16 +166,16 @@ class ServiceClient:
         broken = isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError)
         if not broken or isinstance(error, requests.exceptions.SSLError):
             return False
-        # One that has not answered so far is not there, and nobody wants to wait to be told so.
+        # A service that never answered is most likely not running: report that at once instead of retrying.
         return self._has_answered or not isinstance(_innermost(error), ConnectionRefusedError | socket.gaierror)
 
     def refusal(self, method: str, path: str, response: requests.Response) -> ServiceError:
-        """Put an answer of another status than expected into words."""
+        """Make the error for a response with an unexpected status."""
         status = response.status_code
-        said = _message(response)
+        message = _message(response)
         problem = (
             f"{self.title} at {self.url} answered {status} {response.reason} to {method} {path}"
-            f"{': ' + said if said else ''}"
+            f"{': ' + message if message else ''}"
         )
         return ServiceError(
             problem,
@@ -191,10 +195,10 @@ class ServiceClient:
         return f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}"
 
     def json(self, response: requests.Response) -> Any:
-        """Read an answer as JSON.
+        """Parse a response's body as JSON.
 
         Raises:
-            ServiceError: It is none.
+            ServiceError: The body is not JSON.
         """
         try:
             return response.json()
@@ -206,16 +210,16 @@ class ServiceClient:
 
 
 def reading(response: requests.Response, what: str) -> Readinto:
-    """Make a function that reads the body of a streamed answer into a buffer, and returns the number of bytes.
+    """Make a function that reads the body of a streamed response into a buffer.
 
     Args:
-        response: The answer.
-        what: What it is, for the function's error.
+        response: The response.
+        what: The name of the content, for the function's error.
 
     Returns:
-        The function; it raises `BrokenOff` when the connection breaks or is silent for too long.
+        The function; it raises `BrokenOff` when the connection breaks or stalls.
     """
-    # What urllib3 has around it copies every byte twice more.
+    # urllib3's own `read` copies every byte twice more.
     source = response.raw._fp
     assert isinstance(source, http.client.HTTPResponse)  # noqa: S101  (since urllib3 1.x, but it is private)
 
@@ -237,7 +241,7 @@ def _is_loopback(url: str) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Say in a few words why a request failed, from the innermost cause that the system names."""
+    """Describe briefly why a request failed, by the innermost cause for which the system has a message."""
     if isinstance(error, requests.Timeout | TimeoutError):
         return "it did not answer in time"
     cause = _innermost(error)
@@ -245,7 +249,7 @@ def reason(error: BaseException) -> str:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """The last of an error's causes that comes from the system, else the error itself."""
+    """The last `OSError` with a message in an error's chain of causes; by default the error itself."""
     cause: BaseException | None = error
     found = error
     while cause is not None:
@@ -256,10 +260,10 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def summarize(text: str) -> str:
-    """Shorten what a Pacifica service says of its own error, often with a whole traceback, to what matters of it."""
+    """Shorten the error message of a Pacifica service to one line; it often contains a whole traceback."""
     message = _TRACEBACK.split(text, maxsplit=1)[0]
     if not message.strip():
-        # Nothing stands before the traceback: its last line says what happened.
+        # The traceback comes first: its last line is the exception.
         message = ([line for line in text.splitlines() if line.strip()] or ["no reason given"])[-1]
     message = " ".join(message.split())
     return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"

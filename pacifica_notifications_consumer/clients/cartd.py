@@ -1,4 +1,4 @@
-"""cartd on the wire: carts are prepared on the server and fetched as one tar.
+"""The HTTP API of cartd, which prepares carts on the server and sends each as one tar.
 
 Observed on pacifica-cartd 0.7.0.
 """
@@ -20,7 +20,7 @@ from .base import PATIENT_TRIES, ServiceClient, reading
 
 
 class CartState(enum.Enum):
-    """What cartd says of a cart."""
+    """The states of a cart; the values are those of the header ``X-Pacifica-Status``."""
 
     STAGING = "staging"
     READY = "ready"
@@ -30,26 +30,26 @@ class CartState(enum.Enum):
 
 @attrs.frozen
 class CartStatus:
-    """A cart's state, and cartd's message on an error."""
+    """A cart's state, and cartd's message if there is an error."""
 
     state: CartState
     message: str = ""
 
 
 class Cartd(ServiceClient):
-    """Makes, watches, fetches and deletes carts."""
+    """Creates, polls, downloads and deletes carts."""
 
     title = "cartd"
     option = CARTD_URL
-    # All of them may be: a cart that is made twice under one name is fetched once.
+    # All requests may be repeated: creating a cart of the same name twice does no harm.
     tries = PATIENT_TRIES
 
     def create(self, uid: str, files: Mapping[str, FileRecord]) -> None:
-        """Ask for a cart.
+        """Request a cart.
 
         Args:
-            uid: Its name.
-            files: What it is to hold, by the paths in it.
+            uid: The cart's name.
+            files: The files, by their paths in the cart.
 
         Raises:
             ServiceError: cartd cannot be reached or refuses.
@@ -63,10 +63,13 @@ class Cartd(ServiceClient):
         self.request("POST", f"/{uid}", expect=(HTTPStatus.CREATED,), data=body, headers=headers)
 
     def status(self, uid: str) -> CartStatus:
-        """Ask how far a cart is.
+        """Query the state of a cart.
+
+        Args:
+            uid: The cart's name.
 
         Raises:
-            ServiceError: cartd cannot be reached or answers something else.
+            ServiceError: cartd cannot be reached, or its answer is not the state of a cart.
         """
         expect = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
         response = self.request("HEAD", f"/{uid}", expect=expect)
@@ -82,24 +85,24 @@ class Cartd(ServiceClient):
     def open(self, uid: str, max_header: int) -> Iterator[TarStream]:
         """Open the tar of a cart that is ready.
 
-        The first component of each member's name is the server's, the rest is the path that `create` gave. That holds
-        for carts that cartd bundles, too, as a site may have configured it.
+        The first component of each member's name is chosen by cartd, the rest is the path given to `create`. The same
+        holds for carts that cartd is configured to bundle.
 
         Args:
-            uid: Its name.
-            max_header: As of `TarStream`.
+            uid: The cart's name.
+            max_header: As in `TarStream`.
 
         Raises:
             ServiceError: cartd cannot be reached or the cart is not ready.
             BrokenOff: The connection broke; raised while the stream is read.
         """
-        # What a proxy may have compressed would have to be unpacked before it is a tar.
+        # Keeps proxies from compressing the tar.
         plain = {"Accept-Encoding": "identity"}
         with self.request("GET", f"/{uid}?filename=data", stream=True, headers=plain) as response:
             yield TarStream(reading(response, f"the files from {self.title} at {self.url}"), max_header)
 
     def delete(self, uid: str) -> None:
-        """Delete a cart; one that is gone already is fine.
+        """Delete a cart, if it exists.
 
         Raises:
             ServiceError: cartd cannot be reached or refuses.

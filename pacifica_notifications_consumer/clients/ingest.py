@@ -1,4 +1,4 @@
-"""ingest on the wire: takes a tar, makes a transaction of it, and says how far it is.
+"""The HTTP API of ingest, which makes a transaction of a tar in the background.
 
 Observed on pacifica-ingest 0.4.1.
 """
@@ -21,7 +21,7 @@ from .base import PATIENT_TRIES, ServiceClient, summarize
 
 
 class UploadBody(Protocol):
-    """A request's body in pieces, whose length in bytes is known beforehand."""
+    """A request's body in pieces; its length is its size in bytes."""
 
     def __iter__(self) -> Iterator[bytes | memoryview]: ...
 
@@ -30,15 +30,15 @@ class UploadBody(Protocol):
 
 @attrs.frozen(kw_only=True)
 class IngestState:
-    """How far an upload is.
+    """The progress of an upload in ingest.
 
     Args:
         state: ``OK`` or ``FAILED``.
-        task: What ingest is doing or failed at, such as ``Policy Validation``.
-        percent: How far that task is, as ingest writes it.
-        complete: Whether it has ended, well or not.
-        exception: Why it failed; often a whole traceback.
-        created: When it came, in seconds since 1970 by ingest's clock; None if it does not say.
+        task: The current or failed step, such as ``Policy Validation``.
+        percent: The progress of that step, as ingest writes it.
+        complete: Whether ingest has ended the upload, with success or not.
+        exception: Why the upload failed; often a whole traceback.
+        created: When the upload arrived, in seconds since 1970 by ingest's clock; None if ingest does not send it.
     """
 
     state: str
@@ -50,14 +50,14 @@ class IngestState:
 
     @property
     def ok(self) -> bool:
-        """False as soon as it failed."""
+        """Whether the upload has not failed."""
         return self.state == "OK"
 
     @property
     def reason(self) -> str:
-        """Why it failed, in one sentence."""
+        """Why the upload failed, in one line."""
         text = self.exception
-        # Metadata's answer comes as Python writes a dictionary.
+        # ingest writes the answer of metadata as the repr of a dictionary.
         if text.startswith("{'status'"):
             try:
                 answer = ast.literal_eval(text)
@@ -65,18 +65,18 @@ class IngestState:
             except (ValueError, SyntaxError, KeyError, TypeError):
                 pass
         if text.startswith(_NO_REASON) and (raised := _RAISED.findall(text)):
-            # The last of the exceptions is the one that the service ended with.
+            # The last exception of the traceback is the one that reached the user.
             return summarize(raised[-1])
         return summarize(text)
 
 
-#: What CherryPy says of an error that nobody expected.
+#: CherryPy's message for an unhandled exception.
 _NO_REASON = "The server encountered an unexpected condition"
 _RAISED = re.compile(r"^(?:\w+\.)*(\w+: \S.*)$", re.MULTILINE)
 
 
 class Ingest(ServiceClient):
-    """Sends uploads and watches them."""
+    """Sends uploads and polls their progress."""
 
     title = "ingest"
     option = INGEST_URL
@@ -87,10 +87,10 @@ class Ingest(ServiceClient):
         self.upload_url = services.ingest_upload_url or f"{services.ingest_url}/upload"
 
     def upload(self, tar: UploadBody) -> int:
-        """Send a tar with files below ``data/`` and ``metadata.txt``.
+        """Send a tar with ``metadata.txt`` and the files below ``data/``.
 
         Returns:
-            The job's number, which becomes the transaction's id.
+            The number of ingest's job, which becomes the transaction's id.
 
         Raises:
             ServiceError: ingest cannot be reached, refuses, or answers without a number.
@@ -103,7 +103,7 @@ class Ingest(ServiceClient):
         return job_id
 
     def state(self, job_id: int) -> IngestState | None:
-        """Ask how far an upload is; None if ingest does not know the number.
+        """Query the progress of an upload; None if ingest does not know the number.
 
         Raises:
             ServiceError: ingest cannot be reached or refuses.
@@ -124,7 +124,7 @@ class Ingest(ServiceClient):
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ServiceError(
-                f"ingest at {self.url} answered a state of unknown form", "look into the log of ingest"
+                f"ingest at {self.url} answered with a malformed state", "look into the log of ingest"
             ) from error
 
 

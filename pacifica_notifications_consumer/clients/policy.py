@@ -1,4 +1,4 @@
-"""policy on the wire: the questions that a consumer may ask it.
+"""The HTTP API of policy, as far as consumers use it.
 
 Observed on pacifica-policy 0.8.3.
 """
@@ -19,11 +19,12 @@ from .base import ServiceClient
 
 @attrs.frozen(kw_only=True)
 class Listing:
-    """A page of the transactions of a time.
+    """A page of the transactions that were last changed in a period.
 
     Args:
-        times: When each was last changed, by their numbers, the highest first: ISO 8601 in UTC, without zone.
-        total: How many there are on all pages.
+        times: The transactions' numbers, the highest first, with the time of the last change: ISO 8601 in UTC, without
+            zone.
+        total: Number of transactions on all pages.
     """
 
     times: dict[int, str]
@@ -31,17 +32,17 @@ class Listing:
 
 
 class Policy(ServiceClient):
-    """Knows users and transactions, and who may see what."""
+    """Queries users, transactions, and which users may see a notification."""
 
     title = "policy"
     option = POLICY_URL
-    # What it does takes milliseconds, and somebody waits for the start or the stop.
+    # A request takes policy milliseconds, and a start or stop of the consumer waits for it.
     timeouts = (10.0, 30.0)
 
     def knows_user(self, username: str) -> bool:
-        """Whether metadata has a user of this network id.
+        """Whether metadata has a user with this network id.
 
-        The producer disables the subscription of an unknown one at its first notification.
+        The producer disables the subscription of an unknown user at its first notification.
 
         Raises:
             ServiceError: policy cannot be reached or refuses.
@@ -56,17 +57,17 @@ class Policy(ServiceClient):
                 f"{self.title} at {self.url} answered without a list of users",
                 f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",
             )
-        # The search finds parts of names too.
+        # The search also finds users whose names only contain the text.
         return any(isinstance(user, dict) and user.get("network_id") == username for user in users)
 
     def transaction(self, transaction_id: int) -> dict[str, Any] | None:
-        """Tell what metadata has of a transaction: its ``files`` by their ids, its ``key_values``, and so on.
+        """Fetch a transaction: its ``files`` by their ids, its ``key_values``, and so on.
 
         Returns:
-            All that; None if there is no such transaction.
+            The transaction; None if it does not exist.
 
         Raises:
-            ServiceError: policy cannot be reached or refuses, or metadata behind it.
+            ServiceError: policy, or metadata behind it, cannot be reached or refuses.
         """
         try:
             return read_transaction(self.answer(transaction_id))
@@ -74,7 +75,7 @@ class Policy(ServiceClient):
             raise ServiceError(error.problem, error.advice, transient=True) from error
 
     def answer(self, transaction_id: int) -> bytes:
-        """What `transaction` reads, as policy writes it.
+        """Fetch a transaction as policy's JSON, unparsed.
 
         Raises:
             ServiceError: policy cannot be reached or refuses.
@@ -84,16 +85,16 @@ class Policy(ServiceClient):
     def transactions(
         self, *, since: str | None = None, until: str | None = None, page: int = 1, size: int = 1
     ) -> Listing:
-        """List the transactions that were last changed in a time, those with the highest numbers first.
+        """List the transactions that were last changed in a period, those with the highest numbers first.
 
         Args:
-            since: ISO 8601 in UTC, without zone; None for all times.
-            until: The same.
-            page: Which of the pages, from 1.
-            size: How many stand on one. policy goes through all their files, so it takes its time.
+            since: Begin of the period: ISO 8601 in UTC, without zone; None for no limit.
+            until: End of the period, likewise.
+            page: The page's number, from 1.
+            size: Transactions per page. policy reads all their files, so a large page takes long.
 
         Raises:
-            ServiceError: policy cannot be reached or refuses, or metadata behind it.
+            ServiceError: policy, or metadata behind it, cannot be reached or refuses.
         """
         wanted = {"item_count": size, "page": page, "start": since, "end": until}
         parameters = {name: value for name, value in wanted.items() if value is not None}
@@ -102,16 +103,19 @@ class Policy(ServiceClient):
             times = {int(number): str(time) for number, time in answer["times"].items()}
             return Listing(times=dict(sorted(times.items(), reverse=True)), total=int(answer["total_count"]))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            # The error pages of metadata are passed on with a status of 200.
-            said = answer.get("status") if isinstance(answer, dict) else None
+            # policy passes on the error pages of metadata with status 200.
+            status = answer.get("status") if isinstance(answer, dict) else None
             raise ServiceError(
-                f"{self.title} at {self.url} cannot list transactions: metadata answered it {str(said)[:100]}",
+                f"{self.title} at {self.url} cannot list transactions: metadata answered {str(status)[:100]}",
                 "look into the logs of policy and of metadata",
                 transient=True,
             ) from None
 
     def first_since(self, since: str) -> int | None:
         """The lowest number of the transactions that were last changed since a time; None if there are none.
+
+        Args:
+            since: The time: ISO 8601 in UTC, without zone.
 
         Raises:
             ServiceError: As `transactions`.
@@ -122,15 +126,19 @@ class Policy(ServiceClient):
             listing = self.transactions(since=since, page=page)
             if listing.total == page:
                 return min(listing.times, default=None)
-            # Others came meanwhile, and moved it to another page.
+            # Transactions were added meanwhile, so the lowest one has moved to another page.
             page = listing.total
         return None
 
     def may_see(self, username: str, notification: bytes) -> bool:
-        """Whether a user may see a notification: what the producer asks before it posts one.
+        """Whether a user may see a notification; the producer asks this before it posts one.
+
+        Args:
+            username: The user's network id.
+            notification: The notification as JSON.
 
         Raises:
-            ServiceError: policy cannot be reached or refuses to say, as for a user whom it does not know.
+            ServiceError: policy cannot be reached, or refuses, for example because it does not know the user.
         """
         refusals = (HTTPStatus.FORBIDDEN, HTTPStatus.PRECONDITION_FAILED)
         response = self.request(

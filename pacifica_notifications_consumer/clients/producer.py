@@ -1,6 +1,6 @@
-"""The producer on the wire: Pacifica's notifications service and its resource ``/eventmatch``.
+"""The HTTP API of the producer, Pacifica's notifications service.
 
-Observed on pacifica-notifications 0.5.2; a subscription is what it calls an *eventmatch*.
+Observed on pacifica-notifications 0.5.2, which calls a subscription an *eventmatch*.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from ..errors import ServiceError
 from ..settings.services import PRODUCER_URL
 from .base import ServiceClient
 
-#: Who the producer is when it posts with basic authentication.
+#: The user name with which the producer posts if it uses basic authentication.
 BASIC_USER = "pacifica"
 AuthKind = Literal["bearer", "basic"]
 
 
 @attrs.frozen(kw_only=True)
 class SubscriptionSpec:
-    """How a subscription is to be.
+    """The wanted content of a subscription.
 
     Args:
-        name: What it is called.
-        jsonpath: The producer posts a notification when this finds something in it.
-        target_url: Where it posts.
-        token: What it shows there.
-        auth: How it shows it: as bearer token, or as the password of `BASIC_USER`.
+        name: The subscription's name.
+        jsonpath: The filter: the producer posts a notification if this JSONPath matches in it.
+        target_url: The address that the producer posts to.
+        token: The secret with which the producer authenticates itself there.
+        auth: How the token is sent: as bearer token, or as the password of `BASIC_USER`.
     """
 
     name: str
@@ -39,7 +39,7 @@ class SubscriptionSpec:
     auth: AuthKind = "bearer"
 
     def document(self) -> dict[str, Any]:
-        """It as the producer writes it; what is left out of a correction would be emptied."""
+        """The producer's JSON document of it, with all keys: a key that is missing in a PUT would be emptied."""
         if self.auth == "basic":
             auth: dict[str, Any] = {"type": "basic", "basic": {"username": BASIC_USER, "password": self.token}}
         else:
@@ -53,41 +53,41 @@ class SubscriptionSpec:
         }
 
     def differs_from(self, found: Mapping[str, Any]) -> list[str]:
-        """What of a subscription is not as it should be, by the producer's names; never what it holds."""
+        """The keys of the producer's document whose values differ from a found subscription's."""
         return [name for name, value in self.document().items() if found.get(name) != value]
 
 
 class Producer(ServiceClient):
-    """Makes, shows, corrects and deletes subscriptions of the session's user.
+    """Creates, reads, corrects and deletes subscriptions of the session's user.
 
-    All methods raise `ServiceError` when the producer cannot be reached, refuses, or answers nonsense.
+    All methods raise `ServiceError` when the producer cannot be reached, refuses, or sends a malformed answer.
     """
 
     title = "the producer"
     option = PRODUCER_URL
-    # What it does takes milliseconds, and somebody waits for the start or the stop.
+    # A request takes the producer milliseconds, and a start or stop of the consumer waits for it.
     timeouts = (10.0, 30.0)
 
     def subscribe(self, wanted: SubscriptionSpec) -> str:
-        """Register an endpoint for notifications, and return the new subscription's UUID."""
+        """Create a subscription and return its UUID."""
         return self._uuid(self.json(self.request("POST", "/eventmatch", json=wanted.document())))
 
     def subscriptions(self) -> list[dict[str, Any]]:
-        """All of the user's, the oldest first."""
+        """All subscriptions of the user, the oldest first."""
         response = self.request("GET", "/eventmatch", expect=(HTTPStatus.OK, HTTPStatus.FORBIDDEN))
         if response.status_code == HTTPStatus.FORBIDDEN:
-            # So it says that there are none.
+            # The producer answers 403 if the user has no subscriptions.
             return []
         answer = self.json(response)
         if not isinstance(answer, list) or not all(isinstance(each, dict) for each in answer):
-            raise self._nonsense("a list of subscriptions")
+            raise self._malformed("a list of subscriptions")
         return sorted(answer, key=lambda each: str(each.get("created")))
 
     def subscription(self, uuid: str) -> dict[str, Any] | None:
-        """Show a subscription; ``disabled`` and ``error`` say whether and why the producer gave it up.
+        """Fetch a subscription; its ``disabled`` and ``error`` tell whether and why the producer has disabled it.
 
         Returns:
-            What the producer knows of it, credentials included; None when it does not exist (any more).
+            The producer's document, with the credentials; None if the subscription does not exist.
         """
         gone = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
         response = self.request("GET", f"/eventmatch/{uuid}", expect=(HTTPStatus.OK, *gone))
@@ -95,24 +95,24 @@ class Producer(ServiceClient):
             return None
         answer = self.json(response)
         if not isinstance(answer, dict):
-            raise self._nonsense("a subscription")
+            raise self._malformed("a subscription")
         return answer
 
     def correct(self, uuid: str, wanted: SubscriptionSpec) -> None:
-        """Have a subscription be as it should be, and active."""
+        """Give a subscription the wanted content, and enable it."""
         self.request("PUT", f"/eventmatch/{uuid}", json=wanted.document() | {"disabled": None, "error": None})
 
     def unsubscribe(self, uuid: str) -> None:
-        """Delete a subscription; one that is gone already is fine."""
+        """Delete a subscription, if it exists."""
         self.request("DELETE", f"/eventmatch/{uuid}", expect=(HTTPStatus.OK, HTTPStatus.FORBIDDEN))
 
     def _uuid(self, answer: object) -> str:
         uuid = answer.get("uuid") if isinstance(answer, dict) else None
         if not isinstance(uuid, str):
-            raise self._nonsense("the UUID of the new subscription")
+            raise self._malformed("the UUID of the new subscription")
         return uuid
 
-    def _nonsense(self, expected: str) -> ServiceError:
+    def _malformed(self, expected: str) -> ServiceError:
         return ServiceError(
             f"{self.title} at {self.url} answered without {expected}",
             f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",

@@ -1,4 +1,4 @@
-"""Pacifica's proxy on the wire: single files by their hashes, straight from the archive, without a cart.
+"""The HTTP API of Pacifica's proxy, which sends single files, named by their hashes, without a cart.
 
 Observed on pacifica-proxy 0.1.6.
 """
@@ -15,16 +15,16 @@ from .base import Readinto, ServiceClient, reading
 
 
 class Proxy(ServiceClient):
-    """Fetches files."""
+    """Downloads files."""
 
     title = "the proxy"
     option = PROXY_URL
-    # There is another way to get the files.
+    # Few, as cartd can send the files, too.
     tries = 2
 
     @contextlib.contextmanager
     def open(self, file: FileRecord) -> Iterator[Readinto]:
-        """Open a file; yields what reads its content into a buffer.
+        """Open a file; yields a function that reads its content into a buffer.
 
         Raises:
             ServiceError: The proxy cannot be reached, or does not have the file.

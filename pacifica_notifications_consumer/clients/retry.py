@@ -1,4 +1,4 @@
-"""Trying again what failed for a moment: when, how long to wait, and when to give up."""
+"""Retries after transient errors: on which errors, after which pause, and how often."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import requests
 
 log = logging.getLogger(__name__)
 
-#: Statuses by which a service, or what stands before it, says that another try may work.
+#: Statuses after which another try may work; a service or a proxy in front of it sends them.
 TRANSIENT_STATUSES = frozenset(
     {
         HTTPStatus.TOO_MANY_REQUESTS,
@@ -22,28 +22,28 @@ TRANSIENT_STATUSES = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-#: Seconds before the second try, at most before any, and at most if the service itself says how long.
+#: Seconds before the second try; before any try, at most; and the longest accepted ``Retry-After``.
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 0.5, 30.0, 300.0
 
 
 def growing_pause(failures: int, first: float, longest: float) -> float:
-    """Seconds to wait after so many failures in a row: doubled each time, and shortened by up to a half.
+    """Seconds to wait after failures in a row: doubled at each failure, and shortened by a random part up to a half.
 
-    That is at random, so that many who wait for the same thing do not come back all at once.
+    The random part keeps many clients of the same service from retrying all at once.
 
     Args:
-        failures: How many, 1 at least.
-        first: Seconds after the first one, at most.
-        longest: Seconds after any, at most.
+        failures: Number of failures, at least 1.
+        first: Longest pause after the first failure, in seconds.
+        longest: Longest pause after any failure, in seconds.
     """
     return min(first * 2.0 ** min(failures - 1, 30), longest) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 class Backoff:
-    """The pauses between the tries of one thing.
+    """The pauses between the tries of a request or transfer.
 
     Args:
-        tries: How often it is tried in all.
+        tries: Number of tries, the first included.
     """
 
     def __init__(self, tries: int) -> None:
@@ -51,16 +51,16 @@ class Backoff:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, since there was progress."""
+        """Start counting anew, after progress."""
         self._left = self._tries - 1
         self._failures = 0
 
     def pause(self, problem: object, retry_after: float | None = None) -> bool:
-        """Wait before another try; False, at once, when there are none left.
+        """Wait before another try; False, without waiting, if there is to be no other.
 
         Args:
-            problem: What failed, for the log.
-            retry_after: Seconds that the service asks for; when it asks for too long, there is no other try.
+            problem: The failure, for the log.
+            retry_after: Seconds that the service asks to wait; above 5 minutes there is no other try.
         """
         if self._left <= 0 or (retry_after or 0) > _LONGEST_RETRY_AFTER:
             return False
@@ -75,7 +75,7 @@ class Backoff:
 
 
 def retry_after(response: requests.Response) -> float | None:
-    """How many seconds an answer asks to wait, if it says so (RFC 9110, section 10.2.3)."""
+    """The seconds to wait by a response's ``Retry-After`` (RFC 9110, section 10.2.3); None if it has none."""
     text = response.headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
@@ -85,13 +85,14 @@ def retry_after(response: requests.Response) -> float | None:
         return None
 
 
-#: Between two looks passes about a fifth of the time that it has taken so far, within these seconds.
-_FIRST_LOOK, _GROWTH, _LONGEST_LOOK = 0.02, 1.2, 1.0
+#: Seconds of the first and the longest pause between two polls. With this factor, each pause is about a fifth of the
+#: time that has passed so far.
+_FIRST_POLL_PAUSE, _POLL_PAUSE_FACTOR, _LONGEST_POLL_PAUSE = 0.02, 1.2, 1.0
 
 
 def pauses() -> Iterator[float]:
-    """Yield the seconds to wait before each further look, for ever."""
-    pause = _FIRST_LOOK
+    """Yield the seconds to wait before each further poll, without end."""
+    pause = _FIRST_POLL_PAUSE
     while True:
         yield pause
-        pause = min(pause * _GROWTH, _LONGEST_LOOK)
+        pause = min(pause * _POLL_PAUSE_FACTOR, _LONGEST_POLL_PAUSE)

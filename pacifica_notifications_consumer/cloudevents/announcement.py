@@ -1,9 +1,10 @@
-"""How metadata announces a transaction: its notification, made anew of what policy tells of the transaction.
+"""Rebuilds the notification of a transaction from policy's answer to a query of the transaction.
 
-Observed on pacifica-metadata 0.13.0. What is the same as in the notification that metadata sent: ``source``,
-``eventID``, the rows and their order. What cannot be: ``eventTime`` is in UTC here, in metadata's local time there;
-submitter and instrument are numbers, the values of key-values are texts, whatever the uploader had sent; of several
-values of one key there is one; rows of tables that metadata does not keep are gone.
+Observed on pacifica-metadata 0.13.0. The ``source``, the ``eventID``, the rows and their order are the same as in the
+notification that metadata sent. Other values are not kept as they were sent: ``eventTime`` is in UTC
+instead of metadata's local time; submitter and instrument are numbers, and the values of key-values are strings,
+whatever types the uploader sent; of several values of one key only one is left; rows of tables that metadata does not
+have are missing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import attrs
 
 from ..errors import NotificationError
 
-#: What stands for the transaction's number.
+#: The placeholder of the transaction's number.
 _NUMBER = "{id}"
 _LAST_NUMBER = re.compile(r"\d+$")
 _PLAIN_NUMBER = re.compile(r"(?<![0-9A-Za-z])\d{1,11}$")
@@ -27,11 +28,11 @@ _FILE_COLUMNS = ("_id", "name", "subdir", "size", "hashtype", "hashsum", "mimety
 
 @attrs.frozen(kw_only=True)
 class Identity:
-    """What the notifications of ingest carry as ``source`` and ``eventID``; ``{id}`` stands for the transaction.
+    """The ``source`` and ``eventID`` of a site's notifications; ``{id}`` stands for the transaction's number.
 
     Args:
-        source: By default what metadata's setting ``ingest_source`` says when a site has not changed it.
-        event_id: The same of ``ingest_eventid``.
+        source: The value of metadata's setting ``ingest_source``; by default metadata's own default.
+        event_id: The value of metadata's setting ``ingest_eventid``; by default metadata's own default.
     """
 
     source: str = f"http://metadata.pacifica.org/transactions?_id={_NUMBER}"
@@ -39,17 +40,17 @@ class Identity:
 
     @classmethod
     def learn(cls, notifications: Iterable[tuple[str | None, str | None]]) -> Identity | None:
-        """Find out what a site has set, from what it has sent; None if that does not tell.
+        """Derive a site's settings from its notifications; None if they do not contain the transaction's number.
 
         Args:
-            notifications: ``source`` and ``eventID`` of some notifications, the ones to be trusted most first.
+            notifications: ``source`` and ``eventID`` of notifications, the most trusted first.
         """
         for source, event_id in notifications:
             number = _LAST_NUMBER.search(event_id or "")
             if not (source and event_id and number):
                 continue
             before, found, after = _last(source, number[0])
-            # Without the number in its source it may be another event's, whose UUID happens to end with digits.
+            # Without the number in its source it may be another kind of event, with a UUID that ends with digits.
             if found or _PLAIN_NUMBER.search(event_id):
                 return cls(
                     source=f"{before}{_NUMBER}{after}" if found else source,
@@ -63,7 +64,7 @@ class Identity:
         return self.source.replace(_NUMBER, number), self.event_id.replace(_NUMBER, number)
 
     def number(self, source: str | None, event_id: str | None) -> int | None:
-        """The transaction that a notification announces; None if it is none of these."""
+        """The number of the transaction that a notification announces; None if it is another kind of event."""
         if number := _LAST_NUMBER.search(event_id or ""):
             transaction_id = int(number[0])
             return transaction_id if (source, event_id) == self.of(transaction_id) else None
@@ -71,35 +72,38 @@ class Identity:
 
 
 def read_transaction(answer: bytes) -> dict[str, Any] | None:
-    """Read what policy answers when it is asked for a transaction.
+    """Parse policy's answer to the query of a transaction.
+
+    Args:
+        answer: The JSON.
 
     Returns:
-        What metadata has of it; None if there is no such transaction.
+        The transaction, with its files and key-values; None if it does not exist.
 
     Raises:
-        NotificationError: It could not tell.
+        NotificationError: The answer is not a transaction, or policy passes on an error of metadata.
     """
     try:
         transaction = json.loads(answer)
     except (ValueError, RecursionError):
         transaction = None
     if not isinstance(transaction, dict):
-        raise NotificationError("policy answered something that is no transaction", "look into its log")
+        raise NotificationError("policy answered something that is not a transaction", "look into the log of policy")
     if isinstance(transaction.get("files"), dict):
         return transaction
-    # policy passes the error pages of metadata on, with a status of 200.
+    # policy passes on the error pages of metadata with status 200.
     status = str(transaction.get("status"))
     if status.startswith("404"):
         return None
-    raise NotificationError(f"policy cannot tell: metadata answered it {status[:100]}", "look into the log of metadata")
+    raise NotificationError(f"policy got an error from metadata: {status[:100]}", "look into the log of metadata")
 
 
 def _last(text: str, number: str) -> tuple[str, str, str]:
-    """Part a text at the last place where it says a number; without one, the middle is empty."""
-    places = list(re.finditer(rf"(?<!\d){number}(?!\d)", text))
-    if not places:
+    """Split a text at the last occurrence of a number; if there is none, the middle is empty."""
+    matches = list(re.finditer(rf"(?<!\d){number}(?!\d)", text))
+    if not matches:
         return text, "", ""
-    start, end = places[-1].span()
+    start, end = matches[-1].span()
     return text[:start], text[start:end], text[end:]
 
 
@@ -107,11 +111,11 @@ def announce(transaction: Mapping[str, Any], identity: Identity) -> bytes:
     """Write the notification of a transaction.
 
     Args:
-        transaction: What policy tells of it.
-        identity: What the site's notifications carry.
+        transaction: The transaction, from `read_transaction`.
+        identity: The ``source`` and ``eventID`` of the site's notifications.
 
     Raises:
-        NotificationError: Something of it is missing.
+        NotificationError: The transaction lacks a column.
     """
     try:
         number = transaction["_id"]
@@ -128,20 +132,20 @@ def announce(transaction: Mapping[str, Any], identity: Identity) -> bytes:
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise NotificationError(
-            f"what policy tells of transaction {transaction.get('_id')} is not complete: {error!r}",
+            f"policy's answer for transaction {transaction.get('_id')} is not complete: {error!r}",
             "look into the log of metadata",
         ) from error
     return json.dumps(event).encode("ascii")
 
 
 def _rows(transaction: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    # Of old, a project was called a proposal.
+    # Older versions of Pacifica call a project a proposal.
     project = "project" if "project" in transaction else "proposal"
     for attribute in ("submitter", project, "instrument"):
         yield {"destinationTable": f"Transactions.{attribute}", "value": transaction[attribute]}
     for key, value in (transaction.get("key_values") or {}).items():
         yield {"destinationTable": "TransactionKeyValue", "key": key, "value": value}
-    # Ingest numbers them in the order in which the uploader names them.
+    # ingest numbers the files in the order of the uploader's metadata.
     files = sorted(transaction["files"].values(), key=lambda file: int(file["_id"]))
     for file in files:
         yield {"destinationTable": "Files", **{column: file[column] for column in _FILE_COLUMNS}}

@@ -1,4 +1,4 @@
-"""CloudEvents in binary mode: header fields and a body, made into the envelope that their version defines."""
+"""CloudEvents in binary mode: makes the JSON event of the header fields and the body."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from .versions import SPECVERSIONS, VERSIONS, Version
 
 _PREFIX = "ce-"
 _ESCAPED = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-#: Of the many that Python knows, some take very long for what a stranger may send.
+#: The accepted character sets. Some of Python's other codecs take very long for malicious input.
 _CHARSETS = re.compile(r"utf-?(8|16|32)(-?[bl]e)?|us-ascii|iso-8859-\d{1,2}|windows-125\d", re.IGNORECASE)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
 def make_envelope(headers: Headers, content_type: str, is_json: bool, charset: str, body: bytes) -> bytes:
-    """Make the JSON of an event that came in binary mode.
+    """Make the JSON of an event from a request in binary mode.
 
     Args:
-        headers: The request's header fields, found in any case.
-        content_type: Its ``Content-Type``, as it came; empty if it has none.
-        is_json: Whether that says that the data are JSON.
-        charset: The character set that it names, in lower case; empty if none.
+        headers: The request's header fields.
+        content_type: The request's ``Content-Type``; empty if it has none.
+        is_json: Whether the ``Content-Type`` is JSON.
+        charset: The character set in the ``Content-Type``, in lower case; empty if it names none.
         body: The data.
 
     Raises:
-        NotificationError: A header field is malformed, or the version is not known.
-        UnknownFormat: The data are said to be what they are not.
+        NotificationError: A header field is malformed, the version is not supported, or the data are not JSON although
+            the ``Content-Type`` is.
+        UnknownFormat: The character set is not supported.
     """
     fields = {name.lower(): headers[name] for name in headers if name.lower().startswith(_PREFIX)}
     for field in fields:
         if len(headers.get_all(field)) > 1:
-            raise NotificationError(f"the header field {field} is there more than once", "send each attribute once")
+            raise NotificationError(f"the request has more than one header field {field}", "send each attribute once")
     number = _version_of(fields)
     version = VERSIONS[number]
     event: dict[str, Any] = {}
@@ -45,7 +46,7 @@ def make_envelope(headers: Headers, content_type: str, is_json: bool, charset: s
     for field, raw in fields.items():
         name = field.removeprefix(_PREFIX)
         if name == version.media_type.lower():
-            raise NotificationError(f"the header field {field} must not be there", "say it with Content-Type")
+            raise NotificationError(f"the header field {field} is not allowed", "use Content-Type instead")
         if name in version.header_names:
             event[version.header_names[name]] = _text_of(field, raw, version)
         else:
@@ -66,7 +67,7 @@ def _version_of(fields: Mapping[str, str]) -> str:
     number = fields[field].strip().strip('"')
     known = ("0.1",) if field == "ce-cloudeventsversion" else SPECVERSIONS
     if number not in known:
-        raise NotificationError(f"{field} is {number[:20]!r}, which is not known here", f"send {' or '.join(known)}")
+        raise NotificationError(f"{field} {number[:20]!r} is not supported", f"send {' or '.join(known)}")
     return number
 
 
@@ -74,7 +75,7 @@ def _text_of(field: str, raw: str, version: Version) -> str:
     value = _value_of(field, raw, version)
     if isinstance(value, str):
         return value
-    # 0.1 without quotes is a number in JSON, and the version nevertheless.
+    # An unquoted 0.1 is a number in JSON, but meant as the version.
     return _unescaped(field, raw)
 
 
@@ -85,24 +86,24 @@ def _value_of(field: str, raw: str, version: Version) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        # Most senders never wrote JSON there, whatever the specification said.
+        # The HTTP binding of these versions, section 3.1.3.2, demands JSON, but most senders send plain text.
         return text
 
 
 def _unquoted(raw: str) -> str:
-    """Undo the quoting of HTTP (RFC 7230, 3.2.6)."""
+    """Undo the quoting of HTTP (RFC 7230, section 3.2.6)."""
     return _QUOTED.sub(lambda found: re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL), raw)
 
 
 def _unescaped(field: str, text: str) -> str:
     data = text.encode("latin-1", "replace")
     if _ESCAPED.search(data):
-        # A percent sign that escapes nothing stands for itself, as older senders have it.
+        # Older senders do not escape percent signs: one that does not begin an escape sequence is a plain character.
         data = _ESCAPED.sub(b"%25", data)
     try:
         return urllib.parse.unquote_to_bytes(data).decode("utf-8")
     except UnicodeDecodeError:
-        raise NotificationError(f"the header field {field} is not UTF-8 when decoded", "encode it anew") from None
+        raise NotificationError(f"the header field {field} is not UTF-8 when decoded", "send UTF-8") from None
 
 
 def _put(extensions: dict[str, Any], name: str, value: Any, version: Version) -> None:
@@ -117,7 +118,7 @@ def _put(extensions: dict[str, Any], name: str, value: Any, version: Version) ->
 
 
 def _data(number: str, body: bytes, content_type: str, *, is_json: bool, charset: str) -> Iterator[tuple[str, Any]]:
-    """The attributes that carry the data."""
+    """Yield the attributes for the data."""
     if is_json or not content_type:
         found, value = _from_json(body, charset, must=is_json)
         if found:
@@ -136,14 +137,16 @@ def _data(number: str, body: bytes, content_type: str, *, is_json: bool, charset
 
 def _from_json(body: bytes, charset: str, *, must: bool) -> tuple[bool, Any]:
     if charset and not _CHARSETS.fullmatch(charset):
-        raise UnknownFormat(f"the character set {charset[:40]} is not known here", "send UTF-8")
+        raise UnknownFormat(f"the character set {charset[:40]} is not supported", "send UTF-8")
     try:
         return True, json.loads(body.decode(charset) if charset else body)
     except LookupError:
-        raise UnknownFormat(f"the character set {charset[:40]} is not known here", "send UTF-8") from None
+        raise UnknownFormat(f"the character set {charset[:40]} is not supported", "send UTF-8") from None
     except (ValueError, RecursionError) as error:
         if must:
-            raise NotificationError(f"the data are said to be JSON, and are not: {error}", "send JSON") from error
+            raise NotificationError(
+                f"the Content-Type is JSON, but the data are not: {error}", "send JSON or correct the Content-Type"
+            ) from error
         return False, None
 
 

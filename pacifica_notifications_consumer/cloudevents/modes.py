@@ -1,4 +1,4 @@
-"""CloudEvents over HTTP: in which mode a request carries events, and the events in it (versions 0.1 to 1.0)."""
+"""CloudEvents over HTTP, versions 0.1 to 1.0: finds the mode of a request, and the events in it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105
 _PARAMETER = re.compile(rf';\s*({_TOKEN})\s*=\s*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")\s*')
 _MEDIA_TYPE = re.compile(rf"\s*({_TOKEN}/{_TOKEN})\s*")
-#: Encodings of Unicode that JSON may come in, and that tell themselves apart.
+#: The character sets that `json.detect_encoding` tells apart.
 _JSON_CHARSETS = re.compile(r"utf-?(8|16|32)(-?[bl]e)?|us-ascii", re.IGNORECASE)
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Mode(enum.Enum):
-    """How a request carries events."""
+    """How a request carries events (CloudEvents, HTTP binding, section 3)."""
 
     #: The body is the event.
     STRUCTURED = "structured"
@@ -36,11 +36,11 @@ class Mode(enum.Enum):
 
 @attrs.frozen
 class MediaType:
-    """What a ``Content-Type`` says.
+    """The content of a ``Content-Type``.
 
     Args:
-        name: The type, in lower case.
-        charset: The character set that is named, in lower case; empty if none is.
+        name: The media type, in lower case.
+        charset: The character set, in lower case; empty if none is named.
     """
 
     name: str = ""
@@ -48,12 +48,12 @@ class MediaType:
 
     @classmethod
     def parse(cls, value: str) -> MediaType:
-        """Read the value of a header field; an empty name if it is none."""
+        """Parse a header field's value; the name is empty if it is not a media type."""
         return _parse(value)
 
     @property
     def is_json(self) -> bool:
-        """Whether it is JSON, or something that is written as JSON."""
+        """Whether the type is JSON or based on JSON (RFC 6839)."""
         return self.name.endswith(("/json", "+json"))
 
 
@@ -70,54 +70,60 @@ def _parse(value: str) -> MediaType:
 
 
 def mode_of(content_type: str, headers: Headers) -> Mode:
-    """Find out in which mode a request is.
+    """Determine the mode of a request.
 
     Args:
-        content_type: Its ``Content-Type``; empty if it has none.
-        headers: Its header fields, found in any case.
+        content_type: The request's ``Content-Type``; empty if it has none.
+        headers: The request's header fields.
 
     Raises:
-        UnknownFormat: It is of CloudEvents, but in a format that is not known here.
+        UnknownFormat: The ``Content-Type`` is a format of CloudEvents other than JSON.
     """
     name = MediaType.parse(content_type).name
     if not name.startswith(_STRUCTURED):
         return Mode.BINARY if "ce-specversion" in headers or "ce-cloudeventsversion" in headers else Mode.STRUCTURED
     prefix, mode = (_BATCH, Mode.BATCH) if name.startswith(_BATCH) else (_STRUCTURED, Mode.STRUCTURED)
     if name not in (prefix, f"{prefix}+json"):
-        raise UnknownFormat(f"the format {name} is not known here", f"send {prefix}+json")
+        raise UnknownFormat(f"the format {name} is not supported", f"send {prefix}+json")
     return mode
 
 
 def read_events(mode: Mode, content_type: str, headers: Headers, body: bytes, most: int) -> list[bytes]:
-    """Find the events in a request, each as its JSON; one of structured mode byte for byte.
+    """Return the events of a request, each as JSON; the event of structured mode is the unchanged body.
 
     Args:
-        mode: The mode that it is in.
-        content_type: Its ``Content-Type``; empty if it has none.
-        headers: Its header fields, found in any case.
-        body: Its body.
-        most: How many events a batch may have.
+        mode: The request's mode, from `mode_of`.
+        content_type: The request's ``Content-Type``; empty if it has none.
+        headers: The request's header fields.
+        body: The request's body.
+        most: Maximum number of events in a batch.
 
     Returns:
-        The events; exactly one but for batches, which may be empty.
+        The events: a batch has any number of them, other modes have one.
 
     Raises:
-        UnknownFormat: The format is not known here.
-        NotificationError: The request is none of CloudEvents' modes; in structured mode that is for others to say.
+        UnknownFormat: The character set is not supported.
+        NotificationError: The event in binary mode or the batch is malformed. In structured mode, the body is not
+            checked.
     """
     media_type = MediaType.parse(content_type)
     if mode is Mode.BINARY:
         return [make_envelope(headers, content_type, media_type.is_json, media_type.charset, body)]
     if media_type.charset and not _JSON_CHARSETS.fullmatch(media_type.charset):
-        raise UnknownFormat(f"JSON does not come in {media_type.charset}", "send it in UTF-8")
+        raise UnknownFormat(f"the character set {media_type.charset} is not supported for JSON", "send UTF-8")
     return [body] if mode is Mode.STRUCTURED else split_batch(body, most)
 
 
 def split_batch(body: bytes, most: int) -> list[bytes]:
-    """Cut a batch into its events, each byte for byte, in UTF-8.
+    """Split a batch into its events, whose text is unchanged, in UTF-8.
+
+    Args:
+        body: The batch.
+        most: Maximum number of events.
 
     Raises:
-        NotificationError: It is no JSON array of objects, has too many, or they are of different versions.
+        NotificationError: The batch is not a JSON array of objects, has too many events, or events of different
+            versions.
     """
     try:
         text = body.decode(json.detect_encoding(body))
@@ -128,7 +134,7 @@ def split_batch(body: bytes, most: int) -> list[bytes]:
     if len(versions) > 1:
         raise NotificationError(
             f"the batch has events of several versions: {', '.join(sorted(versions))}",
-            "send them in batches of their own",
+            "send a separate batch for each version",
         )
     return [piece.encode("utf-8", "surrogatepass") for _, piece in events]
 
@@ -138,7 +144,7 @@ def _elements(text: str, most: int) -> list[tuple[dict[str, object], str]]:
     found: list[tuple[dict[str, object], str]] = []
     position = _skip(text, 0)
     if text[position : position + 1] != "[":
-        raise NotificationError("the batch is no array", "send an array of CloudEvents")
+        raise NotificationError("the batch is not an array", "send an array of CloudEvents")
     position = _skip(text, position + 1)
     if text[position : position + 1] == "]":
         return _ended(text, position, found)
@@ -146,9 +152,11 @@ def _elements(text: str, most: int) -> list[tuple[dict[str, object], str]]:
         event, end = decoder.raw_decode(text, position)
         if not isinstance(event, dict):
             number = len(found) + 1
-            raise NotificationError(f"element {number} of the batch is a JSON {json_kind(event)}", "send only objects")
+            raise NotificationError(
+                f"element {number} of the batch is a JSON {json_kind(event)}", "send an array of objects"
+            )
         if len(found) == most:
-            raise NotificationError(f"the batch has more than {most} events", "send fewer at a time")
+            raise NotificationError(f"the batch has more than {most} events", "send smaller batches")
         found.append((event, text[position:end]))
         position = _skip(text, end)
         if text[position : position + 1] == "]":
@@ -160,7 +168,7 @@ def _elements(text: str, most: int) -> list[tuple[dict[str, object], str]]:
 
 def _ended(text: str, position: int, found: list[tuple[dict[str, object], str]]) -> list[tuple[dict[str, object], str]]:
     if _skip(text, position + 1) != len(text):
-        raise ValueError("something follows the array")
+        raise ValueError("unexpected text after the array")
     return found
 
 

@@ -16,9 +16,9 @@ import attrs
 from ..errors import NotificationError
 from .trace import TRACE_HEADER, read_traceparent
 
-#: The key-value that names the consumer which uploaded a transaction; the runner leaves its own ones alone.
+#: The key-value that names the consumer that uploaded a transaction; a consumer skips transactions of its own.
 PROVENANCE_KEY = "pacifica-notifications-consumer"
-#: How deep a notification may be nested, unless somebody says so: itself, its data and a row are three.
+#: The default limit for the nesting of a notification. Pacifica's notifications have three levels.
 MAX_DEPTH = 100
 _ATTRIBUTE = "Transactions."
 
@@ -28,19 +28,19 @@ class FileRecord:
     """A file of a transaction.
 
     Args:
-        id: Its number in Pacifica.
-        name: Its name, without folders.
-        subdir: Its folder, ``""`` at top level, with ``/`` between names.
-        size: Its length in bytes.
-        hashtype: Name of the hash, such as ``sha1``.
-        hashsum: The hash of its content, in hexadecimal.
-        mtime: When it was last changed: ISO 8601, without zone, UTC; ``""`` if unknown.
+        id: The file's number in Pacifica.
+        name: The file's name, without folders.
+        subdir: The folder, with ``/`` between names; ``""`` at top level.
+        size: The size in bytes.
+        hashtype: The name of the hash, such as ``sha1``.
+        hashsum: The hash of the content, in hexadecimal.
+        mtime: The time of the last change: ISO 8601 in UTC, without zone; ``""`` if unknown.
 
     Attributes:
-        path: Where it lies below ``downloads/``, with ``/`` between names.
+        path: The path below ``downloads/``, with ``/`` between names.
 
     Raises:
-        NotificationError: Name or folder would lead elsewhere.
+        NotificationError: The path would be outside ``downloads/``.
     """
 
     id: int
@@ -63,7 +63,7 @@ class FileRecord:
         """Read a row of the table ``Files``.
 
         Raises:
-            NotificationError: A column is missing or has the wrong type, or the path would lead elsewhere.
+            NotificationError: A column is missing or has the wrong type, or the path would be outside ``downloads/``.
         """
         for column, kind in _COLUMNS.items():
             if not isinstance(row.get(column), kind):
@@ -91,7 +91,7 @@ _COLUMNS: dict[str, type | tuple[type, ...]] = {
     "hashtype": str,
     "hashsum": str,
 }
-_HOSTILE = "ask who uploaded it: it could overwrite files outside the job's directory"
+_HOSTILE = "check the upload of this transaction: the file could overwrite others outside the job's directory"
 
 
 @lru_cache(maxsize=1024)
@@ -102,23 +102,23 @@ def _folder(subdir: str) -> str:
 
 
 def _is_plain_name(name: str) -> bool:
-    # JSON can carry halves of surrogate pairs, which no file name can.
+    # JSON can contain halves of surrogate pairs, file names cannot.
     is_text = name.isascii() or name == _writable(name)
     return is_text and name not in ("", ".", "..") and "/" not in name and "\0" not in name
 
 
 def _writable(text: str) -> str:
-    """The text with what cannot be written in UTF-8 replaced by its code."""
+    """The text, with backslash escapes for characters that UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @attrs.frozen
 class Notification:
-    """A notification and what it says of its transaction.
+    """A notification of a transaction.
 
     Args:
         body: The bytes as received.
-        event: What they say, as ``json.loads`` returns it.
+        event: The result of ``json.loads`` for these bytes.
     """
 
     body: bytes = attrs.field(repr=False)
@@ -126,15 +126,15 @@ class Notification:
 
     @classmethod
     def parse(cls, body: bytes, *, compact: bool = False, max_depth: int | None = None) -> Notification:
-        """Read the body of a request or of ``notification.json``.
+        """Parse the body of a request or the content of ``notification.json``.
 
         Args:
-            body: What was received.
-            compact: Whether rows share their equal texts: that takes less memory, and a little longer.
-            max_depth: How many objects and arrays may lie within each other; by default as many as Python can read.
+            body: The bytes.
+            compact: Whether rows share equal strings, which takes less memory and a little more time.
+            max_depth: Maximum nesting of objects and arrays; by default as deep as Python can parse.
 
         Raises:
-            NotificationError: It is not a JSON object, or nested too deeply.
+            NotificationError: The body is not a JSON object, or nested too deeply.
         """
         if not body.strip():
             raise NotificationError("the notification is empty", "send a CloudEvents object in JSON")
@@ -159,28 +159,28 @@ class Notification:
 
     @property
     def source(self) -> str | None:
-        """The producer's ``source``, None if it is no text."""
+        """The attribute ``source``; None if it is not a string."""
         return _text(self.event.get("source"))
 
     @property
     def event_id(self) -> str | None:
-        """The producer's ``eventID``, ``id`` since CloudEvents 0.2; None if it is no text."""
+        """The attribute ``eventID``, or ``id`` since CloudEvents 0.2; None if it is not a string."""
         return _text(self.event.get("eventID", self.event.get("id")))
 
     @property
     def title(self) -> str:
-        """How to call it in a log."""
+        """The notification's name in a log."""
         return (self.event_id or "(without an id)")[:200]
 
     @property
     def traceparent(self) -> str:
-        """Names the trace that it belongs to, as CloudEvents' extension for that says; empty if it says none."""
+        """The notification's trace, from CloudEvents' extension *Distributed Tracing*; empty if it has none."""
         value = self._extension(TRACE_HEADER)
         return "" if value is None else read_traceparent(value)
 
     @property
     def expires_at(self) -> float | None:
-        """When it is to be left alone, in seconds since 1970, as ``expirytime`` says; None if it says nothing."""
+        """When the notification expires, in seconds since 1970, from the extension ``expirytime``; None if never."""
         value = self._extension("expirytime")
         try:
             moment = datetime.fromisoformat(value) if isinstance(value, str) else None
@@ -190,11 +190,11 @@ class Notification:
 
     @property
     def dataref(self) -> str | None:
-        """Where its data are, as ``dataref`` says, if they are too large to be sent; None if it says nothing."""
+        """The address of data that are too large to be sent, from the extension ``dataref``; None if it has none."""
         return _text(self._extension("dataref"))
 
     def _extension(self, name: str) -> Any:
-        """An attribute of an extension, which 0.1 has in a bag of their own."""
+        """The value of an extension attribute; CloudEvents 0.1 has these in the object ``extensions``."""
         value = self.event.get(name)
         if value is None and isinstance(extensions := self.event.get("extensions"), dict):
             value = extensions.get(name)
@@ -202,7 +202,7 @@ class Notification:
 
     @cached_property
     def rows(self) -> tuple[dict[str, Any], ...]:
-        """The rows of ``data``; none when it is not a list, as in events of other types."""
+        """The rows of ``data``; empty if it is not a list, as in events of other types."""
         data = self.event.get("data")
         return tuple(row for row in data if isinstance(row, dict)) if isinstance(data, list) else ()
 
@@ -211,7 +211,7 @@ class Notification:
         """The transaction's files.
 
         Raises:
-            NotificationError: A row of ``Files`` is not usable, or two of them are for one path.
+            NotificationError: A row of ``Files`` is not usable, or two rows have the same path.
         """
         files = tuple(FileRecord.from_row(row) for row in self._rows_of("Files"))
         paths = set()
@@ -219,7 +219,7 @@ class Notification:
             if path in paths:
                 raise NotificationError(
                     f"the notification names {path!r} twice",
-                    "ask who uploaded it: only one of the two can be downloaded",
+                    "correct the upload: only one of the two files can be downloaded",
                 )
             paths.add(path)
         return files
@@ -229,7 +229,7 @@ class Notification:
         """The folders of the transaction's files, below ``downloads/`` and ``uploads/``.
 
         Raises:
-            NotificationError: One of them would lead elsewhere.
+            NotificationError: A folder would be outside these directories.
         """
         subdirs = (row.get("subdir") for row in self._rows_of("Files"))
         return frozenset(_folder(subdir) for subdir in subdirs if isinstance(subdir, str))
@@ -242,12 +242,12 @@ class Notification:
 
     @property
     def key_values(self) -> dict[str, Any]:
-        """Its key-values; of several values of one key, the last."""
+        """The transaction's key-values; of several values of one key, the last."""
         return {str(row.get("key")): row.get("value") for row in self._rows_of("TransactionKeyValue")}
 
     @property
     def consumers(self) -> frozenset[str]:
-        """The consumers that made the transaction; empty for those of instruments and people."""
+        """The names of the consumers that uploaded the transaction; empty if an instrument or a person did."""
         return frozenset(
             str(row.get("value")) for row in self._rows_of("TransactionKeyValue") if row.get("key") == PROVENANCE_KEY
         )
@@ -257,7 +257,7 @@ class Notification:
 
 
 def is_json(body: bytes) -> bool:
-    """Whether a body is JSON, be it a notification or not."""
+    """Whether a body is JSON."""
     try:
         json.loads(body)
     except (ValueError, RecursionError):
@@ -266,13 +266,13 @@ def is_json(body: bytes) -> bool:
 
 
 def _is_deeper(event: object, depth: int, body: bytes) -> bool:
-    """Whether more than so many objects and arrays lie within each other, in what was read from a body."""
-    # There are no more of them than brackets, so that mostly nobody has to look into the many rows.
+    """Whether the objects and arrays of an event, parsed from a body, are nested deeper than a limit."""
+    # There are at most as many objects and arrays as brackets: for most notifications their rows need not be searched.
     left = body.count(b"{") + body.count(b"[")
     if left <= depth:
         return False
     level = [event]
-    # Without recursion: it is what Python could read, but may be more than its calls may.
+    # Not recursive: JSON that the parser accepts may be nested deeper than Python functions may call each other.
     for _ in range(depth):
         left -= len(level)
         if left <= 0:
@@ -287,7 +287,7 @@ def _is_deeper(event: object, depth: int, body: bytes) -> bool:
 
 
 def _sharing() -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Make a hook that gives all rows the same texts for what differs little among them."""
+    """Make an object hook for `json.loads` with which rows share equal strings in columns of few distinct values."""
     known: dict[Any, Any] = {}
 
     def share(row: dict[str, Any]) -> dict[str, Any]:
@@ -311,6 +311,6 @@ def _text(value: object) -> str | None:
 
 
 def json_kind(value: object) -> str:
-    """What JSON calls a value that is no object."""
+    """The name of a value's type in JSON, for values other than objects."""
     kinds: dict[type, str] = {list: "array", str: "string", bool: "boolean", type(None): "null"}
     return kinds.get(type(value), "number")

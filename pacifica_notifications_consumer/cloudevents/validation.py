@@ -1,4 +1,4 @@
-"""What CloudEvents demands of an event, by its version: its attributes, their types, and their forms."""
+"""Validates events by the rules of their version of CloudEvents: attributes, types and formats."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from .versions import SPECVERSIONS, VERSIONS, Version
 _DATE_AND_TIME = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt ]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?"
 _ZONE = r"([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"
 _TIME = re.compile(_DATE_AND_TIME + _ZONE)
-#: Pacifica's producer sends 0.1, and says no zone.
+#: Pacifica's producer sends events of version 0.1, with times without zone.
 _TIME_WITHOUT_ZONE = re.compile(f"{_DATE_AND_TIME}{_ZONE}?")
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*(;.*)?", re.DOTALL)
-#: What a URI may consist of (RFC 3986).
+#: The characters of a URI (RFC 3986, section 2).
 _URI = re.compile(r"([A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*")
 _NAME = re.compile(r"[a-z0-9]+")
 _INTEGER = range(-(1 << 31), 1 << 31)
 
 
 def problems_of(event: Mapping[str, Any]) -> list[str]:
-    """What is wrong with an event, in words; nothing if it is as its version demands."""
+    """Validate an event.
+
+    Returns:
+        A sentence for each violation of the event's version of CloudEvents; empty if the event is valid.
+    """
     if "specversion" not in event:
         number = "0.1"
     else:
@@ -43,16 +47,16 @@ def _attributes(event: Mapping[str, Any], version: Version) -> Iterator[str]:
         yield "its cloudEventsVersion is not 0.1"
     for name in version.optional:
         if name in event and event[name] is not None and not (isinstance(event[name], str) and event[name]):
-            yield f"its {name} is no text, or empty"
+            yield f"its {name} is not a string, or empty"
     form = _TIME_WITHOUT_ZONE if version is VERSIONS["0.1"] else _TIME
     if isinstance(time := event.get(version.time), str) and time and not form.fullmatch(time):
-        yield f"its {version.time} is no time of RFC 3339"
+        yield f"its {version.time} is not a time of RFC 3339"
     for name in version.uris:
         if isinstance(event.get(name), str) and not _is_uri(event[name], absolute=name == "dataschema"):
-            yield f"its {name} is no URI"
+            yield f"its {name} is not a URI"
     media_type = event.get(version.media_type)
     if isinstance(media_type, str) and media_type and not _MEDIA_TYPE.fullmatch(media_type.strip()):
-        yield f"its {version.media_type} is no media type"
+        yield f"its {version.media_type} is not a media type"
 
 
 def _is_uri(text: str, *, absolute: bool) -> bool:
@@ -66,7 +70,7 @@ def _is_uri(text: str, *, absolute: bool) -> bool:
 def _data(event: Mapping[str, Any], number: str) -> Iterator[str]:
     if number == "1.0" and "data_base64" in event:
         if "data" in event:
-            yield "it has data and data_base64"
+            yield "it has both data and data_base64"
         if not _is_base64(event["data_base64"]):
             yield "its data_base64 is not base64"
     if number == "0.3" and event.get("datacontentencoding") is not None:
@@ -87,14 +91,14 @@ def _is_base64(value: object) -> bool:
 def _extensions(event: Mapping[str, Any], version: Version, number: str) -> Iterator[str]:
     if version.bag:
         if not isinstance(event.get(version.bag) or {}, dict):
-            yield f"its {version.bag} are no object"
+            yield f"its {version.bag} is not an object"
         return
     known = {*version.required, *version.optional, "data", "data_base64"}
     for name in event.keys() - known:
         if not _NAME.fullmatch(name):
-            yield f"its attribute {name[:40]!r} is not in lower-case letters and digits"
+            yield f"its attribute {name[:40]!r} has characters other than lower-case letters and digits"
         elif number == "1.0" and not _is_scalar(event[name]):
-            yield f"its attribute {name[:40]} is no text, number of 32 bits, or yes or no"
+            yield f"its attribute {name[:40]} is not a string, a 32-bit integer or a boolean"
 
 
 def _is_scalar(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""The versions of CloudEvents, and what each calls and demands of an event's attributes."""
+"""The versions of CloudEvents: the attributes of each, and their rules."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import attrs
 
 @attrs.frozen(kw_only=True, slots=False)
 class Version:
-    """What a version says.
+    """The rules of a version.
 
     Args:
-        required: Attributes that must be there, as texts that are not empty.
-        optional: Further ones that must be texts, and not empty, if they are there.
+        required: The required attributes, which must be non-empty strings.
+        optional: The optional attributes, which must be non-empty strings.
         time: The attribute that is a time.
-        uris: Those that are URIs or references to them.
-        media_type: The one for the media type of the data.
-        bag: The one that holds extensions; empty if they stand beside the others.
+        uris: The attributes that are URIs or URI references.
+        media_type: The attribute for the media type of the data.
+        bag: The attribute that contains the extensions; empty if these are attributes of the event itself.
         in_json: Whether the values of header fields are JSON values in binary mode.
-        nested: Whether a dash in the name of a header field leads into a map.
+        nested: Whether a dash in the name of a header field separates the name of a map from a key in it.
     """
 
     required: tuple[str, ...]
@@ -34,7 +34,7 @@ class Version:
 
     @cached_property
     def header_names(self) -> Mapping[str, str]:
-        """The attributes that stand in header fields, by their names in lower case, as those have them."""
+        """The attributes that header fields carry in binary mode, by their names in lower case."""
         return {name.lower(): name for name in (*self.required, *self.optional) if name != self.media_type}
 
 
@@ -68,7 +68,7 @@ _V10 = attrs.evolve(
     in_json=False,
     nested=False,
 )
-#: By the value of ``cloudEventsVersion``, or of ``specversion`` since 0.2.
+#: The versions by the value of ``cloudEventsVersion``, or of ``specversion`` since 0.2.
 VERSIONS = {"0.1": _V01, "0.2": _V02, "0.3": _V03, "1.0": _V10}
-#: Those that are told by ``specversion``.
+#: The versions that have a ``specversion``.
 SPECVERSIONS = ("0.2", "0.3", "1.0")

@@ -1,4 +1,4 @@
-"""The bodies of requests, of a known size or in chunks (RFC 9112, sections 6 and 7)."""
+"""The bodies of requests, of a known size or chunked (RFC 9112, sections 6 and 7)."""
 
 from __future__ import annotations
 
@@ -11,36 +11,39 @@ from typing import Protocol
 from .connection import Connection
 from .errors import HTTPError
 
-#: Bytes a second that a large body must bring, beside the time that any may take.
+#: Minimum transfer rate of a large body in bytes per second, on top of `ServerLimits.body_seconds`.
 _SLOWEST_BODY = 50_000
 _MOST_TRAILERS = 100
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?\r\n")
 
 
 class Body(Protocol):
-    """The body of a request. It ends where the request ends, not where the connection does."""
+    """The body of a request, which ends before the connection does."""
 
     @property
     def is_read(self) -> bool:
-        """Whether it has been read to its end."""
+        """Whether the body has been read to its end."""
         ...
 
     def read(self, size: int = -1) -> bytes:
-        """Read so many bytes, or all that are left; fewer only at its end.
+        """Read a part of the body, and wait for it.
+
+        Args:
+            size: Number of bytes; fewer are returned only at the end of the body. If negative, all that remain.
 
         Raises:
-            HTTPError: The client breaks off, stalls, or does not keep to the form.
+            HTTPError: The client closes the connection early, stalls, or sends malformed chunks.
         """
         ...
 
 
 class SizedBody:
-    """A body whose length is known.
+    """A body with a ``Content-Length`` (RFC 9112, section 6.2).
 
     Args:
-        connection: Over which it comes.
-        length: Its bytes.
-        go_on: Called before anything is read, if the client waits for that.
+        connection: The client's connection.
+        length: Size of the body in bytes.
+        go_on: Called before the first read, if the client waits for ``100 Continue``.
 
     Attributes:
         length: As given.
@@ -83,11 +86,11 @@ class SizedBody:
 
 
 class ChunkedBody:
-    """A body that comes in chunks, each with its length (RFC 9112, section 7.1).
+    """A chunked body (RFC 9112, section 7.1).
 
     Args:
-        connection: Over which it comes.
-        go_on: Called before anything is read, if the client waits for that.
+        connection: The client's connection.
+        go_on: Called before the first read, if the client waits for ``100 Continue``.
     """
 
     def __init__(self, connection: Connection, go_on: Callable[[], None] | None = None) -> None:
@@ -118,13 +121,13 @@ class ChunkedBody:
             self._chunk -= len(piece)
             self._deadline += len(piece) / _SLOWEST_BODY
             if not self._chunk and self._connection.read_line(self._deadline) != b"\r\n":
-                raise HTTPError(HTTPStatus.BAD_REQUEST, "a chunk of the body has another length than it says")
+                raise HTTPError(HTTPStatus.BAD_REQUEST, "a chunk of the body does not have its announced size")
         return b"".join(pieces)
 
     def _begin_chunk(self) -> None:
         size = _CHUNK_SIZE.fullmatch(self._connection.read_line(self._deadline))
         if size is None:
-            raise HTTPError(HTTPStatus.BAD_REQUEST, "a chunk of the body has no length")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "a chunk of the body has no valid size")
         self._chunk = int(size[1], 16)
         if self._chunk:
             return
@@ -132,4 +135,4 @@ class ChunkedBody:
             if self._connection.read_line(self._deadline) == b"\r\n":
                 self.is_read = True
                 return
-        raise HTTPError(HTTPStatus.BAD_REQUEST, "the chunked body has too many trailers")
+        raise HTTPError(HTTPStatus.BAD_REQUEST, "the chunked body has too many trailer fields")

@@ -1,4 +1,4 @@
-"""A connection of a client."""
+"""A client's connection: a non-blocking socket and the bytes received from it."""
 
 from __future__ import annotations
 
@@ -13,42 +13,40 @@ from http import HTTPStatus
 from .errors import HTTPError
 from .limits import ServerLimits
 
-#: Bytes of a whole request beyond which reading it may take its time.
+#: Size in bytes beyond which a request's body is large: it is read on a thread, not gathered by the poller.
 _LARGE = 64 << 10
-#: Seconds that a client is given to read its last answer.
+#: Seconds that a client has to read its last response.
 _LINGER_SECONDS = 1.0
 _PIECE = 1 << 16
 _LARGEST_PIECE = 1 << 20
 _LONGEST_LINE = 4096
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
-#: Its client waits to be told to go on, or the length of its body is not known.
+#: The client waits for ``100 Continue``, or the size of the body is not known.
 _WANTS_MORE = re.compile(rb"\r\n(expect|transfer-encoding)[ \t]*:", re.IGNORECASE)
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Closed(ConnectionError):  # noqa: N818  (what happened is its name)
-    """The client has closed the connection, or does not speak any more."""
+class Closed(ConnectionError):  # noqa: N818  (the name says what happened)
+    """The client has closed the connection or stopped reading."""
 
 
 class Connection:
-    """A connection, with what has come over it and was not used yet.
-
-    Its socket never blocks.
+    """A client's connection, with the received bytes that no request has used yet.
 
     Args:
-        sock: The socket.
-        tls: What to secure it with, if it is to be.
-        limits: What its client may cost.
+        sock: The socket, which becomes non-blocking.
+        tls: The TLS context; None for plain HTTP.
+        limits: Limits on the resources that the client may use.
 
     Attributes:
         limits: As given.
-        deadline: When it is given up unless a request has come, on the monotonic clock.
-        problem: Why the next request cannot be taken, if that is known before its head is whole.
-        is_large: Whether the request that has come has a body that is still to be read, and may take its time.
-        lingers: Whether it is only kept open until the client has read its last answer.
+        deadline: When the connection is closed if no whole request has arrived, on the monotonic clock.
+        problem: Why the next request is refused, if its head is too large to be read to its end.
+        is_large: Whether the request that has arrived has a large body, which is still to be read.
+        lingers: Whether the connection stays open only until the client has read its last response.
         busy: Whether a request is being answered.
-        patient: Whether the thread that serves it may wait for the client.
+        patient: Whether the thread that serves the connection may wait for the client.
     """
 
     def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None, limits: ServerLimits) -> None:
@@ -60,10 +58,10 @@ class Connection:
         self.socket = sock
         self._shaking_hands = tls is not None
         self._buffer = bytearray()
-        # Where the head of the next request ends; below nought if it does not yet.
+        # Offset of the end of the next request's head in the buffer; -1 if it has not arrived.
         self._head_end = -1
         self._searched = 0
-        # Where its body ends, as far as that is known.
+        # Offset of the end of its body, as far as that is known.
         self._request_end = 0
         self.deadline = time.monotonic() + limits.head_seconds
         self.problem: HTTPError | None = None
@@ -73,16 +71,16 @@ class Connection:
         self.patient = True
 
     def fileno(self) -> int:
-        """The socket's number, for selectors."""
+        """The socket's file descriptor, for selectors."""
         return self.socket.fileno()
 
     def gather(self) -> bool:
-        """Take in what the client has sent; returns whether there is a request to be answered.
+        """Receive the available bytes; returns whether a request can be answered.
 
-        That is, its head is whole, and its body, too, unless it is a large one.
+        That is so when its head has arrived and, unless the body is large, its body, too.
 
         Raises:
-            Closed: Nothing will come any more.
+            Closed: The client has closed the connection.
         """
         while not self._is_ready():
             try:
@@ -95,7 +93,7 @@ class Connection:
             except OSError as error:
                 raise Closed from error
             if not data:
-                # A body that ends early gets its answer.
+                # A body that ends early is answered with an error.
                 if self._head_end >= 0:
                     self.is_large = True
                     return True
@@ -112,7 +110,7 @@ class Connection:
 
     def _find_head(self) -> bool:
         end = self._buffer.find(_END_OF_HEAD, max(0, self._searched - 3))
-        # What has come so far may end with most of the mark already.
+        # The last three bytes may be the beginning of the empty line.
         so_far = end if end >= 0 else len(self._buffer) - len(_END_OF_HEAD) + 1
         if so_far > self.limits.head:
             reason = f"the header section has more than {self.limits.head} bytes"
@@ -123,7 +121,7 @@ class Connection:
             return False
         self._head_end = end
         self._request_end = end + len(_END_OF_HEAD)
-        # Only a guess, of a head that nobody has read yet: what is wrong with it is found out by who reads it.
+        # A guess, as the head is not parsed yet; `Head.parse` and `Head.body_length` find its errors later.
         length = _LENGTH.search(self._buffer, 0, self._request_end)
         if length:
             self._request_end += int(length[1])
@@ -131,8 +129,8 @@ class Connection:
         return True
 
     def take_head(self) -> bytes:
-        """The head of the request that has come, without the empty line; what remains is its body."""
-        # Some clients send an empty line after a body, which is to be passed over.
+        """Remove the head of the request from the buffer and return it, without the empty line at its end."""
+        # RFC 9112, section 2.2: an empty line before the request line is ignored; some clients send one after a body.
         start = 2 if self._buffer.startswith(b"\r\n") else 0
         head = bytes(self._buffer[start : self._head_end])
         del self._buffer[: self._head_end + len(_END_OF_HEAD)]
@@ -140,27 +138,27 @@ class Connection:
         return head
 
     def rest(self) -> None:
-        """Begin to wait for the next request."""
+        """Set the deadline for the next request."""
         seconds = self.limits.head_seconds if self._buffer else self.limits.idle_seconds
         self.deadline = time.monotonic() + seconds
 
     @property
     def has_more(self) -> bool:
-        """Whether something has come already of the next request."""
+        """Whether bytes of the next request have arrived."""
         return bool(self._buffer)
 
     def read(self, most: int, deadline: float) -> bytes:
         """Read a part of a body, and wait for it.
 
         Args:
-            most: How many bytes at most.
-            deadline: When the whole body has taken too long, on the monotonic clock.
+            most: Maximum number of bytes.
+            deadline: When the whole body must have arrived, on the monotonic clock.
 
         Returns:
-            The bytes; none when the client has closed the connection.
+            The bytes; empty when the client has closed the connection.
 
         Raises:
-            HTTPError: Nothing came for some seconds, or the body takes too long.
+            HTTPError: No bytes arrived for `ServerLimits.stall_seconds`, or the deadline is over.
         """
         if self._buffer:
             data = bytes(self._buffer[:most])
@@ -171,13 +169,13 @@ class Connection:
                 return self.socket.recv(min(most, _LARGEST_PIECE))
             except _NOT_NOW as reason:
                 if not self._wait(reason, min(self.limits.stall_seconds, deadline - time.monotonic())):
-                    raise HTTPError(HTTPStatus.REQUEST_TIMEOUT, "the body does not come") from None
+                    raise HTTPError(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
 
     def read_line(self, deadline: float) -> bytes:
-        """Read a line of a body in chunks, its end included.
+        """Read a line of a chunked body, with its line end.
 
         Raises:
-            HTTPError: As `read`, or there is no end of it.
+            HTTPError: As `read`, or the line is too long, or the body ends early.
         """
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > _LONGEST_LINE:
@@ -192,10 +190,10 @@ class Connection:
         return line
 
     def send(self, data: bytes) -> None:
-        """Send all of it, and wait for the client to take it.
+        """Send all bytes, and wait for the client to take them.
 
         Raises:
-            Closed: The client has gone, or takes nothing.
+            Closed: The client has closed the connection, or takes no bytes.
         """
         rest = memoryview(data)
         while True:
@@ -212,7 +210,7 @@ class Connection:
             rest = rest[sent:]
 
     def _wait(self, reason: Exception, seconds: float, event: int = select.POLLIN) -> bool:
-        """Wait until the socket can go on; False when the time is up, or nobody is to wait."""
+        """Wait until the socket is ready; False on timeout, or if the connection is not `patient`."""
         if not self.patient:
             return False
         if isinstance(reason, ssl.SSLWantReadError):
@@ -224,9 +222,10 @@ class Connection:
         return bool(poll.poll(max(0.0, seconds) * 1000))
 
     def linger(self) -> bool:
-        """Say that there is no more to come from here; returns whether the client may still be sending.
+        """Shut down sending; returns whether the client may still be sending.
 
-        Its last answer would be lost to it if the socket were closed with something unread.
+        RFC 9112, section 9.6: closing a socket that has unread bytes resets the connection, and the client loses the
+        response.
         """
         if self._shaking_hands:
             return False
@@ -239,10 +238,10 @@ class Connection:
         return True
 
     def discard(self) -> None:
-        """Read what the client still sends, and forget it.
+        """Read and discard the bytes that the client still sends.
 
         Raises:
-            Closed: It sends nothing any more.
+            Closed: The client has closed the connection.
         """
         try:
             if not self.socket.recv(_PIECE):
@@ -253,6 +252,6 @@ class Connection:
             raise Closed from error
 
     def close(self) -> None:
-        """Close it."""
+        """Close the socket."""
         with contextlib.suppress(OSError):
             self.socket.close()

@@ -1,4 +1,4 @@
-"""The one error of a request."""
+"""The error with which a request is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 
 class HTTPError(Exception):
-    """A request cannot be taken; the handler answers with the status and the reason."""
+    """A request is refused; the handler answers with the status and the reason."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""A handler of http.server that answers one request, whole, in one write."""
+"""A handler of `http.server` that sends each response in one write."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Handler(BaseHTTPRequestHandler):
     """Answers one request, in one write.
 
-    A response in two writes waits about 40 ms for the other side's delayed acknowledgement.
+    A response in two writes waits about 40 ms for the client's delayed acknowledgement.
 
     Attributes:
         connection: The client's socket.
-        rfile: The request's body, of which nothing needs to be read.
-        body_left: Whether some of it was not.
-        quick: Whether it takes no time to answer a request whose body is there, so that nobody needs a thread for it.
-        streaming: Whether the beginning of an answer has been sent whose length was not known.
-        deferred: Set by a method that has not answered, but leaves that to `answer_together`.
+        rfile: The request's body; a method need not read it.
+        body_left: Whether a part of the body has not been read.
+        quick: Whether the methods take so little time that requests can be answered on the poller's thread.
+        streaming: Whether the beginning of a response of unknown length has been sent.
+        deferred: Set by a method that leaves the response to `answer_together`.
     """
 
     quick = False
@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     rfile: Body  # type: ignore[assignment]
 
     def setup(self) -> None:
-        """Take over the connection."""
+        """Set the attributes for the connection; called by `http.server`."""
         self._client = cast("Connection", self.request)
         self.connection = self._client.socket
         self.wfile = _Writer(self._client)  # type: ignore[assignment]
@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @classmethod
     def answer_together(cls, handlers: Sequence[Self]) -> None:
-        """Answer those requests that came at the same time and are `deferred`, one or more."""
+        """Answer the `deferred` requests, one or more, that arrived at the same time."""
         raise NotImplementedError
 
     def handle(self) -> None:
@@ -60,14 +60,14 @@ class Handler(BaseHTTPRequestHandler):
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """Send something; a client that leaves in the middle of that is nobody's error."""
+        """Send a response; a client that disconnects meanwhile is not an error."""
         try:
             yield
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
     def finish(self) -> None:
-        """End the request; the connection may serve others."""
+        """Do nothing: the connection stays open for further requests."""
 
     def _answer(self) -> None:
         self.command, self.request_version, self.requestline = "", self.protocol_version, ""
@@ -96,14 +96,14 @@ class Handler(BaseHTTPRequestHandler):
     def _method(self, name: str) -> Callable[[], None]:
         method: Callable[[], None] | None = getattr(self, f"do_{name}", None)
         if method is None:
-            raise HTTPError(HTTPStatus.NOT_IMPLEMENTED, f"the method {name[:50]} is not known here")
+            raise HTTPError(HTTPStatus.NOT_IMPLEMENTED, f"the method {name[:50]} is not supported")
         return method
 
     def _open_body(self, head: Head) -> Body:
         go_on = None
         if expected := head.headers.get("Expect"):
             if expected.lower() != "100-continue":
-                raise HTTPError(HTTPStatus.EXPECTATION_FAILED, "the only Expect that is known here is 100-continue")
+                raise HTTPError(HTTPStatus.EXPECTATION_FAILED, "the only supported Expect is 100-continue")
             if head.version != "HTTP/1.0":
                 go_on = self._go_on
         length = head.body_length()
@@ -116,16 +116,23 @@ class Handler(BaseHTTPRequestHandler):
         """The client's address."""
         with contextlib.suppress(OSError):
             return str(self.connection.getpeername()[0])
-        return "a client that has gone"
+        return "a disconnected client"
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """The time as HTTP writes it, made once a second."""
+        """The time, now by default, in the format of RFC 9110, section 5.6.7."""
         return _now() if timestamp is None else formatdate(timestamp, usegmt=True)
 
     def reply(self, status: int, body: bytes = b"", content_type: str = "", **headers: str) -> None:
-        """Send a whole response; keyword arguments name headers, with ``_`` for ``-``."""
+        """Send a whole response.
+
+        Args:
+            status: The HTTP status.
+            body: The body.
+            content_type: Its media type; empty for none.
+            headers: Further header fields, with ``_`` for ``-`` in their names.
+        """
         if not self.close_connection and not self.rfile.is_read:
-            # What is left of it must not be taken for the next request.
+            # The unread rest of the body must not be taken for the next request.
             self.close_connection = True
         lines = [
             f"HTTP/1.1 {int(status)} {self.responses.get(status, ('',))[0]}",
@@ -148,9 +155,9 @@ class Handler(BaseHTTPRequestHandler):
 
     @contextlib.contextmanager
     def stream(self, headers: Mapping[str, str]) -> Iterator[Writer]:
-        """Send a 200 whose length is not known beforehand."""
+        """Send a response with status 200 whose length is not known beforehand, through the writer."""
         self.streaming = True
-        # Those who speak HTTP/1.0 know no chunks: to them the end of the connection is the end of the answer.
+        # HTTP/1.0 has no chunks: the end of the connection is the end of the response.
         in_chunks = self.request_version != "HTTP/1.0"
         self.close_connection = self.close_connection or not in_chunks
         self.send_response(HTTPStatus.OK)
@@ -163,12 +170,18 @@ class Handler(BaseHTTPRequestHandler):
             self._client.send(b"0\r\n\r\n")
 
     def reply_problem(self, status: HTTPStatus, detail: str, **headers: str) -> None:
-        """Send a refusal as RFC 9457 describes it: what is wrong, in words."""
+        """Refuse the request with a problem document (RFC 9457).
+
+        Args:
+            status: The HTTP status.
+            detail: The reason, as a sentence.
+            headers: As in `reply`.
+        """
         document = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
         self.reply(status, json.dumps(document).encode("ascii"), "application/problem+json", **headers)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what no method of this class has looked at."""
+        """Refuse the request and close the connection; overrides the HTML response of `http.server`."""
         self.close_connection = True
         self.reply_problem(HTTPStatus(code), explain or message or HTTPStatus(code).phrase)
 
@@ -176,10 +189,10 @@ class Handler(BaseHTTPRequestHandler):
         """Read the request's whole body.
 
         Args:
-            limit: The most bytes that it may have.
+            limit: Maximum size of the body in bytes; None for no limit.
 
         Raises:
-            HTTPError: It is longer, malformed, or the client breaks off.
+            HTTPError: The body is larger or malformed, or the client closes the connection early.
         """
         if limit is None:
             return self.rfile.read()
@@ -192,19 +205,19 @@ class Handler(BaseHTTPRequestHandler):
         return body
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Write nothing: who serves decides what is logged."""
+        """Do nothing: subclasses do their own logging."""
 
 
 class Writer(Protocol):
-    """Takes the pieces of an answer."""
+    """Takes the pieces of a response's body."""
 
     def write(self, data: bytes, /) -> object:
-        """Take one."""
+        """Send one piece."""
         ...
 
 
 class ChunkedWriter:
-    """A file object that sends what is written as chunks of the response."""
+    """A file object that sends each write as one chunk of the response."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -218,7 +231,7 @@ class ChunkedWriter:
 
 
 class _Writer:
-    """What http.server writes to."""
+    """The file object that `http.server` writes to."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -228,7 +241,7 @@ class _Writer:
         return len(data)
 
     def flush(self) -> None:
-        """There is nothing held back."""
+        """Do nothing: each write is sent at once."""
 
 
 _date = (0, "")

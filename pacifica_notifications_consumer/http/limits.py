@@ -1,4 +1,4 @@
-"""What clients may cost a server."""
+"""Limits on the resources that clients may use."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class ServerLimits:
-    """What clients may cost a server.
+    """Limits on the resources that clients of a server may use.
 
     Args:
-        head: Bytes that the line and the header fields of a request may have. Proxies commonly allow 8 to 64 KiB.
-        fields: How many header fields there may be.
-        connections: How many connections may wait; beyond that, the one that has waited longest is closed. Each is an
-            open file.
-        threads: How many requests that take time are served at the same time, large bodies above all.
-        head_seconds: Seconds in which the head of a request, and a small body, must be there.
-        idle_seconds: Seconds that a client may say nothing between two requests.
-        stall_seconds: Seconds that it may say nothing in the middle of a large body, or take nothing of an answer.
-        body_seconds: Seconds in which a large body must be there; for each 50 kB it is given one more.
+        head: Maximum size of the request line and header fields, in bytes. Proxies commonly allow 8 to 64 KiB.
+        fields: Maximum number of header fields.
+        connections: Maximum number of idle connections; beyond that, the connection that has waited longest is closed.
+            Each takes an open file.
+        threads: Maximum number of requests that are served on threads at the same time: those with large bodies, and
+            all to a handler that is not `Handler.quick`.
+        head_seconds: Seconds within which the head of a request, and a small body, must have arrived.
+        idle_seconds: Seconds that a connection may be idle between two requests.
+        stall_seconds: Seconds without progress after which the transfer of a large body or of a response is given up.
+        body_seconds: Seconds within which a large body must have arrived, plus one for each 50 kB.
     """
 
     head: int = 64 << 10

@@ -1,6 +1,6 @@
-"""The doorman: waits with all clients at once, and calls when some of them have something to be answered.
+"""Polls all idle connections on one thread and hands over those on which a whole request has arrived.
 
-So a silent or a slow client costs no thread. And those who come at the same time are served together.
+An idle or slow client therefore takes no thread, and requests that arrive at the same time are served together.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from .connection import Closed, Connection
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at who has waited too long.
-_LOOK = 0.5
-#: Seconds to wait after a fault of ours, which may come again at once.
+#: Seconds between two searches for connections whose deadline is over.
+_EXPIRY_INTERVAL = 0.5
+#: Seconds to wait after an unexpected error, which may occur again at once.
 _PAUSE_AFTER_FAULT = 0.05
 
 
 class Poller:
-    """Lets clients in, and collects what they send.
+    """Accepts connections, and reads requests from them.
 
     Args:
-        listener: The socket on which they come.
-        let_in: Takes the next client that is there, and returns its connection; None when there is no further one.
-        serve: Called with the connections over which requests have come, and with a function that returns those that
-            have come since. Those that it does not leave waiting it must `forget`; it may bring them back later with
-            `take`.
-        most_waiting: How many may wait at the same time; the one that has waited longest goes when there are more.
+        listener: The listening socket.
+        accept: Accepts the next connection and returns it; None when no further client waits.
+        serve: Called with the connections on which a request has arrived, and with a function that returns the
+            connections on which one has arrived since. It must `forget` each connection that it closes or passes to
+            a thread; a thread returns it with `take`.
+        most_waiting: Maximum number of connections; beyond that, the connection that has waited longest is closed.
 
     Attributes:
-        working: Whether it is at work.
+        working: Whether `work` is running.
     """
 
     def __init__(
         self,
         listener: socket.socket,
-        let_in: Callable[[], Connection | None],
+        accept: Callable[[], Connection | None],
         serve: Callable[[Sequence[Connection], Callable[[], Sequence[Connection]]], None],
         most_waiting: int,
     ) -> None:
         self._listener = listener
-        self._let_in = let_in
+        self._accept = accept
         self._serve = serve
         self._most_waiting = most_waiting
         self._selector = selectors.DefaultSelector()
@@ -57,69 +57,69 @@ class Poller:
         self._wakeup_receiver.setblocking(False)
         self._wakeup_sender.setblocking(False)
         self._closing = threading.Event()
-        self._next_look = 0.0
+        self._next_expiry = 0.0
         self.working = False
 
     def take(self, connection: Connection) -> None:
-        """Wait with a connection; from any thread."""
+        """Poll a connection; may be called from any thread."""
         self._arriving.append(connection)
-        self._ring()
+        self._wake()
 
     def make_room(self) -> None:
-        """Send the one away that has waited longest, unless it is just being served."""
+        """Close the connection that has waited longest and has no request being answered."""
         oldest = next((connection for connection in self._waiting if not connection.busy), None)
         if oldest is not None:
             self.forget(oldest)
             oldest.close()
 
     def stop(self) -> None:
-        """Have `work` return; from any thread."""
+        """Make `work` return; may be called from any thread."""
         self._closing.set()
-        self._ring()
+        self._wake()
 
     def close(self) -> None:
-        """Close all connections that wait, when `work` has returned."""
+        """Close all waiting connections; to be called after `work` has returned."""
         for connection in [*self._waiting, *self._arriving]:
             connection.close()
         self._selector.close()
         self._wakeup_receiver.close()
         self._wakeup_sender.close()
 
-    def _ring(self) -> None:
-        # If it has no room for another byte, the bell rings already. When all is over, nobody listens.
+    def _wake(self) -> None:
+        # If the buffer is full, a wake-up is pending already. After `close`, no thread waits for one.
         with contextlib.suppress(OSError):
             self._wakeup_sender.send(b"x")
 
     def work(self) -> None:
-        """Do all this until `stop` is called."""
+        """Accept, read and serve until `stop` is called."""
         self._selector.register(self._wakeup_receiver, selectors.EVENT_READ, None)
         self._selector.register(self._listener, selectors.EVENT_READ, self._listener)
         self.working = True
         try:
             while not self._closing.is_set():
                 try:
-                    self._go_round()
+                    self._poll()
                 except Exception:
-                    # A fault of ours must not leave all clients standing.
-                    log.exception("some clients could not be served")
+                    # An error in this program must not stop the service for all clients.
+                    log.exception("unexpected error while serving HTTP requests; some clients got no response")
                     time.sleep(_PAUSE_AFTER_FAULT)
         finally:
             self.working = False
 
-    def _go_round(self) -> None:
-        ready = self._listen(max(0.0, self._next_look - time.monotonic()))
+    def _poll(self) -> None:
+        ready = self._select(max(0.0, self._next_expiry - time.monotonic()))
         while ready and not self._closing.is_set():
-            ready = self._pass_on(ready)
-        if time.monotonic() >= self._next_look:
-            self._send_late_ones_away()
-            self._next_look = time.monotonic() + _LOOK
+            ready = self._serve_ready(ready)
+        if time.monotonic() >= self._next_expiry:
+            self._close_expired()
+            self._next_expiry = time.monotonic() + _EXPIRY_INTERVAL
 
-    def _pass_on(self, ready: list[Connection]) -> list[Connection]:
-        """Have the requests answered; returns the connections that have brought another one already."""
+    def _serve_ready(self, ready: list[Connection]) -> list[Connection]:
+        """Have the requests answered; returns the connections on which another one has arrived already."""
         served = list(ready)
 
         def more() -> list[Connection]:
-            found = self._listen(0.0)
+            found = self._select(0.0)
             served.extend(found)
             return found
 
@@ -128,20 +128,20 @@ class Poller:
         for connection in served:
             connection.busy = False
             if connection in self._waiting:
-                # From now on it has waited least of all.
+                # Moves to the end of the order: it has waited for the shortest time.
                 self._waiting[connection] = self._waiting.pop(connection)
             if connection.has_more and not connection.lingers:
                 self._read(connection, again)
         return again
 
-    def _listen(self, seconds: float) -> list[Connection]:
-        """Wait until something happens; returns the connections over which requests have come."""
+    def _select(self, seconds: float) -> list[Connection]:
+        """Wait for events on the sockets; returns the connections on which a request has arrived."""
         ready: list[Connection] = []
         for key, _ in self._selector.select(seconds):
             if key.data is None:
                 self._drain_wakeups(ready)
             elif key.data is self._listener:
-                self._open_door(ready)
+                self._accept_all(ready)
             else:
                 self._read(key.data, ready)
         return ready
@@ -150,18 +150,18 @@ class Poller:
         with contextlib.suppress(BlockingIOError):
             self._wakeup_receiver.recv(4096)
         while self._arriving:
-            self._accept(self._arriving.popleft(), ready)
+            self._add(self._arriving.popleft(), ready)
 
-    def _open_door(self, ready: list[Connection]) -> None:
-        while connection := self._let_in():
-            self._accept(connection, ready)
+    def _accept_all(self, ready: list[Connection]) -> None:
+        while connection := self._accept():
+            self._add(connection, ready)
 
-    def _accept(self, connection: Connection, ready: list[Connection]) -> None:
+    def _add(self, connection: Connection, ready: list[Connection]) -> None:
         self._waiting[connection] = None
         self._selector.register(connection, selectors.EVENT_READ, connection)
         if len(self._waiting) > self._most_waiting:
             self.make_room()
-        # It may have something in its buffers, of which no selector knows.
+        # Its own buffer or that of TLS may hold bytes that the selector does not report.
         self._read(connection, ready)
 
     def _read(self, connection: Connection, ready: list[Connection]) -> None:
@@ -171,7 +171,7 @@ class Poller:
             if connection.lingers:
                 connection.discard()
             elif connection.gather():
-                # Its next request has to wait until this one has been answered.
+                # The next request on it waits until this one has been answered.
                 connection.busy = True
                 ready.append(connection)
         except Closed:
@@ -179,12 +179,12 @@ class Poller:
             connection.close()
 
     def forget(self, connection: Connection) -> None:
-        """Wait no more with a connection, which must still be open; only while `work` calls."""
+        """Stop polling a connection, which must still be open; only to be called on the thread of `work`."""
         if connection in self._waiting:
             del self._waiting[connection]
             self._selector.unregister(connection)
 
-    def _send_late_ones_away(self) -> None:
+    def _close_expired(self) -> None:
         now = time.monotonic()
         for connection in [each for each in self._waiting if each.deadline <= now]:
             self.forget(connection)

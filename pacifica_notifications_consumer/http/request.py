@@ -12,7 +12,7 @@ import attrs
 from .errors import HTTPError
 from .limits import ServerLimits
 
-#: ``Content-Length`` with more digits is beyond all measure.
+#: Maximum number of digits of a ``Content-Length``.
 _LONGEST_LENGTH = 18
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -20,15 +20,15 @@ _REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]
 
 
 class Headers(Mapping[str, str]):
-    """The header fields of a request, found by their names in any case.
+    """The header fields of a request; names are case-insensitive.
 
     Args:
-        fields: Names and values, as they came.
+        fields: Names and values, in the order of the request.
     """
 
     def __init__(self, fields: list[tuple[str, str]]) -> None:
         self._fields = fields
-        # The first of several wins.
+        # Of several fields with the same name, the first counts.
         self._values = {name.lower(): value for name, value in reversed(fields)}
 
     def __getitem__(self, name: str) -> str:
@@ -48,7 +48,7 @@ class Headers(Mapping[str, str]):
         return self._values.get(name.lower(), default)
 
     def get_all(self, name: str) -> list[str]:
-        """All values of a field, in the order in which they came."""
+        """All values of a field, in the order of the request."""
         wanted = name.lower()
         return [value for name, value in self._fields if name.lower() == wanted]
 
@@ -58,10 +58,10 @@ class Head:
     """The head of a request.
 
     Args:
-        method: Such as ``POST``.
-        target: Such as ``/receive?x=y``.
-        version: Such as ``HTTP/1.1``.
-        headers: The fields.
+        method: The method, such as ``POST``.
+        target: The target, such as ``/receive?x=y``.
+        version: The version, such as ``HTTP/1.1``.
+        headers: The header fields.
     """
 
     method: str
@@ -71,22 +71,24 @@ class Head:
 
     @classmethod
     def parse(cls, head: bytes, most_fields: int = ServerLimits().fields) -> Head:
-        """Read a head.
+        """Parse a head.
 
         Args:
-            head: Its bytes, up to the empty line.
-            most_fields: How many fields it may have.
+            head: Its bytes, without the empty line at the end.
+            most_fields: Maximum number of header fields.
 
         Raises:
-            HTTPError: It is none, or asks for what is not spoken here.
+            HTTPError: It is malformed, has too many fields, or asks for a version other than HTTP/1.
         """
         request_line, *lines = head.decode("latin-1").split("\r\n")
         found = _REQUEST_LINE.fullmatch(request_line)
         if found is None:
-            raise HTTPError(HTTPStatus.BAD_REQUEST, "the request line is not HTTP")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "the request line is malformed")
         method, target, major, minor = found.groups()
         if major != "1":
-            raise HTTPError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 is spoken here")
+            raise HTTPError(
+                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, f"HTTP/{major}.{minor} is not supported; use HTTP/1.1"
+            )
         if len(lines) > most_fields:
             reason = f"the request has more than {most_fields} header fields"
             raise HTTPError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
@@ -94,37 +96,38 @@ class Head:
 
     @property
     def keeps_connection(self) -> bool:
-        """Whether the client wants to send another request over the same connection."""
+        """Whether the connection stays open after the response (RFC 9112, section 9.3)."""
         option = self.headers.get("Connection", "").lower()
         return "close" not in option if self.version != "HTTP/1.0" else "keep-alive" in option
 
     def body_length(self) -> int | None:
-        """How many bytes the body has; None if it comes in chunks.
+        """The size of the body in bytes (RFC 9112, section 6.3); None if it is chunked.
 
         Raises:
-            HTTPError: That cannot be said for sure, so that somebody in between may see another end of the request.
+            HTTPError: The size is ambiguous or malformed. A proxy could then see the end of the request at another
+                place (request smuggling, RFC 9112, section 11.2).
         """
         codings = self.headers.get("Transfer-Encoding")
         length = self.headers.get("Content-Length")
         if codings is not None:
             if length is not None:
-                raise HTTPError(HTTPStatus.BAD_REQUEST, "the request has a Content-Length and a Transfer-Encoding")
+                raise HTTPError(HTTPStatus.BAD_REQUEST, "the request has both Content-Length and Transfer-Encoding")
             if codings.strip().lower() != "chunked" or len(self.headers.get_all("Transfer-Encoding")) > 1:
-                raise HTTPError(HTTPStatus.NOT_IMPLEMENTED, "the only Transfer-Encoding that is known here is chunked")
+                raise HTTPError(HTTPStatus.NOT_IMPLEMENTED, "the only supported Transfer-Encoding is chunked")
             return None
         if length is None:
             return 0
         if len(self.headers.get_all("Content-Length")) > 1:
-            raise HTTPError(HTTPStatus.BAD_REQUEST, "there is more than one Content-Length")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "the request has more than one Content-Length")
         if not (length.isascii() and length.isdigit()):
             raise HTTPError(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
         if len(length) > _LONGEST_LENGTH:
-            raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Content-Length is beyond all measure")
+            raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Content-Length is too large")
         return int(length)
 
     @property
     def has_body(self) -> bool:
-        """Whether it says how long its body is, be it empty."""
+        """Whether the request has a body, which may be empty."""
         return "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
 
 
@@ -133,5 +136,5 @@ def _field(line: str) -> tuple[str, str]:
     if not colon or not _NAME.fullmatch(name):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "a header field is malformed")
     if _FORBIDDEN.search(value):
-        raise HTTPError(HTTPStatus.BAD_REQUEST, f"the header field {name} has control characters in it")
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"the header field {name} contains control characters")
     return name, value.strip(" \t")

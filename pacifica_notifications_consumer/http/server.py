@@ -1,7 +1,9 @@
-"""A small HTTP server on http.server, as the runner's endpoint and the sandbox's services need it.
+"""A small HTTP server on `http.server`, for the endpoint, the status page and the sandbox.
 
-Idle and slow clients wait with the doorman, so however many there are, the next one who has something to say is
-answered. No thread waits with anybody who has not brought a whole request, or a large one.
+Design: one thread, the poller, waits for all connections. It answers whole requests to a quick handler itself. All
+other requests are answered on a bounded number of threads: those to other handlers, and those with a large body, which
+is read while it arrives. Idle and slow clients, however many, therefore delay no other client. Connections beyond the
+limit, or beyond their deadline, are closed.
 """
 
 from __future__ import annotations
@@ -30,28 +32,34 @@ __all__ = ["Handler", "Server", "serve"]
 
 log = logging.getLogger(__name__)
 
-#: Requests that have a thread or wait for one; whoever comes beyond that is hung up on.
+#: Maximum number of requests that have a thread or wait for one; further connections are closed.
 _MOST_QUEUED = 1024
-#: From how many on those that wait are answered before others are listened to.
+#: Once this many requests are collected, they are answered before further ones are read.
 _MOST_TOGETHER = 64
-#: Open files that are wanted beside the connections: each is one.
+#: Open files that are needed beside the connections, each of which takes one.
 _MORE_FILES = 8192
 _LARGEST_PORT = 65535
 _HANG_UP_SECONDS = 5.0
-#: Seconds to wait before the next connection when there are too many open files.
+#: Seconds to wait before accepting the next connection when the limit of open files is reached.
 _PAUSE_WITHOUT_FILES = 0.05
 
 
 class Server(HTTPServer):
-    """Has the doorman wait with its clients, and answers them on a bounded number of threads.
+    """Polls its connections on one thread, and answers requests on a bounded number of others.
 
-    Requests to a handler that is `Handler.quick` are answered by the doorman itself, all that come at the same time
-    together; unless they are large. None of the threads keeps the process alive.
+    Requests to a handler that is `Handler.quick`, except large ones, are answered on the poller's thread, and those
+    that arrive at the same time are answered together. All threads are daemon threads.
+
+    Args:
+        address: The address and the port to listen on.
+        handler: The class that answers the requests.
+        tls: The TLS context; None for plain HTTP.
+        limits: Limits on the resources that clients may use.
     """
 
     # The default of 5 drops connections when a few dozen clients connect at once.
     request_queue_size = 1024
-    # Another server that listens on the same port must be noticed, not shared with.
+    # A port that another server uses must be an error, not shared with it.
     allow_reuse_port = False
 
     def __init__(
@@ -61,7 +69,7 @@ class Server(HTTPServer):
         tls: ssl.SSLContext | None = None,
         limits: ServerLimits | None = None,
     ) -> None:
-        #: What clients may cost it.
+        #: Limits on the resources that clients may use.
         self.limits = limits or ServerLimits()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
@@ -75,18 +83,18 @@ class Server(HTTPServer):
         self._closing = threading.Event()
         super().__init__(address, handler)
         self.socket.setblocking(False)
-        self._poller = Poller(self.socket, self._let_in, self._serve, self.limits.connections)
+        self._poller = Poller(self.socket, self._accept, self._serve, self.limits.connections)
 
     @property
     def url(self) -> str:
-        """Where it listens, as ``http://host:port``."""
+        """The server's URL, ``http://host:port`` or ``https://host:port``."""
         scheme = "https" if self._tls else "http"
         host, port = self.server_address[:2]
         shown = f"[{host!s}]" if self.address_family is socket.AF_INET6 else str(host)
         return f"{scheme}://{shown}:{port}"
 
     def server_bind(self) -> None:
-        """Bind without the reverse look-up of one's own name, which can take seconds."""
+        """Bind without the reverse DNS look-up of `HTTPServer`, which can take seconds."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
@@ -96,26 +104,26 @@ class Server(HTTPServer):
 
     @property
     def alive(self) -> bool:
-        """Whether it serves."""
+        """Whether the server accepts requests."""
         return self._poller.working
 
     def shutdown(self) -> None:
-        """Let nobody in any more."""
+        """Stop accepting connections and requests."""
         self._poller.stop()
 
-    def _let_in(self) -> Connection | None:
+    def _accept(self) -> Connection | None:
         try:
             client, _ = self.socket.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                # There are no more files to be had: an idle one makes room.
+                # The limit of open files is reached: close an idle connection.
                 self._poller.make_room()
                 time.sleep(_PAUSE_WITHOUT_FILES)
             return None
         try:
             return Connection(client, self._tls, self.limits)
         except OSError:
-            # It has gone already.
+            # The client has disconnected already.
             client.close()
             return None
 
@@ -126,14 +134,14 @@ class Server(HTTPServer):
                 if connection.is_large or not self._handler.quick:
                     self._pass_to_thread(connection)
                     continue
-                # Everybody waits for this thread: one who does not take its answer at once has to go.
+                # All clients wait for this thread: a client that does not read its response at once is disconnected.
                 connection.patient = False
                 if handler := self._begin(connection):
                     begun.append((connection, handler))
                 else:
                     self._poller.forget(connection)
                     connection.close()
-            # Who has come meanwhile is answered together with these.
+            # Requests that have arrived meanwhile are answered together with these.
             connections = more() if 0 < len(begun) < _MOST_TOGETHER else ()
         self._finish(begun)
         for connection, handler in begun:
@@ -169,35 +177,35 @@ class Server(HTTPServer):
                 self._load -= 1
 
     def _begin(self, connection: Connection) -> Handler | None:
-        """Answer a request, or prepare to do that together with others; None if that failed."""
+        """Answer a request, or prepare to answer it together with others; None if that failed."""
         try:
             return self._handler(cast("Any", connection), connection.socket, self)
         except Exception:
-            log.exception("a request could not be answered")
+            log.exception("unexpected error while answering a request; the connection was closed")
             return None
 
     def _finish(self, begun: Sequence[tuple[Connection, Handler]]) -> None:
-        """Answer those requests that are to be answered together."""
+        """Answer the deferred requests."""
         deferred = [handler for _, handler in begun if handler.deferred]
         if not deferred:
             return
         try:
             self._handler.answer_together(deferred)
         except Exception:
-            log.exception("%d requests could not be answered", len(deferred))
+            log.exception("unexpected error while answering %d requests; their connections were closed", len(deferred))
             for handler in deferred:
                 handler.close_connection = True
 
     @staticmethod
     def _stays(connection: Connection, handler: Handler) -> bool:
-        """Whether the connection is to be kept."""
+        """Whether the connection stays open."""
         if not handler.close_connection:
             connection.rest()
             return True
         return handler.body_left and connection.linger()
 
     def hang_up(self) -> None:
-        """Let every thread finish the request it is at, and no further one; waits for them a few seconds."""
+        """Let each thread finish its current request, wait up to 5 seconds for them, and close all connections."""
         self._closing.set()
         for _ in self._threads:
             self._queue.put(None)
@@ -218,26 +226,26 @@ def serve(
     """Listen, and serve in background threads until the context ends.
 
     Args:
-        handler: Answers the requests.
+        handler: The class that answers the requests.
         address: The address to listen on, such as ``127.0.0.1``.
         port: The port to listen on; 0 picks a free one.
-        tls: What to secure the connections with; None for plain HTTP.
-        limits: What clients may cost.
+        tls: The TLS context; None for plain HTTP.
+        limits: Limits on the resources that clients may use.
 
     Raises:
-        EndpointError: The address or the port cannot be had.
+        EndpointError: The address or the port cannot be used.
     """
     if not 0 <= port <= _LARGEST_PORT:
-        raise EndpointError(f"{port} is no port", f"choose one from 1 to {_LARGEST_PORT}, or 0 for a free one")
+        raise EndpointError(f"{port} is not a port", f"choose one from 1 to {_LARGEST_PORT}, or 0 for a free one")
     _raise_file_limit((limits or ServerLimits()).connections + _MORE_FILES)
     try:
         server = Server((address, port), handler, tls, limits)
     except OSError as error:
         raise EndpointError(
             f"cannot listen on {address} port {port}: {error.strerror or error}",
-            "choose an address that this machine has"
+            "choose an address of this machine"
             if error.errno == errno.EADDRNOTAVAIL
-            else "stop what uses it, or choose another port (0 picks a free one)",
+            else "stop the process that uses it, or choose another port (0 picks a free one)",
         ) from error
     thread = threading.Thread(target=server.serve_forever, name=f"http {server.url}", daemon=True)
     thread.start()
@@ -246,13 +254,13 @@ def serve(
     finally:
         server.shutdown()
         thread.join()
-        # From now on nobody is let in; those who are in get their answers.
+        # No connection is accepted from here on; requests that have a thread are still answered.
         server.server_close()
         server.hang_up()
 
 
 def _raise_file_limit(most: int) -> None:
-    """Allow enough open files for all connections that may wait, if the system lets us."""
+    """Raise the process's limit of open files as far as the connections need, if the system permits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

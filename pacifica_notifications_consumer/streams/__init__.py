@@ -1,1 +1,1 @@
-"""Data that streams: tars, JSON, digests, and how far a transfer is."""
+"""Streams: reading tars, writing JSON, hashing, and the progress of transfers."""

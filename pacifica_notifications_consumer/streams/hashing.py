@@ -1,4 +1,4 @@
-"""Hashing on a thread of its own, while the bytes are moved on: on two processors that takes half the time."""
+"""Hashes data on a second thread while the first thread copies it; with two processors that takes half the time."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-#: How many buffers are used in turn, and the bytes of each: they should stay in the processor's cache.
+#: The number of the buffers and the size of each in bytes; together they should fit into the processor's cache.
 _BUFFERS, _SIZE = 4, 512 << 10
 
 
 def buffers() -> Iterator[memoryview]:
-    """Yield some buffers in turn, for ever: what is in one stays there until three others have been filled."""
+    """Yield four buffers in turn, without end: the content of one is valid until three others have been filled."""
     return itertools.cycle([memoryview(bytearray(_SIZE)) for _ in range(_BUFFERS)])
 
 
 class HashingThread:
-    """Hashes pieces in the order in which they come.
+    """Hashes pieces of data in order on a thread.
 
     Args:
-        digest: What hashes them.
+        digest: The hash object.
     """
 
     def __init__(self, digest: hashlib._Hash) -> None:
@@ -42,12 +42,12 @@ class HashingThread:
         self._end()
 
     def update(self, piece: memoryview) -> None:
-        """Have a piece hashed; those before the last three have been hashed when it returns."""
+        """Queue a piece for hashing; when this returns, all pieces but the last three have been hashed."""
         self._room.acquire()
         self._pieces.put(piece)
 
     def hexdigest(self) -> str:
-        """Wait for the hash of all pieces."""
+        """Wait until all pieces are hashed, and return the hash in hexadecimal."""
         self._end()
         return self._digest.hexdigest()
 

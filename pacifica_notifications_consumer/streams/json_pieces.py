@@ -1,4 +1,4 @@
-"""Long lists of rows as JSON, a piece at a time: those of a large transaction would fill the memory several times."""
+"""Encodes long lists of rows as JSON in pieces, since the rows of a large transaction take much memory as one text."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-#: Rows that are encoded in one go, which is several times as fast as one by one.
+#: Rows per piece; encoding many at once is several times as fast as one by one.
 _ROWS = 500
 
 
 def json_pieces(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
-    """Yield what stands between the brackets of the list of these rows, in ASCII."""
+    """Yield the JSON list of the rows, without its brackets, in ASCII."""
     rows = iter(rows)
     separator = ""
     while batch := list(itertools.islice(rows, _ROWS)):

@@ -1,4 +1,8 @@
-"""How far downloads and uploads are: told to a callback, else shown on a terminal, noted for the runner, or logged."""
+"""The progress of downloads and uploads.
+
+It is reported to the callback if there is one; otherwise written to a file for the runner, shown on the terminal, or
+logged.
+"""
 
 from __future__ import annotations
 
@@ -19,28 +23,28 @@ from ..settings.option import PREFIX
 
 log = logging.getLogger(__name__)
 
-#: Called with the bytes done, the bytes in all, the files done, and the files in all.
+#: Called with the bytes done, the total bytes, the files done, and the total files.
 ProgressCallback = Callable[[int, int, int, int], object]
 
-#: Set by the runner: the file in which the process notes how far it is.
+#: The environment variable, set by the runner, with the file to which the process writes its progress.
 PROGRESS_VARIABLE = PREFIX + "PROGRESS_FILE"
 
 _SHOW_SECONDS, _NOTE_SECONDS, _LOG_SECONDS = 0.1, 0.5, 30.0
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
-#: Bytes that a note may have.
+#: Maximum size of that file in bytes.
 _LONGEST_NOTE = 4096
 
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """How far something is.
+    """The progress of one or several transfers.
 
     Args:
-        bytes_done: How many bytes have been moved and verified, or are on their way.
-        bytes_total: How many there are in all.
-        files_done: How many files have been moved and verified.
-        files_total: How many there are in all.
+        bytes_done: Number of transferred bytes, verified or not.
+        bytes_total: Number of all bytes.
+        files_done: Number of transferred and verified files.
+        files_total: Number of all files.
     """
 
     bytes_done: int = attrs.field(default=0, validator=attrs.validators.instance_of(int))
@@ -61,9 +65,9 @@ _FIELDS = tuple(field.name for field in attrs.fields(Progress))
 
 
 def read_progress(path: Path) -> str:
-    """Read what a process has noted; empty if it is no note.
+    """Read the file to which a process writes its progress; empty if it is not a regular file.
 
-    It may be another user's process, so that what stands there can be anything: a pipe, or a link to another file.
+    The process may be another user's, who can replace the file, for example by a pipe or a link to another file.
     """
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -74,27 +78,32 @@ def read_progress(path: Path) -> str:
 
 
 def parse_progress(noted: str | bytes) -> dict[str, Progress]:
-    """Read what a process noted: its ``download`` and its ``upload``, as far as it has begun them."""
+    """Parse the progress that a process has written.
+
+    Returns:
+        The progress of its ``download`` and its ``upload``, without those that it has not begun; empty if malformed.
+    """
     try:
         return {what: Progress(**numbers) for what, numbers in json.loads(noted).items()}
     except (ValueError, TypeError, AttributeError):
-        # Anybody may write there.
+        # The entry-point can write any content to the file.
         return {}
 
 
 def describe_progress(progress: Mapping[str, Progress]) -> str:
-    """Say how far a process is, in one line."""
+    """Describe the progress of a process in one line."""
     return "; ".join(f"{what} {how_far}" for what, how_far in progress.items())
 
 
 class TransferMeter:
-    """Counts what one transfer moves; may be used by several threads.
+    """Counts the bytes and files of one transfer; may be used by several threads.
 
     Args:
         what: ``download`` or ``upload``.
-        bytes_total: How many bytes there are in all.
-        files_total: How many files there are in all.
-        callback: Who is told, instead of everybody else; at most ten times a second, and at the end.
+        bytes_total: Number of all bytes.
+        files_total: Number of all files.
+        callback: Called with the progress at most ten times a second, and at the end. None to write it to the runner's
+            file, show it on the terminal, or log it.
     """
 
     def __init__(self, what: str, bytes_total: int, files_total: int, callback: ProgressCallback | None) -> None:
@@ -102,48 +111,48 @@ class TransferMeter:
         self._lock = threading.Lock()
         self._numbers = [0, bytes_total, 0, files_total]
         self._callback = callback
-        self._next_tell = 0.0
+        self._next_report = 0.0
         if callback is None:
-            _board.add(self)
+            _display.add(self)
 
     def __enter__(self) -> TransferMeter:
-        self._tell()
+        self._report()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tell()
+        self._report()
         if self._callback is None:
-            _board.remove(self)
+            _display.remove(self)
 
     @property
     def progress(self) -> Progress:
-        """How far it is."""
+        """The progress of the transfer."""
         with self._lock:
             return Progress(**dict(zip(_FIELDS, self._numbers, strict=True)))
 
     def advance(self, size: int, files: int = 0) -> None:
-        """Count bytes that have been moved, and whole files; less than none when some were lost again."""
+        """Count transferred bytes and whole files; negative for bytes that must be transferred again."""
         with self._lock:
             self._numbers[0] += size
             self._numbers[2] += files
-        if time.monotonic() >= self._next_tell:
-            self._tell()
+        if time.monotonic() >= self._next_report:
+            self._report()
 
     def restart(self) -> None:
-        """Forget what was counted: it is moved once more."""
+        """Start counting from zero, since the transfer starts again."""
         with self._lock:
             self._numbers[0] = self._numbers[2] = 0
 
-    def _tell(self) -> None:
-        self._next_tell = time.monotonic() + _SHOW_SECONDS
+    def _report(self) -> None:
+        self._next_report = time.monotonic() + _SHOW_SECONDS
         if self._callback is None:
-            _board.show()
+            _display.show()
         else:
             self._callback(*attrs.astuple(self.progress))
 
 
 class _Display:
-    """Shows how far all transfers of the process are."""
+    """Shows the progress of all transfers of the process."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -199,13 +208,13 @@ class _Display:
         all_of_it = dict(self._ended)
         for what, how_far in self._running().items():
             all_of_it[what] = all_of_it.get(what, Progress()) + how_far
-        # Whoever looks must not find half a note; and that somebody wants to look is no reason to fail.
+        # Replaced as a whole, since the runner may read it at any time. An error must not fail the transfer.
         with contextlib.suppress(OSError):
             Path(f"{path}.new").write_text(json.dumps({what: attrs.asdict(each) for what, each in all_of_it.items()}))
             Path(f"{path}.new").replace(path)
 
 
-_board = _Display()
+_display = _Display()
 
 
 def _on_terminal() -> bool:

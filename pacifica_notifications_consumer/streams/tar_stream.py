@@ -1,6 +1,6 @@
-"""A tar read as a stream, with its bodies moved past in large pieces and without a copy.
+"""Reads a tar as a stream, with the members' contents in large pieces and without copying.
 
-The headers are read by the standard `tarfile`; the time is in the bodies, which it would copy several times.
+The standard `tarfile` parses the headers. It would copy the contents, which take most of the time, several times.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .hashing import buffers
 
 
 class _Member(tarfile.TarInfo):
-    """A header that is read in a third of the time if it is that of a regular file without anything special."""
+    """A header; that of a regular file without special attributes is parsed in a third of the usual time."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Read the block of a header."""
+        """Parse the block of a header."""
         if len(buf) != tarfile.BLOCKSIZE:
             return super().frombuf(buf, encoding, errors)
         name = buf[:100].rstrip(b"\0")
-        # POSIX ustar: type, magic, prefix, and a size that is written in octal digits.
+        # The header format of POSIX ustar: type, magic, empty prefix, and size and time in octal digits.
         plain = buf[156:157] == b"0" and buf[257:263] == b"ustar\0" and not buf[345] and name.isascii()
         if not plain or b"\0" in name or not (size := buf[124:135]).isdigit() or not (mtime := buf[136:147]).isdigit():
             return super().frombuf(buf, encoding, errors)
-        # The checksum counts itself as blanks.
+        # The sum of all bytes, with the checksum's own bytes counted as spaces.
         if buf[148:154] != b"%06o" % (sum(buf) - sum(buf[148:156]) + 8 * ord(" ")):
             return super().frombuf(buf, encoding, errors)
         member = cls(name.decode("ascii"))
@@ -36,11 +36,11 @@ class _Member(tarfile.TarInfo):
 
 
 class TarStream:
-    """The members of a tar, one after the other.
+    """The members of a tar, in order.
 
     Args:
-        readinto: Reads what comes next into a buffer, and returns how many bytes that were, 0 at the end.
-        max_header: Bytes that one extension of a header may have, such as a long name.
+        readinto: Reads the next bytes into a buffer and returns their number, 0 at the end.
+        max_header: Maximum size in bytes of a header's extension, such as a long name.
     """
 
     def __init__(self, readinto: Callable[[memoryview], int], max_header: int = TAR_HEADER) -> None:
@@ -48,33 +48,36 @@ class TarStream:
         self._max_header = max_header
         self._buffers = buffers()
         self._buffer = next(self._buffers)
-        #: What of the buffer has not been taken yet, and where it stands in the tar.
+        # The unread part of the buffer, and the offset of the buffer in the tar.
         self._start = self._end = 0
         self._base = 0
 
     def members(self) -> Iterator[tarfile.TarInfo]:
-        """Yield the header of each member; its body is to be read before the next one is asked for.
+        """Yield the header of each member; its body is skipped unless it is read before the next header.
 
         Raises:
-            BrokenOff: The tar has no proper end.
+            BrokenOff: The tar is damaged or ends early.
         """
         try:
             tar = tarfile.TarFile.open(fileobj=self, mode="r:", tarinfo=_Member)  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
-                # It would keep them all.
+                # Keeps the memory small; `tarfile` would collect all members.
                 tar.members.clear()
                 yield member
         except tarfile.TarError as error:
-            raise BrokenOff(f"it is no whole tar: {error}") from error
+            raise BrokenOff(f"the tar is damaged: {error}") from error
         if self.tell() != tar.offset + tarfile.BLOCKSIZE:
-            # What stopped it is not the block of zeros with which a tar ends.
+            # `tarfile` has stopped before the block of zeros with which a tar ends.
             raise BrokenOff("the tar ended early")
 
     def body(self, size: int) -> Iterator[memoryview]:
-        """Yield the body of the current member in pieces, each of which is valid until three more have come.
+        """Yield the body of the current member in pieces, each of which is valid until three more have been yielded.
+
+        Args:
+            size: The body's size in bytes.
 
         Raises:
-            BrokenOff: The tar ends before it.
+            BrokenOff: The tar ends early.
         """
         for piece in self._pieces(size):
             size -= len(piece)
@@ -83,16 +86,16 @@ class TarStream:
             raise BrokenOff("the tar ended early")
 
     def tell(self) -> int:
-        """The place in the tar; for `tarfile`."""
+        """The offset in the tar; called by `tarfile`."""
         return self._base + self._start
 
     def seek(self, place: int) -> None:
-        """Go forward to a place; for `tarfile`."""
+        """Skip to an offset; called by `tarfile`."""
         for _ in self._pieces(place - self.tell()):
             pass
 
     def read(self, size: int) -> bytes:
-        """Read a piece of a header; for `tarfile`."""
+        """Read a part of a header; called by `tarfile`."""
         if size > self._max_header:
             raise DownloadError(
                 f"a header of the tar has {size} bytes, the limit is {self._max_header}",

@@ -1,1 +1,1 @@
-"""Testing consumers: a sandbox of Pacifica, and a plugin of pytest."""
+"""Tools for testing consumers: an embedded Pacifica and a pytest plugin."""

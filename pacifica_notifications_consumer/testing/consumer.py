@@ -1,4 +1,4 @@
-"""Try a consumer on the sandbox: run its entry-point for a notification, and see what it made."""
+"""Runs a consumer's entry-point for a notification of the sandbox and returns its output and uploads."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from ..queue.job_runner import JobRunner
 from ..settings.services import Services
 from .sandbox import Sandbox
 
-#: What the consumer is called, whose mark its uploads carry.
+#: The consumer's name, with which its uploads are marked.
 _NAME = "tried"
 _SECONDS = 300.0
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What became of a job.
+    """The result of an attempt.
 
     Args:
-        status: The exit status of the entry-point; negative is a signal's number; None if nothing was run.
-        output: What it printed.
-        transactions: The numbers of the transactions that it made.
-        files: The files of all of them, contents by ``subdir/name``.
-        key_values: Their key-values, without the mark that names the consumer.
+        status: The exit status of the entry-point, or the negated number of the signal that ended it; None if the
+            notification does not match and the entry-point did not run.
+        output: The entry-point's output; without a run, the reason.
+        transactions: The numbers of the transactions that it uploaded.
+        files: The contents of all uploaded files by ``subdir/name``.
+        key_values: The key-values of these transactions, without the consumer's name.
     """
 
     status: int | None
@@ -41,12 +42,12 @@ class Outcome:
 
 
 class TriedConsumer:
-    """A consumer that is tried.
+    """A consumer under test.
 
     Args:
-        directory: Where it lies.
-        sandbox: Where it downloads from and uploads to.
-        home: A directory for what its jobs leave.
+        directory: The consumer's directory.
+        sandbox: The Pacifica to download from and upload to.
+        home: A directory for the state directories of its jobs.
     """
 
     def __init__(self, directory: Path, sandbox: Sandbox, home: Path) -> None:
@@ -55,7 +56,7 @@ class TriedConsumer:
         self._home = home
 
     def matches(self, notification: Mapping[str, Any] | bytes) -> bool:
-        """Whether its filter matches a notification."""
+        """Whether the consumer's filter matches a notification."""
         event = Notification.parse(_body(notification)).event
         return self._consumer.filter is None or self._consumer.filter.matches(event)
 
@@ -63,17 +64,17 @@ class TriedConsumer:
         """Run the entry-point once, as the runner does, with the Python of this process.
 
         Raises:
-            AssertionError: The entry-point failed, so that a test that expects nothing else fails with what it printed.
+            AssertionError: The notification does not match, or the entry-point failed; the message has its output.
         """
         outcome = self.attempt(notification)
         if outcome.status != 0:
-            ended = "was not run: the notification does not match" if outcome.status is None else "failed with"
+            ended = "did not run: the notification does not match" if outcome.status is None else "failed with"
             status = "" if outcome.status is None else f" exit status {outcome.status}"
             raise AssertionError(f"the entry-point {ended}{status}\n{outcome.output}")
         return outcome
 
     def attempt(self, notification: Mapping[str, Any] | bytes) -> Outcome:
-        """Run the entry-point once, whatever may come of it."""
+        """Run the entry-point once, like `run`, and return the outcome even if it failed."""
         before = set(self._sandbox.transactions())
         services = Services.from_environment(self._sandbox.environ() | {"PACIFICA_USERNAME": "tester"})
         state_dir = Path(tempfile.mkdtemp(dir=self._home))

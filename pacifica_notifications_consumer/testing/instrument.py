@@ -1,4 +1,4 @@
-"""Upload files as an instrument would, to have a transaction to try a consumer on."""
+"""Uploads files as an instrument would, to make a transaction for testing a consumer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..settings.services import Services
 from ..system.temporary import temporary_directory
 from ..transfer.uploader import upload
 
-#: A transaction of the sandbox, where every user is a member of every project.
+#: The defaults of a transaction in the sandbox, in which every user is a member of every project.
 SUBMITTER, PROJECT, INSTRUMENT = 10, "1234a", 54
 
 
@@ -27,22 +27,23 @@ def send_files(
     instrument: int = INSTRUMENT,
     key_values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Make a transaction of some files.
+    """Upload files as a transaction.
 
     Args:
-        contents: The content of each file, or where it is, by what it is to be called: ``/`` stands between names.
-        services: Where Pacifica is.
-        submitter: The number of who uploads.
+        contents: The content of each file, or the path of a local file, by its path in the transaction, with ``/``
+            between names.
+        services: The addresses of the Pacifica services.
+        submitter: The submitter's number.
         project: The project.
-        project_field: ``project``, or ``proposal`` for a Pacifica of the time when it was called so.
-        instrument: The number of the instrument.
-        key_values: What is said of the transaction.
+        project_field: ``project``, or ``proposal`` for older versions of Pacifica.
+        instrument: The instrument's number.
+        key_values: The key-values of the transaction.
 
     Returns:
         The transaction's notification.
 
     Raises:
-        UploadError: There are no files, they cannot be read, or ingest does not take them.
+        UploadError: There are no files, a file cannot be read, or ingest rejects the upload.
         ServiceError: ingest cannot be reached or refuses.
     """
     attributes = {"submitter": submitter, project_field: project, "instrument": instrument}
@@ -58,7 +59,7 @@ def send_files(
 def _put(uploads: Path, name: str, content: Path | bytes) -> None:
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts):
-        raise UploadError(f"a file cannot be called {name!r}", "use plain names with / between")
+        raise UploadError(f"{name!r} is not a valid file name", "use names separated by /, without . and ..")
     target = uploads.joinpath(*parts)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def _put(uploads: Path, name: str, content: Path | bytes) -> None:
             target.write_bytes(content)
             return
         try:
-            # What is only read need not be copied.
+            # A hard link saves the copy; the file is only read.
             os.link(content.resolve(), target)
         except OSError:
             shutil.copy2(content, target)
@@ -75,25 +76,29 @@ def _put(uploads: Path, name: str, content: Path | bytes) -> None:
 
 
 def files_below(paths: Sequence[Path]) -> dict[str, Path]:
-    """The files that some paths stand for: a file by its name, a folder's files by their paths from it on.
+    """Collect the files that are given by paths of files and folders.
+
+    Returns:
+        The files by their names in a transaction: a file's own name; for files in a folder, the folder's name and the
+        path below it.
 
     Raises:
-        UploadError: A path leads nowhere, or two files would have one name.
+        UploadError: A path does not exist, or two files have the same name.
     """
     found: dict[str, Path] = {}
     for path in paths:
         for name, file in _files(path):
             if name in found:
-                raise UploadError(f"both {found[name]} and {file} would be called {name}", "rename one of them")
+                raise UploadError(f"{found[name]} and {file} have the same name {name}", "rename one of them")
             found[name] = file
     return found
 
 
 def files_in(directory: Path) -> dict[str, Path]:
-    """The files in a directory, by their paths from there on.
+    """The files in a directory and its folders, by their paths below it.
 
     Raises:
-        UploadError: A folder in it cannot be read.
+        UploadError: A folder cannot be read.
     """
     found = {}
     for folder, _, names in os.walk(directory, onerror=_refuse):
@@ -114,7 +119,7 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
     except OSError as error:
         raise UploadError(f"cannot read {path}: {error.strerror}", "check the access rights") from error
     if not is_there:
-        raise UploadError(f"there is no file {path}", "correct the path")
+        raise UploadError(f"{path} does not exist", "correct the path")
     if not is_folder:
         yield path.name, path
         return

@@ -1,7 +1,7 @@
-"""Fixtures for the tests of consumers; pytest finds them by itself where this package is installed.
+"""Fixtures for the tests of consumers; pytest loads them automatically if this package is installed.
 
-``pacifica_sandbox`` is an embedded Pacifica, ``pacifica_notification`` makes a transaction of files and returns its
-notification, and ``pacifica_consumer`` runs the consumer that the test lies beside.
+``pacifica_sandbox`` is an embedded Pacifica, ``pacifica_notification`` uploads files as a transaction and returns its
+notification, and ``pacifica_consumer`` runs the consumer in whose directory, or below it, the test is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    # pytest loads this module whether or not a test uses it: the others are loaded when one does.
+    # pytest always loads this module; modules that only the fixtures need are imported there.
     from .consumer import TriedConsumer
     from .sandbox import Sandbox
 
@@ -24,7 +24,7 @@ MakeNotification = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def pacifica_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """An embedded Pacifica with nothing in it, for this test alone."""
+    """An empty embedded Pacifica for one test."""
     from .sandbox import Sandbox
 
     with Sandbox(tmp_path_factory.mktemp("pacifica") / "sandbox") as sandbox:
@@ -33,10 +33,10 @@ def pacifica_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandb
 
 @pytest.fixture
 def pacifica_notification(pacifica_sandbox: Sandbox) -> MakeNotification:
-    """Makes a transaction, and returns its notification.
+    """A function that uploads files as a transaction and returns its notification.
 
-    It is called with the files, as a directory or as contents by paths, and optionally with ``submitter``,
-    ``project``, ``instrument`` and ``key_values``.
+    Its arguments are the files, as a directory or as a mapping of paths to contents, and the keywords ``submitter``,
+    ``project``, ``instrument`` and ``key_values``, which are optional.
     """
     from ..settings.services import Services
     from .instrument import files_in, send_files
@@ -60,13 +60,15 @@ def pacifica_notification(pacifica_sandbox: Sandbox) -> MakeNotification:
 def pacifica_consumer(
     request: pytest.FixtureRequest, pacifica_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
 ) -> TriedConsumer:
-    """The consumer that the test lies in or beside: the nearest directory above it with a ``__main__.py``.
+    """The consumer in the nearest directory above the test that has a ``__main__.py``.
 
-    Its entry-point runs with the Python of the tests, which must have its requirements.
+    Its entry-point runs with the Python of the tests, in which its requirements must be installed.
     """
     from .consumer import TriedConsumer
 
     for directory in request.path.parents:
         if (directory / "__main__.py").is_file():
             return TriedConsumer(directory, pacifica_sandbox, tmp_path_factory.mktemp("pacifica"))
-    raise pytest.UsageError(f"no directory above {request.path} has a __main__.py: put the test beside the consumer's")
+    raise pytest.UsageError(
+        f"no directory above {request.path} has a __main__.py: put the test into the consumer's directory"
+    )

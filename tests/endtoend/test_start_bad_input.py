@@ -41,7 +41,7 @@ def undone(operator: Operator) -> None:
         pytest.param(b"", 65, "is not a usable zip archive", id="empty file"),
         pytest.param(None, 65, "cannot read", id="no file"),
         pytest.param({"main.py": ""}, 65, "has no __main__.py", id="no entry-point"),
-        pytest.param({"my/__main__.py": ""}, 65, "in the folder 'my', not at the top; zip what is in", id="nested"),
+        pytest.param({"my/__main__.py": ""}, 65, "in the folder 'my', not at the top; zip the content of", id="nested"),
         pytest.param({**GOOD, "../up.py": ""}, 65, "the unsafe name '../up.py'", id="leads out"),
         pytest.param(NO_FILTER, 65, "jsonpath2.txt is empty; ", id="empty jsonpath2.txt"),
         pytest.param(TWO_LINES, 65, "jsonpath2.txt has more than one line: line 2 is", id="two jsonpaths"),

@@ -1,4 +1,4 @@
-"""Work that tests have done beside them, all the time."""
+"""Background threads for tests."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Self
 
 
 class Background:
-    """Threads that work for as long as a context lasts.
+    """Threads that run until the end of the context.
 
     Args:
-        work: What each does; it ends when `stop` is set.
+        work: The function of each thread; it must return when `stop` is set.
 
     Attributes:
-        stop: Ends it all when set.
+        stop: Ends the threads when set.
     """
 
     def __init__(self, *work: Callable[[], None]) -> None:

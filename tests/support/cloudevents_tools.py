@@ -9,7 +9,7 @@ BINARY = {
     "0.3": {"ce-specversion": "0.3", "ce-type": "t", "ce-source": "/s", "ce-id": "i"},
     "1.0": {"ce-specversion": "1.0", "ce-type": "t", "ce-source": "/s", "ce-id": "i"},
 }
-#: And its envelope.
+#: The JSON of these events.
 ENVELOPE: dict[str, dict[str, Any]] = {
     "0.1": {"cloudEventsVersion": "0.1", "eventType": "t", "source": "/s", "eventID": "i", "extensions": {}},
     "0.2": {"specversion": "0.2", "type": "t", "source": "/s", "id": "i"},

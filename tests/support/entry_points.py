@@ -1,8 +1,8 @@
-"""Entry-points that do all that one may do, and what comes of them."""
+"""Entry-points with all kinds of behaviour, and the expected results."""
 
 from __future__ import annotations
 
-#: Their sources, their exit statuses, and what they print, as a regular expression.
+#: Sources of entry-points, their exit statuses, and regular expressions for their output.
 ENDINGS: list[tuple[str, int, str]] = [
     ("", 0, ""),
     ("print('said')", 0, r"said\n"),
@@ -31,7 +31,7 @@ ENDINGS: list[tuple[str, int, str]] = [
     ("def f():\n    1/0\n\ndef g():\n    f()\n\ng()", 1, r"Traceback \(.*\):\n  File .* line 7, in <module>.*"),
     ("try: 1/0\nexcept Exception as e: raise ValueError('ä') from e", 1, ".*direct cause.*ValueError: ä\n"),
     ("raise ExceptionGroup('several', [ValueError(1), TypeError(2)])", 1, r".*Exception Group.*"),
-    # One frame deeper, it gets one call less far.
+    # One frame deeper, the recursion has one call less.
     ("import sys; sys.tracebacklimit = 0\ndef f(): f()\nf()", 1, r"RecursionError.*"),
     ("raise GeneratorExit", 1, r".*GeneratorExit\n"),
     ("def f(:\n", 1, r"  File .*SyntaxError.*"),
@@ -46,7 +46,7 @@ ENDINGS: list[tuple[str, int, str]] = [
     ("import __main__, sys\nprint(__main__.__dict__ is globals(), __main__.__file__ == __file__)", 0, "True True\n"),
 ]
 
-#: What they do, and their sources.
+#: Sources of entry-points by a description of their behaviour.
 BEHAVIOURS = {
     "callbacks at the end": """
 import atexit, threading, time
@@ -95,7 +95,7 @@ holder = {"inner": Loud("inner")}
 def use(): return holder
 print("end")
 """,
-    "objects that fail to say good-bye":  # Cold, the lines of the source are not found any more.
+    "objects that fail to say good-bye":  # In a cold start, the lines of the source are not found any more.
     "import sys\nsys.tracebacklimit = 0\nclass Bad:\n    def __del__(self): 1/0\nbad = Bad()\nprint('end')",
     "a module of its own": "import beside\nprint(beside.noisy is not None)",
     "objects of a traceback": """

@@ -1,4 +1,4 @@
-"""A server that misbehaves as a test tells it, in the place of a Pacifica service."""
+"""A faulty server in place of a Pacifica service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Answer = Callable[[Handler, bytes], None]
 
 
 class FaultServer:
-    """Records what it is asked and answers with what `answer` does."""
+    """Records requests, and answers them with `answer`."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -22,7 +22,7 @@ class FaultServer:
 
 @contextlib.contextmanager
 def fault_server(answer: Answer) -> Iterator[FaultServer]:
-    """Serve faults on loopback."""
+    """Run a faulty server on loopback."""
     server = FaultServer(answer)
 
     class FaultHandler(Handler):
@@ -39,5 +39,5 @@ def fault_server(answer: Answer) -> Iterator[FaultServer]:
 
 
 def replying(status: int, body: bytes = b"", **headers: Any) -> Answer:
-    """Answer everything alike."""
+    """Give the same answer to every request."""
     return lambda handler, _: handler.reply(status, body, **headers)

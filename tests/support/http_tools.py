@@ -1,4 +1,4 @@
-"""Ways to speak to a server that no HTTP client would choose, and servers that answer."""
+"""Handlers for test servers, and raw requests that HTTP clients would not send."""
 
 import re
 import socket
@@ -13,7 +13,7 @@ from pacifica_notifications_consumer.http.server import Handler, Server
 
 
 class Echo(Handler):
-    """Tells what came."""
+    """Answers with the body of the request, or with the path of a GET."""
 
     def do_POST(self) -> None:
         try:
@@ -30,7 +30,7 @@ class Echo(Handler):
 
 
 class Hasty(Echo):
-    """Answers without a thread."""
+    """Answers on the poller's thread."""
 
     quick = True
 
@@ -45,12 +45,12 @@ def connect(url: str, timeout: float = 10.0) -> socket.socket:
 
 
 def rest_of(connection: socket.socket) -> bytes:
-    """What comes until the server hangs up."""
+    """All bytes until the server closes the connection."""
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def raw(url: str, request: bytes) -> bytes:
-    """Send bytes and return the answer up to where the server hangs up."""
+    """Send bytes, and return all bytes until the server closes the connection."""
     with connect(url) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
@@ -58,12 +58,12 @@ def raw(url: str, request: bytes) -> bytes:
 
 
 def replies(answer: bytes) -> list[bytes]:
-    """The single responses of an answer."""
+    """Split a stream of responses."""
     return [piece for piece in re.split(rb"(?=HTTP/1\.1 \d)", answer) if piece]
 
 
 def answered_within(url: str, seconds: float) -> None:
-    """A new client is answered in time, as the producer must be."""
+    """Check that a new client is answered in time."""
     started = time.monotonic()
     assert requests.post(url, data=b"{}", timeout=10).content == b"{}"
     assert time.monotonic() - started < seconds
@@ -74,7 +74,7 @@ def statuses(answer: bytes) -> list[int]:
 
 
 def idle(stack: ExitStack, server: Server, count: int, first: bytes = b"") -> list[socket.socket]:
-    """Clients that have connected, and say no more than this."""
+    """Connect clients that send these bytes and then nothing."""
     clients = []
     for _ in range(count):
         client = stack.enter_context(connect(server.url))

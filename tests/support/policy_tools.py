@@ -1,4 +1,4 @@
-"""A policy that tells what a test has it tell, and a desk on a ledger without anything that runs jobs."""
+"""A fake policy for tests, and a store on a ledger without anything that runs jobs."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.settings.services import Services
 from tests.support.faults import fault_server
 
-#: Fast enough that no test waits for its turn.
+#: Fast enough that no test waits for the rate limit.
 RULES = CatchUpRules(rate=100_000.0)
-#: What matches in these tests.
+#: The filter of the tests' consumer.
 FILTER = Filter('$["data"][*][?(@["key"] = "go")]')
 UNKNOWN = {"status": "404 Not Found", "message": "No Transaction with an ID of 1 was found"}
 BROKEN = {"status": "500 Internal Server Error", "message": "The server encountered an unexpected condition"}
 
 
 def transaction(number: int, created: str = "2026-11-25T10:00:00", **key_values: str) -> dict[str, Any]:
-    """What policy tells of a transaction with one file."""
+    """Policy's answer for a transaction with one file."""
     file = {"_id": 1000 + number, "name": "a.txt", "subdir": "", "size": 1, "hashtype": "sha1", "hashsum": "0" * 40}
     file |= {"mimetype": "text/plain", "ctime": created, "mtime": created, "encoding": "UTF8", "key_values": {}}
     return {
@@ -52,14 +52,14 @@ def transaction(number: int, created: str = "2026-11-25T10:00:00", **key_values:
 
 
 class Told:
-    """Answers as policy does.
+    """Answers like policy.
 
     Attributes:
-        transactions: What there is, by its numbers.
-        broken: Those that metadata fails to tell of.
-        hidden: Those that the user may not see.
-        down: Whether metadata is down behind it.
-        asked: What was asked: numbers of transactions, ``list``, and ``see`` with a number.
+        transactions: The existing transactions by their numbers.
+        broken: The numbers of transactions for which metadata answers with an error.
+        hidden: The numbers of transactions that the user may not see.
+        down: Whether metadata is down.
+        asked: The queries: numbers of transactions, ``list``, and ``see`` with a number.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Told:
         self.reset()
 
     def reset(self) -> None:
-        """Have no transactions, and nothing the matter."""
+        """Remove all transactions and faults."""
         self.transactions: dict[int, dict[str, Any]] = {}
         self.broken: set[int] = set()
         self.hidden: set[int] = set()
@@ -75,16 +75,16 @@ class Told:
         self.asked: list[object] = []
 
     def add(self, *numbers: int, created: str = "2026-11-25T10:00:00", **key_values: str) -> None:
-        """Have some more transactions."""
+        """Add transactions."""
         for number in numbers:
             self.transactions[number] = transaction(number, created, **key_values)
 
     def go(self, *numbers: int, **changes: str) -> None:
-        """Have some more that match."""
+        """Add transactions that match the filter."""
         self.add(*numbers, go="yes", **changes)
 
     def own(self, *numbers: int) -> None:
-        """Have some more that the consumer itself uploaded."""
+        """Add transactions that the consumer itself has uploaded."""
         self.add(*numbers, **{"go": "yes", PROVENANCE_KEY: "mine"})
 
     def answer(self, handler: Handler, body: bytes) -> None:
@@ -119,7 +119,7 @@ class Told:
 
 @contextlib.contextmanager
 def telling() -> Iterator[Told]:
-    """Serve such a policy on loopback."""
+    """Run a fake policy on loopback."""
     told = Told()
     with fault_server(told.answer) as server:
         told.url = server.url
@@ -127,12 +127,12 @@ def telling() -> Iterator[Told]:
 
 
 class TestedStore(LedgerStore):
-    """Takes what was missed into a ledger, and shows what it has taken."""
+    """Accepts missed notifications into a ledger, and shows their jobs."""
 
     __test__ = False
 
     def deliver(self, *numbers: int, told: Told, identity: Identity | None = None) -> None:
-        """Take notifications as if the producer had posted them."""
+        """Accept notifications as if the producer had posted them."""
         for number in numbers:
             answer = json.dumps(told.transactions[number]).encode()
             announced = self.readers.transaction(answer, identity or Identity())
@@ -140,7 +140,7 @@ class TestedStore(LedgerStore):
             self.ledger.accept([(announced.decision, announced.body)])
 
     def jobs(self, origin: Origin = Origin.RECOVERED) -> list[int]:
-        """The transactions for which there are jobs, a number for each."""
+        """The numbers of the transactions for which jobs exist."""
         jobs = [job for job in self.ledger.records.jobs(1_000_000) if job.origin is origin]
         return sorted(int(job.title.rpartition(".")[2]) for job in jobs)
 
@@ -155,7 +155,7 @@ def store_at(home: Path) -> Iterator[TestedStore]:
 
 @contextlib.contextmanager
 def catcher(store: Any, told: Told, stop: threading.Event | None = None, **rules: Any) -> Iterator[CatchUp]:
-    """What looks for missed transactions on a desk; its rules may be changed."""
+    """Make a `CatchUp` for a store, with changed rules."""
     services = Services(policy_url=told.url, username="alice")
     with make_session(services) as session:
         policy = Policy(told.url, session)

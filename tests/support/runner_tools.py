@@ -1,4 +1,4 @@
-"""What the tests of JobRunner share: runners of little entry-points, and ways to wait for what they do."""
+"""Helpers of the tests of JobRunner: runners of small entry-points, and functions that wait for their effects."""
 
 import json
 import time
@@ -17,7 +17,7 @@ SERVICES = Services(username="alice", password="hunter2", cartd_url="http://cart
 
 
 class WarmRunner(JobRunner):
-    """A runner that does not begin before it can start entry-points warm."""
+    """A runner whose context begins when warm start is ready."""
 
     def __enter__(self) -> Self:
         runner = super().__enter__()
@@ -28,7 +28,7 @@ class WarmRunner(JobRunner):
 
 
 def make_runner(tmp_path: Path, source: str, *, way: str = "cold", **arguments: Any) -> JobRunner:
-    """A runner of an entry-point's source that starts it in one of the `WAYS`."""
+    """Make a runner of an entry-point, given by its source, with one of the `WAYS` of starting it."""
     entry_point = tmp_path / "consumer" / "__main__.py"
     entry_point.parent.mkdir(exist_ok=True)
     entry_point.write_text(source)
@@ -43,7 +43,7 @@ def body(number: int = 1, *rows: dict[str, Any]) -> bytes:
 
 
 def accept(runner: JobRunner, number: int = 1) -> int:
-    """Have a notification accepted that matches, and return the number of its job."""
+    """Accept a matching notification, and return the number of its job."""
     job_id = runner.accept(body(number)).job_id
     assert job_id is not None
     return job_id
@@ -70,7 +70,7 @@ def wait_for_file(path: Path) -> str:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there, and no zombie."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

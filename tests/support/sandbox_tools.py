@@ -1,4 +1,4 @@
-"""What the sandbox's tests share: bundles to upload, a target that records deliveries, an ear for sentences."""
+"""Helpers of the sandbox's tests: bundles to upload, a target that records deliveries, a recorder of sentences."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def bundle(files: Mapping[str, bytes] = CONTENT, records: Any = None) -> bytes:
 
 
 class Ear:
-    """Hears what the sandbox says, and waits for what it is going to say."""
+    """Records the sandbox's sentences, and waits for expected ones."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []
@@ -80,7 +80,7 @@ class Ear:
             self._changed.notify_all()
 
     def wait(self, *beginnings: str, count: int = 1) -> list[str]:
-        """Wait for so many sentences that begin like one of these."""
+        """Wait for a number of sentences that begin like one of these."""
 
         def found() -> list[str]:
             return [sentence for sentence in self.sentences if sentence.startswith(beginnings)]
@@ -122,14 +122,14 @@ def eventmatch(
 
 
 class Target:
-    """A consumer's endpoint: records each delivery, and answers as it is told."""
+    """A consumer's endpoint that records each delivery and gives a configured answer."""
 
     def __init__(self) -> None:
         self.url = ""
         self.reset()
 
     def reset(self) -> None:
-        """Forget what came, and answer with 202 at once."""
+        """Discard the recorded deliveries, and answer with 202 at once."""
         self.status = 202
         self.answer = b""
         self.headers: dict[str, str] = {}

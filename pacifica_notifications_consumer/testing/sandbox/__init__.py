@@ -1,6 +1,6 @@
-"""An embedded Pacifica on one machine, for authors who have none at hand and for tests.
+"""An embedded Pacifica for authors without access to a real one, and for tests.
 
-It speaks the wire formats of the producer, of cartd, ingest and policy, with an archive kept in a directory.
+It has the HTTP APIs of the producer, cartd, ingest and policy, and keeps its archive in a directory.
 """
 
 from __future__ import annotations
@@ -25,33 +25,34 @@ from .wire import ServiceHandler, bind
 __all__ = ["DEFAULT_INGEST_SOURCE", "Sandbox", "sandbox_environ"]
 
 _LOG = logging.getLogger(__name__)
-#: The file in its directory that tells where it listens.
+#: The file in the sandbox's directory with the URLs of its services.
 _ADDRESSES = "addresses.json"
 DEFAULT_INGEST_SOURCE = "http://metadata.pacifica.org/transactions?_id={id}"
 
 
 class Sandbox:
-    """Four of Pacifica's services, listening from construction until `close`.
+    """Four of Pacifica's services, which listen from construction until `close`.
 
-    Every user is a member of every project, and no user name or password is asked for: keep it on loopback.
+    Every user is a member of every project, and requests need no authentication: use it on loopback only.
 
     Args:
-        directory: Keeps files, transactions, subscriptions and ids, so that a sandbox started on it again continues.
-            None for a temporary one, which `close` removes.
+        directory: The directory for files, transactions, subscriptions and ids; another sandbox with the same directory
+            continues with them. None for a temporary directory, which `close` deletes.
         address: The address to listen on.
-        producer_port: The port of the producer (notifications); 0 for a free one, as with the others.
+        producer_port: The port of the producer (notifications); 0 picks a free one, here and below.
         cartd_port: The port of cartd.
         ingest_port: The port of ingest.
         policy_port: The port of policy.
-        staging_seconds: How long a cart takes at least.
-        project_field: ``project``, or ``proposal`` for a Pacifica of the time when it was called so.
+        staging_seconds: Minimum time in seconds to stage a cart.
+        project_field: ``project``, or ``proposal`` like older versions of Pacifica.
         ingest_source: The ``source`` of the events; ``{id}`` in it stands for the transaction's number.
-        users: The number of each user by network id; None to take every user for known.
-        on_event: Called with a sentence on each thing that happens, from many threads. No credentials are in it.
+        users: The number of each user by network id; None if every user is to be known.
+        on_event: Called with a sentence for each event in the sandbox, from several threads. The sentences contain no
+            credentials.
 
     Raises:
         ConfigurationError: An argument is wrong.
-        EndpointError: A port cannot be had.
+        EndpointError: The address or a port cannot be used.
         StateError: The directory cannot be used, or another sandbox uses it.
     """
 
@@ -71,7 +72,7 @@ class Sandbox:
         on_event: Callable[[str], None] | None = None,
     ) -> None:
         _check(project_field, ingest_source)
-        say = _careful(on_event)
+        say = _guarded(on_event)
         policy = PolicyService(project_field=project_field, users=users)
         with contextlib.ExitStack() as stack:
             self.directory = stack.enter_context(_directory(directory))
@@ -103,14 +104,14 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """Stop listening, finish what has begun, and end all threads; bundles that wait are kept for the next start.
+        """Stop listening, finish running tasks, and end all threads.
 
-        Notifications that are queued are still delivered, within five seconds.
+        Queued notifications are still delivered, within five seconds. Queued bundles are kept for the next start.
         """
         self._stack.close()
 
     def environ(self) -> dict[str, str]:
-        """The variables that point this project's commands and library at the sandbox."""
+        """The environment variables with which this project's commands and library use the sandbox."""
         return {
             "PACIFICA_PRODUCER_URL": self.producer_url,
             "PACIFICA_CARTD_URL": self.cartd_url,
@@ -119,19 +120,19 @@ class Sandbox:
         }
 
     def transactions(self) -> list[int]:
-        """The numbers of the complete transactions, oldest first."""
+        """The numbers of the complete transactions, the oldest first."""
         return self._store.transactions()
 
     def notification(self, transaction_id: int) -> bytes:
-        """The event of a transaction as the producer sends it to a subscription without extensions.
+        """The notification of a transaction, as the producer sends it to a subscription without extensions.
 
         Raises:
-            StateError: There is no such transaction.
+            StateError: The transaction does not exist.
         """
         event = self._store.event(transaction_id)
         if event is None:
             raise StateError(
-                f"the sandbox holds no transaction {transaction_id}", "choose one of those that transactions() lists"
+                f"the sandbox has no transaction {transaction_id}", "choose one that transactions() returns"
             )
         return event
 
@@ -140,13 +141,13 @@ class Sandbox:
 
         Args:
             after: A transaction's number.
-            timeout: How many seconds to wait.
+            timeout: The time to wait, in seconds.
 
         Returns:
-            The number of the first one to be complete.
+            The number of the first such transaction.
 
         Raises:
-            TimeoutError: There was none in time.
+            TimeoutError: No such transaction was complete in time.
         """
         number = self._store.wait_for_completed(after, timeout)
         if number is None:
@@ -154,10 +155,10 @@ class Sandbox:
         return number
 
     def read(self, transaction_id: int) -> dict[str, bytes]:
-        """The files of a transaction, contents by ``subdir/name``, all in memory.
+        """The contents of a transaction's files by ``subdir/name``, all in memory.
 
         Raises:
-            StateError: There is no such transaction.
+            StateError: The transaction does not exist.
         """
         contents = {}
         for record in json.loads(self.notification(transaction_id))["data"]:
@@ -166,13 +167,13 @@ class Sandbox:
         return contents
 
     def subscriptions(self) -> list[dict[str, Any]]:
-        """All subscriptions that are not deleted, as the producer shows them to their owners."""
+        """All subscriptions that are not deleted, as the producer returns them to their owners."""
         return self._producer.subscriptions.kept()
 
 
 @contextlib.contextmanager
 def sandbox_environ(directory: Path) -> Iterator[dict[str, str]]:
-    """The variables that lead to the sandbox in a directory: to the one that runs there, or else to one made for this.
+    """Yield the environment variables of the sandbox in a directory, and start it if it is not running.
 
     Raises:
         StateError: The directory cannot be used.
@@ -196,13 +197,13 @@ def _addresses(directory: Path) -> dict[str, str]:
 def _check(project_field: str, ingest_source: str) -> None:
     if project_field not in ("project", "proposal"):
         raise ConfigurationError(
-            f"a transaction has no field {project_field!r}", "choose project, or proposal for an older Pacifica"
+            f"project_field is {project_field!r}", "choose project, or proposal for older versions of Pacifica"
         )
     try:
         ingest_source.format(id=1)
     except (LookupError, ValueError) as error:
         raise ConfigurationError(
-            f"the ingest source {ingest_source!r} is no format string", "use no braces but {id}"
+            f"ingest_source {ingest_source!r} is not a format string", "use no braces other than {id}"
         ) from error
 
 
@@ -215,13 +216,13 @@ def _directory(directory: Path | str | None) -> Iterator[Path]:
         yield temporary
 
 
-def _careful(on_event: Callable[[str], None] | None) -> Callable[[str], None]:
+def _guarded(on_event: Callable[[str], None] | None) -> Callable[[str], None]:
     def say(sentence: str) -> None:
-        # A sentence that cannot be said must not keep a notification from its consumer.
+        # An error of the callback must not stop the delivery of a notification.
         try:
             if on_event is not None:
                 on_event(sentence)
         except Exception:
-            _LOG.exception("on_event failed")
+            _LOG.exception("the on_event callback of the sandbox raised an error")
 
     return say

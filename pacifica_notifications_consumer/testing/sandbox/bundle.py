@@ -1,4 +1,4 @@
-"""An uploaded bundle: the tar with ``metadata.txt`` and ``data/``, and the checks that ingest and metadata make."""
+"""An uploaded bundle, the tar with ``metadata.txt`` and ``data/``, and the checks of ingest and metadata."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from .store import Store
 from .wire import PIECE
 
 _FILE_COLUMNS = ("name", "subdir", "mtime", "ctime", "size", "mimetype", "_id", "hashsum", "hashtype")
-# "mulitpart" is the real service's own misspelling, which makes it refuse every multipart type.
+# "mulitpart" is a misspelling in the real metadata, which therefore refuses every multipart type.
 _MEDIA = ("application", "audio", "font", "example", "image", "message", "model", "mulitpart", "text", "video")
 
 Record = dict[str, Any]
 
 
 class HashValidationException(Exception):  # noqa: N818  (the real service's name, which ends up in its answers)
-    """A file is not what its hash says."""
+    """The content of a file does not have its hash."""
 
 
 def read_records(tar: tarfile.TarFile) -> list[Record]:
     """Read the metadata of a bundle.
 
     Raises:
-        Exception: It has none, or no list of objects with a ``destinationTable``.
+        Exception: The metadata is missing, or is not a list of objects with a ``destinationTable``.
     """
     member = tar.extractfile("metadata.txt")
     if member is None:
-        raise ValueError("metadata.txt is no file")
+        raise ValueError("metadata.txt is not a file")
     with member:
         records: list[Record] = json.loads(member.read())
     for record in records:
@@ -40,7 +40,7 @@ def read_records(tar: tarfile.TarFile) -> list[Record]:
 
 
 def number_files(records: list[Record], tar: tarfile.TarFile, store: Store) -> None:
-    """Give each file of the metadata its id; members that the metadata does not name use up ids as well."""
+    """Give each file of the metadata its id; members of the tar that the metadata does not name also use up ids."""
     files = [record for record in records if record["destinationTable"] == "Files"]
     first = store.reserve("file", max(len(tar.getmembers()) - 1, len(files)))
     for number, record in enumerate(files, start=first):
@@ -51,7 +51,7 @@ def archive_files(records: list[Record], tar: tarfile.TarFile, store: Store) -> 
     """Copy the files that the metadata names into the archive.
 
     Raises:
-        Exception: One is missing, or is not what its hash says.
+        Exception: A file is missing, or does not have its hash.
     """
     for record in records:
         if record["destinationTable"] == "Files":
@@ -66,7 +66,7 @@ def _archive_file(tar: tarfile.TarFile, member: str, record: Record, hashsum: st
     digest = hashlib.new(record["hashtype"])
     content = tar.extractfile(tar.getmember(member))
     if content is None:
-        raise ValueError(f"{member!r} is no file")
+        raise ValueError(f"{member!r} is not a file")
     with content, store.incoming_file(record["_id"]) as out:
         while piece := content.read(PIECE):
             digest.update(piece)
@@ -76,7 +76,7 @@ def _archive_file(tar: tarfile.TarFile, member: str, record: Record, hashsum: st
 
 
 def clipped(path: str) -> str:
-    """A path without the ``data/`` before it and without empty parts."""
+    """A path without a leading ``data/`` and without empty parts."""
     parts = path.split("/")
     if parts[0] == "data":
         del parts[0]
@@ -84,14 +84,14 @@ def clipped(path: str) -> str:
 
 
 def check_records(records: list[Record], number: int) -> None:
-    """Refuse what the metadata service refuses, in its order.
+    """Check metadata by the rules of the metadata service, in its order.
 
     Args:
         records: The metadata.
         number: The transaction's number.
 
     Raises:
-        Exception: With the words of the real one.
+        Exception: A record is refused; the message is that of the real service.
     """
     _check_key_values(records, number)
     for record in records:
@@ -106,7 +106,7 @@ def _check_key_values(records: list[Record], number: int) -> None:
     seen: set[tuple[str, str]] = set()
     for record in records:
         if record["destinationTable"] == "TransactionKeyValue":
-            # As text, which is what the database keeps.
+            # Metadata's database stores both as strings.
             pair = (str(record["key"]), str(record["value"]))
             if pair in seen:
                 raise ValueError(
@@ -129,13 +129,13 @@ def _good_hash(hashtype: str, hashsum: str) -> bool:
 
 
 def transaction_number(records: list[Record]) -> int:
-    """The number of the transaction: an uploaded one stands before ingest's own, and wins.
+    """The number of the transaction; a number in the uploaded metadata precedes the one from ingest, and is used.
 
     Raises:
-        HTTPError: It is no number.
+        HTTPError: It is not a number.
     """
     value = next(record["value"] for record in records if record["destinationTable"] == "Transactions._id")
     try:
         return int(value)
     except (TypeError, ValueError):
-        raise HTTPError(HTTPStatus.BAD_REQUEST, f"{value!r} is no transaction id") from None
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"{value!r} is not a transaction id") from None

@@ -1,4 +1,4 @@
-"""The tar that a cart is served as: where each file stands in it, and how it is written without being held."""
+"""The tar of a cart: the paths of the files in it, and writing it as a stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from .store import Store
 from .wire import PIECE
 
-#: The content of each file, by the parts of its path below the cart's one directory.
+#: The content of each file, by the parts of its path below the tar's only top directory.
 Layout = dict[tuple[str, ...], Path]
 
 
@@ -20,14 +20,18 @@ class ByteSink(Protocol):
     """Takes bytes."""
 
     def write(self, data: bytes, /) -> object:
-        """Take some."""
+        """Take bytes."""
 
 
 def lay_out(files: list[dict[str, Any]], store: Store) -> Layout:
-    """Where each file stands in the cart's tar, by the parts of its path.
+    """Find the content of each file of a cart, and verify it.
+
+    Args:
+        files: The files that the client has requested.
+        store: The archive.
 
     Raises:
-        ValueError: A file is unknown, is not what its hash says, or stands where a directory must be.
+        ValueError: A file is unknown, does not have its hash, or has the path of a directory.
     """
     placed: Layout = {}
     for wanted in files:
@@ -40,7 +44,7 @@ def lay_out(files: list[dict[str, Any]], store: Store) -> Layout:
             raise ValueError(f"Failed to stage with error: {json.dumps(json.dumps(page))}")
         _verify(content, wanted["hashtype"], wanted["hashsum"])
         parts = _inside(wanted["path"])
-        # The real one writes such a file outside of the cart, where nobody will ever see it.
+        # The real cartd writes such a file outside of the cart, so that the tar does not contain it.
         if parts:
             placed[parts] = content
     if clash := placed.keys() & _directories(placed):
@@ -80,12 +84,12 @@ def _directories(placed: Layout) -> set[tuple[str, ...]]:
 
 
 def write_tar(layout: Layout, top: str, made: float, out: ByteSink, store: Store) -> None:
-    """Write a cart's tar: one directory, and in it, sorted, all directories and files.
+    """Write a cart's tar: a top directory with all directories and files, sorted.
 
     Args:
-        layout: What is in it.
-        top: The name of the one directory.
-        made: The time of the directories, in seconds since the epoch.
+        layout: The files.
+        top: The name of the top directory.
+        made: The modification time of the directories, in seconds since 1970.
         out: Takes the bytes, in order.
         store: The archive.
     """
@@ -105,7 +109,7 @@ def write_tar(layout: Layout, top: str, made: float, out: ByteSink, store: Store
 
 
 class _Forward(io.RawIOBase):
-    """What tarfile takes for a file to write to."""
+    """The file object to which `tarfile` writes."""
 
     def __init__(self, out: ByteSink) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The sandbox's cartd: stages files of the archive into carts and serves each as a tar."""
+"""The sandbox's cartd: stages files of the archive into carts and sends each as a tar."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 @attrs.define(kw_only=True, eq=False)
 class Cart:
-    """What a client asked for under one uid."""
+    """A cart: the files that a client has requested under a uid, and the state of their staging."""
 
     number: int
     uid: str
@@ -41,12 +41,12 @@ class Cart:
 
 
 class Carts:
-    """Makes, stages, finds and deletes carts, which live as long as the sandbox runs.
+    """Creates, stages, finds and deletes carts, which exist as long as the sandbox runs.
 
     Args:
         store: The archive.
-        staging_seconds: How long each cart takes at least.
-        say: Takes a sentence on each thing that happens.
+        staging_seconds: Minimum time in seconds to stage a cart.
+        say: Called with a sentence for each event.
     """
 
     def __init__(self, store: Store, *, staging_seconds: float, say: Callable[[str], None]) -> None:
@@ -59,23 +59,23 @@ class Carts:
         self._threads: set[threading.Thread] = set()
 
     def make(self, uid: str, request: dict[str, Any]) -> None:
-        """Begin a cart; one of the same uid is hidden behind it."""
+        """Begin to stage a cart; it hides earlier carts with the same uid."""
         cart = Cart(number=next(self._numbers), uid=uid, bundle=bool(request.get("bundle")), files=request["fileids"])
         thread = threading.Thread(target=self._run, args=(cart,), name=f"cart-{cart.number}", daemon=True)
         with self._lock:
             self._carts.append(cart)
-            # The real one stages file by file, and is ready after the last one: so never, without any.
+            # The real cartd marks a cart ready after staging its last file: an empty cart never becomes ready.
             if cart.files:
                 self._threads.add(thread)
                 thread.start()
 
     def find(self, uid: str) -> Cart | None:
-        """The newest cart of a uid, None if there is none."""
+        """The newest cart with a uid; None if there is none."""
         with self._lock:
             return next((cart for cart in reversed(self._carts) if cart.uid == uid), None)
 
     def delete(self, uid: str) -> bool:
-        """Delete all carts of a uid; False if there is none."""
+        """Delete all carts with a uid; False if there is none."""
         with self._lock:
             gone = [cart for cart in self._carts if cart.uid == uid]
             self._carts = [cart for cart in self._carts if cart.uid != uid]
@@ -84,7 +84,7 @@ class Carts:
         return bool(gone)
 
     def close(self) -> None:
-        """Delete all carts and wait for the staging to stop."""
+        """Delete all carts, and wait until all staging has stopped."""
         with self._lock:
             for cart in self._carts:
                 self._discard(cart)
@@ -94,7 +94,7 @@ class Carts:
             thread.join()
 
     def tar_path(self, cart: Cart) -> Path:
-        """Where the tar of a cart with ``bundle`` is."""
+        """The path of the tar of a cart with ``bundle``."""
         return self._store.carts / f"{cart.number}.tar"
 
     def _discard(self, cart: Cart) -> None:
@@ -129,14 +129,14 @@ class Carts:
 
 
 def check_request(request: Any) -> None:
-    """Refuse what the real service's schema refuses.
+    """Check a request by the rules of the real cartd's JSON schema.
 
     Raises:
-        TypeError: It does not follow the schema.
+        TypeError: The request violates the schema.
     """
     files = request.get("fileids") if isinstance(request, dict) else None
     if not isinstance(files, list):
-        raise TypeError("'fileids' is a required property, and is a list")
+        raise TypeError("'fileids' is a required property and must be a list")
     for file in files:
         good = (
             isinstance(file, dict)
@@ -145,7 +145,7 @@ def check_request(request: Any) -> None:
             and all(isinstance(file.get(key), str) for key in ("path", "hashtype", "hashsum"))
         )
         if not good:
-            raise TypeError(f"{file!r} has no 'id', 'path', 'hashtype' and 'hashsum' of the right types")
+            raise TypeError(f"{file!r} lacks 'id', 'path', 'hashtype' or 'hashsum', or one has the wrong type")
 
 
 class CartHandler(ServiceHandler):
@@ -157,7 +157,7 @@ class CartHandler(ServiceHandler):
     def route(self) -> None:
         """Answer a request."""
         if len(self.segments) > 1:
-            raise ValueError("a cart's uid is one part of the path")
+            raise ValueError("the path has more segments than the cart's uid")
         uid = self.segments[0] if self.segments else ""
         match self.command:
             case "POST":
@@ -196,7 +196,7 @@ class CartHandler(ServiceHandler):
         else:
             state, message = cart.status, cart.message
             status = HTTPStatus.INTERNAL_SERVER_ERROR if state == "error" else HTTPStatus.NO_CONTENT
-        # A header is one line of Latin-1.
+        # A header field is one line in Latin-1.
         message = " ".join(message.split()).encode("latin-1", "replace").decode("latin-1")
         self.reply(status, b"", "application/json", X_Pacifica_Status=state, X_Pacifica_Message=message)
 
@@ -211,7 +211,7 @@ class CartHandler(ServiceHandler):
             self.reply(HTTPStatus.ACCEPTED, b"The cart is not ready for download.", "application/json")
             return
         name = self.query.get("filename", datetime.now().strftime("data_%Y_%m_%d_%H_%M_%S.tar"))
-        # A line break in it would begin a header of the client's own.
+        # A line break in the name would let the client inject a header field.
         shown = "".join(character for character in name if character.isprintable())
         shown = shown.encode("latin-1", "replace").decode("latin-1")
         headers = {"Content-Type": "application/octet-stream", "Content-Disposition": f"attachment; filename={shown}"}
@@ -251,7 +251,7 @@ class CartHandler(ServiceHandler):
 
 
 def _wanted(header: str, size: int) -> tuple[int, int]:
-    """Which bytes a Range header wants, as first and last + 1; all of them unless it is one plain range."""
+    """The begin and the end of the bytes that a ``Range`` requests; all bytes if it is not a single range."""
     match = _RANGE.fullmatch(header.strip())
     if match is None or header.strip() == "bytes=-":
         return 0, size

@@ -1,4 +1,4 @@
-"""The sandbox's ingest: takes bundles and makes transactions of them in the background."""
+"""The sandbox's ingest: receives bundles and makes transactions of them in the background."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .store import Store, timestamp
 from .wire import ServiceHandler, error_page
 from .workers import TaskThreads
 
-_WORKERS = 2  # as Celery has on a small machine; so transactions do not always complete in the order of upload
+_WORKERS = 2  # like Celery on a small machine, so that transactions do not always complete in the order of upload
 
 
 class IngestService:
-    """Works uploads off and keeps their states.
+    """Processes uploads and stores their states.
 
     Args:
-        store: Where files, states and transactions are kept.
-        policy: Decides who may upload.
+        store: Stores files, states and transactions.
+        policy: Checks the metadata of uploads.
         source: The ``source`` of the events, in which ``{id}`` stands for the transaction's number.
-        emit: Takes the event of each complete transaction.
-        say: Takes a sentence on each thing that happens.
+        emit: Called with the event of each complete transaction.
+        say: Called with a sentence for each event.
     """
 
     def __init__(
@@ -49,19 +49,19 @@ class IngestService:
         self._workers = TaskThreads("ingest", _WORKERS)
         for job in (_IngestJob(store, upload) for upload in store.pending_uploads()):
             if job.state["complete"]:
-                # The last sandbox ended between the two.
+                # The last sandbox ended after completing the upload and before deleting the bundle.
                 store.upload(job.number).unlink()
             else:
                 self._workers.submit(partial(self._process, job))
 
     def accept(self, pieces: Iterable[bytes]) -> dict[str, Any]:
-        """Take a bundle.
+        """Receive a bundle.
 
         Args:
             pieces: The tar, as it arrives.
 
         Returns:
-            The state of the upload, as it is before anybody looked into the bundle.
+            The state of the upload before the bundle is processed.
         """
         job = _IngestJob(self._store, self._store.reserve("upload"))
         job.update("UPLOADING", 0)
@@ -71,13 +71,13 @@ class IngestService:
         return state
 
     def state(self, number: int) -> dict[str, Any]:
-        """How far an upload is.
+        """The state of an upload.
 
         Raises:
-            HTTPError: There was none of this number.
+            HTTPError: There is no upload with this number.
         """
         if number <= 0:
-            # What the real one says instead of reading its database.
+            # The real ingest answers this without a query of its database.
             state = _fresh_state(None)
             return {**state, "state": "DATA_ACCESS_ERROR", "task": "read_state", "task_percent": "0"}
         known = self._store.state(number)
@@ -86,7 +86,7 @@ class IngestService:
         return known
 
     def close(self) -> None:
-        """Finish what has begun; bundles that wait are worked off when the sandbox starts again."""
+        """Finish running uploads; queued bundles are processed when the sandbox starts again."""
         self._workers.close(drain=False, seconds=60.0)
 
     def _process(self, job: _IngestJob) -> None:
@@ -105,7 +105,7 @@ class IngestService:
         path = self._store.upload(job.number)
         with contextlib.ExitStack() as stack:
             with job.task("open tar", lambda _: "Failed to open tarfile."):
-                # "r:" takes no compressed one.
+                # "r:" refuses compressed tars.
                 tar = stack.enter_context(tarfile.open(path, "r:"))
             with job.task("load metadata", str):
                 records = bundle.read_records(tar)
@@ -120,7 +120,7 @@ class IngestService:
             event = self._event(number, records)
             bundle.check_records(records, number)
             self._store.insert(number, event)
-        # Only now, so that who waits for a transaction finds its upload complete.
+        # Only after the last task, so that a caller of `wait_for_transaction` finds the upload complete.
         self._store.publish(number)
         return event, number
 
@@ -136,13 +136,13 @@ class IngestService:
             "eventTime": datetime.now().isoformat(timespec="seconds"),
             "extensions": {},
             "contentType": "application/json",
-            # Ingest sorts the keys of each record on its way to the metadata service.
+            # The real ingest sorts the keys of each record when it sends them to metadata.
             "data": [dict(sorted(record.items())) for record in records],
         }
 
 
 class _Failed(Exception):  # noqa: N818  (it never leaves this module)
-    """An upload failed, which its state tells."""
+    """An upload failed; its state has the reason."""
 
 
 class _IngestJob:
@@ -154,7 +154,7 @@ class _IngestJob:
         self.state = store.state(number) or _fresh_state(number)
 
     def update(self, task: str, percent: int, *, state: str = "OK", exception: str = "") -> None:
-        """Keep where the upload is."""
+        """Store the state of the upload."""
         self.state.update(
             state=state,
             task=task,
@@ -167,7 +167,7 @@ class _IngestJob:
 
     @contextlib.contextmanager
     def task(self, name: str, explain: Callable[[Exception], str]) -> Iterator[None]:
-        """Do one task of the sequence; an error in it fails the upload with the explanation."""
+        """Run a task of the sequence; an error in it fails the upload with the explanation."""
         self.update(name, 0)
         try:
             yield
@@ -207,7 +207,7 @@ def _short(error: Exception) -> str:
 
 
 def counted(files: int) -> str:
-    """So many files, in words that a sentence can use."""
+    """A number of files, for a sentence."""
     return "1 file" if files == 1 else f"{files} files"
 
 
@@ -222,7 +222,7 @@ class IngestHandler(ServiceHandler):
             case "POST", ["upload"]:
                 self._upload()
             case "GET" | "HEAD", ["get_state", *rest] if len(rest) <= 1:
-                # Missing or no number: int() raises, which becomes the 500 of the real one.
+                # If the job_id is missing or not a number, the error becomes a 500, as with the real ingest.
                 number = int(self.query["job_id"] if not rest else rest[0])
                 self.reply_json(HTTPStatus.OK, self.ingest.state(number))
             case "GET" | "HEAD", []:
@@ -234,5 +234,5 @@ class IngestHandler(ServiceHandler):
 
     def _upload(self) -> None:
         if self.content_type() == "application/x-www-form-urlencoded":
-            raise ValueError("a form is no bundle")
+            raise ValueError("a form is not a bundle")
         self.reply_json(HTTPStatus.OK, self.ingest.accept(self.body()))

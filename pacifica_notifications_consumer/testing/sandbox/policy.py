@@ -1,4 +1,4 @@
-"""Who may upload what and see which event, and the queries of Pacifica's policy service."""
+"""The sandbox's policy: the checks of uploads and events, and the queries of users and transactions."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ INGEST_EVENT = "org.pacifica.metadata.ingest"
 
 @attrs.frozen(kw_only=True)
 class PolicyService:
-    """The rules, for a Pacifica in which every known user is a member of every project.
+    """The rules of a Pacifica in which every known user is a member of every project.
 
     Attributes:
-        project_field: What the project of a transaction is called: ``project``, or ``proposal`` of old.
-        users: The number of each user by network id; None when everybody is known.
+        project_field: The name of a transaction's project: ``project``, or ``proposal`` in older versions of Pacifica.
+        users: The number of each user by network id; None if every user is known.
     """
 
     project_field: str = "project"
     users: Mapping[str, int] | None = None
 
     def number(self, user: str) -> int | None:
-        """The number of a user, None when unknown."""
+        """The number of a user; None if the user is unknown."""
         if self.users is not None:
             return self.users.get(user)
-        # Any number does that stays the same when the sandbox is started again.
+        # The number must be the same after a restart of the sandbox.
         return int(user) if user.isdecimal() else zlib.crc32(user.encode()) % 1_000_000 + 1
 
     def check_upload(self, records: list[dict[str, Any]]) -> None:
         """Check the metadata of an upload.
 
         Raises:
-            HTTPError: Submitter, project or instrument is missing or unknown.
-            Exception: Anything that makes the real policy answer 500, such as a submitter that is no number.
+            HTTPError: The submitter, project or instrument is missing or unknown.
+            Exception: An error to which the real policy answers 500, such as a submitter that is not a number.
         """
         values = {
             field: next((r["value"] for r in records if r["destinationTable"] == f"Transactions.{field}"), None)
@@ -60,8 +60,8 @@ class PolicyService:
         """Check whether a user may see an event.
 
         Raises:
-            HTTPError: The user may not.
-            Exception: Anything that makes the real policy answer 500: an unknown user, a malformed event.
+            HTTPError: The user may not see it.
+            Exception: An error to which the real policy answers 500: an unknown user, a malformed event.
         """
         number = self.number(user)
         if number is None:
@@ -81,7 +81,7 @@ class PolicyService:
         return self.users is None or submitter in self.users.values()
 
     def search(self, term: str) -> list[dict[str, Any]]:
-        """The users whose network id contains a term, or whose number does."""
+        """The users whose network id or number contains a term."""
         if self.users is None:
             number = self.number(term)
             return [_user(f"user{number}" if term.isdecimal() else term, number)]
@@ -94,7 +94,7 @@ class PolicyService:
 
 def _number(value: Any, what: str) -> int:
     if isinstance(value, str) and not value.isdecimal():
-        raise ValueError(f"the {what} {value!r} is no number")
+        raise ValueError(f"the {what} {value!r} is not a number")
     return int(value)
 
 
@@ -117,19 +117,19 @@ def _user(network_id: str, number: int | None) -> dict[str, Any]:
 
 
 def transaction_info(event: dict[str, Any], submitted: str, project_field: str = "project") -> dict[str, Any]:
-    """What policy tells of a transaction.
+    """Policy's answer to the query of a transaction.
 
     Args:
         event: The transaction's event.
-        submitted: When it was made.
-        project_field: What the project is called.
+        submitted: The time of its upload: ISO 8601 in UTC, without zone.
+        project_field: See `PolicyService`.
     """
     records = event["data"]
     first = {
         field: next(r["value"] for r in records if r["destinationTable"] == f"Transactions.{field}")
         for field in ("_id", "submitter", "instrument", project_field)
     }
-    # In the database they are numbers, whatever the uploader sent.
+    # Metadata's database stores these as numbers, also if the uploader sent strings.
     first.update({field: int(first[field]) for field in ("_id", "submitter", "instrument")})
     stamps = {"created": submitted, "updated": submitted, "deleted": None}
     files = [record for record in records if record["destinationTable"] == "Files"]
@@ -166,19 +166,19 @@ def _key_values(records: list[dict[str, Any]]) -> dict[str, str]:
 
 def _file_key_values(records: list[dict[str, Any]], file_id: int) -> list[dict[str, str]] | dict[str, str]:
     found = [r for r in records if r["destinationTable"] == "FileKeyValue" and r.get("file_id") == file_id]
-    # So it is with the real one.
+    # The real policy answers an empty object, not an empty list, if there are none.
     return [{"key": str(record["key"]), "value": str(record["value"])} for record in found] or {}
 
 
 class PolicyHandler(ServiceHandler):
-    """Answers ``/events/NAME`` and what consumers ask for below ``/status/users`` and ``/status/transactions``."""
+    """Answers ``/events/NAME``, and consumers' queries below ``/status/users`` and ``/status/transactions``."""
 
     policy: PolicyService
     store: Store
     error_type = "text/html;charset=utf-8"
 
     def error_body(self, page: dict[str, str]) -> bytes:
-        """Write an error page down: the status queries are the only ones whose pages are no JSON."""
+        """Write an error page as HTML; only the status queries of policy have error pages other than JSON."""
         parts = {key: html.escape(value) for key, value in page.items()}
         template = "<!DOCTYPE html>\n<title>{status}</title>\n<h2>{status}</h2>\n<p>{message}</p>\n"
         return template.format_map(parts).encode("utf-8", "replace")
@@ -204,7 +204,7 @@ class PolicyHandler(ServiceHandler):
                 raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
 
     def _search(self) -> dict[str, Any]:
-        """A page of the transactions of a time, the highest numbers first; nothing else can be searched for."""
+        """A page of the transactions of a period, the highest numbers first; other parameters are not supported."""
         start, end = self.query.get("start", ""), self.query.get("end", "9999")
         times = {number: time for number, time in self.store.times().items() if start <= time <= end}
         size, page = int(self.query.get("item_count", 100)), int(self.query.get("page", -1))
@@ -224,7 +224,7 @@ class PolicyHandler(ServiceHandler):
             raise HTTPError(HTTPStatus.BAD_REQUEST, "Provide an appropriate transaction_id value")
         event = self.store.event(int(number))
         if event is None:
-            # The real one passes metadata's error page on, with a status of 200.
+            # The real policy passes on metadata's error page with status 200.
             document: dict[str, Any] = {
                 "status": "404 Not Found",
                 "message": f"No Transaction with an ID of {number} was found",

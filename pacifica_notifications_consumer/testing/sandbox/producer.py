@@ -1,4 +1,4 @@
-"""The sandbox's producer: routes events to the subscriptions that match them, once and without mercy."""
+"""The sandbox's producer: sends each event once to the matching subscriptions, and disables them on any error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .subscriptions import Subscription, Subscriptions, named
 from .wire import ServiceHandler, error_page, from_json
 from .workers import TaskThreads
 
-_WORKERS = 2  # so two slow consumers hold up everybody else's events, as in Pacifica
+_WORKERS = 2  # as in Pacifica: two slow consumers delay the events of all others
 _compiled = lru_cache(maxsize=256)(Filter)
 
 
@@ -29,9 +29,9 @@ class ProducerService:
     """Matches and delivers events.
 
     Args:
-        store: Where subscriptions are kept.
-        policy: Decides who may see an event.
-        say: Takes a sentence on each thing that happens.
+        store: Stores the subscriptions.
+        policy: Decides which users may see an event.
+        say: Called with a sentence for each event.
     """
 
     def __init__(self, store: Store, policy: PolicyService, say: Callable[[str], None]) -> None:
@@ -39,23 +39,23 @@ class ProducerService:
         self._policy = policy
         self._say = say
         self._closed = threading.Event()
-        # Apart from the deliveries, so that a slow consumer delays no matching.
+        # Separate from the deliveries, so that a slow consumer does not delay matching.
         self._matching = TaskThreads("matching", 1)
         self._delivering = TaskThreads("delivering", _WORKERS)
 
     def receive(self, event: Any) -> str:
-        """Take an event to be routed later, and return the name of the task."""
+        """Queue an event, and return the id of the task."""
         self._matching.submit(partial(self._dispatch, event))
         return str(uuid.uuid4())
 
     def close(self, seconds: float = 5.0) -> None:
-        """Deliver what is queued, for so many seconds at most; a consumer that is slower has lost it."""
+        """Deliver the queued events within the given seconds; later ones are lost, as in Pacifica."""
         self._matching.close(drain=True, seconds=seconds)
         self._delivering.close(drain=True, seconds=seconds)
         self._closed.set()
 
     def _dispatch(self, event: Any) -> None:
-        # The subscriptions as they are now: one that is disabled while its events wait still gets them.
+        # A subscription that is disabled between matching and delivery still gets the event, as in Pacifica.
         for subscription in self.subscriptions.active():
             try:
                 matches = _compiled(subscription["jsonpath"]).matches(event)
@@ -89,9 +89,9 @@ class ProducerService:
             headers["Authorization"] = f"{part.get('type', '')} {part.get('credentials', '')}"
         try:
             with requests.Session() as session:
-                # No proxy, no .netrc: the sandbox and its consumers share one machine.
+                # Ignores proxies and .netrc: the sandbox and its consumers run on the same machine.
                 session.trust_env = False
-                # No time-out either: the real one has none.
+                # Without a timeout, like the real producer.
                 response = session.post(subscription["target_url"], data=json.dumps(event), headers=headers, auth=basic)
         except requests.RequestException as error:
             self._disable(subscription, str(error), f"cannot reach its target ({type(error).__name__})")
@@ -101,15 +101,15 @@ class ProducerService:
             self._disable(subscription, response.text, f"its target answered {response.status_code}")
 
     def _disable(self, subscription: Subscription, error: str, reason: str) -> None:
-        # A delivery that outlives the sandbox must not write to a directory that may be another's by now.
+        # A delivery that ends after `close` must not write to the directory, which another sandbox may use already.
         if not self._closed.is_set():
             self.subscriptions.disable(subscription["uuid"], error)
-            # Neither body nor error text, which may repeat credentials.
+            # Without the response's body and the error's text, which may contain credentials.
             self._say(f"subscription {named(subscription)} disabled: {reason}")
 
 
 def _title(event: Any) -> str:
-    return f"notification {event.get('eventID', 'without eventID') if isinstance(event, dict) else 'of no kind'}"
+    return f"notification {event.get('eventID', 'without eventID') if isinstance(event, dict) else 'with a bad body'}"
 
 
 class ProducerHandler(ServiceHandler):
@@ -151,6 +151,6 @@ class ProducerHandler(ServiceHandler):
     def _read_json(self) -> Any:
         body = self.document()
         if self.content_type() == "application/x-www-form-urlencoded":
-            # The web framework beneath the real one takes the body for itself then.
+            # The real producer's web framework consumes the body of a form itself.
             raise HTTPError(HTTPStatus.BAD_REQUEST, "Unexpected body parameters")
         return from_json(body)

@@ -1,4 +1,4 @@
-"""The directory that holds all that the sandbox must not forget: files, transactions, subscriptions, ids."""
+"""The sandbox's directory, with its files, transactions, subscriptions and ids."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ...http.errors import HTTPError
 
 
 class Store:
-    """The sandbox's archive and memory.
+    """The sandbox's persistent data.
 
     Args:
-        directory: Where everything is kept; made if missing. Files are named by their ids, so that no name from
-            outside ever becomes a path.
+        directory: The directory; created if it does not exist. Files in it are named by their ids, so that no name
+            from a client becomes a path.
 
     Raises:
         StateError: The directory cannot be used, or another sandbox uses it.
@@ -73,7 +73,7 @@ class Store:
         self._sequence = len(self._completed)
 
     def close(self) -> None:
-        """Let another sandbox use the directory."""
+        """Release the directory for another sandbox."""
         self._guard.close()
 
     @property
@@ -81,7 +81,7 @@ class Store:
         return self.directory / "ids.json"
 
     def reserve(self, kind: Literal["upload", "file"], count: int = 1) -> int:
-        """Take so many successive ids, which are never given out again, and return the first."""
+        """Reserve consecutive ids, which are not assigned again, and return the first."""
         with self._lock:
             first = self._ids[kind] + 1
             self._ids[kind] += count
@@ -89,7 +89,7 @@ class Store:
         return first
 
     def file(self, file_id: int | str) -> Path | None:
-        """The content of a file of the archive, None if there is none of this id."""
+        """The path of a file's content in the archive; None if there is no file with this id."""
         name = str(file_id)
         if not (name.isascii() and name.isdigit()):
             return None
@@ -98,7 +98,7 @@ class Store:
 
     @contextlib.contextmanager
     def incoming_file(self, file_id: int) -> Iterator[IO[bytes]]:
-        """Write a file of the archive, which appears once the context ends without an error."""
+        """Write a file of the archive; it is added when the context ends without an error."""
         part = self._files / f"{file_id}.part"
         try:
             with part.open("wb") as out:
@@ -108,7 +108,7 @@ class Store:
             part.unlink(missing_ok=True)
 
     def receive_upload(self, upload: int, pieces: Iterable[bytes]) -> None:
-        """Keep a bundle as it arrives; one that did not arrive whole leaves nothing behind."""
+        """Store a bundle as it arrives; if it does not arrive whole, it is deleted."""
         part = self.uploads / f"{upload}.part"
         try:
             with part.open("wb") as out:
@@ -119,19 +119,19 @@ class Store:
             part.unlink(missing_ok=True)
 
     def upload(self, upload: int) -> Path:
-        """Where the bundle of an upload is."""
+        """The path of an upload's bundle."""
         return self.uploads / f"{upload}.tar"
 
     def pending_uploads(self) -> list[int]:
-        """The bundles that arrived and were not worked off, oldest first."""
+        """The numbers of the uploads that have arrived and are not processed, the oldest first."""
         return sorted(int(path.stem) for path in self.uploads.glob("*.tar"))
 
     def save_state(self, upload: int, state: dict[str, Any]) -> None:
-        """Keep how far an upload is."""
+        """Store the state of an upload."""
         _write(self._jobs / f"{upload}.json", state)
 
     def state(self, upload: int) -> dict[str, Any] | None:
-        """How far an upload is, None if there was none of this id."""
+        """The state of an upload; None if there is no upload with this id."""
         try:
             state: dict[str, Any] = json.loads((self._jobs / f"{upload}.json").read_bytes())
         except FileNotFoundError:
@@ -139,10 +139,10 @@ class Store:
         return state
 
     def insert(self, number: int, event: dict[str, Any]) -> None:
-        """Keep a transaction as its event; those who wait for one hear of it from `publish`.
+        """Store a transaction as its event; `publish` wakes the callers that wait for it.
 
         Raises:
-            HTTPError: There is a transaction of this number, in the words of Pacifica's metadata service.
+            HTTPError: A transaction with this number exists; the message is that of Pacifica's metadata service.
         """
         with self._lock:
             if number in self._events:
@@ -157,21 +157,21 @@ class Store:
             self._events[number] = path
 
     def publish(self, number: int) -> None:
-        """Announce a complete transaction to those who wait for one."""
+        """Wake the callers that wait for a complete transaction."""
         with self._completion:
             self._completed.append(number)
             self._completion.notify_all()
 
     def transactions(self) -> list[int]:
-        """The numbers of the transactions, oldest first.
+        """The numbers of the transactions, the oldest first.
 
-        One may not be published yet: its uploader, who only asks for the state, must find it already.
+        Includes transactions that are not published yet, since the state of their upload may be complete already.
         """
         with self._lock:
             return list(self._events)
 
     def wait_for_completed(self, after: int, timeout: float) -> int | None:
-        """Wait for a complete transaction with a number above ``after``; None when the seconds are over."""
+        """Wait for a complete transaction with a number above ``after``; None after ``timeout`` seconds."""
 
         def first() -> int | None:
             return next((number for number in self._completed if number > after), None)
@@ -181,30 +181,30 @@ class Store:
             return first()
 
     def event(self, number: int) -> bytes | None:
-        """The event of a transaction as JSON, None if there is no such transaction."""
+        """The event of a transaction as JSON; None if the transaction does not exist."""
         path = self._events.get(number)
         return path.read_bytes() if path else None
 
     def times(self) -> dict[int, str]:
-        """When each transaction was made: ISO 8601 in UTC, without zone, to the second."""
+        """The time of each transaction: ISO 8601 in UTC, without zone, to the second."""
         return {number: _time(path.stat().st_mtime) for number, path in list(self._events.items())}
 
     def time(self, number: int) -> str:
-        """When a transaction was made, as `times` tells it."""
+        """The time of a transaction, as in `times`."""
         return _time(self._events[number].stat().st_mtime)
 
     def save_subscription(self, subscription: dict[str, Any]) -> None:
-        """Keep a subscription."""
+        """Store a subscription."""
         _write(self._subscriptions / f"{subscription['uuid']}.json", subscription)
 
     def subscriptions(self) -> list[dict[str, Any]]:
-        """All subscriptions ever made, oldest first."""
+        """All subscriptions, including deleted ones, the oldest first."""
         kept = [json.loads(path.read_bytes()) for path in self._subscriptions.glob("*.json")]
         return sorted(kept, key=lambda subscription: str(subscription["created"]))
 
 
 def timestamp() -> str:
-    """The time in UTC as ingest shows it."""
+    """The current time in UTC, in ingest's format."""
     return str(datetime.now(UTC).replace(tzinfo=None))
 
 

@@ -1,4 +1,4 @@
-"""The producer's subscriptions, which it calls eventmatches: what they hold, and what it takes and refuses."""
+"""The subscriptions of the sandbox's producer, with its validation; the producer calls them eventmatches."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _TIMES = ("disabled", "created", "updated", "deleted")
 _CREDENTIALS = {"basic": ("username", "password"), "header": ("type", "credentials")}
 _LONGEST_NAME = 255
-# A body with all of these is refused, so nothing that GET answers can be sent back as it is.
-_TELLTALE = {"uuid", "user", "created", "updated", "deleted", "version"}
+# The real producer refuses a body with all of these: the unchanged answer to a GET cannot be sent with a PUT.
+_ALL_READ_ONLY = {"uuid", "user", "created", "updated", "deleted", "version"}
 
 
 class Subscriptions:
-    """All subscriptions, each seen by its owner only.
+    """All subscriptions; users can access only their own.
 
     Args:
-        store: Where they are kept.
-        say: Takes a sentence on each thing that happens.
+        store: Stores the subscriptions.
+        say: Called with a sentence for each event.
     """
 
     def __init__(self, store: Store, say: Callable[[str], None]) -> None:
@@ -58,19 +58,19 @@ class Subscriptions:
         self._all = {subscription["uuid"]: subscription for subscription in store.subscriptions()}
 
     def kept(self) -> list[Subscription]:
-        """Those that are not deleted, oldest first."""
+        """The subscriptions that are not deleted, the oldest first."""
         with self._lock:
             return [dict(subscription) for subscription in self._all.values() if not subscription["deleted"]]
 
     def active(self) -> list[Subscription]:
-        """Those that get events."""
+        """The subscriptions that are neither deleted nor disabled."""
         return [subscription for subscription in self.kept() if not subscription["disabled"]]
 
     def of(self, user: str) -> list[Subscription]:
-        """A user's.
+        """The subscriptions of a user.
 
         Raises:
-            HTTPError: There are none.
+            HTTPError: The user has none.
         """
         found = [subscription for subscription in self.kept() if subscription["user"] == user]
         if not found:
@@ -78,15 +78,15 @@ class Subscriptions:
         return found
 
     def get(self, user: str, name: str) -> Subscription:
-        """One of a user's.
+        """A subscription of a user.
 
         Args:
-            user: Who asks.
-            name: The UUID as text.
+            user: The user's name.
+            name: The UUID as a string.
 
         Raises:
-            HTTPError: There is none, or it is somebody else's.
-            ValueError: The name is no UUID.
+            HTTPError: It does not exist, or another user owns it.
+            ValueError: The name is not a UUID.
         """
         key = str(uuid.UUID(f"{{{name}}}"))
         with self._lock:
@@ -96,10 +96,10 @@ class Subscriptions:
             return dict(subscription)
 
     def create(self, user: str, body: Any) -> Subscription:
-        """Make one.
+        """Create a subscription.
 
         Raises:
-            HTTPError: It is deleted from the start.
+            HTTPError: The body has a time of deletion.
             Exception: The body is refused.
         """
         values = _checked(body)
@@ -126,10 +126,10 @@ class Subscriptions:
         return self.get(user, subscription["uuid"])
 
     def update(self, user: str, name: str, read_body: Callable[[], Any]) -> Subscription:
-        """Change the values given; ``auth`` and ``extensions`` are emptied if they are not given.
+        """Change the given values; ``auth`` and ``extensions`` are emptied if they are not given.
 
         Raises:
-            HTTPError: It cannot be seen by the user, before the change or after it.
+            HTTPError: The user cannot access the subscription before or after the change.
             Exception: The body is refused.
         """
         subscription = self.get(user, name)
@@ -143,10 +143,10 @@ class Subscriptions:
         return self.get(user, name)
 
     def delete(self, user: str, name: str) -> None:
-        """Delete one.
+        """Delete a subscription.
 
         Raises:
-            HTTPError: It cannot be seen by the user.
+            HTTPError: The user cannot access the subscription.
         """
         now = datetime.now().isoformat()
         subscription = {**self.get(user, name), "deleted": now, "updated": now}
@@ -155,7 +155,7 @@ class Subscriptions:
         self._say(f"subscription {named(subscription)} deleted")
 
     def disable(self, key: str, error: str) -> None:
-        """Disable one for good, with the reason; ``updated`` stays as it is."""
+        """Disable a subscription, with the reason; ``updated`` is not changed."""
         with self._lock:
             self._keep({**self._all[key], "disabled": datetime.now().isoformat(), "error": error})
 
@@ -165,7 +165,7 @@ class Subscriptions:
 
 
 def named(subscription: Subscription) -> str:
-    """What a sentence calls a subscription."""
+    """The name of a subscription in a sentence, on one line."""
     return " ".join(str(subscription["name"]).split())
 
 
@@ -174,7 +174,7 @@ def _forbidden() -> HTTPError:
 
 
 def _checked(body: Any) -> Subscription:
-    """What of a body is taken, with the defaults of what POST and PUT reset."""
+    """Validate a body and return its fields, with the defaults of the fields that POST and PUT reset."""
     if not isinstance(body, dict):
         raise TypeError(f"{body!r} is not of type 'object'")
     for field, types in _TYPES.items():
@@ -182,23 +182,23 @@ def _checked(body: Any) -> Subscription:
             raise TypeError(f"the {type(body[field]).__name__} in {field!r} is not of the right type")
     if "auth" in body:
         _check_auth(body["auth"])
-    if body.keys() >= _TELLTALE:
-        raise ValueError(f"a body with all of {', '.join(sorted(_TELLTALE))} is not allowed")
+    if body.keys() >= _ALL_READ_ONLY:
+        raise ValueError(f"a body with all of {', '.join(sorted(_ALL_READ_ONLY))} is not allowed")
     if len(body.get("name", "")) > _LONGEST_NAME:
         raise ValueError(f"value too long for type character varying({_LONGEST_NAME})")
     values = {"extensions": {}, "auth": {}, **{field: body[field] for field in FIELDS if field in body}}
     for field in _TIMES:
         if values.get(field) is not None:
-            # The database keeps no zone.
+            # The real producer's database does not store the zone.
             values[field] = datetime.fromisoformat(values[field]).replace(tzinfo=None).isoformat()
     return values
 
 
 def _check_auth(auth: Any) -> None:
     if not isinstance(auth, dict) or auth.get("type") not in _CREDENTIALS:
-        # Not repeated here: it may hold credentials.
-        raise ValueError("'auth' is no object with the 'type' basic or header")
+        # Without the value, which may contain credentials.
+        raise ValueError("'auth' is not an object with the 'type' basic or header")
     for kind, keys in _CREDENTIALS.items():
         part = auth.get(kind, dict.fromkeys(keys, ""))
         if not isinstance(part, dict) or not all(isinstance(part.get(key), str) for key in keys):
-            raise ValueError(f"'auth.{kind}' is no object with the texts {' and '.join(keys)}")
+            raise ValueError(f"'auth.{kind}' is not an object with the strings {' and '.join(keys)}")

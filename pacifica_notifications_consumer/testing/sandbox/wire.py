@@ -1,4 +1,4 @@
-"""What the sandbox's services share on the wire: routes, bodies of either framing, Pacifica's error pages."""
+"""The common part of the sandbox's HTTP handlers: routing, request bodies, and Pacifica's error pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote
 from ...http.errors import HTTPError
 from ...http.server import Handler
 
-#: Bytes that are moved at a time, so that memory stays flat whatever the size of a file.
+#: Size in bytes of the pieces in which files are copied.
 PIECE = 1 << 20
 _UNEXPECTED = "The server encountered an unexpected condition which prevented it from fulfilling the request."
 _LARGEST_DOCUMENT = 256 << 20
@@ -22,10 +22,10 @@ AnyHandler = TypeVar("AnyHandler", bound="ServiceHandler")
 
 
 def error_page(error: Exception) -> dict[str, str]:
-    """The document that a Pacifica service answers with when a request fails.
+    """The document with which a Pacifica service answers a request that failed.
 
-    A `HTTPError` shows its own status and reason. Anything else is a 500 whose reason stands only in the
-    traceback, as the real services have it.
+    An `HTTPError` has its own status and reason. Any other error is a 500, with its message only in the traceback, as
+    with the real services.
     """
     status, message = HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED
     if isinstance(error, HTTPError):
@@ -39,19 +39,19 @@ def error_page(error: Exception) -> dict[str, str]:
 
 
 class ServiceHandler(Handler):
-    """Answers one service's requests through `route`, and its failures with Pacifica's error pages."""
+    """Answers the requests of a service with `route`, and errors with Pacifica's error pages."""
 
-    #: What the error pages are labelled as.
+    #: The media type of error pages.
     error_type = "application/json"
     segments: list[str]
     query: dict[str, str]
 
     def route(self) -> None:
-        """Answer the request: ``command``, ``segments`` and ``query`` say which; to be overridden."""
+        """Answer the request, which is described by ``command``, ``segments`` and ``query``; to be overridden."""
         raise NotImplementedError
 
     def do_GET(self) -> None:
-        """Answer any method."""
+        """Answer a request of any method."""
         path, _, query = self.path.partition("?")
         self.segments = [unquote(segment) for segment in path.split("/") if segment]
         self.query = dict(parse_qsl(query, keep_blank_values=True))
@@ -66,7 +66,7 @@ class ServiceHandler(Handler):
 
     def _refuse(self, error: Exception) -> None:
         if self.streaming:
-            # Part of the answer has gone; only the missing end can tell the client now.
+            # A part of the response has been sent: only closing the connection early can tell the client of the error.
             self.close_connection = True
             return
         page = error_page(error)
@@ -74,22 +74,26 @@ class ServiceHandler(Handler):
             self.reply(int(page["status"].split()[0]), self.error_body(page), self.error_type)
 
     def error_body(self, page: dict[str, str]) -> bytes:
-        """Write an error page down."""
+        """Write an error page as JSON."""
         return json.dumps(page).encode("ascii")
 
     def body(self) -> Iterator[bytes]:
-        """Read the request's body piece by piece, whether it has a length or comes in chunks.
+        """Read the request's body in pieces.
 
         Raises:
-            HTTPError: It has neither, is malformed, or ended early.
+            HTTPError: The body has no length and is not chunked, is malformed, or ends early.
         """
         if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
-            raise HTTPError(HTTPStatus.LENGTH_REQUIRED, "the request must carry a Content-Length, or come in chunks")
+            raise HTTPError(HTTPStatus.LENGTH_REQUIRED, "the request must have a Content-Length or be chunked")
         while piece := self.rfile.read(PIECE):
             yield piece
 
     def document(self) -> bytes:
-        """Read the request's whole body, which is none of the large ones."""
+        """Read the request's whole body into memory.
+
+        Raises:
+            HTTPError: See `body`; or the body is too large.
+        """
         pieces, size = [], 0
         for piece in self.body():
             size += len(piece)
@@ -99,12 +103,12 @@ class ServiceHandler(Handler):
         return b"".join(pieces)
 
     def content_type(self) -> str:
-        """The media type that the request claims, without parameters."""
+        """The media type of the request, without parameters."""
         return str(self.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
 
 
 def bind(handler: type[AnyHandler], **state: object) -> type[AnyHandler]:
-    """Make a handler class that finds its service's state in class attributes, since http.server instantiates."""
+    """Make a handler class with its service as a class attribute, since the server makes the instances."""
     return cast("type[AnyHandler]", type(handler.__name__, (handler,), state))
 
 
@@ -112,6 +116,6 @@ def from_json(body: bytes) -> Any:
     """Decode a JSON document.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The document is not JSON in UTF-8.
     """
     return json.loads(body.decode("utf-8"))

@@ -1,4 +1,4 @@
-"""Threads that do the sandbox's work outside the requests that cause it, as Celery's workers do in Pacifica."""
+"""Background threads of the sandbox, in place of Pacifica's Celery workers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _LOG = logging.getLogger(__name__)
 
 
 class TaskThreads:
-    """A few threads that take work from one queue, first come, first served.
+    """Threads that run tasks from a queue in order of submission.
 
     Args:
-        name: What the threads are called.
-        count: How many there are.
+        name: Prefix of the threads' names.
+        count: Number of threads.
     """
 
     def __init__(self, name: str, count: int) -> None:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._dropping = threading.Event()
         self._threads = [
-            # Daemons, since a delivery to a consumer that never answers must not keep the process alive.
+            # Daemon threads: a delivery to a consumer that never answers must not keep the process alive.
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True)
             for number in range(count)
         ]
@@ -31,15 +31,15 @@ class TaskThreads:
             thread.start()
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Have something done later, unless these workers are closed."""
+        """Queue a task; it is dropped if the threads are closed."""
         self._queue.put(work)
 
     def close(self, *, drain: bool, seconds: float) -> None:
         """End the threads.
 
         Args:
-            drain: Whether what is queued is still done; what has begun is finished in any case.
-            seconds: How long to wait for that; then what is left is given up.
+            drain: Whether queued tasks are still run; running tasks are finished in any case.
+            seconds: The time to wait for the threads; the remaining tasks are dropped after it.
         """
         if not drain:
             self._dropping.set()
@@ -57,5 +57,5 @@ class TaskThreads:
             try:
                 work()
             except Exception:
-                # As a crashed Celery task: it is gone, and the worker lives on.
-                _LOG.exception("a task of the sandbox failed")
+                # As in Celery, a failed task does not end its worker.
+                _LOG.exception("a task of the sandbox raised an error")

@@ -1,4 +1,4 @@
-"""The consumer archive is opened with care: each refusal says what is wrong, and leaves nothing behind."""
+"""Untrusted archives are opened safely: each refusal names the problem, and leaves no files behind."""
 
 import contextlib
 import struct
@@ -19,7 +19,7 @@ Entries = dict[str | zipfile.ZipInfo, bytes | str]
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Temporary files go where a test can see them."""
+    """Temporary files go into a directory that the test can inspect."""
     directory = tmp_path / "temporary"
     directory.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(directory))
@@ -54,7 +54,7 @@ def special(name: str, mode: int) -> zipfile.ZipInfo:
 
 
 def test_opens_and_removes(pack: Callable[..., Path], temporary: Path) -> None:
-    """A good archive is extracted with all its parts, for the user alone, and is gone with the context."""
+    """A good archive is extracted with all its parts, readable by the user only, and deleted with the context."""
     entries = {"jsonpath2.txt": '\ufeff $["data"]\r\n\n', "requirements.txt": "x", "init.sh": "exit", "lib/a.py": "1"}
     with open_archive(pack(entries)) as consumer:
         assert consumer.filter is not None
@@ -69,14 +69,14 @@ def test_opens_and_removes(pack: Callable[..., Path], temporary: Path) -> None:
 
 
 def test_only_an_entry_point(pack: Callable[..., Path]) -> None:
-    """Everything but the entry-point may be missing; without jsonpath2.txt every notification matches."""
+    """All files but the entry-point are optional; without jsonpath2.txt every notification matches."""
     with open_archive(pack({})) as consumer:
         assert (consumer.filter, consumer.requirements, consumer.init_script) == (None, None, None)
         assert consumer.preload == ()
 
 
 def test_preloaded_modules(pack: Callable[..., Path]) -> None:
-    """Modules may stand on lines of their own or together; what can be none is named."""
+    """The modules in preload.txt may be on one line or on several; the error names an invalid one."""
     with open_archive(pack({"preload.txt": "\ufeffnumpy, scipy.signal # both\r\n\n# none\nmine\n"})) as consumer:
         assert consumer.preload == ("numpy", "scipy.signal", "mine")
     for text, words in (("numpy>=1", "'numpy>=1' is no name of a module"), (b"\xff", "it is not text in UTF-8")):
@@ -85,7 +85,7 @@ def test_preloaded_modules(pack: Callable[..., Path]) -> None:
 
 
 def test_right_to_execute_is_kept(pack: Callable[..., Path]) -> None:
-    """A program in the archive can be run after extraction."""
+    """An executable file in the archive is executable after extraction."""
     with open_archive(pack({special("tool", 0o100755): "#!/bin/sh\n"})) as consumer:
         assert (consumer.directory / "tool").stat().st_mode & 0o777 == 0o700
 
@@ -94,7 +94,7 @@ def test_right_to_execute_is_kept(pack: Callable[..., Path]) -> None:
     "name", ["../x", "a/../../x", "/x", "C:x", "C:\\x", "a\\b", "./x", "a//b", "x\0y", "..", "a/./b"]
 )
 def test_unsafe_names(pack: Callable[..., Path], name: str) -> None:
-    """No entry can name a place outside, in the manner of any system."""
+    """An entry whose path is outside of the directory on any system is refused."""
     info = zipfile.ZipInfo("placeholder")
     info.filename = info.orig_filename = name
     assert "unsafe name" in str(refusal(pack({info: b"x"})))
@@ -102,7 +102,7 @@ def test_unsafe_names(pack: Callable[..., Path], name: str) -> None:
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "other"])
 def test_name_in_an_extra_field(pack: Callable[..., Path], name: str, tmp_path: Path) -> None:
-    """A second name, which later Pythons extract to, is refused or ignored, but never followed."""
+    """A second name in an extra field, which newer Pythons use, is refused or ignored, but never used."""
     info = zipfile.ZipInfo("safe")
     field = struct.pack("<BI", 1, zlib.crc32(b"safe")) + name.encode()
     info.extra = struct.pack("<HH", 0x7075, len(field)) + field
@@ -118,7 +118,7 @@ def test_name_in_an_extra_field(pack: Callable[..., Path], name: str, tmp_path: 
 
 
 def test_damaged_archives(pack: Callable[..., Path]) -> None:
-    """Whichever byte of an archive is damaged, it is opened or refused, but never a surprise."""
+    """A damaged archive is opened or refused with an ArchiveError, and leaves no files behind."""
     whole = pack({"init.sh": "exit 0\n" * 50}).read_bytes()
     random = Random(1)
     for _ in range(500):
@@ -143,18 +143,18 @@ def test_special_files(pack: Callable[..., Path], mode: int, problem: str) -> No
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_duplicates(pack: Callable[..., Path]) -> None:
-    """Two entries of one name are refused: programs differ in which one they take."""
+    """Two entries with the same name are refused, since programs differ in which one they extract."""
     assert "'x' twice" in str(refusal(pack({zipfile.ZipInfo("x"): "1", special("x", 0o100600): "2"})))
 
 
 def test_file_and_folder_of_one_name(pack: Callable[..., Path]) -> None:
-    """A file cannot be a folder too."""
+    """An archive in which a name is both a file and a folder is refused."""
     assert "'x'" in str(refusal(pack({"x": "1", "x/y": "2"})))
     assert "'x' twice" in str(refusal(pack({"x/": "", "x": "1"})))
 
 
 def test_encrypted(pack: Callable[..., Path]) -> None:
-    """An entry with a password is refused by name."""
+    """An encrypted entry is refused; the error names it."""
     path = pack({"secret": "x"})
     data = bytearray(path.read_bytes())
     place = data.rindex(b"PK\x01\x02")
@@ -165,13 +165,13 @@ def test_encrypted(pack: Callable[..., Path]) -> None:
 
 
 def test_bomb_by_ratio(pack: Callable[..., Path]) -> None:
-    """A file that would grow beyond measure is refused before anything is extracted."""
+    """A file with an extreme compression ratio is refused before anything is extracted."""
     assert "would grow" in str(refusal(pack({"bomb": bytes(8 << 20)})))
 
 
 @pytest.mark.parametrize(("extra", "refused"), [(0, False), (1, True)])
 def test_limit_of_entries(pack: Callable[..., Path], extra: int, refused: bool) -> None:
-    """As many entries as the limit are fine, one more is not."""
+    """An archive with as many entries as the limit is accepted, one with one more is not."""
     limits = ArchiveLimits(entries=3)
     path = pack({f"f{number}": "" for number in range(2 + extra)})
     if refused:
@@ -183,7 +183,7 @@ def test_limit_of_entries(pack: Callable[..., Path], extra: int, refused: bool) 
 
 @pytest.mark.parametrize(("size", "refused"), [(100, False), (101, True)])
 def test_limit_of_size(pack: Callable[..., Path], size: int, refused: bool) -> None:
-    """As many bytes as the limit are fine, one more is not."""
+    """An archive with as many bytes as the limit is accepted, one with one more is not."""
     limits = ArchiveLimits(size=100)
     path = pack({"f": b"x" * size})
     if refused:
@@ -195,7 +195,7 @@ def test_limit_of_size(pack: Callable[..., Path], size: int, refused: bool) -> N
 
 @pytest.mark.parametrize(("size", "extra", "refused"), [(2 << 20, 0, False), (2 << 20, -1, True), (1 << 20, -1, False)])
 def test_limit_of_ratio(pack: Callable[..., Path], size: int, extra: int, refused: bool) -> None:
-    """A file may grow as much as the limit says, and no more; up to 1 MiB it may grow as it likes."""
+    """The limit of the compression ratio is exact; files up to 1 MiB are exempt."""
     path = pack({"zeros": bytes(size)})
     with zipfile.ZipFile(path) as archive:
         compressed = archive.getinfo("zeros").compress_size
@@ -208,7 +208,7 @@ def test_limit_of_ratio(pack: Callable[..., Path], size: int, extra: int, refuse
 
 
 def test_size_that_lies(pack: Callable[..., Path]) -> None:
-    """An entry whose directory claims less than its data hold is cut off, not extracted beyond the limit."""
+    """An entry with more data than its declared size is refused, not extracted beyond the limit."""
     path = pack({"lie": b"x" * 100_000})
     data = bytearray(path.read_bytes())
     place = data.rindex(b"PK\x01\x02")
@@ -218,15 +218,15 @@ def test_size_that_lies(pack: Callable[..., Path]) -> None:
 
 
 def test_no_entry_point(pack: Callable[..., Path]) -> None:
-    """An archive without an entry-point is refused, and one that has it a folder down is told so."""
+    """An archive without an entry-point is refused; the error says if it is in a folder."""
     assert "has no __main__.py" in str(refusal(pack({"readme": ""}, entry_point=False)))
     nested = str(refusal(pack({"mine/__main__.py": ""}, entry_point=False)))
     assert "in the folder 'mine', not at the top" in nested
-    assert "zip what is in the folder" in nested
+    assert "zip the content of the folder" in nested
 
 
-def test_no_archive(tmp_path: Path) -> None:
-    """What is missing, a directory, or no zip is told apart."""
+def test_not_an_archive(tmp_path: Path) -> None:
+    """A missing file, a directory, and a file other than a zip archive have different errors."""
     assert "No such file" in str(refusal(tmp_path / "missing.zip"))
     assert "is a directory" in str(refusal(tmp_path))
     (tmp_path / "text.zip").write_text("hello")
@@ -244,7 +244,7 @@ def test_no_archive(tmp_path: Path) -> None:
     ],
 )
 def test_unusable_filter(pack: Callable[..., Path], text: bytes, problem: str) -> None:
-    """A filter file that is no single JSONPath is refused, pointing at the place."""
+    """A jsonpath2.txt that is not a single JSONPath is refused; the error names the line or byte."""
     error = refusal(pack({"jsonpath2.txt": text}))
     assert isinstance(error, FilterError)
     assert error.advice
@@ -253,5 +253,5 @@ def test_unusable_filter(pack: Callable[..., Path], text: bytes, problem: str) -
 
 
 def test_windows_line_endings(pack: Callable[..., Path]) -> None:
-    """An init.sh that no shell could run is refused before anything is built."""
+    """An init.sh with the line endings of Windows is refused when the archive is opened."""
     assert "line endings of Windows" in str(refusal(pack({"init.sh": "#!/bin/sh\r\nexit 0\r\n"})))

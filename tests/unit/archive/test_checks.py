@@ -1,4 +1,4 @@
-"""Everything that would go wrong with a consumer is found, named by its place, and nothing else is."""
+"""Mistakes in a consumer are found, with their place, and good consumers have no findings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def told(findings: list[Finding]) -> list[tuple[str, str, str]]:
     return [(finding.level.value, finding.place, f"{finding.problem}; {finding.advice}") for finding in findings]
 
 
-#: The files of a consumer that differ from a good one, and what is to be found: level, place, and words of it.
+#: The files of a consumer that differ from a good one, and the expected findings: level, place, part of the problem.
 PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] = [
     ("good", {"jsonpath2.txt": TEXT}, []),
     ("syntax", {"__main__.py": "import sys\nsys.argv\nif:\n"}, [("error", "__main__.py:3", "invalid syntax")]),
@@ -50,7 +50,7 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
     (
         "arguments",
         {"__main__.py": "print(1)\n"},
-        [("warning", "__main__.py", "does not seem to look at its arguments")],
+        [("warning", "__main__.py", "does not seem to use its arguments")],
     ),
     ("arguments elsewhere", {"__main__.py": "import app\n", "app.py": "import sys\nsys.argv\n"}, []),
     ("filter", {"jsonpath2.txt": "$["}, [("error", "jsonpath2.txt", "cannot parse the JSONPath")]),
@@ -64,7 +64,7 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
             ("error", "jsonpath2.txt", "is empty"),
             ("error", "init.sh", "the line endings of Windows"),
             ("error", "__main__.py:1", "invalid syntax"),
-            ("warning", "__main__.py", "does not seem to look at its arguments"),
+            ("warning", "__main__.py", "does not seem to use its arguments"),
         ],
     ),
 ]
@@ -72,7 +72,7 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
 
 @pytest.mark.parametrize(("files", "expected"), [row[1:] for row in PARTS], ids=[row[0] for row in PARTS])
 def test_parts(tmp_path: Path, files: Mapping[str, str | bytes], expected: list[tuple[str, str, str]]) -> None:
-    """Each part is checked by itself, so that all that is wrong is found at once."""
+    """Each part is checked by itself, so that all mistakes are found at once."""
     found = told(list(check_parts(consumer(tmp_path, files))))
     assert len(found) == len(expected), found
     for (level, place, words), (found_level, found_place, sentence) in zip(expected, found, strict=True):
@@ -91,7 +91,7 @@ IMPORTS: list[tuple[str, Mapping[str, str], list[tuple[str, str, str]]]] = [
             (
                 "error",
                 "__main__.py:2",
-                "nowhere_to_be_found, which no requirement brings; write a requirements.txt",
+                "nowhere_to_be_found, which no requirement installs; write a requirements.txt",
             )
         ],
     ),
@@ -117,21 +117,21 @@ IMPORTS: list[tuple[str, Mapping[str, str], list[tuple[str, str, str]]]] = [
     ),
     ("for types", {"__main__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import nowhere\n"}, []),
     ("module that nobody imports", {"unused.py": "import nowhere\n"}, []),
-    ("preload", {"preload.txt": "nowhere json\n"}, [("warning", "preload.txt", "names nowhere")]),
+    ("preload", {"preload.txt": "nowhere json\n"}, [("warning", "preload.txt", "names the module nowhere")]),
 ]
 
 
 @pytest.mark.parametrize(("files", "expected"), [row[1:] for row in IMPORTS], ids=[row[0] for row in IMPORTS])
 def test_imports(tmp_path: Path, files: Mapping[str, str], expected: list[tuple[str, str, str]]) -> None:
-    """What is imported and not in the environment is found where it is imported; nothing is run for that."""
+    """An import that the environment lacks is found with its line, without running the modules."""
     found = told(list(check_imports(Consumer.load(consumer(tmp_path, files)), Venv(Path(sys.prefix)))))
     assert len(found) == len(expected), found
     for (level, place, words), (found_level, found_place, sentence) in zip(expected, found, strict=True):
         assert (level, place, words in sentence) == (found_level, found_place, True), sentence
 
 
-def test_imports_of_what_is_no_python(tmp_path: Path) -> None:
-    """A module that cannot be parsed is named."""
+def test_imports_of_invalid_python(tmp_path: Path) -> None:
+    """The error names a module that cannot be parsed."""
     consumer(tmp_path, {"__main__.py": "import util", "util.py": "x = ("})
     with pytest.raises(SourceError, match=r"^util.py:1: "):
         list(find_imports(tmp_path, "__main__.py"))
@@ -140,12 +140,12 @@ def test_imports_of_what_is_no_python(tmp_path: Path) -> None:
 LOOPS: list[tuple[str, Mapping[str, str], list[tuple[str, str]]]] = [
     ("only downloads", {"__main__.py": "from pacifica_notifications_consumer import download\n"}, []),
     ("narrow", {"jsonpath2.txt": '$["data"][*][?(@["mimetype"] = "application/x-raw")]'}, []),
-    ("text", {"jsonpath2.txt": TEXT}, [("note", "its own uploads are left alone")]),
-    ("all", {}, [("warning", "there is none, so every transaction matches")]),
+    ("text", {"jsonpath2.txt": TEXT}, [("note", "The consumer skips its own uploads")]),
+    ("all", {}, [("warning", "there is no filter, which matches")]),
     (
         "another uploader",
         {"__main__.py": "from pacifica.uploader import Uploader\n", "jsonpath2.txt": TEXT},
-        [("error", "it would feed on its own output for ever")],
+        [("error", "it would process its own uploads in an endless loop")],
     ),
     ("another uploader, narrow", {"__main__.py": "import pacifica.uploader\n", "jsonpath2.txt": '$["nothing"]'}, []),
 ]
@@ -153,7 +153,7 @@ LOOPS: list[tuple[str, Mapping[str, str], list[tuple[str, str]]]] = [
 
 @pytest.mark.parametrize(("files", "expected"), [row[1:] for row in LOOPS], ids=[row[0] for row in LOOPS])
 def test_loops(tmp_path: Path, files: Mapping[str, str], expected: list[tuple[str, str]]) -> None:
-    """A consumer that would feed on what consumers upload is found, and how bad that is depends on how it uploads."""
+    """A consumer that would process consumers' uploads is found; the level depends on how it uploads."""
     found = told(list(check_loops(Consumer.load(consumer(tmp_path, files)))))
     assert [(level, words in sentence) for (level, words), (_, _, sentence) in zip(expected, found, strict=True)] == [
         (level, True) for level, _, _ in found
@@ -161,7 +161,7 @@ def test_loops(tmp_path: Path, files: Mapping[str, str], expected: list[tuple[st
 
 
 def test_notifications_are_explained(tmp_path: Path) -> None:
-    """Of each notification it is said whether it matches, and why not; what is none is an error."""
+    """The result for a notification says whether it matches, and why; a file that is not a notification is an error."""
     nested = next(path for path in NOTIFICATIONS if path.stem == "ingest-nested-files")
     match = check_notification(Filter(TEXT), nested)
     assert isinstance(match, Match)

@@ -1,4 +1,4 @@
-"""What is packed is what is deployed: the same bytes each time, and nothing that does not belong there."""
+"""Packing is reproducible, leaves out unwanted files, and makes archives that can be deployed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def consumer(tmp_path: Path) -> Path:
 
 
 def test_same_input_same_bytes(consumer: Path, tmp_path: Path) -> None:
-    """Neither the time, nor the order in which files were made, nor the place makes a difference."""
+    """The archive does not depend on time stamps, the order of creation, or the directory."""
     pack(consumer, tmp_path / "one.zip")
     elsewhere = tmp_path / "elsewhere"
     for name in ("lib/util.py", "init.sh", "jsonpath2.txt", "__main__.py"):
@@ -41,7 +41,7 @@ def test_same_input_same_bytes(consumer: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_left_out(consumer: Path, tmp_path: Path) -> None:
-    """Tests, compiled code, hidden files, environments and archives are left out, and that is said."""
+    """Tests, compiled code, hidden files, environments and archives are left out and reported."""
     for name in (
         "test_consumer.py",
         "tests/test_more.py",
@@ -73,13 +73,13 @@ def test_what_is_left_out(consumer: Path, tmp_path: Path) -> None:
         "lib/util.pyc": "compiled code",
         "env": "a virtual environment",
         "old.zip": "another archive",
-        "notes.txt~": "an editor's copy",
+        "notes.txt~": "an editor's backup",
         "consumer.zip": "the archive itself",
     }
 
 
 def test_what_is_packed_can_be_opened(consumer: Path, tmp_path: Path) -> None:
-    """A packed consumer and its directory are the same thing when opened."""
+    """A packed consumer and its directory give the same consumer when opened."""
     pack(consumer, tmp_path / "consumer.zip")
     for opened in (
         open_archive(tmp_path / "consumer.zip"),
@@ -93,13 +93,13 @@ def test_what_is_packed_can_be_opened(consumer: Path, tmp_path: Path) -> None:
 
 
 def test_bad_directories(consumer: Path, tmp_path: Path) -> None:
-    """What is no consumer is not packed, an older archive stays, and nothing half-written is left."""
+    """A bad directory is not packed, an older archive is kept, and no partial file is left."""
     archive = tmp_path / "consumer.zip"
     archive.write_text("old")
-    with pytest.raises(ArchiveError, match="is no directory"):
+    with pytest.raises(ArchiveError, match="is not a directory"):
         pack(tmp_path / "nothing", archive)
     (consumer / "link").symlink_to("/etc/passwd")
-    with pytest.raises(ArchiveError, match="is a link"):
+    with pytest.raises(ArchiveError, match="is a symbolic link"):
         pack(consumer, archive)
     (consumer / "link").unlink()
     (consumer / "__main__.py").unlink()
@@ -111,8 +111,8 @@ def test_bad_directories(consumer: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["consumer", "consumer.zip"]
 
 
-def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path, or a folder, that this user may not read is an error that names it: no file is left out in silence."""
+def test_unreadable_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path or folder that the user may not read is an error that names it; no file is left out silently."""
 
     def refuse(*arguments: object, **_: object) -> bool:
         raise PermissionError(13, "Permission denied", "/secret")
@@ -133,13 +133,13 @@ def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_names_of_uploaded_files(tmp_path: Path) -> None:
-    """A file goes by its name, a folder with its own; two of one name are refused."""
+    """A file is uploaded under its name, a folder's files below the folder's name; equal names are refused."""
     for name in ("a.txt", "more/a.txt", "more/deep/b.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     found = files_below([tmp_path / "a.txt", tmp_path / "more"])
     assert list(found) == ["a.txt", "more/a.txt", "more/deep/b.txt"]
-    with pytest.raises(UploadError, match=r"both .* would be called a.txt"):
+    with pytest.raises(UploadError, match=r".* and .* have the same name a.txt"):
         files_below([tmp_path / "a.txt", tmp_path / "more" / "a.txt"])
-    with pytest.raises(UploadError, match="there is no file"):
+    with pytest.raises(UploadError, match="does not exist"):
         files_below([tmp_path / "nothing"])

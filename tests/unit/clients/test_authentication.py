@@ -1,4 +1,4 @@
-"""Each kind of authentication reaches the server, over real TLS, and what it lacks is told."""
+"""Each kind of authentication works over real TLS, and missing settings are reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bundle(authority: trustme.CA, tmp_path: Path) -> str:
 
 @pytest.fixture
 def url(authority: trustme.CA) -> Iterator[str]:
-    """A server with a certificate, which asks clients for theirs and tells whom it has seen."""
+    """A server with a certificate that requests client certificates and answers with their subjects."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.configure_trust(context)
@@ -58,7 +58,7 @@ def knows(url: str, username: str, **settings: Any) -> bool:
 
 
 def test_authorities(url: str, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server's certificate is verified against the site's authorities, or, if so said, not at all."""
+    """A server's certificate is verified against the configured authorities, or not at all if that is configured."""
     assert knows(url, "nobody", ca_bundle=bundle)
     assert knows(url, "nobody", ca_bundle=False)
     with pytest.raises(ServiceError, match="cannot reach policy"):
@@ -71,7 +71,7 @@ def test_authorities(url: str, bundle: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_client_certificate(url: str, bundle: str, authority: trustme.CA, tmp_path: Path, apart: bool) -> None:
-    """With clientssl the server sees the client's certificate, whose key may be in the same file or in another."""
+    """With clientssl the server gets the client's certificate; the key may be in the same file or in another."""
     issued = authority.issue_cert("alice.example.org")
     files = {"client_cert": str(tmp_path / "cert.pem")}
     if apart:
@@ -102,13 +102,13 @@ def test_gssapi(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"authentication": "clientssl"}, "--client-cert"),
     ],
 )
-def test_what_is_lacking(settings: dict[str, Any], lacking: str) -> None:
-    """A kind of authentication without what it needs is refused before anything is sent."""
+def test_missing_settings(settings: dict[str, Any], lacking: str) -> None:
+    """A kind of authentication without its settings is refused before a request is sent."""
     with pytest.raises(ConfigurationError) as caught:
         make_session(attrs.evolve(Services(), **settings))
     assert lacking in str(caught.value)
 
 
-def test_password_of_nobody() -> None:
-    """None of it is used when the kind says so."""
+def test_no_authentication() -> None:
+    """With the kind none, user and password are not sent."""
     assert make_session(Services(authentication="none", username="alice", password="secret")).auth is None

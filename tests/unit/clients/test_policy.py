@@ -1,4 +1,4 @@
-"""policy is asked for transactions, the newest ones, and who may see what; its errors are told from its answers."""
+"""The client of policy: queries of transactions and permissions, and errors as opposed to empty answers."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def policy(told: Told) -> Iterator[Policy]:
 
 
 def test_lists(told: Told, policy: Policy) -> None:
-    """Pages come with the highest numbers first, whatever the order of the times."""
+    """Pages list the highest numbers first, whatever the order of the times."""
     for number, day in ((1, 3), (2, 1), (3, 2), (10, 4)):
         told.add(number, created=f"2026-11-0{day}")
     assert list(policy.transactions(size=3).times) == [10, 3, 2]
@@ -31,7 +31,7 @@ def test_lists(told: Told, policy: Policy) -> None:
 
 @pytest.mark.parametrize(("since", "first"), [("2026-11-01", 1), ("2026-11-02", 1), ("2026-11-04", 10), ("2027", None)])
 def test_first_since(told: Told, policy: Policy, since: str, first: int | None) -> None:
-    """The lowest number of a time is found in two questions, though a higher one may be older."""
+    """The lowest number of a period is found with two queries, although a higher number may be older."""
     for number, day in ((1, 3), (2, 1), (3, 2), (10, 4)):
         told.add(number, created=f"2026-11-0{day}")
     assert policy.first_since(since) == first
@@ -39,7 +39,7 @@ def test_first_since(told: Told, policy: Policy, since: str, first: int | None) 
 
 
 def test_first_since_while_others_come(told: Told, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that comes between the two questions does not hide the first."""
+    """A transaction that is added between the two queries does not hide the first one."""
     told.add(5, 6)
     ask = policy.transactions
 
@@ -51,8 +51,8 @@ def test_first_since_while_others_come(told: Told, policy: Policy, monkeypatch: 
     assert policy.first_since("2026") == 5
 
 
-def test_who_may_see(told: Told, policy: Policy) -> None:
-    """What the producer takes for a refusal is one, everything else is a failure."""
+def test_may_see(told: Told, policy: Policy) -> None:
+    """The statuses that the producer takes for a refusal are one, all others are errors."""
     told.hidden.add(2)
     for number, expected in ((1, True), (2, False)):
         assert policy.may_see("alice", b'{"data": [{"value": %d}]}' % number) is expected
@@ -64,36 +64,36 @@ def test_who_may_see(told: Told, policy: Policy) -> None:
 
 
 def test_failures_are_not_absences(told: Told, policy: Policy) -> None:
-    """A transaction that metadata fails to tell of is not taken for one that does not exist."""
+    """An error of metadata is not taken for a transaction that does not exist."""
     told.add(1)
     told.broken.add(1)
     assert policy.transaction(2) is None
-    with pytest.raises(ServiceError, match="metadata answered it 500") as caught:
+    with pytest.raises(ServiceError, match="error from metadata: 500") as caught:
         policy.transaction(1)
     assert caught.value.transient
 
 
 @pytest.mark.parametrize("answer", [str(BROKEN).replace("'", '"'), "[]", '{"times": [], "total_count": 1}', "{}"])
 def test_listing_that_fails(answer: str) -> None:
-    """What is no list says so, with what metadata answered."""
+    """An answer that is not a list is an error with the answer of metadata."""
     with (
         fault_server(replying(200, answer.encode())) as server,
         make_session(Services()) as session,
-        pytest.raises(ServiceError, match="cannot list transactions: metadata answered it"),
+        pytest.raises(ServiceError, match="cannot list transactions: metadata answered"),
     ):
         Policy(server.url, session).transactions()
 
 
 @pytest.mark.parametrize("answer", [b"5", b"null", b'{"network_id": "alice"}', b"[" * 100_000, b'"x"'])
-def test_users_that_are_no_list(answer: bytes) -> None:
-    """What is no list of users, or no JSON that could be read, is told as such."""
+def test_malformed_list_of_users(answer: bytes) -> None:
+    """An answer that is not a list of users, or not JSON, is an error that says so."""
     expected = pytest.raises(ServiceError, match=r"answered (without a list of users|something that is not JSON)")
     with fault_server(replying(200, answer)) as server, make_session(Services()) as session, expected:
         Policy(server.url, session).knows_user("alice")
 
 
 def test_refusal_with_an_odd_reason() -> None:
-    """A refusal whose reason cannot be read is a refusal all the same."""
+    """A refusal whose reason cannot be parsed is still a refusal."""
     expected = pytest.raises(ServiceError, match="answered 400")
     with fault_server(replying(400, b"[" * 100_000)) as server, make_session(Services()) as session, expected:
         Policy(server.url, session).knows_user("alice")

@@ -1,4 +1,4 @@
-"""What fails for a moment is tried again, with pauses; what will fail again is told at once."""
+"""Transient errors are retried with pauses; permanent errors are raised at once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.support.faults import fault_server
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses before further tries, which take no time."""
+    """The pauses before further tries, recorded instead of slept."""
     pauses: list[float] = []
     monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", pauses.append)
     return pauses
 
 
 def answering(*answers: Callable[[Handler], None]) -> Callable[[Handler, bytes], None]:
-    """Answer one after the other, the last one for ever."""
+    """Give each answer once, in order, and the last one for ever."""
     rest = itertools.chain(answers, itertools.repeat(answers[-1]))
     return lambda handler, _: next(rest)(handler)
 
@@ -52,7 +52,7 @@ def status(url: str) -> CartState:
 
 @pytest.mark.parametrize("fault", [refusing(429), refusing(502), refusing(503), refusing(504), hang_up])
 def test_transient_faults(fault: Callable[[Handler], None], pauses: list[float]) -> None:
-    """Faults that may pass are tried again after pauses that grow and differ."""
+    """Transient errors are retried after growing pauses with a random part."""
     with fault_server(answering(fault, fault, fault, ready)) as server:
         assert status(server.url) is CartState.READY
         assert len(server.requests) == 4
@@ -60,7 +60,7 @@ def test_transient_faults(fault: Callable[[Handler], None], pauses: list[float])
 
 
 def test_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that does not come in time is asked for again."""
+    """A request whose answer does not arrive in time is repeated."""
     monkeypatch.setattr(Cartd, "timeouts", (10.0, 0.1))
     with fault_server(answering(lambda _: time.sleep(0.3), ready)) as server:  # the handler's own sleep
         assert status(server.url) is CartState.READY
@@ -68,15 +68,15 @@ def test_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("code", [400, 401, 403, 501, 301])
 def test_permanent_faults(code: int, pauses: list[float]) -> None:
-    """An answer that will be the same again is an error at once."""
+    """A permanent error is raised at once, without another try."""
     with fault_server(answering(refusing(code))) as server:
         with pytest.raises(ServiceError) as caught:
             status(server.url)
         assert (caught.value.status, len(server.requests), pauses) == (code, 1, [])
 
 
-def test_nobody_there(pauses: list[float]) -> None:
-    """A service that has never answered is not waited for."""
+def test_service_that_never_answered(pauses: list[float]) -> None:
+    """A service that has never answered is not tried again."""
     with pytest.raises(ServiceError, match="Connection refused"):
         status("http://127.0.0.1:9")
     with pytest.raises(ServiceError, match="cannot reach cartd"):
@@ -99,7 +99,7 @@ def test_fault_that_stays(pauses: list[float]) -> None:
     [("7", 7, 7), ("0", 0, 0), (100, 90, 100), (-100, 0, 0), ("soon", 0.25, 0.5), ("-5", 0.25, 0.5)],
 )
 def test_retry_after(header: str | int, least: float, most: float, pauses: list[float]) -> None:
-    """What the service asks for is obeyed, as seconds or as a date; what cannot be read is no request."""
+    """Retry-After is obeyed, as seconds or as a date; a malformed one is ignored."""
     if isinstance(header, int):
         header = email.utils.formatdate(time.time() + header, usegmt=True)
     with fault_server(answering(refusing(503, Retry_After=header), ready)) as server:
@@ -108,7 +108,7 @@ def test_retry_after(header: str | int, least: float, most: float, pauses: list[
 
 
 def test_retry_after_that_is_too_long(pauses: list[float]) -> None:
-    """Who asks for an hour is not waited for."""
+    """If the service asks to wait for an hour, the error is raised at once."""
     with fault_server(answering(refusing(503, Retry_After="3600"))) as server:
         with pytest.raises(ServiceError):
             status(server.url)

@@ -1,4 +1,4 @@
-"""The notification that is made of what policy tells is the one that metadata sent, but for what metadata forgets."""
+"""The notification that is rebuilt from policy's answer is the one that metadata sent, except for lost details."""
 
 import json
 from contextlib import closing
@@ -35,7 +35,7 @@ TRIAGE = Triage(name="mine", filter=FILTER)
     ids=["usual", "digits in the host", "own", "no number", "other events first", "incomplete", "part"],
 )
 def test_identity_is_learnt(delivered: list[tuple[str | None, str | None]], source: str, event_id: str) -> None:
-    """What a site has set is learnt from what it has sent."""
+    """A site's settings are derived from its notifications."""
     identity = Identity.learn(delivered)
     assert identity is not None
     assert (identity.source, identity.event_id) == (source, event_id)
@@ -51,7 +51,7 @@ def test_identity_is_learnt(delivered: list[tuple[str | None, str | None]], sour
     ],
 )
 def test_number_of_something_else(source: str | None, event_id: str | None) -> None:
-    """What is no announcement of a transaction has no number."""
+    """An event that does not announce a transaction has no transaction number."""
     assert METADATA.number(source, event_id) is None
 
 
@@ -66,7 +66,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=1
 def test_same_as_announced(
     number: int, key_values: dict[str, str], files: list[tuple[str, str, int, dict[str, str]]]
 ) -> None:
-    """An event comes back from what the sandbox's policy makes of it, to the byte."""
+    """An event that is rebuilt from the answer of the sandbox's policy is the original, byte for byte."""
     time = "2026-11-24T00:14:31"
     data: list[dict[str, Any]] = [
         {"destinationTable": "Transactions.submitter", "value": 10},
@@ -99,8 +99,8 @@ def test_same_as_announced(
     assert announce(told, METADATA) == json.dumps(event).encode()
 
 
-def test_proposal_of_old() -> None:
-    """A Pacifica that knows proposals is told of with them."""
+def test_proposal() -> None:
+    """With an older Pacifica, the rebuilt notification has a proposal instead of a project."""
     told = transaction(3)
     told["proposal"] = told.pop("project")
     assert json.loads(announce(told, METADATA))["data"][1] == {
@@ -110,7 +110,7 @@ def test_proposal_of_old() -> None:
 
 
 def test_order_of_files() -> None:
-    """Files come by their numbers, in whatever order policy names them."""
+    """Files are ordered by their numbers, whatever their order in policy's answer."""
     told = transaction(3)
     (file,) = told["files"].values()
     told["files"] = {str(number): file | {"_id": number} for number in (10, 9, 100)}
@@ -120,7 +120,7 @@ def test_order_of_files() -> None:
 
 @pytest.mark.parametrize("missing", ["_id", "created", "submitter", "instrument", "project"])
 def test_incomplete(missing: str) -> None:
-    """What policy leaves out is named."""
+    """The error names the column that policy's answer lacks."""
     told = transaction(3)
     del told[missing]
     with pytest.raises(
@@ -131,14 +131,14 @@ def test_incomplete(missing: str) -> None:
 
 @pytest.mark.parametrize("files", [{"1": None}, {"1": {}}, {"1": {"_id": 1}}])
 def test_incomplete_files(files: dict[str, Any]) -> None:
-    """Rows of files that are none are no reason to crash."""
+    """Malformed rows of files are an error that names the transaction."""
     with pytest.raises(NotificationError, match="transaction 3 is not complete"):
         announce(transaction(3) | {"files": files}, METADATA)
 
 
 @pytest.mark.parametrize("readers_limit", [1 << 20, 0], ids=["here", "aside"])
-def test_judging(readers_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A transaction is judged like its notification, here or in another process."""
+def test_triage(readers_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction gets the same verdict as its notification, in this process or in another."""
     monkeypatch.setattr(aside, "_LARGE", readers_limit)
     with closing(Readers(TRIAGE)) as readers:
         for told, verdict in ((transaction(3, go="yes"), Verdict.MATCHED), (transaction(4), Verdict.UNMATCHED)):
@@ -147,12 +147,12 @@ def test_judging(readers_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
             assert announced == triage_transaction(TRIAGE, json.dumps(told).encode(), METADATA)
             assert (announced.decision.verdict, announced.body) == (verdict, announce(told, METADATA))
         assert readers.transaction(json.dumps(UNKNOWN).encode(), METADATA) is None
-        with pytest.raises(NotificationError, match="metadata answered it 500 Internal Server Error"):
+        with pytest.raises(NotificationError, match="error from metadata: 500 Internal Server Error"):
             readers.transaction(json.dumps(BROKEN).encode(), METADATA)
 
 
 @pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b"[" * 100_000])
-def test_nonsense(answer: bytes) -> None:
-    """What is no transaction at all is told from one that is not there."""
-    with pytest.raises(NotificationError, match="no transaction"):
+def test_malformed_answers(answer: bytes) -> None:
+    """A malformed answer is an error, as opposed to a transaction that does not exist."""
+    with pytest.raises(NotificationError, match="is not a transaction"):
         read_transaction(answer)

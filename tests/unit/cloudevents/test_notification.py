@@ -1,4 +1,4 @@
-"""Notifications are read as the real producer sends them, and nothing in them is trusted."""
+"""Notifications of the real producer are read, and hostile ones are refused."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ def test_real_notification() -> None:
 
 @pytest.mark.parametrize("name", ["ingest-no-files", "orm-files"])
 def test_notification_without_files(name: str) -> None:
-    """A transaction without files, and an event whose data is an object, have no files and are no error."""
+    """A transaction without files, and an event whose data is an object, have no files and are not an error."""
     read = Notification.parse((NOTIFICATIONS / f"{name}.json").read_bytes())
     assert (read.files, read.folders) == ((), frozenset())
 
@@ -52,7 +52,7 @@ def test_notification_without_files(name: str) -> None:
     ],
 )
 def test_unusable_body(body: bytes, problem: str) -> None:
-    """What is no JSON object is refused with the reason."""
+    """A body that is not a JSON object is refused with the reason."""
     with pytest.raises(NotificationError, match=problem):
         Notification.parse(body)
 
@@ -69,32 +69,32 @@ def test_hostile_folder(subdir: str) -> None:
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc/passwd", "a\0"])
 def test_hostile_name(name: str) -> None:
-    """A file name that is more than a name is refused."""
+    """A file name with folders or other special parts is refused."""
     with pytest.raises(NotificationError, match="not a plain name"):
         _ = notification(data=[FILE | {"name": name}]).files
 
 
 @pytest.mark.parametrize("column", ["_id", "name", "subdir", "size", "hashtype", "hashsum"])
 def test_incomplete_file(column: str) -> None:
-    """A file that lacks what is needed to fetch and verify it is refused, naming what it lacks."""
+    """A file without a column that is needed to download and verify it is refused; the error names the column."""
     with pytest.raises(NotificationError, match=f"no usable '{column}'"):
         _ = notification(data=[{name: value for name, value in FILE.items() if name != column}]).files
 
 
 def test_two_files_of_one_path() -> None:
-    """Pacifica accepts two files with one path, but only one of them could be downloaded."""
+    """Two files with the same path are refused: Pacifica accepts them, but only one could be downloaded."""
     with pytest.raises(NotificationError, match="'a' twice"):
         _ = notification(data=[FILE, FILE | {"_id": 2}]).files
 
 
 def test_consumers() -> None:
-    """The consumers that made a transaction are read from its key-values."""
+    """The consumers that uploaded a transaction are read from its key-values."""
     row = {"destinationTable": "TransactionKeyValue", "key": PROVENANCE_KEY, "value": "mine"}
     assert notification(data=[row, row | {"value": "other"}, row | {"key": "Tag"}]).consumers == {"mine", "other"}
 
 
-def test_odd_identity() -> None:
-    """Identity of another type than text counts as none, and a log line is never flooded by it."""
+def test_malformed_identity() -> None:
+    """A source or id that is not a string counts as missing, and a long id is shortened in the title."""
     read = notification(source=7, eventID=["x"])
     assert (read.source, read.event_id, read.title) == (None, None, "(without an id)")
     assert len(notification(eventID="x" * 10_000).title) == 200

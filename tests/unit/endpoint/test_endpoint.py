@@ -260,11 +260,11 @@ def test_port_in_use(endpoint: Endpoint) -> None:
         with pytest.raises(EndpointError, match=expected), listening(endpoint, "127.0.0.1", port):
             pass
     with (
-        pytest.raises(EndpointError, match="choose an address that this machine has"),
+        pytest.raises(EndpointError, match="choose an address of this machine"),
         listening(endpoint, "203.0.113.1", 0),
     ):
         pass
-    with pytest.raises(EndpointError, match="99999 is no port"), listening(endpoint, "127.0.0.1", 99999):
+    with pytest.raises(EndpointError, match="99999 is not a port"), listening(endpoint, "127.0.0.1", 99999):
         pass
 
 

@@ -127,7 +127,7 @@ def test_deepest_event(url: str, runner: JobRunner, depth: int, status: int) -> 
         ([EVENT] * 6, 400, "the batch has more than 5 events"),
         ([EVENT, EVENT | {"specversion": "0.3"}], 400, "several versions"),
         ([EVENT, EVENT | {"data": nested(100)}], 400, "nested more than 100 deep"),
-        (EVENT, 400, "the batch is no array"),
+        (EVENT, 400, "the batch is not an array"),
         ([EVENT | {"padding": "x" * LIMIT}], 413, "the body has"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What clients may cost a server is what its limits say."""
+"""The server enforces its limits."""
 
 import contextlib
 import select
@@ -19,7 +19,7 @@ from tests.support.http_tools import Echo, Hasty, answered_within, connect, idle
 
 @pytest.mark.parametrize(("most", "status"), [(302, 200), (301, 200), (300, 431)])
 def test_longest_head(most: int, status: int) -> None:
-    """The limit is what is allowed, to the byte, also where the mark of the head's end comes in pieces."""
+    """The limit of the head holds to the byte, also if the empty line at its end arrives in pieces."""
     head = b"GET / HTTP/1.1\r\nX: "
     head += b"y" * (301 - len(head))
     with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(head=most)) as server:
@@ -32,7 +32,7 @@ def test_longest_head(most: int, status: int) -> None:
 
 
 def test_longer_head_than_usual() -> None:
-    """Who allows more than a request that is answered at once may have gets that, too."""
+    """A limit of the head above the size of a small request is effective, too."""
     field = b"X: " + b"y" * 200_000 + b"\r\n"
     with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(head=256 << 10)) as server, connect(server.url) as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n" + field + b"\r\n{}")
@@ -41,13 +41,13 @@ def test_longer_head_than_usual() -> None:
 
 @pytest.mark.parametrize(("most", "status"), [(4, 200), (3, 200), (2, 431)])
 def test_most_fields(most: int, status: int) -> None:
-    """As many fields are allowed as the limit says, and no more."""
+    """A request may have as many header fields as the limit, and no more."""
     with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(fields=most)) as server, connect(server.url) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\nConnection: close\r\n\r\n")
         assert statuses(rest_of(connection)) == [status]
 
 
-#: What a client sends before and after it is silent, and the answers that it gets if it is waited for.
+#: The bytes that a client sends before and after a pause, and the answers if the server waits for it.
 WAITS = {
     "head_seconds": ([b"POST / HTTP/1.1\r\nContent-Length: 2\r\nConn", b"ection: close\r\n\r\n{}"], [200], []),
     "idle_seconds": ([b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"], [200, 200], [200]),
@@ -70,8 +70,8 @@ WAITS = {
 
 @pytest.mark.parametrize("name", WAITS)
 def test_longest_waits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that is faster than the limit is served; one that is not is sent away."""
-    monkeypatch.setattr(poller, "_LOOK", 0.02)
+    """A client that is faster than the limit is served; the connection of a slower client is closed."""
+    monkeypatch.setattr(poller, "_EXPIRY_INTERVAL", 0.02)
     pieces, in_time, too_late = WAITS[name]
     for seconds, pause, answers in ((5.0, 0.05, in_time), (0.2, 0.1 if name == "body_seconds" else 1.0, too_late)):
         changed: dict[str, Any] = {name: seconds}
@@ -85,7 +85,7 @@ def test_longest_waits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_more_clients_than_may_wait() -> None:
-    """When too many wait, the one that has waited longest goes."""
+    """When too many connections wait, the one that has waited longest is closed."""
     with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(connections=5)) as server, ExitStack() as stack:
         clients = idle(stack, server, 20)
         gone: list[socket.socket] = []
@@ -97,8 +97,8 @@ def test_more_clients_than_may_wait() -> None:
         assert len(gone) == 15
 
 
-def test_client_that_asks_is_not_sent_away() -> None:
-    """However many others come, a client that is being served, or asked a moment ago, keeps its connection."""
+def test_active_clients_keep_their_connections() -> None:
+    """A client that is being served, or has just been, keeps its connection however many others connect."""
     with serve(Hasty, "127.0.0.1", 0, limits=ServerLimits(connections=5)) as server, ExitStack() as stack:
         (busy,) = idle(stack, server, 1)
         for _ in range(10):
@@ -108,7 +108,7 @@ def test_client_that_asks_is_not_sent_away() -> None:
 
 
 def test_more_clients_than_threads() -> None:
-    """Clients that share a few threads are all answered, however often they ask."""
+    """Clients that share a few threads all get their answers, however many requests they send."""
     failed: list[BaseException] = []
 
     def ask(url: str) -> None:

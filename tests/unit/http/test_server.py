@@ -1,4 +1,4 @@
-"""The server answers whoever has something to say, whatever others do."""
+"""The server answers every valid request, whatever other clients do."""
 
 import json
 import socket
@@ -51,8 +51,8 @@ def post(headers: bytes, body: bytes = b"") -> bytes:
         (b"X: " + b"y" * 70_000 + b"\r\n", 431),
     ],
 )
-def test_headers_that_cannot_be(server: Server, headers: bytes, status: int) -> None:
-    """Whatever two programs may read differently is refused, and what follows is not taken for a request."""
+def test_bad_headers(server: Server, headers: bytes, status: int) -> None:
+    """A malformed or ambiguous header section is refused, and the bytes after it are not taken for a request."""
     answer = raw(server.url, post(headers, b"{}") + b"GET /smuggled HTTP/1.1\r\n\r\n")
     assert statuses(answer) == [status]
     assert b"problem+json" in answer
@@ -73,14 +73,14 @@ def test_headers_that_cannot_be(server: Server, headers: bytes, status: int) -> 
         (b"GET /" + b"x" * 70_000 + b" HTTP/1.1", 431),
     ],
 )
-def test_request_lines_that_cannot_be(server: Server, line: bytes, status: int) -> None:
-    """What is no HTTP request, or none that is known, is refused, and the server lives on."""
+def test_bad_request_lines(server: Server, line: bytes, status: int) -> None:
+    """A malformed or unsupported request line is refused, and the server goes on."""
     assert statuses(raw(server.url, line + b"\r\n\r\n")) == [status]
     answered_within(server.url, 1.0)
 
 
 def test_body_that_ends_early(server: Server) -> None:
-    """A body shorter than announced is refused, with what came of it."""
+    """A body that is shorter than its Content-Length is refused, with the number of bytes that arrived."""
     answer = raw(server.url, post(b"Content-Length: 10\r\n", b"{}"))
     assert statuses(answer) == [400]
     assert b"the body ended after 2 of 10 bytes" in answer
@@ -88,7 +88,7 @@ def test_body_that_ends_early(server: Server) -> None:
 
 @pytest.mark.parametrize("target", [b"http://[", b"//[", b"/%zz", b"*", b"/\xe9"])
 def test_odd_targets(server: Server, target: bytes) -> None:
-    """Whatever a request asks for, it is answered."""
+    """A request with an odd target is answered."""
     assert statuses(raw(server.url, b"GET " + target + b" HTTP/1.1\r\n\r\n")) == [200]
 
 
@@ -113,7 +113,7 @@ def test_odd_targets(server: Server, target: bytes) -> None:
     ],
 )
 def test_chunks(server: Server, chunks: bytes, expected: bytes | int) -> None:
-    """A body may come in chunks; one that does not keep to the form, or is too long, is refused."""
+    """A chunked body is read; a malformed or too large one is refused."""
     answer = raw(server.url, post(b"Transfer-Encoding: chunked\r\n", chunks))
     if isinstance(expected, int):
         assert statuses(answer) == [expected]
@@ -122,7 +122,7 @@ def test_chunks(server: Server, chunks: bytes, expected: bytes | int) -> None:
 
 
 def test_requests_one_after_the_other(server: Server) -> None:
-    """Requests that come without waiting for answers are answered in order, whatever form their bodies have."""
+    """Pipelined requests are answered in order, whether their bodies are chunked or not."""
     stream = post(b"Content-Length: 3\r\n", b"one") + post(b"Transfer-Encoding: chunked\r\n", b"3\r\ntwo\r\n0\r\n\r\n")
     stream += (
         b"GET /three HTTP/1.1\r\n\r\n\r\nGET /four HTTP/1.1\r\nConnection: close\r\n\r\nGET /five HTTP/1.1\r\n\r\n"
@@ -132,17 +132,17 @@ def test_requests_one_after_the_other(server: Server) -> None:
 
 
 def test_request_in_pieces(server: Server) -> None:
-    """A request that comes byte by byte, with pauses that put the client aside, is answered like any other."""
+    """A request that arrives byte by byte, with long pauses, is answered like any other."""
     with connect(server.url) as connection:
         for byte in post(b"Content-Length: 2\r\nConnection: close\r\n"):
             connection.sendall(bytes([byte]))
-        time.sleep(0.3)  # longer than a thread's patience
+        time.sleep(0.3)  # longer than a thread waits
         connection.sendall(b"{}")
         assert rest_of(connection).endswith(b"\r\n\r\n{}")
 
 
 def test_connection_is_kept_over_a_pause(server: Server) -> None:
-    """A client that was put aside after its first request can send another."""
+    """A client can send another request after a pause."""
     with connect(server.url) as connection:
         for _ in range(3):
             connection.sendall(b"GET /x HTTP/1.1\r\n\r\n")
@@ -154,14 +154,14 @@ def test_connection_is_kept_over_a_pause(server: Server) -> None:
 
 
 def test_body_of_a_get_is_no_request(server: Server) -> None:
-    """What follows a GET as its body is not taken for a request of its own."""
+    """The body of a GET is not taken for another request."""
     inner = b"GET /healthz HTTP/1.1\r\n\r\n"
     request = b"GET / HTTP/1.1\r\nContent-Length: " + str(len(inner)).encode() + b"\r\n\r\n" + inner
     assert statuses(raw(server.url, request)) == [200]
 
 
-def test_asked_to_go_on(server: Server) -> None:
-    """A client that waits to be asked for its body is asked, once."""
+def test_expect_100_continue(server: Server) -> None:
+    """A client that expects 100 Continue gets it, once."""
     with connect(server.url) as connection:
         connection.sendall(post(b"Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n"))
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -170,7 +170,7 @@ def test_asked_to_go_on(server: Server) -> None:
 
 
 def test_answer_before_the_body_reaches_the_client() -> None:
-    """A client that is refused in the middle of its upload can read the refusal, rather than lose it to a reset."""
+    """A client that is refused while it sends its body can read the response, instead of losing it to a reset."""
 
     class Refusing(Handler):
         def do_POST(self) -> None:
@@ -183,15 +183,15 @@ def test_answer_before_the_body_reaches_the_client() -> None:
         assert statuses(rest_of(connection)) == [401]
 
 
-def test_old_clients(server: Server) -> None:
-    """A client of HTTP/1.0 is answered, and hung up on unless it asks otherwise."""
+def test_http_1_0(server: Server) -> None:
+    """A client of HTTP/1.0 is answered, and its connection is closed unless it asks to keep it."""
     assert b"Connection: close" in raw(server.url, b"GET / HTTP/1.0\r\n\r\n")
     kept = raw(server.url, b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /b HTTP/1.0\r\n\r\n")
     assert statuses(kept) == [200, 200]
 
 
 def test_a_thousand_idle_connections(server: Server) -> None:
-    """However many clients are connected and silent, the next one is answered within a second."""
+    """With a thousand idle connections, the next client is answered within a second."""
     with ExitStack() as stack:
         clients = idle(stack, server, 1000)
         answered_within(server.url, 1.0)
@@ -201,7 +201,7 @@ def test_a_thousand_idle_connections(server: Server) -> None:
 
 
 def test_slow_loris(server: Server) -> None:
-    """Clients that send their headers byte by byte hold nobody up."""
+    """Clients that send their headers byte by byte do not delay other clients."""
     with ExitStack() as stack:
         clients = idle(stack, server, 300, b"POST / HTTP/1.1\r\nX-Slow: ")
         for _ in range(3):
@@ -211,7 +211,7 @@ def test_slow_loris(server: Server) -> None:
 
 
 def test_half_bodies(server: Server) -> None:
-    """Clients that send half a body hold only their own threads."""
+    """Clients that send half a body occupy only their own threads."""
     with ExitStack() as stack:
         idle(stack, server, 50, post(b"Content-Length: 100000\r\n", b"x" * 500))
         idle(stack, server, 500, post(b"Content-Length: 1000\r\n", b"x" * 500))
@@ -220,8 +220,8 @@ def test_half_bodies(server: Server) -> None:
 
 
 @pytest.mark.parametrize("handler", [Echo, Hasty])
-def test_client_that_takes_no_answers(handler: type[Handler]) -> None:
-    """A client that asks and asks, and reads nothing, is hung up on rather than waited for."""
+def test_client_that_reads_no_responses(handler: type[Handler]) -> None:
+    """A client that sends requests and reads no responses is disconnected."""
     with serve(handler, "127.0.0.1", 0) as server, ExitStack() as stack:
         for _ in range(5):
             idle(stack, server, 1, b"GET / HTTP/1.1\r\n\r\n" * 1000)
@@ -230,24 +230,24 @@ def test_client_that_takes_no_answers(handler: type[Handler]) -> None:
             answered_within(server.url, 1.0)
 
 
-def test_poller_goes_on_after_a_fault(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of ours in the one thread that all depend on is logged, and the next client is served."""
-    listen, faults = server._poller._listen, iter([LookupError("a fault")])
+def test_poller_goes_on_after_an_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected error in the poller's thread is logged, and the next client is served."""
+    select, faults = server._poller._select, iter([LookupError("a fault")])
 
     def faulty(seconds: float) -> list[connections.Connection]:
         if fault := next(faults, None):
             raise fault
-        return listen(seconds)
+        return select(seconds)
 
-    monkeypatch.setattr(server._poller, "_listen", faulty)
+    monkeypatch.setattr(server._poller, "_select", faulty)
     for _ in range(3):
         answered_within(server.url, 5.0)
     assert server.alive
 
 
-def test_late_ones_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not come to an end with headers or body, or has nothing to say for long, is hung up on."""
-    monkeypatch.setattr(poller, "_LOOK", 0.05)
+def test_expired_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is idle, or on which the head or the body of a request takes too long, is closed."""
+    monkeypatch.setattr(poller, "_EXPIRY_INTERVAL", 0.05)
     limits = ServerLimits(head_seconds=0.3, idle_seconds=0.3, stall_seconds=0.3)
     with serve(Echo, "127.0.0.1", 0, limits=limits) as server, ExitStack() as stack:
         (silent,) = idle(stack, server, 1)
@@ -261,7 +261,7 @@ def test_late_ones_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_handler_that_fails(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    """A fault of ours in one request is logged, and costs that connection only."""
+    """An unexpected error in a request is logged, and closes only its connection."""
 
     class Faulty(Handler):
         def do_GET(self) -> None:
@@ -274,7 +274,7 @@ def test_handler_that_fails(server: Server, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_idle_connections_do_not_outlive_the_server() -> None:
-    """A connection that waits for its next request is closed when the server is."""
+    """Idle connections are closed together with the server."""
     with serve(Echo, "127.0.0.1", 0) as server:
         connection = connect(server.url)
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -284,7 +284,7 @@ def test_idle_connections_do_not_outlive_the_server() -> None:
 
 
 def test_answer_that_is_under_way_is_finished() -> None:
-    """A request that was taken before the server closes gets its answer."""
+    """A request that is being answered when the server closes gets its answer."""
 
     class Slow(Handler):
         def do_POST(self) -> None:

@@ -1,4 +1,4 @@
-"""The endpoint over TLS: silent clients hold nobody up, and a certificate that cannot be used is explained."""
+"""The server over TLS: idle clients delay no others, and unusable certificates are explained."""
 
 import contextlib
 import ssl
@@ -20,7 +20,7 @@ from tests.support.http_tools import connect, raw, rest_of
 
 
 class Echo(Handler):
-    """Tells what came."""
+    """Answers with the request's body."""
 
     def do_POST(self) -> None:
         self.reply(200, self.read_body())
@@ -28,7 +28,7 @@ class Echo(Handler):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of an authority and of a certificate."""
+    """The directory with the files of an authority and of a certificate."""
     home = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(home / "authority.pem"))
@@ -49,7 +49,7 @@ def server(files: Path) -> Iterator[Server]:
 
 @pytest.mark.parametrize("names", [("both.pem", None), ("cert.pem", "key.pem")])
 def test_large_and_small_bodies(files: Path, names: tuple[str, str | None]) -> None:
-    """Bodies of any size come through whole, over a connection that is kept."""
+    """Bodies of any size arrive whole, over the same connection."""
     cert, key = names
     context = server_context(files / cert, files / key if key else None)
     with serve(Echo, "127.0.0.1", 0, context) as server, requests.Session() as session:
@@ -60,7 +60,7 @@ def test_large_and_small_bodies(files: Path, names: tuple[str, str | None]) -> N
 
 
 def test_silent_and_slow_clients(server: Server, files: Path) -> None:
-    """Clients that do not get on with the handshake, or speak plain HTTP, hold nobody up."""
+    """Clients that do not complete the handshake, or send plain HTTP, do not delay other clients."""
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(server.url)) for _ in range(300)]
         for client in clients[::2]:
@@ -73,7 +73,7 @@ def test_silent_and_slow_clients(server: Server, files: Path) -> None:
 
 
 def test_request_in_pieces(server: Server, files: Path) -> None:
-    """A secured request that comes in pieces, with pauses that put the client aside, is answered like any other."""
+    """A request over TLS that arrives in pieces, with long pauses, is answered like any other."""
     context = ssl.create_default_context(cafile=files / "authority.pem")
     with context.wrap_socket(connect(server.url), server_hostname="127.0.0.1") as client:
         for piece in (b"POST / HTT", b"P/1.1\r\nConnection: close\r\n", b"Content-Length: 2\r\n\r\n", b"{", b"}"):
@@ -83,7 +83,7 @@ def test_request_in_pieces(server: Server, files: Path) -> None:
 
 
 def test_old_versions_are_refused(server: Server) -> None:
-    """TLS before 1.2 is not spoken."""
+    """Versions of TLS before 1.2 are refused."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
@@ -105,13 +105,13 @@ def test_old_versions_are_refused(server: Server) -> None:
     ],
 )
 def test_unusable_certificates(files: Path, cert: str | None, key: str | None, problem: str) -> None:
-    """What is wrong with a certificate or its key is said, with the flag to correct."""
+    """The error for an unusable certificate or key names the problem and the setting."""
     with pytest.raises(ConfigurationError, match=problem):
         server_context(cert and files / cert, key and files / key)  # type: ignore[arg-type]
 
 
 def test_encrypted_key(files: Path, tmp_path: Path) -> None:
-    """A key with a password is refused, rather than asked for at a terminal that nobody looks at."""
+    """A key with a password is refused, instead of waiting for the password at a terminal."""
     from cryptography.hazmat.primitives import serialization as s
 
     key = s.load_pem_private_key((files / "key.pem").read_bytes(), None)
@@ -122,11 +122,11 @@ def test_encrypted_key(files: Path, tmp_path: Path) -> None:
 
 
 def test_no_certificate() -> None:
-    """Without a certificate the endpoint speaks plain HTTP."""
+    """Without a certificate the server uses plain HTTP."""
     assert server_context(None, None) is None
 
 
-#: Serves with few files to be had, holds more connections than that, and lets go of some; then tells how it fared.
+#: Serves with a low limit of open files, opens more connections than that, closes some, and prints the results.
 SCARCE = """
 import resource, socket, sys, threading, time
 from pacifica_notifications_consumer.http import server
@@ -147,7 +147,7 @@ with serve(Hello, "127.0.0.1", 0) as server:
 
 
 def test_too_many_open_files() -> None:
-    """When there are no more files to be had, the idle make room, and the server neither spins nor dies."""
+    """At the limit of open files, idle connections are closed, and the server neither spins nor ends."""
     with (
         subprocess.Popen([sys.executable, "-c", SCARCE], stdin=-1, stdout=-1, text=True) as process,
         ExitStack() as stack,

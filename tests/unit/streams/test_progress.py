@@ -1,4 +1,4 @@
-"""Progress is told to whoever wants to know: a callback, a terminal, a runner, or the log."""
+"""Progress is reported to a callback, the terminal, the runner, or the log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print("done")
 
 
 def test_callback() -> None:
-    """A callback gets the bytes and the files, done and in all, from the beginning to the end."""
+    """A callback gets the done and total bytes and files at the beginning, at intervals, and at the end."""
     told: list[tuple[int, ...]] = []
     with TransferMeter("download", 10, 2, lambda *numbers: told.append(numbers)) as meter:
         for _ in range(1000):
@@ -44,7 +44,7 @@ def test_callback() -> None:
 
 
 def test_terminal() -> None:
-    """On a terminal a bar shows how far it is, and is gone at the end."""
+    """A terminal shows the progress on one line, which is erased at the end."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", TRANSFER], stderr=theirs, stdout=subprocess.PIPE, text=True)
     os.close(theirs)
@@ -52,7 +52,7 @@ def test_terminal() -> None:
     try:
         while data := os.read(ours, 4096):
             shown += data
-    except OSError:  # so Linux says that the other side has ended
+    except OSError:  # EIO on Linux: the other side has been closed
         pass
     os.close(ours)
     assert process.communicate()[0] == "done\n"
@@ -61,13 +61,13 @@ def test_terminal() -> None:
 
 
 def test_pipe() -> None:
-    """Where nobody looks, nothing is drawn."""
+    """Nothing is written to a pipe."""
     finished = subprocess.run([sys.executable, "-c", TRANSFER], capture_output=True, text=True, check=True)
     assert (finished.stdout, finished.stderr) == ("done\n", "")
 
 
 def test_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Into the log goes a line now and then."""
+    """The progress is logged at intervals."""
     monkeypatch.setattr("pacifica_notifications_consumer.streams.progress._LOG_SECONDS", 0.0)
     monkeypatch.delenv(PROGRESS_VARIABLE, raising=False)
     with caplog.at_level(logging.INFO), TransferMeter("upload", 2048, 1, None) as meter:
@@ -75,10 +75,10 @@ def test_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) 
     assert "upload 50 % of 2.0 KiB, 0 of 1 files" in caplog.text
 
 
-def test_note_for_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under a runner all downloads and uploads of the process are noted together, whole at any moment."""
+def test_file_for_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a runner the sums of all downloads and uploads of the process are written to the file."""
     monkeypatch.setenv(PROGRESS_VARIABLE, str(tmp_path / "progress.json"))
-    monkeypatch.setattr("pacifica_notifications_consumer.streams.progress._board._ended", {})
+    monkeypatch.setattr("pacifica_notifications_consumer.streams.progress._display._ended", {})
     with TransferMeter("download", 10, 1, None) as first, TransferMeter("download", 20, 2, None) as second:
         first.advance(10, files=1)
         second.advance(5)
@@ -93,8 +93,8 @@ def test_note_for_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
 
 
-def test_runner_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A transfer does not fail because nobody can be told of it."""
+def test_file_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transfer does not fail if its progress cannot be written."""
     monkeypatch.setenv(PROGRESS_VARIABLE, "/nowhere/progress.json")
     with TransferMeter("download", 1, 1, None) as meter:
         meter.advance(1, files=1)
@@ -103,6 +103,6 @@ def test_runner_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "noted", ["", "[]", "{", '{"download": 5}', '{"download": {"bytes": 1}}', '{"a": {"bytes_done": "x"}}']
 )
-def test_note_that_says_nothing(noted: str) -> None:
-    """What an entry-point writes there itself is not trusted."""
+def test_malformed_file(noted: str) -> None:
+    """A malformed file, which the entry-point may have written, counts as empty."""
     assert parse_progress(noted) == {}

@@ -1,4 +1,4 @@
-"""The tars that are read and written fast are those of the standard tarfile, byte for byte."""
+"""The fast reader and writer of tars agree with the standard tarfile, byte for byte."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def reading(data: bytes) -> Callable[[memoryview], int]:
 
 @given(name=NAMES, size=NUMBERS, mtime=st.integers(-(2**33), 2**35))
 def test_header_is_that_of_tarfile(name: str, size: int, mtime: int) -> None:
-    """A header that is put together by hand has the bytes that tarfile would give it, and the length foreseen."""
+    """A header of the fast writer has the same bytes as that of tarfile, and the predicted length."""
     expected = upload_tar._tarfile_header(f"data/{name}", size, mtime)
     assert upload_tar._header(f"data/{name}", size, mtime) == expected
     file = UploadFile(name, size, mtime, 0)
@@ -48,13 +48,13 @@ def test_header_is_that_of_tarfile(name: str, size: int, mtime: int) -> None:
     form=st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
 )
 def test_members_are_those_of_tarfile(members: list[tuple[str, int, int, bytes]], form: int) -> None:
-    """Whatever tarfile finds in a tar, a stream of it gives the same: names, kinds, sizes, times and bodies."""
+    """The fast reader finds the same members as tarfile: names, types, sizes, times and contents."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=form, encoding="utf-8", errors="surrogateescape") as tar:
         for name, size, mtime, kind in members:
             info = tarfile.TarInfo(name)
             info.type, info.mtime, info.linkname = kind, mtime, "target"
-            # In the oldest form a slash at the end makes a directory.
+            # In the oldest format a slash at the end of the name makes a directory.
             info.size = size if kind == b"0" or (kind == b"\0" and not name.endswith("/")) else 0
             tar.addfile(info, io.BytesIO(b"x" * info.size))
 
@@ -70,7 +70,7 @@ def test_members_are_those_of_tarfile(members: list[tuple[str, int, int, bytes]]
 
 @given(data=st.binary(max_size=2000), place=st.integers(0, 511))
 def test_noise(data: bytes, place: int) -> None:
-    """What is no tar ends with an error of ours, wherever it is wrong."""
+    """A malformed tar is a BrokenOff, wherever the error is."""
     header = bytearray(upload_tar._header("data/a", 5, 0))
     header[place] ^= 0x41
     for noise in (data, bytes(header) + data):
@@ -83,7 +83,7 @@ def test_noise(data: bytes, place: int) -> None:
 
 @pytest.mark.parametrize("length", [1, 157, 256, 345, 511])
 def test_header_that_breaks_off(length: int) -> None:
-    """A tar that ends within a header has broken off there."""
+    """A tar that ends within a header is a BrokenOff."""
     with pytest.raises(BrokenOff):
         list(TarStream(reading(upload_tar._header("data/a", 5, 0)[:length])).members())
 
@@ -98,10 +98,10 @@ def test_header_that_is_too_long() -> None:
 
 @pytest.mark.parametrize(("most", "fits"), [(1025, True), (1024, True), (1023, False)])
 def test_longest_header(most: int, fits: bool) -> None:
-    """Below the limit and at it, a long name is read; above it, the error names the limit."""
+    """A long name is read up to the limit; above it, the error names the limit."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        # With the NUL at its end it takes two blocks.
+        # With the NUL at its end the name takes two blocks.
         tar.addfile(tarfile.TarInfo("d/" + "n" * 1021))
     stream = TarStream(reading(out.getvalue()), most)
     if fits:
@@ -113,7 +113,7 @@ def test_longest_header(most: int, fits: bool) -> None:
 
 
 def test_longest_header_of_a_download(tmp_path: Path) -> None:
-    """download() keeps to what is set."""
+    """download() uses the configured limit."""
     name = "n" * 200
     with Sandbox(tmp_path / "sandbox") as sandbox:
         (tmp_path / "uploads").mkdir()
@@ -131,8 +131,8 @@ def test_longest_header_of_a_download(tmp_path: Path) -> None:
         Services.from_environment({"PACIFICA_MAX_TAR_HEADER": "511"})
 
 
-def test_pieces_stay_for_a_while() -> None:
-    """A piece is as it was until three more have come: so long a thread may take to hash it."""
+def test_buffers_are_reused_after_three_others() -> None:
+    """A buffer is reused only after three others, so that a thread can hash it meanwhile."""
     ring = buffers()
     seen = [id(next(ring)) for _ in range(8)]
     assert len(set(seen[:4])) == 4
@@ -141,7 +141,7 @@ def test_pieces_stay_for_a_while() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, (1 << 20) - 600, 1 << 20, (1 << 20) + 1, (5 << 20) + 7])
 def test_sizes(tmp_path: Path, size: int) -> None:
-    """Files of every size around those of blocks and buffers are in the tar as they are on the disk."""
+    """Files of all sizes around those of blocks and buffers have the same content in the tar as on the disk."""
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(os.urandom(size))
     tar = UploadTar(tmp_path, [])
@@ -157,7 +157,7 @@ def test_sizes(tmp_path: Path, size: int) -> None:
 @pytest.mark.parametrize("size", [10, 5 << 20])
 @pytest.mark.parametrize("change", ["append", "cut", "replace", "touch", "remove", "pipe"])
 def test_file_that_changes(tmp_path: Path, size: int, change: str) -> None:
-    """A file that is not as it was when the length was announced is an error that names it."""
+    """A file that changes after the length has been computed is an error that names it."""
     path = tmp_path / "a.bin"
     path.write_bytes(bytes(size))
     tar = UploadTar(tmp_path, [])

@@ -1,4 +1,4 @@
-"""A short look at what `make fuzz` looks at for long, with other inputs each time."""
+"""A short run of the fuzz targets of `make fuzz`, with new inputs each time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.targets import TARGETS
 
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))
-#: So many inputs that each target takes about a second.
+#: Number of inputs, for about a second per target.
 TIMES = {
     "http": 2000,
     "head": 10_000,
@@ -25,7 +25,7 @@ TIMES = {
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_nothing_is_found(name: str) -> None:
-    """Hostile inputs do nothing that they must not."""
+    """Hostile inputs cause no crash, hang, or other finding."""
     campaign = Campaign(name, SEED)
     campaign.run(times=TIMES[name])
     assert campaign.tried == TIMES[name]

@@ -37,13 +37,13 @@ def sandbox(tmp_path: Path, ear: Ear) -> Iterator[Sandbox]:
 
 
 def test_it_stores_what_is_uploaded(sandbox: Sandbox, ear: Ear) -> None:
-    """A transaction's files can be read back by the names that its notification gives them."""
+    """A transaction's files can be read by the names in its notification."""
     upload(sandbox, ear, bundle())
     assert (sandbox.transactions(), sandbox.read(1)) == ([1], CONTENT)
 
 
 def test_a_notification_is_what_a_real_one_is(sandbox: Sandbox, ear: Ear) -> None:
-    """The event has the fields, the order and the values of one captured from the real services."""
+    """The event has the same fields, order and values as one captured from the real services."""
     captured = NOTIFICATIONS / "ingest-nested-files.json"
     real = json.loads(captured.read_bytes())
     upload(sandbox, ear, bundle())
@@ -58,13 +58,13 @@ def test_a_notification_is_what_a_real_one_is(sandbox: Sandbox, ear: Ear) -> Non
 
 
 def test_what_it_does_not_hold_is_an_error(sandbox: Sandbox) -> None:
-    """Asking for an unknown transaction raises an error that names it."""
+    """The error for an unknown transaction names it."""
     with pytest.raises(StateError, match="no transaction 7"):
         sandbox.notification(7)
 
 
 def test_waiting_for_a_transaction(sandbox: Sandbox) -> None:
-    """A thread that waits is woken by the first transaction above the number it knows."""
+    """A waiting thread is woken by the first transaction above the given number."""
     found: list[int] = []
     thread = threading.Thread(target=lambda: found.append(sandbox.wait_for_transaction(after=1, timeout=DEADLINE)))
     thread.start()
@@ -76,13 +76,13 @@ def test_waiting_for_a_transaction(sandbox: Sandbox) -> None:
 
 
 def test_waiting_in_vain(sandbox: Sandbox) -> None:
-    """Waiting ends with TimeoutError when no transaction comes."""
+    """Waiting ends with TimeoutError if no transaction is completed."""
     with pytest.raises(TimeoutError, match="above 0"):
         sandbox.wait_for_transaction(timeout=0.01)
 
 
 def test_a_sandbox_continues_where_it_was(tmp_path: Path) -> None:
-    """Files, transactions, states, subscriptions and ids outlive the sandbox in its directory."""
+    """A sandbox with the directory of an earlier one has its files, transactions, states, subscriptions and ids."""
     ear = Ear()
     with target() as endpoint:
         with Sandbox(tmp_path, on_event=ear) as sandbox:
@@ -101,7 +101,7 @@ def test_a_sandbox_continues_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_bundle_that_waits_survives(tmp_path: Path) -> None:
-    """A bundle that arrived and was not worked off is ingested by the next sandbox, one that was is not."""
+    """A bundle that was not processed is processed by the next sandbox, a processed one is not."""
     ear = Ear()
     with Sandbox(tmp_path, on_event=ear) as sandbox:
         upload(sandbox, ear, b"no tar")
@@ -115,7 +115,7 @@ def test_a_bundle_that_waits_survives(tmp_path: Path) -> None:
 
 
 def test_deleted_subscriptions_stay_deleted(tmp_path: Path) -> None:
-    """A deletion outlives the sandbox too."""
+    """A deleted subscription stays deleted in the next sandbox."""
     with Sandbox(tmp_path) as sandbox:
         name = subscribe(sandbox, "http://127.0.0.1:9/")["uuid"]
         assert eventmatch(sandbox, "DELETE", name).status_code == 200
@@ -125,7 +125,7 @@ def test_deleted_subscriptions_stay_deleted(tmp_path: Path) -> None:
 
 
 def test_one_sandbox_a_directory(tmp_path: Path, sandbox: Sandbox) -> None:
-    """A second sandbox on the same directory is refused, since it would give out the same ids."""
+    """A second sandbox with the same directory is refused, since it would assign the same ids."""
     with pytest.raises(StateError, match="another sandbox uses"):
         Sandbox(sandbox.directory)
 
@@ -138,7 +138,7 @@ def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_a_temporary_directory_goes_with_the_sandbox() -> None:
-    """Without a directory nothing is left behind."""
+    """Without a directory no files are left behind."""
     with Sandbox() as sandbox:
         assert sandbox.directory.is_dir()
     assert not sandbox.directory.exists()
@@ -158,7 +158,7 @@ def test_closing_twice(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken(tmp_path: Path, sandbox: Sandbox) -> None:
-    """A sandbox that cannot have its port leaves nothing running."""
+    """A sandbox whose port is in use leaves no threads running."""
     before = set(threading.enumerate())
     port = int(sandbox.policy_url.rpartition(":")[2])
     with pytest.raises(EndpointError, match=str(port)):
@@ -167,7 +167,7 @@ def test_a_port_that_is_taken(tmp_path: Path, sandbox: Sandbox) -> None:
 
 
 def test_its_addresses_as_variables(sandbox: Sandbox) -> None:
-    """The variables name the four services, all on loopback."""
+    """The environment variables have the URLs of the four services, all on loopback."""
     assert sandbox.environ() == {
         "PACIFICA_PRODUCER_URL": sandbox.producer_url,
         "PACIFICA_CARTD_URL": sandbox.cartd_url,
@@ -187,7 +187,7 @@ def test_wrong_arguments(arguments: dict[str, str]) -> None:
 
 
 def test_an_older_pacifica(ear: Ear) -> None:
-    """With the names of old, proposals are required and events match the specification's JSONPath."""
+    """With the names of an older Pacifica, proposals are required and events match the specification's JSONPath."""
     old = [{**r, "destinationTable": r["destinationTable"].replace("project", "proposal")} for r in TRANSACTION]
     jsonpath = '$[?(@["eventID"] and (@["source"] = "/pacifica/metadata/ingest"))]["data"]'
     with (
@@ -204,8 +204,8 @@ def test_an_older_pacifica(ear: Ear) -> None:
     assert info["proposal"] == "1234a"
 
 
-def test_a_broken_ear(caplog: pytest.LogCaptureFixture) -> None:
-    """A sentence that cannot be said is logged, and keeps nothing from its way."""
+def test_callback_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """An error of the callback is logged, and does not stop a delivery."""
 
     def deaf(_: str) -> None:
         raise OSError("nobody listens")
@@ -217,8 +217,8 @@ def test_a_broken_ear(caplog: pytest.LogCaptureFixture) -> None:
     assert "nobody listens" in caplog.text
 
 
-def test_it_says_what_happens(sandbox: Sandbox, ear: Ear) -> None:
-    """Each thing that happens is one sentence, and none of them holds a credential."""
+def test_sentences(sandbox: Sandbox, ear: Ear) -> None:
+    """Each event is reported as one sentence, without credentials."""
     secret = {"type": "header", "header": {"type": "Bearer", "credentials": "s3cret"}}
     with target() as endpoint:
         endpoint.status, endpoint.answer = 500, b"bad token s3cret"

@@ -32,7 +32,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory, ear: Ear) -> Iterator[Sand
 
 @pytest.fixture
 def sandbox(archive: Sandbox, ear: Ear) -> Iterator[Sandbox]:
-    """The sandbox of this module without the carts and the sentences of the test before."""
+    """The sandbox of this module, without the carts and sentences of the previous test."""
     ear.sentences.clear()
     yield archive
     cart(archive, "DELETE")
@@ -82,13 +82,13 @@ def members(body: bytes) -> dict[str, bytes | None]:
     ],
 )
 def test_bad_requests_for_a_cart(sandbox: Sandbox, body: bytes, headers: dict[str, str], status: int) -> None:
-    """A request that is not labelled, no JSON or not complete has the status of the real service."""
+    """A request without Content-Type, without JSON, or incomplete is refused with the status of the real service."""
     assert cart(sandbox, "POST", data=body, headers=headers).status_code == status
     assert cart(sandbox, "HEAD").status_code == 404
 
 
 def test_no_cart(sandbox: Sandbox) -> None:
-    """An unknown cart is a 404 whose headers say so."""
+    """An unknown cart is a 404 with a message in the header."""
     answer = cart(sandbox, "HEAD")
     assert (answer.status_code, answer.headers["X-Pacifica-Status"]) == (404, "error")
     assert answer.headers["X-Pacifica-Message"] == "No cart with uid c1 found"
@@ -97,7 +97,7 @@ def test_no_cart(sandbox: Sandbox) -> None:
 
 
 def test_a_cart_from_begin_to_end(sandbox: Sandbox, ear: Ear) -> None:
-    """A cart is staged, told to be ready, fetched as often as wanted, and deleted once."""
+    """A cart is staged, becomes ready, can be downloaded repeatedly, and deleted once."""
     staged(sandbox, ear, ALL)
     answer = cart(sandbox, "HEAD")
     assert (answer.status_code, answer.headers["X-Pacifica-Status"]) == (204, "ready")
@@ -114,7 +114,7 @@ def test_a_cart_from_begin_to_end(sandbox: Sandbox, ear: Ear) -> None:
 
 
 def test_what_is_in_a_cart(sandbox: Sandbox, ear: Ear) -> None:
-    """The tar has one directory, directory members, an order of names, and modes and times of the archive."""
+    """The tar has one top directory and members for all directories, sorted, with modes and times of the archive."""
     staged(sandbox, ear, ALL[::-1])
     body = cart(sandbox, "GET", params={"filename": "data"}).content
     assert list(members(body).items()) == [
@@ -138,7 +138,7 @@ def test_what_is_in_a_cart(sandbox: Sandbox, ear: Ear) -> None:
     [("data", "data"), ("data.tar", "data"), ("my.tar.gz", "my.gz"), ("x/y", "x/y"), (None, "data_20")],
 )
 def test_the_name_of_the_directory(sandbox: Sandbox, ear: Ear, filename: str | None, top: str) -> None:
-    """The directory is named after the file that is asked for, without .tar, or after the time."""
+    """The top directory has the requested file name without .tar, or a name with the time."""
     staged(sandbox, ear, [wanted()])
     names = list(members(cart(sandbox, "GET", params={"filename": filename}).content))
     assert names[0].startswith(top)
@@ -146,7 +146,7 @@ def test_the_name_of_the_directory(sandbox: Sandbox, ear: Ear, filename: str | N
 
 
 def test_a_bundle(sandbox: Sandbox, ear: Ear) -> None:
-    """A cart with bundle is a file: it has a length, is named after the cart, and can be had in parts."""
+    """A cart with bundle is sent as a file: with its length, named after the cart, and in ranges."""
     staged(sandbox, ear, ALL, bundle=True)
     answer = cart(sandbox, "GET", params={"filename": "data"})
     assert (answer.status_code, answer.headers["Content-Length"]) == (200, str(len(answer.content)))
@@ -175,7 +175,7 @@ def test_a_bundle(sandbox: Sandbox, ear: Ear) -> None:
     ],
 )
 def test_carts_that_fail(sandbox: Sandbox, ear: Ear, files: list[dict[str, Any]], reason: str) -> None:
-    """A file that cannot be had fails the cart with a reason, while GET only says that it is not ready."""
+    """A missing file fails the cart with the reason, while GET only answers that the cart is not ready."""
     assert reason in staged(sandbox, ear, files)
     answer = cart(sandbox, "HEAD")
     assert (answer.status_code, answer.headers["X-Pacifica-Status"]) == (500, "error")
@@ -195,7 +195,7 @@ def test_a_cart_of_nothing(sandbox: Sandbox) -> None:
 
 
 def test_staging_takes_its_time(tmp_path: Path) -> None:
-    """A cart takes as long as the sandbox is told; deleting it or closing does not wait for that."""
+    """A cart takes the configured time; deleting it or closing the sandbox does not wait for that."""
     with Sandbox(tmp_path, staging_seconds=3600) as sandbox:
         make(sandbox, [wanted()])
         make(sandbox, [wanted()], "c2")
@@ -204,7 +204,7 @@ def test_staging_takes_its_time(tmp_path: Path) -> None:
 
 
 def test_the_newest_of_a_uid(sandbox: Sandbox, ear: Ear) -> None:
-    """A second cart of the same uid hides the first, and both are deleted together."""
+    """A second cart with the same uid hides the first, and both are deleted together."""
     staged(sandbox, ear, [wanted()])
     make(sandbox, [])
     assert cart(sandbox, "HEAD").headers["X-Pacifica-Status"] == "staging"
@@ -213,7 +213,7 @@ def test_the_newest_of_a_uid(sandbox: Sandbox, ear: Ear) -> None:
 
 
 def test_paths_in_a_cart(sandbox: Sandbox, ear: Ear) -> None:
-    """Paths lose one slash, may be long, and are left out when they point out of the cart."""
+    """A leading slash is removed from a path, long paths are kept, and files outside of the cart are left out."""
     long = "/".join(["long" * 10] * 5)
     files = [wanted(1, "/one"), wanted(1, long), wanted(2, "in/../two"), wanted(1, "x/../../out"), wanted(1, "//abs")]
     staged(sandbox, ear, files)
@@ -222,14 +222,14 @@ def test_paths_in_a_cart(sandbox: Sandbox, ear: Ear) -> None:
 
 
 def test_header_injection(sandbox: Sandbox, ear: Ear) -> None:
-    """A file name with line breaks makes no headers of its own."""
+    """A file name with line breaks does not inject header fields."""
     staged(sandbox, ear, [wanted()])
     answer = cart(sandbox, "GET", params={"filename": "data\r\nX-Evil: 1"})
     assert "X-Evil" not in answer.headers
 
 
 def test_a_client_that_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A client that hangs up in the middle of a cart leaves no trace on the terminal."""
+    """A client that disconnects during the download of a cart causes no output on the terminal."""
     ear = Ear()
     content = bytes(8 << 20)
     with Sandbox(tmp_path, on_event=ear) as sandbox:
@@ -242,7 +242,7 @@ def test_a_client_that_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_large_files_stream(tmp_path: Path) -> None:
-    """Neither ingest nor cartd holds a large file in memory."""
+    """Neither ingest nor cartd reads a large file into memory."""
     ear = Ear()
     content = bytes(24 << 20)
     body = bundle({"big.bin": content})

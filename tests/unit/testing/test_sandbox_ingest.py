@@ -43,7 +43,7 @@ def shared_ear() -> Ear:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, shared_ear: Ear) -> Iterator[Sandbox]:
-    """One sandbox for the tests that leave nothing in it."""
+    """A sandbox for all tests that make no transaction in it."""
     with Sandbox(tmp_path_factory.mktemp("shared"), on_event=shared_ear, users={"alice": 10}) as running:
         yield running
 
@@ -55,7 +55,7 @@ def sandbox(tmp_path: Path, ear: Ear) -> Iterator[Sandbox]:
 
 
 def record(**changes: Any) -> list[dict[str, Any]]:
-    """The records of a bundle whose only file has another record than it should."""
+    """The records of a bundle whose only file has a changed record."""
     return [*TRANSACTION, file_record("a.txt", A["a.txt"], **changes)]
 
 
@@ -101,7 +101,7 @@ FAILURES = {
 
 
 def test_the_answer_to_an_upload(sandbox: Sandbox) -> None:
-    """An upload is answered at once, with the state before anybody looked into the bundle."""
+    """An upload is answered at once, with the state before the bundle is processed."""
     answer = requests.post(f"{sandbox.ingest_url}/upload", data=b"anything", timeout=DEADLINE)
     state = answer.json()
     assert (answer.status_code, answer.headers["Content-Type"], list(state)) == (200, "application/json", STATE)
@@ -120,7 +120,7 @@ def test_the_last_state_of_a_good_upload(sandbox: Sandbox, ear: Ear) -> None:
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_failures(shared: Sandbox, shared_ear: Ear, name: str) -> None:
-    """Each bad bundle fails at the task and with the words of the real service, and makes no transaction."""
+    """Each bad bundle fails at the same task and with the same message as in the real service."""
     body, task, exception = FAILURES[name]
     state = upload(shared, shared_ear, body)
     assert (state["state"], state["task"], state["task_percent"]) == ("FAILED", task, "0.00000")
@@ -142,7 +142,7 @@ def test_failures(shared: Sandbox, shared_ear: Ear, name: str) -> None:
     ids=["no files", "digits", "same key", "wrong size", "same path"],
 )
 def test_what_is_accepted(sandbox: Sandbox, ear: Ear, records: list[dict[str, Any]]) -> None:
-    """What the real services let pass passes here, and values keep the type they were sent with."""
+    """Odd bundles that the real services accept are accepted, and values keep their types."""
     assert upload(sandbox, ear, bundle(A, records))["state"] == "OK"
     sent = [r for r in records if r["destinationTable"] != "Files"]
     event = json.loads(sandbox.notification(1))
@@ -150,7 +150,7 @@ def test_what_is_accepted(sandbox: Sandbox, ear: Ear, records: list[dict[str, An
 
 
 def test_failed_uploads_leave_gaps(sandbox: Sandbox, ear: Ear) -> None:
-    """A transaction has the number of its upload, and files get ids that are never used again."""
+    """A transaction has the number of its upload, and ids of files are never reused."""
     upload(sandbox, ear, bundle(A, record(hashsum="0" * 40)))
     upload(sandbox, ear, bundle(A))
     assert sandbox.transactions() == [2]
@@ -158,7 +158,7 @@ def test_failed_uploads_leave_gaps(sandbox: Sandbox, ear: Ear) -> None:
 
 
 def test_an_uploaded_transaction_id_wins(sandbox: Sandbox, ear: Ear) -> None:
-    """The event carries the uploaded id, holds both, and the upload that would get that id itself fails."""
+    """An uploaded id is the transaction's; its event has both ids, and the upload with that number fails."""
     copied = {"destinationTable": "Transactions._id", "value": 2}
     requests.post(f"{sandbox.ingest_url}/upload", data=bundle(A, [*records_of(A), copied]), timeout=DEADLINE)
     assert sandbox.wait_for_transaction(timeout=DEADLINE) == 2
@@ -171,7 +171,7 @@ def test_an_uploaded_transaction_id_wins(sandbox: Sandbox, ear: Ear) -> None:
 
 
 def test_a_chunked_upload(sandbox: Sandbox, ear: Ear) -> None:
-    """A body without a length is taken as well."""
+    """A chunked body is accepted."""
     body = bundle({"big.bin": bytes(range(256)) * 9000})
     pieces = (body[start : start + 70_000] for start in range(0, len(body), 70_000))
     assert upload(sandbox, ear, pieces)["state"] == "OK"
@@ -188,7 +188,7 @@ def test_a_chunked_upload(sandbox: Sandbox, ear: Ear) -> None:
     ],
 )
 def test_a_body_that_breaks_off(shared: Sandbox, headers: bytes, body: bytes) -> None:
-    """A malformed or cut body is refused, and leaves no bundle behind."""
+    """A malformed or truncated body is refused, and leaves no bundle behind."""
     host, _, port = shared.ingest_url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), DEADLINE) as connection, connection.makefile("rb") as answer:
         connection.sendall(b"POST /upload HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n\r\n" + body)
@@ -199,7 +199,7 @@ def test_a_body_that_breaks_off(shared: Sandbox, headers: bytes, body: bytes) ->
 
 
 def test_an_upload_without_length(shared: Sandbox) -> None:
-    """A body that is neither measured nor chunked is refused with 411."""
+    """A body without Content-Length that is not chunked is refused with 411."""
     host, _, port = shared.ingest_url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), DEADLINE) as connection, connection.makefile("rb") as answer:
         connection.sendall(b"POST /upload HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -207,7 +207,7 @@ def test_an_upload_without_length(shared: Sandbox) -> None:
 
 
 def test_a_client_that_waits_to_be_told(shared: Sandbox) -> None:
-    """Expect: 100-continue is answered before the body is there."""
+    """Expect: 100-continue is answered before the body arrives."""
     host, _, port = shared.ingest_url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), DEADLINE) as connection, connection.makefile("rb") as answer:
         connection.sendall(b"POST /upload HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
@@ -229,7 +229,7 @@ def test_a_client_that_waits_to_be_told(shared: Sandbox) -> None:
     ],
 )
 def test_other_requests(shared: Sandbox, path: str, status: int) -> None:
-    """Unknown uploads, nonsense and other paths are answered as the real service does, always in JSON."""
+    """Unknown uploads, malformed numbers and other paths have the answers of the real service, always in JSON."""
     answer = requests.get(f"{shared.ingest_url}/{path}", timeout=DEADLINE)
     assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json")
     if status != 200:
@@ -237,14 +237,14 @@ def test_other_requests(shared: Sandbox, path: str, status: int) -> None:
 
 
 def test_a_negative_job_id(shared: Sandbox) -> None:
-    """Ids that cannot be are answered with a state of their own."""
+    """A negative id has a special state as answer."""
     state = state_of(shared, -1)
     assert (state["job_id"], state["state"], state["task"]) == (None, "DATA_ACCESS_ERROR", "read_state")
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "/../../escaped", "a/../../../escaped"])
 def test_hostile_names(sandbox: Sandbox, ear: Ear, tmp_path: Path, name: str) -> None:
-    """A member that points out of the bundle is archived by its id, like any other, and nowhere else."""
+    """A member whose path is outside of the bundle is archived only by its id, like any other."""
     hostile = file_record("a.txt", b"evil", name=name, subdir="")
     member = f"data/{'/'.join(part for part in f'/{name}'.split('/') if part)}"
     metadata = json.dumps([*TRANSACTION, hostile]).encode()
@@ -256,7 +256,7 @@ def test_hostile_names(sandbox: Sandbox, ear: Ear, tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
 def test_links_out_of_the_bundle(sandbox: Sandbox, ear: Ear, kind: bytes) -> None:
-    """A link to a file of this machine does not bring it into the archive."""
+    """A link to a file of this machine does not copy the file into the archive."""
     out = io.BytesIO()
     metadata = json.dumps([*TRANSACTION, file_record("a.txt", b"")]).encode()
     with tarfile.open(fileobj=out, mode="w") as tar:

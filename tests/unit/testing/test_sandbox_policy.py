@@ -25,7 +25,7 @@ def status(sandbox: Sandbox, path: str) -> requests.Response:
 
 
 def test_a_transaction_by_its_id(sandbox: Sandbox, ear: Ear) -> None:
-    """A known transaction is told with its files by id and its key-values as texts."""
+    """The answer for a known transaction has its files by id and its key-values as strings."""
     upload(sandbox, ear, bundle(CONTENT, records_of(CONTENT, key_value("N", 5))))
     info = status(sandbox, "transactions/by_id/1").json()
     assert (info["_id"], info["submitter"], info["project"], info["instrument"]) == (1, 10, "1234a", 54)
@@ -35,7 +35,7 @@ def test_a_transaction_by_its_id(sandbox: Sandbox, ear: Ear) -> None:
 
 
 def test_an_unknown_transaction(sandbox: Sandbox) -> None:
-    """An unknown transaction is a 200 whose body says 404, as with the real service."""
+    """The answer for an unknown transaction has status 200 and a 404 in the body, like the real service."""
     answer = status(sandbox, "transactions/by_id/7")
     assert (answer.status_code, answer.json()["status"]) == (200, "404 Not Found")
 
@@ -44,27 +44,27 @@ def test_an_unknown_transaction(sandbox: Sandbox) -> None:
     ("path", "code"), [("transactions/by_id/abc", 400), ("users/search/nobody", 404), ("else", 404)]
 )
 def test_errors_are_pages(sandbox: Sandbox, path: str, code: int) -> None:
-    """What cannot be answered is answered with a page in HTML, which is no JSON."""
+    """Errors are pages in HTML, not JSON."""
     answer = status(sandbox, path)
     assert (answer.status_code, answer.headers["Content-Type"]) == (code, "text/html;charset=utf-8")
     with pytest.raises(requests.JSONDecodeError):
         answer.json()
 
 
-def test_only_questions(sandbox: Sandbox) -> None:
-    """Policy is asked, not told."""
+def test_post_is_refused(sandbox: Sandbox) -> None:
+    """A POST to a query is refused."""
     url = f"{sandbox.policy_url}/status/users/search/alice"
     assert requests.post(url, data=b"", timeout=DEADLINE).status_code == 405
 
 
 def test_a_user_by_network_id(sandbox: Sandbox) -> None:
-    """A user is found by network id, with the number that uploads carry as their submitter."""
+    """A user is found by network id, with the number that uploads have as submitter."""
     found = status(sandbox, "users/search/alice").json()
     assert [(user["network_id"], user["person_id"]) for user in found] == [("alice", 10)]
 
 
-def test_everybody_is_known_unless_told() -> None:
-    """Without a list of users everybody has a number, the same one each time."""
+def test_without_a_list_of_users() -> None:
+    """Without a list of users every user has a number, which stays the same."""
     numbers = []
     for _ in range(2):
         with Sandbox() as sandbox:

@@ -43,7 +43,7 @@ def producer(tmp_path_factory: pytest.TempPathFactory, ear: Ear) -> Iterator[San
 
 @pytest.fixture
 def sandbox(producer: Sandbox, ear: Ear) -> Iterator[Sandbox]:
-    """The sandbox of this module without the subscriptions and the sentences of the test before."""
+    """The sandbox of this module, without the subscriptions and sentences of the previous test."""
     ear.sentences.clear()
     yield producer
     for subscription in producer.subscriptions():
@@ -72,7 +72,7 @@ def receive(sandbox: Sandbox, document: Any) -> requests.Response:
 
 
 def settle(sandbox: Sandbox, ear: Ear) -> None:
-    """Wait until every event so far has been matched, which happens in the order of arrival."""
+    """Wait until all events so far have been matched; they are matched in order of arrival."""
     name = f"witness {uuid.uuid4()}"
     witness = subscribe(sandbox, "x", name=name, jsonpath='$["sentinel"]')["uuid"]
     receive(sandbox, {"eventID": "sentinel", "eventType": "refused by policy", "sentinel": 1})
@@ -81,7 +81,7 @@ def settle(sandbox: Sandbox, ear: Ear) -> None:
 
 
 def test_registering(sandbox: Sandbox) -> None:
-    """A registration is answered with 200 and the whole object, credentials included, and no Location."""
+    """A new subscription is answered with 200 and the whole object, with credentials and without Location."""
     body = {**GOOD, "auth": BEARER, "extensions": {"a": 1}, "user": "mallory", "unknown": 1}
     answer = eventmatch(sandbox, "POST", json=body)
     made = answer.json()
@@ -101,7 +101,7 @@ def test_registering(sandbox: Sandbox) -> None:
 
 
 def test_uuid_and_disabled_are_taken(sandbox: Sandbox) -> None:
-    """A registration may choose its uuid and begin disabled."""
+    """A new subscription may have a uuid from the client, and may be disabled."""
     name = str(uuid.uuid4())
     made = subscribe(sandbox, "x", uuid=name, disabled="2020-01-01T00:00:00Z")
     assert (made["uuid"], made["disabled"]) == (name, "2020-01-01T00:00:00")
@@ -127,7 +127,7 @@ def test_uuid_and_disabled_are_taken(sandbox: Sandbox) -> None:
     ],
 )
 def test_bad_registrations(sandbox: Sandbox, body: Any) -> None:
-    """A registration that is refused is a 500 with the reason in the traceback only."""
+    """A refused subscription is a 500 with the reason in the traceback only."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = eventmatch(sandbox, "POST", data=data)
     assert (answer.status_code, list(answer.json())) == (500, ["status", "message", "traceback", "version"])
@@ -135,14 +135,14 @@ def test_bad_registrations(sandbox: Sandbox, body: Any) -> None:
     assert sandbox.subscriptions() == []
 
 
-def test_a_form_is_no_registration(sandbox: Sandbox) -> None:
-    """What curl -d sends by default is refused with 400."""
+def test_form_is_refused(sandbox: Sandbox) -> None:
+    """The default Content-Type of curl -d is refused with 400."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert eventmatch(sandbox, "POST", data=json.dumps(GOOD), headers=headers).status_code == 400
 
 
 def test_what_is_forbidden(sandbox: Sandbox) -> None:
-    """Nobody sees or changes what is somebody else's, unknown, deleted, or an empty list."""
+    """A subscription that is unknown, deleted, or another user's is forbidden, and so is an empty list."""
     name = subscribe(sandbox, "x")["uuid"]
     for method in ("GET", "PUT", "DELETE"):
         assert eventmatch(sandbox, method, name, user="mallory", json={}).status_code == 403
@@ -173,7 +173,7 @@ def test_other_requests(sandbox: Sandbox, method: str, path: str, status: int) -
 
 
 def test_changing(sandbox: Sandbox) -> None:
-    """PUT merges what it is given, and empties auth and extensions when they are not among it."""
+    """PUT changes the given values, and empties auth and extensions if they are not given."""
     made = subscribe(sandbox, "x", auth=BEARER, extensions={"a": 1})
     changed = eventmatch(sandbox, "PUT", made["uuid"], json={"name": "other"}).json()
     assert changed["updated"] > made["updated"]
@@ -186,8 +186,8 @@ def test_what_get_answers_cannot_be_put(sandbox: Sandbox) -> None:
     assert eventmatch(sandbox, "PUT", made["uuid"], json=made).status_code == 500
 
 
-def test_giving_away(sandbox: Sandbox) -> None:
-    """A change of the owner is done, though the answer is 403."""
+def test_changing_the_owner(sandbox: Sandbox) -> None:
+    """A change of the owner is made, although the answer is 403."""
     name = subscribe(sandbox, "x")["uuid"]
     assert eventmatch(sandbox, "PUT", name, json={"user": "mallory"}).status_code == 403
     assert eventmatch(sandbox, "GET", name, user="mallory").status_code == 200
@@ -207,7 +207,7 @@ def test_a_delivery(sandbox: Sandbox, ear: Ear, endpoint: Target) -> None:
 
 
 def test_a_delivery_with_a_password(sandbox: Sandbox, endpoint: Target) -> None:
-    """Credentials of the type basic are sent as such, and none at all without auth."""
+    """Basic credentials are sent with basic authentication; without auth none are sent."""
     basic = {"type": "basic", "basic": {"username": "Aladdin", "password": "open sesame"}}
     name = subscribe(sandbox, endpoint.url, auth=basic)["uuid"]
     receive(sandbox, event())
@@ -218,7 +218,7 @@ def test_a_delivery_with_a_password(sandbox: Sandbox, endpoint: Target) -> None:
 
 
 def test_posted_events_are_routed(sandbox: Sandbox, endpoint: Target) -> None:
-    """An event posted to the producer is answered with a task's uuid and delivered, extensions overlaid."""
+    """An event that is posted to the producer is answered with a task's uuid, and delivered with merged extensions."""
     subscribe(sandbox, endpoint.url, extensions={"b": 2, "c": 2})
     answer = receive(sandbox, event(extensions={"a": 1, "b": 1}))
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html;charset=utf-8")
@@ -227,7 +227,7 @@ def test_posted_events_are_routed(sandbox: Sandbox, endpoint: Target) -> None:
 
 
 def test_only_matching_events_are_delivered(sandbox: Sandbox, endpoint: Target) -> None:
-    """The JSONPath decides, and the same registration twice brings every event twice."""
+    """Only events that match a subscription's JSONPath are delivered to it."""
     for _ in range(2):
         subscribe(sandbox, endpoint.url, jsonpath='$[?(@["eventID"] = "e2")]')
         subscribe(sandbox, endpoint.url, jsonpath='$["nothing"]')
@@ -252,7 +252,7 @@ def test_one_refusal_disables(sandbox: Sandbox, ear: Ear, endpoint: Target, stat
 
 @pytest.mark.parametrize("status", [200, 201, 202, 304])
 def test_what_does_not_disable(sandbox: Sandbox, ear: Ear, endpoint: Target, status: int) -> None:
-    """Any 2xx will do, and even a redirection to nowhere."""
+    """A 2xx, and even a redirection without a Location, does not disable the subscription."""
     name = subscribe(sandbox, endpoint.url)["uuid"]
     endpoint.status = status
     receive(sandbox, event())
@@ -264,7 +264,7 @@ def test_what_does_not_disable(sandbox: Sandbox, ear: Ear, endpoint: Target, sta
     ("status", "followed"), [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")]
 )
 def test_redirections(sandbox: Sandbox, ear: Ear, endpoint: Target, status: int, followed: str) -> None:
-    """Redirections are followed, which loses the event unless they keep the method."""
+    """Redirections are followed; the event is lost if they change the method to GET."""
     subscribe(sandbox, endpoint.url.replace("/receive", f"/redirect/{status}"))
     receive(sandbox, event())
     ear.wait("notification e1 delivered to mine: 202")
@@ -283,7 +283,7 @@ def test_an_unreachable_target(sandbox: Sandbox, ear: Ear, url: str) -> None:
 
 
 def test_enabling_again(sandbox: Sandbox, ear: Ear, endpoint: Target) -> None:
-    """Only a PUT with disabled null enables again, and what came meanwhile is never sent."""
+    """Only a PUT with disabled null enables the subscription again; earlier events are never sent."""
     name = subscribe(sandbox, endpoint.url)["uuid"]
     endpoint.status = 500
     receive(sandbox, event())
@@ -302,7 +302,7 @@ def test_enabling_again(sandbox: Sandbox, ear: Ear, endpoint: Target) -> None:
 
 
 def test_queued_events_are_still_posted(sandbox: Sandbox, ear: Ear, endpoint: Target) -> None:
-    """Events that matched before the subscription was disabled reach the target all the same."""
+    """Events that matched before the subscription was disabled are still delivered."""
     endpoint.gate.clear()
     endpoint.status = 500
     subscribe(sandbox, endpoint.url)
@@ -316,7 +316,7 @@ def test_queued_events_are_still_posted(sandbox: Sandbox, ear: Ear, endpoint: Ta
 
 
 def test_a_slow_consumer_does_not_hold_up_ingest(sandbox: Sandbox, ear: Ear, endpoint: Target) -> None:
-    """Transactions complete while a consumer takes its time with the notifications."""
+    """Transactions are completed while a consumer does not answer its notifications."""
     endpoint.gate.clear()
     subscribe(sandbox, endpoint.url)
     numbers = [upload(sandbox, ear, bundle())["job_id"] for _ in range(3)]
@@ -326,7 +326,7 @@ def test_a_slow_consumer_does_not_hold_up_ingest(sandbox: Sandbox, ear: Ear, end
 
 
 def test_an_unknown_user_is_disabled(sandbox: Sandbox, ear: Ear, endpoint: Target) -> None:
-    """A subscription of a user whom nobody knows is disabled at the first event, with policy's page as the reason."""
+    """A subscription of an unknown user is disabled at the first event, with policy's error page as the reason."""
     name = subscribe(sandbox, endpoint.url, user="nobody")["uuid"]
     receive(sandbox, event())
     ear.wait("subscription mine disabled")
@@ -336,7 +336,7 @@ def test_an_unknown_user_is_disabled(sandbox: Sandbox, ear: Ear, endpoint: Targe
 
 
 def test_no_user_at_all(sandbox: Sandbox) -> None:
-    """Without the header the subscription belongs to the default user."""
+    """A subscription that is created without Http-Remote-User belongs to the default user."""
     url = f"{sandbox.producer_url}/eventmatch"
     assert requests.post(url, json=GOOD, timeout=DEADLINE).json()["user"] == "default_user"
 
@@ -345,7 +345,7 @@ def test_no_user_at_all(sandbox: Sandbox) -> None:
     "refused", [event(eventType="org.pacifica.metadata.orm"), event(data=TRANSACTION[:2]), event(data=[])]
 )
 def test_events_that_policy_refuses(sandbox: Sandbox, ear: Ear, endpoint: Target, refused: Any) -> None:
-    """What the user may not see is not delivered, and disables nothing."""
+    """An event that the user may not see is not delivered, and the subscription stays enabled."""
     name = subscribe(sandbox, endpoint.url)["uuid"]
     receive(sandbox, refused)
     ear.wait("notification e1 not routed to mine: Precondition Failed")
@@ -354,7 +354,7 @@ def test_events_that_policy_refuses(sandbox: Sandbox, ear: Ear, endpoint: Target
 
 
 def test_malformed_events_disable(sandbox: Sandbox, ear: Ear, endpoint: Target) -> None:
-    """An event that policy chokes on disables every subscription that it matches."""
+    """A malformed event, to which policy answers 500, disables every matching subscription."""
     subscribe(sandbox, endpoint.url)
     receive(sandbox, event(data={"a": 1}))
     ear.wait("subscription mine disabled: policy failed")
@@ -362,7 +362,7 @@ def test_malformed_events_disable(sandbox: Sandbox, ear: Ear, endpoint: Target) 
 
 
 def test_a_path_that_fails_on_an_event(sandbox: Sandbox, ear: Ear, endpoint: Target) -> None:
-    """A JSONPath that cannot be evaluated loses the event, no more."""
+    """An event for which a JSONPath fails is not delivered; other subscriptions get it."""
     subscribe(sandbox, endpoint.url, jsonpath='$[?(@["eventID"] > 5)]')
     subscribe(sandbox, endpoint.url, name="other")
     receive(sandbox, event())
