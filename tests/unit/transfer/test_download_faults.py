@@ -83,10 +83,10 @@ FILE = tarfile.REGTYPE
         ([("data/b.txt", b"x", FILE)], "'data/b.txt', which the notification does not name"),
         ([("data/../a.txt", b"alpha", FILE)], "which the notification does not name"),
         ([("/data/a.txt", b"alpha", FILE)], "which the notification does not name"),
-        ([("data/a.txt", b"", tarfile.SYMTYPE)], "which is no regular file"),
-        ([("data/a.txt", b"", tarfile.LNKTYPE)], "which is no regular file"),
-        ([("data/a.txt", b"", tarfile.FIFOTYPE)], "which is no regular file"),
-        ([("data/a.txt", b"", tarfile.CHRTYPE)], "which is no regular file"),
+        ([("data/a.txt", b"", tarfile.SYMTYPE)], "which is not a regular file"),
+        ([("data/a.txt", b"", tarfile.LNKTYPE)], "which is not a regular file"),
+        ([("data/a.txt", b"", tarfile.FIFOTYPE)], "which is not a regular file"),
+        ([("data/a.txt", b"", tarfile.CHRTYPE)], "which is not a regular file"),
     ],
 )
 def test_tar_that_is_not_what_was_announced(

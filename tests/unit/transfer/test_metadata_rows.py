@@ -64,17 +64,17 @@ def test_key_values(given: dict[Any, Any], sent: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"a": None}, "the value of the key 'a' is NoneType, which metadata does not take"),
-        ({"a": [1]}, "the value of the key 'a' is list"),
-        ({"a": {"b": 1}}, "the value of the key 'a' is dict"),
-        ({"a": b"x"}, "the value of the key 'a' is bytes"),
-        ({None: "x"}, "the key None is NoneType"),
-        ({True: "x"}, "the key True is bool"),
-        ({"a": "x" * 256}, "the value of the key 'a' has 256 characters, and metadata takes 255"),
+        ({"a": None}, "the value of the key 'a' has the type NoneType, which metadata does not accept"),
+        ({"a": [1]}, "the value of the key 'a' has the type list"),
+        ({"a": {"b": 1}}, "the value of the key 'a' has the type dict"),
+        ({"a": b"x"}, "the value of the key 'a' has the type bytes"),
+        ({None: "x"}, "the key None has the type NoneType"),
+        ({True: "x"}, "the key True has the type bool"),
+        ({"a": "x" * 256}, "the value of the key 'a' has 256 characters, and metadata accepts 255"),
         ({"x" * 256: "a"}, "has 256 characters"),
-        ({"a": "x\0y"}, "has characters that no text has"),
-        ({"a": "\ud800"}, "has characters that no text has"),
-        ({"5": 1, 5: 2}, "two of the keys are the same"),
+        ({"a": "x\0y"}, "contains a NUL character or a surrogate"),
+        ({"a": "\ud800"}, "contains a NUL character or a surrogate"),
+        ({"5": 1, 5: 2}, "two keys are the same"),
     ],
 )
 def test_key_values_that_metadata_refuses(given: dict[Any, Any], problem: str) -> None:

@@ -206,9 +206,9 @@ def test_upload_under_a_runner_names_the_consumer(sandbox: Sandbox, services: Se
 @pytest.mark.parametrize(
     ("transaction", "key_values", "problem"),
     [
-        (TRANSACTION | {"Transactions._id": 7}, {}, "leave it out, since the server assigns it"),
-        (TRANSACTION | {"Files": 7}, {}, "'Files' is no attribute of a transaction"),
-        (TRANSACTION, {PROVENANCE_KEY: "other"}, "the runner's own"),
+        (TRANSACTION | {"Transactions._id": 7}, {}, "leave it out, or record the original"),
+        (TRANSACTION | {"Files": 7}, {}, "'Files' is not an attribute of a transaction"),
+        (TRANSACTION, {PROVENANCE_KEY: "other"}, "reserved for the runner"),
     ],
 )
 def test_refused_arguments(
@@ -258,18 +258,18 @@ def link(path: Path, target: str) -> None:
     ("spoil", "problem"),
     [
         (lambda uploads: link(uploads / "out", "/etc/passwd"), "is a link that leads out of"),
-        (lambda uploads: link(uploads / "data" / "around", "../data"), "is a link to a folder that it lies in"),
+        (lambda uploads: link(uploads / "data" / "around", "../data"), "is a link to one of its own parent folders"),
         (
             lambda uploads: (
                 (uploads / "/".join(["d" * 99] * 3)).mkdir(parents=True)
                 or (uploads / "/".join(["d" * 99] * 3) / "f").touch()
             ),
-            "lies too deep",
+            "is too long: metadata accepts 255",
         ),
         (lambda uploads: link(uploads / "broken", "nothing"), "cannot read"),
-        (lambda uploads: os.mkfifo(uploads / "pipe"), "is no regular file"),
+        (lambda uploads: os.mkfifo(uploads / "pipe"), "is not a regular file"),
         (lambda uploads: Path(os.fsdecode(bytes(uploads) + b"/\xff")).touch(), "is not UTF-8"),
-        (lambda uploads: uploads.rename(uploads.parent / "elsewhere"), "there is no directory"),
+        (lambda uploads: uploads.rename(uploads.parent / "elsewhere"), "does not exist"),
     ],
 )
 def test_what_cannot_be_uploaded(
@@ -302,7 +302,7 @@ def test_file_that_changes_while_it_is_sent(outgoing: Path, change: bytes) -> No
     """A file that grows, shrinks, or is rewritten after its length was announced is an error that names it."""
     tar = UploadTar(outgoing / "uploads", [])
     (outgoing / "uploads" / "a.txt").write_bytes(change)
-    with pytest.raises(UploadError, match=r"a\.txt changed while it was sent"):
+    with pytest.raises(UploadError, match=r"a\.txt changed during the upload"):
         list(tar)
 
 

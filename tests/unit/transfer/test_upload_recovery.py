@@ -67,7 +67,7 @@ def test_fault_after_a_whole_upload(sandbox: Sandbox, outgoing: Path, status: in
         services = attrs.evolve(Services.from_environment(sandbox.environ()), ingest_url=server.url)
         error = failure(upload(outgoing, TRANSACTION, services=services))
         assert isinstance(error, UploadError)
-        assert "may have been made or not" in str(error)
+        assert "may have made a transaction or not" in str(error)
         between.status = None
         event = upload(outgoing, TRANSACTION, services=services).get()
     assert sandbox.transactions() == [event["data"][-1]["value"]]
