@@ -1,4 +1,4 @@
-"""VenvBuilder: a virtual environment of its own for each consumer."""
+"""VenvBuilder: builds a separate virtual environment for each consumer."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ from .wheel import DISTRIBUTION, build_wheel, wheel_digest
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two words about something that takes long.
+#: Seconds between two log lines about a program that takes long.
 _STILL_SECONDS = 15.0
 
 
 class VenvBuilder:
-    """Makes a virtual environment and removes it; or finds it in a cache, and keeps it there.
+    """A context manager that builds a virtual environment and removes it, or takes it from a cache and keeps it there.
 
     ``with VenvBuilder(requirements=path) as venv: subprocess.run([venv.python, ...])``
 
     Args:
-        python: The interpreter to make it of; by default the running one.
-        directory: The working directory of ``init.sh``, such as the extracted consumer; by default that of the process.
-        requirements: A requirements file to install; this library is installed in any case.
-        init_script: A script to run before that.
-        installer: ``uv``, ``pip``, or ``auto`` for uv where it is there, and else pip.
-        cache: The directory of a cache; by default the environment goes with the context.
-        cache_limits: Which environments the cache keeps.
-        timeout: Seconds that the script, and the installer, may take each; None for no limit.
-        cancel: When it is set, what is going on is stopped, with `Cancelled`.
-        run_as: The user as whom all programs run, and whose environment it is, if that is not this process's.
+        python: The interpreter of the environment; by default the running one.
+        directory: The working directory of ``init.sh`` and the installer, such as the extracted consumer; by default
+            that of the process.
+        requirements: A requirements file to install; this library is always installed.
+        init_script: A script to run before the requirements are installed.
+        installer: ``uv``, ``pip``, or ``auto`` for uv if it is available, else pip.
+        cache: The directory of a cache; by default the environment is removed when the context ends.
+        cache_limits: The age and the size of the environments that the cache keeps.
+        timeout: Seconds that the script and the installer may take each; None for no limit.
+        cancel: Setting this event stops the build with `Cancelled`.
+        run_as: The user that runs all programs and owns the environment; by default the user of this process.
 
     Raises:
-        ConfigurationError: ``python`` is no Python 3.11 or later, the installer is not there, or a file is not; as all,
-            when entering.
-        VenvError: It cannot make environments.
-        InitScriptError: ``init.sh`` exits with another status than 0, or does not end in time.
-        RequirementError: A requirement cannot be had.
+        ConfigurationError: ``python`` is not Python 3.11 or later, or the installer or a file is missing. All errors
+            are raised on entry.
+        VenvError: ``python`` cannot create environments.
+        InitScriptError: ``init.sh`` exits with a status other than 0, or does not end in time.
+        RequirementError: A requirement cannot be installed.
         StateError: The cache cannot be written to.
     """
 
@@ -72,7 +73,7 @@ class VenvBuilder:
         cancel: threading.Event | None = None,
         run_as: Account | None = None,
     ) -> None:
-        # A path must hold in any working directory; a bare name is looked up on PATH.
+        # Make a path absolute, because programs run in other working directories; a bare name is looked up on PATH.
         self._python = str(Path(python).absolute()) if os.sep in os.fspath(python) else os.fspath(python)
         self._directory = directory or Path.cwd()
         self._requirements = requirements
@@ -87,7 +88,7 @@ class VenvBuilder:
     def __enter__(self) -> Venv:
         for path in filter(None, (self._requirements, self._init_script)):
             if not path.is_file():
-                raise ConfigurationError(f"there is no file {path}", "correct the path")
+                raise ConfigurationError(f"the file {path} does not exist", "correct the path")
         interpreter = Interpreter.probe(self._python, self._run_as)
         installer = find_installer(self._installer, interpreter)
 
@@ -113,38 +114,38 @@ class VenvBuilder:
             before = self._seen_of_directory()
             venv = self._build(home, interpreter, installer)
             if local and local.editable:
-                return venv, f"{local.editable} is installed where it lies, in the consumer's directory"
+                return venv, f"{local.editable} is an editable install from the consumer's directory"
             if self._init_script and self._seen_of_directory() != before:
                 what = self._init_script.name
-                return venv, f"{what} writes to the consumer's directory, which is another at each start"
+                return venv, f"{what} writes to the consumer's directory, which is a new one at each start"
             return venv, ""
 
         return cache.environment(key, build, self._cancel)
 
     def _key(self, interpreter: Interpreter, installer: Installer, local: LocalReferences | None) -> str:
-        """What an environment is made of; two of one key would be the same."""
+        """Hash everything that determines the content of an environment."""
         parts = [
             interpreter.build,
             [installer.name, installer.version],
             wheel_digest(),
             *(path.read_text("latin-1") if path else None for path in (self._requirements, self._init_script)),
             local.digest if local else None,
-            # They say where packages come from.
+            # These variables determine where packages come from.
             sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),
-            # What one user can change is not for another one.
+            # Users do not share environments, because each could change the environment of the others.
             *([self._run_as.uid] if self._run_as else []),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def _build(self, home: Path, interpreter: Interpreter, installer: Installer) -> Venv:
-        """Make an environment in a directory."""
+        """Build an environment in a directory."""
         venv = Venv(home / "venv")
         wheel = build_wheel(home)
-        # An index is asked for no name that a constraint binds to a file. So neither the requirements nor an init.sh
-        # that installs can get a package from elsewhere that somebody planted under our name.
+        # Installers do not query an index for a name that a constraint binds to a file. So neither the requirements nor
+        # an init.sh can install a malicious package that was uploaded to an index under our name.
         constraints = home / "constraints.txt"
         constraints.write_text(f"{DISTRIBUTION} @ {wheel.as_uri()}\n", encoding="utf-8")
-        # Some leave things there.
+        # A temporary directory for the installer, since some installers leave files there.
         temporary = home / "tmp"
         for folder in (venv.path, temporary):
             folder.mkdir(mode=0o700)
@@ -156,17 +157,21 @@ class VenvBuilder:
             self._create(venv, home, interpreter, base)
             if self._init_script is not None:
                 if not put_pip_into(venv, interpreter):
-                    log.warning("%s has no pip that %s could call", interpreter.executable, self._init_script.name)
+                    log.warning(
+                        "%s cannot call pip: neither %s nor the runner's Python provides it",
+                        self._init_script.name,
+                        interpreter.executable,
+                    )
                 self._run_init_script(self._init_script, environ)
             self._install(venv, wheel, installer, environ | {"TMPDIR": str(temporary)})
             packages = list_packages(venv)
         remove_tree(temporary)
         venv.lock.write_text(lock_file(packages, interpreter, installer), encoding="utf-8")
-        log.info("the environment has %d packages", len(packages))
+        log.info("the environment contains %d packages", len(packages))
         return venv
 
     def _hand_over(self, account: Account, home: Path, *, folders: Sequence[Path], files: Sequence[Path]) -> None:
-        """Make what the programs write to their user's, and the rest something that he can read."""
+        """Make the account own what the programs write, and able to read the rest."""
         for folder in folders:
             account.own(folder)
         for file in files:
@@ -175,11 +180,11 @@ class VenvBuilder:
         account.check_way(home, "let --venv-cache, or without it TMPDIR, name a directory that all users can reach")
 
     def _base_environ(self) -> Mapping[str, str]:
-        """The variables of all programs."""
+        """The environment variables of all programs."""
         environ = environ_of(self._run_as)
         if self._run_as is None or self._run_as.has_home():
             return environ
-        # uv insists on a cache, and has it there.
+        # uv and pip keep their caches in the home directory, which this user does not have.
         return {**environ, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
 
     def _create(self, venv: Venv, home: Path, interpreter: Interpreter, environ: Mapping[str, str]) -> None:
@@ -194,7 +199,7 @@ class VenvBuilder:
             )
 
     def _seen_of_directory(self) -> dict[str, tuple[int, int]]:
-        """What init.sh might change, if there is one."""
+        """Size and modification time of each file that ``init.sh`` might change; empty without ``init.sh``."""
         found: dict[str, tuple[int, int]] = {}
         if self._init_script is None:
             return found
@@ -206,7 +211,7 @@ class VenvBuilder:
 
     def _run_init_script(self, script: Path, environ: Mapping[str, str]) -> None:
         log.info("running %s", script.name)
-        # Archives often lose the right to execute; the first line says what runs it, else it is the shell.
+        # Archives often lose the executable bit. Without a "#!" line the shell runs the script.
         script.chmod(0o700)
         first_line = script.read_bytes().split(b"\n", 1)[0]
         command = [script] if first_line.startswith(b"#!") else [Path("/bin/sh"), script]
@@ -226,7 +231,7 @@ class VenvBuilder:
         if finished.status:
             raise InitScriptError(
                 f"{script.name} failed with {describe_status(finished.status)}",
-                "what it printed stands below",
+                "see its output below",
                 output=finished.output,
             )
 
@@ -235,8 +240,9 @@ class VenvBuilder:
         log.info("installing %s with %s %s", what, installer.name, installer.version)
         given: list[str | Path] = [] if self._requirements is None else ["--requirement", self._requirements]
         if self._requirements is not None and b"--hash=" in self._requirements.read_bytes():
-            # In one go the wheel would need a hash, too, and all that it needs. What has a hash goes first: of a
-            # package that is there already, it would not be checked.
+            # If one requirement has a hash, installers demand a hash of every package of the same call, so the wheel of
+            # this library is installed by a second call. The hashed packages come first, because the hash of a package
+            # that is already installed would not be checked.
             self._call(installer, venv, given, environ, hashes=True)
             given = []
         self._call(installer, venv, [wheel, *given], environ)
@@ -270,7 +276,15 @@ class VenvBuilder:
         shown_as: str | None = None,
         of: Installer | None = None,
     ) -> CompletedProgram:
-        """Run a program; what it prints is shown under a name, as far as an installer says, or else for debugging."""
+        """Run a program and log its output.
+
+        Args:
+            command: The program and its arguments.
+            environ: The environment variables.
+            cwd: The working directory.
+            shown_as: The prefix with which every line is logged at level INFO; without it lines are logged at DEBUG.
+            of: The installer that runs, which selects the lines that are logged at level INFO.
+        """
 
         def show(line: str) -> None:
             shown = shown_as is not None or (of is not None and of.shown(line))
@@ -291,15 +305,15 @@ class VenvBuilder:
 
 @contextlib.contextmanager
 def _still_at_it(what: str) -> Iterator[None]:
-    """Say now and then that something goes on: some programs are silent for minutes."""
+    """Log regularly that a program still runs, since some programs print nothing for minutes."""
     ended = threading.Event()
     began = time.monotonic()
 
     def say() -> None:
         while not ended.wait(_STILL_SECONDS):
-            log.info("%s is still at it, for %.0f s now", what, time.monotonic() - began)
+            log.info("%s is still running after %.0f s", what, time.monotonic() - began)
 
-    thread = threading.Thread(target=say, name="still at it", daemon=True)
+    thread = threading.Thread(target=say, name="still running", daemon=True)
     thread.start()
     try:
         yield

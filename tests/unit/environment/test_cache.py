@@ -133,7 +133,7 @@ def test_one_that_is_not_kept(cache: VenvCache, tmp_path: Path, caplog: pytest.L
         assert venv.python.exists()
     assert not venv.path.exists()
     assert cache.kept() == []
-    assert "the environment is not kept: it is special" in caplog.text
+    assert "the environment is not kept in the cache: it is special" in caplog.text
 
 
 def test_failure_leaves_nothing(cache: VenvCache, tmp_path: Path) -> None:
