@@ -305,15 +305,15 @@ class VenvBuilder:
 
 @contextlib.contextmanager
 def _still_at_it(what: str) -> Iterator[None]:
-    """Log regularly that a program still runs, since some programs print nothing for minutes."""
+    """Say now and then that something goes on: some programs are silent for minutes."""
     ended = threading.Event()
     began = time.monotonic()
 
     def say() -> None:
         while not ended.wait(_STILL_SECONDS):
-            log.info("%s is still running after %.0f s", what, time.monotonic() - began)
+            log.info("%s is still at it, for %.0f s now", what, time.monotonic() - began)
 
-    thread = threading.Thread(target=say, name="still running", daemon=True)
+    thread = threading.Thread(target=say, name="still at it", daemon=True)
     thread.start()
     try:
         yield
