@@ -90,7 +90,7 @@ class UploadRecord:
     def sending(self) -> None:
         """Record that a try begins."""
         self._add({"sending": time.time()})
-        # The directory entry of a new file has to reach the disk, too.
+        # The name of a new file has to reach the disk, too.
         directory = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)

@@ -189,7 +189,7 @@ def test_every_change_is_guarded_by_the_claim(ledger: Ledger) -> None:
         lambda: ledger.note_progress(lost, "{}"),
     ]
     for change in changes:
-        with pytest.raises(LeaseLost, match="job 1 is not ours any more"):
+        with pytest.raises(LeaseLost, match="the claim of job 1 is lost"):
             change()
     assert ledger.records.job(1) == attrs.evolve(job, body=b"")
     ledger.end_attempt(job, JobState.SUCCEEDED, WELL)
