@@ -77,7 +77,7 @@ def test_job_that_kills_it_does_not_loop(make: Callable[..., JobRunner]) -> None
     with make(KILLER, crash_limit=1, retry_delay=0.05) as runner:
         job = runner.wait(accept(runner), DEADLINE)
     assert (job.state, job.attempts, job.crashes) == (JobState.DEAD, 0, 2)
-    assert job.reason == "the warm process that it came of has died (2 times)"
+    assert job.reason == "the warm process died, so the result of the attempt is unknown (2 times)"
 
 
 def test_one_that_hangs_is_replaced(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_one_that_hangs_is_replaced(make: Callable[..., JobRunner], monkeypatch:
         ("no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("fails", "ZeroDivisionError: division by zero"),
         ("leaves", "SystemExit: 3"),
-        ("starts_threads", "what was imported has started threads (mine)"),
+        ("starts_threads", "the imported modules have started threads (mine)"),
     ],
 )
 def test_modules_that_cannot_be_imported(
@@ -127,7 +127,7 @@ def test_modules_that_cannot_be_imported(
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
         assert runner.directory(job_id).output.read_text() == f"{os.getpid()}\n"
         eventually(lambda: not warm(runner)._thread.is_alive())
-    (said,) = [message for message in caplog.messages if "could not be imported" in message]
+    (said,) = [message for message in caplog.messages if "could not be imported in advance" in message]
     assert words in said
 
 
