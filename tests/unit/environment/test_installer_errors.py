@@ -1,4 +1,4 @@
-"""What an installer says of a requirement becomes one sentence that names it."""
+"""The output of an installer is turned into one sentence that names the requirement."""
 
 import pytest
 
@@ -119,7 +119,7 @@ from pacifica_notifications_consumer.environment.installer_errors import require
     ],
 )
 def test_words_of_the_installer(said: str, problem: str, advice: str) -> None:
-    """The requirement and the way out are found in the installer's words, which are quoted without its warnings."""
+    """The error names the requirement, advises a correction, and quotes the output without warnings."""
     error = requirement_error(f"WARNING: a mirror is slow\n{said}")
     assert error.problem.startswith(problem)
     assert advice in error.advice

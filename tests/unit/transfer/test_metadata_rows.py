@@ -1,4 +1,4 @@
-"""A transaction's rows have the types that policy and metadata accept; what they do not is refused beforehand."""
+"""A transaction's rows have the types that policy and metadata accept; other values are refused before the upload."""
 
 import json
 from fractions import Fraction
@@ -24,7 +24,7 @@ from pacifica_notifications_consumer.transfer.metadata_rows import key_value_row
     ],
 )
 def test_attributes(table: str, given: Any, sent: Any) -> None:
-    """Numbers are sent as whole numbers, projects as texts."""
+    """Numbers are sent as integers, projects as texts."""
     (row,) = transaction_rows({f"Transactions.{table}": given})
     assert row == {"destinationTable": f"Transactions.{table}", "value": sent}
     assert type(row["value"]) is type(sent)
@@ -38,7 +38,7 @@ def test_attributes(table: str, given: Any, sent: Any) -> None:
     ],
 )  # fmt: skip
 def test_attributes_that_cannot_be_right(table: str, value: Any) -> None:
-    """What policy would answer with a traceback, after all files were sent, is refused at once and by name."""
+    """Attributes that policy would refuse with a traceback after the upload are refused before it, by name."""
     with pytest.raises(UploadError, match=f"^Transactions.{table} is "):
         transaction_rows({f"Transactions.{table}": value})
 
@@ -55,7 +55,7 @@ def test_attributes_that_cannot_be_right(table: str, value: Any) -> None:
     ],
 )
 def test_key_values(given: dict[Any, Any], sent: dict[str, Any]) -> None:
-    """Texts and numbers go as they are, keys as texts, and all of it is JSON."""
+    """Texts and numbers are sent unchanged, keys as texts, and all rows can be written as JSON."""
     rows = key_value_rows(given, None)
     assert {row["key"]: row["value"] for row in rows} == sent
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
@@ -78,7 +78,7 @@ def test_key_values(given: dict[Any, Any], sent: dict[str, Any]) -> None:
     ],
 )
 def test_key_values_that_metadata_refuses(given: dict[Any, Any], problem: str) -> None:
-    """What would fail the whole upload at its very end is refused before its beginning."""
+    """Key-values that would fail the upload at its end are refused before it begins."""
     with pytest.raises(UploadError) as caught:
         key_value_rows(given, None)
     assert problem in str(caught.value)
