@@ -18,7 +18,7 @@ from ..system.account import Account, acting_as, environ_of
 from ..system.processes import CompletedProgram, describe_status, run_captured
 from ..system.temporary import remove_tree, temporary_directory
 from .cache import CacheLimits, VenvCache
-from .installer import Installer, find_installer, installer_environ, put_pip_into
+from .installer import Installer, Packages, find_installer, installer_environ, put_pip_into
 from .installer_errors import requirement_error
 from .interpreter import Interpreter
 from .lock_file import list_packages, lock_file
@@ -116,8 +116,8 @@ class VenvBuilder:
             if local and local.editable:
                 return venv, f"{local.editable} is an editable install from the consumer's directory"
             if self._init_script and self._seen_of_directory() != before:
-                what = self._init_script.name
-                return venv, f"{what} writes to the consumer's directory, which is a new one at each start"
+                script = self._init_script.name
+                return venv, f"{script} writes to the consumer's directory, which is a new one at each start"
             return venv, ""
 
         return cache.environment(key, build, self._cancel)
@@ -236,8 +236,8 @@ class VenvBuilder:
             )
 
     def _install(self, venv: Venv, wheel: Path, installer: Installer, environ: Mapping[str, str]) -> None:
-        what = self._requirements.name if self._requirements else DISTRIBUTION
-        log.info("installing %s with %s %s", what, installer.name, installer.version)
+        name = self._requirements.name if self._requirements else DISTRIBUTION
+        log.info("installing %s with %s %s", name, installer.name, installer.version)
         given: list[str | Path] = [] if self._requirements is None else ["--requirement", self._requirements]
         if self._requirements is not None and b"--hash=" in self._requirements.read_bytes():
             # If one requirement has a hash, installers demand a hash of every package of the same call, so the wheel of
@@ -251,13 +251,13 @@ class VenvBuilder:
         self,
         installer: Installer,
         venv: Venv,
-        what: Sequence[str | Path],
+        packages: Packages,
         environ: Mapping[str, str],
         *,
         hashes: bool = False,
     ) -> None:
         finished = self._run(
-            installer.command(venv, what, environ, hashes=hashes), environ, self._directory, of=installer
+            installer.command(venv, packages, environ, hashes=hashes), environ, self._directory, of=installer
         )
         if finished.timed_out:
             raise RequirementError(

@@ -36,7 +36,7 @@ _YES = ("1", "true", "yes", "on", "y", "t")
 _SECONDS = 30.0
 
 #: Arguments that both installers accept: requirements files and packages.
-What = Sequence[str | Path]
+Packages = Sequence[str | Path]
 
 
 class Installer(Protocol):
@@ -52,12 +52,12 @@ class Installer(Protocol):
         """The version of the program."""
         ...
 
-    def command(self, venv: Venv, what: What, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
+    def command(self, venv: Venv, packages: Packages, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
         """The command that installs packages and compiles them.
 
         Args:
             venv: The environment to install into.
-            what: The packages and requirements files.
+            packages: The packages and requirements files.
             environ: The environment variables of the command.
             hashes: Whether every package must have a hash and match it.
         """
@@ -93,12 +93,12 @@ class Pip:
             return None
         return cls(program=(interpreter.executable, f"{wheel}/pip"), version=wheel.name.split("-")[1])
 
-    def command(self, venv: Venv, what: What, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
+    def command(self, venv: Venv, packages: Packages, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
         """See `Installer.command`."""
         del environ  # pip reads it itself
         options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--compile"]
         options += ["--require-hashes"] if hashes else []
-        return [*self.program, "--python", venv.python, "install", *options, *what]
+        return [*self.program, "--python", venv.python, "install", *options, *packages]
 
     def shown(self, line: str) -> bool:
         """See `Installer.shown`."""
@@ -133,7 +133,7 @@ class Uv:
             return None
         return cls(program=program, version=answer[1]) if answer[:1] == ["uv"] and len(answer) > 1 else None
 
-    def command(self, venv: Venv, what: What, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
+    def command(self, venv: Venv, packages: Packages, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
         """See `Installer.command`."""
         options = ["--color", "never", "--no-progress", "--no-python-downloads", "--compile-bytecode"]
         # With hard links to the cache of uv, an entry-point could change the packages of other environments.
@@ -142,7 +142,7 @@ class Uv:
         options += ["--no-index"] if environ.get("PIP_NO_INDEX", "").lower() in _YES else []
         for variable, flag in (("PIP_NO_BINARY", "--no-binary"), ("PIP_ONLY_BINARY", "--only-binary")):
             options += [f"{flag}={name}" for name in environ.get(variable, "").replace(",", " ").split()]
-        return [self.program, "pip", "install", "--python", venv.python, *options, *what]
+        return [self.program, "pip", "install", "--python", venv.python, *options, *packages]
 
     def shown(self, line: str) -> bool:
         """See `Installer.shown`."""

@@ -39,9 +39,9 @@ class LocalReferences:
         """
         digest = hashlib.sha256()
         editable = ""
-        for what, is_editable in _references(path, directory, set()):
-            editable = editable or (str(what) if is_editable else "")
-            for file in sorted(what.rglob("*")) if what.is_dir() else [what]:
+        for reference, is_editable in _references(path, directory, set()):
+            editable = editable or (str(reference) if is_editable else "")
+            for file in sorted(reference.rglob("*")) if reference.is_dir() else [reference]:
                 if file.is_file():
                     digest.update(f"{file} {file.stat().st_size} ".encode())
                     with file.open("rb") as content:

@@ -154,7 +154,7 @@ def _wait_until_ready(cartd: Cartd, uid: str, timeout: float) -> None:
         if status.state is not CartState.STAGING:
             raise DownloadError(
                 f"cartd at {cartd.url} could not prepare the files: {summarize(status.message or status.state.value)}",
-                "read the log of cartd, and check that its archive is up",
+                "look into the log of cartd, and check that its archive is up",
             )
         if time.monotonic() + pause > deadline:
             raise DownloadError(
@@ -182,5 +182,5 @@ def _receive(tar: TarStream, files: dict[str, FileRecord], downloads: Downloads)
         raise DownloadError(
             f"cartd did not send {len(expected)} of {len(files)} files, "
             f"{min(file.path for file in expected.values())!r} among them",
-            "read the log of cartd",
+            "look into the log of cartd",
         )

@@ -96,18 +96,18 @@ def _number(value: Any) -> int | float | None:
     return float(value) if isinstance(value, numbers.Real) else None
 
 
-def _text(value: Any, what: str) -> str:
+def _text(value: Any, name: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
         raise UploadError(
-            f"{what} has the type {type(value).__name__}, which metadata does not accept",
+            f"{name} has the type {type(value).__name__}, which metadata does not accept",
             "pass a text or a number, for example by str()",
         )
     if len(value) > _LONGEST:
         raise UploadError(
-            f"{what} has {len(value)} characters, and metadata accepts {_LONGEST}", "put long texts into a file"
+            f"{name} has {len(value)} characters, and metadata accepts {_LONGEST}", "put long texts into a file"
         )
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise UploadError(f"{what} contains a NUL character or a surrogate", "remove such characters")
+        raise UploadError(f"{name} contains a NUL character or a surrogate", "remove such characters")
     return value

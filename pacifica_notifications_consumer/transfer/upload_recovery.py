@@ -56,11 +56,11 @@ def find_upload(
             break
         if not state.complete:
             running.append(job_id)
-        elif state.ok and _is_it(policy, job_id, rows):
+        elif state.ok and _has_rows(policy, job_id, rows):
             return job_id
     for job_id in running:
         log.warning("waiting for upload %d of ingest: it may be the upload whose response was lost", job_id)
-        if wait(job_id).ok and _is_it(policy, job_id, rows):
+        if wait(job_id).ok and _has_rows(policy, job_id, rows):
             return job_id
     return None
 
@@ -78,7 +78,7 @@ def _newest(ingest: Ingest) -> int:
     return low + _GAP
 
 
-def _is_it(policy: Policy | None, transaction_id: int, rows: list[dict[str, Any]]) -> bool:
+def _has_rows(policy: Policy | None, transaction_id: int, rows: list[dict[str, Any]]) -> bool:
     if policy is None:
         raise UploadError(
             f"ingest had all of an earlier upload, but its answer was lost, and transaction {transaction_id} may be it",
