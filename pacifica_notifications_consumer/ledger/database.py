@@ -212,7 +212,7 @@ class Database:
 
 _CHECK = "check the disk's space and the access rights of the state directory"
 _ADVICE = {
-    sqlite3.SQLITE_FULL: "free space on the disk of the state directory; accepted notifications are safe",
+    sqlite3.SQLITE_FULL: "make room on the disk of the state directory; accepted notifications are safe",
     sqlite3.SQLITE_READONLY: "let this user write to the state directory and its files",
     sqlite3.SQLITE_CORRUPT: "keep a copy of the state directory, then restore it from a backup or choose another "
     "--state-dir; the sqlite3 program's .recover may save what is readable",

@@ -163,7 +163,7 @@ def _compare(file: FileRecord, size: int, hashsum: str) -> None:
     if (size, hashsum) != (file.size, file.hashsum.lower()):
         raise DownloadError(
             f"{file.path!r} arrived with {size} bytes and {file.hashtype} {hashsum}, "
-            f"announced were {file.size} bytes and {file.hashsum}",
+            f"but the notification announces {file.size} bytes and {file.hashsum}",
             "try again; if this error persists, the archive's copy is damaged",
         )
 

@@ -68,7 +68,7 @@ def _attribute(table: str, value: Any) -> Any:
             return int(number)
         if isinstance(number, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
             return value if isinstance(value, str) else number
-        raise UploadError(f"{table} is {value!r}", "give its number, not a name")
+        raise UploadError(f"{table} is {value!r}", "pass its number, not a name")
     if isinstance(value, str):
         return value
     if isinstance(number, int):

@@ -65,7 +65,7 @@ class _FailsToFlush:
     def flush(self) -> None:
         if self._stream is not None:
             self._stream.flush()
-        raise OSError("a promise was rejected and nothing handled it")
+        raise OSError("a promise was rejected, and no code handled the rejection")
 
 
 def _report_at_exit() -> None:

@@ -1,7 +1,7 @@
 """The tar archive that ingest expects, streamed from ``uploads/`` without a temporary copy.
 
 Files are below ``data/``. The metadata document ``metadata.txt`` comes last because it holds the hashes of the files,
-which are computed while the files are sent. Hashes have a fixed length, so the length of the archive is known before.
+which are computed while the files are sent. Hashes have a fixed length, so that of the archive is known in advance.
 """
 
 from __future__ import annotations
