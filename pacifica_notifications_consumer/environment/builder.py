@@ -111,11 +111,11 @@ class VenvBuilder:
             key = self._key(interpreter, installer, local)
 
         def build(home: Path) -> tuple[Venv, str]:
-            before = self._seen_of_directory()
+            before = self._files_of_directory()
             venv = self._build(home, interpreter, installer)
             if local and local.editable:
                 return venv, f"{local.editable} is an editable install from the consumer's directory"
-            if self._init_script and self._seen_of_directory() != before:
+            if self._init_script and self._files_of_directory() != before:
                 script = self._init_script.name
                 return venv, f"{script} writes to the consumer's directory, which is a new one at each start"
             return venv, ""
@@ -198,7 +198,7 @@ class VenvBuilder:
                 output=finished.output,
             )
 
-    def _seen_of_directory(self) -> dict[str, tuple[int, int]]:
+    def _files_of_directory(self) -> dict[str, tuple[int, int]]:
         """Size and modification time of each file that ``init.sh`` might change; empty without ``init.sh``."""
         found: dict[str, tuple[int, int]] = {}
         if self._init_script is None:

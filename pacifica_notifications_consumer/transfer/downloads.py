@@ -64,7 +64,7 @@ class Downloads:
             for left in Path(self._directory).glob(f"{_INCOMING}*"):
                 shutil.rmtree(left, ignore_errors=True)
             if os.listdir(self._directory):  # noqa: PTH208  (an iterator would have to be closed)
-                self._take_what_is_there()
+                self._keep_intact_files()
             if self.missing:
                 self._incoming = tempfile.mkdtemp(prefix=_INCOMING, dir=self._directory)
         return self
@@ -129,10 +129,10 @@ class Downloads:
                 raise
         self._meter.advance(0, files=1)
 
-    def _take_what_is_there(self) -> None:
+    def _keep_intact_files(self) -> None:
         """Find the files of an earlier, interrupted download, and verify them again."""
         for path, file in list(self.missing.items()):
-            if _holds(f"{self._directory}/{path}", file):
+            if _is_intact(f"{self._directory}/{path}", file):
                 del self.missing[path]
                 self._meter.advance(file.size, files=1)
 
@@ -146,7 +146,7 @@ class Downloads:
             ) from error
 
 
-def _holds(place: str, file: FileRecord) -> bool:
+def _is_intact(place: str, file: FileRecord) -> bool:
     try:
         # Only regular files: reading a pipe, for example, would never end.
         facts = os.lstat(place)

@@ -81,13 +81,13 @@ class _Fetching:
                 self._downloads.receive(file, _pieces(readinto))
         except ServiceError as error:
             # A proxy that answers lacks only this file; one that does not answer is down for all files.
-            self._leave(error, for_all=error.status is None)
+            self._leave_to_cartd(error, for_all=error.status is None)
         except DownloadError as error:
             if isinstance(error.__cause__, OSError) and not isinstance(error, BrokenOff):
                 raise  # a problem of the disk, which cartd cannot avoid either
-            self._leave(error, for_all=False)
+            self._leave_to_cartd(error, for_all=False)
 
-    def _leave(self, error: ServiceError | DownloadError, *, for_all: bool) -> None:
+    def _leave_to_cartd(self, error: ServiceError | DownloadError, *, for_all: bool) -> None:
         self._failures += 1
         for_all = for_all or self._failures >= _MOST_FAILURES
         if not self._given_up:

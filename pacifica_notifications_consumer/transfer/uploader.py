@@ -91,7 +91,7 @@ def _upload(
         ingest = Ingest(services, session)
         record = UploadRecord(event_path, ingest.upload_url, rows, tar.names)
         policy = Policy(services.policy_url, session) if services.policy_url else None
-        if not _went_through_before(ingest, policy, record, rows, timeout):
+        if not _was_uploaded_before(ingest, policy, record, rows, timeout):
             with TransferMeter("upload", tar.size, len(tar.file_rows), progress) as tar.meter:
                 _send(ingest, tar, record)
             _finish(ingest, record, timeout)
@@ -102,7 +102,7 @@ def _upload(
     return event
 
 
-def _went_through_before(
+def _was_uploaded_before(
     ingest: Ingest, policy: Policy | None, record: UploadRecord, rows: list[dict[str, Any]], timeout: float
 ) -> bool:
     """Whether an earlier upload of the same content became a transaction; waits for it if ingest still works on it."""

@@ -58,7 +58,7 @@ def preload(modules: Iterable[str], ending: ScriptExit) -> None:
         raise RuntimeError(f"the imported modules have started threads ({found}), which forked jobs would not have")
 
 
-def make_own(modules: Iterable[str]) -> None:
+def copy_pages(modules: Iterable[str]) -> None:
     """Write to the memory pages that nearly every script writes to, before the child gets a job.
 
     The first write of a child to a shared page copies the page, which takes time.
@@ -103,12 +103,12 @@ class ForkRequest(NamedTuple):
     Args:
         channel: The socket on which the runner receives the start and the end of the job.
         output: The file for standard output and standard error.
-        wanted: A file with the working directory, the limits, the arguments and the environment.
+        command: A file with the working directory, the limits, the arguments and the environment.
     """
 
     channel: int
     output: int
-    wanted: int
+    command: int
 
     @classmethod
     def receive(cls, source: socket.socket) -> ForkRequest | None:
@@ -156,9 +156,9 @@ class ForkServer:
         self._spare: Spare | None = None
         self._idle = _IDLE
 
-    def say_ready(self) -> None:
+    def report_ready(self) -> None:
         """Report to the runner that requests are accepted from now on, and the number of threads."""
-        tell(self._control.fileno(), "ready", len(os.listdir("/proc/self/task")))  # noqa: PTH208
+        send_message(self._control.fileno(), "ready", len(os.listdir("/proc/self/task")))  # noqa: PTH208
 
     def serve(self) -> ForkRequest:
         """Serve requests for ever; returns only in a child, with the child's request."""
@@ -169,31 +169,31 @@ class ForkServer:
             for handle, _ in ready:
                 if handle in self._children:
                     self._reap(handle)
-                elif found := self._take():
+                elif found := self._handle_request():
                     return found
 
-    def _take(self) -> ForkRequest | None:
+    def _handle_request(self) -> ForkRequest | None:
         request = ForkRequest.receive(self._control)
         if request is None:
             # The runner has closed its end, or has died.
             os._exit(0)
         self._script.refresh()
-        if self._hand_over(request):
+        if self._use_spare(request):
             return None
         try:
             pid = os.fork()
         except OSError as error:
-            tell(request.channel, "error", error.errno, error.strerror)
+            send_message(request.channel, "error", error.errno, error.strerror)
             request.close()
             return None
         if pid == 0:
-            self._leave()
+            self._close_parents_files()
             return request
         self._watch(pid, os.dup(request.channel))
         request.close()
         return None
 
-    def _hand_over(self, request: ForkRequest) -> bool:
+    def _use_spare(self, request: ForkRequest) -> bool:
         spare, self._spare = self._spare, None
         if spare is None:
             return False
@@ -221,7 +221,7 @@ class ForkServer:
                 ours.close()
                 return None
             if pid == 0:
-                self._leave()
+                self._close_parents_files()
                 ours.close()
                 self._prepare()
                 request = ForkRequest.receive(theirs)
@@ -231,7 +231,7 @@ class ForkServer:
         self._spare = Spare(self._watch(pid, None), ours, self._script.code)
         return None
 
-    def _leave(self) -> None:
+    def _close_parents_files(self) -> None:
         """Close the file descriptors of the parent; called in a child."""
         self._control.close()
         if self._spare:
@@ -256,7 +256,7 @@ class ForkServer:
             os.killpg(pid, signal.SIGKILL)
         _, status, used = os.wait4(pid, 0)
         if channel is not None:
-            tell(channel, "ended", status, used.ru_utime + used.ru_stime, used.ru_maxrss)
+            send_message(channel, "ended", status, used.ru_utime + used.ru_stime, used.ru_maxrss)
             os.close(channel)
         elif self._spare and self._spare.handle == handle:
             self._spare.socket.close()
@@ -264,7 +264,7 @@ class ForkServer:
             self._idle = _IDLE_AFTER_FAULT
 
 
-def tell(channel: int, *words: object) -> bool:
+def send_message(channel: int, *words: object) -> bool:
     """Send a message of words separated by spaces; returns False if the other end is closed."""
     try:
         os.write(channel, " ".join(map(str, words)).encode())
@@ -287,12 +287,12 @@ class IgnoredSignals:
             signal.signal(number, reaction)
 
 
-def become(request: ForkRequest, appearance: Appearance, ignored: IgnoredSignals) -> None:
+def set_up_child(request: ForkRequest, appearance: Appearance, ignored: IgnoredSignals) -> None:
     """Give this child the session, directory, output, arguments, environment and limits of a new process.
 
     The child goes on only if the runner has received its process id; without that, the runner could not end it.
     """
-    with open(request.wanted, "rb") as file:  # noqa: PTH123  (it is open already)
+    with open(request.command, "rb") as file:  # noqa: PTH123  (it is open already)
         words = file.read().split(b"\0")
     directory, limits, count = words[0], list(map(int, words[1].split())), int(words[2])
     arguments, variables = words[3 : 3 + count], words[3 + count :]
@@ -303,7 +303,7 @@ def become(request: ForkRequest, appearance: Appearance, ignored: IgnoredSignals
         os.close(request.output)
         os.chdir(directory)
     except OSError as error:
-        tell(request.channel, "error", error.errno, error.strerror)
+        send_message(request.channel, "error", error.errno, error.strerror)
         os._exit(_CANNOT_START)
     shown = appearance.variables
     appearance.show(arguments, variables)
@@ -316,7 +316,7 @@ def become(request: ForkRequest, appearance: Appearance, ignored: IgnoredSignals
     if numbers := sys.modules.get("numpy.random"):
         numbers.seed()
     ignored.end()
-    if not tell(request.channel, "started", os.getpid()):
+    if not send_message(request.channel, "started", os.getpid()):
         os._exit(0)
     os.close(request.channel)
     sys.orig_argv[:] = map(os.fsdecode, arguments)
@@ -352,7 +352,7 @@ def serve(control: str, path: str, modules: list[str]) -> Child:
     """
     ending, script = ScriptExit(), Script(path)
     names = [name.removesuffix("?") for name in modules]
-    server = ForkServer(socket.socket(fileno=int(control)), script, lambda: make_own(names))
+    server = ForkServer(socket.socket(fileno=int(control)), script, lambda: copy_pages(names))
     try:
         appearance = Appearance()
         os.environ.pop("PACIFICA_ROOM", None)
@@ -365,13 +365,13 @@ def serve(control: str, path: str, modules: list[str]) -> Child:
         ignored = IgnoredSignals()
     except BaseException as problem:
         give_up(problem)
-    server.say_ready()
+    server.report_ready()
     script.refresh()
     ending.begin()
     # Keep the collector from writing to imported objects, since each write copies a page that children share.
     gc.collect()
     gc.freeze()
-    become(server.serve(), appearance, ignored)
+    set_up_child(server.serve(), appearance, ignored)
     if script.code is None:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606
     return Child(script.code, ending)
