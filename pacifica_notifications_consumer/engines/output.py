@@ -39,8 +39,7 @@ class Output:
         """Open the file for a process to write to."""
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if self._run_as:
-            # A program that opens /dev/stderr opens this file again, which only its owner may do. Owning the file does
-            # not permit the user to replace it in its directory.
+            # What it is told to print to /dev/stderr is opened once more. It cannot put another file in its place.
             os.fchown(handle, self._run_as.uid, self._run_as.gid)
         return os.fdopen(handle, "ab")
 

@@ -73,7 +73,7 @@ class VenvBuilder:
         cancel: threading.Event | None = None,
         run_as: Account | None = None,
     ) -> None:
-        # Make a path absolute, because programs run in other working directories; a bare name is looked up on PATH.
+        # A path must hold in any working directory; a bare name is looked up on PATH.
         self._python = str(Path(python).absolute()) if os.sep in os.fspath(python) else os.fspath(python)
         self._directory = directory or Path.cwd()
         self._requirements = requirements
@@ -132,7 +132,7 @@ class VenvBuilder:
             local.digest if local else None,
             # These variables determine where packages come from.
             sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),
-            # Users do not share environments, because each could change the environment of the others.
+            # What one user can change is not for another one.
             *([self._run_as.uid] if self._run_as else []),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -171,7 +171,7 @@ class VenvBuilder:
         return venv
 
     def _hand_over(self, account: Account, home: Path, *, folders: Sequence[Path], files: Sequence[Path]) -> None:
-        """Make the account own what the programs write, and able to read the rest."""
+        """Make what the programs write to their user's, and the rest something that he can read."""
         for folder in folders:
             account.own(folder)
         for file in files:
@@ -180,11 +180,11 @@ class VenvBuilder:
         account.check_way(home, "let --venv-cache, or without it TMPDIR, name a directory that all users can reach")
 
     def _base_environ(self) -> Mapping[str, str]:
-        """The environment variables of all programs."""
+        """The variables of all programs."""
         environ = environ_of(self._run_as)
         if self._run_as is None or self._run_as.has_home():
             return environ
-        # uv and pip keep their caches in the home directory, which this user does not have.
+        # uv insists on a cache, and has it there.
         return {**environ, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
 
     def _create(self, venv: Venv, home: Path, interpreter: Interpreter, environ: Mapping[str, str]) -> None:

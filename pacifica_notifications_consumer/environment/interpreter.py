@@ -48,7 +48,7 @@ class Interpreter:
 
     @classmethod
     def probe(cls, executable: str, run_as: Account | None = None) -> Interpreter:
-        """Run an interpreter to find out its version and build.
+        """Ask an interpreter what it is.
 
         Args:
             executable: The path or the name of the program.

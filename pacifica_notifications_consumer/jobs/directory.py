@@ -30,7 +30,7 @@ def check_used(state_dir: Path) -> None:
         used = (state_dir / LEDGER).is_file()
     except OSError as error:
         raise StateError(
-            f"cannot read {state_dir}: {error.strerror}", "run this command as the user of the consumer"
+            f"cannot look into {state_dir}: {error.strerror}", "do this as the user who runs the consumer"
         ) from error
     if not used:
         raise ConfigurationError(f"no consumer has run in {state_dir}", "correct --name or --state-dir")
@@ -120,7 +120,7 @@ class StateDirectory:
     """
 
     def __init__(self, path: Path, owner: str, run_as: Account | None = None) -> None:
-        # Resolve the path, because entry-points run in another working directory.
+        # Resolved, since entry-points run in another working directory.
         self.path = path.resolve()
         self._run_as = run_as
         try:
@@ -130,7 +130,7 @@ class StateDirectory:
             if run_as:
                 run_as.let_through(self.path)
                 run_as.let_through(self.path / "jobs")
-                # Check the files, too: an earlier runner that ran as `run_as` may have created and still own them.
+                # The files, too: a runner that was this user's may have made them.
                 for path in (self.path / "jobs", self.path / "lock", self.ledger):
                     if path.exists():
                         run_as.check_way(path, "choose another directory with --state-dir")
@@ -165,7 +165,7 @@ class StateDirectory:
         return JobDirectory(self.path / "jobs" / str(job_id), self._run_as)
 
     def attempt(self, task: str) -> JobDirectory:
-        """The directory of an attempt that another machine handed out to this one."""
+        """The directory of an attempt that another machine has handed to this one."""
         return JobDirectory(self.path / "jobs" / task, self._run_as)
 
     def close(self) -> None:

@@ -128,7 +128,7 @@ class _Reader:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            # A new session, so that Ctrl-C in a terminal reaches only this process.
+            # What a terminal sends to this process is not meant for it.
             start_new_session=True,
         )
         try:

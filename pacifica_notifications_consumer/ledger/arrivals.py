@@ -1,7 +1,7 @@
 """Commits the notifications that arrive at the same time in one SQL statement.
 
-Python switches threads at each SQL statement, and it takes a while until the thread continues. With an explicit
-transaction and separate statements for each notification, a commit of a few notifications took three times as long.
+Python lets other threads run at each statement, and they are in no hurry to come back. So with the beginning and the
+end of a transaction, and a statement or two for each notification, a commit of a few took three times as long.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Arrivals:
         (self._highest,) = connection.execute(statements.HIGHEST_NOTIFICATION).fetchone()
 
     def add(self, connection: Connection, arrivals: Sequence[Arrival]) -> list[Receipt]:
-        """Commit notifications; notifications that arrived before become duplicates.
+        """Commit some notifications; those that came before become duplicates.
 
         Args:
-            connection: A connection outside of a transaction.
+            connection: Outside of a transaction.
             arrivals: The notifications.
 
         Returns:

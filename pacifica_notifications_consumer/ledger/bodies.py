@@ -75,7 +75,7 @@ class Bodies:
         except OSError as error:
             raise StateError(
                 f"cannot read the notification {self._directory / name}: {error.strerror}",
-                "restore the state directory from a backup; the job cannot run without this file",
+                "restore the state directory from a backup; the job cannot run without it",
             ) from error
 
     def remove(self, name: str | None) -> None:

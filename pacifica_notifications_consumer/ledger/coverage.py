@@ -117,15 +117,15 @@ class Coverage:
         return [row[0] if row else None for row in rows]
 
     def last_delivered(self, limit: int) -> list[tuple[str, str]]:
-        """``source`` and ``eventID`` of the latest delivered notifications, the latest first."""
+        """``source`` and ``eventID`` of the notifications that were delivered last, the last one first."""
         return self._read(_LAST_DELIVERED, limit)
 
     def spans(self) -> list[Span]:
-        """The spans that are not completely examined, the follower first."""
+        """What is to be looked at, the follower first."""
         return [Span(id=number, next=next_, last=last) for number, next_, last in self._read(_SPANS)]
 
     def span(self, number: int) -> Span | None:
-        """The span with a number; None if it has been examined completely (the follower remains)."""
+        """One of the spans; None when all of it has been looked at, unless it is the follower."""
         rows = self._read(_ONE_SPAN, number)
         return Span(id=number, next=rows[0][1], last=rows[0][2]) if rows else None
 
@@ -185,7 +185,7 @@ class Coverage:
         ]
 
     def next_gap(self) -> float | None:
-        """The time of the next request for a gap, in seconds since 1970; None without gaps."""
+        """When the next gap is to be asked for, in seconds since 1970; None if there is none."""
         due: float | None = self._read(_NEXT_GAP)[0][0]
         return due
 
@@ -206,18 +206,18 @@ class Coverage:
         self._database.write(settle)
 
     def counts(self) -> MissedCounts:
-        """Count the transactions that were not announced."""
+        """How many transactions nobody announced."""
         tally: dict[str, int] = dict(self._read(_TALLY))
         (unknown,) = self._read(_COUNT_GAPS)[0]
         return MissedCounts(recovered=tally.get("recovered", 0), refused=tally.get("refused", 0), unknown=unknown)
 
     def last_incident(self) -> int:
-        """The number of the newest incident; 0 without incidents."""
+        """The number of the newest incident, 0 if there was none."""
         number: int = self._read(_INCIDENTS)[0][0]
         return number
 
     def fact(self, name: str) -> Any:
-        """The value that was stored under a name; None without one."""
+        """What was put under a name; None if nothing was."""
         rows = self._read(_FACT, name)
         return json.loads(rows[0][0]) if rows else None
 

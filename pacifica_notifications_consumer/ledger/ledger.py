@@ -130,7 +130,7 @@ class Ledger:
             return job, connection.execute(statements.BODY_OF_JOB, found).fetchone()
 
         with self._database.reading() as connection:
-            # Usually no job is due, and a query needs no commit.
+            # Most often there is none, and to look for it costs no commit.
             if connection.execute(statements.NEXT_JOB, (now,)).fetchone() is None:
                 return None
         claimed = self._database.write(claim)
@@ -207,7 +207,7 @@ class Ledger:
         self._change_claimed(job, statements.NOTE_PLACE, place.worker, place.directory, time.time())
 
     def handed_out(self) -> list[RemoteJob]:
-        """The jobs whose results have not arrived from other machines, including cancelled jobs."""
+        """The jobs of which the result has not come back from other machines, those that were cancelled included."""
         with self._database.reading() as connection:
             rows = connection.execute(statements.HANDED_OUT).fetchall()
         return [RemoteJob(job_id=job_id, state=JobState(state), task=task) for job_id, state, task in rows]
@@ -298,7 +298,7 @@ class Ledger:
         return self._database.write(requeue)
 
     def next_due(self) -> float | None:
-        """When the next waiting job is due, in seconds since 1970; None if no job waits."""
+        """When the next waiting job is due, in seconds since 1970; None when none waits."""
         with self._database.reading() as connection:
             due: float | None = connection.execute(statements.NEXT_DUE).fetchone()[0]
         return due
@@ -341,12 +341,7 @@ class Ledger:
             self._bodies.remove(file)
 
     def forget_set_aside(self, age: float, limit: int) -> None:
-        """Remove old bodies of notifications that were set aside.
-
-        Args:
-            age: Seconds since their arrival from which they are removed.
-            limit: The maximum number of bodies to remove.
-        """
+        """Remove the bodies of notifications that made no job and were kept for people to look at."""
         with self._database.reading() as connection:
             rows = connection.execute(statements.SET_ASIDE_BEFORE, (time.time() - age, limit)).fetchall()
         numbers = [(number,) for number, _ in rows]
@@ -356,10 +351,7 @@ class Ledger:
             self._bodies.remove(file)
 
     def remove_orphans(self) -> None:
-        """Remove the files of notifications that were not committed because of a crash.
-
-        No other thread or process may be using the ledger.
-        """
+        """Remove the files of notifications that a crash kept from being committed; nobody else may use the ledger."""
         with self._database.reading() as connection:
             self._bodies.remove_all_but({row[0] for row in connection.execute(statements.BODY_FILES)})
 

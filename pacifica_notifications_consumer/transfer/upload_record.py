@@ -77,7 +77,7 @@ class UploadRecord:
         try:
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             with os.fdopen(handle, "ab") as file:
-                # A crash may have left an incomplete line.
+                # A crash may have left half a line.
                 file.write(b"\n" if file.tell() else b"")
                 for fact in facts:
                     self._take(fact)

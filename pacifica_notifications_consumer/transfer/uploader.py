@@ -228,13 +228,13 @@ def _with_ids(rows: list[dict[str, Any]], transaction_id: int, policy: Policy | 
 
 
 def _event(transaction_id: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Build the new transaction's notification in the producer's format, with the default source of metadata."""
+    """The notification of the new transaction in the producer's form; its source is the default of metadata."""
     return {
         "cloudEventsVersion": "0.1",
         "eventType": _EVENT_TYPE,
         "source": f"http://metadata.pacifica.org/transactions?_id={transaction_id}",
         "eventID": f"metadata.ingest.{transaction_id}",
-        "eventTime": datetime.now().isoformat(timespec="seconds"),  # local time without zone, like the producer
+        "eventTime": datetime.now().isoformat(timespec="seconds"),  # local and without zone, as the producer's
         "extensions": {},
         "contentType": "application/json",
         "data": [*rows, {"destinationTable": "Transactions._id", "value": transaction_id}],

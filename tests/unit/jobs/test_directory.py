@@ -49,5 +49,5 @@ def test_directory_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "is_file", refuse)
-    with pytest.raises(StateError, match="Permission denied; run this command as the user of the consumer"):
+    with pytest.raises(StateError, match="Permission denied; do this as the user who runs the consumer"):
         check_used(tmp_path)

@@ -120,7 +120,7 @@ def test_download_again_fetches_what_is_missing(
     assert not list((source / "downloads").glob(".*"))
     kept = {path for path, inode in before.items() if path.stat().st_ino == inode}
     assert kept == set(before) - {source / "downloads" / "a.txt", source / "downloads" / "empty"}
-    # All files are present, so no service is asked.
+    # All of it is there: nobody is asked.
     download(source, services=Services(cartd_url="http://127.0.0.1:9")).get()
 
 
