@@ -1,4 +1,4 @@
-"""What runs a job: the protocol between the queue and whatever starts entry-points."""
+"""The protocol between the queue and the engines that run entry-points."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ..jobs.limits import JobLimits
 
 
 class Stop(enum.Enum):
-    """Why an attempt is to be ended before its end."""
+    """The reason for stopping an attempt early."""
 
-    #: The runner is to stop; the job is to be run another time.
+    #: The runner stops; the job will run again later.
     HALT = "halt"
-    #: The job is not wanted any more.
+    #: The job was cancelled.
     CANCEL = "cancel"
 
 
 @attrs.frozen(kw_only=True)
 class Terms:
-    """What holds for all attempts of a consumer, wherever they are run.
+    """The conditions of all attempts of a consumer, on whichever machine they run.
 
     Args:
         consumer: The consumer's name, which its uploads carry.
         timeout: Seconds that an attempt may take; None for no limit.
-        output_limit: Bytes of its output that are kept; None for all.
-        limits: What each of its processes may use.
+        output_limit: Bytes of output that are kept for each job; None for no limit.
+        limits: The resource limits of each process.
     """
 
     consumer: str = ""
@@ -40,23 +40,23 @@ class Terms:
 
 
 def place_ignored(_: RemoteLocation) -> None:
-    """What an attempt calls of which nobody wants to know where it is run."""
+    """The default of `Attempt.placed`, which ignores the place."""
 
 
 @attrs.frozen(kw_only=True)
 class Attempt:
-    """One run of an entry-point that is to be made.
+    """A run of an entry-point for a job.
 
     Args:
-        job_id: The job's number.
-        directory: Its directory, with all that the entry-point expects; for a `RemoteEngine`, an empty one.
-        mark: By what its processes are found again, whatever becomes of the runner.
-        terms: What holds for it.
-        traceparent: Names the trace that it belongs to, as a piece of work of its own; empty if there is none.
+        job_id: The number of the job.
+        directory: The directory of the job, which `JobDirectory.prepare` has filled; empty for a `RemoteEngine`.
+        mark: Identifies the attempt's processes, so that they are found even if the runner dies.
+        terms: The conditions of the attempt.
+        traceparent: The ``traceparent`` of the attempt, a child span of the notification's trace; empty without one.
         body: The notification, byte for byte as received.
-        task: What it is called among other machines; empty where there are none.
-        handed_out: Whether it was handed to them earlier, perhaps.
-        placed: To be called when one of them has taken it.
+        task: The name of the attempt on other machines; empty if it runs on this machine.
+        handed_out: Whether it may have been handed out to other machines before.
+        placed: Called with the machine that has taken it.
     """
 
     job_id: int
@@ -71,32 +71,32 @@ class Attempt:
 
 
 class Engine(Protocol):
-    """Runs attempts, several at the same time, each on the thread that asks for it."""
+    """Runs attempts, several at the same time, each on the thread of its caller."""
 
     def open(self, mark: str) -> int:
-        """Get ready, and end what is left of the attempts of a runner that died.
+        """Prepare the engine, and end the processes that a dead runner left behind.
 
         Args:
-            mark: What the marks of all attempts begin with, those of that runner's included.
+            mark: The prefix of the marks of all attempts, including those of the dead runner.
 
         Returns:
-            How many processes there were.
+            The number of ended processes.
         """
         ...
 
     def close(self) -> None:
-        """Let go of everything; nothing is running any more."""
+        """Release all resources; no attempt may be running."""
         ...
 
     def run(self, attempt: Attempt, stop: Callable[[], Stop | None]) -> Ending | None:
-        """Run an attempt, and return when its last process has gone.
+        """Run an attempt, and return when its last process has ended.
 
         Args:
-            attempt: What is to be run.
-            stop: Asked several times a second; when it says so, the attempt is ended.
+            attempt: The attempt.
+            stop: Called several times a second; the attempt is stopped as soon as it returns a reason.
 
         Returns:
-            How it ended; None if ``stop`` ended it.
+            The result of the attempt; None if it was stopped.
 
         Raises:
             OSError: The entry-point cannot be started.
@@ -106,21 +106,21 @@ class Engine(Protocol):
 
 @runtime_checkable
 class RemoteEngine(Engine, Protocol):
-    """Has attempts run elsewhere, where they outlive the runner: a later one waits for those that it finds.
+    """Runs attempts on other machines, where they outlive the runner; a later runner waits for those that still run.
 
-    When `Engine.run` is asked to halt, it returns None and leaves the attempt alone. One that was handed out before is
-    never handed out again as long as it may be running.
+    When ``stop`` asks `Engine.run` to halt, it returns None and lets the attempt go on. An attempt that was handed out
+    is not handed out again while it may be running.
     """
 
     @property
     def place(self) -> str:
-        """Where attempts are handed to; they are found again only there."""
+        """The name of the place to which attempts are handed out; a later runner finds them only there."""
         ...
 
     def forget(self, task: str) -> None:
-        """Let go of an attempt whose result has been written down."""
+        """Release the records of an attempt whose result is in the ledger."""
         ...
 
     def abandon(self, task: str) -> None:
-        """End an attempt that nobody waits for any more."""
+        """Stop an attempt whose result is not needed any more."""
         ...

@@ -1,4 +1,4 @@
-"""The engine that has any `concurrent.futures.Executor` start entry-points, wherever its processes are."""
+"""The engine that starts entry-points in the processes of a `concurrent.futures.Executor`, on whichever machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .local import LocalEngine
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at whether an attempt is to be ended.
+#: Seconds between two checks whether an attempt must be stopped.
 _POLL = 0.2
 
 
@@ -23,19 +23,20 @@ _POLL = 0.2
 class ExecutorEngine:
     """Calls a function in an executor's processes that runs the entry-point there.
 
-    They must see the state directory, the consumer and its environment under the same paths as the runner does; its
-    settings, a password among them, travel with each call. Whoever made the executor shuts it down.
+    The processes must see the state directory, the consumer and its environment under the same paths as the runner. The
+    settings of the consumer, which may contain a password, are sent with each call. The creator of the executor must
+    shut it down.
 
     Args:
-        executor: Where it is called.
-        engine: What runs entry-points there; not warm.
+        executor: The executor.
+        engine: The engine that runs entry-points in the executor's processes; its warm start must be off.
     """
 
     executor: concurrent.futures.Executor
     engine: LocalEngine
 
     def open(self, mark: str) -> int:
-        """See `Engine.open`; what is left on other machines is not found."""
+        """See `Engine.open`; processes on other machines are not found."""
         return self.engine.open(mark)
 
     def close(self) -> None:
@@ -46,24 +47,24 @@ class ExecutorEngine:
         """See `Engine.run`."""
         signs = _Signs.of(attempt)
         try:
-            # What only the runner can use stays here.
+            # The function needs neither the notification nor the callback, which cannot be pickled.
             sent = attrs.evolve(attempt, body=b"", placed=place_ignored)
             future = self.executor.submit(run_attempt, self.engine, sent, signs)
         except Exception as error:
-            # It has been shut down, or a process of it died, after which some take nothing any more.
-            return Ending(reason=f"the executor takes nothing: {error!r}", fate=Fate.PUT_OFF)
+            # The executor has been shut down, or one of its processes died, after which some executors are unusable.
+            return Ending(reason=f"the executor does not accept the job: {error!r}", fate=Fate.PUT_OFF)
         try:
             while not concurrent.futures.wait([future], _POLL).done:
                 if stop() and signs.claim():
-                    # Not all executors can say whether that has come too late; but we know that it has not.
+                    # The claim proves that the function has not begun; not all executors report that from cancel().
                     future.cancel()
                     return None
                 if stop():
                     signs.stop.touch()
             return future.result()
         except (Exception, concurrent.futures.CancelledError) as error:
-            log.exception("job %d: the executor lost it", attempt.job_id)
-            return Ending(reason=f"the executor lost it: {error!r}", fate=Fate.CRASHED)
+            log.exception("job %d: the executor lost the attempt", attempt.job_id)
+            return Ending(reason=f"the executor lost the attempt: {error!r}", fate=Fate.CRASHED)
         finally:
             signs.stop.unlink(missing_ok=True)
             if future.done() and not future.cancelled():
@@ -72,11 +73,11 @@ class ExecutorEngine:
 
 @attrs.frozen
 class _Signs:
-    """Files by which the runner and an executor's process tell each other how an attempt stands.
+    """Files through which the runner and an executor's process coordinate an attempt.
 
     Args:
-        claimed: Made by whoever is the first: the process that runs it, or the runner that does not want it any more.
-        stop: Made by the runner when it is to be ended.
+        claimed: Created by the executor's process to run the attempt, or by the runner to withdraw it; the first wins.
+        stop: Created by the runner to stop the attempt.
     """
 
     claimed: Path
@@ -84,13 +85,13 @@ class _Signs:
 
     @classmethod
     def of(cls, attempt: Attempt) -> _Signs:
-        # Each attempt has its own: an executor may come to an older one late.
+        # Each attempt has its own files, because an executor may begin an older attempt late.
         name = attempt.mark.rpartition(":")[2]
         directory = attempt.directory.path
         return cls(directory / f"claimed.{name}", directory / f"stop.{name}")
 
     def claim(self) -> bool:
-        """Whether we are the first."""
+        """Create the file `claimed`; returns whether this process is the first."""
         try:
             self.claimed.touch(exist_ok=False)
         except FileExistsError:
@@ -99,12 +100,12 @@ class _Signs:
 
 
 def run_attempt(engine: LocalEngine, attempt: Attempt, signs: _Signs) -> Ending | None:
-    """Run an attempt until it ends, or is to be ended; called in a process of the executor's."""
+    """Run an attempt until it ends or must be stopped; called in a process of the executor."""
     try:
         if not signs.claim():
-            # Some executors call once more what a process of theirs died under.
-            return Ending(reason="the executor's process that ran it died", fate=Fate.CRASHED)
+            # Some executors call a function again after the process that ran it died.
+            return Ending(reason="the executor's process died during the attempt", fate=Fate.CRASHED)
         return engine.run(attempt, lambda: Stop.CANCEL if signs.stop.exists() else None)
     except OSError as error:
-        # Raised here, it would look like a fault of the executor's.
+        # An exception would look like a failure of the executor.
         return Ending(reason=f"could not be started: {error}")

@@ -1,4 +1,4 @@
-"""The engine that runs entry-points as processes of this machine."""
+"""The engine that runs entry-points as processes on this machine."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from .engine import Attempt, Stop
 from .output import Output
 from .warm.start import WarmStart
 
-#: What supervisors tell the runner is not meant for entry-points.
+#: Variables from the runner's supervisor (systemd), which entry-points must not use.
 _OF_THE_SUPERVISOR = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
 @attrs.define(kw_only=True)
 class LocalEngine:
-    """Runs ``python entry_point SRC DST`` in the entry-point's directory, in a session of its own.
+    """Runs ``python entry_point SRC DST`` in the entry-point's directory and in a new session.
 
     Args:
         entry_point: The script.
         venv: The environment to run in.
-        services: Where Pacifica is and who asks it, for ``download()`` and ``upload()`` in the entry-point.
-        warm: Whether a process that has imported what entry-points need forks them; otherwise, and when that cannot
-            be, each starts an interpreter of its own.
-        preload: What it imports beside what the documented entry-point does.
-        kill_after: Seconds between asking its processes to end and ending them.
-        run_as: The user as whom they run, if that is not this process's.
+        services: The addresses of Pacifica's services and the account for them, for ``download()`` and ``upload()`` in
+            the entry-point.
+        warm: Whether entry-points are forked from a process that has imported their modules. Otherwise, and while such
+            a process cannot be used, each starts a new interpreter.
+        preload: The modules that this process imports in addition to those of the documented entry-point.
+        kill_after: Seconds between SIGTERM and SIGKILL when the processes of an attempt are ended.
+        run_as: The user that runs the processes; by default the user of this process.
     """
 
     entry_point: Path
@@ -90,7 +91,7 @@ class LocalEngine:
         except ProcessLost as lost:
             return Ending(reason=str(lost), fate=Fate.CRASHED)
         finally:
-            # Some of its children may have left its group. They had their time, too.
+            # Children may have left the process group; they have had the same time to end.
             end_marked(attempt.mark, 0.0, self.run_as)
             tail = output.finish()
         if not in_time and status != 0 and stop():
@@ -98,7 +99,7 @@ class LocalEngine:
         if in_time:
             reason = "" if status == 0 else describe_status(status)
         else:
-            # It may have come to its end while it was asked to.
+            # The entry-point may have succeeded while it was being stopped.
             reason = "" if status == 0 and stop() else f"took longer than {timeout:g} seconds"
         usage = process.usage
         return Ending(
@@ -125,12 +126,13 @@ class LocalEngine:
         return ColdProcess(launched, environ=environ, cwd=cwd, output=output, run_as=self.run_as)
 
     def _environ(self, attempt: Attempt) -> dict[str, str]:
-        # The mark comes first: of a process that shows only a part of its environment, that part is seen.
+        # The mark comes first, because a forked child can show only the beginning of its environment (see
+        # `child.Appearance`).
         services = attrs.evolve(self.services, consumer=attempt.terms.consumer or None)
         environ = {MARK_VARIABLE: attempt.mark} | self.venv.environ(environ_of(self.run_as)) | services.environ()
         for name in (*_OF_THE_SUPERVISOR, TRACE_VARIABLE):
             environ.pop(name, None)
         if attempt.traceparent:
             environ[TRACE_VARIABLE] = attempt.traceparent
-        # So that what it printed last is in the file even if it is killed.
+        # Without a buffer, the last output is in the file even if the process is killed.
         return environ | {"PYTHONUNBUFFERED": "1"}

@@ -1,4 +1,4 @@
-"""What an entry-point prints, in a file of limited size."""
+"""The output of an entry-point, in a file of limited size."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _TAIL_BYTES, _TAIL_LINES = 4000, 20
 
 
 class Output:
-    """The file that a job's processes write to, all attempts one after the other.
+    """The file to which the processes of a job write, all attempts one after the other.
 
-    They write to it themselves, so that nothing is lost with the runner, and nobody waits for a pipe that some
-    grandchild holds open. What lies between its first and its last part is given back to the disk while they run, and
-    cut out at the end.
+    The processes write to the file directly: no output is lost if the runner dies, and the runner never waits for a
+    pipe that a grandchild holds open. While they run, the middle of a large file is released to the file system (as a
+    hole); at the end it is cut out.
 
     Args:
         path: The file.
-        limit: Bytes that are kept, half of them from the beginning, half from the end; None for all.
-        run_as: The user as whom they run, if that is not this process's.
+        limit: Bytes to keep, half from the beginning and half from the end; None for all.
+        run_as: The user that runs the processes; by default the user of this process.
     """
 
     def __init__(self, path: Path, limit: int | None, run_as: Account | None = None) -> None:
@@ -36,7 +36,7 @@ class Output:
         self._punched = 0
 
     def open(self) -> IO[Any]:
-        """Open it to be written to by a process."""
+        """Open the file for a process to write to."""
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if self._run_as:
             # What it is told to print to /dev/stderr is opened once more. It cannot put another file in its place.
@@ -44,7 +44,7 @@ class Output:
         return os.fdopen(handle, "ab")
 
     def trim(self) -> None:
-        """Give the disk back what will not be kept, while the processes go on writing."""
+        """Release the blocks that will not be kept, while the processes go on writing."""
         if self._half is None:
             return
         with contextlib.suppress(OSError):
@@ -55,7 +55,7 @@ class Output:
                 self._punched = end
 
     def finish(self) -> str:
-        """Cut out what is not kept, when no process writes any more; returns the last lines."""
+        """Cut out the middle when no process writes any more; returns the last lines."""
         with contextlib.suppress(OSError):
             self._cut()
             with self._path.open("rb") as file:
@@ -79,7 +79,7 @@ class Output:
 
 
 def _punch_hole(path: Path, start: int, length: int) -> bool:
-    """Free a part of a file without changing its size; False where that cannot be done."""
+    """Release the blocks of a part of a file without changing the file's size; returns whether that succeeded."""
     if sys.platform != "linux":
         return False
     fallocate = ctypes.CDLL(None, use_errno=True).fallocate

@@ -1,4 +1,4 @@
-"""VenvBuilder: a virtual environment of its own for each consumer."""
+"""VenvBuilder: builds a separate virtual environment for each consumer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..system.account import Account, acting_as, environ_of
 from ..system.processes import CompletedProgram, describe_status, run_captured
 from ..system.temporary import remove_tree, temporary_directory
 from .cache import CacheLimits, VenvCache
-from .installer import Installer, find_installer, installer_environ, put_pip_into
+from .installer import Installer, Packages, find_installer, installer_environ, put_pip_into
 from .installer_errors import requirement_error
 from .interpreter import Interpreter
 from .lock_file import list_packages, lock_file
@@ -28,33 +28,34 @@ from .wheel import DISTRIBUTION, build_wheel, wheel_digest
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two words about something that takes long.
+#: Seconds between two log lines about a program that takes long.
 _STILL_SECONDS = 15.0
 
 
 class VenvBuilder:
-    """Makes a virtual environment and removes it; or finds it in a cache, and keeps it there.
+    """A context manager that builds a virtual environment and removes it, or takes it from a cache and keeps it there.
 
     ``with VenvBuilder(requirements=path) as venv: subprocess.run([venv.python, ...])``
 
     Args:
-        python: The interpreter to make it of; by default the running one.
-        directory: The working directory of ``init.sh``, such as the extracted consumer; by default that of the process.
-        requirements: A requirements file to install; this library is installed in any case.
-        init_script: A script to run before that.
-        installer: ``uv``, ``pip``, or ``auto`` for uv where it is there, and else pip.
-        cache: The directory of a cache; by default the environment goes with the context.
-        cache_limits: Which environments the cache keeps.
-        timeout: Seconds that the script, and the installer, may take each; None for no limit.
-        cancel: When it is set, what is going on is stopped, with `Cancelled`.
-        run_as: The user as whom all programs run, and whose environment it is, if that is not this process's.
+        python: The interpreter of the environment; by default the running one.
+        directory: The working directory of ``init.sh`` and the installer, such as the extracted consumer; by default
+            that of the process.
+        requirements: A requirements file to install; this library is always installed.
+        init_script: A script to run before the requirements are installed.
+        installer: ``uv``, ``pip``, or ``auto`` for uv if it is available, else pip.
+        cache: The directory of a cache; by default the environment is removed when the context ends.
+        cache_limits: The age and the size of the environments that the cache keeps.
+        timeout: Seconds that the script and the installer may take each; None for no limit.
+        cancel: Setting this event stops the build with `Cancelled`.
+        run_as: The user that runs all programs and owns the environment; by default the user of this process.
 
     Raises:
-        ConfigurationError: ``python`` is no Python 3.11 or later, the installer is not there, or a file is not; as all,
-            when entering.
-        VenvError: It cannot make environments.
-        InitScriptError: ``init.sh`` exits with another status than 0, or does not end in time.
-        RequirementError: A requirement cannot be had.
+        ConfigurationError: ``python`` is not Python 3.11 or later, or the installer or a file is missing. All errors
+            are raised on entry.
+        VenvError: ``python`` cannot create environments.
+        InitScriptError: ``init.sh`` exits with a status other than 0, or does not end in time.
+        RequirementError: A requirement cannot be installed.
         StateError: The cache cannot be written to.
     """
 
@@ -87,7 +88,7 @@ class VenvBuilder:
     def __enter__(self) -> Venv:
         for path in filter(None, (self._requirements, self._init_script)):
             if not path.is_file():
-                raise ConfigurationError(f"there is no file {path}", "correct the path")
+                raise ConfigurationError(f"the file {path} does not exist", "correct the path")
         interpreter = Interpreter.probe(self._python, self._run_as)
         installer = find_installer(self._installer, interpreter)
 
@@ -110,26 +111,26 @@ class VenvBuilder:
             key = self._key(interpreter, installer, local)
 
         def build(home: Path) -> tuple[Venv, str]:
-            before = self._seen_of_directory()
+            before = self._files_of_directory()
             venv = self._build(home, interpreter, installer)
             if local and local.editable:
-                return venv, f"{local.editable} is installed where it lies, in the consumer's directory"
-            if self._init_script and self._seen_of_directory() != before:
-                what = self._init_script.name
-                return venv, f"{what} writes to the consumer's directory, which is another at each start"
+                return venv, f"{local.editable} is an editable install from the consumer's directory"
+            if self._init_script and self._files_of_directory() != before:
+                script = self._init_script.name
+                return venv, f"{script} writes to the consumer's directory, which is a new one at each start"
             return venv, ""
 
         return cache.environment(key, build, self._cancel)
 
     def _key(self, interpreter: Interpreter, installer: Installer, local: LocalReferences | None) -> str:
-        """What an environment is made of; two of one key would be the same."""
+        """Hash everything that determines the content of an environment."""
         parts = [
             interpreter.build,
             [installer.name, installer.version],
             wheel_digest(),
             *(path.read_text("latin-1") if path else None for path in (self._requirements, self._init_script)),
             local.digest if local else None,
-            # They say where packages come from.
+            # These variables determine where packages come from.
             sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),
             # What one user can change is not for another one.
             *([self._run_as.uid] if self._run_as else []),
@@ -137,14 +138,14 @@ class VenvBuilder:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def _build(self, home: Path, interpreter: Interpreter, installer: Installer) -> Venv:
-        """Make an environment in a directory."""
+        """Build an environment in a directory."""
         venv = Venv(home / "venv")
         wheel = build_wheel(home)
-        # An index is asked for no name that a constraint binds to a file. So neither the requirements nor an init.sh
-        # that installs can get a package from elsewhere that somebody planted under our name.
+        # Installers do not query an index for a name that a constraint binds to a file. So neither the requirements nor
+        # an init.sh can install a malicious package that was uploaded to an index under our name.
         constraints = home / "constraints.txt"
         constraints.write_text(f"{DISTRIBUTION} @ {wheel.as_uri()}\n", encoding="utf-8")
-        # Some leave things there.
+        # A temporary directory for the installer, since some installers leave files there.
         temporary = home / "tmp"
         for folder in (venv.path, temporary):
             folder.mkdir(mode=0o700)
@@ -156,13 +157,17 @@ class VenvBuilder:
             self._create(venv, home, interpreter, base)
             if self._init_script is not None:
                 if not put_pip_into(venv, interpreter):
-                    log.warning("%s has no pip that %s could call", interpreter.executable, self._init_script.name)
+                    log.warning(
+                        "%s cannot call pip: neither %s nor the runner's Python provides it",
+                        self._init_script.name,
+                        interpreter.executable,
+                    )
                 self._run_init_script(self._init_script, environ)
             self._install(venv, wheel, installer, environ | {"TMPDIR": str(temporary)})
             packages = list_packages(venv)
         remove_tree(temporary)
         venv.lock.write_text(lock_file(packages, interpreter, installer), encoding="utf-8")
-        log.info("the environment has %d packages", len(packages))
+        log.info("the environment contains %d packages", len(packages))
         return venv
 
     def _hand_over(self, account: Account, home: Path, *, folders: Sequence[Path], files: Sequence[Path]) -> None:
@@ -193,8 +198,8 @@ class VenvBuilder:
                 output=finished.output,
             )
 
-    def _seen_of_directory(self) -> dict[str, tuple[int, int]]:
-        """What init.sh might change, if there is one."""
+    def _files_of_directory(self) -> dict[str, tuple[int, int]]:
+        """Size and modification time of each file that ``init.sh`` might change; empty without ``init.sh``."""
         found: dict[str, tuple[int, int]] = {}
         if self._init_script is None:
             return found
@@ -206,7 +211,7 @@ class VenvBuilder:
 
     def _run_init_script(self, script: Path, environ: Mapping[str, str]) -> None:
         log.info("running %s", script.name)
-        # Archives often lose the right to execute; the first line says what runs it, else it is the shell.
+        # Archives often lose the executable bit. Without a "#!" line the shell runs the script.
         script.chmod(0o700)
         first_line = script.read_bytes().split(b"\n", 1)[0]
         command = [script] if first_line.startswith(b"#!") else [Path("/bin/sh"), script]
@@ -226,17 +231,18 @@ class VenvBuilder:
         if finished.status:
             raise InitScriptError(
                 f"{script.name} failed with {describe_status(finished.status)}",
-                "what it printed stands below",
+                "see its output below",
                 output=finished.output,
             )
 
     def _install(self, venv: Venv, wheel: Path, installer: Installer, environ: Mapping[str, str]) -> None:
-        what = self._requirements.name if self._requirements else DISTRIBUTION
-        log.info("installing %s with %s %s", what, installer.name, installer.version)
+        name = self._requirements.name if self._requirements else DISTRIBUTION
+        log.info("installing %s with %s %s", name, installer.name, installer.version)
         given: list[str | Path] = [] if self._requirements is None else ["--requirement", self._requirements]
         if self._requirements is not None and b"--hash=" in self._requirements.read_bytes():
-            # In one go the wheel would need a hash, too, and all that it needs. What has a hash goes first: of a
-            # package that is there already, it would not be checked.
+            # If one requirement has a hash, installers demand a hash of every package of the same call, so the wheel of
+            # this library is installed by a second call. The hashed packages come first, because the hash of a package
+            # that is already installed would not be checked.
             self._call(installer, venv, given, environ, hashes=True)
             given = []
         self._call(installer, venv, [wheel, *given], environ)
@@ -245,13 +251,13 @@ class VenvBuilder:
         self,
         installer: Installer,
         venv: Venv,
-        what: Sequence[str | Path],
+        packages: Packages,
         environ: Mapping[str, str],
         *,
         hashes: bool = False,
     ) -> None:
         finished = self._run(
-            installer.command(venv, what, environ, hashes=hashes), environ, self._directory, of=installer
+            installer.command(venv, packages, environ, hashes=hashes), environ, self._directory, of=installer
         )
         if finished.timed_out:
             raise RequirementError(
@@ -270,7 +276,15 @@ class VenvBuilder:
         shown_as: str | None = None,
         of: Installer | None = None,
     ) -> CompletedProgram:
-        """Run a program; what it prints is shown under a name, as far as an installer says, or else for debugging."""
+        """Run a program and log its output.
+
+        Args:
+            command: The program and its arguments.
+            environ: The environment variables.
+            cwd: The working directory.
+            shown_as: The prefix with which every line is logged at level INFO; without it lines are logged at DEBUG.
+            of: The installer that runs, which selects the lines that are logged at level INFO.
+        """
 
         def show(line: str) -> None:
             shown = shown_as is not None or (of is not None and of.shown(line))

@@ -1,12 +1,12 @@
-"""Environments that are kept, so that a consumer that was started before is ready in an instant.
+"""A cache of virtual environments, so that a consumer that was started before starts without installing anything.
 
-    CACHE/<key>/lock                    held by whoever looks for an environment of this key, or makes one
+    CACHE/<key>/lock                    locked by a process that looks for an environment of this key, or builds one
     CACHE/<key>/<build>/venv            an environment
-    CACHE/<key>/<build>/in-use          held, shared, by whoever uses it
-    CACHE/<key>/<build>/contents.json   written last: what was installed, by which a damaged one is told
+    CACHE/<key>/<build>/in-use          locked (shared) by each process that uses the environment
+    CACHE/<key>/<build>/contents.json   written last: the installed files, to detect a damaged environment
 
-The locks are the system's, which lets go of them however a process ends. An environment cannot be moved once it is
-made, so it is made where it stays; it is published by the last file, which comes in one step.
+The locks are those of the operating system (``flock``), which releases them however a process ends. A virtual
+environment cannot be moved, so it is built in its final place, and published by writing ``contents.json`` atomically.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 @attrs.frozen(kw_only=True)
 class CacheLimits:
-    """Which environments are kept that nobody uses.
+    """Limits of the unused environments that are kept.
 
     Args:
-        age: Seconds since their last use after which they go; None for no limit.
-        size: Bytes that all may have together; of more, those go that were not used for longest. None for no limit.
+        age: Seconds since the last use after which an environment is removed; None for no limit.
+        size: Maximum total size of all environments in bytes, above which the least recently used ones are removed;
+            None for no limit.
     """
 
     age: float | None = 30 * 86400.0
@@ -53,10 +54,10 @@ class CacheLimits:
 
     @classmethod
     def parse(cls, text: str) -> CacheLimits:
-        """Read an age such as ``30d``, a size such as ``20G``, or both with a comma between.
+        """Parse an age such as ``30d``, a size such as ``20G``, or both separated by a comma.
 
         Raises:
-            ValueError: It is neither.
+            ValueError: The text is neither.
         """
         age: float | None = None
         size: int | None = None
@@ -84,9 +85,9 @@ class CachedVenv:
 
     Args:
         venv: The environment.
-        key: What it was made for; equal for equal consumers.
-        size: Its bytes on disk.
-        used_at: When it was used last, in seconds since 1970.
+        key: The hash of everything that determines its content; equal for equal consumers.
+        size: Its size on disk in bytes.
+        used_at: The time of its last use, in seconds since 1970.
     """
 
     venv: Venv
@@ -96,12 +97,12 @@ class CachedVenv:
 
 
 class VenvCache:
-    """Environments in a directory; many processes may use it at the same time.
+    """A directory of environments, which many processes may use at the same time.
 
     Args:
-        directory: Where they are.
-        limits: Which are kept.
-        run_as: The user whose environments are made, if that is not this process's.
+        directory: The directory; created if missing.
+        limits: The age and the size of the environments that are kept.
+        run_as: The user that owns the environments; by default the user of this process.
     """
 
     def __init__(self, directory: Path, limits: CacheLimits | None = None, run_as: Account | None = None) -> None:
@@ -113,12 +114,13 @@ class VenvCache:
     def environment(
         self, key: str, build: Callable[[Path], tuple[Venv, str]], cancel: threading.Event | None = None
     ) -> Iterator[Venv]:
-        """Find an environment, or make it; while the context lasts, nobody removes it.
+        """Find an environment, or build it; no process removes it while the context lasts.
 
         Args:
-            key: What it is made of.
-            build: Makes one in a directory; returns it, and why it cannot be used again, if so.
-            cancel: Ends waiting for another process that makes the same.
+            key: The hash of everything that determines its content.
+            build: Builds an environment in a directory; returns it and the reason why it cannot be reused, or an empty
+                string.
+            cancel: Setting this event stops waiting for another process that builds the same environment.
 
         Raises:
             StateError: The directory cannot be written to.
@@ -137,15 +139,18 @@ class VenvCache:
             yield venv
 
     def kept(self) -> list[CachedVenv]:
-        """The environments that are there, the last used first."""
+        """The environments in the cache, the most recently used first."""
         found = [kept for build in self._directory.glob("*/*/") if (kept := _read(build)) is not None]
         return sorted(found, key=lambda kept: -kept.used_at)
 
     def prune(self, limits: CacheLimits | None = None) -> list[CachedVenv]:
-        """Remove what is not kept, and what a process that died has left half-made; returns what was removed.
+        """Remove the environments that exceed the limits, and incomplete ones of processes that died.
 
         Args:
-            limits: Others than those of the cache.
+            limits: Limits that replace those of the cache.
+
+        Returns:
+            The removed environments, without the incomplete ones.
         """
         limits = limits or self._limits
         removed, total = [], 0
@@ -173,10 +178,10 @@ class VenvCache:
             said = False
             while not _lock(lock, fcntl.LOCK_EX):
                 if not said:
-                    log.info("waiting for another process that makes the same environment")
+                    log.info("waiting for another process that builds the same environment")
                     said = True
                 if (cancel or threading.Event()).wait(_POLL):
-                    raise Cancelled("stopped while another process was making the environment")
+                    raise Cancelled("stopped while another process was building the environment")
             yield place
 
     def _find(self, place: Path, stack: contextlib.ExitStack) -> Venv | None:
@@ -184,7 +189,7 @@ class VenvCache:
             if (kept := _read(build)) is None:
                 continue
             if problem := _damage(build):
-                log.warning("the environment %s is made anew: %s", kept.venv.path, problem)
+                log.warning("the cached environment %s is damaged and built again: %s", kept.venv.path, problem)
                 (build / _CONTENTS).unlink()
                 continue
             in_use = stack.enter_context((build / "in-use").open("ab"))
@@ -202,13 +207,13 @@ class VenvCache:
         _lock(in_use, fcntl.LOCK_SH)
         venv, reason = build(home)
         if reason:
-            log.warning("the environment is not kept: %s", reason)
+            log.warning("the environment is not kept in the cache: %s", reason)
         else:
             _publish(home)
         return venv
 
     def _remove(self, build: Path) -> bool:
-        """Remove an environment unless somebody uses it, makes it, or looks for it."""
+        """Remove an environment unless a process uses it, builds it, or looks for it."""
         with contextlib.suppress(OSError), (build.parent / "lock").open("ab") as looking:
             if not _lock(looking, fcntl.LOCK_EX):
                 return False
@@ -244,7 +249,7 @@ def _read(build: Path) -> CachedVenv | None:
 
 
 def _files(build: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """The files that were installed. Compiled ones are not among them: the interpreter may renew them at any time."""
+    """The installed files without the compiled ones, which the interpreter may rewrite at any time."""
     for folder, folders, names in os.walk(build / "venv"):
         folders[:] = [name for name in folders if name != "__pycache__"]
         for name in names:
@@ -264,7 +269,7 @@ def _publish(build: Path) -> None:
 
 
 def _damage(build: Path) -> str:
-    """Say what is wrong with an environment, if something is."""
+    """Describe the damage of an environment; empty if it is intact."""
     try:
         files = json.loads((build / _CONTENTS).read_bytes())["files"]
         for path, (size, changed) in files.items():

@@ -1,4 +1,4 @@
-"""What installs packages into an environment: uv or pip, from outside of it, with the same results."""
+"""Installs packages into an environment with uv or pip, which run outside of it and give the same results."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .venv import Venv
 
 INSTALLERS = ("auto", "uv", "pip")
 
-#: Settings that would have packages put into another place than the environment.
+#: Settings that would install packages outside the environment.
 _ELSEWHERE = frozenset({"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "UV_TARGET", "UV_PREFIX"})
-#: What of pip's settings says where packages come from, and how uv calls it.
+#: Settings of pip that determine where packages come from, and the equivalent settings of uv.
 _SAME_SETTINGS = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
     "PIP_EXTRA_INDEX_URL": "UV_INDEX",
@@ -35,8 +35,8 @@ _SAME_SETTINGS = {
 _YES = ("1", "true", "yes", "on", "y", "t")
 _SECONDS = 30.0
 
-#: Arguments that each installer understands: requirements files, and packages.
-What = Sequence[str | Path]
+#: Arguments that both installers accept: requirements files and packages.
+Packages = Sequence[str | Path]
 
 
 class Installer(Protocol):
@@ -44,37 +44,37 @@ class Installer(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name of the program."""
         ...
 
     @property
     def version(self) -> str:
-        """Which version it is."""
+        """The version of the program."""
         ...
 
-    def command(self, venv: Venv, what: What, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
-        """The command that installs, and compiles what it installs.
+    def command(self, venv: Venv, packages: Packages, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
+        """The command that installs packages and compiles them.
 
         Args:
-            venv: Where to.
-            what: What.
-            environ: The variables that it will have.
-            hashes: Whether all of it must have a hash, and be what it belongs to.
+            venv: The environment to install into.
+            packages: The packages and requirements files.
+            environ: The environment variables of the command.
+            hashes: Whether every package must have a hash and match it.
         """
         ...
 
     def shown(self, line: str) -> bool:
-        """Whether people who wait want to see a line that it prints."""
+        """Whether a printed line shows progress that an operator wants to see."""
         ...
 
 
 @attrs.frozen(kw_only=True)
 class Pip:
-    """pip, as it is installed beside this library or brought along by an interpreter.
+    """The installer pip, which is installed beside this library or comes with an interpreter.
 
     Args:
-        program: How it is started.
-        version: Which it is.
+        program: The command that starts it.
+        version: Its version.
     """
 
     program: tuple[str, ...]
@@ -83,9 +83,9 @@ class Pip:
 
     @classmethod
     def find(cls, interpreter: Interpreter) -> Pip | None:
-        """Find one."""
+        """Find pip; None if it is missing."""
         try:
-            # Not from the working directory, where a consumer's own modules lie.
+            # -P: do not import from the working directory, which contains the consumer's own modules.
             return cls(program=(sys.executable, "-P", "-m", "pip"), version=version("pip"))
         except PackageNotFoundError:
             pass
@@ -93,12 +93,12 @@ class Pip:
             return None
         return cls(program=(interpreter.executable, f"{wheel}/pip"), version=wheel.name.split("-")[1])
 
-    def command(self, venv: Venv, what: What, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
+    def command(self, venv: Venv, packages: Packages, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
         """See `Installer.command`."""
         del environ  # pip reads it itself
         options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--compile"]
         options += ["--require-hashes"] if hashes else []
-        return [*self.program, "--python", venv.python, "install", *options, *what]
+        return [*self.program, "--python", venv.python, "install", *options, *packages]
 
     def shown(self, line: str) -> bool:
         """See `Installer.shown`."""
@@ -107,11 +107,11 @@ class Pip:
 
 @attrs.frozen(kw_only=True)
 class Uv:
-    """uv.
+    """The installer uv.
 
     Args:
-        program: Where it is.
-        version: Which it is.
+        program: The path of the program.
+        version: Its version.
     """
 
     program: str
@@ -120,7 +120,7 @@ class Uv:
 
     @classmethod
     def find(cls) -> Uv | None:
-        """Find one, beside this interpreter or on PATH."""
+        """Find uv beside this interpreter or on PATH; None if it is missing."""
         beside = Path(sysconfig.get_path("scripts")) / "uv"
         program = str(beside) if beside.exists() else shutil.which("uv")
         if program is None:
@@ -133,16 +133,16 @@ class Uv:
             return None
         return cls(program=program, version=answer[1]) if answer[:1] == ["uv"] and len(answer) > 1 else None
 
-    def command(self, venv: Venv, what: What, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
+    def command(self, venv: Venv, packages: Packages, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
         """See `Installer.command`."""
         options = ["--color", "never", "--no-progress", "--no-python-downloads", "--compile-bytecode"]
-        # Hard links to its cache would let an entry-point change the packages of others.
+        # With hard links to the cache of uv, an entry-point could change the packages of other environments.
         options += ["--link-mode", "copy", *(["--require-hashes"] if hashes else [])]
-        # What is set for pip, and has no variable of uv's.
+        # Settings of pip for which uv has flags but no variables.
         options += ["--no-index"] if environ.get("PIP_NO_INDEX", "").lower() in _YES else []
         for variable, flag in (("PIP_NO_BINARY", "--no-binary"), ("PIP_ONLY_BINARY", "--only-binary")):
             options += [f"{flag}={name}" for name in environ.get(variable, "").replace(",", " ").split()]
-        return [self.program, "pip", "install", "--python", venv.python, *options, *what]
+        return [self.program, "pip", "install", "--python", venv.python, *options, *packages]
 
     def shown(self, line: str) -> bool:
         """See `Installer.shown`."""
@@ -157,21 +157,21 @@ def find_installer(kind: str, interpreter: Interpreter) -> Installer:
     """Find an installer.
 
     Args:
-        kind: ``uv``, ``pip``, or ``auto`` for uv where it is there, and else pip.
-        interpreter: Of what the environment is made.
+        kind: ``uv``, ``pip``, or ``auto`` for uv if it is available, else pip.
+        interpreter: The interpreter of the environment.
 
     Raises:
-        ConfigurationError: There is none of this kind.
-        VenvError: There is none at all.
+        ConfigurationError: The requested installer is unknown or missing.
+        VenvError: Neither uv nor pip is available.
     """
     finders: dict[str, Callable[[], Installer | None]] = {"uv": Uv.find, "pip": lambda: Pip.find(interpreter)}
     for name, find in finders.items():
         if kind in ("auto", name) and (found := find()) is not None:
             return found
     if kind == "auto":
-        raise VenvError("there is neither uv nor pip", f"install one of them beside {sys.executable}: uv or pip")
+        raise VenvError("neither uv nor pip is installed", f"install one of them beside {sys.executable}")
     if kind not in finders:
-        raise ConfigurationError(f"there is no installer {kind!r}", f"choose one of {', '.join(INSTALLERS)}")
+        raise ConfigurationError(f"the installer {kind!r} is unknown", f"choose one of {', '.join(INSTALLERS)}")
     advice = {
         "uv": "install it with the extra [uv] of this package, or leave --installer at auto",
         "pip": f"install it beside {sys.executable}, or choose --installer uv",
@@ -180,11 +180,11 @@ def find_installer(kind: str, interpreter: Interpreter) -> Installer:
 
 
 def installer_environ(environ: Mapping[str, str], constraints: Path) -> dict[str, str]:
-    """The variables of an installer, whichever it is: both get what is set for pip.
+    """The environment variables of either installer; settings of pip are translated for uv.
 
     Args:
-        environ: The variables of the environment.
-        constraints: A file of constraints that hold in any case.
+        environ: The variables of a program in the environment.
+        constraints: A constraints file that applies in addition to those in the variables.
     """
     changed = {name: value for name, value in environ.items() if name not in _ELSEWHERE}
     changed["PIP_CONSTRAINT"] = " ".join(filter(None, [changed.get("PIP_CONSTRAINT"), constraints.as_uri()]))
@@ -193,18 +193,21 @@ def installer_environ(environ: Mapping[str, str], constraints: Path) -> dict[str
     for of_pip, of_uv in _SAME_SETTINGS.items():
         if of_pip in changed and of_uv not in changed:
             value = changed[of_pip]
-            # Paths with a space in them stand there as addresses.
+            # Splitting at spaces is safe: paths that contain spaces are written as URLs.
             changed[of_uv] = ",".join(value.split()) if of_uv == "UV_FIND_LINKS" else value
     if "PIP_EXTRA_INDEX_URL" in changed:
-        # As pip does: the best version of all indexes.
+        # Like pip, choose the best version among all indexes.
         changed.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return changed
 
 
 def put_pip_into(venv: Venv, interpreter: Interpreter) -> bool:
-    """Give an environment a pip of its own, for scripts that call it; returns whether there is one to be given.
+    """Put pip into an environment, for scripts that call it.
 
     It is unpacked, not installed, which takes a tenth of the time.
+
+    Returns:
+        Whether a pip was found.
     """
     if interpreter.pip_wheel is not None:
         with zipfile.ZipFile(interpreter.pip_wheel) as wheel:
@@ -221,7 +224,7 @@ def put_pip_into(venv: Venv, interpreter: Interpreter) -> bool:
                 target.write_bytes(file.read_binary())
     for name in ("pip", "pip3"):
         script = venv.bin / name
-        # Through the shell, since a first line may be neither long nor have spaces.
+        # Start Python through the shell, because a "#!" line must be short and must not contain spaces.
         script.write_text(f"#!/bin/sh\n'''exec' '{venv.python}' \"$0\" \"$@\"\n' '''\n{_PIP_SCRIPT}", encoding="utf-8")
         script.chmod(0o755)
     return True

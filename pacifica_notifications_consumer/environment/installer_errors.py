@@ -1,4 +1,4 @@
-"""What installers say of a requirement, as one sentence that names it."""
+"""Turns the output of an installer into one sentence that names the requirement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ANOTHER_VERSION_OF_US = re.compile(rf"(?:The user requested|you require) {_US}"
 _WRONG_HASH = re.compile(r"DO NOT MATCH THE HASHES|Hash mismatch for")
 _NO_HASH = re.compile(r"Hashes are required|In `--require-hashes` mode")
 _CONFLICT = re.compile(r"Cannot install (.+) because these package versions have conflicting dependencies")
-#: uv's chain of reasons: something that is required depends on what contradicts something else that is required.
+#: uv's explanation of a conflict: the dependencies of one requirement contradict another requirement.
 _CONTRADICTION = re.compile(r"depends on .*requirements are unsatisfiable", re.DOTALL)
 _REQUIRED = re.compile(r"(?<!conclude that )you require ([^\s,]+(?:,[<>=!~][^\s,]+)*)")
 _FAILURES = (
@@ -34,26 +34,33 @@ _FAILURES = (
 
 
 def requirement_error(output: str) -> RequirementError:
-    """Find in an installer's words which requirement it is about, and what may be meant."""
+    """Find the failed requirement in the output of an installer, and suggest a correction.
+
+    Args:
+        output: The output of uv or pip.
+
+    Returns:
+        The error, which includes the output without warnings.
+    """
     lines = [line for line in output.splitlines() if not line.startswith("WARNING: ")]
     output = "\n".join(lines)
-    problem, advice = "the requirements cannot be installed", "what the installer said stands below"
+    problem, advice = "the requirements cannot be installed", "see the output of the installer below"
     if _ANOTHER_VERSION_OF_US.search(output):
         running = version(DISTRIBUTION)
         problem = f"requirements.txt asks for another version of {DISTRIBUTION} than the running {running}"
-        advice = "leave its version out: the environment always gets the running one"
+        advice = "remove the version: the environment always gets the running one"
     elif _WRONG_HASH.search(output):
-        problem = "a package is not the one whose hash stands in requirements.txt"
-        advice = "find out why it changed before you take over the new hash"
+        problem = "a package does not match its hash in requirements.txt"
+        advice = "find out why the package changed before you accept the new hash"
     elif _NO_HASH.search(output):
         problem = "requirements.txt has a hash for some requirements, but not for all"
-        advice = f"add the others, and leave out {DISTRIBUTION}, which the environment gets in any case"
+        advice = f"add the missing hashes, and remove {DISTRIBUTION}, which is always installed"
     elif names := _contradicting(output):
         problem = f"the requirements {names} contradict each other"
-        advice = "loosen the versions in requirements.txt; what the installer said stands below"
+        advice = "loosen the versions in requirements.txt; see the output of the installer below"
     elif name := next((found[1].strip() for each in _FAILURES if (found := each.search(output))), None):
         problem = f"the requirement {name!r} cannot be installed"
-        advice = _suggestion(name) or "correct it in requirements.txt; what the installer said stands below"
+        advice = _suggestion(name) or "correct it in requirements.txt; see the output of the installer below"
     return RequirementError(problem, advice, output=output)
 
 
@@ -67,7 +74,7 @@ def _contradicting(output: str) -> str:
 
 
 def _suggestion(requirement: str) -> str:
-    """Name a package that consumers commonly use and whose name is close."""
+    """Suggest a package that consumers commonly use and whose name is similar; empty if none is."""
     known = [DISTRIBUTION, *(re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in requires(DISTRIBUTION) or ())]
     name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower()
     close = [match for match in difflib.get_close_matches(name, known, n=1) if match != name]

@@ -1,4 +1,4 @@
-"""The Python that an environment is made of."""
+"""The Python interpreter of an environment."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ print(json.dumps([sys.version_info[:2], sys.version.split()[0], build,
 
 @attrs.frozen(kw_only=True)
 class Interpreter:
-    """A Python.
+    """A Python interpreter.
 
     Args:
-        executable: What starts it.
-        version: Its version, as ``3.11.7``.
-        build: What tells it from others of the same version, and from those of other platforms.
-        pip_wheel: The wheel of pip that it brings along for new environments, if it does.
+        executable: The path or the name of the program.
+        version: The version, such as ``3.11.7``.
+        build: A description that distinguishes interpreters of the same version, and of different platforms.
+        pip_wheel: The wheel of pip that comes with the interpreter for new environments; None without one.
     """
 
     executable: str
@@ -51,11 +51,11 @@ class Interpreter:
         """Ask an interpreter what it is.
 
         Args:
-            executable: What starts it.
-            run_as: The user as whom it will be run, if that is not this process's.
+            executable: The path or the name of the program.
+            run_as: The user that will run it; by default the user of this process.
 
         Raises:
-            ConfigurationError: It is no Python, or older than 3.11.
+            ConfigurationError: The program is not a usable Python, or is older than 3.11.
         """
         try:
             answer = subprocess.run(

@@ -1,4 +1,4 @@
-"""What an environment holds, written down as requirements."""
+"""The lock file of an environment: its packages as a requirements file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .wheel import DISTRIBUTION
 
 
 def list_packages(venv: Venv) -> list[str]:
-    """What an environment holds, each as a line of requirements."""
+    """List the packages in an environment, each as a line of a requirements file."""
     found = {each.name.lower().replace("_", "-"): each for each in distributions(path=[str(venv.site_packages)])}
-    # This library comes with the runner, never from an index.
+    # This library is a comment, since it comes with the runner and never from an index.
     return [
         f"# {name}=={found[name].version}" if name == DISTRIBUTION else _requirement(name, found[name])
         for name in sorted(found)
@@ -23,7 +23,7 @@ def list_packages(venv: Venv) -> list[str]:
 
 
 def lock_file(packages: Iterable[str], interpreter: Interpreter, installer: Installer) -> str:
-    """The text of an environment's lock file."""
+    """Format the lock file of an environment."""
     made_by = f"# Python {interpreter.version}, installed with {installer.name} {installer.version}"
     return "\n".join([made_by, *packages, ""])
 

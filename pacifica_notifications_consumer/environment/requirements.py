@@ -1,4 +1,4 @@
-"""What a requirements file refers to on this machine, and so depends on."""
+"""The local files and directories that a requirements file refers to."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PATH = re.compile(r"(?:\.{0,2}/[^\s\[;]*|[^\s\[;]+\.(?:whl|zip|tar\.gz|tgz|tar\
 
 @attrs.frozen(kw_only=True)
 class LocalReferences:
-    """What a requirements file refers to.
+    """The local files and directories that a requirements file refers to.
 
     Args:
-        digest: Of the contents of all that.
-        editable: The first that is installed where it lies, instead of being copied; empty if there is none.
+        digest: The hash of their contents.
+        editable: The first editable install; empty without one.
     """
 
     digest: str
@@ -31,17 +31,17 @@ class LocalReferences:
 
     @classmethod
     def of(cls, path: Path, directory: Path) -> LocalReferences:
-        """Find what a requirements file refers to, and what the files do that it includes.
+        """Find the references of a requirements file and of the files that it includes.
 
         Args:
-            path: The file.
-            directory: Where the installer runs, to which paths of packages are relative.
+            path: The requirements file.
+            directory: The working directory of the installer, to which paths of packages are relative.
         """
         digest = hashlib.sha256()
         editable = ""
-        for what, is_editable in _references(path, directory, set()):
-            editable = editable or (str(what) if is_editable else "")
-            for file in sorted(what.rglob("*")) if what.is_dir() else [what]:
+        for reference, is_editable in _references(path, directory, set()):
+            editable = editable or (str(reference) if is_editable else "")
+            for file in sorted(reference.rglob("*")) if reference.is_dir() else [reference]:
                 if file.is_file():
                     digest.update(f"{file} {file.stat().st_size} ".encode())
                     with file.open("rb") as content:
@@ -53,7 +53,7 @@ def _references(path: Path, directory: Path, seen: set[Path]) -> Iterator[tuple[
     if path in seen or not path.is_file():
         return
     seen.add(path)
-    # What cannot be read is for the installer to complain of.
+    # The installer reports text that is not UTF-8.
     text = path.read_text(encoding="utf-8-sig", errors="replace").replace("\\\n", " ")
     for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()):
         if option := _OPTION.match(line):

@@ -1,4 +1,4 @@
-"""A virtual environment, and what a program that runs in it finds."""
+"""A virtual environment: its paths, and the environment variables of programs that run in it."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ class Venv:
     """A virtual environment.
 
     Args:
-        path: Its directory.
+        path: The directory of the environment.
     """
 
     path: Path
 
     @property
     def bin(self) -> Path:
-        """The directory of its programs."""
+        """The directory of the programs."""
         return self.path / "bin"
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
+        """The path of the interpreter."""
         return self.bin / "python"
 
     @property
     def site_packages(self) -> Path:
-        """Where its packages are."""
+        """The directory of the installed packages."""
         return next(self.path.glob("lib/python*/site-packages"))
 
     @property
     def lock(self) -> Path:
-        """A file beside it that says what was installed: requirements that give the same packages again."""
+        """The lock file beside the environment: requirements that install the same packages again."""
         return self.path.with_name("requirements.lock")
 
     def environ(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The variables of a program that runs inside it.
+        """The environment variables of a program that runs in the environment.
 
         Args:
-            base: What else is set, by default as in this process. ``PYTHON…`` and ``PACIFICA_…`` are left out: the
-                first would lead it to other packages, the second are for this process, secrets among them.
+            base: Other variables to pass on; by default those of this process. ``PYTHON…`` and ``PACIFICA_…`` are left
+                out: the former would make other packages importable, the latter are settings of this process and may
+                be secret.
         """
         base = os.environ if base is None else base
         environ = {name: value for name, value in base.items() if not name.startswith(("PYTHON", PREFIX))}

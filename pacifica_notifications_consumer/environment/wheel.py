@@ -1,6 +1,6 @@
-"""A wheel made of the installed package, so that a consumer's environment gets the very version that is running.
+"""Builds a wheel from the installed package, so that a consumer's environment gets exactly the running version.
 
-The package may be an editable install or come from no index at all; an index is never asked for it.
+An index is never asked for the package, which may be an editable install or not be on any index.
 The format: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from ..errors import VenvError
 
 DISTRIBUTION = "pacifica-notifications-consumer"
-#: The file in a wheel, and the files of an installed package that may hold it: a source tree has an egg-info.
+#: Each file in a wheel, and its possible names in an installed package (a source tree has an egg-info).
 _METADATA = {
     "METADATA": ("METADATA", "PKG-INFO"),
     "entry_points.txt": ("entry_points.txt",),
@@ -28,7 +28,13 @@ _EARLIEST = (1980, 1, 1, 0, 0, 0)
 
 
 def build_wheel(directory: Path) -> Path:
-    """Write the wheel of the running package into a directory and return its path.
+    """Build the wheel of the running package.
+
+    Args:
+        directory: The directory to write the wheel into.
+
+    Returns:
+        The path of the wheel.
 
     Raises:
         VenvError: The installed package is incomplete.
@@ -48,7 +54,7 @@ def build_wheel(directory: Path) -> Path:
 
 
 def wheel_digest() -> str:
-    """What tells the wheel of the running package from another one, be it of the same version."""
+    """Hash the contents of the running package, to distinguish it from another build of the same version."""
     digest = hashlib.sha256()
     for name, content in _contents(distribution(DISTRIBUTION), ""):
         digest.update(f"{name} {len(content)} ".encode())
@@ -73,7 +79,7 @@ def _contents(installed: Distribution, dist_info: str) -> Iterator[tuple[str, by
     )
 
 
-_REINSTALL = f"install it into {sys.prefix} again, from where it came"
+_REINSTALL = f"install it into {sys.prefix} again, from the same source"
 
 
 def _package_directory(package: str) -> Path:

@@ -1,4 +1,4 @@
-"""The state directory: the ledger, the jobs' directories, and the lock that keeps a second runner out."""
+"""The state directory: the ledger, the directories of the jobs, and the lock that keeps a second runner out."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ LEDGER = "ledger.sqlite3"
 
 
 def check_used(state_dir: Path) -> None:
-    """Insist that a consumer has run in a directory.
+    """Check that a consumer has run in a directory.
+
+    Args:
+        state_dir: The state directory.
 
     Raises:
-        ConfigurationError: None has.
-        StateError: That is another user's business.
+        ConfigurationError: No consumer has run there.
+        StateError: This user has no access to the directory.
     """
     try:
         used = (state_dir / LEDGER).is_file()
@@ -35,11 +38,11 @@ def check_used(state_dir: Path) -> None:
 
 @attrs.frozen
 class JobDirectory:
-    """What belongs to one job; it stays after the job has ended.
+    """The directory of one job, which stays after the job has ended.
 
     Args:
-        path: Where it is.
-        run_as: The user as whom its entry-point runs, if that is not this process's: what it may write to is his.
+        path: The directory.
+        run_as: The user that runs the entry-point and owns what it may write to; by default the user of this process.
     """
 
     path: Path
@@ -47,42 +50,42 @@ class JobDirectory:
 
     @property
     def source(self) -> Path:
-        """``SRC``: the notification, and what is downloaded."""
+        """``SRC``: the notification and the downloaded files."""
         return self.path / "incoming"
 
     @property
     def destination(self) -> Path:
-        """``DST``: what is uploaded."""
+        """``DST``: the files to upload."""
         return self.path / "outgoing"
 
     @property
     def output(self) -> Path:
-        """What the entry-point prints."""
+        """The file with the output of the entry-point."""
         return self.path / "output.log"
 
     @property
     def progress(self) -> Path:
-        """Where its downloads and uploads note how far they are."""
+        """The file in which downloads and uploads record their progress."""
         return self.path / "progress" / "progress.json"
 
     def make(self) -> None:
-        """Make it, for this user alone, if it is not there."""
+        """Create the directory if it is missing, with access for this user only."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.progress.parent.mkdir(mode=0o700, exist_ok=True)
 
     def prepare(self, body: bytes, folders: Iterable[str]) -> None:
-        """Make ``SRC`` and ``DST`` as an entry-point expects them; what an earlier attempt left there stays.
+        """Create ``SRC`` and ``DST`` as an entry-point expects them; files of an earlier attempt stay.
 
         Args:
             body: The notification, byte for byte as received.
-            folders: The folders of its files, which are safe to make.
+            folders: The folders of the notification's files, relative paths that stay below the directory.
 
         Raises:
-            OSError: The disk does not take it.
+            OSError: A directory or a file cannot be written.
         """
         uploads = self.destination / "uploads"
         self.make()
-        # Each below one that is there: to find out that one is missing takes as long as to make it.
+        # Parents come first, so `parents=True` is not needed: its failed first try costs as much as creating a folder.
         for folder in (self.source, self.destination):
             folder.mkdir(mode=0o700, exist_ok=True)
         if self.run_as:
@@ -94,7 +97,7 @@ class JobDirectory:
                 folder.mkdir(mode=0o700, exist_ok=True)
             for folder in (uploads / folder for folder in folders):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # An earlier attempt may have put a pipe there, at which we would wait.
+            # O_NONBLOCK: an earlier attempt may have put a pipe there, on which this process would block.
             how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
             with os.fdopen(os.open(self.source / "notification.json", how, 0o600), "wb") as file:
                 file.write(body)
@@ -105,15 +108,15 @@ class StateDirectory:
     """A state directory, locked for this process until it is closed.
 
     Args:
-        path: Where it is; it is created when missing, for the user alone.
-        owner: Who uses it, to be named to a second runner that tries.
-        run_as: The user as whom entry-points run, if that is not this process's. He can go through it, and reads
-            nothing but what is his.
+        path: The directory; created if missing, with access for this user only.
+        owner: The name of this process in the error message of a second runner.
+        run_as: The user that runs entry-points; by default the user of this process. This user may traverse the
+            directory, but read only its own files.
 
     Raises:
-        ConfigurationError: That user cannot reach it, or may change it.
-        InUse: Another process uses it.
-        StateError: It cannot be made or written to.
+        ConfigurationError: The user `run_as` cannot reach the directory, or could change it.
+        InUse: Another process uses the directory.
+        StateError: The directory cannot be created or written to.
     """
 
     def __init__(self, path: Path, owner: str, run_as: Account | None = None) -> None:
@@ -122,7 +125,7 @@ class StateDirectory:
         self._run_as = run_as
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # The directory itself may be older, and open to others.
+            # The state directory may have existed before, with access for other users.
             (self.path / "jobs").mkdir(mode=0o700, exist_ok=True)
             if run_as:
                 run_as.let_through(self.path)
@@ -149,12 +152,12 @@ class StateDirectory:
 
     @property
     def mark(self) -> str:
-        """What the marks of all processes begin with that run jobs of this directory."""
+        """The prefix of the marks of all processes that run jobs of this directory."""
         return f"{self.path}:"
 
     @property
     def ledger(self) -> Path:
-        """The ledger's file."""
+        """The path of the ledger."""
         return self.path / LEDGER
 
     def job(self, job_id: int) -> JobDirectory:
@@ -166,5 +169,5 @@ class StateDirectory:
         return JobDirectory(self.path / "jobs" / task, self._run_as)
 
     def close(self) -> None:
-        """Let others in."""
+        """Release the lock."""
         os.close(self._lock)

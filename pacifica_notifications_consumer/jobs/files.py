@@ -1,4 +1,4 @@
-"""The files in a job's directory, for people to look at; nothing outside of it can be reached."""
+"""Lists and opens the files in a job's directory for users, and never a file outside of it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class JobFile:
     """A file of a job.
 
     Args:
-        path: Where it lies below the job's directory, with ``/`` between names.
-        size: Its bytes.
-        changed_at: When it was last written to, in seconds since 1970.
+        path: The path below the job's directory, with ``/`` as the separator.
+        size: The size in bytes.
+        changed_at: The time of the last change, in seconds since 1970.
     """
 
     path: str
@@ -30,9 +30,15 @@ class JobFile:
 
 
 def list_files(directory: Path) -> tuple[list[JobFile], bool]:
-    """The files of a job by their paths, and whether there are more than are listed.
+    """List the files of a job.
 
-    Links are left out: an entry-point may make them lead anywhere.
+    Symbolic links are omitted, because an entry-point may let them point anywhere.
+
+    Args:
+        directory: The directory of the job.
+
+    Returns:
+        At most 1000 files in the order of their paths, and whether there are more.
     """
     found: list[JobFile] = []
     for file in _walk(directory):
@@ -50,16 +56,20 @@ def _walk(directory: Path) -> Iterator[JobFile]:
             with contextlib.suppress(OSError):
                 seen = path.lstat()
                 if stat.S_ISREG(seen.st_mode):
-                    # What is no text in UTF-8 cannot stand in JSON.
+                    # JSON cannot represent a name that is not UTF-8.
                     shown = os.fsencode(path.relative_to(directory)).decode("utf-8", "replace")
                     yield JobFile(path=shown, size=seen.st_size, changed_at=seen.st_mtime)
 
 
 def open_file(directory: Path, path: str) -> IO[Any]:
-    """Open a file of a job to be read, going through no link.
+    """Open a file of a job for reading, without following symbolic links.
+
+    Args:
+        directory: The directory of the job.
+        path: The path of the file below it, with ``/`` as the separator.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The job has no such regular file.
     """
     parts = path.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
@@ -72,7 +82,7 @@ def open_file(directory: Path, path: str) -> IO[Any]:
             for folder in folders:
                 at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
                 stack.callback(os.close, at)
-            # One that is a pipe must keep nobody waiting.
+            # O_NONBLOCK: opening a pipe would block.
             file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
         except OSError as error:
             raise FileNotFoundError(path) from error

@@ -1,4 +1,4 @@
-"""A job: the run of an entry-point for one notification."""
+"""A job, which runs the entry-point for one notification; and the states and results of jobs and notifications."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from ..streams.progress import Progress
 
 
 class Verdict(enum.Enum):
-    """What became of a notification."""
+    """The result of the triage of a notification."""
 
-    #: The filter matches, so there is a job for it.
+    #: The filter matches, so the notification has a job.
     MATCHED = "matched"
     #: The filter does not match.
     UNMATCHED = "unmatched"
-    #: It announces what this very consumer uploaded.
+    #: The notification announces an upload of this consumer.
     OWN = "own"
-    #: It says that it was to be processed by a time that has passed.
+    #: The time by which the notification asked to be processed has passed.
     EXPIRED = "expired"
-    #: It came before, with the same source and event id.
+    #: A notification with the same source and event id arrived before.
     DUPLICATE = "duplicate"
-    #: The filter failed on it.
+    #: The filter failed on the notification.
     UNDECIDABLE = "undecidable"
-    #: It is JSON, but no notification.
+    #: The body is JSON, but not a notification.
     MALFORMED = "malformed"
-    #: It is no JSON.
+    #: The body is not JSON.
     UNREADABLE = "unreadable"
 
     @property
     def set_aside(self) -> bool:
-        """Whether it is kept for people to look at, though there is no job."""
+        """Whether the notification has no job, but its body is kept for the operator to examine."""
         return self in (Verdict.UNDECIDABLE, Verdict.MALFORMED, Verdict.UNREADABLE)
 
 
 class Origin(enum.Enum):
-    """How a notification came to us."""
+    """The way in which a notification arrived."""
 
     #: The producer posted it.
     DELIVERED = "delivered"
-    #: Nobody did, so it was made of what policy tells of the transaction.
+    #: It was missed, so catch-up built it from the transaction as policy returned it.
     RECOVERED = "recovered"
 
 
 @attrs.frozen(kw_only=True)
 class Receipt:
-    """What was committed to the ledger for a notification.
+    """The entry that was committed to the ledger for a notification.
 
     Args:
-        notification_id: Its number in the ledger.
-        verdict: What became of it.
-        job_id: Its job, if the verdict is `Verdict.MATCHED`.
-        reason: Why it is undecidable, malformed or unreadable, in words.
+        notification_id: The number of the notification in the ledger.
+        verdict: The result of its triage.
+        job_id: The number of its job; None unless the verdict is `Verdict.MATCHED`.
+        reason: Why the notification is undecidable, malformed or unreadable, as a text.
     """
 
     notification_id: int
@@ -64,20 +64,20 @@ class Receipt:
 
 @attrs.frozen(kw_only=True)
 class NotificationRecord:
-    """A notification as the ledger knows it.
+    """A notification in the ledger.
 
     Args:
         id: Its number.
-        received_at: When it came, in seconds since 1970.
-        source: The producer's ``source``, None if it has none.
-        event_id: The producer's ``eventID``, None if it has none.
-        title: How to call it.
-        verdict: What became of it.
-        reason: Why it is undecidable, malformed or unreadable, in words.
-        origin: How it came to us.
-        kept: Whether its body has been kept.
-        traceparent: Names the trace that it belongs to; empty if there is none.
-        job_id: Its job, if there is one.
+        received_at: The time of its arrival, in seconds since 1970.
+        source: The producer's ``source``; None without one.
+        event_id: The producer's ``eventID``; None without one.
+        title: Its name in logs and lists.
+        verdict: The result of its triage.
+        reason: Why it is undecidable, malformed or unreadable, as a text.
+        origin: The way in which it arrived.
+        kept: Whether its body is kept.
+        traceparent: The ``traceparent`` of its trace; empty without one.
+        job_id: The number of its job; None without one.
     """
 
     id: int
@@ -94,53 +94,53 @@ class NotificationRecord:
 
 
 class JobState(enum.Enum):
-    """Where a job stands.
+    """The state of a job.
 
-    queued → running → succeeded, or failed → running again, or dead; what was interrupted is queued again; what is not
-    running can be cancelled, and what has ended be queued anew.
+    A queued job becomes running, then succeeded, failed or dead; a failed job becomes running again. An interrupted job
+    is queued again. A queued or failed job can be cancelled; a job that has ended or failed can be queued again.
     """
 
-    #: It waits for its turn.
+    #: The job waits for its turn.
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     #: An attempt failed, and the next one is due after a pause.
     FAILED = "failed"
-    #: The last attempt failed. It is kept.
+    #: The last permitted attempt failed. The job is kept.
     DEAD = "dead"
-    #: Somebody said that it is not to be run (any more).
+    #: An operator has cancelled the job.
     CANCELLED = "cancelled"
 
     @property
     def final(self) -> bool:
-        """Whether the job will not be run any more by itself."""
+        """Whether the job has ended, so that it runs again only if an operator requeues it."""
         return self in (JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELLED)
 
 
 class Fate(enum.Enum):
-    """What brought an attempt to its end, which says what it counts for."""
+    """The cause of an attempt's end, which determines how the attempt is counted."""
 
-    #: Its own doing, or that it took too long, or could not be started: it counts as an attempt.
+    #: It ended by itself, took too long, or could not be started: counts as an attempt.
     ENDED = "ended"
-    #: Something under it died: that counts against a limit of its own.
+    #: The process that ran it died: counts as a crash, for which there is a separate limit.
     CRASHED = "crashed"
-    #: It was not begun, and is to be tried again later.
+    #: It was not begun and will be tried again later: does not count.
     PUT_OFF = "put off"
-    #: Whoever ran it had to stop: it counts for nothing.
+    #: The worker that ran it had to stop: does not count.
     RETURNED = "returned"
 
 
 @attrs.frozen(kw_only=True)
 class Ending:
-    """How an attempt ended.
+    """The result of an attempt.
 
     Args:
-        status: The exit status, negative for a signal; None if the entry-point was not started.
-        reason: Why it failed, in words; empty if it succeeded.
-        cpu_seconds: The processor time that it and its children took, if known.
-        peak_memory: The most memory that one of them held, in bytes, if known.
-        output_tail: The last lines that it printed.
-        fate: What brought it about.
+        status: The exit status, or the negative number of a signal; None if the entry-point was not started.
+        reason: Why the attempt failed, as a text; empty if it succeeded.
+        cpu_seconds: The processor time of its processes in seconds; None if unknown.
+        peak_memory: The largest memory of one of its processes in bytes; None if unknown.
+        output_tail: The last lines of its output.
+        fate: The cause of its end.
     """
 
     status: int | None = None
@@ -153,11 +153,11 @@ class Ending:
 
 @attrs.frozen(kw_only=True)
 class RemoteLocation:
-    """Where a job is run that was handed to another machine.
+    """The place of a job that was handed out to another machine.
 
     Args:
-        worker: Who runs it there.
-        directory: Its directory there.
+        worker: The name of the worker that runs it.
+        directory: The job's directory on that machine.
     """
 
     worker: str
@@ -166,27 +166,27 @@ class RemoteLocation:
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """A job as the ledger knows it.
+    """A job in the ledger.
 
     Args:
         id: Its number.
         title: The event id of its notification, for logs.
-        received_at: When that came, in seconds since 1970.
-        traceparent: Names the trace that it belongs to; empty if there is none.
-        origin: How it came to us.
+        received_at: The time of the notification's arrival, in seconds since 1970.
+        traceparent: The ``traceparent`` of its trace; empty without one.
+        origin: The way in which the notification arrived.
         body: The notification, byte for byte as received; empty unless the job was claimed to be run.
-        state: Where it stands.
-        attempts: How many attempts have ended; those that a shutdown or a crash interrupted do not count, nor do those
-            that asked to be tried again later.
-        deferrals: How many attempts asked for that, with exit status 75.
-        crashes: How often it was running when the runner or the machine died.
-        token: Proves that this claim is the one under which the job runs; empty unless it was claimed to be run.
+        state: Its state.
+        attempts: The number of attempts that have ended, without those that were interrupted by a shutdown or a crash
+            or asked to be tried again later.
+        deferrals: The number of attempts that asked to be tried again later, with exit status 75.
+        crashes: The number of crashes of the runner or the machine while the job was running.
+        token: Identifies the claim under which the job runs; empty unless it was claimed to be run.
         started_at: When the last attempt began, in seconds since 1970.
-        ended_at: When it ended, in seconds since 1970.
-        ending: How the last attempt ended.
-        progress: How far the ``download`` and the ``upload`` of the last attempt are, as far as it has begun them.
-        task: What it is called where it is handed to other machines; empty when it is not.
-        place: Where it is run, or was last, if that is another machine.
+        ended_at: When the last attempt ended, in seconds since 1970.
+        ending: The result of the last attempt.
+        progress: The progress of the last attempt's ``download`` and ``upload``, for each that has begun.
+        task: The name of its task on other machines; empty unless it was handed out.
+        place: The machine on which it runs or ran last; None for this machine.
     """
 
     id: int
@@ -209,17 +209,17 @@ class Job:
 
     @property
     def exit_status(self) -> int | None:
-        """The last attempt's exit status; negative is the number of the signal that ended it."""
+        """The last attempt's exit status, or the negative number of the signal that ended it."""
         return self.ending.status
 
     @property
     def reason(self) -> str:
-        """Why the last attempt failed, in words."""
+        """Why the last attempt failed, as a text."""
         return self.ending.reason
 
     @property
     def seconds(self) -> float | None:
-        """How long the last attempt took; None before its end."""
+        """How long the last attempt took, in seconds; None before its end."""
         if self.started_at is None or self.ended_at is None:
             return None
         return max(0.0, self.ended_at - self.started_at)

@@ -1,4 +1,4 @@
-"""What a job may use, as the system enforces it on each of its processes."""
+"""Resource limits that the operating system enforces on each process of a job."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class JobLimits:
     file_size: int | None = None
 
     def resources(self) -> list[tuple[int, int, int]]:
-        """What a process gives to ``setrlimit``: the resource, its soft and its hard limit, of those that are set.
+        """The arguments of ``setrlimit`` for each limit that is set: the resource, the soft and the hard limit.
 
-        A process has to do so itself, before it does anything else: from outside it would come too late.
+        A process has to set them itself before it does anything else: another process could set them only later.
         """
         if sys.platform != "linux":
             return []
@@ -55,20 +55,19 @@ class JobLimits:
             if limit is not None:
                 _, hard = resource.getrlimit(kind)
                 soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-                # It is to be told by a signal that it knows, before it is ended by one that nobody can catch.
+                # At the soft limit a process gets SIGXCPU, which it can handle; at the hard limit it gets SIGKILL.
                 later = soft + 1 if kind == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else soft
                 found.append((kind, soft, later))
         return found
 
     def launch(self, arguments: Sequence[str | Path]) -> Sequence[str | Path]:
-        """Have a program started under them.
+        """Wrap a command so that it runs under these limits.
 
         Args:
-            arguments: A Python interpreter, and its arguments.
+            arguments: A Python interpreter and its arguments.
 
         Returns:
-            The interpreter and its arguments, which limit themselves, and then become those; as they are if there are
-            no limits.
+            A command that sets the limits and then executes the given one; the given one itself without limits.
         """
         if not (resources := self.resources()):
             return arguments

@@ -1,7 +1,7 @@
-"""Read large notifications in other processes, so that megabytes of JSON keep nobody waiting.
+"""Parses large notifications in other processes, so that megabytes of JSON do not block the threads of this one.
 
-Python reads JSON in one go, during which no other thread of the process runs: 10 ms for 5,000 files, 250 ms for
-100,000. So bodies above a size go through a pipe to a process that does nothing else.
+While Python parses JSON, no other thread of the process runs: for 10 ms with 5,000 files, for 250 ms with 100,000. So
+large bodies are piped to processes that do nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .triage import Decision, Triage, TriagedTransaction, triage_transaction
 
 log = logging.getLogger(__name__)
 
-#: Bytes from which a body is worth the way to another process and back.
+#: Size in bytes from which sending a body to another process pays off.
 _LARGE = 64 << 10
 _PROCESSES = max(1, min(4, os.cpu_count() or 1))
 _LENGTH = struct.Struct("!Q")
@@ -48,10 +48,10 @@ _QUESTIONS: Mapping[str, Callable[[Triage, bytes], Any]] = {
 
 
 class Readers:
-    """Reads notifications: the small ones here, the large ones in other processes, which are started when needed.
+    """Parses and triages small notifications in this process, large ones in other processes, which start when needed.
 
     Args:
-        triage: Judges them.
+        triage: The rules of the triage.
     """
 
     def __init__(self, triage: Triage) -> None:
@@ -68,16 +68,20 @@ class Readers:
         """The folders of the notification's files.
 
         Raises:
-            NotificationError: One of them would lead elsewhere.
+            NotificationError: A folder would be outside the job's directory.
         """
         folders: frozenset[str] = self._ask("folders", body)
         return folders
 
     def transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
-        """Triage a transaction of which policy told, as `triage_transaction` does.
+        """Triage a transaction that policy returned; see `triage_transaction`.
+
+        Args:
+            answer: The response of policy.
+            identity: The templates of ``source`` and ``eventID`` in the site's notifications.
 
         Raises:
-            NotificationError: policy could not tell, or not all.
+            NotificationError: The response reports an error, or is incomplete.
         """
         lines = (identity.source.encode(), identity.event_id.encode(), answer)
         announced: TriagedTransaction | None = self._ask("transaction", b"\n".join(lines))
@@ -89,8 +93,10 @@ class Readers:
         try:
             answer = self._ask_aside(question, body)
         except (OSError, EOFError) as error:
-            # It was killed, or there is no room for another process: slower is better than not at all.
-            log.warning("a notification of %d bytes is read in this process, which slows it: %r", len(body), error)
+            # The process was killed, or no further process can start: parse slowly rather than not at all.
+            log.warning(
+                "a notification of %d bytes is parsed in this process, which slows all others: %r", len(body), error
+            )
             return _QUESTIONS[question](self._triage, body)
         if isinstance(answer, Exception):
             raise answer
@@ -108,13 +114,13 @@ class Readers:
             return answer
 
     def close(self) -> None:
-        """End the processes; nobody may be asking."""
+        """End the processes; no other thread may be using them."""
         while self._idle:
             self._idle.pop().close()
 
 
 class _Reader:
-    """One of the processes. It ends by itself when this one does, since its input ends then."""
+    """A process that parses notifications; it ends when this process does, because its standard input is closed."""
 
     def __init__(self, triage: Triage) -> None:
         self._popen = subprocess.Popen(
@@ -145,7 +151,7 @@ class _Reader:
 
     def close(self) -> None:
         self._popen.kill()
-        # Closing would flush what the process has not read.
+        # Wait first: closing a pipe flushes data, which blocks while the process lives but does not read.
         self._popen.wait()
         for pipe in (self._popen.stdin, self._popen.stdout):
             if pipe:
@@ -156,7 +162,7 @@ class _Reader:
 def _receive(pipe: IO[bytes]) -> bytes:
     header = pipe.read(_LENGTH.size)
     if len(header) < _LENGTH.size:
-        raise EOFError("the process that reads it has ended")
+        raise EOFError("the process that parses notifications has ended")
     return pipe.read(_LENGTH.unpack(header)[0])
 
 

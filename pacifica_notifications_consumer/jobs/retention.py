@@ -1,4 +1,4 @@
-"""Which finished jobs are kept, and for how long."""
+"""The limits of finished jobs that are kept."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..settings.converters import parse_age
 
 @attrs.frozen(kw_only=True)
 class Keep:
-    """Which finished jobs are kept.
+    """The limits of finished jobs that are kept.
 
     Args:
-        age: Seconds since its end after which a job goes; None for no limit.
-        count: How many of the newest stay, the dead ones not among them; None for all.
+        age: Seconds after its end for which a job is kept; None for no limit.
+        count: The number of jobs that are kept, the most recent ones, not counting dead jobs; None for all.
     """
 
     age: float | None = None

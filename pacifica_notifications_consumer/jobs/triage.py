@@ -18,15 +18,15 @@ from .job import Verdict
 
 @attrs.frozen(kw_only=True)
 class Decision:
-    """What is to become of a notification.
+    """The result of the triage of a notification.
 
     Args:
-        verdict: That; the ledger may still find it a duplicate.
-        title: How to call it in a log.
-        source: The producer's ``source``, None if it has none.
-        event_id: The producer's ``eventID``, None if it has none.
-        reason: Why it is undecidable, malformed or unreadable, in words.
-        traceparent: Names the trace that it belongs to; empty if it says none.
+        verdict: The verdict, which the ledger changes to `Verdict.DUPLICATE` if the notification arrived before.
+        title: The name of the notification in logs.
+        source: The producer's ``source``; None without one.
+        event_id: The producer's ``eventID``; None without one.
+        reason: Why the notification is undecidable, malformed or unreadable, as a text.
+        traceparent: The ``traceparent`` of its trace; empty without one.
     """
 
     verdict: Verdict
@@ -39,13 +39,13 @@ class Decision:
 
 @attrs.frozen(kw_only=True)
 class Triage:
-    """Judges the notifications for one consumer.
+    """Decides about the notifications for one consumer.
 
     Args:
-        name: The consumer's name, by which it knows its own uploads.
-        filter: Which notifications match; None means all.
-        strict: Whether one that is not as CloudEvents demands is malformed.
-        max_depth: How deep one may be nested; one that is deeper is malformed.
+        name: The consumer's name, by which its own uploads are recognized.
+        filter: The filter of notifications; None if all match.
+        strict: Whether a notification that violates CloudEvents is malformed.
+        max_depth: The maximum nesting depth of a notification; a deeper one is malformed.
     """
 
     name: str
@@ -54,20 +54,20 @@ class Triage:
     max_depth: int = MAX_DEPTH
 
     def settings(self) -> dict[str, Any]:
-        """What JSON can say of it, for `from_settings`."""
+        """The arguments in a form that JSON can represent, for `from_settings`."""
         jsonpath = None if self.filter is None else self.filter.jsonpath
         return {"name": self.name, "jsonpath": jsonpath, "strict": self.strict, "max_depth": self.max_depth}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Make the triage again of which `settings` told.
+        """Make a triage from the result of `settings`.
 
         Raises:
             FilterError: The JSONPath cannot be parsed.
         """
         jsonpath = settings["jsonpath"]
         filter_ = None if jsonpath is None else Filter(jsonpath)
-        # An older version wrote no depth down.
+        # Settings that an older version wrote contain no depth.
         max_depth = settings.get("max_depth", MAX_DEPTH)
         return cls(name=settings["name"], filter=filter_, strict=settings["strict"], max_depth=max_depth)
 
@@ -75,7 +75,7 @@ class Triage:
         """Triage a notification.
 
         Args:
-            body: As it was received.
+            body: The notification as received.
         """
         try:
             notification = Notification.parse(body, max_depth=self.max_depth)
@@ -83,7 +83,7 @@ class Triage:
             verdict = Verdict.MALFORMED if is_json(body) else Verdict.UNREADABLE
             return Decision(verdict=verdict, title="(not a notification)", reason=str(error))
         verdict, reason = self._verdict(notification)
-        # What is refused does not take the place of a better one that may come.
+        # Without an identity, a malformed notification does not make a later, correct one a duplicate.
         identified = verdict is not Verdict.MALFORMED
         return Decision(
             verdict=verdict,
@@ -96,7 +96,7 @@ class Triage:
 
     def _verdict(self, notification: Notification) -> tuple[Verdict, str]:
         if self.strict and (problems := problems_of(notification.event)):
-            return Verdict.MALFORMED, f"the notification is no valid CloudEvent: {'; '.join(problems)}"
+            return Verdict.MALFORMED, f"the notification is not a valid CloudEvent: {'; '.join(problems)}"
         expires_at = notification.expires_at
         if expires_at is not None and expires_at < time.time():
             return Verdict.EXPIRED, ""
@@ -111,12 +111,12 @@ class Triage:
 
 @attrs.frozen(kw_only=True)
 class TriagedTransaction:
-    """A transaction as if it had been announced.
+    """The notification that a transaction would have had, and the result of its triage.
 
     Args:
-        decision: What is to become of the notification.
+        decision: The result of the triage.
         body: The notification.
-        created: When the transaction was made: ISO 8601 in UTC, without zone.
+        created: The time at which the transaction was made, in ISO 8601, in UTC without a zone.
     """
 
     decision: Decision
@@ -128,15 +128,15 @@ def triage_transaction(triage: Triage, answer: bytes, identity: Identity) -> Tri
     """Triage a transaction as if it had been announced.
 
     Args:
-        triage: Judges its notification.
-        answer: What policy tells of it.
-        identity: What the site's notifications carry.
+        triage: The rules of the triage.
+        answer: The response of policy to a request for the transaction.
+        identity: The templates of ``source`` and ``eventID`` in the site's notifications.
 
     Returns:
-        The notification and the decision; None if there is no such transaction.
+        The notification and the decision; None if the transaction does not exist.
 
     Raises:
-        NotificationError: policy could not tell, or not all.
+        NotificationError: The response reports an error, or is incomplete.
     """
     transaction = read_transaction(answer)
     if transaction is None:

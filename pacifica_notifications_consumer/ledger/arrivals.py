@@ -1,4 +1,4 @@
-"""Commit the notifications that arrive at the same time in one statement.
+"""Commits the notifications that arrive at the same time in one SQL statement.
 
 Python lets other threads run at each statement, and they are in no hurry to come back. So with the beginning and the
 end of a transaction, and a statement or two for each notification, a commit of a few took three times as long.
@@ -16,7 +16,7 @@ from ..jobs.job import Origin, Receipt, Verdict
 from ..jobs.triage import Decision
 from . import statements
 
-# What is known already is passed over. A trigger adds the jobs.
+# Known notifications are skipped. A trigger adds the jobs.
 _ADD = """
 INSERT INTO notifications (id, received_at, source, event_id, title, verdict, reason, body, body_file, origin,
     traceparent)
@@ -28,14 +28,14 @@ _ADDED = "SELECT id FROM notifications WHERE id > ?"
 
 @attrs.frozen(kw_only=True)
 class Arrival:
-    """A notification that is to be committed.
+    """A notification that will be committed.
 
     Args:
-        received_at: When it came, in seconds since 1970.
-        decision: What is to become of it.
-        body: Its bytes, if they are to be kept in the database.
-        body_file: The file that they are kept in otherwise.
-        origin: How it came.
+        received_at: The time of its arrival, in seconds since 1970.
+        decision: The result of its triage.
+        body: Its content if that is kept in the database, else None.
+        body_file: The name of the file with its content, else None.
+        origin: The way it arrived.
     """
 
     received_at: float
@@ -46,9 +46,9 @@ class Arrival:
 
 
 class Arrivals:
-    """Adds notifications, and with each that matched a job of the same number.
+    """Adds notifications, and for each matching notification a job of the same number.
 
-    It must be the only one who adds any.
+    The numbers are assigned here, so only one instance may add notifications to a ledger.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -66,7 +66,7 @@ class Arrivals:
         """
         before = self._highest
         numbered = list(enumerate(arrivals, before + 1))
-        # Whatever happens now, these numbers are not given again.
+        # These numbers are not assigned again, even if the statement fails.
         self._highest += len(arrivals)
         added = _add(connection, [_row(number, arrival) for number, arrival in numbered])
         duplicates: set[int] = set()

@@ -1,4 +1,4 @@
-"""The bodies of notifications: the small ones in the database, the large ones in files beside it."""
+"""The bodies of notifications: small bodies are in the database, large ones in files beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import StateError
 
-#: Bytes from which a body gets a file.
+#: Size in bytes from which a body is stored in a file.
 _LARGE = 64 << 10
 
 
@@ -18,20 +18,20 @@ class Bodies:
     """The files of large bodies.
 
     Args:
-        directory: Where they are; it is created when missing.
+        directory: The directory of the files; created if missing.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def store(self, body: bytes) -> tuple[bytes | None, str | None]:
-        """Put a body where it belongs; what is to be a file stands on the disk when this returns.
+        """Write a large body to a file, which is synced to the disk on return; pass a small body through.
 
         Returns:
-            The body for the database, or the name of its file.
+            The body for the database and None, or None and the name of the file.
 
         Raises:
-            StateError: The disk does not take it.
+            StateError: The file cannot be written.
         """
         if len(body) < _LARGE:
             return body, None
@@ -59,7 +59,11 @@ class Bodies:
         sync_directory(self._directory)
 
     def load(self, body: bytes | None, name: str | None) -> bytes:
-        """Get back what `store` returned.
+        """Load a body.
+
+        Args:
+            body: The body, if it is in the database.
+            name: The name of the body's file, otherwise.
 
         Raises:
             StateError: The file cannot be read.
@@ -81,7 +85,11 @@ class Bodies:
                 (self._directory / name).unlink()
 
     def remove_all_but(self, names: Collection[str]) -> None:
-        """Remove the files that a crash left without a notification."""
+        """Remove the files whose notifications were not committed because of a crash.
+
+        Args:
+            names: The names of the files to keep.
+        """
         if self._directory.is_dir():
             for path in self._directory.iterdir():
                 if path.name not in names:

@@ -1,4 +1,4 @@
-"""Which transactions have been looked at, whether or not anybody announced them."""
+"""Records which transactions catch-up has examined, to find those that were never announced to this consumer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import attrs
 
 from .database import Database
 
-#: The number of the span that follows the newest transaction.
+#: The number of the span that ends at the newest transaction and grows with it.
 FOLLOWER = 0
 
-# An index knows those that are no duplicates.
+# Served by the index notifications_by_identity, which excludes duplicates.
 _KNOWN = "SELECT received_at FROM notifications WHERE source = ? AND event_id = ? AND verdict <> 'duplicate'"
-# Of many that were recovered in a row it does not go through all.
+# The lower bound limits the search when many notifications in a row were recovered, not delivered.
 _LAST_DELIVERED = """
 SELECT source, event_id FROM notifications
 WHERE id > (SELECT max(id) FROM notifications) - 10000
@@ -36,7 +36,7 @@ _DROP_SPANS = "DELETE FROM spans WHERE id > 0 AND next > last"
 _DUE_GAPS = "SELECT transaction_id, since, ask_at, problem FROM gaps WHERE ask_at <= ? ORDER BY ask_at LIMIT ?"
 _NEXT_GAP = "SELECT min(ask_at) FROM gaps"
 _COUNT_GAPS = "SELECT count(*) FROM gaps"
-# One that is known to be open keeps its age.
+# A gap that is already recorded keeps its `since`.
 _PUT_GAP = """
 INSERT INTO gaps (transaction_id, since, ask_at, problem) VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET ask_at = excluded.ask_at, problem = excluded.problem
@@ -51,12 +51,12 @@ _PUT_FACT = "INSERT INTO facts VALUES (?, ?) ON CONFLICT DO UPDATE SET value = e
 
 @attrs.frozen(kw_only=True)
 class Span:
-    """A range of transactions that is to be looked at.
+    """A range of transactions to examine.
 
     Args:
-        id: Its number; `FOLLOWER` for the one that follows the newest transaction.
-        next: The first that has not been looked at.
-        last: The last that is to be.
+        id: Its number; `FOLLOWER` for the span that ends at the newest transaction.
+        next: The first transaction that has not been examined.
+        last: The last transaction to examine.
     """
 
     id: int
@@ -66,13 +66,13 @@ class Span:
 
 @attrs.frozen(kw_only=True)
 class Gap:
-    """A transaction that policy did not know, or could not tell of, when it was asked.
+    """An examined transaction that policy did not know, or for which the request to policy failed.
 
     Args:
-        transaction_id: Its number.
-        since: When it was first asked for, in seconds since 1970.
-        ask_at: When it is asked for again.
-        problem: Why policy could not tell; empty if it said that there is none.
+        transaction_id: The number of the transaction.
+        since: The time of the first request, in seconds since 1970.
+        ask_at: The time of the next request, in seconds since 1970.
+        problem: Why the request failed; empty if policy does not know the transaction.
     """
 
     transaction_id: int
@@ -83,12 +83,12 @@ class Gap:
 
 @attrs.frozen(kw_only=True)
 class MissedCounts:
-    """How many transactions nobody announced to us.
+    """The numbers of transactions that were not announced to this consumer.
 
     Args:
-        recovered: Those that were taken all the same.
-        refused: Those that match, but that the user may not see.
-        unknown: Those that policy does not know (yet), or cannot tell of, and that are asked for again.
+        recovered: Transactions for which catch-up added a notification.
+        refused: Transactions that match, but that the user is not permitted to see.
+        unknown: Transactions that policy does not know yet or failed to report, which catch-up requests again.
     """
 
     recovered: int
@@ -97,20 +97,20 @@ class MissedCounts:
 
 
 class Coverage:
-    """What the ledger holds of that.
+    """The part of the ledger that records the examined transactions.
 
     Args:
-        database: The ledger's.
+        database: The database of the ledger.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def known(self, identities: Iterable[tuple[str, str]]) -> list[float | None]:
-        """When notifications came, in seconds since 1970; None for those that did not.
+        """Look up when notifications arrived, in seconds since 1970; None for each that has not arrived.
 
         Args:
-            identities: Their ``source`` and ``eventID``.
+            identities: ``source`` and ``eventID`` of each notification.
         """
         with self._database.reading() as connection:
             rows = [connection.execute(_KNOWN, identity).fetchone() for identity in identities]
@@ -130,11 +130,11 @@ class Coverage:
         return Span(id=number, next=rows[0][1], last=rows[0][2]) if rows else None
 
     def follow(self, span: Span, newest: tuple[int, str] | None = None) -> None:
-        """Put the follower where it is to go on, and note what was seen to be the newest transaction.
+        """Save the follower, and the newest transaction that was seen.
 
         Args:
             span: The follower.
-            newest: The number of that, and when it was last changed, as policy writes it.
+            newest: The number of the newest transaction, and the time of its last change in the format of policy.
         """
 
         def follow(connection: Connection) -> None:
@@ -146,12 +146,12 @@ class Coverage:
 
     @property
     def newest(self) -> tuple[int, str] | None:
-        """The newest transaction that was seen, and when it was last changed."""
+        """The number of the newest transaction that was seen, and the time of its last change."""
         newest = self.fact("newest")
         return (newest[0], newest[1]) if newest else None
 
     def add_span(self, numbers: range) -> Span:
-        """Have some transactions looked at, besides those that the follower gets to."""
+        """Add a span of transactions to examine in addition to the follower."""
         first, last = numbers[0], numbers[-1]
 
         def add(connection: Connection) -> Span:
@@ -160,7 +160,14 @@ class Coverage:
         return self._database.write(add)
 
     def advance(self, span: Span, next_: int, gaps: Collection[Gap] = (), refused: int = 0) -> None:
-        """Note that a span has been looked at up to a transaction, and what is open before it."""
+        """Record the progress of a span.
+
+        Args:
+            span: The span.
+            next_: The first transaction that has not been examined.
+            gaps: The gaps among the examined transactions.
+            refused: The number of matching transactions that the user is not permitted to see.
+        """
 
         def advance(connection: Connection) -> None:
             connection.execute(_ADVANCE_SPAN, (next_, span.id))
@@ -171,7 +178,7 @@ class Coverage:
         self._database.write(advance)
 
     def due_gaps(self, limit: int) -> list[Gap]:
-        """The gaps that are to be asked for again, those first that wait longest."""
+        """The gaps whose next request is due, the longest overdue first."""
         return [
             Gap(transaction_id=number, since=since, ask_at=ask_at, problem=problem)
             for number, since, ask_at, problem in self._read(_DUE_GAPS, time.time(), limit)
@@ -183,7 +190,13 @@ class Coverage:
         return due
 
     def settle(self, closed: Collection[int], open_: Collection[Gap], refused: int = 0) -> None:
-        """Note that gaps are closed, and that others stay open."""
+        """Record the results of requests for gaps.
+
+        Args:
+            closed: The numbers of the transactions that are not gaps any more.
+            open_: The gaps that remain, with the times of their next requests.
+            refused: The number of matching transactions that the user is not permitted to see.
+        """
 
         def settle(connection: Connection) -> None:
             connection.executemany(_CLOSE_GAP, [(number,) for number in closed])
@@ -209,11 +222,11 @@ class Coverage:
         return json.loads(rows[0][0]) if rows else None
 
     def put_fact(self, name: str, value: Any) -> None:
-        """Keep something under a name.
+        """Store a value under a name.
 
         Args:
             name: The name.
-            value: What JSON can say.
+            value: A value that JSON can represent.
         """
         if self.fact(name) == value:
             return

@@ -15,7 +15,7 @@ from ..errors import StateError
 T = TypeVar("T")
 Item = TypeVar("Item")
 
-#: Seconds to wait for somebody who looks into the database; to give up would refuse a notification.
+#: Seconds to wait for another process that has locked the database. A timeout would refuse a notification.
 _PATIENCE = 60.0
 #: How many writes share one commit at most.
 _LARGEST_BATCH = 128
@@ -24,16 +24,16 @@ _LARGEST_BATCH = 128
 class Database:
     """A database in a file, for one process; its methods may be called from any thread.
 
-    What is written stands on the disk when `write` returns: ``synchronous=FULL`` makes each commit wait for that. All
-    who write while a commit is under way are served by the next one together.
+    Changes are on the disk when `write` returns, because ``synchronous=FULL`` makes each commit wait for the disk. All
+    threads that write during a commit share the next one.
 
     Args:
-        path: The file; it is created when missing, for this user alone.
-        steps: The statements that lead from one version of the tables to the next, beginning with an empty database.
+        path: The file; created if missing, readable and writable only for this user.
+        steps: The migrations: element N changes the tables from version N to version N + 1.
 
     Raises:
-        StateError: It cannot be opened, is damaged, or was made by a later version. Every method raises it, too, when
-            the disk does not take a write.
+        StateError: The database cannot be opened, is damaged, or was made by a later version. Every method also raises
+            it if the database cannot be read or written.
     """
 
     def __init__(self, path: Path, steps: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ class Database:
         self._waiting: list[_Write[Any]] = []
         self._led = False
         self._reading_lock, self._looking_lock = threading.Lock(), threading.Lock()
-        # Notifications are nobody else's business. What cannot be created, SQLite explains better.
+        # Create the file with access for this user only. If that fails, SQLite reports a better error below.
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with contextlib.ExitStack() as stack:
@@ -75,18 +75,18 @@ class Database:
             self._writer.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")
 
     def close(self) -> None:
-        """Close the database; nobody may be using it."""
+        """Close the database; no other thread may be using it."""
         self._opened.close()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Look, on a connection of its own: a reader never keeps a writer waiting."""
+        """Provide the connection for short queries of the program; readers never block writers."""
         with self._reading_lock, self._explained():
             yield self._reader
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[sqlite3.Connection]:
-        """Look for people, who may look for what takes long to find: on another one, which keeps nobody waiting."""
+        """Provide the connection for queries of users, which may take long and must not delay the program's own."""
         with self._looking_lock, self._explained():
             yield self._looker
 
@@ -212,7 +212,7 @@ class Database:
 
 _CHECK = "check the disk's space and the access rights of the state directory"
 _ADVICE = {
-    sqlite3.SQLITE_FULL: "make room on the disk of the state directory; what was accepted is safe",
+    sqlite3.SQLITE_FULL: "make room on the disk of the state directory; accepted notifications are safe",
     sqlite3.SQLITE_READONLY: "let this user write to the state directory and its files",
     sqlite3.SQLITE_CORRUPT: "keep a copy of the state directory, then restore it from a backup or choose another "
     "--state-dir; the sqlite3 program's .recover may save what is readable",

@@ -1,4 +1,4 @@
-"""What is written into the ledger and read from it."""
+"""Writes notifications and jobs to the ledger and reads them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from .records import Records, read_job
 
 Word = TypeVar("Word", Verdict, JobState, IncidentKind)
 
-#: Those whose bodies may be needed again.
+#: The verdicts of notifications whose bodies may be needed again.
 _KEPT = frozenset({Verdict.MATCHED, Verdict.UNDECIDABLE, Verdict.MALFORMED, Verdict.UNREADABLE})
 
-_LEASE_LOST = "job {} is not ours any more: its lease ran out, or it was taken over"
+_LEASE_LOST = "the claim of job {} is lost: its lease has expired, or the job was taken over"
 
 
 @attrs.frozen(kw_only=True)
 class RemoteJob:
-    """A job that was handed to other machines.
+    """A job that was handed out to other machines.
 
     Args:
-        job_id: Its number.
-        state: Where it stands.
-        task: What it is called there.
+        job_id: The number of the job.
+        state: The state of the job.
+        task: The name of the task on the other machines.
     """
 
     job_id: int
@@ -50,12 +50,11 @@ class Ledger:
     """The ledger in a file, for one process; its methods may be called from any thread.
 
     Args:
-        path: The database; it is created when missing. Large notifications stand in the directory ``notifications``
-            beside it.
+        path: The database; created if missing. Large notifications are in the directory ``notifications`` beside it.
 
     Raises:
-        StateError: It cannot be opened, is damaged, or was made by a later version. Every method raises it, too, when
-            the disk does not take a write.
+        StateError: The database cannot be opened, is damaged, or was made by a later version. Every method also raises
+            it if the database cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,9 +62,9 @@ class Ledger:
         with self._database.reading() as connection:
             self._arrivals = Arrivals(connection)
         self._bodies = Bodies(path.with_name("notifications"))
-        #: Which transactions have been looked at, announced or not.
+        #: The transactions that catch-up has examined.
         self.coverage = Coverage(self._database)
-        #: What people look for.
+        #: The queries of users.
         self.records = Records(self._database, self._bodies)
 
     def close(self) -> None:
@@ -75,18 +74,18 @@ class Ledger:
     def accept(
         self, notifications: Sequence[tuple[Decision, bytes]], origin: Origin = Origin.DELIVERED
     ) -> list[Receipt]:
-        """Commit notifications, and with each that matched its job.
+        """Commit notifications, together with a job for each that matches.
 
         Args:
-            notifications: What is to become of each, and its body as it was received. One that came before becomes a
-                `Verdict.DUPLICATE`.
-            origin: How they came.
+            notifications: For each notification the result of its triage and its body as received. A notification
+                that arrived before gets the verdict `Verdict.DUPLICATE`.
+            origin: The way they arrived.
 
         Returns:
             Their receipts, in the same order.
 
         Raises:
-            StateError: The disk does not take them; none is kept.
+            StateError: The notifications cannot be written; none is kept.
         """
         now = time.time()
         arrivals: list[Arrival] = []
@@ -104,12 +103,18 @@ class Ledger:
         return list(receipts)
 
     def claim(self, lease: float, *, to_hand_out: bool = False) -> Job | None:
-        """Take the job that has waited longest and is due, and mark it as running.
+        """Take the due job that has waited longest, and mark it as running.
 
         Args:
-            lease: Seconds for which the claim holds, unless renewed.
-            to_hand_out: Whether it is about to be handed to other machines, if it has not been so before. It gets a
-                name for that now, so that it is found there whatever happens next.
+            lease: Seconds until the claim expires, unless it is renewed.
+            to_hand_out: Whether the job will be handed out to other machines. Its task then gets a name in the same
+                commit, so that the task can be found after a crash; a job that is already handed out keeps its task.
+
+        Returns:
+            The job with its body; None if no job is due.
+
+        Raises:
+            StateError: The body of the job cannot be read; the job is queued again.
         """
         now = time.time()
         token = secrets.token_hex(8)
@@ -140,23 +145,28 @@ class Ledger:
         return attrs.evolve(job, body=body)
 
     def renew(self, jobs: Iterable[Job], lease: float) -> None:
-        """Make the claims of running jobs hold for some more seconds."""
+        """Renew the claims of running jobs.
+
+        Args:
+            jobs: The jobs, as they were claimed.
+            lease: Seconds from now until the claims expire.
+        """
         rows = [(time.time() + lease, job.id, job.token) for job in jobs]
         if rows:
             self._database.write(lambda connection: connection.executemany(statements.RENEW_LEASE, rows) and None)
 
     def end_attempt(self, job: Job, state: JobState, ending: Ending, *, delay: float = 0.0) -> None:
-        """Note how an attempt ended.
+        """Record the end of an attempt.
 
         Args:
             job: The job, as it was claimed.
-            state: Its state from now on; `JobState.FAILED` for another attempt, `JobState.QUEUED` for one that the
-                entry-point asked for.
-            ending: How it ended.
+            state: The new state of the job: `JobState.FAILED` if it will be tried again, `JobState.QUEUED` if the
+                entry-point asked for another attempt.
+            ending: The result of the attempt.
             delay: Seconds before the next attempt.
 
         Raises:
-            LeaseLost: The job has been taken from this claim.
+            LeaseLost: The claim does not hold any more.
         """
         now = time.time()
         deferred = state is JobState.QUEUED
@@ -180,18 +190,19 @@ class Ledger:
 
         Args:
             job: The job, as it was claimed.
-            ended: Whether it has ended where it was handed out to; otherwise whoever claims it next waits for that.
+            ended: Whether the task of a job that was handed out has ended; otherwise the next claim of the job waits
+                for the task.
 
         Raises:
-            LeaseLost: As `end_attempt`.
+            LeaseLost: See `end_attempt`.
         """
         self._change_claimed(job, statements.HAND_BACK_ENDED if ended else statements.HAND_BACK)
 
     def note_place(self, job: Job, place: RemoteLocation) -> None:
-        """Note where a job has begun that was handed to other machines.
+        """Record the machine on which a job that was handed out has begun to run.
 
         Raises:
-            LeaseLost: As `end_attempt`.
+            LeaseLost: See `end_attempt`.
         """
         self._change_claimed(job, statements.NOTE_PLACE, place.worker, place.directory, time.time())
 
@@ -202,15 +213,19 @@ class Ledger:
         return [RemoteJob(job_id=job_id, state=JobState(state), task=task) for job_id, state, task in rows]
 
     def take_in(self, handed_out: RemoteJob) -> None:
-        """Forget that a job was handed to other machines."""
+        """Record that the result of a job that was handed out has arrived."""
         row = (handed_out.job_id, handed_out.task)
         self._database.write(lambda connection: connection.execute(statements.TAKE_IN, row) and None)
 
     def note_progress(self, job: Job, noted: str) -> None:
-        """Keep what a running job has noted of its downloads and uploads.
+        """Store the progress of a running job's downloads and uploads.
+
+        Args:
+            job: The job, as it was claimed.
+            noted: The progress in JSON.
 
         Raises:
-            LeaseLost: As `end_attempt`.
+            LeaseLost: See `end_attempt`.
         """
         self._change_claimed(job, statements.NOTE_PROGRESS, noted)
 
@@ -220,16 +235,17 @@ class Ledger:
             raise LeaseLost(_LEASE_LOST.format(job.id))
 
     def recover(self, crash_limit: int, *, expired: bool = False) -> dict[int, JobState]:
-        """Take jobs from a runner that died with them, and queue them once more.
+        """Queue the jobs again that a dead runner has left running.
 
-        Those that were handed to other machines did not die with it: they are queued, too, but that does not count.
+        Jobs that were handed out to other machines have not died with the runner: they are queued, too, but no crash
+        is counted.
 
         Args:
-            crash_limit: How often that may happen to a job; then it is dead.
-            expired: Only those whose lease has run out; without it, all that are running.
+            crash_limit: The number of crashes that a job may survive; the next one makes the job dead.
+            expired: Whether to recover only jobs whose lease has expired; by default all running jobs.
 
         Returns:
-            The new states of the jobs that died.
+            The new states of the jobs for which a crash was counted.
         """
         now = time.time()
         before = now if expired else float("inf")
@@ -243,18 +259,18 @@ class Ledger:
         return self._database.write(recover)
 
     def crash(self, job: Job, crash_limit: int, reason: str) -> JobState:
-        """Queue a job once more under which something else died than itself.
+        """Count a crash that a job did not cause itself; queue the job again, or make it dead at the limit.
 
         Args:
             job: The job, as it was claimed.
-            crash_limit: As of `recover`.
-            reason: What happened.
+            crash_limit: See `recover`.
+            reason: A description of the crash.
 
         Returns:
-            Its new state.
+            The new state of the job.
 
         Raises:
-            LeaseLost: As `end_attempt`.
+            LeaseLost: See `end_attempt`.
         """
         now = time.time()
 
@@ -268,12 +284,12 @@ class Ledger:
         return state
 
     def cancel(self, job_id: int, reason: str) -> bool:
-        """Cancel a job that is not running; returns whether it was one."""
+        """Cancel a queued or failed job; returns whether the job was in one of these states."""
         row = (time.time(), reason, job_id)
         return bool(self._database.write(lambda connection: connection.execute(statements.CANCEL, row).rowcount))
 
     def requeue(self, job_ids: Sequence[int]) -> list[int]:
-        """Queue jobs anew that have ended or failed, as if they had never run; returns which of them were so."""
+        """Queue jobs that have ended or failed, with all counts reset; returns the numbers of the queued jobs."""
         now = time.time()
 
         def requeue(connection: Connection) -> list[int]:
@@ -288,7 +304,12 @@ class Ledger:
         return due
 
     def finished(self, keep: Keep, limit: int) -> list[int]:
-        """Find jobs that have ended and are not to be kept."""
+        """Find jobs that have ended and exceed the limits of retention.
+
+        Args:
+            keep: The limits.
+            limit: The maximum number of jobs to return.
+        """
         found: dict[int, None] = {}
         excess = 0
         if keep.count is not None:
@@ -303,7 +324,7 @@ class Ledger:
         return list(found)[:limit]
 
     def forget(self, job_ids: Iterable[int]) -> None:
-        """Remove jobs that have ended; that their notifications came is remembered, so that they do not run anew."""
+        """Remove jobs that have ended; rows of their notifications stay, so that later duplicates are recognized."""
         numbers = list(job_ids)
 
         def forget(connection: Connection) -> list[str | None]:
@@ -335,7 +356,7 @@ class Ledger:
             self._bodies.remove_all_but({row[0] for row in connection.execute(statements.BODY_FILES)})
 
     def note_incident(self, incident: Incident) -> None:
-        """Keep what happened to a subscription."""
+        """Store an incident of a subscription."""
         row = (incident.kind.value, incident.since, incident.until, incident.detail)
         self._database.write(lambda connection: connection.execute(statements.ADD_INCIDENT, row) and None)
 

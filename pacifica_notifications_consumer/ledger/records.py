@@ -1,4 +1,4 @@
-"""What people look for in the ledger: jobs by state, notifications, and how many jobs ended when."""
+"""The queries of users: jobs by state, notifications by verdict, and the number of jobs that ended in each minute."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from . import statements
 from .bodies import Bodies
 from .database import Database
 
-#: How many jobs are looked through in one go, so that nobody waits long for the ledger.
+#: Maximum number of jobs of one query, so that other queries do not wait long.
 _HANDFUL = 500
-#: Clocks are set, and those who commit together may overtake each other: so far a time is looked for around its place.
+#: Rows are only roughly in order of time (clock changes, shared commits): searches by time begin this many seconds
+#: earlier and end as many later.
 _SLACK = 120.0
 _BEYOND = 1 << 62
 _MINUTE = 60
@@ -26,12 +27,12 @@ _MINUTE = 60
 
 @attrs.frozen(kw_only=True)
 class EndedJob:
-    """How many jobs ended in a minute.
+    """The number of jobs that ended in a minute.
 
     Args:
-        minute: When it began, in seconds since 1970.
-        succeeded: How many of them succeeded or were cancelled.
-        dead: How many are dead.
+        minute: The beginning of the minute, in seconds since 1970.
+        succeeded: The number of jobs that succeeded or were cancelled.
+        dead: The number of jobs that became dead.
     """
 
     minute: int
@@ -40,7 +41,12 @@ class EndedJob:
 
 
 class Records:
-    """Looks things up in the ledger; part of it."""
+    """The part of the ledger that answers the queries of users.
+
+    Args:
+        database: The database of the ledger.
+        bodies: The files of large notifications.
+    """
 
     def __init__(self, database: Database, bodies: Bodies) -> None:
         self._database = database
@@ -51,7 +57,7 @@ class Records:
         """Look up a job.
 
         Raises:
-            KeyError: There is none of this number.
+            KeyError: No job has this number.
         """
         with self._database.looking() as connection:
             row = connection.execute(statements.ONE_JOB, (job_id,)).fetchone()
@@ -63,9 +69,9 @@ class Records:
         """The newest jobs, the newest first.
 
         Args:
-            limit: How many at most.
-            before: Only those with lower numbers.
-            state: Only those in it.
+            limit: The maximum number of jobs.
+            before: Return only jobs with lower numbers.
+            state: Return only jobs in this state.
         """
         statement = statements.NEWEST_JOBS if state is None else statements.NEWEST_JOBS_IN_STATE[state]
         with self._database.looking() as connection:
@@ -78,9 +84,9 @@ class Records:
         """The newest notifications, the newest first.
 
         Args:
-            limit: How many at most.
-            before: Only those with lower numbers.
-            verdict: Only those of it.
+            limit: The maximum number of notifications.
+            before: Return only notifications with lower numbers.
+            verdict: Return only notifications with this verdict.
         """
         statement = statements.NEWEST_NOTIFICATIONS if verdict is None else statements.NEWEST_OF_VERDICT[verdict]
         with self._database.looking() as connection:
@@ -91,7 +97,7 @@ class Records:
         """Look up a notification.
 
         Raises:
-            KeyError: There is none of this number.
+            KeyError: No notification has this number.
         """
         with self._database.looking() as connection:
             row = connection.execute(statements.ONE_NOTIFICATION, (number,)).fetchone()
@@ -100,10 +106,11 @@ class Records:
         return _notification(row)
 
     def body(self, number: int) -> bytes | None:
-        """A notification, byte for byte as received; None if it was not kept.
+        """The body of a notification, byte for byte as received; None if it was not kept.
 
         Raises:
-            KeyError: There is none of this number.
+            KeyError: No notification has this number.
+            StateError: The file of the body cannot be read.
         """
         with self._database.looking() as connection:
             row = connection.execute(statements.BODY_OF_NOTIFICATION, (number,)).fetchone()
@@ -113,14 +120,14 @@ class Records:
         return None if text is None and file is None else self._bodies.load(text, file)
 
     def ended_jobs(self, since: float | None, until: float | None, states: Collection[JobState] = ()) -> Iterator[Job]:
-        """Jobs that have ended or failed, the oldest first, as their notifications came.
+        """Jobs that have ended or failed, in the order of their numbers.
 
         Args:
-            since: When their notifications came at the earliest, in seconds since 1970.
-            until: And at the latest.
-            states: Only those in one of them; empty for any.
+            since: The earliest arrival of their notifications, in seconds since 1970; None for no limit.
+            until: The latest arrival of their notifications; None for no limit.
+            states: The states to include; empty for all.
         """
-        # Each by itself: there may be a million in another one.
+        # A query for each state, so that a million jobs in other states are not read.
         wanted = [statements.ENDED_JOBS_IN_STATE[state] for state in states] or [statements.ENDED_JOBS]
         return heapq.merge(
             *(self._jobs_of_time(statement, since, until) for statement in wanted), key=lambda job: job.id
@@ -141,10 +148,10 @@ class Records:
             start = rows[-1][0] + 1
 
     def ended_by_minute(self, minutes: int) -> list[EndedJob]:
-        """How many jobs ended in each of the last minutes, the present one included, the oldest first."""
+        """The number of jobs that ended in each of the last minutes including the current one, the oldest first."""
         now = int(time.time()) // _MINUTE * _MINUTE
         wanted = range(now - (minutes - 1) * _MINUTE, now + 1, _MINUTE)
-        # What is over does not change any more, or hardly: it is counted once.
+        # Past minutes hardly change, so they are counted once and remembered; the last one is counted again.
         since = next((minute for minute in wanted if minute not in self._ended), now)
         since = min(since, now - _MINUTE)
         with self._database.looking() as connection:
@@ -158,7 +165,7 @@ class Records:
 
 
 def _first_since(connection: Connection, time_: float) -> int:
-    """The number of the first notification that came at a time or later."""
+    """Find the number of the first notification that arrived at a time or later, by binary search."""
     low, high = 0, connection.execute(statements.HIGHEST_NOTIFICATION).fetchone()[0] + 1
     while low < high:
         middle = (low + high) // 2
@@ -171,7 +178,7 @@ def _first_since(connection: Connection, time_: float) -> int:
 
 
 def read_job(row: tuple[Any, ...]) -> Job:
-    """A job, from a row as `statements.JOB` has it."""
+    """Make a job from a row of `statements.JOB`."""
     job_id, title, received_at, traceparent, origin, state, attempts, deferrals, crashes, token, *rest = row
     started_at, ended_at, status, reason, cpu_seconds, peak_memory, output_tail, progress, *rest = rest
     task, worker, directory = rest

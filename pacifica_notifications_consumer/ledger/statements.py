@@ -1,4 +1,4 @@
-"""The statements of the ledger but for those with which notifications arrive."""
+"""The SQL statements of the ledger, except those in `arrivals` and `coverage`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _WAITING = "state IN ('queued', 'failed')"
 _INDEXED = {JobState.QUEUED: _WAITING, JobState.FAILED: _WAITING, JobState.RUNNING: "true"}
 _ASIDE = "verdict IN ('undecidable', 'malformed', 'unreadable')"
 BODY_FILES = "SELECT body_file FROM notifications WHERE body_file IS NOT NULL"
-# What was just announced comes before what was missed some time ago.
+# Jobs of delivered notifications run before jobs of recovered ones.
 NEXT_JOB = """
 SELECT * FROM (SELECT id FROM jobs WHERE origin = 'delivered' AND state IN ('queued', 'failed') AND due_at <= ?1
     ORDER BY due_at, id LIMIT 1)
@@ -27,10 +27,11 @@ NEWEST_JOBS = f"{JOB} WHERE jobs.id < ? ORDER BY jobs.id DESC LIMIT ?"
 
 
 def _of_state(state: JobState, condition: str) -> str:
-    """Jobs in a state, that a condition on ``{id}`` holds for, found by the index that holds those of the state only.
+    """Select the jobs in a state that satisfy a condition on ``{id}``, by means of the state's partial index.
 
-    It is used where a statement names them in the words of the index. Of those that wait or run it has another order:
-    the plus keeps SQLite from going through all jobs instead, to have them in the order that is asked for.
+    SQLite uses a partial index only if the statement repeats the index's condition. The indexes of waiting and running
+    jobs are not in the order of ``id``: the unary plus keeps SQLite from scanning all jobs in that order instead (see
+    https://www.sqlite.org/optoverview.html).
     """
     number = "+jobs.id" if state in _INDEXED else "jobs.id"
     return f"{JOB} WHERE {_INDEXED.get(state, 'true')} AND state = '{state.value}' AND {condition.format(id=number)}"
@@ -75,7 +76,7 @@ UPDATE jobs SET state = 'running', token = ?, lease_until = ?, started_at = ?, e
     task = ?, worker = '', directory = ''
 WHERE id = ? AND task IS NULL
 """
-# It was not interrupted, but went on elsewhere.
+# A job that was handed out went on elsewhere, so the time of its beginning stays.
 RESUME_JOB = "UPDATE jobs SET state = 'running', token = ?, lease_until = ? WHERE id = ? AND task IS NOT NULL"
 NOTE_PLACE = "UPDATE jobs SET worker = ?, directory = ?, started_at = ? WHERE id = ? AND token = ?"
 HANDED_OUT = "SELECT id, state, task FROM jobs WHERE task IS NOT NULL"
@@ -96,7 +97,7 @@ CLAIMED_JOB = "SELECT id, crashes FROM jobs WHERE id = ? AND token = ?"
 ABANDONED_JOBS = """
 SELECT id, crashes FROM jobs WHERE state = 'running' AND coalesce(lease_until, 0) <= ? AND task IS NULL
 """
-# Whoever handed them out has died, not they.
+# Jobs that were handed out survive the death of the runner.
 LEAVE_HANDED_OUT = """
 UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL
 WHERE state = 'running' AND coalesce(lease_until, 0) <= ? AND task IS NOT NULL

@@ -1,7 +1,8 @@
-"""Work on threads of its own, whose promises are settled on the thread that waits.
+"""Runs work on background threads and settles the promises of it on the thread that waits.
 
-Callbacks of a promise so run where its author expects them: on the thread that waits in ``Promise.get()``, and, for
-what is left at the end of the program, on the main thread. One runs at a time, whichever threads wait.
+So the callbacks of a promise run where the author of the callbacks expects them: on the thread that waits in
+``Promise.get()`` or, for promises that are pending at the end of the program, on the main thread. Only one callback
+runs at a time, however many threads wait.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from .promises import UNHANDLED_STATUS, Promise
 
 T = TypeVar("T")
 
-#: How many pieces of work run side by side; the others wait for their turn.
+#: Maximum number of tasks that run at the same time; further ones wait.
 MOST_AT_ONCE = 8
 _INTERRUPTED = 130
 
 
 class _Background:
-    """The pieces of work of this process, and what is to be settled; the scheduler of all promises."""
+    """The background tasks of this process and their unsettled promises; the scheduler of all promises."""
 
     def __init__(self) -> None:
         self._reset()
@@ -36,15 +37,15 @@ class _Background:
     def _reset(self) -> None:
         self._changed = threading.Condition()
         self._slots = threading.Semaphore(MOST_AT_ONCE)
-        #: What settles a promise, in the order in which the work was done.
+        #: Functions that each settle one promise, in the order in which the tasks finished.
         self._done: deque[Callable[[], Any]] = deque()
-        #: How many promises are to be settled yet.
+        #: Number of promises that are not settled yet.
         self._unsettled = 0
-        #: The thread whose callbacks run.
+        #: Identifier of the thread that runs callbacks now.
         self._turn: int | None = None
 
     def run(self, work: Callable[[], T]) -> Promise[T]:
-        """Start some work; returns the promise of its result."""
+        """Start a task; returns the promise of its result."""
         promise: Promise[T] = Promise()
 
         def act() -> None:
@@ -57,17 +58,17 @@ class _Background:
         with self._changed:
             self._unsettled += 1
         try:
-            # A program that is ended is not kept waiting for it.
+            # A daemon thread does not delay the exit of a program that is interrupted.
             threading.Thread(target=act, name="pacifica transfer", daemon=True).start()
         except RuntimeError:
-            # Python 3.12 starts no thread any more when the script has come to its end.
+            # Since Python 3.12, no thread can be started after the main script has ended.
             act()
         return promise
 
     def call(self, function: Callable[[], None]) -> None:
-        """Call as soon as no other thread's callbacks run, and let nothing vanish that a callback raises.
+        """Call a function as soon as no other thread runs callbacks, and report every exception that it raises.
 
-        It is how promise itself runs callbacks: also those that are attached to a promise that is settled already.
+        The package `promise` runs all callbacks through this method, including those of settled promises.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._turn in (None, threading.get_ident()))
@@ -76,7 +77,7 @@ class _Background:
             function()
         except BaseException as error:
             if function == async_instance.drain_queues:
-                # The queue of callbacks was left half-way: without this, no later one would ever be called.
+                # The exception interrupted the queue: without a reset, no later callback would ever run.
                 async_instance.reset()
             if not isinstance(error, Exception):
                 raise  # sys.exit() or Ctrl-C
@@ -85,30 +86,34 @@ class _Background:
             self._pass_on(outer)
 
     def wait(self, promise: Promise[Any], timeout: float | None = None) -> None:
-        """Settle what is done until one promise is settled.
+        """Settle the promises of finished tasks until the given promise is settled.
+
+        Args:
+            promise: The promise to wait for.
+            timeout: Seconds to wait; by default without limit.
 
         Raises:
-            TimeoutError: It was not settled in time.
+            TimeoutError: The promise was not settled in time.
         """
 
         def wake(_: object) -> None:
             with self._changed:
                 self._changed.notify_all()
 
-        # It may be another's promise, which is settled by another thread.
+        # The promise may come from other code and be settled by another thread.
         promise._then(wake, wake)
         if not self._settle_until(lambda: not promise.is_pending, timeout):
             raise TimeoutError(f"the promise was not settled within {timeout} seconds")
 
     def finish(self) -> None:
-        """Settle all that is left; called when the main script has come to its end."""
+        """Settle all remaining promises; called when the main script has ended."""
         if hasattr(sys, "last_value"):
-            # It ended with an exception: what it had begun must not make transactions any more.
+            # The script ended with an exception: uploads that it started must not become transactions any more.
             return
         try:
             self._settle_until(lambda: not self._unsettled, None)
         except (SystemExit, KeyboardInterrupt) as error:
-            # Python has decided on the exit status by now.
+            # Python ignores an exit status that is set this late.
             atexit.register(_end, _status(error))
 
     def _settle_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
@@ -128,11 +133,11 @@ class _Background:
         return bool(self._done) and self._turn in (None, threading.get_ident())
 
     def _settle_one(self) -> bool:
-        """Settle what has been done first, and so run its callbacks, unless those of another thread run."""
+        """Settle the promise of the first finished task and run its callbacks, unless another thread runs callbacks."""
         with self._changed:
             if not self._is_my_turn():
                 return False
-            # A callback that waits itself comes here again.
+            # A callback that calls Promise.get() enters this method again.
             outer, self._turn = self._turn, threading.get_ident()
             settle = self._done.popleft()
         try:
@@ -150,7 +155,7 @@ class _Background:
 
 
 def _outcome(promise: Promise[T], work: Callable[[], T]) -> Callable[[], Any]:
-    """Do the work; returns what settles its promise."""
+    """Do the work; returns a function that settles its promise."""
     try:
         value = work()
     except Exception as error:
@@ -176,35 +181,35 @@ def _status(error: SystemExit | KeyboardInterrupt) -> int:
 
 
 def _end(status: int) -> None:
-    """End with another status than Python has decided on, after all other exit handlers: this one is called first."""
+    """End the process with this status, after all other exit handlers (this handler was registered last)."""
     atexit.unregister(_end)
     atexit._run_exitfuncs()
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
         except (OSError, ValueError):
-            # So does Python itself; and a rejection that nobody handled makes it so.
+            # Python, too, ends with this status when a flush fails; an unhandled rejection makes the flush fail.
             status = UNHANDLED_STATUS
     os._exit(status)
 
 
 _background = _Background()
 set_default_scheduler(_background)  # type: ignore[no-untyped-call]
-# The child of a fork has none of the threads.
+# None of the threads exist in a forked child.
 os.register_at_fork(after_in_child=_background._reset)
-# The end of the script is the last moment at which threads and processes can be started as usual, as callbacks want to;
-# when the handlers of `atexit` run, that is over.
+# Callbacks may start threads and processes, which is possible until the end of the script but no longer when the
+# handlers of `atexit` run.
 getattr(threading, "_register_atexit", atexit.register)(_background.finish)
 
 
 def in_background(work: Callable[[], T]) -> Promise[T]:
-    """Start some work on a thread of its own.
+    """Run a function on a background thread.
 
     Args:
-        work: What to do; what it returns or raises settles the promise.
+        work: The function; its result fulfils the promise, its exception rejects it.
 
     Returns:
-        The promise, which is settled, and whose callbacks run, on a thread that waits for it or for another one with
+        The promise. It is settled, and its callbacks run, on a thread that waits for this or another promise with
         ``get()``, or on the main thread at the end of the program.
     """
     return _background.run(work)

@@ -1,4 +1,4 @@
-"""download(): fetch the files of a notification's transaction, and verify each of them."""
+"""download(): fetch the files of a notification's transaction and verify each of them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .downloads import Downloads
 from .promises import Promise
 from .proxy_download import fetch_from_proxy
 
-#: Seconds that cartd may take for a cart, and for each file of it (40 to 60 ms were measured).
+#: Seconds that cartd may take to prepare a cart, plus seconds for each of its files (measured: 40 to 60 ms).
 _STAGING_SECONDS, _STAGING_SECONDS_PER_FILE = 300.0, 0.5
-#: Characters that a path in a cart may have: cartd's database has 255 for it together with the directory of the cart,
-#: and a cart with a longer one stays staging for ever.
+#: Maximum number of characters of a path in a cart. cartd's database stores 255, including the directory of the cart;
+#: a cart with a longer path stays in the state "staging" for ever.
 _LONGEST_CART_PATH = 100
 
 
@@ -39,26 +39,27 @@ def download(
 ) -> Promise[dict[str, Any]]:
     """Fetch the files of the transaction that ``event_path/notification.json`` announces.
 
-    It works on a thread of its own, so several downloads and uploads can run side by side. What fails only for the
-    moment is tried again. Called once more after it was interrupted, it fetches what is missing.
+    The download runs on a background thread, so several downloads and uploads can run at the same time. Transient
+    failures are retried. A call after an interrupted download fetches only the missing files.
 
     Args:
         event_path: The job's directory ``SRC``; files go to ``event_path/downloads/<subdir>/<name>``.
-        services: Where Pacifica is; by default what the environment says (``PACIFICA_CARTD_URL`` and so on).
-        timeout: Seconds that cartd may take to prepare the files; by default 300, and 0.5 more for each file.
-        progress: Called with the bytes done, the bytes in all, the files done and the files in all, at most ten times a
-            second and at the end, on the thread that does the work; by default a bar on a terminal, else log lines.
+        services: The addresses of Pacifica's services; by default those in the environment (``PACIFICA_CARTD_URL`` and
+            so on).
+        timeout: Seconds that cartd may take to prepare the files; by default 300, plus 0.5 for each file.
+        progress: Called with the bytes done, the total bytes, the files done and the total files, at most ten times a
+            second and at the end, on the background thread; by default a progress bar on a terminal, else log lines.
 
     Returns:
-        A promise of the notification, as ``json.loads`` returns it. It is fulfilled when every file is in place, of
+        A promise of the notification, as ``json.loads`` returns it. It is fulfilled when every file is in place with
         the size and the hash that the notification names, and rejected with
 
-        - `NotificationError`: the notification is missing or not usable,
+        - `NotificationError`: the notification is not usable,
         - `ServiceError`: cartd cannot be reached or refuses,
-        - `DownloadError`: a file is missing, unexpected, or not the one that was announced.
+        - `DownloadError`: the notification or a file is missing, unexpected, or not the one that was announced.
 
-        Its callbacks run on the thread that waits for it with ``get()``, or on the main thread at the end of the
-        program. A rejection that no code handles ends the process with a status greater than 0.
+        Callbacks run on the thread that waits for the promise with ``get()``, or on the main thread at the end of the
+        program. An unhandled rejection ends the process with a status greater than 0.
     """
     path = Path(event_path)
     return in_background(lambda: _download(path, services, timeout, progress))
@@ -95,10 +96,10 @@ def _read_notification(event_path: Path) -> tuple[dict[str, Any], tuple[FileReco
 
 
 def _fetch_from_cartd(services: Services, downloads: Downloads, timeout: float | None) -> None:
-    """Fetch what is missing in one cart, and what is still missing when its stream breaks off, in another one.
+    """Fetch the missing files in one cart; if the stream breaks off, fetch the rest in another cart.
 
     Raises:
-        DownloadError: The cart cannot be had, or is not what was asked for.
+        DownloadError: cartd could not prepare the cart, or the cart does not hold the requested files.
         ServiceError: cartd cannot be reached or refuses.
     """
     backoff = Backoff(PATIENT_TRIES)
@@ -118,7 +119,7 @@ def _fetch_from_cartd(services: Services, downloads: Downloads, timeout: float |
 
 
 def _paths_in_cart(missing: dict[str, FileRecord]) -> dict[str, FileRecord]:
-    """Say under which path each file is to be in the cart: its own, or another one if cartd could not take that."""
+    """Map each file to a path in the cart: its own path, or a replacement where cartd does not accept that."""
     files = {}
     for number, (path, file) in enumerate(missing.items()):
         while len(path) > _LONGEST_CART_PATH or (path in missing and path != file.path):
@@ -139,7 +140,7 @@ def _cart(cartd: Cartd, files: dict[str, FileRecord], timeout: float | None, max
         with cartd.open(uid, max_header) as tar:
             yield tar
     finally:
-        # A cart that stays behind costs the server disk, but nobody their data.
+        # A cart that is not deleted takes up disk space of the server; no data is lost.
         with contextlib.suppress(ServiceError):
             cartd.delete(uid)
 
@@ -164,14 +165,14 @@ def _wait_until_ready(cartd: Cartd, uid: str, timeout: float) -> None:
 
 
 def _receive(tar: TarStream, files: dict[str, FileRecord], downloads: Downloads) -> None:
-    """Write the files of a cart's tar, which are named as the cart was told to name them."""
+    """Write the files of a cart's tar; `files` maps the paths in the cart to the files."""
     expected = dict(files)
     for member in tar.members():
         if member.isdir():
             continue
         path = member.name.partition("/")[2]
         if not member.isreg() or member.issparse():
-            raise DownloadError(f"cartd sent {member.name!r}, which is no regular file", "look into cartd's archive")
+            raise DownloadError(f"cartd sent {member.name!r}, which is not a regular file", "check cartd's archive")
         if path not in files:
             raise DownloadError(f"cartd sent {member.name!r}, which the notification does not name", "try again")
         if path not in expected:

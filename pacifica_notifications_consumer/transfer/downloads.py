@@ -1,4 +1,4 @@
-"""The directory ``downloads/`` of a job: files appear in it under their names only when they are verified."""
+"""The directory ``downloads/`` of a job, in which files appear under their names only after verification."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ from ..errors import DownloadError
 from ..streams.hashing import HashingThread
 from ..streams.progress import TransferMeter
 
-#: Bytes from which on a file is worth a thread that hashes it.
+#: Size in bytes from which a file is hashed on a separate thread.
 _LARGE = 4 << 20
 _INCOMING = ".pacifica-incoming-"
 
 
 class Downloads:
-    """What of a transaction's files is there, and what is missing; may be used by several threads.
+    """The downloaded and the missing files of a transaction; safe for use by several threads.
 
-    As a context manager it keeps a directory for what is coming in, and removes it, also one that was left behind.
+    The context manager creates a directory for incoming files and removes it at the end. On entry it also removes such
+    directories of interrupted downloads.
 
     Args:
-        directory: Where the files belong; it is made when missing.
+        directory: The directory of the files; created if missing.
         files: The transaction's files.
-        meter: Counts what arrives.
+        meter: Counts the bytes and files that arrive.
 
     Attributes:
-        missing: The files that are not there yet, by their paths.
+        missing: The files that are not downloaded yet, by their paths.
 
     Raises:
-        DownloadError: The directory cannot be written to, or a file has a hash that nobody can compute.
+        DownloadError: The directory cannot be written to, or hashlib does not support the hash type of a file.
     """
 
     def __init__(self, directory: Path, files: Iterable[FileRecord], meter: TransferMeter) -> None:
@@ -51,7 +52,7 @@ class Downloads:
             if file.hashtype not in hashlib.algorithms_available or not _digest(file.hashtype).digest_size:
                 raise DownloadError(
                     f"the notification's file {path!r} has a hash of the unknown type {file.hashtype!r}",
-                    "install a Python whose hashlib knows it",
+                    "use a Python whose hashlib supports it",
                 )
         self._folders = {self._directory}
         self._numbers = itertools.count()
@@ -63,7 +64,7 @@ class Downloads:
             for left in Path(self._directory).glob(f"{_INCOMING}*"):
                 shutil.rmtree(left, ignore_errors=True)
             if os.listdir(self._directory):  # noqa: PTH208  (an iterator would have to be closed)
-                self._take_what_is_there()
+                self._keep_intact_files()
             if self.missing:
                 self._incoming = tempfile.mkdtemp(prefix=_INCOMING, dir=self._directory)
         return self
@@ -78,14 +79,14 @@ class Downloads:
         """Write a file, verify it, and move it into its place.
 
         Args:
-            file: Which one it is.
-            pieces: Its content; each piece stays as it is until three more have come.
+            file: The file as the notification names it.
+            pieces: The content; the memory of each piece must not change until three more pieces have been yielded.
 
         Raises:
-            DownloadError: It is not what the notification names, or cannot be written.
+            DownloadError: The content is not what the notification names, or the file cannot be written.
         """
         temporary = f"{self._incoming}/{next(self._numbers)}"
-        # What the pieces themselves raise is never an OSError.
+        # `pieces` never raises an OSError, so every OSError is a problem of the disk.
         with self._explained():
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             try:
@@ -94,8 +95,8 @@ class Downloads:
                 if folder not in self._folders:
                     Path(self._directory, folder).mkdir(parents=True, exist_ok=True)
                     self._folders.add(folder)
-                # Until then it cannot be seen, so there is no moment at which it is there and not whole.
-                os.replace(temporary, f"{self._directory}/{file.path}")  # noqa: PTH105  (a Path costs as much as that)
+                # The file gets its name only now, so an incomplete file is never visible under it.
+                os.replace(temporary, f"{self._directory}/{file.path}")  # noqa: PTH105  (a Path doubles the time)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)  # noqa: PTH108
@@ -128,10 +129,10 @@ class Downloads:
                 raise
         self._meter.advance(0, files=1)
 
-    def _take_what_is_there(self) -> None:
-        """Find the files that an earlier, interrupted download has brought, and verify them once more."""
+    def _keep_intact_files(self) -> None:
+        """Find the files of an earlier, interrupted download, and verify them again."""
         for path, file in list(self.missing.items()):
-            if _holds(f"{self._directory}/{path}", file):
+            if _is_intact(f"{self._directory}/{path}", file):
                 del self.missing[path]
                 self._meter.advance(file.size, files=1)
 
@@ -145,9 +146,9 @@ class Downloads:
             ) from error
 
 
-def _holds(place: str, file: FileRecord) -> bool:
+def _is_intact(place: str, file: FileRecord) -> bool:
     try:
-        # Nothing but a regular file: a pipe, say, would never end.
+        # Only regular files: reading a pipe, for example, would never end.
         facts = os.lstat(place)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size != file.size:
             return False
@@ -162,8 +163,8 @@ def _compare(file: FileRecord, size: int, hashsum: str) -> None:
     if (size, hashsum) != (file.size, file.hashsum.lower()):
         raise DownloadError(
             f"{file.path!r} arrived with {size} bytes and {file.hashtype} {hashsum}, "
-            f"announced were {file.size} bytes and {file.hashsum}",
-            "try again; if it stays so, the archive's copy is damaged",
+            f"but the notification announces {file.size} bytes and {file.hashsum}",
+            "try again; if this error persists, the archive's copy is damaged",
         )
 
 
@@ -173,7 +174,7 @@ def _digest(hashtype: str) -> hashlib._Hash:
 
 @functools.lru_cache(maxsize=1024)
 def _seconds(mtime: str) -> float | None:
-    """When a file was changed, in seconds since 1970, if the notification says so in a form that can be read."""
+    """Parse a file's modification time into seconds since 1970; None if it is not in ISO format."""
     try:
         return datetime.fromisoformat(mtime).replace(tzinfo=UTC).timestamp()
     except ValueError:

@@ -1,8 +1,7 @@
-"""Makes a rejection that no code handled end the process with a status greater than 0.
+"""Makes an unhandled rejection of a promise end the process with a status greater than 0.
 
-The package `promise` drops such rejections in silence: an entry-point whose download failed would report success. From
-the import of this module on, every `promise.Promise` of the process is watched, since a chain may pass through plain
-ones (``Promise.all``) at any place.
+The package `promise` drops unhandled rejections silently: an entry-point whose download failed would report success.
+Importing this module patches `promise.Promise` itself, because a chain may contain plain promises (``Promise.all``).
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from ..errors import PacificaError
 
 __all__ = ["UNHANDLED_STATUS", "Promise", "unhandled_rejections"]
 
-#: The rejected promises that nothing has taken over yet, by identity, in the order of their rejection.
+#: The rejected promises that no code has handled yet, by identity, in the order of their rejection.
 _unhandled: dict[int, Promise[Any]] = {}
 
-#: Exit status of a process that ends with an unhandled rejection: the one that Python itself uses for an error
-#: after the end of the program (see `sys.exit`).
+#: Exit status of a process that ends with an unhandled rejection: the same status that Python uses for an error
+#: during its cleanup (see `sys.exit`).
 UNHANDLED_STATUS = 120
 
 
 def unhandled_rejections() -> list[BaseException]:
-    """List the reasons of the rejections that no code has handled so far."""
+    """List the reasons of the rejections that no code has handled yet."""
     reasons = (promise._fulfillment_handler0 for promise in _unhandled.values())
     return list({id(reason): reason for reason in reasons}.values())
 
@@ -42,17 +41,17 @@ def _note_rejection(promise: Promise[Any]) -> None:
 
 
 def _hand_over(promise: Promise[Any]) -> None:
-    """From now on somebody else answers for this promise's rejection."""
+    """Note that other code, or another promise, now handles the rejection of this promise."""
     target = promise._target()
     target._handed_over = True  # type: ignore[attr-defined]
     _unhandled.pop(id(target), None)
 
 
 class _FailsToFlush:
-    """Standard error as it is, but with a flush that fails.
+    """A wrapper of standard error whose flush fails.
 
-    Python flushes it once more after the last exit handler and ends with status 120 when that fails. It is the one
-    documented way to change the exit status that late, and skips nobody's exit handler, as `os._exit` would.
+    Python flushes standard error after the last exit handler and ends with status 120 if that fails. This is the only
+    documented way to change the exit status that late; `os._exit` would skip the remaining exit handlers.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -66,23 +65,23 @@ class _FailsToFlush:
     def flush(self) -> None:
         if self._stream is not None:
             self._stream.flush()
-        raise OSError("a promise was rejected and nothing handled it")
+        raise OSError("a promise was rejected, and no code handled the rejection")
 
 
 def _report_at_exit() -> None:
     if not _unhandled:
         return
-    # Standard error may be closed by now: that must not keep the status from changing.
+    # The exit status must change even if standard error is closed.
     with contextlib.suppress(OSError, ValueError):
         for reason in unhandled_rejections():
             print("Unhandled promise rejection:", file=sys.stderr)  # noqa: T201  (as Python reports exceptions)
-            # Our own errors tell the cause in their sentence; the chain below them is many screens of it.
+            # The message of a PacificaError names the cause; the chain of causes would fill many screens.
             traceback.print_exception(reason, chain=not isinstance(reason, PacificaError), file=sys.stderr)
     sys.stderr = _FailsToFlush(sys.stderr)
 
 
 def _watched(original: Callable[..., Any], act: Callable[[Promise[Any]], None], *, last: bool = False) -> Any:
-    """Make a method that also acts, before or after (whatever its outcome) it does what it did."""
+    """Wrap a method so that it also calls `act`: before the original or, with `last`, after it in any case."""
 
     @wraps(original)
     def method(self: Promise[Any], *arguments: Any, **keywords: Any) -> Any:
@@ -114,20 +113,20 @@ def _watched_iterate(original: Callable[..., None]) -> Any:
 
 
 def _watch() -> None:
-    """Observe the methods through which a rejection comes about or is taken over."""
+    """Patch the methods through which promises are rejected or their rejections are handled."""
     methods = {
         "_reject": _watched(Promise._reject, _note_rejection, last=True),
-        # Whoever attaches a callback answers for the rejection.
+        # Code that attaches a callback is responsible for the rejection.
         "_then": _watched(Promise._then, _hand_over),
         "_add_callbacks": _watched(Promise._add_callbacks, _hand_over),
-        # Whoever waits for the value gets the rejection as an exception.
+        # The caller of get() receives the rejection as an exception.
         "get": _watched(Promise.get, _hand_over_rejected, last=True),
-        # A promise reads another one's reason in order to be rejected for the same.
+        # A promise reads the reason of another promise in order to be rejected with the same reason.
         "_reason": _watched(Promise._target_settled_value, _hand_over_rejected),
     }
     for name, method in methods.items():
         setattr(Promise, name, method)
-    # A list of promises answers for all its members, though it stops at the first rejected one.
+    # A list of promises is responsible for all its members, although it stops at the first rejected one.
     PromiseList._iterate = _watched_iterate(PromiseList._iterate)  # type: ignore[method-assign]
     atexit.register(_report_at_exit)
 

@@ -1,4 +1,4 @@
-"""Fetching single files from Pacifica's proxy, several at a time, for as long as that goes well."""
+"""Fetches single files from Pacifica's proxy, several at a time, until the proxy fails too often."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from .downloads import Downloads
 
 log = logging.getLogger(__name__)
 
-#: Files that are fetched at the same time; more gained nothing on the real proxy.
+#: Number of files that are fetched at the same time; a larger number was not faster on the real proxy.
 _CONNECTIONS = 4
-#: Files that it may fail to give before it counts as one that gives none.
+#: Number of failed files after which the remaining ones are left to cartd.
 _MOST_FAILURES = 10
 
 
 def fetch_from_proxy(services: Services, downloads: Downloads) -> None:
-    """Fetch what the proxy gives; what it does not give, or gives wrong, stays missing.
+    """Fetch the missing files from the proxy; a file that the proxy does not deliver correctly stays missing.
+
+    Args:
+        services: The addresses of Pacifica's services; `proxy_url` must be set.
+        downloads: The directory of the files.
 
     Raises:
-        DownloadError: The disk does not take the files.
+        DownloadError: The files cannot be written to the disk.
     """
     fetching = _Fetching(services, downloads)
     threads = [
@@ -43,10 +47,10 @@ def fetch_from_proxy(services: Services, downloads: Downloads) -> None:
 
 
 class _Fetching:
-    """What the threads share.
+    """The state that the fetching threads share.
 
     Attributes:
-        fault: Why all of it has to end.
+        fault: An error that ends the whole download, such as a full disk.
     """
 
     def __init__(self, services: Services, downloads: Downloads) -> None:
@@ -60,7 +64,7 @@ class _Fetching:
         self.fault: Exception | None = None
 
     def work(self) -> None:
-        """Fetch files until there are none left, or the proxy is of no use."""
+        """Fetch files until none are left or the proxy has failed too often."""
         try:
             with make_session(self._services) as session:
                 proxy = Proxy(self._services.proxy_url or "", session)
@@ -76,14 +80,14 @@ class _Fetching:
             with proxy.open(file) as readinto:
                 self._downloads.receive(file, _pieces(readinto))
         except ServiceError as error:
-            # One that answers lacks this file, but may have the others.
-            self._leave(error, for_all=error.status is None)
+            # A proxy that answers lacks only this file; one that does not answer is down for all files.
+            self._leave_to_cartd(error, for_all=error.status is None)
         except DownloadError as error:
             if isinstance(error.__cause__, OSError) and not isinstance(error, BrokenOff):
-                raise  # the disk's fault, and no other way would do better
-            self._leave(error, for_all=False)
+                raise  # a problem of the disk, which cartd cannot avoid either
+            self._leave_to_cartd(error, for_all=False)
 
-    def _leave(self, error: ServiceError | DownloadError, *, for_all: bool) -> None:
+    def _leave_to_cartd(self, error: ServiceError | DownloadError, *, for_all: bool) -> None:
         self._failures += 1
         for_all = for_all or self._failures >= _MOST_FAILURES
         if not self._given_up:

@@ -1,11 +1,11 @@
-"""What is known of an upload, kept in ``DST``: after a crash it tells whether a transaction was made.
+"""The record of an upload in ``DST``, from which a later attempt finds out whether a transaction was made.
 
-The file ``upload-….jsonl`` has a JSON object on each line, added when it became known and flushed to the disk:
+The file ``upload-….jsonl`` has a JSON object on each line, each written and flushed to the disk as the event happens:
 
-- ``{"sending": time}`` before the first byte,
-- ``{"rows": […]}``, several times, and ``{"sent": count}`` when all files have been sent,
-- ``{"job_id": number}`` the moment ingest gave it,
-- ``{"failed": reason}`` when it is certain that no transaction comes of it.
+- ``{"sending": time}`` before the first byte is sent,
+- ``{"rows": […]}``, several times, then ``{"sent": count}`` when all files have been sent,
+- ``{"job_id": number}`` when ingest has assigned the number,
+- ``{"failed": reason}`` when it is certain that the upload does not become a transaction.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from ..errors import UploadError
 
 
 class UploadRecord:
-    """The record of the uploads of one content from one ``DST``.
+    """The record of all attempts to upload one set of files and metadata from one ``DST``.
 
     Args:
         directory: The job's directory ``DST``.
-        url: Where it is sent: another ingest knows nothing of it.
+        url: The address of ingest; uploads to different addresses have different records.
         rows: The rows of the transaction that are not files.
-        names: The names of the files. An entry-point that is run again makes the same names, but their contents may
-            tell the time.
+        names: The names of the files. Only names identify the upload: an entry-point that runs again writes the same
+            names, but the contents may differ, for example by a time stamp.
 
     Attributes:
-        path: The file.
-        rows: The rows of files that were sent, as soon as all of them were.
-        job_id: The number that ingest gave.
-        since: When the last try began, in seconds since 1970; None if there is none of which something may come.
+        path: The file of the record.
+        rows: The rows of the files; None until all files have been sent.
+        job_id: The number that ingest assigned; None if it is not known.
+        since: When the last try began, in seconds since 1970; None if no try may still become a transaction.
 
     Raises:
-        UploadError: The file cannot be read. Every method raises it, too, when the disk does not take a line.
+        UploadError: The file cannot be read. Every method also raises it if a line cannot be written.
     """
 
     def __init__(self, directory: Path, url: str, rows: list[dict[str, Any]], names: Iterable[str]) -> None:
@@ -55,7 +55,7 @@ class UploadRecord:
             try:
                 self._take(json.loads(line))
             except (ValueError, TypeError, AttributeError):
-                # A crash may have left half a line.
+                # A crash may have left an incomplete line.
                 continue
 
     def _clear(self) -> None:
@@ -88,7 +88,7 @@ class UploadRecord:
             raise UploadError(f"cannot write {self.path}: {error.strerror}", "make room there") from error
 
     def sending(self) -> None:
-        """Note that a try begins."""
+        """Record that a try begins."""
         self._add({"sending": time.time()})
         # The name of a new file has to reach the disk, too.
         directory = os.open(self.path.parent, os.O_RDONLY)
@@ -98,16 +98,16 @@ class UploadRecord:
             os.close(directory)
 
     def sent(self, rows: list[dict[str, Any]]) -> None:
-        """Note the rows of the files: they have been sent, and ingest may make a transaction from now on."""
+        """Record the rows of the files: all are sent, so ingest may make a transaction from now on."""
         batches = ({"rows": rows[start : start + _BATCH]} for start in range(0, len(rows), _BATCH))
         self._add(*batches, {"sent": len(rows)})
 
     def accepted(self, job_id: int) -> None:
-        """Note the number that ingest gave."""
+        """Record the number that ingest assigned."""
         self._add({"job_id": job_id})
 
     def failed(self, reason: str) -> None:
-        """Note that no transaction comes of the last try."""
+        """Record that the last try does not become a transaction."""
         self._add({"failed": reason})
 
 

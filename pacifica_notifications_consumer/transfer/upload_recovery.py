@@ -1,7 +1,7 @@
-"""Finding out what became of an upload whose answer was lost: ingest had all of it, but its number never came.
+"""Finds the result of an upload whose response was lost: ingest received all files, but its number never arrived.
 
-Ingest numbers its uploads one after the other and tells the state of each, so those that came since the upload was
-begun can be looked through; policy tells whether a transaction is the one.
+Ingest numbers uploads consecutively and reports the state of each number, so all uploads since the beginning of the
+lost one can be examined; policy shows whether a transaction has the same content.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ..errors import UploadError
 
 log = logging.getLogger(__name__)
 
-#: Seconds by which the clocks of ingest and of this machine may differ.
+#: Maximum difference between the clocks of ingest and of this machine, in seconds.
 _CLOCKS = 600.0
-#: Numbers in a row that ingest does not know before the last one that it knows counts as its newest.
+#: Number of consecutive unknown numbers after which the search for the newest upload ends.
 _GAP = 10
 
 
@@ -33,17 +33,17 @@ def find_upload(
     """Find the number of an upload.
 
     Args:
-        ingest: Where it was sent.
-        policy: Who knows transactions, if it may be asked.
-        since: When it was begun, in seconds since 1970.
-        rows: All its rows.
-        wait: Waits until an upload has ended.
+        ingest: The service that received the upload.
+        policy: The service that looks up transactions; None if its address is not known.
+        since: When the upload began, in seconds since 1970.
+        rows: All metadata rows of the upload.
+        wait: Waits until the upload with a given number has ended, and returns its state.
 
     Returns:
-        The number; None when it is certain that no transaction was made of it.
+        The number; None when it is certain that the upload did not become a transaction.
 
     Raises:
-        UploadError: It cannot be known without policy.
+        UploadError: The answer depends on policy, whose address is not known.
         ServiceError: ingest or policy cannot be reached or refuses.
     """
     rows = list(rows)
@@ -56,11 +56,11 @@ def find_upload(
             break
         if not state.complete:
             running.append(job_id)
-        elif state.ok and _is_it(policy, job_id, rows):
+        elif state.ok and _has_rows(policy, job_id, rows):
             return job_id
     for job_id in running:
-        log.warning("waiting for upload %d of ingest: it may be the one whose answer was lost", job_id)
-        if wait(job_id).ok and _is_it(policy, job_id, rows):
+        log.warning("waiting for upload %d of ingest: it may be the upload whose response was lost", job_id)
+        if wait(job_id).ok and _has_rows(policy, job_id, rows):
             return job_id
     return None
 
@@ -78,7 +78,7 @@ def _newest(ingest: Ingest) -> int:
     return low + _GAP
 
 
-def _is_it(policy: Policy | None, transaction_id: int, rows: list[dict[str, Any]]) -> bool:
+def _has_rows(policy: Policy | None, transaction_id: int, rows: list[dict[str, Any]]) -> bool:
     if policy is None:
         raise UploadError(
             f"ingest had all of an earlier upload, but its answer was lost, and transaction {transaction_id} may be it",

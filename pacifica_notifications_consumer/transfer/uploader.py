@@ -29,7 +29,7 @@ from .upload_tar import UploadTar
 
 log = logging.getLogger(__name__)
 
-#: Seconds without any progress after which ingest counts as stuck.
+#: Seconds without progress after which ingest is considered stuck.
 _STUCK_SECONDS = 3600.0
 _EVENT_TYPE = "org.pacifica.metadata.ingest"
 
@@ -45,31 +45,32 @@ def upload(
 ) -> Promise[dict[str, Any]]:
     """Make a new transaction of the files in ``event_path/uploads/``.
 
-    It works on a thread of its own, so several uploads and downloads can run side by side. What is sent is noted in
-    ``event_path``: called again with the same attributes, key-values and names of files, it does not make a second
+    The upload runs on a background thread, so several uploads and downloads can run at the same time. It is recorded in
+    ``event_path``: a second call with the same attributes, key-values and file names does not make a second
     transaction but waits for the first, unless that one has failed.
 
     Args:
         event_path: The job's directory ``DST``.
         transaction: The transaction's attributes by destination table, such as ``{"Transactions.submitter": 10,
             "Transactions.project": "1234a", "Transactions.instrument": 54}``.
-        key_values: Its key-values, which become rows of ``TransactionKeyValue``: texts of at most 255 characters, and
-            numbers.
-        services: Where Pacifica is; by default what the environment says (``PACIFICA_INGEST_URL`` and so on).
-        timeout: Seconds that ingest may stay without progress; an hour unless said otherwise.
-        progress: Called with the bytes done, the bytes in all, the files done and the files in all, at most ten times a
-            second and at the end, on the thread that does the work; by default a bar on a terminal, else log lines.
+        key_values: The transaction's key-values, which become rows of ``TransactionKeyValue``: texts of at most 255
+            characters, and numbers.
+        services: The addresses of Pacifica's services; by default those in the environment (``PACIFICA_INGEST_URL`` and
+            so on).
+        timeout: Seconds that ingest may take without progress; by default one hour.
+        progress: Called with the bytes done, the total bytes, the files done and the total files, at most ten times a
+            second and at the end, on the background thread; by default a progress bar on a terminal, else log lines.
 
     Returns:
-        A promise of the new transaction's notification, fulfilled when ingest has completed it, and written to
-        ``event_path/notification.json`` too. Its files carry their ``_id`` when policy's address is known
-        (``PACIFICA_POLICY_URL``): ingest does not tell them. It is rejected with
+        A promise of the new transaction's notification. It is fulfilled when ingest has completed the transaction; the
+        notification is also written to ``event_path/notification.json``. The files have an ``_id`` only if the address
+        of policy is set (``PACIFICA_POLICY_URL``), because ingest does not report ids. The promise is rejected with
 
         - `UploadError`: the arguments or the files are not usable, or ingest failed,
         - `ServiceError`: ingest cannot be reached or refuses.
 
-        Its callbacks run on the thread that waits for it with ``get()``, or on the main thread at the end of the
-        program. A rejection that no code handles ends the process with a status greater than 0.
+        Callbacks run on the thread that waits for the promise with ``get()``, or on the main thread at the end of the
+        program. An unhandled rejection ends the process with a status greater than 0.
     """
     path, attributes, values = Path(event_path), dict(transaction), dict(key_values or {})
     return in_background(lambda: _upload(path, attributes, values, services, timeout, progress))
@@ -90,7 +91,7 @@ def _upload(
         ingest = Ingest(services, session)
         record = UploadRecord(event_path, ingest.upload_url, rows, tar.names)
         policy = Policy(services.policy_url, session) if services.policy_url else None
-        if not _went_through_before(ingest, policy, record, rows, timeout):
+        if not _was_uploaded_before(ingest, policy, record, rows, timeout):
             with TransferMeter("upload", tar.size, len(tar.file_rows), progress) as tar.meter:
                 _send(ingest, tar, record)
             _finish(ingest, record, timeout)
@@ -101,10 +102,10 @@ def _upload(
     return event
 
 
-def _went_through_before(
+def _was_uploaded_before(
     ingest: Ingest, policy: Policy | None, record: UploadRecord, rows: list[dict[str, Any]], timeout: float
 ) -> bool:
-    """Whether the same was sent before and became a transaction, or becomes one while this waits."""
+    """Whether an earlier upload of the same content became a transaction; waits for it if ingest still works on it."""
     if record.job_id is None and record.rows is not None and record.since is not None:
         job_id = find_upload(
             ingest,
@@ -114,12 +115,12 @@ def _went_through_before(
             wait=lambda job_id: _wait_until_complete(ingest, job_id, timeout),
         )
         if job_id is None:
-            record.failed("ingest made no transaction of it")
+            record.failed("ingest made no transaction of this upload")
         else:
             record.accepted(job_id)
     if record.job_id is None:
         return False
-    log.info("upload %d of ingest was sent before", record.job_id)
+    log.info("these files were already sent to ingest as upload %d", record.job_id)
     state = _wait_until_complete(ingest, record.job_id, timeout)
     if not state.ok:
         log.warning("upload %d failed at %r: %s; uploading again", record.job_id, state.task, state.reason)
@@ -128,7 +129,7 @@ def _went_through_before(
 
 
 def _send(ingest: Ingest, tar: UploadTar, record: UploadRecord) -> None:
-    """Send the tar, once more when it certainly did not arrive, and note the number that ingest gives."""
+    """Send the tar, retry while it certainly did not arrive, and record the number that ingest assigns."""
     backoff = Backoff(PATIENT_TRIES)
     tar.on_metadata = lambda: record.sent(tar.file_rows)
     while True:
@@ -138,8 +139,8 @@ def _send(ingest: Ingest, tar: UploadTar, record: UploadRecord) -> None:
         except ServiceError as error:
             if record.rows is not None and _may_have_arrived(error):
                 raise UploadError(
-                    f"{error.problem}, after all files were sent: a transaction may have been made or not",
-                    "call upload() again: it finds that out before it sends anything",
+                    f"{error.problem}, after all files were sent, so ingest may have made a transaction or not",
+                    "call upload() again: it checks this before it sends anything",
                 ) from error
             record.failed(error.problem)
             if not error.transient or not backoff.pause(error.problem, error.retry_after):
@@ -147,8 +148,8 @@ def _send(ingest: Ingest, tar: UploadTar, record: UploadRecord) -> None:
 
 
 def _may_have_arrived(error: ServiceError) -> bool:
-    """Whether an upload that was sent whole may become a transaction, in spite of an error."""
-    # With 503 a server says that it did not take it. Any other fault of its own may have come after that.
+    """Whether a completely sent upload may become a transaction despite an error."""
+    # 503 means that the server did not accept the request; another 5xx may have occurred after it was accepted.
     if error.status is None:
         return True
     return error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.status != HTTPStatus.SERVICE_UNAVAILABLE
@@ -158,7 +159,7 @@ def _finish(ingest: Ingest, record: UploadRecord, timeout: float) -> None:
     """Wait until ingest has made the transaction.
 
     Raises:
-        UploadError: It failed, and the record says so; or it is stuck, and the record still has its number.
+        UploadError: Ingest failed (the record then says so) or is stuck (the record then keeps the number).
     """
     assert record.job_id is not None  # noqa: S101
     job_id = record.job_id
@@ -172,13 +173,13 @@ def _finish(ingest: Ingest, record: UploadRecord, timeout: float) -> None:
         )
 
 
-#: What to do about a failure, by the task that ingest failed at.
+#: Advice for a failure, by the task at which ingest failed.
 _ADVICE = {
-    "open tar": "find out what changed the upload on its way",
-    "load metadata": "find out what cut the upload off on its way",
+    "open tar": "check for a proxy on the way to ingest that changes uploads",
+    "load metadata": "check for a proxy on the way to ingest that truncates uploads",
     "Policy Validation": "check that this submitter may upload to this project and instrument",
-    "ingest files": "check that the archive is up and has room",
-    "ingest metadata": "correct what metadata does not take",
+    "ingest files": "check that the archive is up and has free space",
+    "ingest metadata": "correct the values that metadata does not accept",
 }
 
 
@@ -206,20 +207,20 @@ def _state(ingest: Ingest, job_id: int) -> IngestState:
     if state is None:
         raise UploadError(
             f"ingest at {ingest.url} does not know its own job {job_id} any more",
-            "find out what happened to its database; remove the record in DST to upload again",
+            "check the database of ingest; to upload again, remove the file upload-….jsonl in DST",
         )
     return state
 
 
 def _with_ids(rows: list[dict[str, Any]], transaction_id: int, policy: Policy | None) -> list[dict[str, Any]]:
-    """Add the ids of the files, as far as policy tells them."""
+    """Add the ids of the files that policy knows."""
     if policy is None or not rows:
         return rows
     try:
         ids = policy.file_ids(transaction_id)
     except ServiceError as error:
-        # The transaction exists: to fail now would invite the caller to make it once more.
-        log.warning("the files of transaction %d stay without _id: %s", transaction_id, error)
+        # The transaction exists: an error now would make the caller upload it again.
+        log.warning("the files of transaction %d have no _id in the notification: %s", transaction_id, error)
         return rows
     return [
         {"_id": ids[row["subdir"], row["name"]], **row} if (row["subdir"], row["name"]) in ids else row for row in rows

@@ -1,4 +1,4 @@
-"""The directory ``uploads/`` of a job: which files of it are sent."""
+"""Finds the files in the directory ``uploads/`` of a job that are sent to ingest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 
 from ..errors import UploadError
 
-#: Characters that metadata's column for a folder takes.
+#: Maximum number of characters in metadata's column for a folder.
 _LONGEST_FOLDER = 255
 
 
@@ -20,10 +20,10 @@ class UploadFile:
     """A file to send.
 
     Args:
-        name: Where it lies below ``uploads/``, with ``/`` between names.
-        size: Its length in bytes.
-        mtime: When it was last changed, in whole seconds since 1970.
-        facts: What tells whether it is still the same.
+        name: The path below ``uploads/``, with ``/`` as the separator.
+        size: The length in bytes.
+        mtime: The time of the last change, in whole seconds since 1970.
+        facts: A hash that differs if the file has been changed or replaced; see `facts_of`.
     """
 
     name: str
@@ -33,23 +33,26 @@ class UploadFile:
 
 
 def facts_of(status: os.stat_result) -> int:
-    """What tells whether a file is the same as before."""
+    """Hash the identity, size and modification time of a file, to detect that it has changed."""
     return hash((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
 
 def find_files(uploads: Path) -> Iterator[UploadFile]:
-    """Find the files, in the order of their names; links are followed where they stay within.
+    """Find the files, in the order of their names; symbolic links are followed if their targets are in ``uploads/``.
+
+    Args:
+        uploads: The directory ``uploads/``.
 
     Raises:
-        UploadError: The directory is missing, or holds something that cannot be sent.
+        UploadError: The directory is missing, or contains an entry that cannot be sent.
     """
     if not uploads.is_dir():
-        raise UploadError(f"there is no directory {uploads}", "pass DST, the second argument of the entry-point")
+        raise UploadError(f"the directory {uploads} does not exist", "pass DST, the second argument of the entry-point")
     return _walk(str(uploads), "", (os.path.realpath(uploads),))
 
 
 def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[UploadFile]:
-    """Walk a folder; `above` are the real paths of it and of those that led to it, the root first."""
+    """Walk a folder; `above` holds the real paths of its ancestors and of the folder itself, the root first."""
     with _listing(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             name = prefix + entry.name
@@ -58,13 +61,15 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[UploadFi
             if stat.S_ISDIR(status.st_mode):
                 real = os.path.realpath(real)
                 if real in above:
-                    raise UploadError(f"{entry.path} is a link to a folder that it lies in", "remove it")
+                    raise UploadError(f"{entry.path} is a link to one of its own parent folders", "remove it")
                 yield from _walk(entry.path, f"{name}/", (*above, real))
             elif stat.S_ISREG(status.st_mode):
                 _check_name(name, folder)
                 yield UploadFile(name, status.st_size, int(status.st_mtime), facts_of(status))
             else:
-                raise UploadError(f"{entry.path} is no regular file", "remove it: a transaction consists of files")
+                raise UploadError(
+                    f"{entry.path} is not a regular file", "remove it: a transaction contains only regular files"
+                )
 
 
 def _listing(folder: str) -> os.ScandirIterator[str]:  # type: ignore[name-defined]
@@ -77,7 +82,7 @@ def _listing(folder: str) -> os.ScandirIterator[str]:  # type: ignore[name-defin
 def _followed(entry: os.DirEntry[str], above: tuple[str, ...]) -> str:
     real = os.path.realpath(entry.path)
     if not Path(real).is_relative_to(above[0]):
-        raise UploadError(f"{entry.path} is a link that leads out of uploads/", "copy what it points at")
+        raise UploadError(f"{entry.path} is a link that leads out of uploads/", "copy its target instead")
     return real
 
 
@@ -95,6 +100,7 @@ def _check_name(name: str, folder: str) -> None:
         raise UploadError(f"the name {name!r} is not UTF-8", "rename the file") from None
     if len(name.rpartition("/")[0]) > _LONGEST_FOLDER:
         raise UploadError(
-            f"the folder {folder!r} lies too deep: metadata takes {_LONGEST_FOLDER} characters",
-            "shorten the names of the folders, or nest them less",
+            f"the path of the folder {folder!r} below uploads/ is too long: metadata accepts {_LONGEST_FOLDER} "
+            "characters",
+            "use shorter or fewer nested folders",
         )

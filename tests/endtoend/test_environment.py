@@ -117,7 +117,7 @@ def test_another_version_is_refused_without_asking(
         pass
     error = caught.value
     assert "requirements.txt asks for another version of pacifica-notifications-consumer" in error.problem
-    assert "leave its version out" in error.advice
+    assert "remove the version" in error.advice
     assert "9.9" in error.output
     assert NAME not in asked(index)
     assert list(tmp.iterdir()) == []
@@ -157,7 +157,7 @@ exit 3
     outcome = operator.run(START, archive, "--username", "alice", "--python", quick_python, variables=variables)
     assert (outcome.status, outcome.error(START)) == (
         69,
-        "init.sh failed with exit status 3; what it printed stands below",
+        "init.sh failed with exit status 3; see its output below",
     )
     quoted = [line.strip() for line in outcome.stderr.splitlines() if line.startswith("    ")]
     values = dict(line.split("=", 1) for line in quoted if "=" in line)
@@ -239,7 +239,7 @@ def test_hashes_are_checked(tmp: Path, tmp_path: Path, right: bool, installer: s
         builder = VenvBuilder(requirements=requirements, installer=installer)
         with pytest.raises(RequirementError) as caught, builder:
             pass
-        assert caught.value.problem == "a package is not the one whose hash stands in requirements.txt"
+        assert caught.value.problem == "a package does not match its hash in requirements.txt"
         return
     with VenvBuilder(requirements=requirements, installer=installer) as venv:
         script = "import six, pacifica_notifications_consumer; print(six.__version__)"
@@ -333,5 +333,5 @@ def test_all_is_compiled(tmp: Path, tmp_path: Path, installer: str, monkeypatch:
 def test_file_that_is_not_there(tmp_path: Path, name: str) -> None:
     """A composer's mistake is named, not called a fault of the environment."""
     builder = VenvBuilder(**{name: tmp_path / "missing"}, cache=tmp_path / "cache")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="there is no file /"), builder:
+    with pytest.raises(ConfigurationError, match=r"the file /.* does not exist"), builder:
         pass

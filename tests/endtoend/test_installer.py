@@ -56,7 +56,7 @@ def test_pip_of_the_interpreter(interpreter: Interpreter, monkeypatch: pytest.Mo
     with pytest.raises(ConfigurationError, match="the installer pip is not here"):
         find_installer("pip", bare)
     monkeypatch.setattr(module.Uv, "find", lambda: None)
-    with pytest.raises(VenvError, match="neither uv nor pip"):
+    with pytest.raises(VenvError, match="neither uv nor pip is installed"):
         find_installer("auto", bare)
 
 

@@ -87,7 +87,7 @@ def test_init_sh_that_writes_beside_the_entry_point(operator: Operator, tmp_path
     for _ in range(2):
         outcome = operator.run(TOOL, "run", archive, path, "--venv-cache", cache)
         assert (outcome.status, outcome.stdout) == (0, "learnt\n\n")
-        assert "the environment is not kept: init.sh writes to the consumer's directory" in outcome.stderr
+        assert "the environment is not kept in the cache: init.sh writes to the consumer's directory" in outcome.stderr
     assert list(cache.glob("*/*/")) == []
 
 

@@ -252,7 +252,7 @@ def test_lost_answer(bed: Bed, services: Services, tmp_path: Path, relays: list[
     lossy = attrs.evolve(services, ingest_url=relay.url)
     error = failure(upload(tmp_path, TRANSACTION, {"Tag": "lost"}, services=lossy))
     assert isinstance(error, UploadError)
-    assert "a transaction may have been made or not; call upload() again" in str(error)
+    assert "so ingest may have made a transaction or not; call upload() again" in str(error)
     lost = newest(services)
     send(tmp_path / "other", {"a": b"x", "b/c": b"y"}, services, Tag="other")
     relay.on_answer = answer_all

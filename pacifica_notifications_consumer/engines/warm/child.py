@@ -1,4 +1,4 @@
-"""What a child of the warm process is to others, and how it ends: as ``python __main__.py SRC DST`` would."""
+"""Makes a child of the warm process look and end like ``python __main__.py SRC DST``."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _FLUSH_FAILED = 120
 
 
 class Appearance:
-    """What others see of this process in ``/proc``: its command line and its environment, as they were at its start.
+    """The command line and the environment of this process in ``/proc``, as other processes see them.
 
-    A child that was forked shows what its parent shows. Both stand in memory that may be written to, and that ends
-    where it ends: so the parent is started with room to spare.
+    A forked child shows those of its parent. Both are in writable memory of a fixed size, so they can be overwritten if
+    the parent was started with enough room.
     """
 
     def __init__(self) -> None:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        # arg_start, arg_end, env_start, env_end of proc(5), whose first two fields are cut off here.
+        # arg_start, arg_end, env_start and env_end in proc(5), without the first two fields, which are cut off.
         self._arguments, self._environ = [(int(fields[n]), int(fields[n + 1])) for n in (45, 47)]
         self.variables = frozenset[bytes]()
-        # The C library's own environment still stands there; it is moved away.
+        # The C library's environment is still in that memory; putenv() copies it to another place.
         for name, value in os.environb.items():
             os.putenv(name, value)
 
     def show(self, arguments: list[bytes], variables: list[bytes]) -> None:
-        """Show other ones, as far as there is room."""
+        """Show another command line and environment, truncated to the available room."""
         _overwrite(self._arguments, arguments)
         _overwrite(self._environ, variables)
         self.variables = frozenset(variables)
@@ -49,10 +49,10 @@ def _overwrite(area: tuple[int, int], words: list[bytes]) -> None:
 
 
 class Libraries:
-    """Whether shared libraries have been loaded since."""
+    """Detects whether shared libraries have been loaded since the instance was created."""
 
     class _Found(ctypes.Structure):
-        # The beginning of dl_phdr_info in link.h; adds is how many were ever loaded.
+        # The beginning of dl_phdr_info in link.h; `adds` is the number of libraries that were ever loaded.
         _fields_ = [
             ("address", ctypes.c_void_p),
             ("name", ctypes.c_char_p),
@@ -70,7 +70,7 @@ class Libraries:
 
     def _note(self, found: Any, _size: int, _data: object) -> int:
         self._adds = found.contents.adds
-        return 1  # one is enough
+        return 1  # stop: every entry has the same count
 
     def _loaded(self) -> int:
         self._iterate(self._callback, None)
@@ -78,14 +78,14 @@ class Libraries:
 
     @property
     def changed(self) -> bool:
-        """Whether there are others."""
+        """Whether further libraries have been loaded."""
         return self._loaded() != self._known
 
 
 class ScriptExit:
-    """How the interpreter's end is made short without changing what a script can see of it.
+    """Shortens the end of the interpreter without changing what a script can observe of it.
 
-    Python frees all that was ever imported, which takes longer than most jobs.
+    A normal end frees all imported modules, which takes longer than most jobs run.
     """
 
     def __init__(self) -> None:
@@ -94,20 +94,20 @@ class ScriptExit:
         self._status: int | None = None
         self._preloaded = frozenset[str]()
         self._last_preloaded = ""
-        # The first to be registered is the last to be called: after the script's threads and all other callbacks.
+        # The callback that is registered first runs last: after the script's threads and all other callbacks.
         atexit.register(self._finish)
 
     def trust_libraries(self) -> None:
-        """Those that are loaded by now have nothing to do at the end."""
+        """Declare that the libraries that are loaded now need no cleanup at the end of a process."""
         self._libraries = Libraries()
 
     def begin(self) -> None:
-        """From now on, what is imported is the scripts' own."""
+        """Treat modules that are imported from now on as imported by the script."""
         self._preloaded = frozenset(sys.modules) - {"__main__"}
         self._last_preloaded = next(reversed(sys.modules))
 
     def note(self, error: BaseException | None) -> None:
-        """Note what ends the script, for the interpreter does not tell."""
+        """Record the exception that ended the script, since exit handlers cannot find it out."""
         if error is None:
             self._status = 0
         elif isinstance(error, SystemExit):
@@ -117,14 +117,14 @@ class ScriptExit:
             hook = sys.excepthook
 
             def show(kind: type[BaseException], value: BaseException, trace: types.TracebackType | None) -> None:
-                # The outermost frame is this file's.
+                # Omit the outermost frame, which belongs to `main`.
                 sys.excepthook, sys.last_traceback = hook, trace and trace.tb_next
                 hook(kind, value.with_traceback(sys.last_traceback), sys.last_traceback)
 
             sys.excepthook = show
 
     def _finish(self) -> None:
-        # In the second case the interpreter makes a new status of that, and says so.
+        # If flushing fails, the interpreter reports that itself and exits with its own status.
         if self._status is None or not _flush():
             return
         self._clear_modules()
@@ -133,19 +133,19 @@ class ScriptExit:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         if self._libraries is None or self._libraries.changed:
-            # Another may.
+            # A library that the script loaded may need the cleanup of exit().
             self._c.exit(status)
         self._c.fflush(None)
         os._exit(status)
 
     def _clear_modules(self) -> None:
-        """Let go of what the script made, as the interpreter would: its files are written, and its objects end."""
+        """Free the script's objects as the interpreter would, so that files are written and finalizers run."""
         gc.collect()
         for name in ("last_type", "last_value", "last_traceback", "last_exc"):
             if hasattr(sys, name):
                 setattr(sys, name, None)
         names = ["__main__"]
-        # To look at one of the others would be to write to its page, which is not this process's own yet.
+        # Do not touch preloaded modules: changing a reference count copies a page of memory that is still shared.
         for name in reversed(sys.modules):
             if name == self._last_preloaded:
                 break
@@ -162,7 +162,7 @@ class ScriptExit:
 
 
 def _clear(namespace: dict[str, Any]) -> None:
-    """Clear a module's names in the interpreter's order: those with an underscore first."""
+    """Clear the names of a module in the interpreter's order: names with one leading underscore first."""
     for private in (True, False):
         for name in list(namespace):
             if name != "__builtins__" and (not private or (name[:1] == "_" and name[1:2] != "_")):
@@ -184,7 +184,7 @@ def _exit_status(code: object) -> int | None:
         return 0
     if not isinstance(code, int):
         return 1
-    # What does not fit into a C long is a fault of its own.
+    # The interpreter reports an error for a code that does not fit into a C long.
     return code & 0xFF if -(2**63) <= code < 2**63 else None
 
 
@@ -193,7 +193,7 @@ def make_main(path: str, pristine: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         path: The script.
-        pristine: What another script found in its own.
+        pristine: The initial namespace of another main script.
     """
     module = types.ModuleType("__main__")
     vars(module).clear()

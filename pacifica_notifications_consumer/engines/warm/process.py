@@ -1,7 +1,7 @@
-"""The warm process: it imports what entry-points need, once, and forks for each of them.
+"""The warm process, which imports the modules of entry-points once and then forks a child for each attempt.
 
-It runs in the consumer's environment, and needs nothing but the standard library; `main` is its main script, and
-`child` what its children become. On the runner's side is `start`.
+It runs in the consumer's environment and needs only the standard library. `main` is its main script, `child` prepares
+its children, and `start` is the side of the runner.
 """
 
 from __future__ import annotations
@@ -25,16 +25,22 @@ __all__ = ["make_main", "serve"]
 
 _CANNOT_START = 127
 _ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-#: Milliseconds without work after which a child is forked ahead; the second when the last one could not be, or died.
+#: Idle milliseconds after which a spare child is forked; the second value applies if the last fork failed or the last
+#: spare child died.
 _IDLE, _IDLE_AFTER_FAULT = 5, 1000
 
 
 def preload(modules: Iterable[str], ending: ScriptExit) -> None:
-    """Import modules; those with a question mark only if they are there, and trusted with their libraries.
+    """Import modules.
+
+    Args:
+        modules: The names of the modules. A name with a question mark is skipped if the module is not installed; the
+            shared libraries of these modules are trusted to need no cleanup at the end of a process.
+        ending: The object that shortens the end of children.
 
     Raises:
-        ImportError: One cannot be imported.
-        RuntimeError: They have started threads, which no child would have.
+        ImportError: A module cannot be imported.
+        RuntimeError: The modules have started threads, which would be missing in the children.
     """
     names = list(modules)
     for name in (name.removesuffix("?") for name in names if name.endswith("?")):
@@ -49,13 +55,13 @@ def preload(modules: Iterable[str], ending: ScriptExit) -> None:
             importlib.import_module(name)
     if threading.active_count() > 1:
         found = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
-        raise RuntimeError(f"what was imported has started threads ({found}), which no child would have")
+        raise RuntimeError(f"the imported modules have started threads ({found}), which forked jobs would not have")
 
 
-def make_own(modules: Iterable[str]) -> None:
-    """Write to the pages of memory that nearly every script writes to, while nobody waits for it.
+def copy_pages(modules: Iterable[str]) -> None:
+    """Write to the memory pages that nearly every script writes to, before the child gets a job.
 
-    Until a child writes to a page for the first time it shares it, and the copy takes time then.
+    The first write of a child to a shared page copies the page, which takes time.
     """
     statements = [f"import {name}" for name in ("json", "os", "sys", *modules) if name in sys.modules]
     exec(compile("\n".join(statements), "<imports>", "exec"), {})  # noqa: S102
@@ -64,10 +70,13 @@ def make_own(modules: Iterable[str]) -> None:
 
 
 class Script:
-    """The entry-point, compiled before it is needed, and again when it has changed.
+    """The entry-point, which is compiled in advance, and again when it has changed.
 
     Args:
-        path: Where it is.
+        path: The path of the entry-point.
+
+    Attributes:
+        code: The compiled code; None if the entry-point cannot be read or compiled.
     """
 
     def __init__(self, path: str) -> None:
@@ -76,7 +85,7 @@ class Script:
         self.code: types.CodeType | None = None
 
     def refresh(self) -> None:
-        """Look whether it has changed; one that cannot be compiled is for an interpreter of its own to complain of."""
+        """Compile the entry-point if it has changed; for one that cannot be compiled, a new interpreter reports why."""
         try:
             found = os.stat(self._path)  # noqa: PTH116
             seen = found.st_mtime_ns, found.st_size, found.st_ino
@@ -89,37 +98,37 @@ class Script:
 
 
 class ForkRequest(NamedTuple):
-    """What the runner sends for each job: handles, of which a child gets its own.
+    """The file descriptors that the runner sends for each job, and that the child inherits.
 
     Args:
-        channel: The socket on which it is told that the job has started, and how it ended.
-        output: The file for what it prints.
-        wanted: A file that says what is to be run, and with what.
+        channel: The socket on which the runner receives the start and the end of the job.
+        output: The file for standard output and standard error.
+        command: A file with the working directory, the limits, the arguments and the environment.
     """
 
     channel: int
     output: int
-    wanted: int
+    command: int
 
     @classmethod
     def receive(cls, source: socket.socket) -> ForkRequest | None:
-        """Wait for one; None when nobody will send any more."""
+        """Wait for a request; None if the other end of the socket is closed."""
         handles = socket.recv_fds(source, 16, 3)[1]
         return cls(*handles) if len(handles) == len(cls._fields) else None
 
     def close(self) -> None:
-        """Let go of what a child has now."""
+        """Close the file descriptors, which the child has inherited."""
         for handle in self:
             os.close(handle)
 
 
 class Spare(NamedTuple):
-    """A child that was forked before there was a job for it.
+    """A child that was forked before it had a job.
 
     Args:
-        handle: By which its end is seen.
-        socket: To which its request is sent.
-        code: The script as it was then.
+        handle: The pidfd of the child.
+        socket: The socket to which its request is sent.
+        code: The code of the script at the time of the fork.
     """
 
     handle: int
@@ -128,12 +137,12 @@ class Spare(NamedTuple):
 
 
 class ForkServer:
-    """Forks when it is told to, and once ahead when it has nothing else to do; tells how the children end.
+    """Forks a child for each request, and a spare one when idle; reports how the children end.
 
     Args:
-        control: Where it is told.
-        script: What the children are to run.
-        prepare: What a child can do that waits for work.
+        control: The socket on which requests arrive.
+        script: The script that the children run.
+        prepare: Called in a spare child before it waits for its request.
     """
 
     def __init__(self, control: socket.socket, script: Script, prepare: Callable[[], None]) -> None:
@@ -142,17 +151,17 @@ class ForkServer:
         self._prepare = prepare
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
-        #: By their handles: the children's ids, and where to tell of their end; nowhere for a spare one.
+        #: By pidfd: the process id of each child and the channel for its end, which is None for a spare child.
         self._children: dict[int, tuple[int, int | None]] = {}
         self._spare: Spare | None = None
         self._idle = _IDLE
 
-    def say_ready(self) -> None:
-        """Say that from now on it does what it is told."""
-        tell(self._control.fileno(), "ready", len(os.listdir("/proc/self/task")))  # noqa: PTH208
+    def report_ready(self) -> None:
+        """Report to the runner that requests are accepted from now on, and the number of threads."""
+        send_message(self._control.fileno(), "ready", len(os.listdir("/proc/self/task")))  # noqa: PTH208
 
     def serve(self) -> ForkRequest:
-        """Returns in a child only, with what it is to do."""
+        """Serve requests for ever; returns only in a child, with the child's request."""
         while True:
             ready = self._poll.poll(None if self._spare else self._idle)
             if not ready and (found := self._fork_ahead()):
@@ -160,31 +169,31 @@ class ForkServer:
             for handle, _ in ready:
                 if handle in self._children:
                     self._reap(handle)
-                elif found := self._take():
+                elif found := self._handle_request():
                     return found
 
-    def _take(self) -> ForkRequest | None:
+    def _handle_request(self) -> ForkRequest | None:
         request = ForkRequest.receive(self._control)
         if request is None:
             # The runner has closed its end, or has died.
             os._exit(0)
         self._script.refresh()
-        if self._hand_over(request):
+        if self._use_spare(request):
             return None
         try:
             pid = os.fork()
         except OSError as error:
-            tell(request.channel, "error", error.errno, error.strerror)
+            send_message(request.channel, "error", error.errno, error.strerror)
             request.close()
             return None
         if pid == 0:
-            self._leave()
+            self._close_parents_files()
             return request
         self._watch(pid, os.dup(request.channel))
         request.close()
         return None
 
-    def _hand_over(self, request: ForkRequest) -> bool:
+    def _use_spare(self, request: ForkRequest) -> bool:
         spare, self._spare = self._spare, None
         if spare is None:
             return False
@@ -207,12 +216,12 @@ class ForkServer:
             try:
                 pid = os.fork()
             except OSError:
-                # It is only for speed.
+                # A spare child only saves time, so do without.
                 self._idle = _IDLE_AFTER_FAULT
                 ours.close()
                 return None
             if pid == 0:
-                self._leave()
+                self._close_parents_files()
                 ours.close()
                 self._prepare()
                 request = ForkRequest.receive(theirs)
@@ -222,8 +231,8 @@ class ForkServer:
         self._spare = Spare(self._watch(pid, None), ours, self._script.code)
         return None
 
-    def _leave(self) -> None:
-        """Close what is the parent's, in a child."""
+    def _close_parents_files(self) -> None:
+        """Close the file descriptors of the parent; called in a child."""
         self._control.close()
         if self._spare:
             self._spare.socket.close()
@@ -242,12 +251,12 @@ class ForkServer:
         pid, channel = self._children.pop(handle)
         self._poll.unregister(handle)
         os.close(handle)
-        # What is left of its group goes with it. As long as nobody has waited for it, the number is its own.
+        # End the rest of its process group. Before wait4() the number of the group cannot be reused.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
         _, status, used = os.wait4(pid, 0)
         if channel is not None:
-            tell(channel, "ended", status, used.ru_utime + used.ru_stime, used.ru_maxrss)
+            send_message(channel, "ended", status, used.ru_utime + used.ru_stime, used.ru_maxrss)
             os.close(channel)
         elif self._spare and self._spare.handle == handle:
             self._spare.socket.close()
@@ -255,8 +264,8 @@ class ForkServer:
             self._idle = _IDLE_AFTER_FAULT
 
 
-def tell(channel: int, *words: object) -> bool:
-    """Send a message, words with spaces between; False when nobody wants to know."""
+def send_message(channel: int, *words: object) -> bool:
+    """Send a message of words separated by spaces; returns False if the other end is closed."""
     try:
         os.write(channel, " ".join(map(str, words)).encode())
     except OSError:
@@ -265,25 +274,25 @@ def tell(channel: int, *words: object) -> bool:
 
 
 class IgnoredSignals:
-    """Ignores the signals by which a supervisor asks all processes to end: when that is due, the runner says so."""
+    """Ignores the signals by which a supervisor stops all processes; the runner ends the warm process itself."""
 
     def __init__(self) -> None:
-        # What reacts outside of Python could not be put back.
+        # A handler that was not installed from Python (None) could not be restored.
         known = [number for number in _ASKING if signal.getsignal(number) is not None]
         self._before = {number: signal.signal(number, signal.SIG_IGN) for number in known}
 
     def end(self) -> None:
-        """React as before, in a child."""
+        """Restore the handlers; called in a child."""
         for number, reaction in self._before.items():
             signal.signal(number, reaction)
 
 
-def become(request: ForkRequest, appearance: Appearance, deafness: IgnoredSignals) -> None:
-    """Make this child what a new process would be.
+def set_up_child(request: ForkRequest, appearance: Appearance, ignored: IgnoredSignals) -> None:
+    """Give this child the session, directory, output, arguments, environment and limits of a new process.
 
-    It goes on only if the runner has learned its number: otherwise it could not be ended.
+    The child goes on only if the runner has received its process id; without that, the runner could not end it.
     """
-    with open(request.wanted, "rb") as file:  # noqa: PTH123  (it is open already)
+    with open(request.command, "rb") as file:  # noqa: PTH123  (it is open already)
         words = file.read().split(b"\0")
     directory, limits, count = words[0], list(map(int, words[1].split())), int(words[2])
     arguments, variables = words[3 : 3 + count], words[3 + count :]
@@ -294,7 +303,7 @@ def become(request: ForkRequest, appearance: Appearance, deafness: IgnoredSignal
         os.close(request.output)
         os.chdir(directory)
     except OSError as error:
-        tell(request.channel, "error", error.errno, error.strerror)
+        send_message(request.channel, "error", error.errno, error.strerror)
         os._exit(_CANNOT_START)
     shown = appearance.variables
     appearance.show(arguments, variables)
@@ -303,11 +312,11 @@ def become(request: ForkRequest, appearance: Appearance, deafness: IgnoredSignal
     for variable in set(variables).difference(shown):
         name, _, value = variable.partition(b"=")
         os.environb[name] = value
-    # Python's own generator has started anew after the fork.
+    # Python reseeds the generator of `random` after a fork, but not that of numpy.
     if numbers := sys.modules.get("numpy.random"):
         numbers.seed()
-    deafness.end()
-    if not tell(request.channel, "started", os.getpid()):
+    ignored.end()
+    if not send_message(request.channel, "started", os.getpid()):
         os._exit(0)
     os.close(request.channel)
     sys.orig_argv[:] = map(os.fsdecode, arguments)
@@ -320,49 +329,49 @@ def become(request: ForkRequest, appearance: Appearance, deafness: IgnoredSignal
 
 
 def give_up(error: BaseException) -> NoReturn:
-    """Say why there can be no warm process, where `warm_start` looks for it."""
+    """Exit, and print the reason why the warm process cannot work, which `start` logs."""
     sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
     sys.stderr.flush()
     os._exit(1)
 
 
 class Child(NamedTuple):
-    """What a child runs, and who has to know how that ends."""
+    """The code that a child runs, and the object that has to learn how it ends."""
 
     code: types.CodeType
     ending: ScriptExit
 
 
 def serve(control: str, path: str, modules: list[str]) -> Child:
-    """Do a warm process's work; returns in its children only.
+    """Run the warm process; returns only in its children.
 
     Args:
-        control: The number of the socket to the runner.
+        control: The file descriptor of the socket to the runner.
         path: The entry-point.
-        modules: What to import beforehand.
+        modules: The modules to import in advance; see `preload`.
     """
     ending, script = ScriptExit(), Script(path)
     names = [name.removesuffix("?") for name in modules]
-    server = ForkServer(socket.socket(fileno=int(control)), script, lambda: make_own(names))
+    server = ForkServer(socket.socket(fileno=int(control)), script, lambda: copy_pages(names))
     try:
         appearance = Appearance()
         os.environ.pop("PACIFICA_ROOM", None)
         appearance.show(
             [b"pacifica-warm-process", os.fsencode(sys.path[0])], [b"%b=%b" % item for item in os.environb.items()]
         )
-        # Where there are no such handles, that is to be known now.
+        # Fail now if the system has no pidfds.
         os.close(os.pidfd_open(os.getpid()))
         preload(modules, ending)
-        deafness = IgnoredSignals()
+        ignored = IgnoredSignals()
     except BaseException as problem:
         give_up(problem)
-    server.say_ready()
+    server.report_ready()
     script.refresh()
     ending.begin()
-    # Children share what was imported with this process for as long as nobody writes to it.
+    # Keep the collector from writing to imported objects, since each write copies a page that children share.
     gc.collect()
     gc.freeze()
-    become(server.serve(), appearance, deafness)
+    set_up_child(server.serve(), appearance, ignored)
     if script.code is None:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606
     return Child(script.code, ending)

@@ -38,7 +38,7 @@ from ...system.processes import MAXRSS_UNIT, Process, ProcessLost, Usage, descri
 log = logging.getLogger(__name__)
 
 _MAIN = Path(__file__).with_name("main.py")
-#: What the documented entry-point imports. The question mark: if the environment has it.
+#: The modules of the documented entry-point. A question mark means: if it is installed.
 DOCUMENTED = (
     "requests?",
     "jsonpath2?",
@@ -47,26 +47,26 @@ DOCUMENTED = (
     "pacifica_notifications_consumer.transfer.uploader?",
     "pacifica_notifications_consumer.filter.filter?",
 )
-#: Room for what its children show of themselves: their command lines and their variables.
+#: Padding that makes room for the command lines and the environments of the children (see `child.Appearance`).
 _ROOM_OF_ARGUMENTS, _ROOM = "." * 1024, "." * 8192
 _ROOM_VARIABLE = "PACIFICA_ROOM"
-#: Seconds in which it ought to answer, which takes it a thousandth of one.
+#: Seconds in which the warm process must answer; it usually takes a millisecond.
 _PATIENCE = 20.0
-#: Seconds for which one that dies must have lived to be started again at once, and the longest pause otherwise.
+#: Seconds after which a warm process that dies is restarted at once, and the longest pause before other restarts.
 _LIVED_LONG, _LONGEST_PAUSE = 60.0, 60.0
 _MESSAGE_SIZE = 4096
 _SHOWN_LINES = 15
 
 
 class WarmStart:
-    """Keeps a warm process, and has it fork.
+    """Keeps a warm process running, and starts entry-points as its children.
 
     Args:
         python: The interpreter of the environment.
         script: The entry-point.
-        environ: The variables of the process; what it imports sees them.
-        preload: What it imports beside `DOCUMENTED`.
-        run_as: The user as whom it runs, if that is not this process's.
+        environ: The environment variables of the process, which the imported modules see.
+        preload: The modules that it imports in addition to `DOCUMENTED`.
+        run_as: The user that runs the process; by default the user of this process.
     """
 
     def __init__(
@@ -87,33 +87,33 @@ class WarmStart:
         self._control: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._closing = threading.Event()
-        #: Set when it is known whether there is a warm process.
+        #: Set when the warm process is ready, or when it is certain that it never will be.
         self._decided = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="warm start", daemon=True)
 
     def start(self) -> None:
-        """Start the process; until it is ready, nothing can be launched."""
+        """Start the process in the background; until it is ready, `launch` returns None."""
         self._thread.start()
 
     def close(self) -> None:
-        """End the process; its children go on."""
+        """End the process; its children go on running."""
         self._closing.set()
         self._kill()
         if self._thread.ident is not None:
             self._thread.join()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it is ready; False when it is not after so many seconds, or never will be."""
+        """Wait until the process is ready; False if it is not ready after `timeout` seconds, or never will be."""
         return self._decided.wait(timeout) and self.ready
 
     @property
     def ready(self) -> bool:
-        """Whether there is a warm process now."""
+        """Whether the warm process accepts requests now."""
         return self._control is not None
 
     @property
     def pid(self) -> int | None:
-        """The process's number, if there is one."""
+        """The process id of the warm process; None before the first start."""
         return self._popen.pid if self._popen is not None else None
 
     def launch(
@@ -128,17 +128,17 @@ class WarmStart:
         """Start an entry-point.
 
         Args:
-            arguments: The interpreter, the entry-point, and its arguments.
-            environ: Its environment.
-            cwd: Its working directory.
-            output: Where its standard output and standard error go.
-            limits: What it gives to ``setrlimit`` before it runs.
+            arguments: The interpreter, the entry-point, and the arguments of the entry-point.
+            environ: The environment variables.
+            cwd: The working directory.
+            output: The file descriptor for standard output and standard error.
+            limits: The arguments of ``setrlimit`` calls before the entry-point runs.
 
         Returns:
-            Its process; None if it must be started cold.
+            The process; None if the entry-point must be started cold.
 
         Raises:
-            OSError: It cannot be started in any way.
+            OSError: The entry-point cannot be started; a cold start would fail, too.
         """
         if not self.ready:
             return None
@@ -154,7 +154,7 @@ class WarmStart:
             return None
 
     def _send(self, handles: list[int]) -> None:
-        # Not while it is closed: its number may be another's at once.
+        # The lock keeps the socket from being closed here, after which its descriptor could belong to another file.
         with self._lock:
             if self._control is None:
                 raise ConnectionResetError
@@ -165,9 +165,10 @@ class WarmStart:
         try:
             subject, words = _receive(channel)
         except TimeoutError:
-            log.error("the warm process does not answer, and is ended")  # noqa: TRY400
+            log.error("the warm process does not answer; it is killed")  # noqa: TRY400
             self._kill()
-            # No child can begin any more once it could not say so. One may have, a moment ago.
+            # A child begins only after it has reported "started", so none can begin after the shutdown. A report that
+            # was sent just before can still be read.
             channel.shutdown(socket.SHUT_RD)
             channel.settimeout(0)
             subject, words = _receive(channel)
@@ -175,7 +176,7 @@ class WarmStart:
             raise _RefusedError(int(words[0]), " ".join(words[1:]))
         if subject == "started":
             return _WarmChild(channel, int(words[0]))
-        # It was killed before it could begin.
+        # The child was killed before it could begin.
         channel.close()
         return None
 
@@ -184,7 +185,7 @@ class WarmStart:
             popen.kill()
 
     def _keep(self) -> None:
-        """Keep a process running until it is not wanted any more, or cannot be made."""
+        """Restart the process whenever it ends, until this object is closed or the modules cannot be imported."""
         pause = 0.0
         while not self._closing.wait(pause):
             began = time.monotonic()
@@ -194,7 +195,7 @@ class WarmStart:
                     status = self._serve(control)
                 elif status >= 0 and not self._closing.is_set():
                     log.warning(
-                        "entry-points start cold, since what they need could not be imported beforehand:\n%s",
+                        "entry-points start cold, since their modules could not be imported in advance:\n%s",
                         _last_lines(output),
                     )
                     break
@@ -202,13 +203,13 @@ class WarmStart:
                 lived_long = time.monotonic() - began > _LIVED_LONG
                 pause = 0.0 if lived_long else min(2 * pause + 0.1, _LONGEST_PAUSE)
                 log.error(
-                    "the warm process has ended with %s; it is started again, until then entry-points start cold",
+                    "the warm process has ended with %s; it is restarted, until then entry-points start cold",
                     describe_status(status),
                 )
         self._decided.set()
 
     def _serve(self, control: socket.socket) -> int:
-        """Have it fork until it ends; returns its status."""
+        """Let the process serve requests until it ends; returns its exit status."""
         try:
             self._control = control
             self._decided.set()
@@ -220,7 +221,7 @@ class WarmStart:
                 control.close()
 
     def _spawn(self, output: IO[bytes]) -> tuple[socket.socket | None, int]:
-        """Start the process; returns the socket to it when it is ready, and otherwise None."""
+        """Start the process; returns the socket to it, and otherwise None and its exit status."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
@@ -261,7 +262,7 @@ class WarmStart:
 
 
 class _RefusedError(OSError):
-    """The child itself could not begin; it would not do so when started cold, either."""
+    """The child could not begin to run, and would not start cold either."""
 
 
 class _WarmChild(Process):
@@ -295,14 +296,14 @@ class _WarmChild(Process):
     def _reap(self) -> int:
         deadline = time.monotonic() + _PATIENCE
         if not self._has_exited():
-            # The warm process ends the group before it says so: until then the number is the group's own.
+            # The warm process kills the group before it reports the end, so until then the number is not reused.
             self._signal_group(signal.SIGKILL)
             while not self._has_exited() and time.monotonic() < deadline:
                 self._sleep(deadline - time.monotonic())
         self._channel.close()
         if self._status is None:
             self._lost = True
-            raise ProcessLost("the warm process that it came of has died")
+            raise ProcessLost("the warm process died, so the result of the attempt is unknown")
         return self._status
 
 
@@ -310,7 +311,7 @@ class _WarmChild(Process):
 def _request(
     arguments: Sequence[str | Path], environ: Mapping[str, str], cwd: Path, limits: Iterable[tuple[int, int, int]]
 ) -> Iterator[IO[bytes]]:
-    """What a child is to do, in a file without a name: an environment may be larger than a message."""
+    """Write a request to an anonymous file, because an environment may be larger than a message."""
     limited = " ".join(str(number) for limit in limits for number in limit)
     variables = (f"{name}={environ[name]}" for name in environ)
     words = [str(cwd), limited, str(len(arguments)), *map(str, arguments), *variables]
@@ -321,11 +322,11 @@ def _request(
 
 
 def _receive(channel: socket.socket) -> tuple[str, list[str]]:
-    """Receive a message; returns what it is about and what it says.
+    """Receive a message; returns its first word and the others.
 
     Raises:
-        ConnectionError: Nobody is there any more.
-        TimeoutError, BlockingIOError: There is none yet.
+        ConnectionError: The other end is closed.
+        TimeoutError, BlockingIOError: No message has arrived yet.
     """
     data = channel.recv(_MESSAGE_SIZE)
     if not data:

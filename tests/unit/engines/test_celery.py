@@ -1,4 +1,4 @@
-"""The parts of many machines that need none: mirrors, records, messages, digests."""
+"""The parts of the Celery engine that need no broker: copies of output, records, reports, digests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def output_copy(directory: JobDirectory, task: str = "1.a", limit: int | None = 
 
 
 def test_mirror_takes_each_byte_once(directory: JobDirectory) -> None:
-    """Pieces that overlap, come twice, or come after a restart give the output as it was."""
+    """Pieces that overlap, arrive twice, or arrive after a restart result in the original output."""
     first = output_copy(directory)
     first.add(0, b"abc")
     first.add(0, b"abcde")
@@ -50,7 +50,7 @@ def test_mirror_takes_each_byte_once(directory: JobDirectory) -> None:
 
 
 def test_mirror_says_what_it_has_missed(directory: JobDirectory) -> None:
-    """What came too fast is left out with a note that says how much, and where it is."""
+    """Missing pieces are replaced by a note with their size and the place of the whole output."""
     made = output_copy(directory)
     made.add(0, b"abc")
     made.add(10, b"xyz")
@@ -62,14 +62,14 @@ def test_mirror_says_what_it_has_missed(directory: JobDirectory) -> None:
 
 
 def test_mirror_of_another_attempt_goes_on_below(directory: JobDirectory) -> None:
-    """The outputs of two attempts stand one below the other."""
+    """The output of a second attempt is appended to that of the first."""
     output_copy(directory, "1.a").add(0, b"first\n")
     output_copy(directory, "1.b").add(0, b"second\n")
     assert directory.output.read_text() == "first\nsecond\n"
 
 
 def test_mirror_has_a_limit(directory: JobDirectory) -> None:
-    """No more is kept here than of a job that runs here."""
+    """A copied output has the same limit as the output of a local job."""
     made = output_copy(directory, limit=10_000)
     for number in range(20):
         made.add(number * 5000, b"x" * 5000)
@@ -97,7 +97,7 @@ GOOD: dict[str, Any] = json.loads(json.dumps(attrs.asdict(Ending(status=0)) | {"
     ],
 )
 def test_spoilt_record_is_none(field: str, spoilt: str) -> None:
-    """A record that cannot be understood counts as none."""
+    """A record that cannot be parsed counts as missing."""
     names = ("open", "claim", "beat", "news", "refused", "ending")
     place = json.dumps({"worker": "w", "directory": "/d"})
     record: dict[str, str | None] = {"open": "1", "claim": place, "beat": "1", "ending": json.dumps(GOOD)}
@@ -113,7 +113,7 @@ def test_spoilt_record_is_none(field: str, spoilt: str) -> None:
 
 
 def test_spoilt_news_are_none() -> None:
-    """What a worker tells that cannot be understood, or is too much, is left out."""
+    """Reports of a worker that cannot be parsed or are too large are ignored."""
     fields = Heartbeat(task="1.a", number=1, news=News(progress="p", output_start=3, output=b"\xff\0")).fields()
     told = [str(fields[name]) for name in ("progress", "output_start", "output")]
     assert store._news(*told) == News(progress="p", output_start=3, output=b"\xff\0")
@@ -124,7 +124,7 @@ def test_spoilt_news_are_none() -> None:
 
 
 def test_news_are_told_once_and_repeated_when_they_may_have_been_lost(directory: JobDirectory) -> None:
-    """What is new is told when it is, once more after a fault, and after the output has been cut."""
+    """New progress and output are reported once, again after a fault, and again after the output has been cut."""
     report = ReportedAttempt("1.a", directory, 0.0)
     assert report.news() is None
     directory.output.write_bytes(b"abc")
@@ -142,7 +142,7 @@ def test_news_are_told_once_and_repeated_when_they_may_have_been_lost(directory:
 
 
 def test_silence_is_what_was_seen() -> None:
-    """Time counts as silence only if nothing has changed in it, and only what somebody could see."""
+    """Only observed time without any change counts as silence."""
     watched = WatchedAttempt("1.a", threading.Condition())
     assert watched.see(AttemptView(opened=True), 1.0)
     assert not watched.see(AttemptView(opened=True), 1.0)
@@ -153,7 +153,7 @@ def test_silence_is_what_was_seen() -> None:
 
 
 def test_digest_names_what_a_consumer_is(tmp_path: Path) -> None:
-    """Two consumers have one digest if, and only if, their files are the same, but for the filter."""
+    """Two consumers have the same digest if and only if their files are the same, except for the filter."""
     made = []
     for number, (files, executable) in enumerate(
         [

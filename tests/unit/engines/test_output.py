@@ -1,4 +1,4 @@
-"""What an entry-point prints is kept within limits: its beginning and its end."""
+"""The beginning and the end of an entry-point's output are kept, within the limit."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def write(output: Output, *pieces: bytes) -> None:
 
 
 def test_short_output_is_kept_whole(tmp_path: Path) -> None:
-    """What is within the limit is kept as it is, byte for byte, and its last lines are told."""
+    """Output within the limit is kept byte for byte, and finish() returns its last lines."""
     output = Output(tmp_path / "o", MIB)
     lines = b"".join(b"line %d\n" % number for number in range(100))
     write(output, lines, b"\xff\n")
@@ -28,12 +28,12 @@ def test_short_output_is_kept_whole(tmp_path: Path) -> None:
 
 
 def test_no_output(tmp_path: Path) -> None:
-    """An entry-point that never came to print has no last lines."""
+    """An entry-point that printed nothing has no last lines."""
     assert Output(tmp_path / "o", MIB).finish() == ""
 
 
 def test_middle_is_cut_out(tmp_path: Path) -> None:
-    """Of much, the first and the last half of the limit stay, and how much is missing between them is told."""
+    """Of a long output the first and the last half of the limit stay, and a note says how much is missing."""
     output = Output(tmp_path / "o", 2000)
     body = b"a" * 1000 + b"b" * 50_000 + b"c" * 1000
     write(output, body)
@@ -45,7 +45,7 @@ def test_middle_is_cut_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("more", "whole"), [(-1, True), (0, True), (_BLOCK, True), (_BLOCK + 1, False)])
 def test_as_much_as_the_limit(tmp_path: Path, more: int, whole: bool) -> None:
-    """As many bytes as the limit are kept whole, and a block beyond that; of more the middle is left out."""
+    """Output of up to one block beyond the limit is kept whole; of more the middle is cut out."""
     output = Output(tmp_path / "o", 2000)
     write(output, b"x" * (2000 + more))
     output.finish()
@@ -53,7 +53,7 @@ def test_as_much_as_the_limit(tmp_path: Path, more: int, whole: bool) -> None:
 
 
 def test_no_limit(tmp_path: Path) -> None:
-    """Without a limit everything stays."""
+    """Without a limit all output is kept."""
     output = Output(tmp_path / "o", None)
     write(output, b"x" * MIB)
     output.trim()
@@ -63,7 +63,7 @@ def test_no_limit(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="holes are made on Linux only")
 def test_disk_is_not_filled_by_one_that_still_runs(tmp_path: Path) -> None:
-    """While a process writes and writes, the file takes little room; a hole costs neither its beginning nor its end."""
+    """While a process writes, the file takes up little disk space, and its beginning and end are kept."""
     output = Output(tmp_path / "o", MIB)
     with output.open() as file:
         file.write(b"a" * MIB)
@@ -82,7 +82,7 @@ def test_disk_is_not_filled_by_one_that_still_runs(tmp_path: Path) -> None:
 
 
 def test_second_attempt_is_added(tmp_path: Path) -> None:
-    """What a later attempt prints follows what the earlier ones did, within the same limit."""
+    """The output of a later attempt is appended to the earlier ones, within the same limit."""
     for number in range(5):
         output = Output(tmp_path / "o", 20_000)
         write(output, b"attempt %d\n" % number, b"x" * 10_000, b"\nend %d\n" % number)

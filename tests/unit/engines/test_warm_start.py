@@ -1,4 +1,4 @@
-"""The process that forks entry-points: what becomes of them when it dies, and when it cannot be made."""
+"""The warm process: its jobs survive its death, and entry-points start cold when it cannot be used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.jobs.limits import JobLimits
 from tests.support.runner_tools import DEADLINE, accept, alive, eventually, make_runner, wait_for_file
 
-#: Says that it runs and who its parent is, and ends when a file appears.
+#: Writes its process id and that of its parent to a file, and ends when another file appears.
 WAITER = """
 import os, sys, time
 place = sys.argv[1] + "/../../../.."
@@ -45,7 +45,7 @@ def warm(runner: JobRunner) -> warm_start.WarmStart:
 
 
 def test_its_death_is_no_failure_of_the_jobs(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """Jobs in flight are ended and run again without counting as attempts, and it is started anew."""
+    """A killed warm process is restarted; its jobs are ended and run again, which does not count as attempts."""
     with make(WAITER) as runner:
         job_id = accept(runner)
         pid, parent = map(int, wait_for_file(tmp_path / "running").split())
@@ -62,7 +62,7 @@ def test_its_death_is_no_failure_of_the_jobs(make: Callable[..., JobRunner], tmp
         assert int(wait_for_file(tmp_path / "running").split()[1]) == warm(runner).pid != parent
 
 
-#: Kills the warm process that it came of; started cold, it asks to be tried again later.
+#: Kills the warm process that forked it; if it is started cold, it asks to be tried again later.
 KILLER = """
 import os, sys, time
 if not open(f"/proc/{os.getppid()}/cmdline").read().startswith("pacifica-warm-process"):
@@ -73,15 +73,15 @@ time.sleep(100)
 
 
 def test_job_that_kills_it_does_not_loop(make: Callable[..., JobRunner]) -> None:
-    """A job under which it dies again and again is dead after the limit for that."""
+    """A job that kills the warm process again and again is dead after the crash limit."""
     with make(KILLER, crash_limit=1, retry_delay=0.05) as runner:
         job = runner.wait(accept(runner), DEADLINE)
     assert (job.state, job.attempts, job.crashes) == (JobState.DEAD, 0, 2)
-    assert job.reason == "the warm process that it came of has died (2 times)"
+    assert job.reason == "the warm process died, so the result of the attempt is unknown (2 times)"
 
 
 def test_one_that_hangs_is_replaced(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that does not answer is ended; the job that waited for it starts cold."""
+    """A warm process that does not answer is killed and replaced; the job that waited for it starts cold."""
     monkeypatch.setattr(warm_start, "_PATIENCE", 0.2)
     with make("import os; print(os.getppid())") as runner:
         hung = warm(runner).pid
@@ -102,13 +102,13 @@ def test_one_that_hangs_is_replaced(make: Callable[..., JobRunner], monkeypatch:
         ("no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("fails", "ZeroDivisionError: division by zero"),
         ("leaves", "SystemExit: 3"),
-        ("starts_threads", "what was imported has started threads (mine)"),
+        ("starts_threads", "the imported modules have started threads (mine)"),
     ],
 )
 def test_modules_that_cannot_be_imported(
     make: Callable[..., JobRunner], tmp_path: Path, caplog: pytest.LogCaptureFixture, preload: str, words: str
 ) -> None:
-    """The reason is logged, once, and entry-points start cold."""
+    """The reason of a failed import is logged once, and entry-points start cold."""
     consumer = tmp_path / "consumer"
     consumer.mkdir()
     (consumer / "fails.py").write_text("1/0")
@@ -127,12 +127,12 @@ def test_modules_that_cannot_be_imported(
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
         assert runner.directory(job_id).output.read_text() == f"{os.getpid()}\n"
         eventually(lambda: not warm(runner)._thread.is_alive())
-    (said,) = [message for message in caplog.messages if "could not be imported" in message]
+    (said,) = [message for message in caplog.messages if "could not be imported in advance" in message]
     assert words in said
 
 
 def test_preloading(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """Modules of the consumer are imported once, with its environment, and are there in each job."""
+    """Modules of the consumer are imported once, with its environment variables, and shared by all jobs."""
     consumer = tmp_path / "consumer"
     consumer.mkdir()
     (consumer / "mine.py").write_text("import os; pid, user = os.getpid(), os.environ['PACIFICA_USERNAME']")
@@ -146,7 +146,7 @@ def test_preloading(make: Callable[..., JobRunner], tmp_path: Path) -> None:
 
 
 def test_it_ends_with_the_runner(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """It does not outlive a runner, not even one that is killed."""
+    """The warm process ends with its runner, even if the runner is killed."""
     with make("") as runner:
         pid = warm(runner).pid
     assert pid is not None
@@ -162,7 +162,7 @@ def test_it_ends_with_the_runner(make: Callable[..., JobRunner], tmp_path: Path)
 
 
 def test_closing_while_it_gets_ready(tmp_path: Path) -> None:
-    """Whoever closes does not wait for imports that take long."""
+    """close() does not wait for slow imports."""
     (tmp_path / "slow.py").write_text("import time; time.sleep(100)")
     start = warm_start.WarmStart(Path(sys.executable), tmp_path / "script", environ=dict(os.environ), preload=["slow"])
     start.start()
@@ -174,7 +174,7 @@ def test_closing_while_it_gets_ready(tmp_path: Path) -> None:
 
 
 def test_python_that_cannot_be_started(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An interpreter that is not there is named."""
+    """The log reports an interpreter that does not exist."""
     start = warm_start.WarmStart(tmp_path / "python", tmp_path / "script", environ={})
     start.start()
     assert not start.wait(DEADLINE)
@@ -183,7 +183,7 @@ def test_python_that_cannot_be_started(tmp_path: Path, caplog: pytest.LogCapture
 
 
 def test_many_at_the_same_time(make: Callable[..., JobRunner]) -> None:
-    """Each gets its own arguments, output and status, also when their requests come all at once."""
+    """Each of many concurrent jobs gets its own arguments, output and exit status."""
     source = "import sys; print(sys.argv[1]); sys.exit(int(sys.argv[1].split('/')[-2]) % 7)"
     with make(source, workers=8) as runner:
         threads = threading.active_count()
@@ -197,7 +197,7 @@ def test_many_at_the_same_time(make: Callable[..., JobRunner]) -> None:
 
 
 def test_large_environment(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables of any size arrive; what is shown of them is cut, the mark stands first."""
+    """Environment variables of any size reach a job; /proc shows a truncated environment that begins with the mark."""
     monkeypatch.setenv("LARGE", "x" * 100_000)
     source = """
 import os
@@ -213,7 +213,7 @@ assert (len(os.environ['LARGE']), shown.startswith('PACIFICA_JOB=')) == (100_000
 
 
 def test_directory_that_has_gone(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """What cannot be started in either way is said as it would be cold."""
+    """An entry-point whose directory is missing fails with the same reason as with a cold start."""
     with make("") as runner:
         (tmp_path / "consumer").rename(tmp_path / "moved")
         job = runner.wait(accept(runner), DEADLINE)
@@ -222,7 +222,7 @@ def test_directory_that_has_gone(make: Callable[..., JobRunner], tmp_path: Path)
 
 
 def test_limited_from_the_start(make: Callable[..., JobRunner]) -> None:
-    """A child has its limits before the script's first line, though nobody waits for that."""
+    """A child has its limits before the first line of the script."""
     source = "import resource; print(resource.getrlimit(resource.RLIMIT_FSIZE))"
     with make(source, limits=JobLimits(file_size=7000)) as runner:
         jobs = [accept(runner, number) for number in range(10)]
@@ -233,7 +233,7 @@ def test_limited_from_the_start(make: Callable[..., JobRunner]) -> None:
 
 
 def test_numbers_of_numpy_differ(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """A generator that its library does not start anew is started anew."""
+    """The random numbers of numpy, which does not reseed after a fork, are reseeded."""
     package = tmp_path / "consumer" / "numpy"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -245,7 +245,7 @@ def test_numbers_of_numpy_differ(make: Callable[..., JobRunner], tmp_path: Path)
 
 
 def test_child_that_was_forked_ahead(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """There is one that waits for the next job; it does not run an old script, and is replaced when it is killed."""
+    """A spare child runs the next job, but never an outdated script, and is replaced when it is killed."""
 
     def ahead() -> list[str]:
         return Path(f"/proc/{warm(runner).pid}/task/{warm(runner).pid}/children").read_text().split()
@@ -271,7 +271,7 @@ def test_child_that_was_forked_ahead(make: Callable[..., JobRunner], tmp_path: P
 
 
 def test_supervisor_that_asks_all_processes_to_end(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """It stays until the runner has no use for it; its children hear the signals as ever."""
+    """The warm process ignores the signals of a supervisor; its children react to them."""
     with make(WAITER) as runner:
         parent = warm(runner).pid
         assert parent is not None
@@ -285,7 +285,7 @@ def test_supervisor_that_asks_all_processes_to_end(make: Callable[..., JobRunner
 
 
 def test_job_that_was_cancelled_before_it_died(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """Whatever happens in the moment of its end, a job that was cancelled is not run again."""
+    """A cancelled job is not run again, even if the warm process dies at the same moment."""
     with make(WAITER) as runner:
         job_id = accept(runner)
         parent = int(wait_for_file(tmp_path / "running").split()[1])
@@ -297,7 +297,7 @@ def test_job_that_was_cancelled_before_it_died(make: Callable[..., JobRunner], t
 
 
 def test_one_that_is_killed_while_it_gets_ready(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """That is no reason to do without: it is started again."""
+    """A warm process that is killed during its imports is restarted."""
     consumer = tmp_path / "consumer"
     consumer.mkdir()
     (consumer / "once.py").write_text(
@@ -312,7 +312,7 @@ def test_one_that_is_killed_while_it_gets_ready(make: Callable[..., JobRunner], 
 
 
 def test_one_that_hangs_when_its_runner_is_killed(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """The next runner finds it, as it finds the jobs of the last one, and ends it."""
+    """The next runner ends a hanging warm process of a runner that was killed."""
     child = os.fork()
     if child == 0:
         with make("") as runner:

@@ -1,4 +1,4 @@
-"""Entry-points that start warm and cold: what they do, print and leave is the same, down to the bytes."""
+"""Entry-points behave, print and leave the same files, byte for byte, whether they start warm or cold."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BODY = b'{"eventID": "e"}'
 
 
 class Result(NamedTuple):
-    """What an entry-point did."""
+    """The observable result of an entry-point."""
 
     status: int | None
     output: bytes
@@ -36,7 +36,7 @@ Runner = Callable[[bytes | None], dict[str, Result]]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a name that has everything."""
+    """A directory whose path has spaces and non-ASCII characters."""
     home = tmp_path_factory.mktemp("Ördner mit Leerzeichen") / "c o"
     home.mkdir()
     (home / "__main__.py").touch()
@@ -46,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(home: Path) -> Iterator[Runner]:
-    """Run an entry-point in both ways."""
+    """Run an entry-point cold and warm."""
     state = home.parent / "state"
     directory = JobDirectory(state / "1")
     engines = {
@@ -79,7 +79,7 @@ def run(home: Path) -> Iterator[Runner]:
                 for path in sorted(state.rglob("*"))
                 if path.is_file() and path != directory.output
             }
-            # Where an object lies is nobody's business.
+            # Addresses of objects differ in each process.
             output = re.sub(rb" at 0x[0-9a-f]+", b"", directory.output.read_bytes())
             results[way] = Result(ending.status, output, files)
         return results
@@ -93,7 +93,7 @@ def run(home: Path) -> Iterator[Runner]:
 
 @pytest.mark.parametrize(("source", "status", "words"), ENDINGS, ids=[ending[0][:40] for ending in ENDINGS])
 def test_endings(run: Runner, source: str, status: int, words: str) -> None:
-    """Every way to end: the same status, and the same words."""
+    """Each way to end gives the same exit status and the same output."""
     results = run(source.encode("utf-8", "surrogateescape"))
     assert results["warm"] == results["cold"]
     assert results["cold"].status == status
@@ -102,31 +102,31 @@ def test_endings(run: Runner, source: str, status: int, words: str) -> None:
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_behaviours(run: Runner, name: str) -> None:
-    """What an entry-point may do and see: the same, however it was started."""
+    """Each tested behaviour gives the same output and files, warm and cold."""
     results = run(BEHAVIOURS[name].encode())
     warm, cold = results["warm"], results["cold"]
     assert warm.output.decode(errors="replace") == cold.output.decode(errors="replace")
     assert warm == cold
-    # Otherwise there would be nothing to compare.
+    # The comparison must not be empty.
     assert cold.output or len(cold.files) > 1 or name == "daemon left running"
 
 
 @pytest.mark.parametrize("source", [b"\xef\xbb\xbfprint('marked')", b"print('a')\r\nprint('b')", b"x = '\xff'", b""])
 def test_scripts_of_all_kinds(run: Runner, source: bytes) -> None:
-    """A byte order mark, the line ends of Windows, what is no text, and nothing at all."""
+    """Scripts with a byte order mark, with Windows line ends, with invalid UTF-8, and empty ones behave the same."""
     results = run(source)
     assert results["warm"] == results["cold"]
 
 
 def test_missing_script(run: Runner) -> None:
-    """A script that has gone is missed in the interpreter's words."""
+    """A missing script gives the interpreter's own error message."""
     results = run(None)
     assert results["warm"] == results["cold"]
     assert (results["cold"].status, b"can't open file" in results["cold"].output) == (2, True)
 
 
 def test_what_is_left_of_the_group_ends_with_it(run: Runner, home: Path) -> None:
-    """A child that carries no mark any more, but is still in the group."""
+    """A child that carries no mark but is still in the process group is ended with its parent."""
     source = b"import subprocess; print(subprocess.Popen(['sleep', '99'], env={}).pid)"
     for result in run(source).values():
         pid = int(result.output)
@@ -134,7 +134,7 @@ def test_what_is_left_of_the_group_ends_with_it(run: Runner, home: Path) -> None
 
 
 def test_libraries_that_come_later_are_noticed() -> None:
-    """Whether a library may have something to do at the end is seen."""
+    """A library that is loaded later is noticed, because it may need a cleanup at the end."""
     script = """
 import ctypes, pathlib, sysconfig
 from pacifica_notifications_consumer.engines.warm.child import Libraries
@@ -150,7 +150,7 @@ print(libraries.changed)
 
 
 def test_random_numbers_differ(run: Runner) -> None:
-    """Each entry-point draws its own."""
+    """Each warm entry-point draws different random numbers."""
     source = b"import random, secrets, uuid, tempfile\nprint(random.random(), tempfile.mktemp(), uuid.uuid4())\n"
     drawn = [run(source)["warm"].output.split() for _ in range(2)]
     assert all(a != b for a, b in zip(*drawn, strict=True))

@@ -1,4 +1,4 @@
-"""The cache of environments: made once, found again, never removed under anybody, whole or not there at all."""
+"""The cache builds an environment once, never removes one in use, and never uses an incomplete or damaged one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.paths import ROOT as _ROOT
 
 
 class Builds:
-    """Makes what looks like environments, and counts them."""
+    """Builds directories that look like environments, and records them."""
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
@@ -56,7 +56,7 @@ def use(cache: VenvCache, builds: Builds, key: str = "k") -> Path:
 
 
 def test_found_again(cache: VenvCache, builds: Builds, tmp_path: Path) -> None:
-    """The second time nothing is made; another key is another environment; all is for this user alone."""
+    """The second use builds nothing; another key has another environment; only this user has access."""
     first = use(cache, builds)
     os.utime(first.parent / "in-use", (0, 0))
     assert use(cache, builds) == use(VenvCache(tmp_path / "cache"), builds) == first
@@ -79,20 +79,20 @@ def test_found_again(cache: VenvCache, builds: Builds, tmp_path: Path) -> None:
 def test_damaged(
     cache: VenvCache, builds: Builds, caplog: pytest.LogCaptureFixture, harm: Callable[[Path], object], words: str
 ) -> None:
-    """One that is not as it was made is made anew, and why is said."""
+    """A damaged environment is built again, and the log says why."""
     first = use(cache, builds)
     harm(first)
     second = use(cache, builds)
     assert second != first
     assert len(builds.homes) == 2
     assert words in caplog.text
-    # The damaged one has gone meanwhile.
+    # The damaged environment has been removed.
     assert not first.parent.exists()
     assert use(cache, builds) == second
 
 
 def test_interpreter_that_has_gone(cache: VenvCache, builds: Builds, tmp_path: Path) -> None:
-    """An environment whose Python was removed is not used."""
+    """An environment whose base Python was removed is not used."""
 
     def build(home: Path) -> tuple[Venv, str]:
         venv, reason = builds(home)
@@ -109,14 +109,14 @@ def test_interpreter_that_has_gone(cache: VenvCache, builds: Builds, tmp_path: P
 
 
 def test_unreadable_contents(cache: VenvCache, builds: Builds) -> None:
-    """What cannot be read counts as not there."""
+    """An environment whose contents.json cannot be read is not used."""
     first = use(cache, builds)
     (first.parent / "contents.json").write_text("{")
     assert use(cache, builds) != first
 
 
 def test_compiled_files_may_change(cache: VenvCache, builds: Builds) -> None:
-    """The interpreter renews them as it likes."""
+    """Changed compiled files are not damage, because the interpreter may rewrite them."""
     first = use(cache, builds)
     compiled = first / "lib/python3.11/site-packages/p/__pycache__"
     (compiled / "__init__.pyc").write_text("other")
@@ -125,7 +125,7 @@ def test_compiled_files_may_change(cache: VenvCache, builds: Builds) -> None:
 
 
 def test_one_that_is_not_kept(cache: VenvCache, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An environment that another start could not use goes with its context."""
+    """An environment that cannot be reused is removed when its context ends."""
     builds = Builds("it is special")
     with cache.environment("k", builds) as venv:
         assert venv.python.exists()
@@ -133,11 +133,11 @@ def test_one_that_is_not_kept(cache: VenvCache, tmp_path: Path, caplog: pytest.L
         assert venv.python.exists()
     assert not venv.path.exists()
     assert cache.kept() == []
-    assert "the environment is not kept: it is special" in caplog.text
+    assert "the environment is not kept in the cache: it is special" in caplog.text
 
 
 def test_failure_leaves_nothing(cache: VenvCache, tmp_path: Path) -> None:
-    """Neither an error nor a stop leaves anything half-made."""
+    """A failed or cancelled build leaves no incomplete environment."""
 
     def build(home: Path) -> tuple[Venv, str]:
         (home / "venv").mkdir()
@@ -149,7 +149,7 @@ def test_failure_leaves_nothing(cache: VenvCache, tmp_path: Path) -> None:
 
 
 def test_limits(cache: VenvCache, builds: Builds) -> None:
-    """The oldest go, by age and by size, but none that is in use."""
+    """The least recently used environments are removed by age and by size, but none that is in use."""
     paths = [use(cache, builds, f"k{number}") for number in range(4)]
     for age, path in enumerate(reversed(paths)):
         os.utime(path.parent / "in-use", (time.time() - age * 3600,) * 2)
@@ -157,7 +157,7 @@ def test_limits(cache: VenvCache, builds: Builds) -> None:
     with cache.environment("k0", builds):
         os.utime(paths[0].parent / "in-use", (0, 0))
         removed = cache.prune(CacheLimits(age=None, size=2 * size))
-        # The third is too much. The fourth is in use.
+        # k1 exceeds the size; k0 is older, but in use.
         assert [kept.key for kept in removed] == ["k1"]
         assert [path.exists() for path in paths] == [True, False, True, True]
     assert [kept.key for kept in cache.prune(CacheLimits(age=1800.0, size=None))] == ["k2", "k0"]
@@ -170,7 +170,7 @@ def test_limits(cache: VenvCache, builds: Builds) -> None:
     [("30d", 30 * 86400, None), ("2w,20G", 14 * 86400, 20 << 30), ("500M", None, 500 << 20), ("12h", 43200, None)],
 )
 def test_limits_in_words(text: str, age: float | None, size: int | None) -> None:
-    """An age, a size, or both."""
+    """Limits are parsed from an age, a size, or both, and formatted the same way."""
     assert CacheLimits.parse(text) == CacheLimits(age=age, size=size)
     assert CacheLimits.parse(str(CacheLimits.parse(text))) == CacheLimits(age=age, size=size)
 
@@ -182,7 +182,7 @@ def test_limits_that_are_none(text: str) -> None:
         CacheLimits.parse(text)
 
 
-#: Uses the environment of a key, taking its time to make it: DIRECTORY KEY SECONDS.
+#: Uses the environment of a key, whose build takes some seconds. Arguments: DIRECTORY KEY SECONDS.
 _USER = """
 import sys, time
 from pathlib import Path
@@ -205,7 +205,7 @@ def start(directory: Path, seconds: float) -> subprocess.Popen[str]:
 
 
 def test_several_processes_make_one(tmp_path: Path, cache: VenvCache, builds: Builds) -> None:
-    """Those that come while it is made wait for it; nobody removes it under one that uses it."""
+    """Processes that need an environment during its build wait for it, and no process removes it while it is used."""
     processes = [start(tmp_path / "cache", 0.5) for _ in range(3)]
     try:
         said = []
@@ -225,7 +225,7 @@ def test_several_processes_make_one(tmp_path: Path, cache: VenvCache, builds: Bu
 
 
 def test_one_that_was_killed_half_way(tmp_path: Path, cache: VenvCache, builds: Builds) -> None:
-    """What a process left that died while it made it is neither used nor kept."""
+    """An incomplete environment of a process that was killed during the build is not used, and is removed."""
     process = start(tmp_path / "cache", 60)
     assert process.stdout
     assert process.stdout.readline() == "makes\n"
@@ -240,7 +240,7 @@ def test_one_that_was_killed_half_way(tmp_path: Path, cache: VenvCache, builds: 
 def test_waiting_is_cancelled(
     tmp_path: Path, cache: VenvCache, builds: Builds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever waits for another process can be stopped."""
+    """Waiting for the build of another process can be cancelled."""
     monkeypatch.setattr(venv_cache, "_POLL", 0.01)
     process = start(tmp_path / "cache", 60)
     assert process.stdout
@@ -254,7 +254,7 @@ def test_waiting_is_cancelled(
 
 
 def test_directory_that_cannot_be_used(tmp_path: Path, builds: Builds) -> None:
-    """A file where the directory should be is named."""
+    """The error names a file that is in the way of the directory."""
     (tmp_path / "file").touch()
     with pytest.raises(StateError, match="file cannot be used: Not a directory"):
         use(VenvCache(tmp_path / "file"), builds)

@@ -1,4 +1,4 @@
-"""What an installer says of a requirement becomes one sentence that names it."""
+"""The output of an installer is turned into one sentence that names the requirement."""
 
 import pytest
 
@@ -35,7 +35,7 @@ from pacifica_notifications_consumer.environment.installer_errors import require
                 "    The user requested Pacifica.Notifications_Consumer>=9\n"
             ),
             "requirements.txt asks for another version of pacifica-notifications-consumer than the running",
-            "leave its version out",
+            "remove the version",
         ),
         (
             "ERROR: Could not build wheels for broken, which is required to install pyproject.toml-based projects",
@@ -49,13 +49,13 @@ from pacifica_notifications_consumer.environment.installer_errors import require
         ),
         (
             "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
-            "a package is not the one whose hash stands in requirements.txt",
-            "find out why it changed",
+            "a package does not match its hash in requirements.txt",
+            "find out why the package changed",
         ),
         (
             "ERROR: Hashes are required in --require-hashes mode, but they are missing from some requirements here.",
             "requirements.txt has a hash for some requirements, but not for all",
-            "leave out pacifica-notifications-consumer",
+            "remove pacifica-notifications-consumer",
         ),
         (
             (
@@ -103,23 +103,23 @@ from pacifica_notifications_consumer.environment.installer_errors import require
                 "pacifica-notifications-consumer==9.9, we can conclude that your requirements are unsatisfiable."
             ),
             "requirements.txt asks for another version of pacifica-notifications-consumer than the running",
-            "leave its version out",
+            "remove the version",
         ),
         (
             "error: Failed to download `six==1.17.0`\n  cause: Hash mismatch for `six==1.17.0`",
-            "a package is not the one whose hash stands in requirements.txt",
-            "find out why it changed",
+            "a package does not match its hash in requirements.txt",
+            "find out why the package changed",
         ),
         (
             "error: In `--require-hashes` mode, all requirements must have a hash, but none were provided for: idna",
             "requirements.txt has a hash for some requirements, but not for all",
-            "leave out pacifica-notifications-consumer",
+            "remove pacifica-notifications-consumer",
         ),
-        ("something else entirely", "the requirements cannot be installed", "what the installer said stands below"),
+        ("something else entirely", "the requirements cannot be installed", "see the output of the installer below"),
     ],
 )
 def test_words_of_the_installer(said: str, problem: str, advice: str) -> None:
-    """The requirement and the way out are found in the installer's words, which are quoted without its warnings."""
+    """The error names the requirement, advises a correction, and quotes the output without warnings."""
     error = requirement_error(f"WARNING: a mirror is slow\n{said}")
     assert error.problem.startswith(problem)
     assert advice in error.advice

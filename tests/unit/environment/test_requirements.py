@@ -1,4 +1,4 @@
-"""What a requirements file refers to on this machine is found, for an environment depends on it."""
+"""The local files to which a requirements file refers are found, because an environment depends on them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def of(tmp_path: Path) -> Callable[[str], LocalReferences]:
     ],
 )
 def test_what_changes_matters(of: Callable[[str], LocalReferences], tmp_path: Path, line: str) -> None:
-    """Whatever a line names, another content of it is another environment."""
+    """The digest changes with the content of each local file that a line names."""
     line = line.replace("PLACE", str(tmp_path))
     for folder in ("package", "wheels", "folder"):
         (tmp_path / folder).mkdir()
@@ -56,7 +56,7 @@ def test_what_changes_matters(of: Callable[[str], LocalReferences], tmp_path: Pa
 
 
 def test_what_does_not_matter(of: Callable[[str], LocalReferences]) -> None:
-    """Names, versions and addresses elsewhere are not of this machine; circles and missing files do no harm."""
+    """Names, versions and remote addresses are not local references; circles and missing files are tolerated."""
     nothing = of("")
     lines = "six==1.0\n--index-url https://index/simple\nx @ https://host/x.zip\n-r missing.txt"
     assert of(f"{lines}\n--find-links https://host/wheels") == nothing
@@ -66,7 +66,7 @@ def test_what_does_not_matter(of: Callable[[str], LocalReferences]) -> None:
 
 @pytest.mark.parametrize("line", ["-e ./package", "--editable=package[all]", "-e file://PLACE/package"])
 def test_editable(of: Callable[[str], LocalReferences], tmp_path: Path, line: str) -> None:
-    """What is installed where it lies is named."""
+    """The first editable install is reported, if it is local."""
     (tmp_path / "package").mkdir()
     assert of(line.replace("PLACE", str(tmp_path))).editable == str(tmp_path / "package")
     assert of("-e git+https://host/repo").editable == ""

@@ -1,4 +1,4 @@
-"""The wheel of the running package is one that installers accept, made of what is installed."""
+"""The wheel of the running package is complete, reproducible and accepted by pip."""
 
 import hashlib
 import subprocess
@@ -13,7 +13,7 @@ from pacifica_notifications_consumer.environment.wheel import DISTRIBUTION, buil
 
 
 def test_contents(tmp_path: Path) -> None:
-    """It holds the very modules that run here, the metadata of the installed version, and right hashes of all."""
+    """The wheel contains the running modules, the metadata of the installed version, and correct hashes."""
     path = build_wheel(tmp_path)
     version = distribution(DISTRIBUTION).version
     assert path.name == f"pacifica_notifications_consumer-{version}-py3-none-any.whl"
@@ -34,7 +34,7 @@ def test_contents(tmp_path: Path) -> None:
 
 
 def test_same_input_same_bytes(tmp_path: Path) -> None:
-    """Two wheels of one installation are equal."""
+    """Two wheels of one installation are identical."""
     wheels = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -43,7 +43,7 @@ def test_same_input_same_bytes(tmp_path: Path) -> None:
 
 
 def test_pip_installs_it(tmp_path: Path) -> None:
-    """Pip takes it, and what it installs can make the same wheel again."""
+    """The wheel can be installed by pip, and the installed package builds the same wheel again."""
     wheel = build_wheel(tmp_path)
     target = tmp_path / "target"
     command: list[str | Path] = [

@@ -1,4 +1,4 @@
-"""The state directory belongs to one runner, and a job's directory is what an entry-point expects."""
+"""Only one runner can use a state directory, and a job's directory has the structure that entry-points expect."""
 
 import contextlib
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.paths import NOTIFICATIONS
 
 
 def test_second_runner_is_refused(tmp_path: Path) -> None:
-    """Who holds the directory is named to whoever comes second; afterwards it is free again."""
+    """The error of a second runner names the first; after close() the directory can be used again."""
     with contextlib.closing(StateDirectory(tmp_path / "state", "first")):
         with pytest.raises(StateError, match=r"is in use by first \(process \d+\); stop that one"):
             StateDirectory(tmp_path / "state", "second")
@@ -28,7 +28,7 @@ def test_place_that_cannot_be_a_directory(tmp_path: Path) -> None:
 
 
 def test_prepared_job(tmp_path: Path) -> None:
-    """SRC holds the notification byte for byte, DST the folders of its files; a second attempt keeps what is there."""
+    """SRC has the exact notification, DST the folders of its files; a second attempt keeps existing files."""
     body = (NOTIFICATIONS / "ingest-nested-files.json").read_bytes()
     job = JobDirectory(tmp_path / "1")
     job.prepare(body, Notification.parse(body).folders)
@@ -41,7 +41,7 @@ def test_prepared_job(tmp_path: Path) -> None:
 
 
 def test_directory_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody has run, and where this user may not look, is told apart."""
+    """A directory in which no consumer has run and one that this user cannot read have different errors."""
     with pytest.raises(ConfigurationError, match="no consumer has run in"):
         check_used(tmp_path)
 

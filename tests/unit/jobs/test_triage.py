@@ -1,4 +1,4 @@
-"""The judge decides what becomes of a notification, here or in another process, and the answer is the same."""
+"""Triage gives each notification the right verdict, and the same one in this process and in another."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ import pytest
 from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.errors import NotificationError
-from pacifica_notifications_consumer.jobs import readers as aside
+from pacifica_notifications_consumer.jobs import readers as readers_module
 from pacifica_notifications_consumer.jobs.job import Verdict
 from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Triage
@@ -29,7 +29,7 @@ def event(*rows: dict[str, Any], **changes: object) -> bytes:
 
 
 def nested(depth: int) -> bytes:
-    """An event that has objects, or arrays, of this depth in all."""
+    """An event whose objects and arrays are nested this deep."""
     value: object = []
     for number in range(depth - 2):
         value = {"a": value} if number % 2 else [value]
@@ -65,13 +65,13 @@ CASES = [
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every body count as a large one."""
-    monkeypatch.setattr(aside, "_LARGE", 0)
+    """Treat every body as a large one."""
+    monkeypatch.setattr(readers_module, "_LARGE", 0)
 
 
 @pytest.mark.parametrize(("triage", "body", "verdict", "reason"), CASES)
 def test_verdicts(triage: Triage, body: bytes, verdict: Verdict, reason: str) -> None:
-    """What it says of each, and why."""
+    """Each notification gets the expected verdict and reason."""
     decision = triage.decide(body)
     assert decision.verdict is verdict
     assert (reason in decision.reason) and bool(reason) == bool(decision.reason)
@@ -81,7 +81,7 @@ def test_verdicts(triage: Triage, body: bytes, verdict: Verdict, reason: str) ->
 
 @pytest.mark.usefixtures("large")
 def test_another_process_says_the_same() -> None:
-    """Whoever reads a notification, the decision does not differ."""
+    """Triage in another process gives the same decisions."""
     for triage in {id(triage): triage for triage, *_ in CASES}.values():
         with closing(Readers(triage)) as readers:
             for _, body, *_ in CASES:
@@ -90,7 +90,7 @@ def test_another_process_says_the_same() -> None:
 
 @pytest.mark.usefixtures("large")
 def test_folders_of_a_large_notification() -> None:
-    """The folders come back, and a hostile one as the error that it is."""
+    """Another process returns the folders of a notification, and its error for a folder that leads outside."""
     with closing(Readers(TRIAGE)) as readers:
         assert readers.folders(event(TEXT)) == {"a/b"}
         with pytest.raises(NotificationError, match="not a plain path"):
@@ -99,7 +99,7 @@ def test_folders_of_a_large_notification() -> None:
 
 @pytest.mark.usefixtures("large")
 def test_reader_that_is_killed() -> None:
-    """A reader that dies in between costs nothing but time: the notification is read here, the next by a new one."""
+    """If a reader process dies, this process parses the notification, and a new reader the next one."""
     with closing(Readers(TRIAGE)) as readers:
         readers.decide(event(TEXT))
         (reader,) = readers._idle
@@ -113,7 +113,7 @@ def test_reader_that_is_killed() -> None:
 
 @pytest.mark.usefixtures("large")
 def test_many_ask_at_once() -> None:
-    """However many ask, there is a bounded number of readers, each asker gets its own answer, and none is left over."""
+    """Concurrent callers get their own answers from a bounded number of reader processes, all of which end."""
     answers: dict[int, str | None] = {}
     with closing(Readers(TRIAGE)) as readers:
 
@@ -128,7 +128,7 @@ def test_many_ask_at_once() -> None:
             thread.join()
         processes = [reader._popen for reader in readers._idle]
     assert answers == {number: str(number) for number in range(80)}
-    assert 1 <= len(processes) <= aside._PROCESSES
+    assert 1 <= len(processes) <= readers_module._PROCESSES
     assert all(process.returncode is not None for process in processes)
 
 
@@ -137,11 +137,11 @@ def huge() -> Iterator[bytes]:
     yield event(*[TEXT | {"name": f"file {number}"} for number in range(100_000)])
 
 
-def test_large_one_keeps_nobody_waiting(huge: bytes) -> None:
-    """While a notification of 100,000 files is read, this process does not stand still."""
+def test_large_notification_does_not_block(huge: bytes) -> None:
+    """While a notification of 100,000 files is parsed, other threads of this process are not blocked."""
     longest, done = 0.0, threading.Event()
     with closing(Readers(TRIAGE)) as readers:
-        readers.decide(event(TEXT, padding="x" * aside._LARGE))  # starts the process
+        readers.decide(event(TEXT, padding="x" * readers_module._LARGE))  # start the process
 
         def ask() -> None:
             readers.decide(huge)

@@ -1,4 +1,4 @@
-"""Writers of the database share their commits, and none of them suffers for another."""
+"""Writers of the database share commits, and an error of one does not affect the others."""
 
 import contextlib
 import resource
@@ -42,7 +42,7 @@ def in_threads(works: list[threading.Thread]) -> None:
 
 
 def test_threads(database: Database) -> None:
-    """What many threads write at once is all there, and each gets its own result."""
+    """All changes of concurrent threads are stored, and each thread gets its own result."""
     results: dict[int, int | None] = {}
 
     def work(start: int) -> None:
@@ -55,7 +55,7 @@ def test_threads(database: Database) -> None:
 
 
 def test_writers_that_wait_share_the_next_commit(database: Database) -> None:
-    """While one commit is under way the others gather, and all of them take one more."""
+    """All writers that wait during a commit share the next commit."""
     commits: list[str] = []
     database._writer.set_trace_callback(lambda statement: commits.append(statement) if statement == "COMMIT" else None)
     entered, go = threading.Event(), threading.Event()
@@ -81,7 +81,7 @@ def test_writers_that_wait_share_the_next_commit(database: Database) -> None:
 
 
 def test_one_that_fails_spoils_it_for_no_other(database: Database) -> None:
-    """A writer whose work raises gets its own error, whoever shares the commit, and leaves nothing half done."""
+    """A writer whose work raises gets its own error, leaves no partial change, and does not affect other writers."""
     errors: list[BaseException] = []
 
     def faulty(connection: sqlite3.Connection) -> None:
@@ -102,7 +102,7 @@ def test_one_that_fails_spoils_it_for_no_other(database: Database) -> None:
 
 
 def test_leader_that_is_interrupted(database: Database) -> None:
-    """Whoever is interrupted in the middle of a commit leaves nobody waiting, and nobody with a false success."""
+    """A thread that is interrupted during a commit leaves no other thread waiting, and reports no false success."""
 
     def interrupted(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO t VALUES (1, '')")
@@ -115,18 +115,18 @@ def test_leader_that_is_interrupted(database: Database) -> None:
 
 
 def test_commits_reach_the_disk(database: Database) -> None:
-    """The database is written ahead and synchronized fully, which makes a commit outlast the loss of power."""
+    """The database uses WAL and synchronous=FULL, with which a commit survives a power failure."""
     assert database._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert database._writer.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_others_cannot_read_it(database: Database, tmp_path: Path) -> None:
-    """The file is this user's alone."""
+    """Only this user has access to the file."""
     assert (tmp_path / "d").stat().st_mode & 0o077 == 0
 
 
 def test_damaged_and_later_databases(tmp_path: Path) -> None:
-    """A file that is no database, or one of a later version, is refused with advice."""
+    """A file that is not a database, or a database of a later version, is refused with advice."""
     path = tmp_path / "ledger.sqlite3"
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(StateError, match=r"cannot be used: file is not a database; it is no SQLite database: move"):
@@ -139,7 +139,7 @@ def test_damaged_and_later_databases(tmp_path: Path) -> None:
 
 
 def test_damage_that_shows_later(tmp_path: Path) -> None:
-    """A database that turns out to be damaged says so, and how to get at what is left."""
+    """The error of a damaged database says how to recover the readable data."""
     with contextlib.closing(Database(tmp_path / "d", STEPS)) as database:
         for number in range(500):
             insert(database, number)
@@ -152,7 +152,7 @@ def test_damage_that_shows_later(tmp_path: Path) -> None:
 
 
 def test_directory_that_is_missing(tmp_path: Path) -> None:
-    """A database in a place that does not exist is an error, not a new place."""
+    """A database in a directory that does not exist is an error, and the directory is not created."""
     with pytest.raises(StateError, match="unable to open"):
         Database(tmp_path / "missing" / "ledger", STEPS)
     assert list(tmp_path.iterdir()) == []
@@ -190,7 +190,7 @@ with database.reading() as connection:
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    """A full disk makes a write fail, loses nothing that was written, and is used again when there is room."""
+    """A full disk fails a write, loses no committed data, and is used again when it has free space."""
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path / "d")], capture_output=True, text=True, timeout=DEADLINE, check=False

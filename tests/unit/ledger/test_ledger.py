@@ -1,4 +1,4 @@
-"""The ledger keeps every notification and job, and says plainly when it cannot."""
+"""The ledger keeps every notification and job, and raises an error when it cannot."""
 
 import contextlib
 import json
@@ -49,7 +49,7 @@ def claim(ledger: Ledger) -> Job:
 
 @pytest.mark.parametrize("body", [b'{"a": 1}', LARGE], ids=["small", "large"])
 def test_matched_notification_becomes_a_job(ledger: Ledger, body: bytes) -> None:
-    """What matched is queued with its bytes, whatever their number, and claimed once."""
+    """A matching notification of any size becomes a job with its exact body, which is claimed once."""
     receipt = accept(ledger, 1, body=body)
     assert (receipt.verdict, receipt.job_id) == (Verdict.MATCHED, 1)
     job = claim(ledger)
@@ -65,14 +65,14 @@ def test_matched_notification_becomes_a_job(ledger: Ledger, body: bytes) -> None
 
 @pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.MATCHED])
 def test_others_are_recorded_only(ledger: Ledger, verdict: Verdict) -> None:
-    """What did not match is counted and has no job."""
+    """A notification that does not match is counted and has no job."""
     assert accept(ledger, 1, verdict).job_id is None
     assert ledger.claim(LEASE) is None
     assert ledger.count_verdicts()[verdict] == 1
 
 
 def test_what_was_announced_comes_first(ledger: Ledger) -> None:
-    """Jobs of notifications that were recovered wait for all that are due of those that were delivered."""
+    """Jobs of recovered notifications are claimed after all due jobs of delivered ones."""
 
     def recover(number: int) -> None:
         decision = Decision(verdict=Verdict.MATCHED, title=f"e.{number}", source="here", event_id=f"e.{number}")
@@ -91,12 +91,12 @@ def test_what_was_announced_comes_first(ledger: Ledger) -> None:
         ("e.2", "recovered"),
     ]
     assert ledger.next_due() == pytest.approx(time.time() + 1000, abs=60)
-    # The third recovered one had been delivered.
+    # The third recovered notification had been delivered before.
     assert ledger.coverage.counts().recovered == 2
 
 
 def test_duplicates(ledger: Ledger) -> None:
-    """Source and event id identify a notification; without them none is another's duplicate."""
+    """Source and event id identify a notification; notifications without them are never duplicates."""
     assert accept(ledger, 1).verdict is Verdict.MATCHED
     for _ in range(2):
         assert accept(ledger, 1).verdict is Verdict.DUPLICATE
@@ -113,7 +113,7 @@ def files(tmp_path: Path) -> list[str]:
 
 
 def test_large_bodies_leave_no_files_behind(ledger: Ledger, tmp_path: Path) -> None:
-    """A large body has a file as long as it may be needed, and duplicates and strays have none."""
+    """A large body has a file while it may be needed; files of duplicates and files without a row are removed."""
     accept(ledger, 1, body=LARGE)
     accept(ledger, 1, body=LARGE)
     accept(ledger, 2, Verdict.UNMATCHED, body=LARGE)
@@ -127,7 +127,7 @@ def test_large_bodies_leave_no_files_behind(ledger: Ledger, tmp_path: Path) -> N
 
 
 def test_body_that_went_missing(ledger: Ledger, tmp_path: Path) -> None:
-    """A job whose notification somebody removed goes back, with an error that names the file."""
+    """A job whose file of the notification is missing is queued again, and the error names the file."""
     accept(ledger, 1, body=LARGE)
     (name,) = files(tmp_path)
     (tmp_path / "notifications" / name).unlink()
@@ -137,7 +137,7 @@ def test_body_that_went_missing(ledger: Ledger, tmp_path: Path) -> None:
 
 
 def test_order_and_delay(ledger: Ledger) -> None:
-    """Jobs are claimed in the order of their coming; one that has to wait lets the others pass."""
+    """Jobs are claimed in the order of their arrival, except those that wait for their next attempt."""
     for number in (1, 2, 3):
         accept(ledger, number)
     before = time.time()
@@ -151,7 +151,7 @@ def test_order_and_delay(ledger: Ledger) -> None:
 
 
 def test_what_is_kept_of_an_attempt(ledger: Ledger) -> None:
-    """Exit status, reason, duration, processor time, memory and the last lines stand in the record."""
+    """The record of an attempt has exit status, reason, duration, processor time, memory and last lines."""
     accept(ledger, 1)
     ending = Ending(status=-9, reason="signal 9", cpu_seconds=1.5, peak_memory=1 << 30, output_tail="λ\nlast")
     ledger.end_attempt(claim(ledger), JobState.DEAD, ending)
@@ -162,7 +162,7 @@ def test_what_is_kept_of_an_attempt(ledger: Ledger) -> None:
 
 
 def test_deferral_counts_no_attempt(ledger: Ledger) -> None:
-    """An entry-point that wants to be tried again later is queued again, and that is counted by itself."""
+    """A job that asks to be tried again later is queued again, and counted as a deferral, not as an attempt."""
     accept(ledger, 1)
     ledger.end_attempt(claim(ledger), JobState.QUEUED, Ending(status=75, reason="later"))
     again = claim(ledger)
@@ -170,7 +170,7 @@ def test_deferral_counts_no_attempt(ledger: Ledger) -> None:
 
 
 def test_handing_back_counts_nothing(ledger: Ledger) -> None:
-    """A job that was interrupted is queued as if it had not begun."""
+    """An interrupted job is queued as if it had not begun."""
     accept(ledger, 1)
     ledger.hand_back(claim(ledger))
     again = claim(ledger)
@@ -178,7 +178,7 @@ def test_handing_back_counts_nothing(ledger: Ledger) -> None:
 
 
 def test_every_change_is_guarded_by_the_claim(ledger: Ledger) -> None:
-    """Who has lost a job cannot change it any more, whatever he wants to write."""
+    """A runner that has lost the claim of a job cannot change the job in any way."""
     accept(ledger, 1)
     lost = claim(ledger)
     assert ledger.recover(3) == {1: JobState.QUEUED}
@@ -189,14 +189,14 @@ def test_every_change_is_guarded_by_the_claim(ledger: Ledger) -> None:
         lambda: ledger.note_progress(lost, "{}"),
     ]
     for change in changes:
-        with pytest.raises(LeaseLost, match="job 1 is not ours any more"):
+        with pytest.raises(LeaseLost, match="the claim of job 1 is lost"):
             change()
     assert ledger.records.job(1) == attrs.evolve(job, body=b"")
     ledger.end_attempt(job, JobState.SUCCEEDED, WELL)
 
 
 def test_leases(ledger: Ledger) -> None:
-    """A claim whose lease has run out is void, and one that was renewed is not."""
+    """A claim is lost when its lease has expired, unless the lease was renewed."""
     for number in (1, 2):
         accept(ledger, number)
     expired, renewed = ledger.claim(0.0), ledger.claim(0.0)
@@ -208,7 +208,7 @@ def test_leases(ledger: Ledger) -> None:
 
 
 def test_crash_limit(ledger: Ledger) -> None:
-    """A job is run again as often as the limit says after it was running when everything died, and then is dead."""
+    """A job that was running during crashes is queued again up to the crash limit, and then is dead."""
     accept(ledger, 1)
     for crash in (1, 2):
         claim(ledger)
@@ -221,7 +221,7 @@ def test_crash_limit(ledger: Ledger) -> None:
 
 
 def test_cancelling_and_queueing_anew(ledger: Ledger) -> None:
-    """What waits can be cancelled, what has ended be queued anew with all counts at nought; nothing else is touched."""
+    """Only waiting jobs can be cancelled; only ended or failed jobs can be requeued, which resets all their counts."""
     assert not ledger.cancel(1, "no such job")
     accept(ledger, 1)
     assert not ledger.requeue([1])
@@ -244,7 +244,7 @@ def finish(ledger: Ledger, *states: JobState) -> None:
 
 
 def test_retention_by_count(ledger: Ledger) -> None:
-    """The newest stay; dead jobs and those that are not finished are neither counted nor removed."""
+    """The newest finished jobs stay; dead and unfinished jobs are neither counted nor removed."""
     finish(ledger, JobState.DEAD, *[JobState.SUCCEEDED] * 3, JobState.CANCELLED, JobState.FAILED)
     accept(ledger, 7)
     assert ledger.finished(Keep(count=5), 100) == []
@@ -254,7 +254,7 @@ def test_retention_by_count(ledger: Ledger) -> None:
 
 
 def test_retention_by_age(ledger: Ledger) -> None:
-    """What ended long enough ago goes, dead jobs too; what has not ended stays for ever."""
+    """Jobs that ended long enough ago are removed, dead ones too; jobs that have not ended stay."""
     finish(ledger, JobState.DEAD, JobState.SUCCEEDED, JobState.FAILED)
     accept(ledger, 4)
     assert ledger.finished(Keep(age=1000.0), 100) == []
@@ -262,7 +262,7 @@ def test_retention_by_age(ledger: Ledger) -> None:
 
 
 def test_forgotten_jobs(ledger: Ledger) -> None:
-    """A job that was removed is gone from every count, and its notification still is a duplicate; others cannot be."""
+    """A removed job is not counted, but its notification is still recognized; unfinished jobs cannot be removed."""
     finish(ledger, JobState.SUCCEEDED, JobState.FAILED)
     ledger.forget([1, 2, 99])
     with pytest.raises(KeyError):
@@ -273,7 +273,7 @@ def test_forgotten_jobs(ledger: Ledger) -> None:
 
 
 def test_set_aside_bodies_go_with_age(ledger: Ledger, tmp_path: Path) -> None:
-    """Bodies that were set aside for people to look at do not stay for ever."""
+    """Bodies of notifications that were set aside are removed when they are old."""
     accept(ledger, 1, Verdict.MALFORMED, body=LARGE)
     ledger.forget_set_aside(1000.0, 10)
     assert len(files(tmp_path)) == 1
@@ -283,7 +283,7 @@ def test_set_aside_bodies_go_with_age(ledger: Ledger, tmp_path: Path) -> None:
 
 
 def test_listing(ledger: Ledger) -> None:
-    """The newest jobs come first, and one can go on from there."""
+    """Jobs are listed from the newest, and a second page continues the first."""
     for number in range(1, 6):
         accept(ledger, number)
     assert [job.id for job in ledger.records.jobs(2)] == [5, 4]
@@ -291,7 +291,7 @@ def test_listing(ledger: Ledger) -> None:
 
 
 def test_incidents(ledger: Ledger) -> None:
-    """What happened to the subscription is kept and counted."""
+    """Incidents of the subscription are stored and counted."""
     first = Incident(kind=IncidentKind.DISABLED, since=1.5, until=2.5, detail="said so")
     second = Incident(kind=IncidentKind.DELETED, since=None, until=3.0)
     for incident in (first, second):
@@ -302,13 +302,13 @@ def test_incidents(ledger: Ledger) -> None:
 
 
 def test_unknown_job(ledger: Ledger) -> None:
-    """Looking up what is not there is a KeyError."""
+    """Looking up an unknown number raises KeyError."""
     with pytest.raises(KeyError):
         ledger.records.job(1)
 
 
 def test_survives_kill(tmp_path: Path) -> None:
-    """What was accepted is there after the process was killed at once."""
+    """An accepted notification is in the ledger even if the process is killed immediately afterwards."""
     script = f"""
 import os, signal
 from pathlib import Path
@@ -325,7 +325,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.parametrize("version", range(1, len(schema.STEPS)))
 def test_ledgers_of_earlier_versions(tmp_path: Path, version: int) -> None:
-    """A ledger that an earlier version made is gone on with, and nothing in it is lost or miscounted."""
+    """A ledger of an earlier version is migrated without lost entries or wrong counts."""
     path = tmp_path / "old.sqlite3"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript("".join(schema.STEPS[:version]))
@@ -336,7 +336,7 @@ def test_ledgers_of_earlier_versions(tmp_path: Path, version: int) -> None:
                 "VALUES (?, 0, 'here', ?, 'e', ?, '', ?)",
                 row,
             )
-        # Later ones have made jobs by themselves.
+        # Later versions have made the jobs by a trigger.
         connection.execute("DELETE FROM jobs")
         connection.execute("INSERT INTO jobs (id, notification_id, state, due_at) VALUES (7, 1, 'queued', 0)")
         connection.execute("INSERT INTO jobs (id, notification_id, state, due_at) VALUES (8, 2, 'running', 0)")

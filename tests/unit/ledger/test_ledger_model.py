@@ -1,4 +1,4 @@
-"""Whatever is done to the ledger in whatever order, it does what a plain model does that fits on a page."""
+"""Any sequence of operations gives the same result in the ledger as in a simple model."""
 
 import shutil
 import tempfile
@@ -17,13 +17,13 @@ from pacifica_notifications_consumer.ledger import Ledger
 
 CRASH_LIMIT = 2
 LEASE = 1000.0
-#: Far enough in the future that a job waits for its next attempt to the end of the test.
+#: Seconds before the next attempt, longer than the test takes.
 LATER = 10_000.0
 
 
 @attrs.define
 class Model:
-    """A job as it ought to be."""
+    """The expected state of a job."""
 
     state: JobState
     attempts: int = 0
@@ -33,7 +33,7 @@ class Model:
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Does to a ledger what runners, operators and crashes do, and the same to a model."""
+    """Applies the operations of runners and operators, and crashes, to a ledger and to a model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(1, 12), matches=st.booleans())
     def accept(self, number: int, matches: bool) -> None:
-        """A notification comes, perhaps once more."""
+        """A notification arrives, possibly for a second time."""
         verdict = Verdict.MATCHED if matches else Verdict.UNMATCHED
         decision = Decision(verdict=verdict, title=f"{number}", source="s", event_id=f"{number}")
         (receipt,) = self.ledger.accept([(decision, b"{}")])
@@ -66,7 +66,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def claim(self) -> None:
-        """A worker looks for a job."""
+        """A worker claims a job."""
         waiting = [n for n, m in self.model.items() if m.due and m.state in (JobState.QUEUED, JobState.FAILED)]
         job = self.ledger.claim(LEASE)
         assert (job is not None) == bool(waiting)
@@ -101,7 +101,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """Everything dies, and comes back."""
+        """The runner crashes and restarts."""
         self.ledger.close()
         self.ledger = Ledger(self.home / "l")
         expected = {}
@@ -117,7 +117,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.lost)
     @rule(data=st.data(), how=st.sampled_from(["end", "hand back", "note"]))
     def come_too_late(self, data: st.DataObject, how: str) -> None:
-        """Somebody who has lost a job still wants to change it."""
+        """A worker that has lost the claim of a job tries to change the job."""
         job = data.draw(st.sampled_from(self.lost))
         with pytest.raises(LeaseLost):
             if how == "end":
@@ -141,7 +141,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model)
     @rule(data=st.data())
     def requeue(self, data: st.DataObject) -> None:
-        """An operator has a job run anew."""
+        """An operator requeues a job."""
         number = data.draw(st.sampled_from(sorted(self.model)))
         possible = self.model[number].state not in (JobState.QUEUED, JobState.RUNNING)
         assert self.ledger.requeue([number]) == [number] * possible
@@ -151,7 +151,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model)
     @rule(data=st.data())
     def forget(self, data: st.DataObject) -> None:
-        """Housekeeping removes a job, if it may."""
+        """Maintenance removes a job, if the job has ended."""
         number = data.draw(st.sampled_from(sorted(self.model)))
         self.ledger.forget([number])
         if self.model[number].state.final:
@@ -159,13 +159,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def renew(self) -> None:
-        """The runner renews its leases, and none has run out."""
+        """The runner renews its leases, so none has expired."""
         self.ledger.renew(self.held, LEASE)
         assert self.ledger.recover(CRASH_LIMIT, expired=True) == {}
 
     @invariant()
     def same(self) -> None:
-        """The ledger says what the model says."""
+        """The ledger and the model have the same jobs and counts."""
         found = {job.id: job for job in self.ledger.records.jobs(1000)}
         assert found.keys() == self.model.keys()
         for number, model in self.model.items():
@@ -179,6 +179,6 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 def test_ledger_does_what_the_model_does() -> None:
-    """Whatever the order, ledger and model agree."""
+    """Ledger and model agree after any sequence of operations."""
     quick = settings(max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(LedgerMachine, settings=quick)

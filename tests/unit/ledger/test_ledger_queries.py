@@ -1,4 +1,4 @@
-"""No question to the ledger takes longer because of all the jobs that it does not ask for."""
+"""The time of a query does not depend on the number of jobs that it does not ask for."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def test_nothing_looks_through_all_jobs(ledger: Ledger) -> None:
-    """However many jobs have finished and notifications come, no statement goes through all of them."""
+    """No statement scans all jobs or all notifications."""
     everything = vars(statements) | vars(coverage)
     texts = [text for name, text in everything.items() if name.isupper() and isinstance(text, str)]
     texts = [text for text in texts if text.split(maxsplit=1)[0] in ("SELECT", "UPDATE", "DELETE")]
     assert len(texts) > 20
-    #: They read from the end of an index or of a table as many rows as they were asked for, or hold few rows in all.
+    #: These read only as many rows as requested from the end of an index or a table, or scan small tables.
     bounded = (
         "jobs_done",
         "jobs_running",
@@ -36,11 +36,11 @@ def test_nothing_looks_through_all_jobs(ledger: Ledger) -> None:
     with ledger._database.reading() as connection:
         for text in texts:
             if text in (statements.JOB, statements.NEWEST_NOTIFICATIONS, statements._NOTIFICATION):
-                continue  # a part of others, or the end of a table
+                continue  # a fragment of other statements, or a scan from the end of a table
             values = (1,) * (1 if "?1" in text else text.count("?"))
             plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", values).fetchall()
             scans = [step[3] for step in plan if step[3].startswith("SCAN") and not step[3].endswith(bounded)]
-            # Those are single rows.
+            # These subqueries return a single row.
             scans = [scan for scan in scans if not scan.startswith("SCAN (subquery")]
             assert scans == [], text
 
@@ -59,7 +59,7 @@ def test_nothing_looks_through_all_jobs(ledger: Ledger) -> None:
     ],
 )
 def test_what_is_rare_is_found_by_an_index(ledger: Ledger, statement: str, index: str) -> None:
-    """People who look for what is rare, or for what is new, do not wait for a look through everything."""
+    """Queries for rare states, rare verdicts or the newest rows use an index instead of a scan."""
     with ledger._database.reading() as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", (1,) * statement.count("?")).fetchall()
     assert any(f"INDEX {index} " in f"{step[3]} " for step in plan), plan

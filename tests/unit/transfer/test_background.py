@@ -1,4 +1,4 @@
-"""Work runs side by side; callbacks run one at a time on the thread that waits, or on the main thread at the end."""
+"""Tasks run in parallel; callbacks run one at a time on a waiting thread, or on the main thread at the end."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def work(value=1):
 """
 
 
-#: It refuses to start threads after the end of the script; documented in docs/reference/entry-points.md.
+#: Python 3.12 starts no threads after the end of the script; see docs/reference/entry-points.md.
 NOT_3_12 = pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.12 starts no threads that late")
 
 
@@ -41,14 +41,14 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_side_by_side() -> None:
-    """Pieces of work that were begun before waiting meet each other: one alone would wait for ever."""
+    """Tasks run at the same time: each waits for the others, so one alone would wait for ever."""
     meeting = threading.Barrier(3, timeout=30)
     promises = [in_background(meeting.wait) for _ in range(3)]
     assert sorted(Promise.all(promises).get()) == [0, 1, 2]
 
 
 def test_callbacks_run_on_the_waiting_thread_one_at_a_time() -> None:
-    """However many threads wait, one callback runs at a time, on a thread that waits."""
+    """Even if many threads wait, only one callback runs at a time, on one of the waiting threads."""
     running, most, waiting = [], [], set()
 
     def callback(_: object) -> int:
@@ -74,20 +74,20 @@ def test_callbacks_run_on_the_waiting_thread_one_at_a_time() -> None:
 
 
 def test_waiting_inside_a_callback() -> None:
-    """A callback may begin and wait for more work."""
+    """A callback may start another task and wait for it."""
     promise = in_background(lambda: 1).then(lambda value: in_background(lambda: value + 1).get() + 10)
     assert promise.get(timeout=30) == 12
 
 
-def test_promise_of_somebody_else() -> None:
-    """A promise that another thread settles wakes whoever waits for it."""
+def test_promise_of_another_thread() -> None:
+    """A promise that another thread settles wakes the thread that waits for it."""
     promise: Promise[int] = Promise()
     threading.Timer(0.05, lambda: promise.do_resolve(7)).start()
     assert promise.get(timeout=30) == 7
 
 
 def test_time_limit() -> None:
-    """Waiting ends when the time is up."""
+    """get() raises TimeoutError when its timeout has passed."""
     go_on = threading.Event()
     promise = in_background(go_on.wait)
     with pytest.raises(TimeoutError, match=r"0\.01 seconds"):
@@ -97,7 +97,7 @@ def test_time_limit() -> None:
 
 
 def test_rejection_carries_our_error_and_its_cause(tmp_path: str) -> None:
-    """The error is one of ours, with the place it came from and the one that caused it."""
+    """The exception is a DownloadError with its original traceback and cause."""
     with pytest.raises(DownloadError) as caught:
         download(tmp_path).get()
     assert isinstance(caught.value.__cause__, FileNotFoundError)
@@ -132,21 +132,21 @@ def test_rejection_carries_our_error_and_its_cause(tmp_path: str) -> None:
     ],
 )
 def test_end_of_the_program(script: str, status: int, printed: list[str]) -> None:
-    """What is left at the end of the script is settled on the main thread, while everything still works."""
+    """Promises that are pending at the end of the script are settled on the main thread, where threads still start."""
     finished = run(script)
     assert (finished.returncode, finished.stdout.splitlines()) == (status, printed), finished.stderr
     assert ("Unhandled promise rejection" in finished.stderr) == (status == UNHANDLED_STATUS)
 
 
 def test_forked_child_waits_for_nothing() -> None:
-    """A child that was forked while work went on comes to its end by itself: the work is its parent's."""
+    """A child that is forked during a task exits without waiting for the task, which runs in its parent."""
     finished = run("work().then(print); pid = os.fork()\nif pid: os.waitpid(pid, 0)\nelse: print('child')")
     assert finished.returncode == 0
     assert sorted(finished.stdout.split()) == ["1", "child"]
 
 
 def test_interrupt_at_the_end() -> None:
-    """Ctrl-C while the end of the program waits for work ends it, with the status of an interrupt."""
+    """Ctrl-C during the wait for tasks at the end of the program ends it with the exit status of an interrupt."""
     interrupt = (
         "import signal; in_background(lambda: (later.wait(0.3), os.kill(os.getpid(), signal.SIGINT), later.wait(9)))"
     )

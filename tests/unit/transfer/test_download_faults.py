@@ -1,4 +1,4 @@
-"""download() from a cartd that misbehaves: every fault is told by name, and no half of a file is left."""
+"""download() from a faulty cartd: the error names every fault, and no incomplete file is left."""
 
 import hashlib
 import io
@@ -19,12 +19,12 @@ from tests.unit.transfer.test_transfer import contents, failure, incoming
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Further tries come at once."""
+    """Retries do not wait."""
     monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", lambda _: None)
 
 
 def test_notification_that_is_missing(tmp_path: Path) -> None:
-    """download() of a directory without a notification says what to pass."""
+    """download() reports a missing notification with the directory to pass, and a damaged one as NotificationError."""
     assert "pass the directory SRC" in str(failure(download(tmp_path)))
     (tmp_path / "notification.json").write_text("{")
     assert isinstance(failure(download(tmp_path)), NotificationError)
@@ -65,7 +65,7 @@ def download_from(tar: bytes, tmp_path: Path, body: bytes | None = None, **argum
     with fault_server(answer) as server:
         error = failure(download(source, services=Services(cartd_url=server.url), **arguments))
         methods = [request[0] for request in server.requests]
-    # Nothing half-fetched stays, and the cart is deleted whatever happened.
+    # No incomplete file stays, and the cart is always deleted.
     assert sorted(contents(source / "downloads")) == left
     assert methods[-1] == "DELETE"
     return error
@@ -83,30 +83,30 @@ FILE = tarfile.REGTYPE
         ([("data/b.txt", b"x", FILE)], "'data/b.txt', which the notification does not name"),
         ([("data/../a.txt", b"alpha", FILE)], "which the notification does not name"),
         ([("/data/a.txt", b"alpha", FILE)], "which the notification does not name"),
-        ([("data/a.txt", b"", tarfile.SYMTYPE)], "which is no regular file"),
-        ([("data/a.txt", b"", tarfile.LNKTYPE)], "which is no regular file"),
-        ([("data/a.txt", b"", tarfile.FIFOTYPE)], "which is no regular file"),
-        ([("data/a.txt", b"", tarfile.CHRTYPE)], "which is no regular file"),
+        ([("data/a.txt", b"", tarfile.SYMTYPE)], "which is not a regular file"),
+        ([("data/a.txt", b"", tarfile.LNKTYPE)], "which is not a regular file"),
+        ([("data/a.txt", b"", tarfile.FIFOTYPE)], "which is not a regular file"),
+        ([("data/a.txt", b"", tarfile.CHRTYPE)], "which is not a regular file"),
     ],
 )
 def test_tar_that_is_not_what_was_announced(
     tmp_path: Path, members: list[tuple[str, bytes, bytes]], problem: str
 ) -> None:
-    """Whatever differs from the notification is an error that names it, and no file is left in place."""
+    """A file that differs from the notification is an error that names the file, and no file is left in place."""
     error = download_from(tar_with(*members), tmp_path)
     assert isinstance(error, DownloadError)
     assert problem in str(error)
 
 
 def test_tar_with_a_file_twice(tmp_path: Path) -> None:
-    """A second copy of a file is refused; the first, which was verified, may stay."""
+    """A second copy of a file is refused; the first copy, which was verified, may stay."""
     tar = tar_with(("data/a.txt", b"alpha", FILE), ("data/a.txt", b"alpha", FILE))
     assert "twice" in str(download_from(tar, tmp_path, left=["a.txt"]))
 
 
 @pytest.mark.parametrize("kept", [0, 100, 600, 1026])
 def test_tar_that_breaks_off(tmp_path: Path, kept: int) -> None:
-    """A tar that ends early is an error, wherever it ends."""
+    """A tar that ends early is an error, at whichever byte it ends."""
     tar = tar_with(("data/a.txt", b"alpha", FILE))[:kept]
     assert isinstance(download_from(tar, tmp_path), DownloadError)
 
@@ -116,7 +116,7 @@ def test_tar_that_breaks_off(tmp_path: Path, kept: int) -> None:
     [("error", "could not prepare the files: the disk burns"), ("unknown", "could not prepare the files")],
 )
 def test_cart_that_fails(tmp_path: Path, state: str, problem: str) -> None:
-    """A cart that cannot be prepared fails the download with cartd's reason."""
+    """A cart that cartd cannot prepare fails the download with cartd's reason."""
     assert problem in str(download_from(b"", tmp_path, state=state))
 
 
@@ -126,11 +126,11 @@ def test_cart_that_stays_staging(tmp_path: Path) -> None:
 
 
 def test_cartd_that_is_something_else(tmp_path: Path) -> None:
-    """A server that is no cartd is told by its answers."""
+    """A server that is not cartd is reported as a ServiceError."""
     assert isinstance(download_from(b"", tmp_path, state="tea"), ServiceError)
 
 
 def test_unknown_hash(tmp_path: Path) -> None:
-    """A hash that nobody can compute is refused before a cart is made."""
+    """A hash type that hashlib does not support is refused before a cart is made."""
     source = incoming(tmp_path, announce(ALPHA | {"hashtype": "crc7"}))
     assert "unknown type 'crc7'" in str(failure(download(source, services=Services())))

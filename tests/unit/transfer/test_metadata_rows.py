@@ -1,4 +1,4 @@
-"""A transaction's rows have the types that policy and metadata accept; what they do not is refused beforehand."""
+"""A transaction's rows have the types that policy and metadata accept; other values are refused before the upload."""
 
 import json
 from fractions import Fraction
@@ -24,7 +24,7 @@ from pacifica_notifications_consumer.transfer.metadata_rows import key_value_row
     ],
 )
 def test_attributes(table: str, given: Any, sent: Any) -> None:
-    """Numbers are sent as whole numbers, projects as texts."""
+    """Numbers are sent as integers, projects as texts."""
     (row,) = transaction_rows({f"Transactions.{table}": given})
     assert row == {"destinationTable": f"Transactions.{table}", "value": sent}
     assert type(row["value"]) is type(sent)
@@ -38,7 +38,7 @@ def test_attributes(table: str, given: Any, sent: Any) -> None:
     ],
 )  # fmt: skip
 def test_attributes_that_cannot_be_right(table: str, value: Any) -> None:
-    """What policy would answer with a traceback, after all files were sent, is refused at once and by name."""
+    """Attributes that policy would refuse with a traceback after the upload are refused before it, by name."""
     with pytest.raises(UploadError, match=f"^Transactions.{table} is "):
         transaction_rows({f"Transactions.{table}": value})
 
@@ -55,7 +55,7 @@ def test_attributes_that_cannot_be_right(table: str, value: Any) -> None:
     ],
 )
 def test_key_values(given: dict[Any, Any], sent: dict[str, Any]) -> None:
-    """Texts and numbers go as they are, keys as texts, and all of it is JSON."""
+    """Texts and numbers are sent unchanged, keys as texts, and all rows can be written as JSON."""
     rows = key_value_rows(given, None)
     assert {row["key"]: row["value"] for row in rows} == sent
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
@@ -64,21 +64,21 @@ def test_key_values(given: dict[Any, Any], sent: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"a": None}, "the value of the key 'a' is NoneType, which metadata does not take"),
-        ({"a": [1]}, "the value of the key 'a' is list"),
-        ({"a": {"b": 1}}, "the value of the key 'a' is dict"),
-        ({"a": b"x"}, "the value of the key 'a' is bytes"),
-        ({None: "x"}, "the key None is NoneType"),
-        ({True: "x"}, "the key True is bool"),
-        ({"a": "x" * 256}, "the value of the key 'a' has 256 characters, and metadata takes 255"),
+        ({"a": None}, "the value of the key 'a' has the type NoneType, which metadata does not accept"),
+        ({"a": [1]}, "the value of the key 'a' has the type list"),
+        ({"a": {"b": 1}}, "the value of the key 'a' has the type dict"),
+        ({"a": b"x"}, "the value of the key 'a' has the type bytes"),
+        ({None: "x"}, "the key None has the type NoneType"),
+        ({True: "x"}, "the key True has the type bool"),
+        ({"a": "x" * 256}, "the value of the key 'a' has 256 characters, and metadata accepts 255"),
         ({"x" * 256: "a"}, "has 256 characters"),
-        ({"a": "x\0y"}, "has characters that no text has"),
-        ({"a": "\ud800"}, "has characters that no text has"),
-        ({"5": 1, 5: 2}, "two of the keys are the same"),
+        ({"a": "x\0y"}, "contains a NUL character or a surrogate"),
+        ({"a": "\ud800"}, "contains a NUL character or a surrogate"),
+        ({"5": 1, 5: 2}, "two keys are the same"),
     ],
 )
 def test_key_values_that_metadata_refuses(given: dict[Any, Any], problem: str) -> None:
-    """What would fail the whole upload at its very end is refused before its beginning."""
+    """Key-values that would fail the upload at its end are refused before it begins."""
     with pytest.raises(UploadError) as caught:
         key_value_rows(given, None)
     assert problem in str(caught.value)

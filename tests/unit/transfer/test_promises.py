@@ -1,4 +1,4 @@
-"""A rejection that no code handled ends the process with a status greater than 0; a handled one does not."""
+"""An unhandled rejection ends the process with a status greater than 0; a handled one does not."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_unhandled_rejection_ends_with_a_status_and_is_printed(script: str) -> None:
-    """Wherever a rejection comes about, the process fails and says why if nothing handles it."""
+    """A process with an unhandled rejection fails and prints the reason, wherever the rejection happens."""
     finished = run(script)
     assert (finished.returncode, "Unhandled promise rejection" in finished.stderr) == (UNHANDLED_STATUS, True)
     assert "Error" in finished.stderr
@@ -65,19 +65,19 @@ def test_unhandled_rejection_ends_with_a_status_and_is_printed(script: str) -> N
     ],
 )
 def test_handled_rejection_is_no_failure(script: str) -> None:
-    """A rejection that some code took over leaves the exit status alone."""
+    """A handled rejection does not change the exit status."""
     finished = run(script)
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_exit_in_a_callback_exits(status: int) -> None:
-    """sys.exit() works in a callback; the package promise by itself would swallow it."""
+    """sys.exit() in a callback ends the process; the package `promise` alone would swallow it."""
     assert run(f"fulfilled().then(lambda _: sys.exit({status})); sys.exit(9)").returncode == status
 
 
 def test_other_exit_handlers_still_run() -> None:
-    """Changing the exit status skips nobody's exit handler, whenever it was registered."""
+    """Exit handlers that were registered earlier or later still run when the exit status is changed."""
     early = "import atexit; atexit.register(print, 'early')"
     late = "import atexit; atexit.register(print, 'late'); rejected()"
     finished = subprocess.run(
@@ -88,18 +88,18 @@ def test_other_exit_handlers_still_run() -> None:
 
 @pytest.mark.parametrize("script", ["sys.stderr = None; rejected()", "import os; os.close(2); rejected()"])
 def test_status_changes_without_standard_error(script: str) -> None:
-    """A process that cannot print the reason still fails."""
+    """A process whose standard error is closed still exits with the status of an unhandled rejection."""
     assert run(script).returncode == UNHANDLED_STATUS
 
 
 @pytest.mark.parametrize("first", ["fulfilled().done(lambda _: 1 / 0)", "fulfilled()._add_callbacks(1, 2, 3)"])
 def test_later_callbacks_are_still_called(first: str) -> None:
-    """An error in one callback does not silence those of other promises."""
+    """An error in one callback does not keep the callbacks of other promises from running."""
     finished = run(f"try:\n    {first}\nexcept Exception:\n    pass\nfulfilled().then(lambda _: print('called'))")
     assert finished.stdout == "called\n"
 
 
 def test_get_with_a_timeout_says_so() -> None:
-    """Waiting for a promise that nobody settles ends with a TimeoutError."""
+    """Waiting for a promise that is never settled ends with a TimeoutError."""
     with pytest.raises(TimeoutError, match=r"0\.01 seconds"):
         Promise().get(timeout=0.01)

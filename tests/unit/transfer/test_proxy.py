@@ -1,4 +1,4 @@
-"""The proxy is a shortcut: what it gives is verified, and what it does not give, or gives wrong, comes from cartd."""
+"""Files from the proxy are verified; files that it does not deliver, or delivers damaged, come from cartd."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def source(sandbox: Sandbox, tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def proxy(source: Path, spoil: Callable[[Handler, bytes], bool] = lambda *_: False) -> Iterator[FaultServer]:
-    """A proxy that has the files, and misbehaves where `spoil` answers for it."""
+    """A proxy that has the files; `spoil` may answer a request in its place and then returns True."""
     rows = json.loads((source / "notification.json").read_bytes())["data"]
     by_hash = {
         f"/files/sha1/{row['hashsum']}": FILES[f"{row['subdir']}/{row['name']}".lstrip("/")]
@@ -56,7 +56,7 @@ def proxy(source: Path, spoil: Callable[[Handler, bytes], bool] = lambda *_: Fal
 
 
 def test_all_from_the_proxy(sandbox: Sandbox, source: Path) -> None:
-    """A proxy that has everything leaves nothing to cartd, and each file is asked for once."""
+    """If the proxy has all files, cartd is not used, and each file is requested once."""
     with proxy(source) as server:
         nowhere = Services(cartd_url="http://127.0.0.1:9", proxy_url=server.url)
         download(source, services=nowhere).get()
@@ -93,7 +93,7 @@ def break_off(handler: Handler, content: bytes) -> bool:
 def test_proxy_that_misbehaves(
     sandbox: Sandbox, source: Path, spoil: Callable[[Handler, bytes], bool], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever the proxy does wrong with some files, all of them arrive as they should."""
+    """All files arrive intact even if the proxy refuses, damages, lengthens or breaks off some of them."""
     with proxy(source, lambda handler, content: len(content) % 2 == 1 and spoil(handler, content)) as server:
         services = Services.from_environment(sandbox.environ() | {"PACIFICA_PROXY_URL": server.url})
         told: list[tuple[int, ...]] = []
@@ -105,7 +105,7 @@ def test_proxy_that_misbehaves(
 
 
 def test_proxy_that_gives_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
-    """One that fails to give ten files is not asked for the other hundreds."""
+    """After ten failed files the proxy is not asked for the remaining ones."""
     (tmp_path / "out" / "uploads").mkdir(parents=True)
     for number in range(200):
         (tmp_path / "out" / "uploads" / str(number)).write_text(str(number))
@@ -119,7 +119,7 @@ def test_proxy_that_gives_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_disk_that_takes_nothing(sandbox: Sandbox, source: Path) -> None:
-    """What no other way would do better ends the download, without a cart."""
+    """A file that cannot be written ends the download without a cart."""
     (source / "downloads").mkdir()
     (source / "downloads" / "größe").touch()
     with proxy(source) as server:

@@ -1,4 +1,4 @@
-"""download() and upload() on the sandbox: what goes in comes out, and nothing less than that is success."""
+"""download() and upload() on the sandbox: uploaded files are downloaded unchanged, and faults are reported."""
 
 import hashlib
 import io
@@ -40,7 +40,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses before further tries, which take no time."""
+    """The pauses before retries, which are recorded instead of waited for."""
     pauses: list[float] = []
     monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", pauses.append)
     return pauses
@@ -78,7 +78,7 @@ def failure(promise: Any) -> Exception:
 
 
 def test_there_and_back(sandbox: Sandbox, services: Services, outgoing: Path, tmp_path: Path) -> None:
-    """What is uploaded is what is downloaded: names, contents, times; and the promises tell the notifications."""
+    """Names, contents and times of files survive upload and download; the promises return the notifications."""
     event = upload(outgoing, TRANSACTION, {"Tag": "é", "Number": 5}, services=services).get()
     announced = json.loads(sandbox.notification(sandbox.transactions()[-1]))
     assert event["data"] == announced["data"]
@@ -93,7 +93,7 @@ def test_there_and_back(sandbox: Sandbox, services: Services, outgoing: Path, tm
 
 
 def test_download_again_replaces(sandbox: Sandbox, services: Services, outgoing: Path, tmp_path: Path) -> None:
-    """A second download puts right what was changed since the first."""
+    """A second download restores a file that was changed since the first."""
     upload(outgoing, TRANSACTION, services=services).get()
     source = incoming(tmp_path, sandbox.notification(sandbox.transactions()[-1]))
     for _ in range(2):
@@ -105,7 +105,7 @@ def test_download_again_replaces(sandbox: Sandbox, services: Services, outgoing:
 def test_download_again_fetches_what_is_missing(
     sandbox: Sandbox, services: Services, outgoing: Path, tmp_path: Path
 ) -> None:
-    """What is there and right is not fetched again, and what an interrupted download left is removed."""
+    """Intact files are not fetched again, and remains of an interrupted download are removed."""
     upload(outgoing, TRANSACTION, services=services).get()
     source = incoming(tmp_path, sandbox.notification(sandbox.transactions()[-1]))
     download(source, services=services).get()
@@ -125,7 +125,7 @@ def test_download_again_fetches_what_is_missing(
 
 
 def test_several_at_once(sandbox: Sandbox, services: Services, tmp_path: Path) -> None:
-    """Several uploads, and downloads of them, are begun before any is waited for."""
+    """Several uploads run at the same time, and so do several downloads."""
     out = [tmp_path / f"out{number}" for number in range(12)]
     for number, directory in enumerate(out):
         (directory / "uploads").mkdir(parents=True)
@@ -140,7 +140,7 @@ def test_several_at_once(sandbox: Sandbox, services: Services, tmp_path: Path) -
 
 
 def test_repeated_upload_waits_for_the_first(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
-    """The same from one directory is one transaction, whatever the files hold by now; another tag makes another."""
+    """Uploading again makes no new transaction, even if the contents have changed; another key-value makes one."""
     first = upload(outgoing, TRANSACTION, {"Tag": "1"}, services=services).get()
     (outgoing / "uploads" / "a.txt").write_text("made anew")
     again = upload(outgoing, TRANSACTION, {"Tag": "1"}, services=services).get()
@@ -150,7 +150,7 @@ def test_repeated_upload_waits_for_the_first(sandbox: Sandbox, services: Service
 
 
 def test_upload_that_failed_is_made_again(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
-    """Of an upload that ingest refused there is no transaction to wait for."""
+    """An upload that ingest refused is sent again by the next call."""
     wrong = {"Transactions.submitter": 10, "Transactions.project": "1234a"}
     for _ in range(2):
         error = failure(upload(outgoing, wrong, services=services))
@@ -158,13 +158,13 @@ def test_upload_that_failed_is_made_again(sandbox: Sandbox, services: Services, 
 
 
 def test_without_policy_files_have_no_id(services: Services, outgoing: Path) -> None:
-    """Ingest does not tell the ids of files, so without policy they are left out."""
+    """Without the address of policy the files have no ids, because ingest does not report them."""
     event = upload(outgoing, TRANSACTION, services=Services(ingest_url=services.ingest_url)).get()
     assert [row.get("_id") for row in event["data"] if row["destinationTable"] == "Files"] == [None] * len(FILES)
 
 
 def test_policy_that_fails_afterwards(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
-    """A transaction that was made counts as made, even if policy cannot be asked for the ids of its files."""
+    """A transaction counts as made even if policy cannot be asked for the ids of its files."""
     made = len(sandbox.transactions())
     broken = Services(ingest_url=services.ingest_url, policy_url=sandbox.cartd_url)
     event = upload(outgoing, TRANSACTION, services=broken).get()
@@ -175,7 +175,7 @@ def test_policy_that_fails_afterwards(sandbox: Sandbox, services: Services, outg
 def test_uploader_finds_the_transaction(
     sandbox: Sandbox, services: Services, outgoing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once an upload is complete its transaction is there, even if those who wait for one have not been told yet."""
+    """A completed upload finds its transaction even if the sandbox has not announced it yet."""
     publish = Store.publish
 
     def late(store: Store, number: int) -> None:
@@ -188,7 +188,7 @@ def test_uploader_finds_the_transaction(
 
 
 def test_transaction_without_files(sandbox: Sandbox, services: Services, tmp_path: Path) -> None:
-    """An empty uploads/ makes a transaction without files, and downloading one needs no cart."""
+    """An empty uploads/ makes a transaction without files, whose download needs no cart."""
     (tmp_path / "out" / "uploads" / "empty folder").mkdir(parents=True)
     upload(tmp_path / "out", TRANSACTION, services=services).get()
     source = incoming(tmp_path, sandbox.notification(sandbox.transactions()[-1]))
@@ -197,7 +197,7 @@ def test_transaction_without_files(sandbox: Sandbox, services: Services, tmp_pat
 
 
 def test_upload_under_a_runner_names_the_consumer(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
-    """The consumer's name goes along, so that the runner knows the upload as its own."""
+    """The upload carries the consumer's name, by which the runner recognizes it."""
     named = Services.from_environment(services.environ() | {"PACIFICA_CONSUMER": "mine"})
     upload(outgoing, TRANSACTION, {"a": 1}, services=named).get()
     assert Notification.parse(sandbox.notification(sandbox.transactions()[-1])).consumers == {"mine"}
@@ -206,9 +206,9 @@ def test_upload_under_a_runner_names_the_consumer(sandbox: Sandbox, services: Se
 @pytest.mark.parametrize(
     ("transaction", "key_values", "problem"),
     [
-        (TRANSACTION | {"Transactions._id": 7}, {}, "leave it out, since the server assigns it"),
-        (TRANSACTION | {"Files": 7}, {}, "'Files' is no attribute of a transaction"),
-        (TRANSACTION, {PROVENANCE_KEY: "other"}, "the runner's own"),
+        (TRANSACTION | {"Transactions._id": 7}, {}, "leave it out, or record the original"),
+        (TRANSACTION | {"Files": 7}, {}, "'Files' is not an attribute of a transaction"),
+        (TRANSACTION, {PROVENANCE_KEY: "other"}, "reserved for the runner"),
     ],
 )
 def test_refused_arguments(
@@ -219,7 +219,7 @@ def test_refused_arguments(
     key_values: dict[str, Any],
     problem: str,
 ) -> None:
-    """Arguments that would do damage are refused before anything is sent."""
+    """Harmful arguments are refused before anything is sent."""
     before = sandbox.transactions()
     error = failure(upload(outgoing, transaction, key_values, services=services))
     assert isinstance(error, UploadError)
@@ -228,7 +228,7 @@ def test_refused_arguments(
 
 
 def test_provenance_in_key_values(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
-    """The specification's example keeps the old transaction's id as a key-value: that is fine."""
+    """The id of the old transaction is accepted as a key-value, as in the specification's example."""
     upload(outgoing, TRANSACTION, {"Transactions._id": 7}, services=services).get()
     rows = Notification.parse(sandbox.notification(sandbox.transactions()[-1])).rows
     assert {"destinationTable": "TransactionKeyValue", "key": "Transactions._id", "value": 7} in rows
@@ -242,7 +242,7 @@ def test_provenance_in_key_values(sandbox: Sandbox, services: Services, outgoing
     ],
 )
 def test_ingest_refuses(services: Services, outgoing: Path, transaction: dict[str, Any], problem: str) -> None:
-    """A failure of ingest says at which task and why, and that no transaction was made."""
+    """The error of a failed ingest names the task and the reason, and says that no transaction was made."""
     error = failure(upload(outgoing, transaction, services=services))
     assert isinstance(error, UploadError)
     assert problem in str(error)
@@ -258,24 +258,24 @@ def link(path: Path, target: str) -> None:
     ("spoil", "problem"),
     [
         (lambda uploads: link(uploads / "out", "/etc/passwd"), "is a link that leads out of"),
-        (lambda uploads: link(uploads / "data" / "around", "../data"), "is a link to a folder that it lies in"),
+        (lambda uploads: link(uploads / "data" / "around", "../data"), "is a link to one of its own parent folders"),
         (
             lambda uploads: (
                 (uploads / "/".join(["d" * 99] * 3)).mkdir(parents=True)
                 or (uploads / "/".join(["d" * 99] * 3) / "f").touch()
             ),
-            "lies too deep",
+            "is too long: metadata accepts 255",
         ),
         (lambda uploads: link(uploads / "broken", "nothing"), "cannot read"),
-        (lambda uploads: os.mkfifo(uploads / "pipe"), "is no regular file"),
+        (lambda uploads: os.mkfifo(uploads / "pipe"), "is not a regular file"),
         (lambda uploads: Path(os.fsdecode(bytes(uploads) + b"/\xff")).touch(), "is not UTF-8"),
-        (lambda uploads: uploads.rename(uploads.parent / "elsewhere"), "there is no directory"),
+        (lambda uploads: uploads.rename(uploads.parent / "elsewhere"), "does not exist"),
     ],
 )
 def test_what_cannot_be_uploaded(
     sandbox: Sandbox, services: Services, outgoing: Path, spoil: Callable[[Path], None], problem: str
 ) -> None:
-    """What is not a file of uploads/ is refused by name, before anything is sent."""
+    """Entries of uploads/ that cannot be sent are refused by name before anything is sent."""
     before = sandbox.transactions()
     spoil(outgoing / "uploads")
     assert problem in str(failure(upload(outgoing, TRANSACTION, services=services)))
@@ -283,7 +283,7 @@ def test_what_cannot_be_uploaded(
 
 
 def test_linked_folder_within_is_followed(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
-    """The files of a folder that is linked to are sent under both names."""
+    """The files of a linked folder are sent under both names."""
     (outgoing / "uploads" / "again").symlink_to("data/data")
     upload(outgoing, TRANSACTION, services=services).get()
     sent = sandbox.read(sandbox.transactions()[-1])
@@ -291,7 +291,7 @@ def test_linked_folder_within_is_followed(sandbox: Sandbox, services: Services, 
 
 
 def test_link_within_is_followed(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
-    """A link to another file of uploads/ is sent as that file's content."""
+    """A link to another file of uploads/ is sent with that file's content."""
     link(outgoing / "uploads" / "again", "a.txt")
     upload(outgoing, TRANSACTION, services=services).get()
     assert sandbox.read(sandbox.transactions()[-1])["again"] == b"alpha"
@@ -299,15 +299,15 @@ def test_link_within_is_followed(sandbox: Sandbox, services: Services, outgoing:
 
 @pytest.mark.parametrize("change", [b"longer than before", b"abc", b"ALPHA"])
 def test_file_that_changes_while_it_is_sent(outgoing: Path, change: bytes) -> None:
-    """A file that grows, shrinks, or is rewritten after its length was announced is an error that names it."""
+    """A file that grows, shrinks or is rewritten during an upload is an error that names the file."""
     tar = UploadTar(outgoing / "uploads", [])
     (outgoing / "uploads" / "a.txt").write_bytes(change)
-    with pytest.raises(UploadError, match=r"a\.txt changed while it was sent"):
+    with pytest.raises(UploadError, match=r"a\.txt changed during the upload"):
         list(tar)
 
 
 def test_tar_has_the_length_it_announces(outgoing: Path) -> None:
-    """The length computed beforehand is exact, and the tar is one that Python reads, metadata last."""
+    """The tar has exactly the announced length, and Python can read it, with the metadata last."""
     tar = UploadTar(outgoing / "uploads", [{"destinationTable": "Transactions.project", "value": "1"}])
     data = b"".join(map(bytes, tar))
     assert len(data) == len(tar)
@@ -334,17 +334,17 @@ def test_tar_has_the_length_it_announces(outgoing: Path) -> None:
     ],
 )
 def test_mimetypes(name: str, expected: str, tmp_path: Path) -> None:
-    """A file's type is one that metadata accepts, and does not depend on what the machine knows of types."""
+    """A file's type is one that metadata accepts, and does not depend on the machine's table of types."""
     (tmp_path / name).touch()
     assert [row["mimetype"] for row in UploadTar(tmp_path, []).file_rows] == [expected]
 
 
 def test_disk_that_takes_no_more(services: Services, sandbox: Sandbox, outgoing: Path, tmp_path: Path) -> None:
-    """A file that cannot be written fails the download with the place and the reason."""
+    """A file that cannot be written fails the download with its directory and the reason."""
     upload(outgoing, TRANSACTION, services=services).get()
     source = incoming(tmp_path, sandbox.notification(sandbox.transactions()[-1]))
     (source / "downloads").mkdir()
-    # Where a folder has to be, there is a file.
+    # A file is in the way of a folder.
     (source / "downloads" / "größe").touch()
     error = failure(download(source, services=services))
     assert isinstance(error, DownloadError)

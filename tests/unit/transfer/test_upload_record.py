@@ -1,4 +1,4 @@
-"""What is known of an upload survives, in the order in which it became known."""
+"""The record of an upload survives its process, and crashes in the middle of a line."""
 
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ def record(directory: Path, **changes: Any) -> UploadRecord:
 
 
 def facts(directory: Path) -> tuple[bool, int | None, int | None]:
-    """Whether a try began, how many files were sent, and the number, as another process finds them."""
+    """Whether a try began, the number of sent files, and the number of the upload, as another process reads them."""
     found = record(directory)
     return found.since is not None, None if found.rows is None else len(found.rows), found.job_id
 
 
 def test_what_became_known(tmp_path: Path) -> None:
-    """Each fact is there for the next process, and a failure ends what is known of a try."""
+    """The next process reads each recorded fact, and a failure resets the facts of a try."""
     assert facts(tmp_path) == (False, None, None)
     known = record(tmp_path)
     known.sending()
@@ -41,7 +41,7 @@ def test_what_became_known(tmp_path: Path) -> None:
 
 
 def test_half_a_line(tmp_path: Path) -> None:
-    """A crash in the middle of a line loses that line, and neither those before nor those after it."""
+    """A crash in the middle of a line loses only that line."""
     known = record(tmp_path)
     known.sending()
     known.sent(FILES)
@@ -53,7 +53,7 @@ def test_half_a_line(tmp_path: Path) -> None:
 
 
 def test_rows_without_an_end(tmp_path: Path) -> None:
-    """Rows of which the end is missing were not sent."""
+    """Rows without the final "sent" entry count as not sent."""
     known = record(tmp_path)
     known.sending()
     known.sent(FILES)
@@ -67,14 +67,14 @@ def test_rows_without_an_end(tmp_path: Path) -> None:
     [{"url": "http://other/upload"}, {"rows": [{**ROWS[0], "value": "2"}]}, {"names": ["a"]}, {"names": ["a", "c"]}],
 )
 def test_another_upload_has_another_record(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """Another ingest, other attributes or other files are another upload; the order of the files is not."""
+    """Another ingest, other attributes or other files have another record; another order of the files has not."""
     record(tmp_path).accepted(7)
     assert record(tmp_path, **changes).job_id is None
     assert record(tmp_path, names=["b", "a"]).job_id == 7
 
 
 def test_disk_that_takes_nothing(tmp_path: Path) -> None:
-    """A record that cannot be written is an error before anything is sent."""
+    """A record that cannot be written or read is an error."""
     known = record(tmp_path / "missing")
     with pytest.raises(UploadError, match=r"cannot write .*missing"):
         known.sending()

@@ -1,4 +1,4 @@
-"""An upload whose fate is not known is found out about before anything is sent again."""
+"""After an upload whose result is unknown, the next call finds out the result before it sends anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.transfer.test_transfer import TRANSACTION, failure
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Further tries come at once."""
+    """Retries do not wait."""
     monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", lambda _: None)
 
 
@@ -40,7 +40,7 @@ def outgoing(tmp_path: Path) -> Path:
 
 
 class Between:
-    """Stands before ingest: passes uploads on, and answers them with a status of its own as long as there is one."""
+    """A relay before ingest: it forwards uploads, but replaces ingest's response while `status` is set."""
 
     def __init__(self, sandbox: Sandbox, status: int, *, without_times: bool = False) -> None:
         self.status: int | None = status
@@ -61,13 +61,13 @@ class Between:
 @pytest.mark.parametrize("without_times", [False, True])
 @pytest.mark.parametrize("status", [500, 502, 504])
 def test_fault_after_a_whole_upload(sandbox: Sandbox, outgoing: Path, status: int, without_times: bool) -> None:
-    """A fault that came after all was sent may hide a transaction: the next call finds it, and makes no second one."""
+    """A fault after a whole upload may hide a transaction: the next call finds it and does not make a second one."""
     between = Between(sandbox, status, without_times=without_times)
     with fault_server(between) as server:
         services = attrs.evolve(Services.from_environment(sandbox.environ()), ingest_url=server.url)
         error = failure(upload(outgoing, TRANSACTION, services=services))
         assert isinstance(error, UploadError)
-        assert "may have been made or not" in str(error)
+        assert "may have made a transaction or not" in str(error)
         between.status = None
         event = upload(outgoing, TRANSACTION, services=services).get()
     assert sandbox.transactions() == [event["data"][-1]["value"]]
@@ -75,7 +75,7 @@ def test_fault_after_a_whole_upload(sandbox: Sandbox, outgoing: Path, status: in
 
 @pytest.mark.parametrize("status", [400, 401, 413])
 def test_refusal(outgoing: Path, status: int) -> None:
-    """What ingest refused is no transaction, and the next call sends it anew."""
+    """An upload that ingest refused is not a transaction, and the next call sends it again."""
 
     def refuse(handler: Handler, _: bytes) -> None:
         handler.reply(status)
@@ -89,7 +89,7 @@ def test_refusal(outgoing: Path, status: int) -> None:
 
 
 def test_ingest_that_takes_no_more_for_now(sandbox: Sandbox, outgoing: Path) -> None:
-    """With 503 a server says that it took nothing: the upload is sent again by itself."""
+    """503 means that the server did not accept the upload, so it is retried automatically."""
     refusals = [503, 503]
 
     def answer(handler: Handler, body: bytes) -> None:
