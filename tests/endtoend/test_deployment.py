@@ -98,7 +98,7 @@ def test_the_source_has_what_the_container_needs(tmp_path: Path) -> None:
     for file in (
         "status/style.css",
         "status/script.js",
-        "sandbox_page.js",
+        "authoring/sandbox_page.js",
         "templates/minimal/__main__.py",
         "templates/uppercase/init.sh",
     ):

@@ -29,6 +29,7 @@ from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner import start
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.signals import StopSignals
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Show the main job: start a sandbox, deploy the example consumer with the real start command, upload a transaction, wait
@@ -76,8 +77,8 @@ def demonstrate(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int
     home = _new_directory(arguments.directory)
     archive = _pack_example(home / "consumer.zip")
     with StopSignals() as signals, Sandbox(home / "sandbox", users={_USER: 10}) as sandbox:
-        _say(f"A sandbox of Pacifica runs: producer {sandbox.producer_url}, cartd {sandbox.cartd_url},")
-        _say(f"  ingest {sandbox.ingest_url}, policy {sandbox.policy_url}")
+        say(f"A sandbox of Pacifica runs: producer {sandbox.producer_url}, cartd {sandbox.cartd_url},")
+        say(f"  ingest {sandbox.ingest_url}, policy {sandbox.policy_url}")
         wait = partial(_wait, signals, home / "start.log")
         with _started(archive, home, sandbox, wait):
             services = Services.from_environment(sandbox.environ() | {f"{PREFIX}USERNAME": _USER})
@@ -95,12 +96,12 @@ def demonstrate(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int
             raise DemoError("the subscription was left behind", f"read {home / 'start.log'}")
         _compare(sandbox, before, after)
     _check_ledger(home)
-    _say("")
-    _say("All of it is as it should be. What is left to look at:")
-    _say(f"  {home / 'consumer.zip'}   the consumer")
-    _say(f"  {home / 'sandbox'}        the archive")
-    _say(f"  {home / 'state'}          the consumer's ledger and its job's directory")
-    _say(f"  {home / 'start.log'}      what the start command said")
+    say("")
+    say("All of it is as it should be. What is left to look at:")
+    say(f"  {home / 'consumer.zip'}   the consumer")
+    say(f"  {home / 'sandbox'}        the archive")
+    say(f"  {home / 'state'}          the consumer's ledger and its job's directory")
+    say(f"  {home / 'start.log'}      what the start command said")
     return 0
 
 
@@ -131,7 +132,7 @@ def _started(archive: Path, home: Path, sandbox: Sandbox, wait: Callable[..., An
     command += ["--username", _USER, "--name", _NAME, "--state-dir", str(home / "state"), "--verbose"]
     command += ["--producer-url", sandbox.producer_url, "--cartd-url", sandbox.cartd_url]
     command += ["--ingest-url", sandbox.ingest_url, "--policy-url", sandbox.policy_url]
-    _say(f"$ start-pacifica-notifications-consumer {' '.join(command[1:])}")
+    say(f"$ start-pacifica-notifications-consumer {' '.join(command[1:])}")
     log = home / "start.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environ, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
@@ -191,15 +192,15 @@ def _check_ledger(home: Path) -> None:
 def _compare(sandbox: Sandbox, before: int, after: int) -> None:
     """Print each file before and after, and insist that the plain-text ones are in upper case."""
     old, new = sandbox.read(before), sandbox.read(after)
-    _say("")
-    _say(f"Transaction {before}, as uploaded, and transaction {after}, as the consumer made it:")
+    say("")
+    say(f"Transaction {before}, as uploaded, and transaction {after}, as the consumer made it:")
     for name, content in sorted(old.items()):
-        _say(f"  {name}: {_shown(content)} -> {_shown(new[name]) if name in new else 'left out'}")
+        say(f"  {name}: {_shown(content)} -> {_shown(new[name]) if name in new else 'left out'}")
     expected = {name: content.decode().upper().encode() for name, content in _FILES.items() if name.endswith(".txt")}
     if old != _FILES or new != expected:
         raise DemoError("the files of the new transaction are not those of the old one in upper case")
     key_values = Notification.parse(sandbox.notification(after)).key_values
-    _say(f"  its key-values: {key_values}")
+    say(f"  its key-values: {key_values}")
     if key_values != {"Transactions._id": before, PROVENANCE_KEY: _NAME}:
         raise DemoError("the new transaction does not carry the key-values that it should")
     if sandbox.transactions() != [before, after]:
@@ -216,9 +217,5 @@ def _shown(content: bytes) -> str:
 def _timed(what: str, act: Callable[[], _T]) -> _T:
     started = time.monotonic()
     result = act()
-    _say(f"[{time.monotonic() - started:6.2f} s] {what}")
+    say(f"[{time.monotonic() - started:6.2f} s] {what}")
     return result
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  (the command's output)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Make a new consumer in a directory: an entry-point that works, what else it consists of, and a test. Of the templates,
@@ -62,5 +63,5 @@ def make(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
     script = directory / "init.sh"
     if script.exists():
         script.chmod(0o755)
-    print(_NEXT.format(directory=directory))  # noqa: T201  (the command's output)
+    say(_NEXT.format(directory=directory))
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 from pacifica_notifications_consumer.archive import packing
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.formats import count, size
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Pack the directory of a consumer into an archive that can be deployed. The same files give the same bytes, whenever and
@@ -41,12 +42,8 @@ def pack(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
     """Pack a consumer."""
     packed = packing.pack(arguments.directory, arguments.archive)
     for name in packed.files:
-        _say(f"  {name}")
+        say(f"  {name}")
     for name, reason in packed.left_out:
-        _say(f"  left out: {name} ({reason})")
-    _say(f"{arguments.archive}: {count(len(packed.files), 'file')}, {size(arguments.archive.stat().st_size)}")
+        say(f"  left out: {name} ({reason})")
+    say(f"{arguments.archive}: {count(len(packed.files), 'file')}, {size(arguments.archive.stat().st_size)}")
     return 0
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  (the command's output)

@@ -8,7 +8,6 @@ import itertools
 import logging
 import shutil
 import signal
-import sys
 import textwrap
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +33,7 @@ from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.limits import archive_limits
 from pacifica_notifications_runner.process.formats import count, size
 from pacifica_notifications_runner.process.signals import StopSignals
+from pacifica_notifications_runner.process.terminal import note, write_bytes
 
 DESCRIPTION = """\
 Run a consumer for one notification, as the start command would: extract the archive, create its environment, test the
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         if consumer.filter and not consumer.filter.matches(event):
             # The runner would find out just the same, but after having created the environment.
             status = _nothing_to_run(Verdict.UNMATCHED)
-            print(textwrap.indent(str(consumer.filter.explain(event)), "    "), file=sys.stderr)  # noqa: T201
+            note(textwrap.indent(str(consumer.filter.explain(event)), "    "))
             return status
         if settings["state_dir"]:
             _check_idle(settings["state_dir"], name)
@@ -164,26 +164,19 @@ def _follow(runner: JobRunner, job_id: int, signals: StopSignals) -> Job:
                 file.seek(shown)
                 while chunk := file.read(_CHUNK):
                     shown += len(chunk)
-                    _show(chunk)
+                    write_bytes(chunk)
         if ended:
             return job
         signals.stop.wait(_POLL)
-
-
-def _show(output: bytes) -> None:
-    """Print the entry-point's own bytes, whatever they are; whoever closed standard output wants none."""
-    if sys.stdout is not None:
-        sys.stdout.buffer.write(output)
-        sys.stdout.buffer.flush()
 
 
 def _show_made(made: UploadedTransaction) -> None:
     said = ", ".join(f"{key} = {value}" for key, value in made.key_values.items())
     _say(f"uploaded transaction {made.number}: {count(len(made.files), 'file')}{'; ' + said if said else ''}")
     for name, bytes_ in itertools.islice(made.files.items(), _MOST_FILES):
-        print(f"    {name}  {size(bytes_)}", file=sys.stderr)  # noqa: T201
+        note(f"    {name}  {size(bytes_)}")
     if len(made.files) > _MOST_FILES:
-        print("    … and more", file=sys.stderr)  # noqa: T201
+        note("    … and more")
 
 
 def _exit_status(job: Job) -> int:
@@ -206,4 +199,4 @@ def _nothing_to_run(verdict: Verdict) -> int:
 
 
 def _say(text: str) -> None:
-    print(f"pacifica-notifications-consumer run: {text}", file=sys.stderr)  # noqa: T201  (a command's own message)
+    note(f"pacifica-notifications-consumer run: {text}")

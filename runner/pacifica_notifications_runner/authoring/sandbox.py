@@ -11,6 +11,7 @@ from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.authoring.sandbox_page import sandbox_page
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.signals import StopSignals
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Serve an embedded Pacifica on this machine, for trying consumers: the producer, cartd, ingest and the parts of policy
@@ -46,16 +47,12 @@ def serve(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     ports = {option.name: settings[option.name] for option in options.SANDBOX_PORTS}
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
-        sandbox = stack.enter_context(Sandbox(arguments.directory, on_event=_say, **ports))
+        sandbox = stack.enter_context(Sandbox(arguments.directory, on_event=say, **ports))
         page = stack.enter_context(sandbox_page(sandbox, settings["page_port"]))
-        _say(f"A sandbox is running, its archive in {sandbox.directory}. To use it from another shell:")
+        say(f"A sandbox is running, its archive in {sandbox.directory}. To use it from another shell:")
         for variable, value in sandbox.environ().items():
-            _say(f"  export {variable}={value}")
-        _say(f"To upload files: {page.url} in a browser, or `pacifica-notifications-consumer sandbox upload`.")
-        _say("Stop it with Ctrl-C.")
+            say(f"  export {variable}={value}")
+        say(f"To upload files: {page.url} in a browser, or `pacifica-notifications-consumer sandbox upload`.")
+        say("Stop it with Ctrl-C.")
         signals.stop.wait()
     return 0
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  (the command's output)

@@ -70,7 +70,7 @@ class _PageHandler(Handler):
             case (("GET" | "HEAD"), "/"):
                 self._send(_page(self.sandbox).encode(), "text/html; charset=utf-8")
             case (("GET" | "HEAD"), "/sandbox.js"):
-                script = files("pacifica_notifications_runner").joinpath("sandbox_page.js").read_bytes()
+                script = files(__package__).joinpath("sandbox_page.js").read_bytes()
                 self._send(script, "text/javascript; charset=utf-8")
             case (("GET" | "HEAD"), _) if path in ASSETS:
                 asset = files("pacifica_notifications_runner.status").joinpath(path[1:]).read_bytes()

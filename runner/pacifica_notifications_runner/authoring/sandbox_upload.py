@@ -13,6 +13,7 @@ from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJE
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.formats import count
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Upload files to a sandbox as one transaction, as an instrument would. A folder goes with all that is in it. A sandbox
@@ -76,8 +77,8 @@ def upload(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
             key_values=dict(arguments.key_values),
         )
     number = Notification(b"", notification).attributes["_id"]
-    print(f"transaction {number}: {count(len(contents), 'file')}")  # noqa: T201  (the command's output)
+    say(f"transaction {number}: {count(len(contents), 'file')}")
     if arguments.save:
         arguments.save.write_text(json.dumps(notification), encoding="utf-8")
-        print(f"its notification: {arguments.save}")  # noqa: T201
+        say(f"its notification: {arguments.save}")
     return 0

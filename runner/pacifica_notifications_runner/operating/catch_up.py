@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import threading
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from pacifica_notifications_consumer.settings.services import POLICY_URL, USERNA
 from pacifica_notifications_runner import steps
 from pacifica_notifications_runner.operating.client import state_dir_of
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.terminal import hint, say
 
 DESCRIPTION = """\
 Look for transactions that nobody announced to a consumer: go through a range of them, and have the entry-point run for
@@ -97,7 +97,7 @@ def catch_up(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         numbers = catch_up.numbers(arguments.first, arguments.last)
         report = _Summary(numbers, str(services.username), dry=arguments.dry_run)
         if not numbers:
-            _say("there is no transaction in this range")
+            say("there is no transaction in this range")
         elif arguments.dry_run:
             for window in windows(numbers):
                 report.add(window.stop - numbers.start, catch_up.examine(window)[1])
@@ -155,22 +155,22 @@ class _Summary:
         self._counts: Counter[TransactionOutcome] = Counter()
 
     def add(self, done: int, findings: Sequence[SeekResult]) -> None:
-        _hint("")
+        hint("")
         for finding in findings:
             self._counts[finding.fate] += 1
             if finding.fate is TransactionOutcome.RECOVERED:
                 what = "would be run" if self._dry else "queued"
-                _say(f"transaction {finding.transaction_id}, made {finding.created} UTC: {what}")
+                say(f"transaction {finding.transaction_id}, made {finding.created} UTC: {what}")
             elif finding.fate is TransactionOutcome.UNREADABLE:
-                _say(f"transaction {finding.transaction_id}: {finding.problem}")
-        _hint(f"{done} of {len(self._numbers)}")
+                say(f"transaction {finding.transaction_id}: {finding.problem}")
+        hint(f"{done} of {len(self._numbers)}")
 
     def close(self) -> None:
-        _hint("")
+        hint("")
         recovered = self._counts[TransactionOutcome.RECOVERED]
         what = "would be run" if self._dry else "queued, to run when the consumer is started"
         open_ = self._counts[TransactionOutcome.UNKNOWN] + self._counts[TransactionOutcome.UNREADABLE]
-        _say(
+        say(
             f"of the {len(self._numbers)} numbers from {self._numbers[0]} to {self._numbers[-1]}, {recovered} {what}; "
             f"{self._counts[TransactionOutcome.REFUSED]} match, but are not for {self._username}; "
             f"{open_} policy cannot tell of"
@@ -180,29 +180,19 @@ class _Summary:
 def _wait_for_consumer(coverage: Coverage, numbers: range) -> None:
     before = coverage.counts()
     span = coverage.add_span(numbers)
-    _say(f"the consumer, which is running, looks at the numbers from {numbers[0]} to {numbers[-1]}")
+    say(f"the consumer, which is running, looks at the numbers from {numbers[0]} to {numbers[-1]}")
     next_, moved_at = span.next, time.monotonic()
     while left := coverage.span(span.id):
         if left.next != next_:
             next_, moved_at = left.next, time.monotonic()
-            _hint(f"{next_ - span.next} of {len(numbers)}")
+            hint(f"{next_ - span.next} of {len(numbers)}")
         elif time.monotonic() - moved_at > _SILENCE:
             moved_at = float("inf")
-            _say("it has not begun: policy may be down, or the consumer was started without --policy-url; see its log")
+            say("it has not begun: policy may be down, or the consumer was started without --policy-url; see its log")
         time.sleep(_LOOK)
-    _hint("")
+    hint("")
     counts = coverage.counts()
-    _say(
+    say(
         f"{counts.recovered - before.recovered} recovered; {counts.refused - before.refused} match, but are not for "
         f"its user; of {counts.unknown} in all policy cannot tell, and they are asked for again"
     )
-
-
-def _hint(text: str) -> None:
-    """Say how far it is, to people only, in a line that the next one takes the place of."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  (the command's output)

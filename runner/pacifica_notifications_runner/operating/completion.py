@@ -9,6 +9,7 @@ from typing import Any
 
 from pacifica_notifications_runner.operating.parsers import flags, subcommands, walk, words_of
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Print what a shell needs to complete the commands of this package and their flags.
@@ -54,7 +55,7 @@ def add_command(subparsers: Any) -> None:
 def show(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
     """Print it."""
     parsers = arguments.parsers()
-    print(_fish(parsers) if arguments.shell == "fish" else _bash(arguments.shell, parsers))  # noqa: T201  (the command's output)
+    say(_fish(parsers) if arguments.shell == "fish" else _bash(arguments.shell, parsers))
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pacifica_notifications_consumer.environment.cache import CachedVenv, VenvCache
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Show the environments that starts with --venv-cache have kept, the last used first; what was installed into those whose
@@ -46,7 +47,7 @@ def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     cache = VenvCache(settings["venv_cache"], settings["venv_cache_keep"])
     if arguments.prune:
         for kept in cache.prune():
-            _say(f"removed {_describe(kept)}")
+            say(f"removed {_describe(kept)}")
         return 0
     found = [kept for kept in cache.kept() if kept.key.startswith(arguments.key or "")]
     if arguments.key and not found:
@@ -54,9 +55,9 @@ def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             f"there is no environment whose key begins with {arguments.key}", "leave it out to see all that are there"
         )
     for kept in found:
-        _say(_describe(kept))
+        say(_describe(kept))
         if arguments.key:
-            _say(kept.venv.lock.read_text(encoding="utf-8").rstrip())
+            say(kept.venv.lock.read_text(encoding="utf-8").rstrip())
     return 0
 
 
@@ -74,7 +75,3 @@ def _check_readable(directory: Path) -> None:
 def _describe(kept: CachedVenv) -> str:
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used_at))
     return f"{kept.key}  {kept.size / (1 << 20):7.1f} MiB  last used {used}  {kept.venv.path}"
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  (the command's output)

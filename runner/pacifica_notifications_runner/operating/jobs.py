@@ -11,8 +11,9 @@ from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_runner.operating.client import ConsumerClient, as_json, asking
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process import terminal
 from pacifica_notifications_runner.process.formats import clock, count, duration, progress, remarks, since, size
-from pacifica_notifications_runner.process.logs import wants_colour
+from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, write_bytes
 
 DESCRIPTION = """\
 List the jobs of a consumer, look into one of them, run some again, or cancel them. A consumer that runs does it itself;
@@ -34,7 +35,14 @@ not meant.
 
 Document = Mapping[str, Any]
 
-_COLOURS = {"succeeded": "32", "dead": "31", "failed": "31", "running": "36", "queued": "2", "cancelled": "2"}
+_COLOURS = {
+    "succeeded": terminal.GREEN,
+    "dead": terminal.RED,
+    "failed": terminal.RED,
+    "running": terminal.CYAN,
+    "queued": terminal.FAINT,
+    "cancelled": terminal.FAINT,
+}
 
 
 def add_command(subparsers: Any) -> None:
@@ -100,14 +108,14 @@ def _list(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     query |= {name: str(value) for name in ("state", "before") if (value := getattr(arguments, name)) is not None}
     listed = consumer.ask("GET", "/api/jobs", query)
     if arguments.output == "json":
-        _say(as_json(listed))
+        say(as_json(listed))
         return 0
     rows = [_row(job) for job in listed["jobs"]]
     _table(("ID", "STATE", "STARTED", "TOOK", "MEMORY", "EVENT", "REMARKS"), rows)
     if not rows:
-        _say("there is no such job")
+        say("there is no such job")
     elif listed["next"] is not None:
-        _say(f"older ones: --before {listed['next']}")
+        say(f"older ones: --before {listed['next']}")
     return 0
 
 
@@ -129,10 +137,10 @@ def _show(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     job = consumer.ask("GET", f"/api/jobs/{arguments.id}")
     found = consumer.ask("GET", f"/api/jobs/{arguments.id}/files")
     if arguments.output == "json":
-        _say(as_json({**job, "files": found["files"]}))
+        say(as_json({**job, "files": found["files"]}))
         return 0
     facts = (
-        ("state", _coloured(job["state"])),
+        ("state", coloured(job["state"], _COLOURS[job["state"]])),
         ("remarks", remarks(job)),
         ("notification", f"{job['title']} ({job['origin']})"),
         ("received", clock(job["received_at"])),
@@ -151,27 +159,25 @@ def _show(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
         ("worker", job["worker"]),
         ("there in", job["worker_directory"]),
     )
-    _say(f"job {job['id']}")
+    say(f"job {job['id']}")
     for name, fact in facts:
         if fact not in (None, ""):
-            _say(f"  {name + ':':<16}{fact}")
+            say(f"  {name + ':':<16}{fact}")
     for file in found["files"]:
-        _say(f"    {file['path']}  {size(file['size'])}")
+        say(f"    {file['path']}  {size(file['size'])}")
     if found["more"]:
-        _say("    … and more")
+        say("    … and more")
     if job["output_tail"]:
-        _say("  the last it printed:")
+        say("  the last it printed:")
         for line in job["output_tail"].splitlines():
-            _say(f"    {line}")
+            say(f"    {line}")
     return 0
 
 
 def _log(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     query = {"follow": "yes"} if arguments.follow else {}
     for piece in consumer.stream(f"/api/jobs/{arguments.id}/log", query):
-        # The entry-point's own bytes, whatever they are.
-        sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+        write_bytes(piece)
     return 0
 
 
@@ -192,9 +198,9 @@ def _each(consumer: ConsumerClient, arguments: argparse.Namespace, action: str, 
     for number in dict.fromkeys(arguments.ids):
         jobs.append(consumer.ask("POST", f"/api/jobs/{number}/{action}", document=document))
         if arguments.output == "text":
-            _say(f"job {number}: {done}")
+            say(f"job {number}: {done}")
     if arguments.output == "json":
-        _say(as_json({"jobs": jobs}))
+        say(as_json({"jobs": jobs}))
     return 0
 
 
@@ -204,14 +210,14 @@ def _replay(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     if arguments.dry_run or not arguments.yes:
         found = consumer.ask("POST", "/api/replay", document={**selection, "dry_run": True})
         if arguments.output == "text" or not arguments.dry_run:
-            _say(f"{count(found['count'], 'job')}{': ' if found['jobs'] else ''}{_numbers(found)}")
+            say(f"{count(found['count'], 'job')}{': ' if found['jobs'] else ''}{_numbers(found)}")
         if arguments.dry_run or not found["count"]:
             if arguments.output == "json":
-                _say(as_json(found))
+                say(as_json(found))
             return 0
         _insist(f"Run {count(found['count'], 'job')} again? [y/N] ")
     done = consumer.ask("POST", "/api/replay", document=selection)
-    _say(as_json(done) if arguments.output == "json" else f"{count(done['count'], 'job')} queued anew")
+    say(as_json(done) if arguments.output == "json" else f"{count(done['count'], 'job')} queued anew")
     return 0
 
 
@@ -227,7 +233,7 @@ def _insist(question: str) -> None:
         Cancelled: It is not.
         ConfigurationError: Nobody is there to be asked.
     """
-    if not (sys.stdin is not None and sys.stdin.isatty()):
+    if not is_terminal(sys.stdin):
         raise ConfigurationError("nobody is there to be asked whether that is meant", "say --yes, or --dry-run")
     if input(question).strip().lower() not in ("y", "yes"):
         raise Cancelled("nothing was done")
@@ -241,13 +247,5 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for number, line in enumerate(lines):
         padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
         if number:
-            padded[1] = _coloured(line[1]) + padded[1][len(line[1]) :]
-        _say("  ".join(padded).rstrip())
-
-
-def _coloured(state: str) -> str:
-    return f"\033[{_COLOURS[state]}m{state}\033[0m" if wants_colour(sys.stdout) else state
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  (the command's output)
+            padded[1] = coloured(line[1], _COLOURS[line[1]]) + padded[1][len(line[1]) :]
+        say("  ".join(padded).rstrip())

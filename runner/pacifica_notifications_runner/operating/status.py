@@ -9,6 +9,7 @@ from typing import Any
 from pacifica_notifications_runner.operating.client import as_json, asking, state_dir_of
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.formats import count, duration
+from pacifica_notifications_runner.process.terminal import say
 from pacifica_notifications_runner.status.address import StatusAddress
 
 DESCRIPTION = """\
@@ -41,17 +42,17 @@ def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     subscription = status["subscription"]
     well = subscription is not None and subscription["well"]
     if arguments.output == "json":
-        _say(as_json(status))
+        say(as_json(status))
         return 0 if well else 1
-    _say(f"{status['name']}: {_condition(status)}")
+    say(f"{status['name']}: {_condition(status)}")
     jobs = status["jobs"]
     waiting = jobs["queued"] + jobs["failed"]
     waited = status["waiting_seconds"]
     age = f", the first for {duration(waited)}" if waiting and waited else ""
-    _say(f"  {count(jobs['running'], 'job')} running, {waiting:,} waiting{age}, {jobs['dead']:,} dead")
-    _say(f"  its state: {status['state_dir']}")
+    say(f"  {count(jobs['running'], 'job')} running, {waiting:,} waiting{age}, {jobs['dead']:,} dead")
+    say(f"  its state: {status['state_dir']}")
     if status["running"]:
-        _say(f"  its page:  {StatusAddress.find(state_dir_of(settings)).link}")
+        say(f"  its page:  {StatusAddress.find(state_dir_of(settings)).link}")
     return 0 if well else 1
 
 
@@ -62,7 +63,3 @@ def _condition(status: Mapping[str, Any]) -> str:
     if subscription is None:
         return "starting or stopping"
     return "running, its subscription is well" if subscription["well"] else f"running, but {subscription['trouble']}"
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  (the command's output)

@@ -15,9 +15,9 @@ from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
 from pacifica_notifications_consumer.queue.prometheus import CONTENT_TYPE
+from pacifica_notifications_runner.status.access import AccessControl
 from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.api.request import Answer, read_document
-from pacifica_notifications_runner.status.entrance import AccessControl
 from pacifica_notifications_runner.status.pages import site as pages
 from pacifica_notifications_runner.status.pages.pages import Pages, Reply
 from pacifica_notifications_runner.strangers import Strangers
@@ -63,7 +63,7 @@ def showing(
     state = {"api": api, "metrics": staticmethod(metrics), "strangers": Strangers("the status page")}
     handler: type[_StatusHandler] = type("StatusHandler", (_StatusHandler,), state)
     with serve(handler, address, port, tls) as server:
-        handler.entrance = AccessControl(token, server.server_port, tls is not None)
+        handler.access = AccessControl(token, server.server_port, tls is not None)
         try:
             yield server
         finally:
@@ -72,7 +72,7 @@ def showing(
 
 class _StatusHandler(Handler):
     api: Api
-    entrance: AccessControl
+    access: AccessControl
     strangers: Strangers
     metrics: Callable[[], str]
 
@@ -103,9 +103,9 @@ class _StatusHandler(Handler):
     do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
 
     def _answer_program(self) -> None:
-        bearer = self.entrance.is_bearer(self.headers)
+        bearer = self.access.is_bearer(self.headers)
         # What a browser sends by itself must not be able to do anything, only to look.
-        if not bearer and not (self.command in ("GET", "HEAD") and self.entrance.is_known(self.headers)):
+        if not bearer and not (self.command in ("GET", "HEAD") and self.access.is_known(self.headers)):
             if "Authorization" in self.headers:
                 self.strangers.note(self.address_string())
             detail = "show the token of the status page: Authorization: Bearer TOKEN"
@@ -141,18 +141,18 @@ class _StatusHandler(Handler):
                 return
             reply = self._reply_to_person()
         except HTTPError as error:
-            page = pages.Site(name=self.api.book.name, csrf=self.entrance.csrf)
+            page = pages.Site(name=self.api.book.name, csrf=self.access.csrf)
             reply = Reply(status=error.status, page=page.problem(error.status.phrase, error.reason))
         self._show(reply)
 
     def _reply_to_person(self) -> Reply:
-        site = Pages(self.api, self.entrance.csrf)
+        site = Pages(self.api, self.access.csrf)
         if self.command in ("GET", "HEAD"):
             return site.show(self._path, self._query)
         if self.command != "POST":
             raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "a page can be looked at, and its forms be sent")
         form = self._form()
-        if not self.entrance.is_ours(self.headers, form):
+        if not self.access.is_ours(self.headers, form):
             raise HTTPError(HTTPStatus.FORBIDDEN, "this form is not one of this page; go back, and load it anew")
         return self._leave() if self._path == "/logout" else site.do(self._path, form)
 
@@ -165,13 +165,13 @@ class _StatusHandler(Handler):
         token = self._query.pop("token", "") if self.command == "GET" else ""
         if self._path == "/login" and self.command == "POST":
             token = self._form().get("token", "").strip()
-        if token and self.entrance.is_token(token):
+        if token and self.access.is_token(token):
             # As a path of ours, since `//elsewhere` would lead elsewhere, and to browsers so would `/\\elsewhere`.
             place = "/" if self._path in ("/login", "") else "/" + self.path.partition("?")[0].lstrip("/\\")
             place += f"?{urlencode(self._query)}" if self._query else ""
-            self._reply(HTTPStatus.SEE_OTHER, Location=place, Set_Cookie=self.entrance.cookie)
+            self._reply(HTTPStatus.SEE_OTHER, Location=place, Set_Cookie=self.access.cookie)
             return True
-        if self.entrance.is_known(self.headers) and self._path != "/login":
+        if self.access.is_known(self.headers) and self._path != "/login":
             return False
         if token:
             self.strangers.note(self.address_string())
@@ -180,7 +180,7 @@ class _StatusHandler(Handler):
         return True
 
     def _leave(self) -> Reply:
-        return Reply(status=HTTPStatus.SEE_OTHER, place="/login", headers={"Set_Cookie": self.entrance.no_cookie})
+        return Reply(status=HTTPStatus.SEE_OTHER, place="/login", headers={"Set_Cookie": self.access.no_cookie})
 
     def _show(self, reply: Reply) -> None:
         headers = dict(reply.headers)
