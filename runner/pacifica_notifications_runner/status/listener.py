@@ -18,8 +18,8 @@ from pacifica_notifications_consumer.queue.prometheus import CONTENT_TYPE
 from pacifica_notifications_runner.status.access import AccessControl
 from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.api.request import Answer, read_document
-from pacifica_notifications_runner.status.pages import site as pages
 from pacifica_notifications_runner.status.pages.pages import Pages, Reply
+from pacifica_notifications_runner.status.pages.site import Site, login
 from pacifica_notifications_runner.strangers import Strangers
 
 log = logging.getLogger(__name__)
@@ -126,9 +126,9 @@ class _StatusHandler(Handler):
     def _send(self, answer: Answer) -> None:
         headers = {name.replace("-", "_"): value for name, value in answer.headers.items()}
         if answer.pieces is None:
-            self._reply(answer.status, json.dumps(answer.document).encode("ascii"), answer.content_type, **headers)
+            self._reply(HTTPStatus.OK, json.dumps(answer.document).encode("ascii"), answer.content_type, **headers)
         elif self.command == "HEAD":
-            self._reply(answer.status, b"", answer.content_type, **headers)
+            self._reply(HTTPStatus.OK, b"", answer.content_type, **headers)
         else:
             protected = {name.replace("_", "-"): value for name, value in PROTECTION.items()}
             with self.stream({"Content-Type": answer.content_type, **answer.headers, **protected}) as out:
@@ -141,20 +141,21 @@ class _StatusHandler(Handler):
                 return
             reply = self._reply_to_person()
         except HTTPError as error:
-            page = pages.Site(name=self.api.book.name, csrf=self.access.csrf)
+            page = Site(name=self.api.book.name, csrf=self.access.csrf)
             reply = Reply(status=error.status, page=page.problem(error.status.phrase, error.reason))
         self._show(reply)
 
     def _reply_to_person(self) -> Reply:
-        site = Pages(self.api, self.access.csrf)
-        if self.command in ("GET", "HEAD"):
-            return site.show(self._path, self._query)
+        pages = Pages(self.api, self.access.csrf)
         if self.command != "POST":
-            raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "a page can be looked at, and its forms be sent")
+            return pages.answer("GET" if self.command == "HEAD" else self.command, self._path, self._query)
         form = self._form()
         if not self.access.is_ours(self.headers, form):
-            raise HTTPError(HTTPStatus.FORBIDDEN, "this form is not one of this page; go back, and load it anew")
-        return self._leave() if self._path == "/logout" else site.do(self._path, form)
+            raise HTTPError(HTTPStatus.FORBIDDEN, "this form is not from this page; go back and reload it")
+        if self._path == "/logout":
+            headers = {"Set_Cookie": self.access.no_cookie}
+            return Reply(status=HTTPStatus.SEE_OTHER, place="/login", headers=headers)
+        return pages.answer("POST", self._path, {}, {name: form[name] for name in form if name != "csrf"})
 
     def _form(self) -> dict[str, str]:
         return dict(parse_qsl(self.read_body(_MOST_BODY).decode("utf-8", "replace"), keep_blank_values=True))
@@ -175,12 +176,9 @@ class _StatusHandler(Handler):
             return False
         if token:
             self.strangers.note(self.address_string())
-        page = pages.login(self.api.book.name, refused=bool(token))
+        page = login(self.api.book.name, refused=bool(token))
         self._reply(HTTPStatus.UNAUTHORIZED, page.encode(), "text/html; charset=utf-8")
         return True
-
-    def _leave(self) -> Reply:
-        return Reply(status=HTTPStatus.SEE_OTHER, place="/login", headers={"Set_Cookie": self.access.no_cookie})
 
     def _show(self, reply: Reply) -> None:
         headers = dict(reply.headers)

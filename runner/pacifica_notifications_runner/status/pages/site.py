@@ -1,7 +1,8 @@
-"""The pages for people, made of what the API tells."""
+"""The pages, made of the API's documents."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -21,7 +22,6 @@ from pacifica_notifications_runner.status.pages.parts import (
     job_facts,
     jobs_table,
     live_part,
-    older,
     possible,
     progress_bars,
     state_link,
@@ -30,22 +30,22 @@ from pacifica_notifications_runner.status.pages.parts import (
 )
 
 _ENDED = frozenset(state.value for state in JobState if state.final)
-#: What can be done about a job in a state, and how the button is called.
-ACTIONS = {"retry": "Run again", "cancel": "Cancel"}
-_DOES = {
-    "retry": "It is queued anew, as if it had never run. Its directory stays as it is, so the entry-point finds there "
-    "what it left.",
-    "cancel": "It will not be run any more. If it is running, its processes are ended.",
+#: The buttons of the actions on a job.
+_ACTIONS = {"retry": "Run again", "cancel": "Cancel"}
+_EFFECTS = {
+    "retry": "The job is queued again, as if it had never run. Its directory stays as it is, with all files that the "
+    "entry-point left there.",
+    "cancel": "The job will not be run any more. If it is running, its processes are ended.",
 }
 
 
 @attrs.frozen(kw_only=True)
 class Site:
-    """What all pages share.
+    """The pages of one consumer.
 
     Args:
         name: The consumer's name.
-        csrf: What a form has to carry to be taken for ours.
+        csrf: The token that forms carry against cross-site requests.
     """
 
     name: str
@@ -55,15 +55,15 @@ class Site:
         """A whole page.
 
         Args:
-            title: What it is about.
-            content: What stands on it.
+            title: Its title.
+            content: Its content.
             live: Whether it is kept up to date.
         """
         links = (("/", "Overview"), ("/jobs", "Jobs"), ("/notifications", "Notifications"), ("/replay", "Replay"))
         pause = tag("button", "Pause updates", type="button", id="pause", hidden=True, aria_pressed="false")
         body = tag(
             "body",
-            tag("a", "Skip to the content", href="#main", class_="skip"),
+            tag("a", "Skip to content", href="#main", class_="skip"),
             tag(
                 "header",
                 tag("strong", self.name),
@@ -71,25 +71,25 @@ class Site:
                     "nav", tag("ul", [tag("li", tag("a", text, href=href)) for href, text in links]), aria_label="Pages"
                 ),
                 live and pause,
-                self.form("/logout", tag("button", "Leave", type="submit")),
+                self.form("/logout", tag("button", "Sign out", type="submit")),
             ),
             tag("main", tag("h1", title), *content, id="main", data_live=live),
         )
         return document(f"{title}: {self.name}", body, refreshed=live)
 
     def form(self, action: str, *fields: object, **attributes: object) -> Markup:
-        """A form that does something."""
+        """A form with the token against cross-site requests."""
         proof = tag("input", type="hidden", name="csrf", value=self.csrf)
         return tag("form", proof, *fields, method="post", action=action, **attributes)
 
     def overview(
         self, status: Document, running: Sequence[Document], dead: Sequence[Document], ended: Sequence[Document]
     ) -> str:
-        """How the consumer is."""
+        """The state of the consumer."""
         jobs = status["jobs"]
         waiting = jobs["queued"] + jobs["failed"]
         waited = status["waiting_seconds"]
-        age = f"; the first in turn has been due for {duration(waited)}" if waiting and waited else ""
+        age = f"; the next one has been due for {duration(waited)}" if waiting and waited else ""
         counts = [tag("li", tag("b", f"{number:,}"), " ", state_link(state)) for state, number in jobs.items()]
         return self.page(
             "Overview",
@@ -103,31 +103,43 @@ class Site:
             ),
             live_part("running", tag("h2", "Running"), jobs_table(running, "No job is running.")),
             live_part("dead", tag("h2", "Dead"), jobs_table(dead, "No job is dead.", more="/jobs?state=dead")),
-            live_part("ended", tag("h2", "Newest"), jobs_table(ended, "There has been no job yet.", more="/jobs")),
+            live_part("ended", tag("h2", "Newest"), jobs_table(ended, "There are no jobs yet.", more="/jobs")),
             live_part("counted", tag("h2", "Notifications"), counted(status)),
             tag("h2", "Subscription"),
             live_part("incidents", incident_table(status["incidents"])),
-            tag("p", f"Version {status['version']}; its state is in ", tag("code", status["state_dir"]), "."),
+            tag("p", f"Version {status['version']}; state directory ", tag("code", status["state_dir"]), "."),
             live=True,
         )
 
-    def jobs(self, listed: Document, state: str) -> str:
+    def jobs(self, listed: Document, state: JobState | None) -> str:
         """The newest jobs."""
-        states = [("", "All"), *((each.value, each.value) for each in JobState)]
+        table = jobs_table(listed["jobs"], "There are no such jobs.")
+        return self._list("jobs", table, listed["next"], "state", JobState, state)
+
+    def _list(
+        self,
+        name: str,
+        rows: Markup,
+        before: int | None,
+        parameter: str,
+        words: type[enum.Enum],
+        chosen: enum.Enum | None,
+    ) -> str:
+        """A list that can be narrowed to those with one of some words."""
         links = [
-            tag(
-                "li",
-                tag(
-                    "a", text, href=f"/jobs?state={value}" if value else "/jobs", aria_current=value == state and "page"
-                ),
-            )
-            for value, text in states
+            ("All", f"/{name}", None),
+            *((word.value, f"/{name}?{parameter}={word.value}", word) for word in words),
         ]
+        choice = [
+            tag("li", tag("a", text, href=href, aria_current=word is chosen and "page")) for text, href, word in links
+        ]
+        title, narrowed = name.capitalize(), f"&{parameter}={chosen.value}" if chosen else ""
+        more = f"/{name}?before={before}{narrowed}"
         return self.page(
-            f"Jobs: {state}" if state else "Jobs",
-            tag("nav", tag("ul", links), aria_label="States", class_="choice"),
-            live_part("jobs", jobs_table(listed["jobs"], "There is no such job.")),
-            older(listed["next"], "/jobs", "state", state),
+            f"{title}: {chosen.value}" if chosen else title,
+            tag("nav", tag("ul", choice), aria_label=f"{parameter.capitalize()}s", class_="choice"),
+            live_part(name, rows),
+            before is not None and tag("p", tag("a", "Older ones", href=more)),
             live=True,
         )
 
@@ -136,7 +148,7 @@ class Site:
         number = job["id"]
         actions = [
             tag("a", text, href=f"/jobs/{number}/{action}", class_="button")
-            for action, text in ACTIONS.items()
+            for action, text in _ACTIONS.items()
             if possible(action, job["state"])
         ]
         rows = [tag("li", file_link(number, file["path"]), f" {size(file['size'])}") for file in files["files"]]
@@ -146,7 +158,7 @@ class Site:
                 "facts", fact_list(job_facts(job)), progress_bars(job["progress"]), tag("p", actions, class_="actions")
             ),
             tag("h2", "Output"),
-            left_out and tag("p", "What it printed before is in ", file_link(number, "output.log"), "."),
+            left_out and tag("p", "Earlier output is in ", file_link(number, "output.log"), "."),
             tag(
                 "pre",
                 log,
@@ -159,39 +171,26 @@ class Site:
             tag("h2", "Files"),
             live_part(
                 "files",
-                tag("p", "In ", tag("code", files["directory"]), ":") if rows else tag("p", "There are none."),
+                tag("p", "In ", tag("code", files["directory"]), ":") if rows else tag("p", "There are no files."),
                 tag("ul", rows),
-                files["more"] and tag("p", "There are more than are listed here."),
+                files["more"] and tag("p", "There are more files, which are not listed here."),
             ),
             live=True,
         )
 
     def confirm(self, job: Document, action: str) -> str:
-        """Ask whether something is to be done about a job."""
+        """Ask for confirmation of an action on a job."""
         number = job["id"]
         return self.page(
-            f"{ACTIONS[action]}: job {number}?",
+            f"{_ACTIONS[action]}: job {number}?",
             fact_list(job_facts(job)),
-            tag("p", _DOES[action]),
-            self.form(f"/jobs/{number}/{action}", tag("button", f"{ACTIONS[action]}: job {number}", type="submit")),
+            tag("p", _EFFECTS[action]),
+            self.form(f"/jobs/{number}/{action}", tag("button", f"{_ACTIONS[action]}: job {number}", type="submit")),
             tag("p", tag("a", "No, back to the job", href=f"/jobs/{number}")),
         )
 
-    def notifications(self, listed: Document, verdict: str) -> str:
+    def notifications(self, listed: Document, verdict: Verdict | None) -> str:
         """The newest notifications."""
-        words = [("", "All"), *((each.value, each.value) for each in Verdict)]
-        links = [
-            tag(
-                "li",
-                tag(
-                    "a",
-                    text,
-                    href=f"/notifications?verdict={value}" if value else "/notifications",
-                    aria_current=value == verdict and "page",
-                ),
-            )
-            for value, text in words
-        ]
         rows = [
             (
                 tag("a", each["id"], href=f"/notifications/{each['id']}"),
@@ -203,17 +202,12 @@ class Site:
             )
             for each in listed["notifications"]
         ]
-        listing = table(("Number", "Event", "Received", "Verdict", "Origin", "Reason"), rows, "There is none.")
-        return self.page(
-            f"Notifications: {verdict}" if verdict else "Notifications",
-            tag("nav", tag("ul", links), aria_label="Verdicts", class_="choice"),
-            live_part("notifications", listing),
-            older(listed["next"], "/notifications", "verdict", verdict),
-            live=True,
-        )
+        header = ("Number", "Event", "Received", "Verdict", "Origin", "Reason")
+        listing = table(header, rows, "There are no such notifications.")
+        return self._list("notifications", listing, listed["next"], "verdict", Verdict, verdict)
 
     def notification(self, record: Document, body: str | None) -> str:
-        """A notification; ``body`` is what it says, if that was kept."""
+        """A notification; ``body`` is its text, None if that was not kept."""
         number = record["id"]
         facts = [
             ("Event", record["event_id"]),
@@ -226,11 +220,15 @@ class Site:
             ("Job", record["job"] and tag("a", f"Job {record['job']}", href=f"/jobs/{record['job']}")),
         ]
         download = tag("a", "Download it as it was received", href=f"/api/notifications/{number}/body")
-        shown = (tag("p", download), tag("pre", body, tabindex=0)) if body is not None else tag("p", "It was not kept.")
-        return self.page(f"Notification {number}", fact_list(facts), tag("h2", "What it says"), shown)
+        shown = (
+            (tag("p", download), tag("pre", body, tabindex=0))
+            if body is not None
+            else tag("p", "Its body was not kept.")
+        )
+        return self.page(f"Notification {number}", fact_list(facts), tag("h2", "Body"), shown)
 
     def replay(self, given: Mapping[str, str], trouble: str = "") -> str:
-        """Ask what is to be replayed."""
+        """Ask which jobs are to be replayed."""
         states = [(state.value, state.value) for state in JobState if state.final or state is JobState.FAILED]
         options = [
             tag("option", text, value=value, selected=given.get("states", "dead") == value)
@@ -238,29 +236,31 @@ class Site:
         ]
         fields = [
             tag("p", tag("label", "Jobs that are ", tag("select", options, name="states"))),
-            text_input("since", "whose notifications came at this time or later, such as 2026-11-24T18:00", given),
-            text_input("until", "and at this time or before", given),
+            text_input(
+                "since", "whose notifications were received at this time or later, such as 2026-11-24T18:00", given
+            ),
+            text_input("until", "and at this time or earlier", given),
             text_input("match", "and match this JSONPath", given),
         ]
         return self.page(
             "Replay",
             tag(
                 "p",
-                "Queue jobs anew that have ended or failed. Nothing happens before you have seen how many they are.",
+                "Run jobs again that have ended or failed. A preview shows which ones, before anything is done.",
             ),
             trouble and tag("p", trouble, class_="trouble", role="alert"),
-            self.form("/replay", fields, tag("button", "Count them", type="submit")),
+            self.form("/replay", fields, tag("button", "Preview", type="submit")),
         )
 
     def confirm_replay(self, given: Mapping[str, str], found: Document) -> str:
-        """Ask whether jobs are to be replayed."""
+        """Show which jobs would be replayed, and ask for confirmation."""
         hidden = [tag("input", type="hidden", name=name, value=value) for name, value in given.items()]
         links = [tag("li", tag("a", number, href=f"/jobs/{number}")) for number in found["jobs"][:100]]
         question = f"Run {count(found['count'], 'job')} again?"
         return self.page(
-            question if found["count"] else "There is no such job",
+            question if found["count"] else "There are no such jobs",
             tag("ul", links, class_="choice"),
-            found["count"] > len(links) and tag("p", "The others are not listed here."),
+            found["count"] > len(links) and tag("p", "The other jobs are not listed here."),
             found["count"]
             and self.form(
                 "/replay",
@@ -272,7 +272,7 @@ class Site:
         )
 
     def problem(self, title: str, detail: str) -> str:
-        """Say that something cannot be had or done."""
+        """The page that says why a request was refused."""
         return self.page(title, tag("p", detail, class_="trouble", role="alert"))
 
 
@@ -293,7 +293,7 @@ def document(title: str, body: Markup, *, refreshed: bool = False, script: str =
 
 def login(name: str, *, refused: bool) -> str:
     """Ask for the token."""
-    problem = refused and tag("p", "That is not the token.", class_="trouble", role="alert")
+    problem = refused and tag("p", "The token is wrong.", class_="trouble", role="alert")
     field = tag("input", type="password", name="token", required=True, autofocus=True, autocomplete="current-password")
     body = tag(
         "main",
@@ -303,12 +303,12 @@ def login(name: str, *, refused: bool) -> str:
             "p",
             "The consumer makes a new token at each start. On its machine, the command ",
             tag("code", "pacifica-notifications-consumer status"),
-            " tells it.",
+            " prints it.",
         ),
         tag(
             "form",
             tag("p", tag("label", "Token ", field)),
-            tag("button", "Enter", type="submit"),
+            tag("button", "Sign in", type="submit"),
             method="post",
             action="/login",
         ),

@@ -16,6 +16,7 @@ from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api.api import Api
+from pacifica_notifications_runner.status.api.documents import SubscriptionStatus
 from pacifica_notifications_runner.status.listener import showing
 from pacifica_notifications_runner.status.pages.markup import Markup, join, tag
 from tests.support.http_tools import raw
@@ -38,7 +39,7 @@ def runner(tmp_path: Path) -> Iterator[JobRunner]:
 
 @pytest.fixture
 def url(runner: JobRunner) -> Iterator[str]:
-    told = {"well": False, "trouble": EVIL, "uuid": "u", "target_url": EVIL}
+    told: SubscriptionStatus = {"well": False, "trouble": EVIL, "uuid": "u", "target_url": EVIL}
     with showing(Api(runner, subscription=lambda: told), TOKEN, "127.0.0.1", 0) as server:
         yield server.url
 
@@ -86,7 +87,7 @@ def test_login_by_form_and_leaving(url: str) -> None:
     """The token can be typed in, and whoever leaves has to show it again."""
     with requests.Session() as session:
         wrong = session.post(f"{url}/login", data={"token": "wrong"}, timeout=DEADLINE)
-        assert (wrong.status_code, "That is not the token" in wrong.text) == (401, True)
+        assert (wrong.status_code, "The token is wrong" in wrong.text) == (401, True)
         page = session.post(f"{url}/login", data={"token": f" {TOKEN} "}, timeout=DEADLINE)
         assert (page.status_code, page.url) == (200, f"{url}/")
         huge = requests.post(f"{url}/login", data=b"token=" + b"x" * (2 << 20), timeout=DEADLINE)
