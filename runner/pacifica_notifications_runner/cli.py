@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pacifica_notifications_runner import start
 from pacifica_notifications_runner.authoring import check, demo, init, pack, run, sandbox, sandbox_upload
-from pacifica_notifications_runner.operating import catch_up, completion, environments, jobs, manual, worker
+from pacifica_notifications_runner.operating import catch_up, completion, environments, jobs, worker
 from pacifica_notifications_runner.operating import status as status_command
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process import command
@@ -28,7 +28,6 @@ _SUBCOMMANDS = (
     environments,
     worker,
     completion,
-    manual,
 )
 PROGRAM = "pacifica-notifications-consumer"
 
@@ -43,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     """What the command line may be."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
     options.add_version(parser)
-    # Completions and manual pages are made of the command lines of all commands.
+    # Completions are made of the command lines of all commands.
     parser.set_defaults(parsers=all_parsers)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for subcommand in _SUBCOMMANDS:

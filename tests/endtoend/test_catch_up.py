@@ -137,7 +137,7 @@ def test_from_where_told(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ((), 78, "it is not said which consumer is meant; name it with --name or --state-dir"),
+        ((), 78, "this user has no consumer; name one with --name or --state-dir"),
         (("--name", "nobody"), 78, "no consumer has run in {states}/nobody; correct --name or --state-dir"),
     ],
 )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pacifica_notifications_runner.operating.parsers import flags, subcommands, walk, words_of
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.terminal import say
 
@@ -63,13 +62,13 @@ def _bash(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     lines = ["autoload -U bashcompinit && bashcompinit"] if shell == "zsh" else []
     lines.append("declare -A _pacifica_words _pacifica_files")
     for program, parser in parsers.items():
-        for path, subparser in walk(parser):
+        for path, subparser in _walk(parser):
             place = " ".join((program, *path))
-            words = [flag for action in flags(subparser) for flag in action.option_strings]
-            words += [name.split()[-1] for name in subcommands(subparser)]
+            words = [flag for action in _flags(subparser) for flag in action.option_strings]
+            words += [name.split()[-1] for name in _subcommands(subparser)]
             lines.append(_entry("words", place, " ".join(dict.fromkeys(words))))
-            for action in flags(subparser):
-                values = words_of(action)
+            for action in _flags(subparser):
+                values = _words_of(action)
                 for flag in action.option_strings if action.nargs != 0 else ():
                     kind = "words" if values else "files"
                     lines.append(_entry(kind, f"{place} {flag}", " ".join(values) or "yes"))
@@ -90,17 +89,17 @@ def _entry(array: str, key: str, value: str) -> str:
 def _fish(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     lines = []
     for program, parser in parsers.items():
-        for path, subparser in walk(parser):
+        for path, subparser in _walk(parser):
             seen = [f"__fish_seen_subcommand_from {word}" for word in path]
-            below = sorted({name.split()[0] for name in subcommands(subparser)})
+            below = sorted({name.split()[0] for name in _subcommands(subparser)})
             here = "; and ".join([*seen, f"not __fish_seen_subcommand_from {' '.join(below)}"] if below else seen)
             condition = f" -n {shlex.quote(here)}" if here else ""
-            for name, each in subcommands(subparser).items():
+            for name, each in _subcommands(subparser).items():
                 if len(name.split()) == 1:
                     lines.append(f"complete -c {program} -f{condition} -a {name} -d {_told(each.description)}")
             lines += [
                 f"complete -c {program}{condition} {_fish_flag(action)} -d {_told(action.help)}"
-                for action in flags(subparser)
+                for action in _flags(subparser)
             ]
     return "\n".join(lines)
 
@@ -108,7 +107,7 @@ def _fish(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
 def _fish_flag(action: argparse.Action) -> str:
     parts = [f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in action.option_strings]
     if action.nargs != 0:
-        values = words_of(action)
+        values = _words_of(action)
         parts.append(f"-x -a {shlex.quote(' '.join(values))}" if values else "-r")
     return " ".join(parts)
 
@@ -117,3 +116,33 @@ def _told(text: str | None) -> str:
     """The first words of a help text, for a list."""
     first = " ".join((text or "").replace("%%", "%").split()).split(";")[0].split(" [PACIFICA_")[0].split(":")[0]
     return shlex.quote(first if len(first) <= 80 else first[:79] + "…")
+
+
+def _subcommands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """The subcommands of a command, by name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def _walk(
+    parser: argparse.ArgumentParser, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+    """A command and all its subcommands, with the words that lead to each."""
+    yield path, parser
+    for name, subparser in _subcommands(parser).items():
+        yield from _walk(subparser, (*path, *name.split()))
+
+
+def _flags(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """The flags of a command."""
+    return (action for action in parser._actions if action.option_strings and action.help is not argparse.SUPPRESS)
+
+
+def _words_of(action: argparse.Action) -> list[str]:
+    """The known values of a flag."""
+    if action.choices:
+        return [str(choice) for choice in action.choices]
+    words = (action.metavar if isinstance(action.metavar, str) else "") or ""
+    return words.split("|") if "|" in words and words.islower() else []

@@ -1,4 +1,4 @@
-"""The subcommand jobs: what has become of a consumer's jobs, and what can still be done about them."""
+"""The subcommand jobs: looks at a consumer's jobs, runs some again, or cancels them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_runner.operating.client import ConsumerClient, as_json, asking
+from pacifica_notifications_runner.operating.client import ConsumerClient, add_output, as_json, asking
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process import terminal
-from pacifica_notifications_runner.process.formats import clock, count, duration, progress, remarks, since, size
+from pacifica_notifications_runner.process.formats import count, job_facts, job_row, size
 from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, write_bytes
 
 DESCRIPTION = """\
-List the jobs of a consumer, look into one of them, run some again, or cancel them. A consumer that runs does it itself;
-with one that is stopped, it is done in its state directory, and what is queued runs at its next start.
+List the jobs of a consumer, look into one of them, run some again, or cancel them. A running consumer is asked to do
+it; of a stopped one, the state directory is changed, and queued jobs run at its next start.
 """
 
 EPILOG = """\
@@ -26,11 +26,10 @@ Examples:
   pacifica-notifications-consumer jobs log --name sums -f 17
   pacifica-notifications-consumer jobs replay --name sums --dead --since 2026-11-24T18:00
 
-Without --name or --state-dir the only consumer of this user is meant, if it is the only one.
+--name and --state-dir can be left out where this user has only one consumer.
 
-Exit status: 0; 2 wrong command line; 69 the consumer cannot be reached; 73 it does not do that, or its state directory
-is not usable; 78 wrong settings, or no such consumer; 130 stopped, or
-not meant.
+Exit status: 0; 2 wrong command line; 69 the consumer cannot be reached; 73 it refuses, or its state directory is not
+usable; 78 wrong settings, or no such consumer; 130 interrupted, or the question was answered with no.
 """
 
 Document = Mapping[str, Any]
@@ -57,32 +56,32 @@ def add_command(subparsers: Any) -> None:
     listing.add_argument("--limit", type=int, default=20, metavar="N", help="how many at most (default: 20)")
     listing.add_argument("--before", type=int, metavar="ID", help="only those with numbers below this one")
 
-    _add_action(actions, "show", "show all that is known of a job", _show).add_argument("id", type=int, metavar="ID")
+    _add_action(actions, "show", "show everything about a job", _show).add_argument("id", type=int, metavar="ID")
 
-    log = _add_action(actions, "log", "show what the entry-point has printed", _log)
+    log = _add_action(actions, "log", "show the output of the entry-point", _log)
     log.add_argument("id", type=int, metavar="ID")
-    log.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
+    log.add_argument("-f", "--follow", action="store_true", help="continue until the job ends")
 
-    retry = _add_action(actions, "retry", "queue jobs anew that have ended or failed", _retry)
+    retry = _add_action(actions, "retry", "queue jobs again that have ended or failed", _retry)
     retry.add_argument("ids", type=int, metavar="ID", nargs="+")
 
-    cancel = _add_action(actions, "cancel", "cancel jobs that wait or are running", _cancel)
+    cancel = _add_action(actions, "cancel", "cancel jobs that wait or run", _cancel)
     cancel.add_argument("ids", type=int, metavar="ID", nargs="+")
-    cancel.add_argument("--reason", metavar="TEXT", help="why, for those who look at the job later")
+    cancel.add_argument("--reason", metavar="TEXT", help="the reason, which the job shows later")
 
-    replay = _add_action(actions, "replay", "queue all jobs anew that these hold for", _replay)
+    replay = _add_action(actions, "replay", "queue all jobs again that match", _replay)
     states = [state.value for state in JobState if state.final or state is JobState.FAILED]
     replay.add_argument("--dead", dest="states", action="append_const", const="dead", help="as --state dead")
     replay.add_argument(
-        "--state", dest="states", action="append", choices=states, help="those in this state; may be repeated"
+        "--state", dest="states", action="append", choices=states, help="only those in this state; may be repeated"
     )
     replay.add_argument(
-        "--since", metavar="TIME", help="those whose notifications came at this time (2026-11-24T18:00) or later"
+        "--since", metavar="TIME", help="only those with notifications from this time (2026-11-24T18:00) or later"
     )
-    replay.add_argument("--until", metavar="TIME", help="and at this time or before")
-    replay.add_argument("--match", metavar="JSONPATH", help="those whose notifications match this JSONPath")
-    replay.add_argument("--dry-run", action="store_true", help="only say which they are")
-    replay.add_argument("--yes", action="store_true", help="do not ask whether it is meant")
+    replay.add_argument("--until", metavar="TIME", help="only those with notifications from this time or earlier")
+    replay.add_argument("--match", metavar="JSONPATH", help="only those whose notifications match this JSONPath")
+    replay.add_argument("--dry-run", action="store_true", help="only list them")
+    replay.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 def _add_action(
@@ -90,9 +89,7 @@ def _add_action(
 ) -> argparse.ArgumentParser:
     description = f"{help_text[0].upper()}{help_text[1:]}."
     parser: argparse.ArgumentParser = options.add_subcommand(actions, name, help_text, description, EPILOG)
-    parser.add_argument(
-        "--output", choices=("text", "json"), default="text", help="text for people, json as the API has it"
-    )
+    add_output(parser)
     options.add_options(parser, options.CONSUMER_OPTIONS)
 
     def command(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
@@ -110,7 +107,7 @@ def _list(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     if arguments.output == "json":
         say(as_json(listed))
         return 0
-    rows = [_row(job) for job in listed["jobs"]]
+    rows = [job_row(job) for job in listed["jobs"]]
     _table(("ID", "STATE", "STARTED", "TOOK", "MEMORY", "EVENT", "REMARKS"), rows)
     if not rows:
         say("there is no such job")
@@ -119,48 +116,15 @@ def _list(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _row(job: Document) -> list[str]:
-    running = job["state"] == "running"
-    took = duration(since(job["started_at"]) if running else job["seconds"])
-    return [
-        str(job["id"]),
-        job["state"],
-        clock(job["started_at"]),
-        took,
-        size(job["peak_memory"]),
-        job["title"],
-        remarks(job),
-    ]
-
-
 def _show(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     job = consumer.ask("GET", f"/api/jobs/{arguments.id}")
     found = consumer.ask("GET", f"/api/jobs/{arguments.id}/files")
     if arguments.output == "json":
         say(as_json({**job, "files": found["files"]}))
         return 0
-    facts = (
-        ("state", coloured(job["state"], _COLOURS[job["state"]])),
-        ("remarks", remarks(job)),
-        ("notification", f"{job['title']} ({job['origin']})"),
-        ("received", clock(job["received_at"])),
-        ("started", clock(job["started_at"])),
-        ("ended", clock(job["ended_at"])),
-        ("took", duration(job["seconds"])),
-        ("processor time", duration(job["cpu_seconds"])),
-        ("memory", size(job["peak_memory"])),
-        ("exit status", job["exit_status"]),
-        ("attempts", job["attempts"] or ""),
-        ("put off", job["deferrals"] or ""),
-        ("crashes", job["crashes"] or ""),
-        ("progress", progress(job["progress"])),
-        ("trace", job["trace"]),
-        ("directory", job["directory"]),
-        ("worker", job["worker"]),
-        ("there in", job["worker_directory"]),
-    )
+    facts = {**job_facts(job), "state": coloured(job["state"], _COLOURS[job["state"]])}
     say(f"job {job['id']}")
-    for name, fact in facts:
+    for name, fact in facts.items():
         if fact not in (None, ""):
             say(f"  {name + ':':<16}{fact}")
     for file in found["files"]:
@@ -168,7 +132,7 @@ def _show(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
     if found["more"]:
         say("    … and more")
     if job["output_tail"]:
-        say("  the last it printed:")
+        say("  last output:")
         for line in job["output_tail"].splitlines():
             say(f"    {line}")
     return 0
@@ -191,7 +155,7 @@ def _cancel(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
 
 
 def _each(consumer: ConsumerClient, arguments: argparse.Namespace, action: str, done: str, document: Document) -> int:
-    # A slip in one number must not leave the others half done.
+    # A mistyped number must not leave the others half done.
     for number in arguments.ids:
         consumer.ask("GET", f"/api/jobs/{number}")
     jobs = []
@@ -227,14 +191,16 @@ def _numbers(found: Document) -> str:
 
 
 def _insist(question: str) -> None:
-    """Ask a person whether something is meant.
+    """Ask for confirmation.
 
     Raises:
-        Cancelled: It is not.
-        ConfigurationError: Nobody is there to be asked.
+        Cancelled: The answer is no.
+        ConfigurationError: Standard input is not a terminal.
     """
     if not is_terminal(sys.stdin):
-        raise ConfigurationError("nobody is there to be asked whether that is meant", "say --yes, or --dry-run")
+        raise ConfigurationError(
+            "this needs a confirmation, and standard input is not a terminal", "pass --yes or --dry-run"
+        )
     if input(question).strip().lower() not in ("y", "yes"):
         raise Cancelled("nothing was done")
 

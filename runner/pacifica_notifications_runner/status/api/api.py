@@ -24,12 +24,9 @@ from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.queue.job_book import JobBook
 from pacifica_notifications_runner.status.api.documents import (
     CancellationDocument,
-    File,
     FilesDocument,
-    IncidentEntry,
     JobDocument,
     JobsDocument,
-    MinuteCounts,
     NotificationDocument,
     NotificationsDocument,
     ReplayedDocument,
@@ -39,10 +36,11 @@ from pacifica_notifications_runner.status.api.documents import (
     document_of,
     job_document,
     notification_document,
+    plain,
 )
 from pacifica_notifications_runner.status.api.openapi import describe
 from pacifica_notifications_runner.status.api.request import Answer, read_selection
-from pacifica_notifications_runner.status.api.routes import LARGEST, Bounds, Router
+from pacifica_notifications_runner.status.api.routes import ANY_NUMBER, Router
 
 Found = TypeVar("Found")
 
@@ -54,13 +52,13 @@ _PIECE = 1 << 16
 #: Seconds between two looks at what a running job has printed.
 _FOLLOW = 0.2
 _MOST_FOLLOWERS = 32
-_LISTED = 100
+LISTED = 100
 #: How many of the jobs that are replayed are named in the answer.
 _MOST_NAMED = 1000
 _MINUTES = 60
 _INCIDENTS = 20
 
-Limit = Annotated[int, Bounds(most=_MOST_LISTED), f"how many at most, up to {_MOST_LISTED}"]
+Limit = Annotated[int, range(1, _MOST_LISTED + 1), f"how many at most, up to {_MOST_LISTED}"]
 Before = Annotated[int | None, "only those with lower numbers; the field next of the previous page"]
 FilePath = Annotated[str, "with / between names"]
 
@@ -93,12 +91,11 @@ class Api:
         answer = ROUTER.dispatch(self, method, path, query, document, unknown=unknown)
         return answer if isinstance(answer, Answer) else Answer(document=answer)
 
-    @ROUTER.get("/api/status")
+    @ROUTER.route("GET", "/api/status")
     def status(self) -> StatusDocument:
         """The state of the consumer."""
         ledger = self.book.ledger
         due = ledger.next_due()
-        ended = ledger.records.ended_by_minute(_MINUTES)
         status: StatusDocument = document_of(
             StatusDocument,
             self.book,
@@ -111,15 +108,15 @@ class Api:
             notifications=ledger.count_verdicts(),
             missed=ledger.coverage.counts(),
             waiting_seconds=None if due is None else max(0.0, time.time() - due),
-            incidents=[document_of(IncidentEntry, incident) for incident in ledger.incidents(_INCIDENTS)],
-            ended_by_minute=[document_of(MinuteCounts, each) for each in ended],
+            incidents=ledger.incidents(_INCIDENTS),
+            ended_by_minute=ledger.records.ended_by_minute(_MINUTES),
         )
         return status
 
-    @ROUTER.get("/api/jobs")
+    @ROUTER.route("GET", "/api/jobs")
     def jobs(
         self,
-        limit: Limit = _LISTED,
+        limit: Limit = LISTED,
         before: Before = None,
         state: Annotated[JobState | None, "only those in this state"] = None,
     ) -> JobsDocument:
@@ -127,16 +124,16 @@ class Api:
         jobs = self.book.jobs(limit, before, state)
         return {"jobs": [self._document(job) for job in jobs], "next": _next(jobs, limit)}
 
-    @ROUTER.get("/api/jobs/{id}", refusals=(404,))
+    @ROUTER.route("GET", "/api/jobs/{id}", refusals=(404,))
     def job(self, id: int) -> JobDocument:
         """A job."""
         return self._document(self._find(id))
 
-    @ROUTER.get("/api/jobs/{id}/log", media_type="text/plain", refusals=(404, 503))
+    @ROUTER.route("GET", "/api/jobs/{id}/log", media_type="text/plain", refusals=(404, 503))
     def log(
         self,
         id: int,
-        offset: Annotated[int, Bounds(-LARGEST), "the first byte; negative counts from the end"] = 0,
+        offset: Annotated[int, ANY_NUMBER, "the first byte; negative counts from the end"] = 0,
         follow: Annotated[bool, "yes to continue while the job waits or runs"] = False,
     ) -> Answer:
         """The output of the entry-point in all attempts; with follow until the job ends."""
@@ -173,14 +170,14 @@ class Api:
         finally:
             self._followers.release()
 
-    @ROUTER.get("/api/jobs/{id}/files", refusals=(404,))
+    @ROUTER.route("GET", "/api/jobs/{id}/files", refusals=(404,))
     def files(self, id: int) -> FilesDocument:
         """The files in a job's directory."""
         directory = self.book.directory(self._find(id).id).path
         files, more = list_files(directory)
-        return {"directory": str(directory), "files": [document_of(File, file) for file in files], "more": more}
+        return {"directory": str(directory), "files": plain(files), "more": more}
 
-    @ROUTER.get("/api/jobs/{id}/files/{path}", media_type="application/octet-stream", refusals=(404,))
+    @ROUTER.route("GET", "/api/jobs/{id}/files/{path}", media_type="application/octet-stream", refusals=(404,))
     def file(self, id: int, path: FilePath) -> Answer:
         """A file in a job's directory."""
         directory = self.book.directory(self._find(id).id).path
@@ -195,7 +192,7 @@ class Api:
 
         return _download(pieces())
 
-    @ROUTER.post("/api/jobs/{id}/retry", refusals=(404, 409))
+    @ROUTER.route("POST", "/api/jobs/{id}/retry", refusals=(404, 409))
     def retry(self, id: int) -> JobDocument:
         """Queue a job again that has ended or failed."""
         job = self._find(id)
@@ -206,7 +203,7 @@ class Api:
             )
         return self.job(id)
 
-    @ROUTER.post("/api/jobs/{id}/cancel", refusals=(404, 409))
+    @ROUTER.route("POST", "/api/jobs/{id}/cancel", refusals=(404, 409))
     def cancel(self, id: int, document: CancellationDocument) -> JobDocument:
         """Cancel a job that waits or runs."""
         job = self._find(id)
@@ -215,7 +212,7 @@ class Api:
             raise HTTPError(HTTPStatus.CONFLICT, f"job {id} has ended: it is {job.state.value}")
         return self.job(id)
 
-    @ROUTER.post("/api/replay")
+    @ROUTER.route("POST", "/api/replay")
     def replay(self, document: SelectionDocument) -> ReplayedDocument:
         """Queue all jobs again that have ended or failed and that the selection matches."""
         selection = read_selection(document)
@@ -226,10 +223,10 @@ class Api:
             raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from error
         return {"count": len(found), "jobs": found[:_MOST_NAMED], "dry_run": dry}
 
-    @ROUTER.get("/api/notifications")
+    @ROUTER.route("GET", "/api/notifications")
     def notifications(
         self,
-        limit: Limit = _LISTED,
+        limit: Limit = LISTED,
         before: Before = None,
         verdict: Annotated[Verdict | None, "only those with this verdict"] = None,
     ) -> NotificationsDocument:
@@ -237,12 +234,12 @@ class Api:
         found = self.book.ledger.records.notifications(limit, before, verdict)
         return {"notifications": [notification_document(each) for each in found], "next": _next(found, limit)}
 
-    @ROUTER.get("/api/notifications/{id}", refusals=(404,))
+    @ROUTER.route("GET", "/api/notifications/{id}", refusals=(404,))
     def notification(self, id: int) -> NotificationDocument:
         """A notification."""
         return notification_document(_found("notification", id, self.book.ledger.records.notification))
 
-    @ROUTER.get("/api/notifications/{id}/body", media_type="application/octet-stream", refusals=(404,))
+    @ROUTER.route("GET", "/api/notifications/{id}/body", media_type="application/octet-stream", refusals=(404,))
     def body(self, id: int) -> Answer:
         """A notification, byte for byte as it was received."""
         body = _found("notification", id, self.book.ledger.records.body)
@@ -250,7 +247,7 @@ class Api:
             raise HTTPError(HTTPStatus.NOT_FOUND, f"the body of notification {id} was not kept")
         return _download(iter([body]))
 
-    @ROUTER.get("/api/openapi.json")
+    @ROUTER.route("GET", "/api/openapi.json")
     def openapi(self) -> Answer:
         """This description."""
         return Answer(document=describe(ROUTER))

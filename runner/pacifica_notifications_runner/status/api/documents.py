@@ -1,6 +1,6 @@
 """The documents of the API, as types; the OpenAPI description is derived from them.
 
-Text in an annotation describes the field, and a class there says which words or fields the value has. A type whose name
+Text in an annotation describes the field; a class there names the words or the fields of the value. A type whose name
 ends in ``Document`` becomes a schema with a name.
 """
 
@@ -9,20 +9,22 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
-from typing import Annotated, Any, NewType, TypedDict, get_type_hints
+from typing import Annotated, Any, NewType, TypedDict
 
 import attrs
 
 from pacifica_notifications_consumer.cloudevents.trace import trace_id
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
+from pacifica_notifications_consumer.jobs.files import JobFile
 from pacifica_notifications_consumer.jobs.job import Job, JobState, NotificationRecord, Origin, Verdict
-from pacifica_notifications_consumer.ledger import MissedCounts
+from pacifica_notifications_consumer.ledger import EndedJob, MissedCounts
 from pacifica_notifications_consumer.streams.progress import Progress
-from pacifica_notifications_consumer.subscription.incident import IncidentKind
+from pacifica_notifications_consumer.subscription.incident import Incident
 
-#: ISO 8601, in UTC.
+#: A time in ISO 8601, in UTC.
 Time = NewType("Time", str)
+#: The fields of objects that hold a time, in seconds since 1970; in documents it is a `Time`.
+TIMES = frozenset({"received_at", "started_at", "ended_at", "changed_at", "since", "until", "minute"})
 State = Annotated[str, JobState]
 
 
@@ -83,19 +85,11 @@ class NotificationsDocument(TypedDict):
     next: int | None
 
 
-class File(TypedDict):
-    """A file of a job."""
-
-    path: str
-    size: int
-    changed_at: Time
-
-
 class FilesDocument(TypedDict):
     """The files in a job's directory."""
 
     directory: str
-    files: list[File]
+    files: list[Annotated[Mapping[str, Any], JobFile]]
     more: Annotated[bool, "whether there are more than are listed"]
 
 
@@ -115,23 +109,6 @@ class SubscriptionStatus(TypedDict):
     target_url: str
 
 
-class IncidentEntry(TypedDict):
-    """An incident of the subscription."""
-
-    kind: Annotated[str, IncidentKind]
-    since: Time | None
-    until: Time
-    detail: str
-
-
-class MinuteCounts(TypedDict):
-    """How many jobs ended in a minute."""
-
-    minute: Time
-    succeeded: int
-    dead: int
-
-
 class StatusDocument(TypedDict):
     """The state of the consumer."""
 
@@ -145,8 +122,8 @@ class StatusDocument(TypedDict):
     notifications: Mapping[Annotated[str, Verdict], int]
     missed: Annotated[Mapping[str, int], MissedCounts]
     waiting_seconds: Annotated[float | None, "how long the first waiting job has been due"]
-    incidents: list[IncidentEntry]
-    ended_by_minute: list[MinuteCounts]
+    incidents: list[Annotated[Mapping[str, Any], Incident]]
+    ended_by_minute: list[Annotated[Mapping[str, Any], EndedJob]]
 
 
 class CancellationDocument(TypedDict, total=False):
@@ -182,40 +159,24 @@ class ProblemDocument(TypedDict):
     detail: str
 
 
-def moment(seconds: float) -> Time:
-    """A time as ISO 8601 writes it, in UTC, to the millisecond."""
-    return Time(datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"))
-
-
-@cache
-def hints_of(kind: type) -> Mapping[str, Any]:
-    """The types of a document's fields, with what is annotated to them."""
-    return get_type_hints(kind, include_extras=True)
+def plain(value: Any, field: str = "") -> Any:
+    """A value as JSON has it: words for enumerations, objects for attrs classes, ISO 8601 for the times in them."""
+    if field in TIMES and isinstance(value, float | int):
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, enum.Enum):
+        return value.value
+    if attrs.has(type(value)):
+        return {name: plain(getattr(value, name), name) for name in attrs.fields_dict(type(value))}
+    if isinstance(value, Mapping):
+        return {plain(key): plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value
 
 
 def document_of(kind: type, thing: object, **fields: Any) -> Any:
-    """A document of the attributes of an object.
-
-    Args:
-        kind: The document's type.
-        thing: The object.
-        fields: The values of fields that the object has no attribute for.
-    """
+    """A document of the attributes of an object, and of the fields for which it has none."""
     return {
-        name: _plain(fields[name] if name in fields else getattr(thing, name), hint)
-        for name, hint in hints_of(kind).items()
+        name: plain(fields[name] if name in fields else getattr(thing, name), name) for name in kind.__annotations__
     }
-
-
-def _plain(value: Any, hint: Any) -> Any:
-    """A value as JSON has it."""
-    if isinstance(value, float | int) and hint in (Time, Time | None):
-        return moment(value)
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {_plain(key, None): _plain(each, None) for key, each in value.items()}
-    return attrs.asdict(value) if attrs.has(type(value)) else value
 
 
 def job_document(job: Job, directory: JobDirectory) -> JobDocument:

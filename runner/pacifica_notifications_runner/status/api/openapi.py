@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
+from collections import abc
 from http import HTTPStatus
 from importlib.metadata import version
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, is_typeddict
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints, is_typeddict
 
 import attrs
 
-from pacifica_notifications_runner.status.api.documents import ProblemDocument, Time, hints_of
-from pacifica_notifications_runner.status.api.routes import LARGEST, Parameter, Route, Router
+from pacifica_notifications_runner.status.api.documents import TIMES, ProblemDocument, Time
+from pacifica_notifications_runner.status.api.routes import ANY_NUMBER, Parameter, Route, Router
 
 _SUFFIX = "Document"
 #: A number that is always there is a count.
@@ -26,11 +25,7 @@ _SIMPLE: dict[Any, dict[str, Any]] = {
 
 
 def describe(router: Router) -> dict[str, Any]:
-    """Describe an API.
-
-    Args:
-        router: Its routes.
-    """
+    """Describe the API of some routes."""
     paths: dict[str, Any] = {}
     for route in router.routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
@@ -52,8 +47,8 @@ def describe(router: Router) -> dict[str, Any]:
 
 def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.name,
-        "summary": route.summary,
+        "operationId": route.function.__name__,
+        "summary": route.function.__doc__,
         "responses": {"200": {"description": "Done.", "content": {route.media_type: {"schema": _answer(route)}}}},
     }
     if route.parameters:
@@ -69,56 +64,66 @@ def _operation(route: Route) -> dict[str, Any]:
 def _answer(route: Route) -> dict[str, Any]:
     if is_typeddict(route.answers):
         return schema_of(route.answers)
-    return {} if route.media_type == "application/json" else {"type": "string"}
+    return {} if route.media_type == "application/json" else _SIMPLE[str]
 
 
 def _parameter(parameter: Parameter, route: Route) -> dict[str, Any]:
-    schema = schema_of(parameter.kind)
     if parameter.kind is bool:
-        schema = {"type": "string", "enum": ["yes", "no"]}
+        schema: dict[str, Any] = {"type": "string", "enum": ["yes", "no"]}
     elif parameter.kind is int:
-        schema = {"type": "integer", "minimum": parameter.bounds.least}
-        if parameter.bounds.least == -LARGEST:
-            del schema["minimum"]
-    described: dict[str, Any] = {"name": parameter.name, "in": "query", "schema": schema}
-    if parameter.name in route.in_path:
-        described |= {"in": "path", "required": True}
-    return described | ({"description": parameter.meaning} if parameter.meaning else {})
+        least = {} if parameter.bounds is ANY_NUMBER else {"minimum": parameter.bounds.start}
+        schema = {"type": "integer", **least}
+    else:
+        schema = schema_of(parameter.kind)
+    place: dict[str, Any] = {"in": "path", "required": True} if parameter.name in route.in_path else {"in": "query"}
+    told = {"description": parameter.meaning} if parameter.meaning else {}
+    return {"name": parameter.name, "schema": schema, **place, **told}
 
 
 def _schemas(router: Router) -> dict[str, Any]:
     """All schemas with a name that an API refers to."""
     found: dict[str, Any] = {}
-    kinds: list[Any] = [kind for route in router.routes for kind in (route.answers, route.takes)]
-    kinds.append(ProblemDocument)
+    kinds: list[Any] = [ProblemDocument, *(kind for each in router.routes for kind in (each.answers, each.takes))]
     for kind in kinds:
-        if _is_named(kind) and kind.__name__ not in found:
-            found[kind.__name__] = _object(kind)
-            kinds += [each for hint in hints_of(kind).values() for each in get_args(hint)]
-    return {name.removesuffix(_SUFFIX): schema for name, schema in found.items()}
+        if _is_named(kind):
+            found[_name(kind)] = _object(kind)
+            kinds += [each for hint in _hints(kind).values() for each in get_args(hint)]
+    return found
 
 
 def _is_named(kind: Any) -> bool:
     return is_typeddict(kind) and str(kind.__name__).endswith(_SUFFIX)
 
 
+def _name(kind: Any) -> str:
+    return str(kind.__name__).removesuffix(_SUFFIX)
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind, include_extras=True)
+    if attrs.has(kind):
+        hints = {name: _time(hint) if name in TIMES else hint for name, hint in hints.items()}
+    return hints
+
+
+def _time(hint: Any) -> Any:
+    return Time | None if NoneType in get_args(hint) else Time
+
+
 def _object(kind: Any) -> dict[str, Any]:
     """The schema of a type with fields."""
-    described = {
-        "type": "object",
-        "properties": {name: schema_of(hint) for name, hint in hints_of(kind).items()},
-        "additionalProperties": False,
-    }
-    return described | ({"required": list(hints_of(kind))} if getattr(kind, "__total__", True) else {})
+    properties = {name: schema_of(hint) for name, hint in _hints(kind).items()}
+    required = {"required": list(properties)} if getattr(kind, "__total__", True) else {}
+    return {"type": "object", "properties": properties, "additionalProperties": False, **required}
 
 
 def schema_of(hint: Any) -> dict[str, Any]:
     """The JSON schema of a type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint in _SIMPLE:
-        return dict(_SIMPLE[hint])
+        return _SIMPLE[hint]
     if _is_named(hint):
-        return {"$ref": f"#/components/schemas/{hint.__name__.removesuffix(_SUFFIX)}"}
+        return {"$ref": f"#/components/schemas/{_name(hint)}"}
     if is_typeddict(hint) or attrs.has(hint):
         return _object(hint)
     if origin is Annotated:
@@ -126,20 +131,18 @@ def schema_of(hint: Any) -> dict[str, Any]:
         return {**schema_of(kind), "description": note} if isinstance(note, str) else schema_of(note)
     if origin is list:
         return {"type": "array", "items": schema_of(arguments[0])}
-    if origin in (Union, UnionType):
-        return _or_null(schema_of(next(each for each in arguments if each is not NoneType)))
-    if origin is not None and issubclass(origin, Mapping):
+    if origin is abc.Mapping:
         return _mapping(*arguments)
-    if issubclass(hint, enum.Enum):
-        return {"type": "string", "enum": [word.value for word in hint]}
-    raise TypeError(f"there is no schema of {hint}")
+    if NoneType in arguments:
+        return _or_null(schema_of(next(each for each in arguments if each is not NoneType)))
+    # What is left is an enumeration.
+    return {"type": "string", "enum": [word.value for word in hint]}
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     if schema["type"] == "object":
         return {"oneOf": [{"type": "null"}, schema]}
-    schema.pop("minimum", None)
-    return {**schema, "type": [schema["type"], "null"]}
+    return {**schema, "type": [schema["type"], "null"]} if "minimum" not in schema else {"type": ["integer", "null"]}
 
 
 def _mapping(key: Any, value: Any) -> dict[str, Any]:
@@ -147,9 +150,5 @@ def _mapping(key: Any, value: Any) -> dict[str, Any]:
     if key is str:
         return {"type": "object", "additionalProperties": schema_of(value)}
     words = schema_of(key)["enum"]
-    return {
-        "type": "object",
-        "properties": {word: schema_of(value) for word in words},
-        "additionalProperties": False,
-        "required": words,
-    }
+    properties = {word: schema_of(value) for word in words}
+    return {"type": "object", "properties": properties, "additionalProperties": False, "required": words}

@@ -17,46 +17,33 @@ from pacifica_notifications_runner.status.api.request import check_known, one_of
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 #: More than any number in a ledger.
-LARGEST = 1 << 62
-
-
-@attrs.frozen
-class Bounds:
-    """The limits of a number, as part of an annotation; by default those of a number in a ledger."""
-
-    least: int = 1
-    most: int = LARGEST
+_LARGEST = 1 << 62
+_POSITIVE = range(1, _LARGEST)
+ANY_NUMBER = range(-_LARGEST, _LARGEST)
 
 
 @attrs.frozen(kw_only=True)
 class Parameter:
-    """A value in a path or a query.
-
-    Args:
-        name: Its name.
-        kind: Its type: int, bool, str or an enumeration.
-        bounds: The limits of a number.
-        meaning: What it means, in words.
-    """
+    """A value in a path or a query: an int, a bool, a str or a word of an enumeration."""
 
     name: str
     kind: type
-    bounds: Bounds = Bounds()
+    bounds: range = _POSITIVE
     meaning: str = ""
 
     @classmethod
     def of(cls, name: str, hint: Any) -> Parameter:
-        """The parameter that an annotation describes, such as ``Annotated[int | None, Bounds(), "its meaning"]``."""
+        """The parameter that an annotation describes, such as ``Annotated[int | None, range(1, 9), "its meaning"]``."""
         hint, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         kind = next(each for each in get_args(hint) or (hint,) if each is not NoneType)
-        bounds = next((note for note in notes if isinstance(note, Bounds)), Bounds())
-        return cls(name=name, kind=kind, bounds=bounds, meaning=next((n for n in notes if isinstance(n, str)), ""))
+        given = {"bounds" if isinstance(note, range) else "meaning": note for note in notes}
+        return cls(name=name, kind=kind, **given)
 
     def read(self, text: str) -> Any:
         """Read a value.
 
         Raises:
-            HTTPError: It is not a number, not a known word, or beyond the limits.
+            HTTPError: It is not a number, not a known word, or beyond the bounds.
         """
         if self.kind is bool:
             return text.lower() in ("1", "true", "yes", "on")
@@ -64,26 +51,24 @@ class Parameter:
             return one_of(self.name, text, self.kind) if text else None
         if self.kind is not int:
             return text
-        least, most = self.bounds.least, self.bounds.most
-        if not re.fullmatch("-?[0-9]{1,20}", text) or not least <= int(text) <= most:
-            limits = f", from {least} to {most}" if most < LARGEST else f", {least} or more" if least > -LARGEST else ""
-            raise HTTPError(HTTPStatus.BAD_REQUEST, f"{self.name} must be a number{limits}, not {text!r}")
-        return int(text)
+        if re.fullmatch("-?[0-9]{1,20}", text) and int(text) in self.bounds:
+            return int(text)
+        first, last = self.bounds.start, self.bounds.stop - 1
+        limits = f", from {first} to {last}" if last < _LARGEST - 1 else f", {first} or more" * (first > 0)
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"{self.name} must be a number{limits}, not {text!r}")
 
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """A request that a method answers.
+    """A request, and the method that answers it.
 
     Args:
         method: The method of HTTP.
         path: The path; a name in braces stands for a parameter.
-        function: The method that answers, with the parameters as its arguments and the body as its ``document``.
-        media_type: The type of an answer that is not a document.
+        function: The method that answers; it takes the parameters, and the document of the body as ``document``.
+        media_type: The type of the answer.
         refusals: The statuses of its refusals, besides 400 and 401.
-        parameters: The parameters of the path and the query.
-        takes: The type of the document in the body; None if there is none.
-        answers: The type that it returns.
+        hints: The types of what the method takes and returns.
     """
 
     method: str
@@ -91,29 +76,27 @@ class Route:
     function: Callable[..., Any]
     media_type: str
     refusals: tuple[int, ...]
-    parameters: Mapping[str, Parameter]
-    takes: Any
-    answers: Any
+    hints: Mapping[str, Any]
+    parameters: Mapping[str, Parameter] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        named = {name: hint for name, hint in self.hints.items() if name not in ("document", "return")}
+        object.__setattr__(self, "parameters", {name: Parameter.of(name, hint) for name, hint in named.items()})
 
     @property
-    def name(self) -> str:
-        """The name of the method that answers."""
-        return self.function.__name__
+    def takes(self) -> Any:
+        """The type of the document in the body; None if there is none."""
+        return self.hints.get("document")
 
     @property
-    def summary(self) -> str:
-        """What it does: the first line of the method's docstring."""
-        return str(self.function.__doc__).partition("\n")[0]
+    def answers(self) -> Any:
+        """The type of the answer."""
+        return self.hints["return"]
 
     @property
     def in_path(self) -> list[str]:
-        """The names of the parameters in the path."""
+        """The names of the parameters in the path; the others are in the query."""
         return re.findall(r"\{(\w+)\}", self.path)
-
-    @property
-    def in_query(self) -> list[str]:
-        """The names of the parameters in the query."""
-        return [name for name in self.parameters if name not in self.in_path]
 
     def match(self, path: str) -> Mapping[str, str] | None:
         """The parameters in a path; None if it is another route's."""
@@ -123,18 +106,14 @@ class Route:
         return found.groupdict() if found else None
 
     def call(self, target: object, path: Mapping[str, str], query: Mapping[str, str], document: Any) -> Any:
-        """Answer a request.
-
-        Raises:
-            HTTPError: A parameter or a field is unknown or cannot be understood, or the method refuses.
-        """
-        check_known("parameter", query, self.in_query)
+        """Answer a request."""
+        check_known("parameter", query, self.parameters.keys() - path)
         given = {**query, **path}
         values = {name: each.read(given[name]) for name, each in self.parameters.items() if name in given}
         if self.takes:
-            if is_typeddict(self.takes):
-                check_known("field", document or {}, get_type_hints(self.takes))
             values["document"] = document or {}
+            if is_typeddict(self.takes):
+                check_known("field", values["document"], self.takes.__annotations__)
         elif document:
             raise HTTPError(HTTPStatus.BAD_REQUEST, "no body is expected here")
         return self.function(target, **values)
@@ -146,55 +125,33 @@ class Router:
     def __init__(self) -> None:
         self.routes: list[Route] = []
 
-    def get(
-        self, path: str, *, media_type: str = "application/json", refusals: tuple[int, ...] = ()
+    def route(
+        self, method: str, path: str, *, media_type: str = "application/json", refusals: tuple[int, ...] = ()
     ) -> Callable[[Method], Method]:
-        """Let a method answer ``GET`` requests of a path."""
-        return lambda function: self._add("GET", path, function, media_type, refusals)
+        """Let a method answer requests; see `Route`."""
 
-    def post(self, path: str, *, refusals: tuple[int, ...] = ()) -> Callable[[Method], Method]:
-        """Let a method answer ``POST`` requests of a path."""
-        return lambda function: self._add("POST", path, function, "application/json", refusals)
-
-    def _add(self, method: str, path: str, function: Method, media_type: str, refusals: tuple[int, ...]) -> Method:
-        hints = get_type_hints(function, include_extras=True)
-        takes, answers = hints.pop("document", None), hints.pop("return")
-        parameters = {name: Parameter.of(name, hint) for name, hint in hints.items()}
-        self.routes.append(
-            Route(
-                method=method,
-                path=path,
-                function=function,
-                media_type=media_type,
-                refusals=refusals,
-                parameters=parameters,
-                takes=takes,
-                answers=answers,
+        def add(function: Method) -> Method:
+            hints = get_type_hints(function, include_extras=True)
+            route = Route(
+                method=method, path=path, function=function, media_type=media_type, refusals=refusals, hints=hints
             )
-        )
-        return function
+            self.routes.append(route)
+            return function
+
+        return add
 
     def dispatch(
         self, target: object, method: str, path: str, query: Mapping[str, str], document: Any, *, unknown: str
     ) -> Any:
-        """Have an object answer a request.
-
-        Args:
-            target: The object, of the class whose methods the routes are.
-            method: The method of HTTP.
-            path: The path.
-            query: The parameters of the query.
-            document: The body's document; None or empty if there is none.
-            unknown: What to say of a path that does not exist.
+        """Have an object, of the class whose methods the routes name, answer a request.
 
         Raises:
-            HTTPError: There is no such path or method, or the request cannot be met.
+            HTTPError: There is no such path (as ``unknown`` says) or method, or the request is refused.
         """
         found = [(route, parts) for route in self.routes if (parts := route.match(path)) is not None]
         for route, parts in found:
             if route.method == method:
                 return route.call(target, parts, query, document)
         if found:
-            methods = " or ".join(route.method for route, _ in found)
-            raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, f"use {methods}")
+            raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, f"use {' or '.join(route.method for route, _ in found)}")
         raise HTTPError(HTTPStatus.NOT_FOUND, unknown)

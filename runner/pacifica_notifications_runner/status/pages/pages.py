@@ -1,4 +1,4 @@
-"""Which page shows what, and what its forms do; all of it with the methods of the API."""
+"""The pages and their forms; they get and do everything with the methods of the API."""
 
 from __future__ import annotations
 
@@ -12,37 +12,58 @@ import attrs
 
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
-from pacifica_notifications_runner.status.api.api import Api, Before, Limit
+from pacifica_notifications_runner.process.formats import clock, count, duration, size
+from pacifica_notifications_runner.status.api.api import LISTED, Api, Before, Limit
 from pacifica_notifications_runner.status.api.documents import SelectionDocument
 from pacifica_notifications_runner.status.api.routes import Router
+from pacifica_notifications_runner.status.pages.chart import throughput
+from pacifica_notifications_runner.status.pages.markup import tag
+from pacifica_notifications_runner.status.pages.parts import (
+    counted,
+    engine,
+    fact_list,
+    file_link,
+    health,
+    incident_table,
+    job_list,
+    jobs_table,
+    live_part,
+    progress_bars,
+    state_link,
+    table,
+    text_input,
+)
 from pacifica_notifications_runner.status.pages.site import Site
 
 #: Bytes of an output, and of a notification, that a page shows.
 _MOST_SHOWN = 1 << 16
 _FEW = 10
-_LISTED = 100
 _SELECTING = ("since", "until", "match", "states")
-
 _ROUTER = Router()
 
 
 class Action(enum.Enum):
-    """What a form does about a job."""
+    """A form's action on a job."""
 
     RETRY = "retry"
     CANCEL = "cancel"
 
+    def possible(self, state: str) -> bool:
+        """Whether a job in a state can be retried, or cancelled."""
+        return state in ("queued", "running", "failed") if self is Action.CANCEL else state not in ("queued", "running")
+
+
+_BUTTONS = {Action.RETRY: "Run again", Action.CANCEL: "Cancel"}
+_EFFECTS = {
+    Action.RETRY: "The job is queued again, as if it had never run. Its directory stays as it is, with all files that "
+    "the entry-point left there.",
+    Action.CANCEL: "The job will not be run any more. If it is running, its processes are ended.",
+}
+
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """The answer to a browser.
-
-    Args:
-        page: The page, if there is one.
-        status: The status.
-        place: The path to go to instead; empty to show the page.
-        headers: Further header fields, with ``_`` for ``-``.
-    """
+    """The answer to a browser: a page, or the path to go to instead; header names have ``_`` for ``-``."""
 
     page: str = ""
     status: HTTPStatus = HTTPStatus.OK
@@ -54,7 +75,7 @@ class Pages:
     """Shows the pages, and does what their forms ask for.
 
     Args:
-        api: The API, whose methods it calls.
+        api: The API.
         csrf: The token that forms carry against cross-site requests.
     """
 
@@ -66,36 +87,92 @@ class Pages:
         """Show a page, or do what a form asks for.
 
         Raises:
-            HTTPError: There is no such page, or its form cannot be done.
+            HTTPError: There is no such page, or the API refuses.
         """
         answer = _ROUTER.dispatch(self, method, path, query, form, unknown=f"there is no page {path}")
         return answer if isinstance(answer, Reply) else Reply(page=answer)
 
-    @_ROUTER.get("/")
+    @_ROUTER.route("GET", "/")
     def overview(self) -> str:
         """The state of the consumer."""
-        jobs = [self._api.jobs(_FEW, state=state)["jobs"] for state in (JobState.RUNNING, JobState.DEAD, None)]
-        return self._site.overview(self._api.status(), *jobs)
+        status = self._api.status()
+        running, dead, newest = (
+            self._api.jobs(_FEW, state=state)["jobs"] for state in (JobState.RUNNING, JobState.DEAD, None)
+        )
+        jobs = status["jobs"]
+        waiting, waited = jobs["queued"] + jobs["failed"], status["waiting_seconds"]
+        age = f"; the next one has been due for {duration(waited)}" if waiting and waited else ""
+        counts = [tag("li", tag("b", f"{number:,}"), " ", state_link(state)) for state, number in jobs.items()]
+        return self._site.page(
+            "Overview",
+            live_part("health", health(status), engine(status)),
+            live_part(
+                "counts",
+                tag("h2", "Queue"),
+                tag("ul", counts, class_="counts"),
+                tag("p", f"{count(waiting, 'job')} waiting{age}."),
+                throughput(status["ended_by_minute"]),
+            ),
+            live_part("running", tag("h2", "Running"), jobs_table(running, "No job is running.")),
+            live_part("dead", tag("h2", "Dead"), jobs_table(dead, "No job is dead.", more="/jobs?state=dead")),
+            live_part("ended", tag("h2", "Newest"), jobs_table(newest, "There are no jobs yet.", more="/jobs")),
+            live_part("counted", tag("h2", "Notifications"), counted(status)),
+            tag("h2", "Subscription"),
+            live_part("incidents", incident_table(status["incidents"])),
+            tag("p", f"Version {status['version']}; state directory ", tag("code", status["state_dir"]), "."),
+            live=True,
+        )
 
-    @_ROUTER.get("/jobs")
-    def jobs(self, limit: Limit = _LISTED, before: Before = None, state: JobState | None = None) -> str:
+    @_ROUTER.route("GET", "/jobs")
+    def jobs(self, limit: Limit = LISTED, before: Before = None, state: JobState | None = None) -> str:
         """The newest jobs."""
-        return self._site.jobs(self._api.jobs(limit, before, state), state)
+        listed = self._api.jobs(limit, before, state)
+        rows = jobs_table(listed["jobs"], "There are no such jobs.")
+        return self._site.narrowed_list("/jobs", rows, listed["next"], "state", JobState, state)
 
-    @_ROUTER.get("/jobs/{id}")
+    @_ROUTER.route("GET", "/jobs/{id}")
     def job(self, id: int) -> str:
         """A job."""
-        job = self._api.job(id)
+        job, files = self._api.job(id), self._api.files(id)
         log = self._api.log(id, offset=-_MOST_SHOWN)
         shown = b"".join(log.pieces or ()).decode("utf-8", "replace")
-        return self._site.job(job, self._api.files(id), shown, left_out=log.headers["Log-Offset"] != "0")
+        earlier = log.headers["Log-Offset"] != "0"
+        actions = [
+            tag("a", _BUTTONS[action], href=f"/jobs/{id}/{action.value}", class_="button")
+            for action in Action
+            if action.possible(job["state"])
+        ]
+        followed = None if JobState(job["state"]).final else id
+        rows = [tag("li", file_link(id, file["path"]), f" {size(file['size'])}") for file in files["files"]]
+        return self._site.page(
+            f"Job {id}",
+            live_part("facts", job_list(job), progress_bars(job["progress"]), tag("p", actions, class_="actions")),
+            tag("h2", "Output"),
+            earlier and tag("p", "Earlier output is in ", file_link(id, "output.log"), "."),
+            tag("pre", shown, id="log", tabindex=0, role="log", aria_label="Output", data_log=followed),
+            tag("h2", "Files"),
+            live_part(
+                "files",
+                tag("p", "In ", tag("code", files["directory"]), ":") if rows else tag("p", "There are no files."),
+                tag("ul", rows),
+                files["more"] and tag("p", "There are more files, which are not listed here."),
+            ),
+            live=True,
+        )
 
-    @_ROUTER.get("/jobs/{id}/{action}")
+    @_ROUTER.route("GET", "/jobs/{id}/{action}")
     def confirm(self, id: int, action: Action) -> str:
-        """The question whether something is to be done about a job."""
-        return self._site.confirm(self._api.job(id), action.value)
+        """The question whether an action on a job is meant."""
+        what = f"{_BUTTONS[action]}: job {id}"
+        return self._site.page(
+            f"{what}?",
+            job_list(self._api.job(id)),
+            tag("p", _EFFECTS[action]),
+            self._site.form(f"/jobs/{id}/{action.value}", tag("button", what, type="submit")),
+            tag("p", tag("a", "No, back to the job", href=f"/jobs/{id}")),
+        )
 
-    @_ROUTER.post("/jobs/{id}/{action}")
+    @_ROUTER.route("POST", "/jobs/{id}/{action}")
     def act(self, id: int, action: Action) -> Reply:
         """Do something about a job."""
         if action is Action.RETRY:
@@ -104,24 +181,68 @@ class Pages:
             self._api.cancel(id, {})
         return Reply(status=HTTPStatus.SEE_OTHER, place=f"/jobs/{id}")
 
-    @_ROUTER.get("/notifications")
-    def notifications(self, limit: Limit = _LISTED, before: Before = None, verdict: Verdict | None = None) -> str:
+    @_ROUTER.route("GET", "/notifications")
+    def notifications(self, limit: Limit = LISTED, before: Before = None, verdict: Verdict | None = None) -> str:
         """The newest notifications."""
-        return self._site.notifications(self._api.notifications(limit, before, verdict), verdict)
+        listed = self._api.notifications(limit, before, verdict)
+        rows = [
+            (
+                tag("a", each["id"], href=f"/notifications/{each['id']}"),
+                each["title"],
+                clock(each["received_at"]),
+                *(each["verdict"], each["origin"], each["reason"]),
+            )
+            for each in listed["notifications"]
+        ]
+        header = ("Number", "Event", "Received", "Verdict", "Origin", "Reason")
+        listing = table(header, rows, "There are no such notifications.")
+        return self._site.narrowed_list("/notifications", listing, listed["next"], "verdict", Verdict, verdict)
 
-    @_ROUTER.get("/notifications/{id}")
+    @_ROUTER.route("GET", "/notifications/{id}")
     def notification(self, id: int) -> str:
         """A notification."""
         record = self._api.notification(id)
-        body = _readable(b"".join(self._api.body(id).pieces or ())) if record["kept"] else None
-        return self._site.notification(record, body)
+        facts: dict[str, object] = {
+            "event": record["event_id"],
+            "source": record["source"],
+            "received": clock(record["received_at"]),
+            **{name: record[name] for name in ("verdict", "reason", "origin", "trace")},
+            "job": record["job"] and tag("a", f"Job {record['job']}", href=f"/jobs/{record['job']}"),
+        }
+        shown: object = tag("p", "Its body was not kept.")
+        if record["kept"]:
+            body = _readable(b"".join(self._api.body(id).pieces or ()))
+            download = tag("a", "Download it as it was received", href=f"/api/notifications/{id}/body")
+            shown = (tag("p", download), tag("pre", body, tabindex=0))
+        return self._site.page(f"Notification {id}", fact_list(facts), tag("h2", "Body"), shown)
 
-    @_ROUTER.get("/replay")
+    @_ROUTER.route("GET", "/replay")
     def select(self) -> str:
         """The form that selects jobs to replay."""
-        return self._site.replay({})
+        return self._selecting({})
 
-    @_ROUTER.post("/replay")
+    def _selecting(self, given: Mapping[str, str], trouble: str = "") -> str:
+        states = [state.value for state in JobState if state.final or state is JobState.FAILED]
+        options = [
+            tag("option", value or "any", value=value, selected=given.get("states", "dead") == value)
+            for value in ("", *states)
+        ]
+        since = "whose notifications were received at this time or later, such as 2026-11-24T18:00"
+        return self._site.page(
+            "Replay",
+            tag("p", "Run jobs again that have ended or failed. A preview shows which ones, before anything is done."),
+            trouble and tag("p", trouble, class_="trouble", role="alert"),
+            self._site.form(
+                "/replay",
+                tag("p", tag("label", "Jobs that are ", tag("select", options, name="states"))),
+                text_input("since", since, given),
+                text_input("until", "and at this time or earlier", given),
+                text_input("match", "and match this JSONPath", given),
+                tag("button", "Preview", type="submit"),
+            ),
+        )
+
+    @_ROUTER.route("POST", "/replay")
     def replay(self, document: Mapping[str, str]) -> Reply:
         """Preview which jobs would be replayed, or, once that is confirmed, replay them."""
         given = {name: document.get(name, "").strip() for name in _SELECTING}
@@ -136,10 +257,23 @@ class Pages:
         try:
             found = self._api.replay(selection)
         except HTTPError as error:
-            return Reply(status=error.status, page=self._site.replay(given, error.reason))
+            return Reply(status=error.status, page=self._selecting(given, error.reason))
         if confirmed:
             return Reply(status=HTTPStatus.SEE_OTHER, place="/jobs")
-        return Reply(page=self._site.confirm_replay(given, found))
+        hidden = [
+            tag("input", type="hidden", name=name, value=value) for name, value in {**given, "confirmed": "yes"}.items()
+        ]
+        links = [tag("li", tag("a", number, href=f"/jobs/{number}")) for number in found["jobs"][:100]]
+        what = f"Run {count(found['count'], 'job')} again"
+        form: object = self._site.form("/replay", hidden, tag("button", what, type="submit"))
+        page = self._site.page(
+            f"{what}?" if links else "There are no such jobs",
+            tag("ul", links, class_="choice"),
+            found["count"] > len(links) and tag("p", "The other jobs are not listed here."),
+            bool(links) and form,
+            tag("p", tag("a", "No, back", href="/replay")),
+        )
+        return Reply(page=page)
 
 
 def _readable(body: bytes) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from pacifica_notifications_consumer.streams.progress import Progress
-from pacifica_notifications_runner.process.formats import clock, duration, remarks, since, size
+from pacifica_notifications_runner.process.formats import clock, job_facts, job_row
 from pacifica_notifications_runner.status.pages.markup import Markup, join, tag
 
 Document = Mapping[str, Any]
@@ -67,19 +67,12 @@ def state_link(state: str) -> Markup:
 
 def jobs_table(jobs: Sequence[Document], none: str, more: str = "") -> Markup:
     """Jobs; ``none`` is shown if there are none, and ``more`` is the address of the whole list."""
-    rows = [
-        (
-            tag("a", job["id"], href=f"/jobs/{job['id']}"),
-            tag("span", job["state"], class_=f"state {job['state']}"),
-            job["title"],
-            clock(job["started_at"]),
-            duration(job["seconds"] if job["state"] != "running" else since(job["started_at"])),
-            size(job["peak_memory"]),
-            remarks(job),
-        )
-        for job in jobs
-    ]
-    listed = table(("Job", "State", "Event", "Started", "Took", "Memory", "Remarks"), rows, none)
+    rows = []
+    for job in jobs:
+        number, state, *others = job_row(job)
+        link = tag("a", number, href=f"/jobs/{number}")
+        rows.append((link, tag("span", state, class_=f"state {state}"), *others))
+    listed = table(("Job", "State", "Started", "Took", "Memory", "Event", "Remarks"), rows, none)
     return join(listed, more and rows and tag("p", tag("a", "See all", href=more)))
 
 
@@ -95,39 +88,23 @@ def progress_bars(transfers: Document) -> list[Markup]:
     ]
 
 
-def job_facts(job: Document) -> list[tuple[str, object]]:
-    """The facts about a job, with their names."""
-    running = job["state"] == "running"
-    counted = (("ended", "attempts"), ("deferred", "deferrals"), ("crashed", "crashes"))
-    attempts = ", ".join(f"{job[what]} {text}" for text, what in counted if job[what])
-    cpu = job["cpu_seconds"]
-    return [
-        ("State", tag("span", job["state"], class_=f"state {job['state']}")),
-        ("Remarks", remarks(job)),
-        ("Notification", tag("a", job["title"], href=f"/notifications/{job['id']}")),
-        ("Received", clock(job["received_at"])),
-        ("Started", clock(job["started_at"])),
-        ("Ended", "" if running else clock(job["ended_at"])),
-        ("Took", duration(since(job["started_at"]) if running else job["seconds"])),
-        ("Processor time", duration(cpu)),
-        ("Memory", size(job["peak_memory"])),
-        ("Exit status", job["exit_status"]),
-        ("Attempts", attempts),
-        ("Origin", job["origin"]),
-        ("Worker", job["worker"]),
-        ("Its directory there", job["worker_directory"] and tag("code", job["worker_directory"])),
-        ("Trace", job["trace"]),
-    ]
+def job_list(job: Document) -> Markup:
+    """The facts about a job."""
+    shown = {
+        "state": tag("span", job["state"], class_=f"state {job['state']}"),
+        "notification": tag("a", job["title"], href=f"/notifications/{job['id']}"),
+        "directory": tag("code", job["directory"]),
+    }
+    # Of the progress there are bars.
+    return fact_list({**job_facts(job), **shown, "progress": ""})
 
 
-def fact_list(facts: Iterable[tuple[str, object]]) -> Markup:
+def fact_list(facts: Mapping[str, object]) -> Markup:
     """Facts with their names; empty ones are left out."""
-    return tag("dl", [(tag("dt", name), tag("dd", fact)) for name, fact in facts if fact not in (None, "")])
-
-
-def possible(action: str, state: str) -> bool:
-    """Whether an action is possible on a job in a state."""
-    return state in ("queued", "running", "failed") if action == "cancel" else state not in ("queued", "running")
+    return tag(
+        "dl",
+        [(tag("dt", name.capitalize()), tag("dd", fact)) for name, fact in facts.items() if fact not in (None, "")],
+    )
 
 
 def file_link(number: int, path: str) -> Markup:
