@@ -1,4 +1,4 @@
-"""What is read from the body of a request to the API, and the answer that is not a document."""
+"""Reads the bodies of requests to the API; the answers."""
 
 from __future__ import annotations
 
@@ -23,73 +23,52 @@ Word = TypeVar("Word", bound=enum.Enum)
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """An answer of the API: a document or bytes.
-
-    Args:
-        document: The document, to be written as JSON; None if there are pieces.
-        pieces: The bytes, piece by piece.
-        content_type: The media type of the bytes.
-        headers: Further header fields.
-    """
+    """An answer: a document that becomes JSON, the text of a page, or bytes that come piece by piece."""
 
     document: Any = None
+    page: str | None = None
     pieces: Iterator[bytes] | None = None
+    status: HTTPStatus = HTTPStatus.OK
     content_type: str = "application/json"
     headers: Mapping[str, str] = attrs.field(factory=dict)
 
 
 def one_of(name: str, text: object, words: type[Word]) -> Word:
-    """Read one of some words.
-
-    Raises:
-        HTTPError: It is another one.
-    """
+    """Read one of some words; another one is refused."""
     for word in words:
         if word.value == text:
             return word
     known = ", ".join(str(word.value) for word in words)
-    raise HTTPError(HTTPStatus.BAD_REQUEST, f"{name} must be one of {known}, not {text!r}")
+    raise _bad(f"{name} must be one of {known}, not {text!r}")
 
 
 def check_known(kind: str, given: Collection[str], known: Collection[str]) -> None:
-    """Refuse unknown names, since a misspelt one would otherwise widen the selection.
-
-    Raises:
-        HTTPError: One is unknown.
-    """
+    """Refuse unknown names, since a misspelt one would otherwise widen the selection."""
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known)) or 'none'}"
-            raise HTTPError(HTTPStatus.BAD_REQUEST, f"there is no {kind} {name!r}; {hint}")
+            raise _bad(f"there is no {kind} {name!r}; {hint}")
 
 
 def read_document(body: bytes) -> Any:
-    """Read the body of a request; None if it is empty.
-
-    Raises:
-        HTTPError: It is not a JSON object.
-    """
+    """Read the body of a request; None if it is empty; anything but a JSON object is refused."""
     if not body.strip():
         return None
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        raise HTTPError(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
+        raise _bad("the body is not JSON") from None
     if not isinstance(document, dict):
-        raise HTTPError(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
+        raise _bad("the body must be a JSON object")
     return document
 
 
 def read_selection(document: Mapping[str, Any]) -> Selection:
-    """Read which jobs are to be replayed.
-
-    Raises:
-        HTTPError: The document selects nothing, or cannot be understood.
-    """
+    """Read which jobs are to be replayed; a document that selects nothing, or is wrong, is refused."""
     states = document.get("states") or []
     if not isinstance(states, list):
-        raise HTTPError(HTTPStatus.BAD_REQUEST, "states must be a list")
+        raise _bad("states must be a list")
     selection = Selection(
         since=_time("since", document.get("since")),
         until=_time("until", document.get("until")),
@@ -97,10 +76,9 @@ def read_selection(document: Mapping[str, Any]) -> Selection:
         states=frozenset(one_of("states", state, JobState) for state in states),
     )
     if selection == Selection():
-        reason = "select the jobs to replay with since, until, match or states; to replay all, name all states"
-        raise HTTPError(HTTPStatus.BAD_REQUEST, reason)
+        raise _bad("select the jobs to replay with since, until, match or states; to replay all, name all states")
     if selection.states & {JobState.QUEUED, JobState.RUNNING}:
-        raise HTTPError(HTTPStatus.BAD_REQUEST, "queued and running jobs cannot be replayed")
+        raise _bad("queued and running jobs cannot be replayed")
     return selection
 
 
@@ -110,16 +88,19 @@ def _time(name: str, value: object) -> float | None:
     try:
         return datetime.fromisoformat(str(value)).astimezone().timestamp()
     except (ValueError, OverflowError):
-        reason = f"{name} must be a time such as 2026-11-24T18:00, not {value!r}"
-        raise HTTPError(HTTPStatus.BAD_REQUEST, reason) from None
+        raise _bad(f"{name} must be a time such as 2026-11-24T18:00, not {value!r}") from None
 
 
 def _filter(value: object) -> Filter | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise HTTPError(HTTPStatus.BAD_REQUEST, "match must be a JSONPath")
+        raise _bad("match must be a JSONPath")
     try:
         return Filter(value)
     except FilterError as error:
-        raise HTTPError(HTTPStatus.BAD_REQUEST, f"match: {error}") from None
+        raise _bad(f"match: {error}") from None
+
+
+def _bad(reason: str) -> HTTPError:
+    return HTTPError(HTTPStatus.BAD_REQUEST, reason)

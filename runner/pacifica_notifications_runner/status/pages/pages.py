@@ -8,13 +8,12 @@ import json
 from collections.abc import Mapping
 from http import HTTPStatus
 
-import attrs
-
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_runner.process.formats import clock, count, duration, size
 from pacifica_notifications_runner.status.api.api import LISTED, Api, Before, Limit
 from pacifica_notifications_runner.status.api.documents import SelectionDocument
+from pacifica_notifications_runner.status.api.request import Answer
 from pacifica_notifications_runner.status.api.routes import Router
 from pacifica_notifications_runner.status.pages.chart import throughput
 from pacifica_notifications_runner.status.pages.markup import tag
@@ -61,36 +60,29 @@ _EFFECTS = {
 }
 
 
-@attrs.frozen(kw_only=True)
-class Reply:
-    """The answer to a browser: a page, or the path to go to instead; header names have ``_`` for ``-``."""
+def page(text: str, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    """An answer with a page."""
+    return Answer(page=text, status=status, content_type="text/html; charset=utf-8")
 
-    page: str = ""
-    status: HTTPStatus = HTTPStatus.OK
-    place: str = ""
-    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+def go_to(place: str, **headers: str) -> Answer:
+    """An answer that leads a browser to another path of this site."""
+    return Answer(
+        page="", status=HTTPStatus.SEE_OTHER, content_type="text/html", headers={"Location": place, **headers}
+    )
 
 
 class Pages:
-    """Shows the pages, and does what their forms ask for.
-
-    Args:
-        api: The API.
-        csrf: The token that forms carry against cross-site requests.
-    """
+    """Shows the pages, and does what their forms ask for; ``csrf`` is their token against cross-site requests."""
 
     def __init__(self, api: Api, csrf: str) -> None:
         self._api = api
         self._site = Site(name=api.book.name, csrf=csrf)
 
-    def answer(self, method: str, path: str, query: Mapping[str, str], form: Mapping[str, str] | None = None) -> Reply:
-        """Show a page, or do what a form asks for.
-
-        Raises:
-            HTTPError: There is no such page, or the API refuses.
-        """
+    def answer(self, method: str, path: str, query: Mapping[str, str], form: Mapping[str, str] | None = None) -> Answer:
+        """Show a page, or do what a form asks for."""
         answer = _ROUTER.dispatch(self, method, path, query, form, unknown=f"there is no page {path}")
-        return answer if isinstance(answer, Reply) else Reply(page=answer)
+        return answer if isinstance(answer, Answer) else page(answer)
 
     @_ROUTER.route("GET", "/")
     def overview(self) -> str:
@@ -173,13 +165,13 @@ class Pages:
         )
 
     @_ROUTER.route("POST", "/jobs/{id}/{action}")
-    def act(self, id: int, action: Action) -> Reply:
+    def act(self, id: int, action: Action) -> Answer:
         """Do something about a job."""
         if action is Action.RETRY:
             self._api.retry(id)
         else:
             self._api.cancel(id, {})
-        return Reply(status=HTTPStatus.SEE_OTHER, place=f"/jobs/{id}")
+        return go_to(f"/jobs/{id}")
 
     @_ROUTER.route("GET", "/notifications")
     def notifications(self, limit: Limit = LISTED, before: Before = None, verdict: Verdict | None = None) -> str:
@@ -243,7 +235,7 @@ class Pages:
         )
 
     @_ROUTER.route("POST", "/replay")
-    def replay(self, document: Mapping[str, str]) -> Reply:
+    def replay(self, document: Mapping[str, str]) -> Answer:
         """Preview which jobs would be replayed, or, once that is confirmed, replay them."""
         given = {name: document.get(name, "").strip() for name in _SELECTING}
         confirmed = document.get("confirmed") == "yes"
@@ -257,23 +249,23 @@ class Pages:
         try:
             found = self._api.replay(selection)
         except HTTPError as error:
-            return Reply(status=error.status, page=self._selecting(given, error.reason))
+            return page(self._selecting(given, error.reason), error.status)
         if confirmed:
-            return Reply(status=HTTPStatus.SEE_OTHER, place="/jobs")
+            return go_to("/jobs")
         hidden = [
             tag("input", type="hidden", name=name, value=value) for name, value in {**given, "confirmed": "yes"}.items()
         ]
         links = [tag("li", tag("a", number, href=f"/jobs/{number}")) for number in found["jobs"][:100]]
         what = f"Run {count(found['count'], 'job')} again"
         form: object = self._site.form("/replay", hidden, tag("button", what, type="submit"))
-        page = self._site.page(
+        preview = self._site.page(
             f"{what}?" if links else "There are no such jobs",
             tag("ul", links, class_="choice"),
             found["count"] > len(links) and tag("p", "The other jobs are not listed here."),
             bool(links) and form,
             tag("p", tag("a", "No, back", href="/replay")),
         )
-        return Reply(page=page)
+        return page(preview)
 
 
 def _readable(body: bytes) -> str:
