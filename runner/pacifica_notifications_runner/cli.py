@@ -1,4 +1,4 @@
-"""pacifica-notifications-consumer: what authors and operators need besides the start command."""
+"""pacifica-notifications-consumer: the commands for authors and operators, besides the start command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pacifica_notifications_runner.operating import status as status_command
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process import command
 
-#: In the order in which people meet them: first authors, then operators.
+#: In the order in which they are needed: first by authors, then by operators.
 _SUBCOMMANDS = (
     init,
     check,
@@ -39,7 +39,7 @@ Tools for the authors and operators of Pacifica consumers. To deploy one, use st
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """What the command line may be."""
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
     options.add_version(parser)
     # Completions are made of the command lines of all commands.
@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command, by its name."""
+    """The parsers of both commands, by name."""
     return {start.PROGRAM: start.make_parser(), PROGRAM: make_parser()}
 
 

@@ -1,9 +1,8 @@
-"""The subcommand check: what would go wrong with a consumer, before it does."""
+"""The subcommand check: finds what would go wrong with a consumer."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import textwrap
@@ -35,12 +34,12 @@ from pacifica_notifications_runner.options.limits import archive_limits
 from pacifica_notifications_runner.process import terminal
 from pacifica_notifications_runner.process.formats import count
 from pacifica_notifications_runner.process.signals import StopSignals
-from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say
+from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, say_json
 
 DESCRIPTION = """\
-Find out what would go wrong with a consumer when it is started or run: the archive and its limits, the entry-point, its
-syntax, the JSONPath, init.sh, the requirements and what is imported without one. To look into the last ones, its
-environment is made for real, with its init.sh, and removed again.
+Find out what would go wrong with a consumer when it is started or run: in the archive and its limits, the entry-point
+and its syntax, the JSONPath, init.sh, the requirements, and imports without a requirement. For the last three, its
+environment is really made, with its init.sh, and removed again.
 """
 
 EPILOG = """\
@@ -71,9 +70,7 @@ def add_command(subparsers: Any) -> None:
         help="explain whether, and why, the JSONPath matches these notifications",
     )
     parser.add_argument(
-        "--no-environment",
-        action="store_true",
-        help="make no environment; requirements and imports go unchecked",
+        "--no-environment", action="store_true", help="make no environment; do not check requirements and imports"
     )
     parser.add_argument("--output", choices=("text", "json"), default="text", help="text for people, json for programs")
     options.add_options(parser, options.CHECK_OPTIONS)
@@ -83,7 +80,7 @@ def add_command(subparsers: Any) -> None:
 def check(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Check a consumer."""
     if not settings["verbose"] and not is_terminal(sys.stderr):
-        # Only people want to see what the installer is at while it is.
+        # The installer's progress is for people at a terminal only.
         logging.getLogger("pacifica_notifications_consumer").setLevel(logging.WARNING)
     run_as = steps.limit_privileges(settings)
     findings: list[Finding] = []
@@ -113,11 +110,11 @@ def _check_whole(
     matches: list[Match],
     found: Sequence[Finding],
 ) -> Iterator[Finding]:
-    """Check what takes a consumer whose parts can be read."""
+    """The checks that need a consumer whose parts can all be read."""
     try:
         consumer = Consumer.load(directory)
     except PacificaError:
-        return  # its parts have been told of
+        return  # the findings about its parts say why
     yield from check_loops(consumer)
     for path in arguments.against:
         match = check_notification(consumer.filter, path)
@@ -141,7 +138,7 @@ def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches:
             "findings": [{**attrs.asdict(finding), "level": finding.level.value} for finding in findings],
             "notifications": [{**attrs.asdict(match), "path": str(match.path)} for match in matches],
         }
-        say(json.dumps(document, indent=2, ensure_ascii=False))
+        say_json(document)
         return
     for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
         advice = f"; {finding.advice}" if finding.advice else ""

@@ -1,4 +1,4 @@
-"""The subcommand pack: a consumer.zip of a directory."""
+"""The subcommand pack: makes a consumer.zip of a directory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pacifica_notifications_runner.process.formats import count, size
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-Pack the directory of a consumer into an archive that can be deployed. The same files give the same bytes, whenever and
-wherever it is done. Left out are hidden files, compiled code, tests, virtual environments and other archives.
+Pack the directory of a consumer into an archive that can be deployed. The same files always give the same bytes. Hidden
+files, compiled code, tests, virtual environments and other archives are left out.
 """
 
 EPILOG = """\
-Exit status: 0; 2 wrong command line; 65 the directory is no usable consumer; 78 wrong settings.
+Exit status: 0; 2 wrong command line; 65 the directory is not a usable consumer; 78 wrong settings.
 """
 
 

@@ -1,4 +1,4 @@
-"""The subcommand sandbox: an embedded Pacifica on this machine."""
+"""The subcommand sandbox: serves an embedded Pacifica on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from pacifica_notifications_runner.process.terminal import say
 DESCRIPTION = """\
 Serve an embedded Pacifica on this machine, for trying consumers: the producer, cartd, ingest and the parts of policy
 that consumers ask, on the ports where the real services listen, with the archive in a directory. It runs until SIGINT
-or SIGTERM, and continues with what is in the directory when it is started again. Everybody on this machine may use it.
+or SIGTERM, and continues with the archive of its directory when it is started again. All users of this machine can use
+it.
 """
 
 EPILOG = """\
@@ -36,7 +37,7 @@ def add_command(subparsers: Any) -> None:
         type=Path,
         default=Path("pacifica-sandbox"),
         metavar="DIR",
-        help="where its archive lives (default: pacifica-sandbox)",
+        help="the directory of its archive (default: pacifica-sandbox)",
     )
     options.add_options(parser, options.SANDBOX_OPTIONS)
     parser.set_defaults(command=serve)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -148,11 +147,6 @@ def asking(settings: Mapping[str, Any]) -> Iterator[ConsumerClient]:
         except InUse:
             client = _running(StatusAddress.find(state_dir))
         yield client
-
-
-def as_json(document: Any) -> str:
-    """A document as indented JSON."""
-    return json.dumps(document, indent=2, ensure_ascii=False)
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The subcommand completion: what a shell needs to complete the commands."""
+"""The subcommand completion: prints the completion script of a shell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-Print what a shell needs to complete the commands of this package and their flags.
+Print the script with which a shell completes the commands of this package and their flags.
 """
 
 EPILOG = """\
@@ -44,7 +44,7 @@ _pacifica_complete() {
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = options.add_subcommand(
-        subparsers, "completion", "print what a shell needs to complete these commands", DESCRIPTION, EPILOG
+        subparsers, "completion", "print the completion script of a shell", DESCRIPTION, EPILOG
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
     options.add_options(parser, options.LOG_OPTIONS)
@@ -76,13 +76,13 @@ def _bash(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     for program in parsers:
         short = program.replace("-", "_")
         lines.append(f"_{short}() {{ _pacifica_complete {program}; }}")
-        # Where nothing of ours fits, a file may.
+        # A word that matches nothing is completed as a file.
         lines.append(f"complete -o default -F _{short} {program}")
     return "\n".join(lines)
 
 
 def _entry(array: str, key: str, value: str) -> str:
-    """A line that puts something into an array, which both bash and zsh understand."""
+    """An entry of an array, in a form that both bash and zsh read."""
     return f"_pacifica_{array}+=([{shlex.quote(key)}]={shlex.quote(value)})"
 
 
@@ -113,7 +113,7 @@ def _fish_flag(action: argparse.Action) -> str:
 
 
 def _told(text: str | None) -> str:
-    """The first words of a help text, for a list."""
+    """The beginning of a help text, for a list."""
     first = " ".join((text or "").replace("%%", "%").split()).split(";")[0].split(" [PACIFICA_")[0].split(":")[0]
     return shlex.quote(first if len(first) <= 80 else first[:79] + "…")
 

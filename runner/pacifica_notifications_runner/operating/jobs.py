@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_runner.operating.client import ConsumerClient, add_output, as_json, asking
+from pacifica_notifications_runner.operating.client import ConsumerClient, add_output, asking
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process import terminal
 from pacifica_notifications_runner.process.formats import count, job_facts, job_row, size
-from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, write_bytes
+from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, say_json, write_bytes
 
 DESCRIPTION = """\
 List the jobs of a consumer, look into one of them, run some again, or cancel them. A running consumer is asked to do
@@ -32,8 +33,7 @@ Exit status: 0; 2 wrong command line; 69 the consumer cannot be reached; 73 it r
 usable; 78 wrong settings, or no such consumer; 130 interrupted, or the question was answered with no.
 """
 
-Document = Mapping[str, Any]
-
+_MOST_NUMBERS = 20
 _COLOURS = {
     "succeeded": terminal.GREEN,
     "dead": terminal.RED,
@@ -62,10 +62,12 @@ def add_command(subparsers: Any) -> None:
     log.add_argument("id", type=int, metavar="ID")
     log.add_argument("-f", "--follow", action="store_true", help="continue until the job ends")
 
-    retry = _add_action(actions, "retry", "queue jobs again that have ended or failed", _retry)
+    retry = _add_action(
+        actions, "retry", "queue jobs again that have ended or failed", partial(_each, "retry", "queued anew")
+    )
     retry.add_argument("ids", type=int, metavar="ID", nargs="+")
 
-    cancel = _add_action(actions, "cancel", "cancel jobs that wait or run", _cancel)
+    cancel = _add_action(actions, "cancel", "cancel jobs that wait or run", partial(_each, "cancel", "cancelled"))
     cancel.add_argument("ids", type=int, metavar="ID", nargs="+")
     cancel.add_argument("--reason", metavar="TEXT", help="the reason, which the job shows later")
 
@@ -85,7 +87,7 @@ def add_command(subparsers: Any) -> None:
 
 
 def _add_action(
-    actions: Any, name: str, help_text: str, act: Callable[[ConsumerClient, argparse.Namespace], int]
+    actions: Any, name: str, help_text: str, act: Callable[[ConsumerClient, argparse.Namespace], None]
 ) -> argparse.ArgumentParser:
     description = f"{help_text[0].upper()}{help_text[1:]}."
     parser: argparse.ArgumentParser = options.add_subcommand(actions, name, help_text, description, EPILOG)
@@ -94,34 +96,34 @@ def _add_action(
 
     def command(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         with asking(settings) as consumer:
-            return act(consumer, arguments)
+            act(consumer, arguments)
+        return 0
 
     parser.set_defaults(command=command)
     return parser
 
 
-def _list(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
+def _list(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
     query = {"limit": str(arguments.limit)}
     query |= {name: str(value) for name in ("state", "before") if (value := getattr(arguments, name)) is not None}
     listed = consumer.ask("GET", "/api/jobs", query)
     if arguments.output == "json":
-        say(as_json(listed))
-        return 0
+        say_json(listed)
+        return
     rows = [job_row(job) for job in listed["jobs"]]
     _table(("ID", "STATE", "STARTED", "TOOK", "MEMORY", "EVENT", "REMARKS"), rows)
     if not rows:
         say("there is no such job")
     elif listed["next"] is not None:
         say(f"older ones: --before {listed['next']}")
-    return 0
 
 
-def _show(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
+def _show(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
     job = consumer.ask("GET", f"/api/jobs/{arguments.id}")
     found = consumer.ask("GET", f"/api/jobs/{arguments.id}/files")
     if arguments.output == "json":
-        say(as_json({**job, "files": found["files"]}))
-        return 0
+        say_json({**job, "files": found["files"]})
+        return
     facts = {**job_facts(job), "state": coloured(job["state"], _COLOURS[job["state"]])}
     say(f"job {job['id']}")
     for name, fact in facts.items():
@@ -135,26 +137,17 @@ def _show(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
         say("  last output:")
         for line in job["output_tail"].splitlines():
             say(f"    {line}")
-    return 0
 
 
-def _log(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
+def _log(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
     query = {"follow": "yes"} if arguments.follow else {}
     for piece in consumer.stream(f"/api/jobs/{arguments.id}/log", query):
         write_bytes(piece)
-    return 0
 
 
-def _retry(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
-    return _each(consumer, arguments, "retry", "queued anew", {})
-
-
-def _cancel(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
-    document = {"reason": arguments.reason} if arguments.reason else {}
-    return _each(consumer, arguments, "cancel", "cancelled", document)
-
-
-def _each(consumer: ConsumerClient, arguments: argparse.Namespace, action: str, done: str, document: Document) -> int:
+def _each(action: str, done: str, consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
+    """Do something about each of some jobs."""
+    document = {"reason": arguments.reason} if action == "cancel" and arguments.reason else {}
     # A mistyped number must not leave the others half done.
     for number in arguments.ids:
         consumer.ask("GET", f"/api/jobs/{number}")
@@ -164,54 +157,41 @@ def _each(consumer: ConsumerClient, arguments: argparse.Namespace, action: str, 
         if arguments.output == "text":
             say(f"job {number}: {done}")
     if arguments.output == "json":
-        say(as_json({"jobs": jobs}))
-    return 0
+        say_json({"jobs": jobs})
 
 
-def _replay(consumer: ConsumerClient, arguments: argparse.Namespace) -> int:
+def _replay(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
     selection = {name: getattr(arguments, name) for name in ("since", "until", "match", "states")}
     selection = {name: value for name, value in selection.items() if value}
     if arguments.dry_run or not arguments.yes:
         found = consumer.ask("POST", "/api/replay", document={**selection, "dry_run": True})
         if arguments.output == "text" or not arguments.dry_run:
-            say(f"{count(found['count'], 'job')}{': ' if found['jobs'] else ''}{_numbers(found)}")
+            numbers = ", ".join(map(str, found["jobs"][:_MOST_NUMBERS])) + ", …" * (found["count"] > _MOST_NUMBERS)
+            say(f"{count(found['count'], 'job')}{': ' if numbers else ''}{numbers}")
         if arguments.dry_run or not found["count"]:
             if arguments.output == "json":
-                say(as_json(found))
-            return 0
+                say_json(found)
+            return
         _insist(f"Run {count(found['count'], 'job')} again? [y/N] ")
     done = consumer.ask("POST", "/api/replay", document=selection)
-    say(as_json(done) if arguments.output == "json" else f"{count(done['count'], 'job')} queued anew")
-    return 0
-
-
-def _numbers(found: Document) -> str:
-    shown = ", ".join(map(str, found["jobs"][:20]))
-    return f"{shown}, …" if found["count"] > len(found["jobs"][:20]) else shown
+    if arguments.output == "json":
+        say_json(done)
+    else:
+        say(f"{count(done['count'], 'job')} queued anew")
 
 
 def _insist(question: str) -> None:
-    """Ask for confirmation.
-
-    Raises:
-        Cancelled: The answer is no.
-        ConfigurationError: Standard input is not a terminal.
-    """
+    """Ask for confirmation; without it, or without a terminal, the command ends."""
     if not is_terminal(sys.stdin):
-        raise ConfigurationError(
-            "this needs a confirmation, and standard input is not a terminal", "pass --yes or --dry-run"
-        )
+        raise ConfigurationError("there is no terminal to ask for confirmation", "pass --yes or --dry-run")
     if input(question).strip().lower() not in ("y", "yes"):
         raise Cancelled("nothing was done")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    if not rows:
-        return
-    lines = [list(header), *map(list, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    for number, line in enumerate(lines):
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for line in (header, *rows) if rows else ():
         padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
-        if number:
-            padded[1] = coloured(line[1], _COLOURS[line[1]]) + padded[1][len(line[1]) :]
+        if line is not header:
+            padded[1] = padded[1].replace(line[1], coloured(line[1], _COLOURS[line[1]]))
         say("  ".join(padded).rstrip())

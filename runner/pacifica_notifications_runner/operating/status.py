@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from pacifica_notifications_runner.operating.client import add_output, as_json, asking, state_dir_of
+from pacifica_notifications_runner.operating.client import add_output, asking, state_dir_of
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.formats import count, duration
-from pacifica_notifications_runner.process.terminal import say
+from pacifica_notifications_runner.process.terminal import say, say_json
 from pacifica_notifications_runner.status.address import StatusAddress
 
 DESCRIPTION = """\
@@ -40,7 +40,7 @@ def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     subscription = status["subscription"]
     well = subscription is not None and subscription["well"]
     if arguments.output == "json":
-        say(as_json(status))
+        say_json(status)
         return 0 if well else 1
     say(f"{status['name']}: {_condition(status)}")
     jobs = status["jobs"]

@@ -1,4 +1,4 @@
-"""How times, durations and sizes are shown to people."""
+"""Times, durations, sizes and jobs as text for people."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def since(moment: str | None) -> float | None:
 
 
 def progress(document: Mapping[str, Mapping[str, int]]) -> str:
-    """How far a job's transfers are, of the API, in a line."""
+    """The progress of a job's transfers, from the API, in a line."""
     return describe_progress({what: Progress(**numbers) for what, numbers in document.items()})
 
 

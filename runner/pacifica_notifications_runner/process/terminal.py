@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from typing import IO
+from typing import IO, Any
 
 GREEN, RED, YELLOW, CYAN, FAINT, BOLD_RED = "32", "31", "33", "36", "2", "1;31"
 
@@ -12,6 +13,11 @@ GREEN, RED, YELLOW, CYAN, FAINT, BOLD_RED = "32", "31", "33", "36", "2", "1;31"
 def say(text: str = "") -> None:
     """Print a line of a command's result."""
     print(text, flush=True)  # noqa: T201  (the command's output)
+
+
+def say_json(document: Any) -> None:
+    """Print a document as indented JSON."""
+    say(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def note(text: str) -> None:

@@ -22,22 +22,7 @@ from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.files import list_files, open_file
 from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.queue.job_book import JobBook
-from pacifica_notifications_runner.status.api.documents import (
-    CancellationDocument,
-    FilesDocument,
-    JobDocument,
-    JobsDocument,
-    NotificationDocument,
-    NotificationsDocument,
-    ReplayedDocument,
-    SelectionDocument,
-    StatusDocument,
-    SubscriptionStatus,
-    document_of,
-    job_document,
-    notification_document,
-    plain,
-)
+from pacifica_notifications_runner.status.api import documents
 from pacifica_notifications_runner.status.api.openapi import describe
 from pacifica_notifications_runner.status.api.request import Answer, read_selection
 from pacifica_notifications_runner.status.api.routes import ANY_NUMBER, Router
@@ -75,7 +60,7 @@ class Api:
     """
 
     book: JobBook
-    subscription: Callable[[], SubscriptionStatus | None] | None = None
+    subscription: Callable[[], documents.SubscriptionStatus | None] | None = None
     closing: threading.Event = attrs.field(factory=threading.Event)
     _followers: threading.BoundedSemaphore = attrs.field(
         factory=lambda: threading.BoundedSemaphore(_MOST_FOLLOWERS), init=False
@@ -92,12 +77,12 @@ class Api:
         return answer if isinstance(answer, Answer) else Answer(document=answer)
 
     @ROUTER.route("GET", "/api/status")
-    def status(self) -> StatusDocument:
+    def status(self) -> documents.StatusDocument:
         """The state of the consumer."""
         ledger = self.book.ledger
         due = ledger.next_due()
-        status: StatusDocument = document_of(
-            StatusDocument,
+        status: documents.StatusDocument = documents.document_of(
+            documents.StatusDocument,
             self.book,
             version=version("pacifica-notifications-consumer"),
             state_dir=str(self.book.state_dir),
@@ -119,13 +104,13 @@ class Api:
         limit: Limit = LISTED,
         before: Before = None,
         state: Annotated[JobState | None, "only those in this state"] = None,
-    ) -> JobsDocument:
+    ) -> documents.JobsDocument:
         """The newest jobs, the newest first."""
         jobs = self.book.jobs(limit, before, state)
         return {"jobs": [self._document(job) for job in jobs], "next": _next(jobs, limit)}
 
     @ROUTER.route("GET", "/api/jobs/{id}", refusals=(404,))
-    def job(self, id: int) -> JobDocument:
+    def job(self, id: int) -> documents.JobDocument:
         """A job."""
         return self._document(self._find(id))
 
@@ -171,18 +156,17 @@ class Api:
             self._followers.release()
 
     @ROUTER.route("GET", "/api/jobs/{id}/files", refusals=(404,))
-    def files(self, id: int) -> FilesDocument:
+    def files(self, id: int) -> documents.FilesDocument:
         """The files in a job's directory."""
-        directory = self.book.directory(self._find(id).id).path
+        directory = self._find_directory(id)
         files, more = list_files(directory)
-        return {"directory": str(directory), "files": plain(files), "more": more}
+        return {"directory": str(directory), "files": documents.plain(files), "more": more}
 
     @ROUTER.route("GET", "/api/jobs/{id}/files/{path}", media_type="application/octet-stream", refusals=(404,))
     def file(self, id: int, path: FilePath) -> Answer:
         """A file in a job's directory."""
-        directory = self.book.directory(self._find(id).id).path
         try:
-            file = open_file(directory, path)
+            file = open_file(self._find_directory(id), path)
         except FileNotFoundError:
             raise HTTPError(HTTPStatus.NOT_FOUND, f"the job has no file {path!r}") from None
 
@@ -193,7 +177,7 @@ class Api:
         return _download(pieces())
 
     @ROUTER.route("POST", "/api/jobs/{id}/retry", refusals=(404, 409))
-    def retry(self, id: int) -> JobDocument:
+    def retry(self, id: int) -> documents.JobDocument:
         """Queue a job again that has ended or failed."""
         job = self._find(id)
         if not self.book.requeue(id):
@@ -204,7 +188,7 @@ class Api:
         return self.job(id)
 
     @ROUTER.route("POST", "/api/jobs/{id}/cancel", refusals=(404, 409))
-    def cancel(self, id: int, document: CancellationDocument) -> JobDocument:
+    def cancel(self, id: int, document: documents.CancellationDocument) -> documents.JobDocument:
         """Cancel a job that waits or runs."""
         job = self._find(id)
         reason = " ".join(str(document.get("reason") or "cancelled by an operator").split())[:200]
@@ -213,7 +197,7 @@ class Api:
         return self.job(id)
 
     @ROUTER.route("POST", "/api/replay")
-    def replay(self, document: SelectionDocument) -> ReplayedDocument:
+    def replay(self, document: documents.SelectionDocument) -> documents.ReplayedDocument:
         """Queue all jobs again that have ended or failed and that the selection matches."""
         selection = read_selection(document)
         dry = document.get("dry_run") is True
@@ -229,15 +213,15 @@ class Api:
         limit: Limit = LISTED,
         before: Before = None,
         verdict: Annotated[Verdict | None, "only those with this verdict"] = None,
-    ) -> NotificationsDocument:
+    ) -> documents.NotificationsDocument:
         """The newest notifications, the newest first."""
         found = self.book.ledger.records.notifications(limit, before, verdict)
-        return {"notifications": [notification_document(each) for each in found], "next": _next(found, limit)}
+        return {"notifications": [documents.notification_document(each) for each in found], "next": _next(found, limit)}
 
     @ROUTER.route("GET", "/api/notifications/{id}", refusals=(404,))
-    def notification(self, id: int) -> NotificationDocument:
+    def notification(self, id: int) -> documents.NotificationDocument:
         """A notification."""
-        return notification_document(_found("notification", id, self.book.ledger.records.notification))
+        return documents.notification_document(_found("notification", id, self.book.ledger.records.notification))
 
     @ROUTER.route("GET", "/api/notifications/{id}/body", media_type="application/octet-stream", refusals=(404,))
     def body(self, id: int) -> Answer:
@@ -255,8 +239,11 @@ class Api:
     def _find(self, id: int) -> Job:
         return _found("job", id, self.book.job)
 
-    def _document(self, job: Job) -> JobDocument:
-        return job_document(job, self.book.directory(job.id))
+    def _find_directory(self, id: int) -> Path:
+        return self.book.directory(self._find(id).id).path
+
+    def _document(self, job: Job) -> documents.JobDocument:
+        return documents.job_document(job, self.book.directory(job.id))
 
 
 def _found(thing: str, id: int, find: Callable[[int], Found]) -> Found:

@@ -58,7 +58,7 @@ class Parameter:
         raise HTTPError(HTTPStatus.BAD_REQUEST, f"{self.name} must be a number{limits}, not {text!r}")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Route:
     """A request, and the method that answers it.
 
@@ -77,11 +77,12 @@ class Route:
     media_type: str
     refusals: tuple[int, ...]
     hints: Mapping[str, Any]
-    parameters: Mapping[str, Parameter] = attrs.field(init=False)
 
-    def __attrs_post_init__(self) -> None:
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The parameters of the path and the query."""
         named = {name: hint for name, hint in self.hints.items() if name not in ("document", "return")}
-        object.__setattr__(self, "parameters", {name: Parameter.of(name, hint) for name, hint in named.items()})
+        return {name: Parameter.of(name, hint) for name, hint in named.items()}
 
     @property
     def takes(self) -> Any:
@@ -107,9 +108,9 @@ class Route:
 
     def call(self, target: object, path: Mapping[str, str], query: Mapping[str, str], document: Any) -> Any:
         """Answer a request."""
-        check_known("parameter", query, self.parameters.keys() - path)
-        given = {**query, **path}
-        values = {name: each.read(given[name]) for name, each in self.parameters.items() if name in given}
+        parameters, given = self.parameters, {**query, **path}
+        check_known("parameter", query, parameters.keys() - path)
+        values = {name: parameters[name].read(text) for name, text in given.items()}
         if self.takes:
             values["document"] = document or {}
             if is_typeddict(self.takes):
@@ -132,10 +133,7 @@ class Router:
 
         def add(function: Method) -> Method:
             hints = get_type_hints(function, include_extras=True)
-            route = Route(
-                method=method, path=path, function=function, media_type=media_type, refusals=refusals, hints=hints
-            )
-            self.routes.append(route)
+            self.routes.append(Route(method, path, function, media_type, refusals, hints))
             return function
 
         return add

@@ -15,23 +15,9 @@ from pacifica_notifications_runner.status.api.api import LISTED, Api, Before, Li
 from pacifica_notifications_runner.status.api.documents import SelectionDocument
 from pacifica_notifications_runner.status.api.request import Answer
 from pacifica_notifications_runner.status.api.routes import Router
+from pacifica_notifications_runner.status.pages import parts
 from pacifica_notifications_runner.status.pages.chart import throughput
 from pacifica_notifications_runner.status.pages.markup import tag
-from pacifica_notifications_runner.status.pages.parts import (
-    counted,
-    engine,
-    fact_list,
-    file_link,
-    health,
-    incident_table,
-    job_list,
-    jobs_table,
-    live_part,
-    progress_bars,
-    state_link,
-    table,
-    text_input,
-)
 from pacifica_notifications_runner.status.pages.site import Site
 
 #: Bytes of an output, and of a notification, that a page shows.
@@ -94,23 +80,24 @@ class Pages:
         jobs = status["jobs"]
         waiting, waited = jobs["queued"] + jobs["failed"], status["waiting_seconds"]
         age = f"; the next one has been due for {duration(waited)}" if waiting and waited else ""
-        counts = [tag("li", tag("b", f"{number:,}"), " ", state_link(state)) for state, number in jobs.items()]
+        live, jobs_table = parts.live_part, parts.jobs_table
+        counts = [tag("li", tag("b", f"{number:,}"), " ", parts.state_link(state)) for state, number in jobs.items()]
         return self._site.page(
             "Overview",
-            live_part("health", health(status), engine(status)),
-            live_part(
+            live("health", parts.health(status), parts.engine(status)),
+            live(
                 "counts",
                 tag("h2", "Queue"),
                 tag("ul", counts, class_="counts"),
                 tag("p", f"{count(waiting, 'job')} waiting{age}."),
                 throughput(status["ended_by_minute"]),
             ),
-            live_part("running", tag("h2", "Running"), jobs_table(running, "No job is running.")),
-            live_part("dead", tag("h2", "Dead"), jobs_table(dead, "No job is dead.", more="/jobs?state=dead")),
-            live_part("ended", tag("h2", "Newest"), jobs_table(newest, "There are no jobs yet.", more="/jobs")),
-            live_part("counted", tag("h2", "Notifications"), counted(status)),
+            live("running", tag("h2", "Running"), jobs_table(running, "No job is running.")),
+            live("dead", tag("h2", "Dead"), jobs_table(dead, "No job is dead.", more="/jobs?state=dead")),
+            live("ended", tag("h2", "Newest"), jobs_table(newest, "There are no jobs yet.", more="/jobs")),
+            live("counted", tag("h2", "Notifications"), parts.counted(status)),
             tag("h2", "Subscription"),
-            live_part("incidents", incident_table(status["incidents"])),
+            live("incidents", parts.incident_table(status["incidents"])),
             tag("p", f"Version {status['version']}; state directory ", tag("code", status["state_dir"]), "."),
             live=True,
         )
@@ -119,7 +106,7 @@ class Pages:
     def jobs(self, limit: Limit = LISTED, before: Before = None, state: JobState | None = None) -> str:
         """The newest jobs."""
         listed = self._api.jobs(limit, before, state)
-        rows = jobs_table(listed["jobs"], "There are no such jobs.")
+        rows = parts.jobs_table(listed["jobs"], "There are no such jobs.")
         return self._site.narrowed_list("/jobs", rows, listed["next"], "state", JobState, state)
 
     @_ROUTER.route("GET", "/jobs/{id}")
@@ -134,16 +121,17 @@ class Pages:
             for action in Action
             if action.possible(job["state"])
         ]
+        facts = parts.job_list(job), parts.progress_bars(job["progress"])
         followed = None if JobState(job["state"]).final else id
-        rows = [tag("li", file_link(id, file["path"]), f" {size(file['size'])}") for file in files["files"]]
+        rows = [tag("li", parts.file_link(id, file["path"]), f" {size(file['size'])}") for file in files["files"]]
         return self._site.page(
             f"Job {id}",
-            live_part("facts", job_list(job), progress_bars(job["progress"]), tag("p", actions, class_="actions")),
+            parts.live_part("facts", *facts, tag("p", actions, class_="actions")),
             tag("h2", "Output"),
-            earlier and tag("p", "Earlier output is in ", file_link(id, "output.log"), "."),
+            earlier and tag("p", "Earlier output is in ", parts.file_link(id, "output.log"), "."),
             tag("pre", shown, id="log", tabindex=0, role="log", aria_label="Output", data_log=followed),
             tag("h2", "Files"),
-            live_part(
+            parts.live_part(
                 "files",
                 tag("p", "In ", tag("code", files["directory"]), ":") if rows else tag("p", "There are no files."),
                 tag("ul", rows),
@@ -158,7 +146,7 @@ class Pages:
         what = f"{_BUTTONS[action]}: job {id}"
         return self._site.page(
             f"{what}?",
-            job_list(self._api.job(id)),
+            parts.job_list(self._api.job(id)),
             tag("p", _EFFECTS[action]),
             self._site.form(f"/jobs/{id}/{action.value}", tag("button", what, type="submit")),
             tag("p", tag("a", "No, back to the job", href=f"/jobs/{id}")),
@@ -187,7 +175,7 @@ class Pages:
             for each in listed["notifications"]
         ]
         header = ("Number", "Event", "Received", "Verdict", "Origin", "Reason")
-        listing = table(header, rows, "There are no such notifications.")
+        listing = parts.table(header, rows, "There are no such notifications.")
         return self._site.narrowed_list("/notifications", listing, listed["next"], "verdict", Verdict, verdict)
 
     @_ROUTER.route("GET", "/notifications/{id}")
@@ -206,7 +194,7 @@ class Pages:
             body = _readable(b"".join(self._api.body(id).pieces or ()))
             download = tag("a", "Download it as it was received", href=f"/api/notifications/{id}/body")
             shown = (tag("p", download), tag("pre", body, tabindex=0))
-        return self._site.page(f"Notification {id}", fact_list(facts), tag("h2", "Body"), shown)
+        return self._site.page(f"Notification {id}", parts.fact_list(facts), tag("h2", "Body"), shown)
 
     @_ROUTER.route("GET", "/replay")
     def select(self) -> str:
@@ -227,9 +215,9 @@ class Pages:
             self._site.form(
                 "/replay",
                 tag("p", tag("label", "Jobs that are ", tag("select", options, name="states"))),
-                text_input("since", since, given),
-                text_input("until", "and at this time or earlier", given),
-                text_input("match", "and match this JSONPath", given),
+                parts.text_input("since", since, given),
+                parts.text_input("until", "and at this time or earlier", given),
+                parts.text_input("match", "and match this JSONPath", given),
                 tag("button", "Preview", type="submit"),
             ),
         )
