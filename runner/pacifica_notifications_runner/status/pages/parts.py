@@ -47,7 +47,7 @@ def counted(status: Document) -> Markup:
     missed = status["missed"]
     found = (
         f"Transactions that were not announced: {missed['recovered']:,} recovered, {missed['refused']:,} not for this "
-        f"user, {missed['unknown']:,} that policy has not answered for."
+        f"user, {missed['unknown']:,} not known to policy yet."
     )
     return join(tag("ul", counts, class_="counts"), any(missed.values()) and tag("p", found))
 

@@ -145,6 +145,34 @@ def test_what_cannot_be_done_is_said(url: str, browser: requests.Session, runner
     assert browser.get(f"{url}/jobs?state=odd", timeout=DEADLINE).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "reason"),
+    [
+        ("GET", "/nothing", 404, "there is no page /nothing"),
+        ("GET", "/jobs/x", 400, "id must be a number, 1 or more, not 'x'"),
+        ("GET", "/jobs/1/burn", 400, "action must be one of retry, cancel"),
+        ("GET", "/jobs?stat=dead", 400, "did you mean state?"),
+        ("POST", "/jobs", 405, "use GET"),
+        ("DELETE", "/jobs", 405, "use GET"),
+    ],
+)
+def test_requests_that_no_page_answers(
+    url: str, browser: requests.Session, method: str, path: str, status: int, reason: str
+) -> None:
+    """A request for a page that does not exist, or that cannot be understood, is refused with a page that says why."""
+    form = {"csrf": csrf_of(browser.get(url, timeout=DEADLINE).text)}
+    answer = browser.request(method, url + path, data=form if method == "POST" else None, timeout=DEADLINE)
+    assert answer.status_code == status
+    assert reason in html.unescape(answer.text)
+
+
+def test_head_answers_without_a_body(url: str, browser: requests.Session) -> None:
+    """HEAD has the status and the type of a page and of a document, and nothing more."""
+    for path, kind in (("/jobs/1", "text/html; charset=utf-8"), ("/api/jobs/1/log", "text/plain; charset=utf-8")):
+        answer = browser.head(url + path, timeout=DEADLINE)
+        assert (answer.status_code, answer.headers["Content-Type"], answer.content) == (200, kind, b"")
+
+
 def test_replay_is_confirmed(url: str, browser: requests.Session, runner: JobRunner) -> None:
     """The first form only counts; the second does it; what is not understood is said beside what was typed."""
     csrf = csrf_of(browser.get(f"{url}/replay", timeout=DEADLINE).text)
