@@ -189,7 +189,7 @@ def status_page(
         # All addresses of this machine are no address to go to.
         url = server.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
         address = StatusAddress(url, token)
-        with address.told_in(api.book.state_dir):
+        with address.kept_in(api.book.state_dir):
             if is_terminal(sys.stderr):
                 note(f"The status page, to be opened in a browser: {address.link}")
             else:

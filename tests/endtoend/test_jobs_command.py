@@ -100,13 +100,13 @@ def test_jobs(deployment: Deployment, running: bool) -> None:
     nobody = ask(deployment, "jobs", "replay", "--dead")
     assert (nobody.status, nobody.stdout) == (78, "1 job: 2\n")
     before = deployment.job(2, JobState.DEAD)[0].started_at
-    assert said(ask(deployment, "jobs", "replay", "--dead", "--yes")) == "1 job queued anew\n"
+    assert said(ask(deployment, "jobs", "replay", "--dead", "--yes")) == "1 job queued again\n"
     if running:
         wait_until(lambda: deployment.job(2, JobState.DEAD)[0].started_at != before, "the job to be run again")
     else:
         assert said(ask(deployment, "jobs", "cancel", 2, "--reason", "not worth it")) == "job 2: cancelled\n"
         assert deployment.job(2, JobState.CANCELLED)[0].reason == "not worth it"
-        assert said(ask(deployment, "jobs", "retry", 1, 2)) == "job 1: queued anew\njob 2: queued anew\n"
+        assert said(ask(deployment, "jobs", "retry", 1, 2)) == "job 1: queued again\njob 2: queued again\n"
         assert deployment.jobs() == {"queued": 2}
 
 

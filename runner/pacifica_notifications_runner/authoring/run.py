@@ -50,7 +50,7 @@ the notification does not match; 65, 69, 73, 78 as with the start command; 130 s
 #: Exit status when there is nothing to run.
 NOT_MATCHED = 66
 #: The user who asks a sandbox, to which all users are the same.
-_SOMEBODY = "somebody"
+_ANY_USER = "somebody"
 _MOST_FILES = 20
 
 
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         services = Services.from_values(settings)
         if arguments.sandbox:
             environ = stack.enter_context(sandbox_environ(arguments.sandbox))
-            services = attrs.evolve(Services.from_environment(environ), username=services.username or _SOMEBODY)
+            services = attrs.evolve(Services.from_environment(environ), username=services.username or _ANY_USER)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
         state_dir = settings["state_dir"] or make_temporary_directory("pacifica-run-")
         runner = JobRunner(

@@ -42,11 +42,11 @@ class UploadWatch:
     def made(self, destination: Path) -> list[UploadedTransaction]:
         """The transactions that were made since, by a job with this ``DST``."""
         try:
-            return self._told_by_policy()
+            return self._from_policy()
         except ServiceError:
             return list(_left_in(destination))
 
-    def _told_by_policy(self) -> list[UploadedTransaction]:
+    def _from_policy(self) -> list[UploadedTransaction]:
         newest = self._newest()
         if self._before is None or newest is None or self._services.policy_url is None:
             raise ServiceError("policy cannot be asked")

@@ -63,7 +63,7 @@ def add_command(subparsers: Any) -> None:
     log.add_argument("-f", "--follow", action="store_true", help="continue until the job ends")
 
     retry = _add_action(
-        actions, "retry", "queue jobs again that have ended or failed", partial(_each, "retry", "queued anew")
+        actions, "retry", "queue jobs again that have ended or failed", partial(_each, "retry", "queued again")
     )
     retry.add_argument("ids", type=int, metavar="ID", nargs="+")
 
@@ -177,7 +177,7 @@ def _replay(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
     if arguments.output == "json":
         say_json(done)
     else:
-        say(f"{count(done['count'], 'job')} queued anew")
+        say(f"{count(done['count'], 'job')} queued again")
 
 
 def _insist(question: str) -> None:

@@ -63,7 +63,7 @@ def set_up_logging(log_format: str, *, verbose: bool) -> None:
 
 
 def report(program: str, error: PacificaError, log_format: str = "text") -> None:
-    """Say why a command ends early: one sentence, and below it what another program printed on the matter."""
+    """Print why a command ends early: one sentence, and below it the output of another program, if there is one."""
     if log_format == "json":
         logging.getLogger(__name__).critical("%s%s", error, f"\n{error.output}" if error.output else "")
         return

@@ -1,4 +1,4 @@
-"""What the commands print: results to standard output, remarks to standard error, in colours only for people."""
+"""What the commands print: results to standard output, remarks to standard error, in colours only at a terminal."""
 
 from __future__ import annotations
 

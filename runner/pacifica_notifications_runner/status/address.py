@@ -28,7 +28,7 @@ class StatusAddress:
         return f"{self.url}/?token={self.token}"
 
     @contextlib.contextmanager
-    def told_in(self, state_dir: Path) -> Iterator[None]:
+    def kept_in(self, state_dir: Path) -> Iterator[None]:
         """Keep it in a file that only this user may read, until the context ends.
 
         Raises:
@@ -61,12 +61,12 @@ class StatusAddress:
         """
         path = state_dir / _FILE
         try:
-            told = json.loads(path.read_bytes())
-            return cls(told["url"], told["token"])
+            found = json.loads(path.read_bytes())
+            return cls(found["url"], found["token"])
         except FileNotFoundError:
             raise StateError(
                 f"the consumer of {state_dir} is starting or stopping", "try again in some seconds"
             ) from None
         except (OSError, ValueError, LookupError, TypeError) as error:
             reason = getattr(error, "strerror", None) or "it is damaged"
-            raise StateError(f"cannot read {path}: {reason}", "do this as the user who runs the consumer") from error
+            raise StateError(f"cannot read {path}: {reason}", "run this as the user who runs the consumer") from error

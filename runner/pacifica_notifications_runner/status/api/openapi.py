@@ -135,7 +135,7 @@ def schema_of(hint: Any) -> dict[str, Any]:
         return _mapping(*arguments)
     if NoneType in arguments:
         return _or_null(schema_of(next(each for each in arguments if each is not NoneType)))
-    # What is left is an enumeration.
+    # The only other types are enumerations.
     return {"type": "string", "enum": [word.value for word in hint]}
 
 

@@ -68,7 +68,7 @@ class Route:
         function: The method that answers; it takes the parameters, and the document of the body as ``document``.
         media_type: The type of the answer.
         refusals: The statuses of its refusals, besides 400 and 401.
-        hints: The types of what the method takes and returns.
+        hints: The types of the method's arguments and of the answer.
     """
 
     method: str

@@ -193,7 +193,7 @@ def test_the_address_is_for_this_user_only(tmp_path: Path) -> None:
     assert TOKEN not in repr(address)
     with pytest.raises(StateError, match="starting or stopping"):
         StatusAddress.find(tmp_path)
-    with address.told_in(tmp_path):
+    with address.kept_in(tmp_path):
         (path,) = tmp_path.iterdir()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert StatusAddress.find(tmp_path) == address
