@@ -100,14 +100,11 @@ def _name(kind: Any) -> str:
 
 
 def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a type's fields; those of times are numbers in attrs classes, and texts in documents."""
     hints = get_type_hints(kind, include_extras=True)
-    if attrs.has(kind):
-        hints = {name: _time(hint) if name in TIMES else hint for name, hint in hints.items()}
+    for name in TIMES & hints.keys() if attrs.has(kind) else ():
+        hints[name] = Time | None if NoneType in get_args(hints[name]) else Time
     return hints
-
-
-def _time(hint: Any) -> Any:
-    return Time | None if NoneType in get_args(hint) else Time
 
 
 def _object(kind: Any) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def job_list(job: Document) -> Markup:
     """The facts about a job."""
     shown = {
         "state": tag("span", job["state"], class_=f"state {job['state']}"),
-        "notification": tag("a", job["title"], href=f"/notifications/{job['id']}"),
+        "notification": join(tag("a", job["title"], href=f"/notifications/{job['id']}"), f" ({job['origin']})"),
         "directory": tag("code", job["directory"]),
     }
     # Of the progress there are bars.
@@ -101,10 +101,8 @@ def job_list(job: Document) -> Markup:
 
 def fact_list(facts: Mapping[str, object]) -> Markup:
     """Facts with their names; empty ones are left out."""
-    return tag(
-        "dl",
-        [(tag("dt", name.capitalize()), tag("dd", fact)) for name, fact in facts.items() if fact not in (None, "")],
-    )
+    shown = {name.capitalize(): fact for name, fact in facts.items() if fact not in (None, "")}
+    return tag("dl", [(tag("dt", name), tag("dd", fact)) for name, fact in shown.items()])
 
 
 def file_link(number: int, path: str) -> Markup:
