@@ -4,7 +4,7 @@ VENV := .venv
 BED := .bed
 PY := $(VENV)/bin/python
 
-.PHONY: help env demo test unit engines integration chaos fuzz bed lint format bench docs release audit clean
+.PHONY: help env demo test unit engines integration chaos fuzz bed lint format bench docs man release audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ bench: $(VENV)/.benchmarks $(BED)/.bed  ## measure against peers
 
 docs: $(VENV)/.development  ## build the docs into docs/_build/html
 	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+man: $(VENV)/.development  ## build the manual pages into docs/_build/man
+	$(PY) -m sphinx -q -W --keep-going -b man docs docs/_build/man
 
 release: $(VENV)/.development  ## make the wheel, the source distribution and their bills of materials in dist/
 	@$(PY) tools/release.py

@@ -19,7 +19,8 @@ setup(
     },
     package_data={
         "pacifica_notifications_consumer": ["py.typed"],
-        "pacifica_notifications_runner": ["py.typed", "sandbox_page.js", "templates/*/*"],
+        "pacifica_notifications_runner": ["py.typed", "templates/*/*"],
+        "pacifica_notifications_runner.authoring": ["sandbox_page.js"],
         "pacifica_notifications_runner.status": ["style.css", "script.js"],
     },
     install_requires=["attrs>=23.2", "jsonpath2>=0.4.5", "promise>=2.3", "requests>=2.28"],

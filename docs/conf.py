@@ -13,6 +13,12 @@ version = release = installed_version("pacifica-notifications-consumer")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_code"]
 exclude_patterns = ["_build", "_ext"]
 
+_pages = (
+    ("reference/start-command", "start-pacifica-notifications-consumer", "deploy a Pacifica consumer"),
+    ("reference/commands", "pacifica-notifications-consumer", "make, try and look after Pacifica consumers"),
+)
+man_pages = [(source, name, description, [author], 1) for source, name, description in _pages]
+
 html_theme = "alabaster"
 html_title = f"{project} {version}"
 html_theme_options = {"fixed_sidebar": True, "page_width": "70rem", "sidebar_width": "18rem"}

@@ -16,7 +16,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, get_type_hints
 from unittest import mock
 
 import attrs
@@ -29,8 +29,9 @@ from pacifica_notifications_consumer.queue.prometheus import FAMILIES, PREFIX, F
 from pacifica_notifications_runner import cli as tool
 from pacifica_notifications_runner import start
 from pacifica_notifications_runner.options import groups as options
-from pacifica_notifications_runner.status.api.openapi import SCHEMAS
-from pacifica_notifications_runner.status.api.routes import ROUTES, Route
+from pacifica_notifications_runner.status.api.api import ROUTER
+from pacifica_notifications_runner.status.api.openapi import schema_of
+from pacifica_notifications_runner.status.api.routes import Route
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {start.PROGRAM: start.main, tool.PROGRAM: tool.main}
 _WIDTH = "100"
@@ -114,16 +115,17 @@ class ApiRoutes(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Make the table of the routes."""
-        return [_table(("Request", "Meaning", "Parameters"), map(self._row, ROUTES), widths=(34, 36, 40))]
+        return [_table(("Request", "Meaning", "Parameters"), map(self._row, ROUTER.routes), widths=(34, 36, 40))]
 
     @staticmethod
     def _row(route: Route) -> Iterator[nodes.Node]:
         yield _code(f"{route.method} {route.path}")
-        yield _text(route.summary)
-        fields = SCHEMAS[route.takes]["properties"] if route.takes else {}
-        told = {name: field.get("description", "") for name, field in fields.items()}
-        given = [f"{name}{': ' if meaning else ''}{meaning}" for name, meaning in {**route.query, **told}.items()]
-        yield nodes.line_block("", *(nodes.line(text, text) for text in given))
+        yield _text(route.function.__doc__ or "")
+        given = {name: each.meaning for name, each in route.parameters.items() if name not in route.in_path}
+        hints = get_type_hints(route.takes, include_extras=True) if route.takes else {}
+        given |= {name: schema_of(hint).get("description", "") for name, hint in hints.items()}
+        told = [f"{name}{': ' if meaning else ''}{meaning}" for name, meaning in given.items()]
+        yield nodes.line_block("", *(nodes.line(text, text) for text in told))
 
 
 class Metrics(Directive):

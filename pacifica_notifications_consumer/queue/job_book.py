@@ -1,4 +1,4 @@
-"""JobBook: what has become of a consumer's notifications and jobs, and what can still be done about them."""
+"""JobBook: looks up a consumer's notifications and jobs, and cancels jobs or queues them again."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from ..cloudevents.notification import Notification
 from ..errors import FilterError, NotificationError
 from ..filter.filter import Filter
 from ..jobs.directory import JobDirectory, StateDirectory, check_used
-from ..jobs.job import Job, JobState, NotificationRecord, Verdict
-from ..ledger import Coverage, EndedJob, Ledger, MissedCounts
-from ..subscription.incident import Incident, IncidentKind
+from ..jobs.job import Job, JobState
+from ..ledger import Coverage, Ledger
 
-#: How many jobs are queued anew in one go, so that nobody waits long for the ledger.
+#: How many jobs are queued again in one transaction; more would block other writers for long.
 _HANDFUL = 100
-#: The name under which the ledger keeps the settings of the `Judge` that was used last.
+#: The name under which the ledger keeps the settings of the last `Triage`.
 TRIAGE = "judge"
-#: The name under which it keeps where jobs are handed to.
+#: The name under which it keeps the place that jobs are handed to.
 PLACE = "place"
 
 
@@ -43,9 +42,9 @@ class Selection:
 
 
 class JobBook:
-    """A consumer's notifications and jobs; `JobRunner` is one that also runs them.
+    """A consumer's notifications and jobs; `JobRunner` is a subclass that also runs them.
 
-    Used by itself, for a consumer that is stopped, it is a context manager, and keeps the consumer from being started
+    For a consumer that is stopped it is used by itself, as a context manager that keeps the consumer from being started
     meanwhile.
 
     Args:
@@ -57,8 +56,9 @@ class JobBook:
         StateError: The state directory cannot be used (when entering).
     """
 
+    #: The ledger, in which everything else about notifications and jobs can be looked up.
+    ledger: Ledger
     _state: StateDirectory
-    _ledger: Ledger
 
     def __init__(self, state_dir: Path) -> None:
         #: Where the queue and the jobs' directories live.
@@ -69,7 +69,7 @@ class JobBook:
         check_used(self.state_dir)
         with contextlib.ExitStack() as stack:
             self._state = stack.enter_context(contextlib.closing(StateDirectory(self.state_dir, "another command")))
-            self._ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
+            self.ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
             self._book = stack.pop_all()
         return self
 
@@ -84,18 +84,18 @@ class JobBook:
 
     @property
     def place(self) -> str:
-        """Where its jobs are handed to, or were when it ran last; empty if they are run where it is."""
+        """The broker that its jobs are handed to, or were when it ran last; empty if they run on its own machine."""
         return str((self.coverage.fact(PLACE) or {}).get("place", ""))
 
     @property
     def trouble(self) -> str:
-        """Why its jobs cannot be handed out or heard of; empty if all is well, or if it is not running."""
+        """Why jobs cannot be handed out, or their ends not be received; empty if they can, or if it is not running."""
         return ""
 
     @property
     def coverage(self) -> Coverage:
         """Which transactions have been looked at, announced or not."""
-        return self._ledger.coverage
+        return self.ledger.coverage
 
     def cancel(self, job_id: int, reason: str = "cancelled") -> bool:
         """Cancel a job that waits or is running; its processes are ended.
@@ -103,7 +103,7 @@ class JobBook:
         Returns:
             Whether it was such a job. One that runs is cancelled a moment later, unless it succeeds in that moment.
         """
-        return self._ledger.cancel(job_id, reason)
+        return self.ledger.cancel(job_id, reason)
 
     def requeue(self, job_id: int) -> bool:
         """Queue a job anew that has ended, or that waits for its next attempt; its attempts are counted afresh.
@@ -114,7 +114,7 @@ class JobBook:
         return bool(self._requeue([job_id]))
 
     def _requeue(self, job_ids: Sequence[int]) -> list[int]:
-        return self._ledger.requeue(job_ids)
+        return self.ledger.requeue(job_ids)
 
     def select(self, selection: Selection) -> Iterator[Job]:
         """Look for jobs that have ended or failed, the oldest first.
@@ -122,12 +122,12 @@ class JobBook:
         Raises:
             FilterError: ``selection.match`` fails on a notification.
         """
-        for job in self._ledger.records.ended_jobs(selection.since, selection.until, selection.states):
+        for job in self.ledger.records.ended_jobs(selection.since, selection.until, selection.states):
             if selection.match is None or self._matches(selection.match, job):
                 yield job
 
     def _matches(self, filter_: Filter, job: Job) -> bool:
-        body = self.notification_body(job.id)
+        body = self.ledger.records.body(job.id)
         try:
             return body is not None and filter_.matches(Notification.parse(body).event)
         except NotificationError:
@@ -158,7 +158,7 @@ class JobBook:
         Raises:
             KeyError: There is no such job.
         """
-        return self._ledger.records.job(job_id)
+        return self.ledger.records.job(job_id)
 
     def jobs(self, limit: int = 100, before: int | None = None, state: JobState | None = None) -> list[Job]:
         """The newest jobs, the newest first.
@@ -168,64 +168,12 @@ class JobBook:
             before: Only those with lower numbers.
             state: Only those in it.
         """
-        return self._ledger.records.jobs(limit, before, state)
-
-    def notifications(
-        self, limit: int = 100, before: int | None = None, verdict: Verdict | None = None
-    ) -> list[NotificationRecord]:
-        """The newest notifications, the newest first.
-
-        Args:
-            limit: How many at most.
-            before: Only those with lower numbers.
-            verdict: Only those of it.
-        """
-        return self._ledger.records.notifications(limit, before, verdict)
-
-    def notification(self, number: int) -> NotificationRecord:
-        """Look up a notification.
-
-        Raises:
-            KeyError: There is no such notification.
-        """
-        return self._ledger.records.notification(number)
-
-    def notification_body(self, number: int) -> bytes | None:
-        """A notification, byte for byte as received; None if it was not kept.
-
-        Raises:
-            KeyError: There is no such notification.
-        """
-        return self._ledger.records.body(number)
+        return self.ledger.records.jobs(limit, before, state)
 
     def directory(self, job_id: int) -> JobDirectory:
         """Where a job's ``SRC``, ``DST`` and output are."""
         return self._state.job(job_id)
 
-    def incidents(self, limit: int = 100) -> list[Incident]:
-        """What happened to the subscription, the newest first."""
-        return self._ledger.incidents(limit)
-
-    def ended_by_minute(self, minutes: int = 60) -> Sequence[EndedJob]:
-        """How many jobs ended in each of the last minutes, the oldest first."""
-        return self._ledger.records.ended_by_minute(minutes)
-
-    def next_due(self) -> float | None:
-        """When the first job in turn is, or was, to be run, in seconds since 1970; None if none waits."""
-        return self._ledger.next_due()
-
     def count_jobs(self) -> dict[JobState, int]:
         """Count the jobs in each state."""
-        return self._ledger.count_jobs()
-
-    def count_verdicts(self) -> dict[Verdict, int]:
-        """Count the notifications of each verdict."""
-        return self._ledger.count_verdicts()
-
-    def count_incidents(self) -> dict[IncidentKind, int]:
-        """Count what happened to the subscription, by kind."""
-        return self._ledger.count_incidents()
-
-    def count_missed(self) -> MissedCounts:
-        """Count the transactions that nobody announced, as far as they have been looked for."""
-        return self._ledger.coverage.counts()
+        return self.ledger.count_jobs()

@@ -145,7 +145,7 @@ class JobRunner(JobBook):
             self._state = stack.enter_context(
                 contextlib.closing(StateDirectory(self.state_dir, self._name, self._run_as))
             )
-            self._ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
+            self.ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
             stack.callback(self._engine.close)
             self._recover()
             # For who looks at the ledger later, without the archive at hand.
@@ -153,7 +153,7 @@ class JobRunner(JobBook):
             self._readers = stack.enter_context(contextlib.closing(Readers(self._triage)))
             self._workers = Workers(
                 self._worker_count,
-                ledger=self._ledger,
+                ledger=self.ledger,
                 state=self._state,
                 engine=self._engine,
                 terms=self._terms,
@@ -163,7 +163,7 @@ class JobRunner(JobBook):
                 on_end=self._tell,
             )
             self._maintenance = Maintenance(
-                ledger=self._ledger,
+                ledger=self.ledger,
                 state=self._state,
                 workers=self._workers,
                 crash_limit=self._crash_limit,
@@ -180,8 +180,8 @@ class JobRunner(JobBook):
         self._check_handed_out(place)
         if left := self._engine.open(self._state.mark):
             log.warning("processes of jobs that outlived the last runner, and were ended: %d", left)
-        report_recovered(self._ledger.recover(self._crash_limit))
-        self._ledger.remove_orphans()
+        report_recovered(self.ledger.recover(self._crash_limit))
+        self.ledger.remove_orphans()
         self.coverage.put_fact(PLACE, {"place": place})
         self._abandon_cancelled()
 
@@ -191,7 +191,7 @@ class JobRunner(JobBook):
         Raises:
             StateError: They are with other machines than the engine's.
         """
-        out = [handed_out for handed_out in self._ledger.handed_out() if not handed_out.state.final]
+        out = [handed_out for handed_out in self.ledger.handed_out() if not handed_out.state.final]
         if out and self.place != place:
             raise StateError(
                 f"jobs of this consumer are still with {self.place or 'other machines'}: {len(out)}",
@@ -200,11 +200,11 @@ class JobRunner(JobBook):
 
     def _abandon_cancelled(self) -> None:
         """End jobs elsewhere that were cancelled when nobody waited for them."""
-        for handed_out in self._ledger.handed_out():
+        for handed_out in self.ledger.handed_out():
             if handed_out.state.final:
                 if isinstance(self._engine, RemoteEngine):
                     self._engine.abandon(handed_out.task)
-                self._ledger.take_in(handed_out)
+                self.ledger.take_in(handed_out)
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
@@ -286,7 +286,7 @@ class JobRunner(JobBook):
 
     def _take(self, notifications: Sequence[tuple[Decision, bytes]], origin: Origin) -> list[Receipt]:
         began = time.perf_counter()
-        receipts = self._ledger.accept(notifications, origin)
+        receipts = self.ledger.accept(notifications, origin)
         self.histograms.commits.observe(time.perf_counter() - began)
         if self._workers is not None:
             # Before anything is said about them: they have waited long enough.
@@ -332,7 +332,7 @@ class JobRunner(JobBook):
         Raises:
             StateError: The disk does not take it.
         """
-        self._ledger.note_incident(incident)
+        self.ledger.note_incident(incident)
 
     def _tell(self) -> None:
         with self._changed:

@@ -50,12 +50,12 @@ def _depth(runner: JobRunner) -> float:
 
 
 def _age(runner: JobRunner) -> float:
-    due = runner.next_due()
+    due = runner.ledger.next_due()
     return 0.0 if due is None else round(max(0.0, time.time() - due), 3)
 
 
 def _missed(runner: JobRunner) -> Mapping[str, int]:
-    missed = runner.count_missed()
+    missed = runner.ledger.coverage.counts()
     return {"recovered": missed.recovered, "refused": missed.refused}
 
 
@@ -69,7 +69,7 @@ FAMILIES = (
         kind="counter",
         help="Notifications taken, by what became of them.",
         label="verdict",
-        read=lambda runner: _by_word(runner.count_verdicts()),
+        read=lambda runner: _by_word(runner.ledger.count_verdicts()),
     ),
     Family(
         name="jobs",
@@ -103,7 +103,7 @@ FAMILIES = (
         kind="counter",
         help="Repairs of the subscription.",
         label="kind",
-        read=lambda runner: _by_word(runner.count_incidents()),
+        read=lambda runner: _by_word(runner.ledger.count_incidents()),
     ),
     Family(
         name="missed_total",
@@ -116,7 +116,7 @@ FAMILIES = (
         name="missed_unknown",
         kind="gauge",
         help="Transactions of which policy cannot tell.",
-        read=lambda runner: runner.count_missed().unknown,
+        read=lambda runner: runner.ledger.coverage.counts().unknown,
     ),
     Family(
         name="build_info",

@@ -1,4 +1,4 @@
-"""pacifica-notifications-consumer: what authors and operators need besides the start command."""
+"""pacifica-notifications-consumer: the commands for authors and operators, besides the start command."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from pacifica_notifications_runner import start
 from pacifica_notifications_runner.authoring import check, demo, init, pack, run, sandbox, sandbox_upload
-from pacifica_notifications_runner.operating import catch_up, completion, environments, jobs, manual, worker
+from pacifica_notifications_runner.operating import catch_up, completion, environments, jobs, worker
 from pacifica_notifications_runner.operating import status as status_command
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process import command
 
-#: In the order in which people meet them: first authors, then operators.
+#: In the order in which they are needed: first by authors, then by operators.
 _SUBCOMMANDS = (
     init,
     check,
@@ -28,7 +28,6 @@ _SUBCOMMANDS = (
     environments,
     worker,
     completion,
-    manual,
 )
 PROGRAM = "pacifica-notifications-consumer"
 
@@ -40,10 +39,10 @@ Tools for the authors and operators of Pacifica consumers. To deploy one, use st
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """What the command line may be."""
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
     options.add_version(parser)
-    # Completions and manual pages are made of the command lines of all commands.
+    # Completions are made of the command lines of all commands.
     parser.set_defaults(parsers=all_parsers)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for subcommand in _SUBCOMMANDS:
@@ -52,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command, by its name."""
+    """The parsers of both commands, by name."""
     return {start.PROGRAM: start.make_parser(), PROGRAM: make_parser()}
 
 

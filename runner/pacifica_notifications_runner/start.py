@@ -30,6 +30,7 @@ from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.systemd import Notifier
 from pacifica_notifications_runner.process.tls import server_context
 from pacifica_notifications_runner.status.api.api import Api
+from pacifica_notifications_runner.status.api.documents import SubscriptionStatus
 from pacifica_notifications_runner.webhooks import Rate, Signatures
 
 log = logging.getLogger(__name__)
@@ -181,8 +182,8 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings["grace"])
 
 
-def _describe(subscription: Subscription, target_url: str) -> dict[str, Any]:
-    """What the status page tells of a subscription."""
+def _describe(subscription: Subscription, target_url: str) -> SubscriptionStatus:
+    """The state of the subscription, for the status page."""
     trouble = subscription.trouble
     return {"well": not trouble, "trouble": trouble, "uuid": subscription.uuid, "target_url": target_url}
 

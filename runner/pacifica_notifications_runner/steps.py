@@ -28,6 +28,7 @@ from pacifica_notifications_consumer.system.privileges import give_up_new_privil
 from pacifica_notifications_runner.endpoint import RECEIVE
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.systemd import Notifier
+from pacifica_notifications_runner.process.terminal import is_terminal, note
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.listener import showing
@@ -188,9 +189,9 @@ def status_page(
         # All addresses of this machine are no address to go to.
         url = server.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
         address = StatusAddress(url, token)
-        with address.told_in(api.book.state_dir):
-            if sys.stderr is not None and sys.stderr.isatty():
-                print(f"The status page, to be opened in a browser: {address.link}", file=sys.stderr)  # noqa: T201
+        with address.kept_in(api.book.state_dir):
+            if is_terminal(sys.stderr):
+                note(f"The status page, to be opened in a browser: {address.link}")
             else:
                 state_dir = shlex.quote(str(api.book.state_dir))
                 log.info(

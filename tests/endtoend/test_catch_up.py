@@ -95,8 +95,8 @@ def test_by_hand(operator: Operator, sandbox: Sandbox, archive: Path, quick_pyth
     running = operator.run(TOOL, "catch-up", *where, "--from", "1", "--to", "2")
     assert running.status == 0
     assert running.stdout.splitlines() == [
-        "the consumer, which is running, looks at the numbers from 1 to 2",
-        "2 recovered; 0 match, but are not for its user; of 0 in all policy cannot tell, and they are asked for again",
+        "the running consumer looks at the numbers from 1 to 2",
+        "2 recovered; 0 match, but are not for its user; 0 in all are not known to policy yet, and are asked for again",
     ]
     wait_until(lambda: jobs(deployment) == dict.fromkeys(uploads[:2], RECOVERED), "the running consumer took them")
     assert deployment.command.stop().status == 0
@@ -107,7 +107,7 @@ def test_by_hand(operator: Operator, sandbox: Sandbox, archive: Path, quick_pyth
     assert lines == [
         "transaction 3, made T UTC: would be run",
         "transaction 4, made T UTC: would be run",
-        "of the 3 numbers from 2 to 4, 2 would be run; 0 match, but are not for alice; 0 policy cannot tell of",
+        "of the 3 numbers from 2 to 4, 2 would be run; 0 match, but are not for alice; 0 not known to policy yet",
     ]
     assert len(jobs(deployment)) == 2
 
@@ -137,7 +137,7 @@ def test_from_where_told(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ((), 78, "it is not said which consumer is meant; name it with --name or --state-dir"),
+        ((), 78, "this user has no consumer; name one with --name or --state-dir"),
         (("--name", "nobody"), 78, "no consumer has run in {states}/nobody; correct --name or --state-dir"),
     ],
 )
@@ -165,7 +165,7 @@ def test_without_policy(
     deployment = Deployment(operator, Blind(), archive, "--python", quick_python)
     assert deployment.command.stop().status == 0
     outcome = operator.run(TOOL, "catch-up", "--state-dir", deployment.state_dir, "--from", "1")
-    message = f"the consumer of {deployment.state_dir} has not been started with --policy-url; say it with --policy-url"
+    message = f"the consumer of {deployment.state_dir} has not been started with --policy-url; pass --policy-url"
     assert (outcome.status, outcome.error(TOOL)) == (78, message)
     flags = ("--policy-url", sandbox.policy_url, "--username", "alice")
     upload(sandbox, tmp_path, "a.txt")

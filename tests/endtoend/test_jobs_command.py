@@ -57,7 +57,7 @@ def test_jobs(deployment: Deployment, running: bool) -> None:
     if not running:
         deployment.command.stop()
     status = ask(deployment, "status")
-    condition = "running, its subscription is well" if running else "stopped"
+    condition = "running, subscription healthy" if running else "stopped"
     assert (status.status, status.stdout.splitlines()[0]) == (0 if running else 1, f"tested: {condition}")
     assert "0 jobs running, 0 waiting, 1 dead" in status.stdout
     assert ("?token=" in status.stdout) is running
@@ -83,7 +83,7 @@ def test_jobs(deployment: Deployment, running: bool) -> None:
         (("show", 9), "there is no job 9"),
         (("log", 9), "there is no job 9"),
         (("cancel", 1), "job 1 has ended: it is succeeded"),
-        (("replay",), "say which jobs are to be replayed"),
+        (("replay",), "select the jobs to replay"),
         (("replay", "--since", "noon"), "since must be a time such as 2026-11-24T18:00, not 'noon'"),
         (("replay", "--match", "$["), "match: cannot parse the JSONPath"),
         (("list", "--limit", 0), "limit must be a number, from 1 to 1000, not '0'"),
@@ -100,13 +100,13 @@ def test_jobs(deployment: Deployment, running: bool) -> None:
     nobody = ask(deployment, "jobs", "replay", "--dead")
     assert (nobody.status, nobody.stdout) == (78, "1 job: 2\n")
     before = deployment.job(2, JobState.DEAD)[0].started_at
-    assert said(ask(deployment, "jobs", "replay", "--dead", "--yes")) == "1 job queued anew\n"
+    assert said(ask(deployment, "jobs", "replay", "--dead", "--yes")) == "1 job queued again\n"
     if running:
         wait_until(lambda: deployment.job(2, JobState.DEAD)[0].started_at != before, "the job to be run again")
     else:
         assert said(ask(deployment, "jobs", "cancel", 2, "--reason", "not worth it")) == "job 2: cancelled\n"
         assert deployment.job(2, JobState.CANCELLED)[0].reason == "not worth it"
-        assert said(ask(deployment, "jobs", "retry", 1, 2)) == "job 1: queued anew\njob 2: queued anew\n"
+        assert said(ask(deployment, "jobs", "retry", 1, 2)) == "job 1: queued again\njob 2: queued again\n"
         assert deployment.jobs() == {"queued": 2}
 
 
@@ -149,7 +149,7 @@ def test_a_person_is_asked(deployment: Deployment) -> None:
 def test_which_consumer_is_meant(operator: Operator) -> None:
     """One that is not there, and several of which none is named, are said to be so."""
     none = operator.run(TOOL, "jobs", "list")
-    assert (none.status, "it is not said which consumer is meant" in none.error(TOOL)) == (78, True)
+    assert (none.status, "this user has no consumer; name one with --name" in none.error(TOOL)) == (78, True)
     other = operator.run(TOOL, "status", "--name", "nobody")
     assert (other.status, "no consumer has run in" in other.error(TOOL)) == (78, True)
 

@@ -146,7 +146,7 @@ def test_own_upload_is_not_run(operator: Operator, tmp_path: Path, quick_python:
     path.write_bytes(event(1, data=[row]))
     outcome = operator.run(TOOL, "run", archive, path, "--name", "mine", "--python", quick_python)
     assert (outcome.status, outcome.stdout) == (66, "")
-    assert "announces an upload of this very consumer" in outcome.stderr
+    assert "announces an upload of this consumer itself" in outcome.stderr
     assert operator.leftovers() == []
 
 

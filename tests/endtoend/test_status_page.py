@@ -91,7 +91,7 @@ def test_an_operator_sees_and_acts(deployment: Deployment, tmp_path: Path) -> No
     with browsing(tmp_path / "profile") as browser:
         browser.get(link_to(deployment))
         assert "token" not in browser.current_url
-        see(browser, "The subscription is well")
+        see(browser, "Subscription: healthy")
         see(browser, "exit status 3")
         assert len(browser.find_elements(By.CSS_SELECTOR, "svg.chart rect.dead")) == 1
         photograph(browser, "overview")
@@ -129,7 +129,7 @@ def test_an_operator_sees_and_acts(deployment: Deployment, tmp_path: Path) -> No
 
         # All dead ones at once.
         click(browser, "Replay")
-        click(browser, "Count them")
+        click(browser, "Preview")
         see(browser, "Run 1 job again?")
         before = deployment.job(2, JobState.DEAD)[0].started_at
         click(browser, "Run 1 job again")
@@ -139,7 +139,7 @@ def test_an_operator_sees_and_acts(deployment: Deployment, tmp_path: Path) -> No
         click(browser, "2")
         see(browser, '"eventID": "metadata.ingest.2"')
         assert complaints(browser) == []
-        click(browser, "Leave")
+        click(browser, "Sign out")
         see(browser, "Token")
         browser.get(browser.current_url.replace("/login", "/"))
         assert "subscription" not in text_of(browser)

@@ -1,9 +1,8 @@
-"""The subcommand check: what would go wrong with a consumer, before it does."""
+"""The subcommand check: finds what would go wrong with a consumer."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import textwrap
@@ -32,14 +31,15 @@ from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_runner import steps
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.limits import archive_limits
+from pacifica_notifications_runner.process import terminal
 from pacifica_notifications_runner.process.formats import count
-from pacifica_notifications_runner.process.logs import wants_colour
 from pacifica_notifications_runner.process.signals import StopSignals
+from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, say_json
 
 DESCRIPTION = """\
-Find out what would go wrong with a consumer when it is started or run: the archive and its limits, the entry-point, its
-syntax, the JSONPath, init.sh, the requirements and what is imported without one. To look into the last ones, its
-environment is made for real, with its init.sh, and removed again.
+Find out what would go wrong with a consumer when it is started or run: in the archive and its limits, the entry-point
+and its syntax, the JSONPath, init.sh, the requirements, and imports without a requirement. For the last three, its
+environment is really made, with its init.sh, and removed again.
 """
 
 EPILOG = """\
@@ -52,7 +52,7 @@ with --against does not match; 2 wrong command line; 78 wrong settings; 130 stop
 """
 
 _FOUND, _NOT_MATCHED = 65, 66
-_COLOURS = {Level.ERROR: "31", Level.WARNING: "33", Level.NOTE: "2"}
+_COLOURS = {Level.ERROR: terminal.RED, Level.WARNING: terminal.YELLOW, Level.NOTE: terminal.FAINT}
 
 
 def add_command(subparsers: Any) -> None:
@@ -70,9 +70,7 @@ def add_command(subparsers: Any) -> None:
         help="explain whether, and why, the JSONPath matches these notifications",
     )
     parser.add_argument(
-        "--no-environment",
-        action="store_true",
-        help="make no environment; requirements and imports go unchecked",
+        "--no-environment", action="store_true", help="make no environment; do not check requirements and imports"
     )
     parser.add_argument("--output", choices=("text", "json"), default="text", help="text for people, json for programs")
     options.add_options(parser, options.CHECK_OPTIONS)
@@ -81,8 +79,8 @@ def add_command(subparsers: Any) -> None:
 
 def check(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     """Check a consumer."""
-    if not settings["verbose"] and not (sys.stderr is not None and sys.stderr.isatty()):
-        # Only people want to see what the installer is at while it is.
+    if not settings["verbose"] and not is_terminal(sys.stderr):
+        # The installer's progress is for people at a terminal only.
         logging.getLogger("pacifica_notifications_consumer").setLevel(logging.WARNING)
     run_as = steps.limit_privileges(settings)
     findings: list[Finding] = []
@@ -112,11 +110,11 @@ def _check_whole(
     matches: list[Match],
     found: Sequence[Finding],
 ) -> Iterator[Finding]:
-    """Check what takes a consumer whose parts can be read."""
+    """The checks that need a consumer whose parts can all be read."""
     try:
         consumer = Consumer.load(directory)
     except PacificaError:
-        return  # its parts have been told of
+        return  # the findings about its parts say why
     yield from check_loops(consumer)
     for path in arguments.against:
         match = check_notification(consumer.filter, path)
@@ -140,23 +138,15 @@ def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches:
             "findings": [{**attrs.asdict(finding), "level": finding.level.value} for finding in findings],
             "notifications": [{**attrs.asdict(match), "path": str(match.path)} for match in matches],
         }
-        _say(json.dumps(document, indent=2, ensure_ascii=False))
+        say_json(document)
         return
     for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
         advice = f"; {finding.advice}" if finding.advice else ""
-        _say(f"{_level(finding.level)}: {finding.place}: {finding.problem}{advice}")
+        say(f"{coloured(finding.level.value, _COLOURS[finding.level])}: {finding.place}: {finding.problem}{advice}")
         if finding.details:
-            _say(textwrap.indent(finding.details, "    "))
+            say(textwrap.indent(finding.details, "    "))
     for match in matches:
-        _say(f"{match.path}: {match.explanation}")
+        say(f"{match.path}: {match.explanation}")
     counts = Counter(finding.level for finding in findings)
     told = [count(counts[level], level.value) for level in Level if counts[level]]
-    _say(f"{arguments.consumer}: {', '.join(told) or 'nothing would go wrong'}")
-
-
-def _level(level: Level) -> str:
-    return f"\033[{_COLOURS[level]}m{level.value}\033[0m" if wants_colour(sys.stdout) else level.value
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  (the command's output)
+    say(f"{arguments.consumer}: {', '.join(told) or 'nothing would go wrong'}")

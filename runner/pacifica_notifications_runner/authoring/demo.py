@@ -1,43 +1,42 @@
-"""The subcommand demo: the main job end to end on one machine, with nothing faked but Pacifica itself."""
+"""The subcommand demo: a consumer at work on one machine, with a sandbox in the place of Pacifica."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import os
-import signal
 import subprocess
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pacifica_notifications_consumer import upload
 from pacifica_notifications_consumer.archive.packing import pack
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
-from pacifica_notifications_consumer.errors import Cancelled, PacificaError, StateError
+from pacifica_notifications_consumer.errors import Cancelled, PacificaError
 from pacifica_notifications_consumer.jobs.directory import LEDGER
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
 from pacifica_notifications_consumer.settings.option import PREFIX
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory
+from pacifica_notifications_consumer.testing.instrument import send_files
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner import start
+from pacifica_notifications_runner.authoring.init import make_empty
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.signals import StopSignals
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-Show the main job: start a sandbox, deploy the example consumer with the real start command, upload a transaction, wait
-for the one that the consumer makes of it, and compare. Exit status: 0 only if the result is right.
+Show what a consumer does: start a sandbox, deploy the example consumer with the real start command, upload a
+transaction, wait for the one that the consumer makes of it, and compare. Exit status: 0 only if the result is right.
 """
 
 _NAME = "demo"
 _USER = "alice"
-_TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
 _FILES = {
     "readme.txt": b"Measured on a rainy tuesday.\n",
     "spectra/day 1/probe.txt": b"alpha 1.0\nbeta 2.5\n",
@@ -59,7 +58,7 @@ class DemoError(PacificaError):
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(subparsers, "demo", "show the main job end to end, on a sandbox", DESCRIPTION)
+    parser = options.add_subcommand(subparsers, "demo", "show what a consumer does, on a sandbox", DESCRIPTION)
     parser.add_argument(
         "directory", nargs="?", type=Path, metavar="DIR", help="where to put everything (default: a new temporary one)"
     )
@@ -68,142 +67,115 @@ def add_command(subparsers: Any) -> None:
 
 
 def demonstrate(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
-    """Run the demonstration.
-
-    Raises:
-        PacificaError: It failed.
-    """
-    home = _new_directory(arguments.directory)
-    archive = _pack_example(home / "consumer.zip")
+    """Run the demonstration."""
+    home: Path = arguments.directory or make_temporary_directory("pacifica-demo-")
+    make_empty(home)
+    home = home.resolve()
+    with as_file(files("pacifica_notifications_runner") / "templates" / "uppercase") as example:
+        pack(example, home / "consumer.zip")
     with StopSignals() as signals, Sandbox(home / "sandbox", users={_USER: 10}) as sandbox:
-        _say(f"A sandbox of Pacifica runs: producer {sandbox.producer_url}, cartd {sandbox.cartd_url},")
-        _say(f"  ingest {sandbox.ingest_url}, policy {sandbox.policy_url}")
-        wait = partial(_wait, signals, home / "start.log")
-        with _started(archive, home, sandbox, wait):
-            services = Services.from_environment(sandbox.environ() | {f"{PREFIX}USERNAME": _USER})
-            before = _timed("A transaction is uploaded", lambda: _upload(home / "instrument", services, sandbox))
-            after = _timed(
-                "The consumer has made a new one of it",
-                lambda: wait(lambda: max(sandbox.transactions()) > before and max(sandbox.transactions()), "upload"),
-            )
-            with contextlib.closing(Ledger(home / "state" / LEDGER)) as ledger:
-                _timed(
-                    "Its own upload has been announced to it, too",
-                    lambda: wait(lambda: ledger.count_verdicts()[Verdict.OWN], "leave its own upload alone"),
-                )
-        if sandbox.subscriptions():
-            raise DemoError("the subscription was left behind", f"read {home / 'start.log'}")
-        _compare(sandbox, before, after)
-    _check_ledger(home)
-    _say("")
-    _say("All of it is as it should be. What is left to look at:")
-    _say(f"  {home / 'consumer.zip'}   the consumer")
-    _say(f"  {home / 'sandbox'}        the archive")
-    _say(f"  {home / 'state'}          the consumer's ledger and its job's directory")
-    _say(f"  {home / 'start.log'}      what the start command said")
+        say(f"A sandbox of Pacifica runs: producer {sandbox.producer_url}, cartd {sandbox.cartd_url},")
+        say(f"  ingest {sandbox.ingest_url}, policy {sandbox.policy_url}")
+        _Demonstration(home, sandbox, signals).run()
+    say()
+    say("The result is right. Left to look at:")
+    say(f"  {home / 'consumer.zip'}   the consumer")
+    say(f"  {home / 'sandbox'}        the archive")
+    say(f"  {home / 'state'}          the consumer's ledger and its job's directory")
+    say(f"  {home / 'start.log'}      the log of the start command")
     return 0
 
 
-def _new_directory(directory: Path | None) -> Path:
-    if directory is None:
-        return make_temporary_directory("pacifica-demo-")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        used = any(directory.iterdir())
-    except OSError as error:
-        raise StateError(f"cannot use the directory {directory}: {error.strerror}", "choose another") from error
-    if used:
-        raise StateError(f"the directory {directory} is not empty", "choose another, or remove what is in it")
-    return directory.resolve()
+class _Demonstration:
+    def __init__(self, home: Path, sandbox: Sandbox, signals: StopSignals) -> None:
+        self._home = home
+        self._sandbox = sandbox
+        self._signals = signals
+        self._log = home / "start.log"
 
+    def run(self) -> None:
+        sandbox = self._sandbox
+        with self._started():
+            services = Services.from_environment(sandbox.environ() | {f"{PREFIX}USERNAME": _USER})
+            upload = lambda: send_files(_FILES, services=services, key_values={"Sample": "demonstration"})  # noqa: E731
+            self._wait("A transaction is uploaded", upload)
+            self._wait("The consumer has made a new one of it", lambda: len(sandbox.transactions()) > 1)
+            with contextlib.closing(Ledger(self._home / "state" / LEDGER)) as ledger:
+                own = lambda: ledger.count_verdicts()[Verdict.OWN]  # noqa: E731
+                self._wait("Its own upload has been announced to it, too", own)
+        if sandbox.subscriptions():
+            raise DemoError("the subscription was left behind", f"read {self._log}")
+        with contextlib.closing(Ledger(self._home / "state" / LEDGER)) as ledger:
+            jobs = ledger.count_jobs()
+        if jobs != dict.fromkeys(JobState, 0) | {JobState.SUCCEEDED: 1}:
+            raise DemoError(f"one job should have succeeded, but the ledger shows {jobs}")
+        _compare(sandbox)
 
-def _pack_example(archive: Path) -> Path:
-    with as_file(files("pacifica_notifications_runner") / "templates" / "uppercase") as example:
-        pack(example, archive)
-    return archive
-
-
-@contextlib.contextmanager
-def _started(archive: Path, home: Path, sandbox: Sandbox, wait: Callable[..., Any]) -> Iterator[None]:
-    """Run the start command as an operator would, and stop it with SIGTERM."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    command = [str(Path(sysconfig.get_path("scripts")) / start.PROGRAM), str(archive)]
-    command += ["--username", _USER, "--name", _NAME, "--state-dir", str(home / "state"), "--verbose"]
-    command += ["--producer-url", sandbox.producer_url, "--cartd-url", sandbox.cartd_url]
-    command += ["--ingest-url", sandbox.ingest_url, "--policy-url", sandbox.policy_url]
-    _say(f"$ start-pacifica-notifications-consumer {' '.join(command[1:])}")
-    log = home / "start.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environ, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
-    try:
-        _timed(
-            "The consumer is deployed and subscribed",
-            lambda: wait(lambda: sandbox.subscriptions() or process.poll() is not None, "subscribe"),
-        )
-        if process.poll() is not None:
-            said = log.read_text(encoding="utf-8", errors="replace")[-4000:]
-            raise DemoError("the start command did not subscribe the consumer", "it said:", output=said)
-        yield
-        if status := _timed("The consumer is stopped", lambda: _stop(process)):
-            raise DemoError(f"the start command ended with status {status}", f"read {log}")
-    finally:
-        _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> int:
-    """End the start command so that it can clean up, and only if it does not, by force."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
+    @contextlib.contextmanager
+    def _started(self) -> Iterator[None]:
+        """Run the start command as an operator would, and stop it with SIGTERM."""
+        sandbox = self._sandbox
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        words = [str(self._home / "consumer.zip"), "--username", _USER, "--name", _NAME, "--verbose"]
+        words += ["--state-dir", str(self._home / "state")]
+        words += ["--producer-url", sandbox.producer_url, "--cartd-url", sandbox.cartd_url]
+        words += ["--ingest-url", sandbox.ingest_url, "--policy-url", sandbox.policy_url]
+        say(f"$ {start.PROGRAM} {' '.join(words)}")
+        command = [str(Path(sysconfig.get_path("scripts")) / start.PROGRAM), *words]
+        with self._log.open("wb") as output:
+            process = subprocess.Popen(command, env=environ, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
         try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    return process.wait()
+            subscribed = lambda: sandbox.subscriptions() or process.poll() is not None  # noqa: E731
+            self._wait("The consumer is deployed and subscribed", subscribed)
+            if process.poll() is not None:
+                said = self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
+                raise DemoError("the start command did not subscribe the consumer", "its output was:", output=said)
+            yield
+            process.terminate()
+            self._wait("The consumer is stopped", lambda: process.poll() is not None)
+            if process.returncode:
+                raise DemoError(f"the start command ended with status {process.returncode}", f"read {self._log}")
+        finally:
+            _stop(process)
+
+    def _wait(self, event: str, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds, and say how long that took."""
+        began = time.monotonic()
+        while not condition():
+            if self._signals.stop.wait(_POLL):
+                raise Cancelled("stopped by a signal")
+            if time.monotonic() > began + _WAIT_SECONDS:
+                raise DemoError(f"waited {_WAIT_SECONDS:g} seconds in vain for: {event}", f"read {self._log}")
+        say(f"[{time.monotonic() - began:6.2f} s] {event}")
 
 
-def _wait(signals: StopSignals, log: Path, condition: Callable[[], _T], what: str) -> _T:
-    """Return what a condition says as soon as it says something."""
-    deadline = time.monotonic() + _WAIT_SECONDS
-    while not (value := condition()):
-        if signals.stop.wait(_POLL):
-            raise Cancelled("stopped by a signal")
-        if time.monotonic() > deadline:
-            raise DemoError(f"the consumer did not {what} within {_WAIT_SECONDS:g} seconds", f"read {log}")
-    return value
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the start command so that it can clean up, and only if it does not, by force."""
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
-def _upload(event_path: Path, services: Services, sandbox: Sandbox) -> int:
-    for name, content in _FILES.items():
-        path = event_path / "uploads" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    upload(event_path, _TRANSACTION, {"Sample": "demonstration"}, services=services).get()
-    return sandbox.transactions()[-1]
-
-
-def _check_ledger(home: Path) -> None:
-    with contextlib.closing(Ledger(home / "state" / LEDGER)) as ledger:
-        jobs, verdicts = ledger.count_jobs(), ledger.count_verdicts()
-    if (jobs[JobState.SUCCEEDED], sum(jobs.values()), verdicts[Verdict.OWN]) != (1, 1, 1):
-        raise DemoError(f"one job should have succeeded, but the ledger shows {jobs} for {verdicts}")
-
-
-def _compare(sandbox: Sandbox, before: int, after: int) -> None:
+def _compare(sandbox: Sandbox) -> None:
     """Print each file before and after, and insist that the plain-text ones are in upper case."""
+    if len(sandbox.transactions()) != 2:
+        raise DemoError(f"there should be two transactions, but there are {sandbox.transactions()}")
+    before, after = sandbox.transactions()
     old, new = sandbox.read(before), sandbox.read(after)
-    _say("")
-    _say(f"Transaction {before}, as uploaded, and transaction {after}, as the consumer made it:")
+    say()
+    say(f"Transaction {before}, as uploaded, and transaction {after}, as the consumer made it:")
     for name, content in sorted(old.items()):
-        _say(f"  {name}: {_shown(content)} -> {_shown(new[name]) if name in new else 'left out'}")
+        say(f"  {name}: {_shown(content)} -> {_shown(new[name]) if name in new else 'left out'}")
     expected = {name: content.decode().upper().encode() for name, content in _FILES.items() if name.endswith(".txt")}
     if old != _FILES or new != expected:
         raise DemoError("the files of the new transaction are not those of the old one in upper case")
     key_values = Notification.parse(sandbox.notification(after)).key_values
-    _say(f"  its key-values: {key_values}")
+    say(f"  its key-values: {key_values}")
     if key_values != {"Transactions._id": before, PROVENANCE_KEY: _NAME}:
         raise DemoError("the new transaction does not carry the key-values that it should")
-    if sandbox.transactions() != [before, after]:
-        raise DemoError(f"there should be two transactions, but there are {sandbox.transactions()}")
 
 
 def _shown(content: bytes) -> str:
@@ -211,14 +183,3 @@ def _shown(content: bytes) -> str:
         return repr(content.decode())
     except UnicodeDecodeError:
         return f"{len(content)} bytes"
-
-
-def _timed(what: str, act: Callable[[], _T]) -> _T:
-    started = time.monotonic()
-    result = act()
-    _say(f"[{time.monotonic() - started:6.2f} s] {what}")
-    return result
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  (the command's output)

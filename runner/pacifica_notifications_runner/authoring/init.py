@@ -1,4 +1,4 @@
-"""The subcommand init: a new consumer that works, to be changed."""
+"""The subcommand init: makes a new consumer from a template."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-Make a new consumer in a directory: an entry-point that works, what else it consists of, and a test. Of the templates,
-minimal sends the names of a transaction's files back, and uppercase its text files in upper case, as in the
+Make a new consumer in a directory: a working entry-point, the other files of a consumer, and a test. The template
+minimal uploads the names of a transaction's files; uppercase uploads its text files in upper case, as in the
 documentation.
 """
 
@@ -27,40 +28,47 @@ _NEXT = """\
   pytest {directory}                                          test it on a sandbox
   pacifica-notifications-consumer check {directory}           see what would go wrong
   pacifica-notifications-consumer pack {directory}            make a consumer.zip of it
-Change __main__.py to do your work, jsonpath2.txt to say for which transactions, and requirements.txt to have what
-__main__.py imports installed."""
+Write your work into __main__.py, the filter that selects transactions into jsonpath2.txt, and the packages that
+__main__.py imports into requirements.txt."""
 
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = options.add_subcommand(subparsers, "init", "make a new consumer that works", DESCRIPTION, EPILOG)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="where to make it; is created, and must be empty")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="the directory; it is created, and must be empty")
     parser.add_argument("--template", choices=TEMPLATES, default="minimal", help="what to make (default: minimal)")
     options.add_options(parser, options.LOG_OPTIONS)
     parser.set_defaults(command=make)
 
 
 def make(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
-    """Make a consumer.
-
-    Raises:
-        StateError: The directory cannot be made, or has something in it.
-    """
+    """Make a consumer."""
     directory: Path = arguments.directory
+    make_empty(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            raise StateError(f"the directory {directory} is not empty", "name a new one")
         with as_file(files("pacifica_notifications_runner") / "templates" / arguments.template) as template:
             for path in sorted(template.iterdir()):
                 if path.is_file():
                     shutil.copyfile(path, directory / path.name)
     except OSError as error:
-        raise StateError(
-            f"cannot make a consumer in {directory}: {error.strerror}", "name another directory"
-        ) from error
+        raise StateError(f"cannot write into {directory}: {error.strerror}", "name another directory") from error
     script = directory / "init.sh"
     if script.exists():
         script.chmod(0o755)
-    print(_NEXT.format(directory=directory))  # noqa: T201  (the command's output)
+    say(_NEXT.format(directory=directory))
     return 0
+
+
+def make_empty(directory: Path) -> None:
+    """Make a directory, unless it is there and empty.
+
+    Raises:
+        StateError: It cannot be made, or it is not empty.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        used = any(directory.iterdir())
+    except OSError as error:
+        raise StateError(f"cannot use the directory {directory}: {error.strerror}", "name another one") from error
+    if used:
+        raise StateError(f"the directory {directory} is not empty", "name a new one")

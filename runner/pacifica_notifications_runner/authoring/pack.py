@@ -1,4 +1,4 @@
-"""The subcommand pack: a consumer.zip of a directory."""
+"""The subcommand pack: makes a consumer.zip of a directory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 from pacifica_notifications_consumer.archive import packing
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.formats import count, size
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-Pack the directory of a consumer into an archive that can be deployed. The same files give the same bytes, whenever and
-wherever it is done. Left out are hidden files, compiled code, tests, virtual environments and other archives.
+Pack the directory of a consumer into an archive that can be deployed. The same files always give the same bytes. Hidden
+files, compiled code, tests, virtual environments and other archives are left out.
 """
 
 EPILOG = """\
-Exit status: 0; 2 wrong command line; 65 the directory is no usable consumer; 78 wrong settings.
+Exit status: 0; 2 wrong command line; 65 the directory is not a usable consumer; 78 wrong settings.
 """
 
 
@@ -41,12 +42,8 @@ def pack(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
     """Pack a consumer."""
     packed = packing.pack(arguments.directory, arguments.archive)
     for name in packed.files:
-        _say(f"  {name}")
+        say(f"  {name}")
     for name, reason in packed.left_out:
-        _say(f"  left out: {name} ({reason})")
-    _say(f"{arguments.archive}: {count(len(packed.files), 'file')}, {size(arguments.archive.stat().st_size)}")
+        say(f"  left out: {name} ({reason})")
+    say(f"{arguments.archive}: {count(len(packed.files), 'file')}, {size(arguments.archive.stat().st_size)}")
     return 0
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  (the command's output)

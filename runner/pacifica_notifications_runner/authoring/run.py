@@ -8,7 +8,6 @@ import itertools
 import logging
 import shutil
 import signal
-import sys
 import textwrap
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,25 +33,25 @@ from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.limits import archive_limits
 from pacifica_notifications_runner.process.formats import count, size
 from pacifica_notifications_runner.process.signals import StopSignals
+from pacifica_notifications_runner.process.terminal import note, write_bytes
+from pacifica_notifications_runner.status.api.api import Api
 
 DESCRIPTION = """\
 Run a consumer for one notification, as the start command would: extract the archive, create its environment, test the
-notification against its JSONPath, run the entry-point with SRC and DST, show what it prints, and what it has uploaded.
-The job's directory stays.
+notification against its JSONPath, run the entry-point with SRC and DST, and show its output and its uploads. The job's
+directory stays.
 """
 
 EPILOG = """\
 Exit status: that of the entry-point (128 and the signal's number if a signal ended it); 66 if nothing was run because
-the notification does not match; 65, 69, 73, 78 as of the start command; 130 stopped by a signal.
+the notification does not match; 65, 69, 73, 78 as with the start command; 130 stopped by a signal.
 """
 
 #: Exit status when there is nothing to run.
 NOT_MATCHED = 66
-#: Any user of a sandbox.
-_SOMEBODY = "somebody"
+#: The user who asks a sandbox, to which all users are the same.
+_ANY_USER = "somebody"
 _MOST_FILES = 20
-_POLL = 0.05
-_CHUNK = 1 << 16
 
 
 def add_command(subparsers: Any) -> None:
@@ -68,31 +67,27 @@ def add_command(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
-    """Run one job and return the command's exit status.
-
-    Raises:
-        PacificaError: Something before the job went wrong.
-    """
+    """Run one job and return the command's exit status."""
     body = _read(arguments.notification)
     event = Notification.parse(body).event
     name = settings["name"] or defaults.default_name(arguments.archive, settings["username"])
     if not settings["verbose"]:
-        # What the job's end means is said below, after the entry-point's last words.
+        # The end of the job is told below, after the last output of the entry-point.
         logging.getLogger(workers.__name__).setLevel(logging.CRITICAL)
     run_as = steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
         consumer = stack.enter_context(open_consumer(arguments.archive, archive_limits(settings), run_as))
         if consumer.filter and not consumer.filter.matches(event):
-            # The runner would find out just the same, but after having created the environment.
+            # The runner would find that out, too, but only after the environment was created.
             status = _nothing_to_run(Verdict.UNMATCHED)
-            print(textwrap.indent(str(consumer.filter.explain(event)), "    "), file=sys.stderr)  # noqa: T201
+            note(textwrap.indent(str(consumer.filter.explain(event)), "    "))
             return status
         if settings["state_dir"]:
             _check_idle(settings["state_dir"], name)
         services = Services.from_values(settings)
         if arguments.sandbox:
             environ = stack.enter_context(sandbox_environ(arguments.sandbox))
-            services = attrs.evolve(Services.from_environment(environ), username=services.username or _SOMEBODY)
+            services = attrs.evolve(Services.from_environment(environ), username=services.username or _ANY_USER)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
         state_dir = settings["state_dir"] or make_temporary_directory("pacifica-run-")
         runner = JobRunner(
@@ -105,9 +100,9 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             workers=1,
             timeout=settings["job_timeout"],
             grace=0.0,
-            # For a single job it would take longer.
+            # A single job ends earlier without a warm process.
             warm=False,
-            # It is shown as it comes, from the beginning to the end.
+            # All of it is shown.
             output_limit=None,
             run_as=run_as,
         )
@@ -134,9 +129,9 @@ def _read(path: Path) -> bytes:
 
 
 def _check_idle(state_dir: Path, name: str) -> None:
-    """Refuse a state directory that is in use, or whose queue this consumer would work off, though it may be another's.
+    """Refuse a state directory that is in use, or that has waiting jobs, which may be another consumer's.
 
-    The runner would find out the first, but only after the environment was created.
+    The runner would find out the former, but only after the environment was created.
     """
     with contextlib.closing(StateDirectory(state_dir, name)) as state:
         if not state.ledger.exists():
@@ -151,39 +146,22 @@ def _check_idle(state_dir: Path, name: str) -> None:
 
 
 def _follow(runner: JobRunner, job_id: int, signals: StopSignals) -> Job:
-    """Show what the entry-point prints until the job has ended."""
-    output = runner.directory(job_id).output
-    shown = 0
-    while True:
-        if signals.stop.is_set():
-            raise Cancelled("stopped by a signal while the entry-point was running")
-        job = runner.job(job_id)
-        ended = job.state.final
-        if output.exists():
-            with output.open("rb") as file:
-                file.seek(shown)
-                while chunk := file.read(_CHUNK):
-                    shown += len(chunk)
-                    _show(chunk)
-        if ended:
-            return job
-        signals.stop.wait(_POLL)
-
-
-def _show(output: bytes) -> None:
-    """Print the entry-point's own bytes, whatever they are; whoever closed standard output wants none."""
-    if sys.stdout is not None:
-        sys.stdout.buffer.write(output)
-        sys.stdout.buffer.flush()
+    """Show the output of the entry-point until the job has ended."""
+    for piece in Api(runner, closing=signals.stop).log(job_id, follow=True).pieces or ():
+        write_bytes(piece)
+    job = runner.job(job_id)
+    if not job.state.final:
+        raise Cancelled("stopped by a signal while the entry-point was running")
+    return job
 
 
 def _show_made(made: UploadedTransaction) -> None:
     said = ", ".join(f"{key} = {value}" for key, value in made.key_values.items())
     _say(f"uploaded transaction {made.number}: {count(len(made.files), 'file')}{'; ' + said if said else ''}")
     for name, bytes_ in itertools.islice(made.files.items(), _MOST_FILES):
-        print(f"    {name}  {size(bytes_)}", file=sys.stderr)  # noqa: T201
+        note(f"    {name}  {size(bytes_)}")
     if len(made.files) > _MOST_FILES:
-        print("    … and more", file=sys.stderr)  # noqa: T201
+        note("    … and more")
 
 
 def _exit_status(job: Job) -> int:
@@ -191,14 +169,14 @@ def _exit_status(job: Job) -> int:
         return 0
     if job.exit_status is None:
         return NotificationError.exit_status
-    # One that was ended because it took too long may have exited with 0 when it was asked to.
+    # A job that was ended by its time limit may have exited with 0.
     return job.exit_status if job.exit_status > 0 else 128 - (job.exit_status or -signal.SIGTERM)
 
 
 def _nothing_to_run(verdict: Verdict) -> int:
     reasons = {
         Verdict.UNMATCHED: "the notification does not match the consumer's jsonpath2.txt",
-        Verdict.OWN: "the notification announces an upload of this very consumer",
+        Verdict.OWN: "the notification announces an upload of this consumer itself",
         Verdict.DUPLICATE: "the notification was run in this state directory before",
     }
     _say(f"nothing was run: {reasons.get(verdict, verdict.value)}")
@@ -206,4 +184,4 @@ def _nothing_to_run(verdict: Verdict) -> int:
 
 
 def _say(text: str) -> None:
-    print(f"pacifica-notifications-consumer run: {text}", file=sys.stderr)  # noqa: T201  (a command's own message)
+    note(f"pacifica-notifications-consumer run: {text}")

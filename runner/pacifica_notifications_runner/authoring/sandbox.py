@@ -1,4 +1,4 @@
-"""The subcommand sandbox: an embedded Pacifica on this machine."""
+"""The subcommand sandbox: serves an embedded Pacifica on this machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.authoring.sandbox_page import sandbox_page
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.signals import StopSignals
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Serve an embedded Pacifica on this machine, for trying consumers: the producer, cartd, ingest and the parts of policy
 that consumers ask, on the ports where the real services listen, with the archive in a directory. It runs until SIGINT
-or SIGTERM, and continues with what is in the directory when it is started again. Everybody on this machine may use it.
+or SIGTERM, and continues with the archive of its directory when it is started again. All users of this machine can use
+it.
 """
 
 EPILOG = """\
@@ -35,7 +37,7 @@ def add_command(subparsers: Any) -> None:
         type=Path,
         default=Path("pacifica-sandbox"),
         metavar="DIR",
-        help="where its archive lives (default: pacifica-sandbox)",
+        help="the directory of its archive (default: pacifica-sandbox)",
     )
     options.add_options(parser, options.SANDBOX_OPTIONS)
     parser.set_defaults(command=serve)
@@ -46,16 +48,12 @@ def serve(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     ports = {option.name: settings[option.name] for option in options.SANDBOX_PORTS}
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
-        sandbox = stack.enter_context(Sandbox(arguments.directory, on_event=_say, **ports))
+        sandbox = stack.enter_context(Sandbox(arguments.directory, on_event=say, **ports))
         page = stack.enter_context(sandbox_page(sandbox, settings["page_port"]))
-        _say(f"A sandbox is running, its archive in {sandbox.directory}. To use it from another shell:")
+        say(f"A sandbox is running, its archive in {sandbox.directory}. To use it from another shell:")
         for variable, value in sandbox.environ().items():
-            _say(f"  export {variable}={value}")
-        _say(f"To upload files: {page.url} in a browser, or `pacifica-notifications-consumer sandbox upload`.")
-        _say("Stop it with Ctrl-C.")
+            say(f"  export {variable}={value}")
+        say(f"To upload files: {page.url} in a browser, or `pacifica-notifications-consumer sandbox upload`.")
+        say("Stop it with Ctrl-C.")
         signals.stop.wait()
     return 0
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  (the command's output)

@@ -1,4 +1,4 @@
-"""The sandbox's page: upload files as an instrument would, and see which transactions there are."""
+"""The sandbox's page: uploads files as an instrument would, and lists the transactions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import re
 import secrets
 import shutil
-import threading
 from collections.abc import Iterator
 from http import HTTPStatus
 from importlib.resources import files
@@ -32,19 +31,15 @@ from pacifica_notifications_runner.status.pages.site import document
 _PIECE = 1 << 20
 _MOST_SHOWN = 100
 _MOST_BODY = 1 << 20
-#: A page of another site cannot send it, since a browser would have to ask here first.
+#: A header that pages of other sites cannot send: browsers ask the server first (CORS).
 _OURS = "Sandbox-Page"
 
 
 @contextlib.contextmanager
 def sandbox_page(sandbox: Sandbox, port: int) -> Iterator[Server]:
-    """Serve the page on loopback until the context ends.
-
-    Raises:
-        EndpointError: The port cannot be had.
-    """
+    """Serve the page on loopback until the context ends."""
     with temporary_directory("pacifica-page-") as staging:
-        state: dict[str, Any] = {"sandbox": sandbox, "staging": staging, "lock": threading.Lock()}
+        state: dict[str, Any] = {"sandbox": sandbox, "staging": staging}
         with serve(type("PageHandler", (_PageHandler,), state), "127.0.0.1", port) as server:
             yield server
 
@@ -52,7 +47,6 @@ def sandbox_page(sandbox: Sandbox, port: int) -> Iterator[Server]:
 class _PageHandler(Handler):
     sandbox: Sandbox
     staging: Path
-    lock: threading.Lock
 
     def do_GET(self) -> None:
         """Answer any request."""
@@ -70,7 +64,7 @@ class _PageHandler(Handler):
             case (("GET" | "HEAD"), "/"):
                 self._send(_page(self.sandbox).encode(), "text/html; charset=utf-8")
             case (("GET" | "HEAD"), "/sandbox.js"):
-                script = files("pacifica_notifications_runner").joinpath("sandbox_page.js").read_bytes()
+                script = files(__package__).joinpath("sandbox_page.js").read_bytes()
                 self._send(script, "text/javascript; charset=utf-8")
             case (("GET" | "HEAD"), _) if path in ASSETS:
                 asset = files("pacifica_notifications_runner.status").joinpath(path[1:]).read_bytes()
@@ -91,7 +85,7 @@ class _PageHandler(Handler):
 
     def _check_ours(self) -> None:
         if _OURS not in self.headers:
-            raise HTTPError(HTTPStatus.FORBIDDEN, f"a request of this page carries the header {_OURS}")
+            raise HTTPError(HTTPStatus.FORBIDDEN, f"requests of this page carry the header {_OURS}")
 
     def _begin(self) -> None:
         """Make room for the files of a transaction."""
@@ -167,7 +161,7 @@ def _page(sandbox: Sandbox) -> str:
             tag("h1", "Upload a transaction"),
             form,
             tag("h2", "Transactions"),
-            tag("div", table(header, rows, "There is none yet."), id="transactions"),
+            tag("div", table(header, rows, "There are no transactions yet."), id="transactions"),
             tag("h2", "Subscriptions"),
             tag("div", subscribed, id="subscriptions"),
         ),

@@ -1,4 +1,4 @@
-"""The subcommand sandbox upload: play the instrument, from the shell."""
+"""The subcommand sandbox upload: uploads files to a sandbox, as an instrument would."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJE
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.formats import count
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-Upload files to a sandbox as one transaction, as an instrument would. A folder goes with all that is in it. A sandbox
-that runs announces it at once; of one that does not, subscribed consumers learn nothing.
+Upload files to a sandbox as one transaction, as an instrument would; folders with all their files. A running sandbox
+announces the transaction at once; subscribed consumers do not hear of uploads to a sandbox that is not running.
 """
 
 EPILOG = """\
@@ -31,7 +32,7 @@ Exit status: 0; 2 wrong command line; 69 the files cannot be uploaded; 73 the sa
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = options.add_subcommand(subparsers, "sandbox upload", "upload files to a sandbox", DESCRIPTION, EPILOG)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="what to upload: files and folders")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the files and folders to upload")
     parser.add_argument(
         "--sandbox",
         type=Path,
@@ -49,9 +50,11 @@ def add_command(subparsers: Any) -> None:
         default=[],
         type=_key_value,
         metavar="KEY=VALUE",
-        help="what is said of the transaction; may be repeated",
+        help="a key-value of the transaction; may be repeated",
     )
-    parser.add_argument("--save", type=Path, metavar="FILE", help="write its notification there, for `run` and `check`")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="write its notification to this file, for `run` and `check`"
+    )
     options.add_options(parser, options.LOG_OPTIONS)
     parser.set_defaults(command=upload)
 
@@ -76,8 +79,8 @@ def upload(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
             key_values=dict(arguments.key_values),
         )
     number = Notification(b"", notification).attributes["_id"]
-    print(f"transaction {number}: {count(len(contents), 'file')}")  # noqa: T201  (the command's output)
+    say(f"transaction {number}: {count(len(contents), 'file')}")
     if arguments.save:
         arguments.save.write_text(json.dumps(notification), encoding="utf-8")
-        print(f"its notification: {arguments.save}")  # noqa: T201
+        say(f"its notification: {arguments.save}")
     return 0

@@ -1,4 +1,4 @@
-"""Which transactions a job has made, as policy tells it, or else what upload() left in the job's directory."""
+"""The transactions that a job has made: from policy, or else from the notification that upload() left in ``DST``."""
 
 from __future__ import annotations
 
@@ -22,26 +22,17 @@ _MOST_ASKED = 1000
 
 @attrs.frozen(kw_only=True)
 class UploadedTransaction:
-    """A transaction that was made.
-
-    Args:
-        number: Its number.
-        key_values: What is said of it, without the mark that names the consumer.
-        files: The sizes of its files in bytes, by their paths.
-    """
+    """A transaction that was made."""
 
     number: int
+    #: Without the one that names the consumer.
     key_values: Mapping[str, Any]
+    #: The sizes in bytes, by path.
     files: Mapping[str, int]
 
 
 class UploadWatch:
-    """Notes which transactions there are, to find those that a consumer makes afterwards.
-
-    Args:
-        services: Where policy is, if it may be asked.
-        consumer: The consumer's name, which its uploads carry.
-    """
+    """Notes the newest transaction, to find those that a consumer makes afterwards."""
 
     def __init__(self, services: Services, consumer: str) -> None:
         self._services = services
@@ -49,24 +40,19 @@ class UploadWatch:
         self._before = self._newest()
 
     def made(self, destination: Path) -> list[UploadedTransaction]:
-        """The transactions that were made since.
-
-        Args:
-            destination: The job's ``DST``, where ``upload()`` leaves the notification of what it made.
-        """
+        """The transactions that were made since, by a job with this ``DST``."""
         try:
-            return self._told_by_policy()
+            return self._from_policy()
         except ServiceError:
-            # The job does not depend on it.
             return list(_left_in(destination))
 
-    def _told_by_policy(self) -> list[UploadedTransaction]:
+    def _from_policy(self) -> list[UploadedTransaction]:
         newest = self._newest()
         if self._before is None or newest is None or self._services.policy_url is None:
-            raise ServiceError("policy may not be asked")
+            raise ServiceError("policy cannot be asked")
         with make_session(self._services) as session:
             policy = Policy(self._services.policy_url, session)
-            # Others upload, too, but not that much while one job runs.
+            # Other users upload, too, but not that many while one job runs.
             numbers = range(max(self._before, newest - _MOST_ASKED) + 1, newest + 1)
             found = ((number, policy.transaction(number)) for number in numbers)
             return [_made(number, known) for number, known in found if known and self._is_ours(known)]
@@ -78,7 +64,7 @@ class UploadWatch:
             with make_session(self._services) as session:
                 return find_newest(Policy(self._services.policy_url, session), None).number
         except ServiceError:
-            # The job does not depend on it.
+            # The job does not depend on policy.
             return None
 
     def _is_ours(self, known: Mapping[str, Any]) -> bool:
@@ -97,7 +83,7 @@ def _left_in(destination: Path) -> Iterator[UploadedTransaction]:
             notification = Notification.parse(file.read())
         number = int(notification.attributes["_id"])
     except (OSError, NotificationError, LookupError, TypeError, ValueError):
-        # There is none, or the entry-point has put something else there.
+        # There is no notification, or the entry-point has put something else there.
         return
     files = (row for row in notification.rows if row.get("destinationTable") == "Files")
     key_values = {key: value for key, value in notification.key_values.items() if key != PROVENANCE_KEY}

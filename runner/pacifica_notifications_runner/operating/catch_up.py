@@ -1,10 +1,9 @@
-"""The subcommand catch-up: look for transactions that nobody announced, in a range, by hand."""
+"""The subcommand catch-up: looks for transactions that were not announced, in a range."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import threading
 import time
 from collections import Counter
@@ -29,12 +28,13 @@ from pacifica_notifications_consumer.settings.services import POLICY_URL, USERNA
 from pacifica_notifications_runner import steps
 from pacifica_notifications_runner.operating.client import state_dir_of
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.terminal import hint, say
 
 DESCRIPTION = """\
-Look for transactions that nobody announced to a consumer: go through a range of them, and have the entry-point run for
-each that its JSONPath matches, that its user may see, and that its ledger does not know. A consumer that runs does it
-itself, and the command waits; for one that is stopped the command queues the jobs, which run at the next start.
-The consumer must have been started once; its state directory says what its JSONPath is, and whom to ask.
+Look for transactions that were not announced to a consumer: go through a range of them, and have the entry-point run
+for each that its JSONPath matches, that its user may see, and that its ledger does not have. A running consumer does it
+itself, while the command waits; for a stopped one the command queues the jobs, which run at the next start.
+The consumer must have been started once: its JSONPath and the address of policy are read from its state directory.
 """
 
 EPILOG = """\
@@ -43,30 +43,30 @@ Examples:
   pacifica-notifications-consumer catch-up --state-dir /var/lib/sums --from 1200 --to 1350
 
 Exit status: 0; 2 wrong command line; 69 policy cannot be asked; 73 the state directory is not usable; 78 wrong
-settings, or no such consumer; 130 stopped: what was begun is gone on with by the consumer, now or when it is started.
+settings, or no such consumer; 130 interrupted: the consumer continues the search, now or at its next start.
 """
 
-#: Seconds between two looks at how far the running consumer is, and without progress before that is said.
+#: Seconds between two looks at the progress of the running consumer, and without progress until a message.
 _LOOK, _SILENCE = 0.2, 30.0
 
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = options.add_subcommand(
-        subparsers, "catch-up", "look for transactions that nobody announced", DESCRIPTION, EPILOG
+        subparsers, "catch-up", "look for transactions that were not announced", DESCRIPTION, EPILOG
     )
     parser.add_argument(
         "--from",
         dest="first",
         metavar="ID|TIME",
         type=_range_end,
-        help="the first transaction: its number, or a time, of this machine's zone unless it says another one "
+        help="the first transaction: its number, or a time, by default in this machine's time zone "
         "(default: the first that the consumer has not looked at)",
     )
     parser.add_argument(
         "--to", dest="last", metavar="ID|TIME", type=_range_end, help="the last one (default: the newest)"
     )
-    parser.add_argument("--dry-run", action="store_true", help="only list what would be run")
+    parser.add_argument("--dry-run", action="store_true", help="only list the jobs that would be run")
     options.add_options(parser, options.CATCH_UP_OPTIONS)
     parser.set_defaults(command=catch_up)
 
@@ -79,14 +79,10 @@ def _range_end(text: str) -> Any:
 
 
 def catch_up(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
-    """Look for transactions.
-
-    Raises:
-        PacificaError: The consumer is not known, or policy cannot be asked.
-    """
+    """Look for transactions."""
     state_dir = state_dir_of(settings)
     with contextlib.ExitStack() as stack:
-        # First, since only who holds it may add to the ledger.
+        # First, since only the holder of the state directory may add to the ledger.
         at_rest = not arguments.dry_run and _hold(state_dir, stack)
         ledger = stack.enter_context(contextlib.closing(Ledger(state_dir / LEDGER)))
         store = _store(ledger, state_dir, take=at_rest)
@@ -97,7 +93,7 @@ def catch_up(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         numbers = catch_up.numbers(arguments.first, arguments.last)
         report = _Summary(numbers, str(services.username), dry=arguments.dry_run)
         if not numbers:
-            _say("there is no transaction in this range")
+            say("there is no transaction in this range")
         elif arguments.dry_run:
             for window in windows(numbers):
                 report.add(window.stop - numbers.start, catch_up.examine(window)[1])
@@ -123,13 +119,13 @@ def _store(ledger: Ledger, state_dir: Path, *, take: bool) -> LedgerStore:
     triage = ledger.coverage.fact(TRIAGE)
     if triage is None:
         raise ConfigurationError(
-            f"the state directory {state_dir} does not say what its consumer is", "start the consumer once"
+            f"the state directory {state_dir} has no settings of a consumer", "start the consumer once"
         )
     return LedgerStore(ledger, Readers(Triage.from_settings(triage)), take)
 
 
 def _services(settings: dict[str, Any], coverage: Coverage, state_dir: Path) -> Services:
-    """Who asks whom: as the settings say, else as the consumer did last."""
+    """The services and the user: from the settings, else those that the consumer had last."""
     services = Services.from_values(settings)
     asker = coverage.fact(ASKER) or {}
     services = attrs.evolve(
@@ -140,13 +136,13 @@ def _services(settings: dict[str, Any], coverage: Coverage, state_dir: Path) -> 
     for option in (POLICY_URL, USERNAME):
         if getattr(services, option.name) is None:
             raise ConfigurationError(
-                f"the consumer of {state_dir} has not been started with {option.flag}", f"say it with {option.flag}"
+                f"the consumer of {state_dir} has not been started with {option.flag}", f"pass {option.flag}"
             )
     return services
 
 
 class _Summary:
-    """Says what was found out, line by line, and in sum."""
+    """Prints the findings line by line, and a summary."""
 
     def __init__(self, numbers: range, username: str, *, dry: bool) -> None:
         self._numbers = numbers
@@ -155,54 +151,44 @@ class _Summary:
         self._counts: Counter[TransactionOutcome] = Counter()
 
     def add(self, done: int, findings: Sequence[SeekResult]) -> None:
-        _hint("")
+        hint("")
         for finding in findings:
             self._counts[finding.fate] += 1
             if finding.fate is TransactionOutcome.RECOVERED:
                 what = "would be run" if self._dry else "queued"
-                _say(f"transaction {finding.transaction_id}, made {finding.created} UTC: {what}")
+                say(f"transaction {finding.transaction_id}, made {finding.created} UTC: {what}")
             elif finding.fate is TransactionOutcome.UNREADABLE:
-                _say(f"transaction {finding.transaction_id}: {finding.problem}")
-        _hint(f"{done} of {len(self._numbers)}")
+                say(f"transaction {finding.transaction_id}: {finding.problem}")
+        hint(f"{done} of {len(self._numbers)}")
 
     def close(self) -> None:
-        _hint("")
+        hint("")
         recovered = self._counts[TransactionOutcome.RECOVERED]
         what = "would be run" if self._dry else "queued, to run when the consumer is started"
         open_ = self._counts[TransactionOutcome.UNKNOWN] + self._counts[TransactionOutcome.UNREADABLE]
-        _say(
+        say(
             f"of the {len(self._numbers)} numbers from {self._numbers[0]} to {self._numbers[-1]}, {recovered} {what}; "
             f"{self._counts[TransactionOutcome.REFUSED]} match, but are not for {self._username}; "
-            f"{open_} policy cannot tell of"
+            f"{open_} not known to policy yet"
         )
 
 
 def _wait_for_consumer(coverage: Coverage, numbers: range) -> None:
     before = coverage.counts()
     span = coverage.add_span(numbers)
-    _say(f"the consumer, which is running, looks at the numbers from {numbers[0]} to {numbers[-1]}")
+    say(f"the running consumer looks at the numbers from {numbers[0]} to {numbers[-1]}")
     next_, moved_at = span.next, time.monotonic()
     while left := coverage.span(span.id):
         if left.next != next_:
             next_, moved_at = left.next, time.monotonic()
-            _hint(f"{next_ - span.next} of {len(numbers)}")
+            hint(f"{next_ - span.next} of {len(numbers)}")
         elif time.monotonic() - moved_at > _SILENCE:
             moved_at = float("inf")
-            _say("it has not begun: policy may be down, or the consumer was started without --policy-url; see its log")
+            say("it has not begun: policy may be down, or the consumer was started without --policy-url; see its log")
         time.sleep(_LOOK)
-    _hint("")
+    hint("")
     counts = coverage.counts()
-    _say(
+    say(
         f"{counts.recovered - before.recovered} recovered; {counts.refused - before.refused} match, but are not for "
-        f"its user; of {counts.unknown} in all policy cannot tell, and they are asked for again"
+        f"its user; {counts.unknown} in all are not known to policy yet, and are asked for again"
     )
-
-
-def _hint(text: str) -> None:
-    """Say how far it is, to people only, in a line that the next one takes the place of."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  (the command's output)

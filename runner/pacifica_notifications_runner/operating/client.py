@@ -1,12 +1,12 @@
-"""A consumer that was started on this machine, running or stopped: where it is, and how to ask it."""
+"""Finds a consumer that was started on this machine, and asks it through its API, whether it runs or not."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import requests
 import urllib3
@@ -16,19 +16,27 @@ from pacifica_notifications_consumer.errors import ConfigurationError, InUse, Se
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.directory import LEDGER, check_used
 from pacifica_notifications_consumer.queue.job_book import JobBook
-from pacifica_notifications_runner import defaults as defaults
+from pacifica_notifications_runner import defaults
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api.api import Api
+from pacifica_notifications_runner.status.api.request import Answer
 
 _TIMEOUTS = (5.0, 60.0)
 
 
 class RequestRefused(StateError):  # noqa: N818  (what happened is its name)
-    """The consumer does not do what it was asked to do."""
+    """The consumer refused a request."""
 
 
-class ConsumerClient(Protocol):
-    """A consumer that can be asked, through the same API whether it runs or not."""
+class ConsumerClient:
+    """A consumer, running or stopped, that is asked through its API.
+
+    Args:
+        answer: Answers a request, as `Api.answer` does.
+    """
+
+    def __init__(self, answer: Callable[[str, str, Mapping[str, str], Any], Answer]) -> None:
+        self._answer = answer
 
     def ask(
         self, method: str, path: str, query: Mapping[str, str] | None = None, document: Mapping[str, Any] | None = None
@@ -36,106 +44,59 @@ class ConsumerClient(Protocol):
         """Ask it for a document.
 
         Raises:
-            Refused: It does not do that.
+            RequestRefused: It refuses.
             StateError: It cannot be asked.
         """
-        ...
+        return self._answer(method, path, query or {}, document).document
 
     def stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
-        """Ask it for bytes.
-
-        Raises:
-            Refused: There are none.
-            StateError: It cannot be asked.
-        """
-        ...
+        """Ask it for bytes; errors as those of `ask`."""
+        return self._answer("GET", path, query, None).pieces or iter(())
 
 
-class StoppedConsumer:
-    """A consumer that is stopped.
-
-    Args:
-        book: Its notifications and jobs.
-    """
-
-    def __init__(self, book: JobBook) -> None:
-        self._api = Api(book)
-
-    def ask(
-        self, method: str, path: str, query: Mapping[str, str] | None = None, document: Mapping[str, Any] | None = None
-    ) -> Any:
-        """See `ConsumerClient.ask`."""
-        with _refusing():
-            return self._api.answer(method, path, query or {}, document).document
-
-    def stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
-        """See `ConsumerClient.stream`."""
-        # Nothing more will come of what waits until the consumer is started.
+def _stopped(book: JobBook) -> ConsumerClient:
+    def answer(method: str, path: str, query: Mapping[str, str], document: Any) -> Answer:
+        # The output of a job that waits does not grow before the consumer is started.
         query = {name: value for name, value in query.items() if name != "follow"}
-        with _refusing():
-            return self._api.answer("GET", path, query).pieces or iter(())
-
-
-@contextlib.contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except HTTPError as error:
-        raise RequestRefused(error.reason) from error
-
-
-class RunningConsumer:
-    """A consumer that is running.
-
-    Args:
-        address: Its status page.
-    """
-
-    def __init__(self, address: StatusAddress) -> None:
-        self._url = address.url
-        self._session = requests.Session()
-        # It is on this machine, however this user's requests leave it.
-        self._session.trust_env = False
-        self._session.verify = False
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        self._session.headers["Authorization"] = f"Bearer {address.token}"
-
-    def ask(
-        self, method: str, path: str, query: Mapping[str, str] | None = None, document: Mapping[str, Any] | None = None
-    ) -> Any:
-        """See `ConsumerClient.ask`."""
-        return self._request(method, path, query or {}, document).json()
-
-    def stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
-        """See `ConsumerClient.stream`."""
-        answer = self._request("GET", path, query, stream=True)
         try:
-            with answer:
-                # As it comes, not when a whole piece is there.
-                yield from answer.raw.stream(1 << 16, decode_content=True)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise StateError("the consumer has stopped meanwhile", "ask again") from error
+            return Api(book).answer(method, path, query, document)
+        except HTTPError as error:
+            raise RequestRefused(error.reason) from error
 
-    def _request(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        document: Mapping[str, Any] | None = None,
-        *,
-        stream: bool = False,
-    ) -> requests.Response:
+    return ConsumerClient(answer)
+
+
+def _running(address: StatusAddress) -> ConsumerClient:
+    session = requests.Session()
+    # It is on this machine: neither proxies nor certificates of other hosts apply.
+    session.trust_env = session.verify = False
+    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    session.headers["Authorization"] = f"Bearer {address.token}"
+
+    def answer(method: str, path: str, query: Mapping[str, str], document: Any) -> Answer:
+        url = address.url + path
         try:
-            answer = self._session.request(
-                method, self._url + path, params=query, json=document, timeout=_TIMEOUTS, stream=stream
-            )
+            got = session.request(method, url, params=query, json=document, timeout=_TIMEOUTS, stream=True)
+            if got.headers.get("Content-Type") == "application/json":
+                return Answer(document=got.json())
         except requests.RequestException as error:
             raise ServiceError(
-                f"cannot reach the consumer at {self._url}: {reason(error)}", "look at whether it is well"
+                f"cannot reach the consumer at {address.url}: {reason(error)}", "check whether it is running"
             ) from error
-        if not answer.ok:
-            raise RequestRefused(_detail(answer))
-        return answer
+        if not got.ok:
+            raise RequestRefused(_detail(got))
+        return Answer(pieces=_pieces(got))
+
+    return ConsumerClient(answer)
+
+
+def _pieces(answer: requests.Response) -> Iterator[bytes]:
+    try:
+        with answer:
+            # Each as soon as it has arrived, however short.
+            yield from answer.raw.stream(1 << 16, decode_content=True)
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise StateError("the consumer has stopped meanwhile", "ask again") from error
 
 
 def _detail(answer: requests.Response) -> str:
@@ -146,7 +107,7 @@ def _detail(answer: requests.Response) -> str:
 
 
 def state_dir_of(settings: Mapping[str, Any]) -> Path:
-    """The state directory of the consumer that is meant: the named one, or the only one of this user.
+    """The state directory of the consumer that the settings name, or of the only one of this user.
 
     Raises:
         ConfigurationError: None is named, and this user has none or several; or no such consumer has ever run.
@@ -155,27 +116,25 @@ def state_dir_of(settings: Mapping[str, Any]) -> Path:
         known = _known()
         if len(known) == 1:
             return defaults.default_state_dir(known[0])
-        advice = "name it with --name or --state-dir"
-        raise ConfigurationError(
-            "it is not said which consumer is meant", f"{advice}; there are {', '.join(known)}" if known else advice
-        )
+        found = f"this user has several consumers: {', '.join(known)}" if known else "this user has no consumer"
+        raise ConfigurationError(found, "name one with --name or --state-dir")
     state_dir: Path = settings["state_dir"] or defaults.default_state_dir(settings["name"])
     check_used(state_dir)
     return state_dir
 
 
 def _known() -> list[str]:
-    """The consumers whose state is where the start command puts it."""
+    """The names of the consumers in the default place of state directories."""
     try:
         return sorted(path.parent.name for path in defaults.default_state_dir("x").parent.glob(f"*/{LEDGER}"))
     except OSError:
-        # That place is another user's.
+        # The place belongs to another user.
         return []
 
 
 @contextlib.contextmanager
 def asking(settings: Mapping[str, Any]) -> Iterator[ConsumerClient]:
-    """Get to a consumer, be it running or not.
+    """Find a consumer, and ask it as long as the context lasts.
 
     Raises:
         ConfigurationError: As `state_dir_of`.
@@ -183,14 +142,14 @@ def asking(settings: Mapping[str, Any]) -> Iterator[ConsumerClient]:
     """
     state_dir = state_dir_of(settings)
     with contextlib.ExitStack() as stack:
-        asked: ConsumerClient
         try:
-            asked = StoppedConsumer(stack.enter_context(JobBook(state_dir)))
+            client = _stopped(stack.enter_context(JobBook(state_dir)))
         except InUse:
-            asked = RunningConsumer(StatusAddress.find(state_dir))
-        yield asked
+            client = _running(StatusAddress.find(state_dir))
+        yield client
 
 
-def as_json(document: Any) -> str:
-    """A document for programs, and for people who look at it."""
-    return json.dumps(document, indent=2, ensure_ascii=False)
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Give a command the flag ``--output``."""
+    told = "text for people, json as the API has it"
+    parser.add_argument("--output", choices=("text", "json"), default="text", help=told)

@@ -1,17 +1,17 @@
-"""The subcommand completion: what a shell needs to complete the commands."""
+"""The subcommand completion: prints the completion script of a shell."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pacifica_notifications_runner.operating.parsers import flags, subcommands, walk, words_of
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-Print what a shell needs to complete the commands of this package and their flags.
+Print the script with which a shell completes the commands of this package and their flags.
 """
 
 EPILOG = """\
@@ -44,7 +44,7 @@ _pacifica_complete() {
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = options.add_subcommand(
-        subparsers, "completion", "print what a shell needs to complete these commands", DESCRIPTION, EPILOG
+        subparsers, "completion", "print the completion script of a shell", DESCRIPTION, EPILOG
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
     options.add_options(parser, options.LOG_OPTIONS)
@@ -54,7 +54,7 @@ def add_command(subparsers: Any) -> None:
 def show(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
     """Print it."""
     parsers = arguments.parsers()
-    print(_fish(parsers) if arguments.shell == "fish" else _bash(arguments.shell, parsers))  # noqa: T201  (the command's output)
+    say(_fish(parsers) if arguments.shell == "fish" else _bash(arguments.shell, parsers))
     return 0
 
 
@@ -62,13 +62,13 @@ def _bash(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     lines = ["autoload -U bashcompinit && bashcompinit"] if shell == "zsh" else []
     lines.append("declare -A _pacifica_words _pacifica_files")
     for program, parser in parsers.items():
-        for path, subparser in walk(parser):
+        for path, subparser in _walk(parser):
             place = " ".join((program, *path))
-            words = [flag for action in flags(subparser) for flag in action.option_strings]
-            words += [name.split()[-1] for name in subcommands(subparser)]
+            words = [flag for action in _flags(subparser) for flag in action.option_strings]
+            words += [name.split()[-1] for name in _subcommands(subparser)]
             lines.append(_entry("words", place, " ".join(dict.fromkeys(words))))
-            for action in flags(subparser):
-                values = words_of(action)
+            for action in _flags(subparser):
+                values = _words_of(action)
                 for flag in action.option_strings if action.nargs != 0 else ():
                     kind = "words" if values else "files"
                     lines.append(_entry(kind, f"{place} {flag}", " ".join(values) or "yes"))
@@ -76,30 +76,30 @@ def _bash(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     for program in parsers:
         short = program.replace("-", "_")
         lines.append(f"_{short}() {{ _pacifica_complete {program}; }}")
-        # Where nothing of ours fits, a file may.
+        # A word that matches nothing is completed as a file.
         lines.append(f"complete -o default -F _{short} {program}")
     return "\n".join(lines)
 
 
 def _entry(array: str, key: str, value: str) -> str:
-    """A line that puts something into an array, which both bash and zsh understand."""
+    """An entry of an array, in a form that both bash and zsh read."""
     return f"_pacifica_{array}+=([{shlex.quote(key)}]={shlex.quote(value)})"
 
 
 def _fish(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     lines = []
     for program, parser in parsers.items():
-        for path, subparser in walk(parser):
+        for path, subparser in _walk(parser):
             seen = [f"__fish_seen_subcommand_from {word}" for word in path]
-            below = sorted({name.split()[0] for name in subcommands(subparser)})
+            below = sorted({name.split()[0] for name in _subcommands(subparser)})
             here = "; and ".join([*seen, f"not __fish_seen_subcommand_from {' '.join(below)}"] if below else seen)
             condition = f" -n {shlex.quote(here)}" if here else ""
-            for name, each in subcommands(subparser).items():
+            for name, each in _subcommands(subparser).items():
                 if len(name.split()) == 1:
                     lines.append(f"complete -c {program} -f{condition} -a {name} -d {_told(each.description)}")
             lines += [
                 f"complete -c {program}{condition} {_fish_flag(action)} -d {_told(action.help)}"
-                for action in flags(subparser)
+                for action in _flags(subparser)
             ]
     return "\n".join(lines)
 
@@ -107,12 +107,42 @@ def _fish(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
 def _fish_flag(action: argparse.Action) -> str:
     parts = [f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in action.option_strings]
     if action.nargs != 0:
-        values = words_of(action)
+        values = _words_of(action)
         parts.append(f"-x -a {shlex.quote(' '.join(values))}" if values else "-r")
     return " ".join(parts)
 
 
 def _told(text: str | None) -> str:
-    """The first words of a help text, for a list."""
+    """The beginning of a help text, for a list."""
     first = " ".join((text or "").replace("%%", "%").split()).split(";")[0].split(" [PACIFICA_")[0].split(":")[0]
     return shlex.quote(first if len(first) <= 80 else first[:79] + "…")
+
+
+def _subcommands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """The subcommands of a command, by name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def _walk(
+    parser: argparse.ArgumentParser, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+    """A command and all its subcommands, with the words that lead to each."""
+    yield path, parser
+    for name, subparser in _subcommands(parser).items():
+        yield from _walk(subparser, (*path, *name.split()))
+
+
+def _flags(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """The flags of a command."""
+    return (action for action in parser._actions if action.option_strings and action.help is not argparse.SUPPRESS)
+
+
+def _words_of(action: argparse.Action) -> list[str]:
+    """The known values of a flag."""
+    if action.choices:
+        return [str(choice) for choice in action.choices]
+    words = (action.metavar if isinstance(action.metavar, str) else "") or ""
+    return words.split("|") if "|" in words and words.islower() else []

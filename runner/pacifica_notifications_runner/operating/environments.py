@@ -1,4 +1,4 @@
-"""The subcommand environments: what lies in a cache of environments."""
+"""The subcommand environments: lists or prunes a cache of environments."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 from pacifica_notifications_consumer.environment.cache import CachedVenv, VenvCache
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
 from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-Show the environments that starts with --venv-cache have kept, the last used first; what was installed into those whose
-keys begin with KEY, as requirements that give the same again; or remove those that are too old, or too large together.
-One that a running consumer uses is never removed.
+List the environments that starts with --venv-cache have kept, the last used first. With KEY, also print the packages in
+those whose keys begin with it, as requirements that install the same again. With --prune, remove those that are too
+old, or too large together; an environment that a running consumer uses is never removed.
 """
 
 EPILOG = """\
@@ -28,35 +29,31 @@ def add_command(subparsers: Any) -> None:
     parser = options.add_subcommand(
         subparsers, "environments", "show or remove the environments in a cache", DESCRIPTION, EPILOG
     )
-    parser.add_argument("key", nargs="?", metavar="KEY", help="show what was installed into these")
+    parser.add_argument("key", nargs="?", metavar="KEY", help="show the packages in those whose keys begin with KEY")
     parser.add_argument("--prune", action="store_true", help="remove those that --venv-cache-keep does not keep")
     options.add_options(parser, options.ENVIRONMENTS_OPTIONS)
     parser.set_defaults(command=show)
 
 
 def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
-    """Show or remove environments.
-
-    Raises:
-        ConfigurationError: There is no cache, or none of this key in it.
-    """
+    """Show or remove environments."""
     if settings["venv_cache"] is None:
-        raise ConfigurationError("no cache of environments is named", "say with --venv-cache where it is")
+        raise ConfigurationError("no cache of environments is named", "name its directory with --venv-cache")
     _check_readable(settings["venv_cache"])
     cache = VenvCache(settings["venv_cache"], settings["venv_cache_keep"])
     if arguments.prune:
         for kept in cache.prune():
-            _say(f"removed {_describe(kept)}")
+            say(f"removed {_describe(kept)}")
         return 0
     found = [kept for kept in cache.kept() if kept.key.startswith(arguments.key or "")]
     if arguments.key and not found:
         raise ConfigurationError(
-            f"there is no environment whose key begins with {arguments.key}", "leave it out to see all that are there"
+            f"there is no environment whose key begins with {arguments.key}", "leave it out to list all environments"
         )
     for kept in found:
-        _say(_describe(kept))
+        say(_describe(kept))
         if arguments.key:
-            _say(kept.venv.lock.read_text(encoding="utf-8").rstrip())
+            say(kept.venv.lock.read_text(encoding="utf-8").rstrip())
     return 0
 
 
@@ -64,17 +61,13 @@ def _check_readable(directory: Path) -> None:
     try:
         next(directory.iterdir(), None)
     except FileNotFoundError:
-        return  # it is empty, then
+        return  # such a cache is empty
     except OSError as error:
         raise StateError(
-            f"cannot look into the cache {directory}: {error.strerror}", "do this as the user whose consumers use it"
+            f"cannot read the cache {directory}: {error.strerror}", "run this as the user whose consumers use it"
         ) from error
 
 
 def _describe(kept: CachedVenv) -> str:
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used_at))
     return f"{kept.key}  {kept.size / (1 << 20):7.1f} MiB  last used {used}  {kept.venv.path}"
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  (the command's output)

@@ -23,15 +23,15 @@ from pacifica_notifications_runner.process.systemd import Notifier
 log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
-Run jobs of a consumer that was started, on whatever machine, with --engine celery: extract the same archive, create its
-environment here, and take jobs from its broker, some at a time. Their directories stay here; what they print, how far
-they are and how they end is told there. SIGINT, SIGTERM or SIGHUP stops it: running jobs are given a grace period, and
-then run elsewhere. A second signal does not wait for them.
+Run jobs of a consumer that was started, on any machine, with --engine celery: extract the same archive, create its
+environment here, and take jobs from its broker, some at a time. Their directories stay here; their output, progress and
+ends are sent to the consumer. SIGINT, SIGTERM or SIGHUP stops it: running jobs are given a grace period, and then run
+elsewhere. A second signal does not wait for them.
 """
 
 EPILOG = """\
-The consumer's entry-point finds Pacifica as this command's own options say: no password travels through the broker.
-Which jobs are taken is said by --name, as the start command shows it, or by --queue.
+The consumer's entry-point gets the addresses and the password of Pacifica from this command's options; no password
+travels through the broker. --name, as the start command shows it, or --queue selects the jobs.
 
 Exit status: 0 stopped by a signal; 2 wrong command line; 65 the archive is not usable; 69 the broker or an installer
 refused; 73 the state directory is not usable; 78 wrong settings; 130 stopped before it was ready.
@@ -43,23 +43,19 @@ def add_command(subparsers: Any) -> None:
     parser = options.add_subcommand(
         subparsers, "worker", "run jobs of a consumer that was started elsewhere", DESCRIPTION, EPILOG
     )
-    parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer, the same as there")
+    parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer that was started")
     options.add_options(parser, options.WORKER_OPTIONS)
     parser.set_defaults(command=work)
 
 
 def work(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
-    """Run jobs until a signal comes.
-
-    Raises:
-        PacificaError: A step failed; those before it have been undone.
-    """
+    """Run jobs until a signal comes."""
     broker = engines.make_broker(settings, settings["name"])
     notifier = Notifier.from_environment()
     run_as = steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
         consumer = stack.enter_context(open_consumer(arguments.archive, archive_limits(settings), run_as))
-        # Before init.sh can add to it.
+        # Before init.sh can add files to it.
         named = digest(consumer.directory)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
         engine = LocalEngine(

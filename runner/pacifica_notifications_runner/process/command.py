@@ -1,4 +1,4 @@
-"""What every command does around its work: read the settings, set up logging, and end with the right status."""
+"""The frame of every command: reads the settings, sets up logging, and returns the exit status."""
 
 from __future__ import annotations
 

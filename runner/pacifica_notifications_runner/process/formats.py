@@ -1,4 +1,4 @@
-"""How times, durations and sizes are shown to people."""
+"""Times, durations, sizes and jobs as text for people."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def since(moment: str | None) -> float | None:
 
 
 def progress(document: Mapping[str, Mapping[str, int]]) -> str:
-    """How far a job's transfers are, of the API, in a line."""
+    """The progress of a job's transfers, from the API, in a line."""
     return describe_progress({what: Progress(**numbers) for what, numbers in document.items()})
 
 
@@ -62,8 +62,43 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def took(job: Mapping[str, Any]) -> str:
+    """How long a job's last attempt took, or has taken so far."""
+    return duration(since(job["started_at"]) if job["state"] == "running" else job["seconds"])
+
+
 def remarks(job: Mapping[str, Any]) -> str:
-    """What is to be said of a job: how far it is, or how it ended."""
+    """The progress of a running job, or the reason why another one ended as it did."""
     if job["state"] != "running":
         return str(job["reason"])
     return progress(job["progress"]) or ("waits for a worker" if job["handed_out"] and not job["worker"] else "")
+
+
+def job_row(job: Mapping[str, Any]) -> tuple[str, ...]:
+    """A job in a list: its number, state, start, duration, memory, event and remarks."""
+    start, memory = clock(job["started_at"]), size(job["peak_memory"])
+    return str(job["id"]), job["state"], start, took(job), memory, job["title"], remarks(job)
+
+
+def job_facts(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything about a job, by name; some values may be empty."""
+    return {
+        "state": job["state"],
+        "remarks": remarks(job),
+        "notification": f"{job['title']} ({job['origin']})",
+        "received": clock(job["received_at"]),
+        "started": clock(job["started_at"]),
+        "ended": "" if job["state"] == "running" else clock(job["ended_at"]),
+        "took": took(job),
+        "processor time": duration(job["cpu_seconds"]),
+        "memory": size(job["peak_memory"]),
+        "exit status": job["exit_status"],
+        "attempts": job["attempts"] or "",
+        "put off": job["deferrals"] or "",
+        "crashes": job["crashes"] or "",
+        "progress": progress(job["progress"]),
+        "trace": job["trace"],
+        "directory": job["directory"],
+        "worker": job["worker"],
+        "remote path": job["worker_directory"],
+    }

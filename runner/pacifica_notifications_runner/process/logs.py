@@ -1,27 +1,25 @@
-"""What the commands tell people and machines about themselves, on standard error."""
+"""The commands' log and error messages, on standard error, for people and for machines."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import textwrap
 import time
-from typing import IO
 
 from pacifica_notifications_consumer.errors import Cancelled, PacificaError
 from pacifica_notifications_consumer.system.log_context import log_facts
+from pacifica_notifications_runner.process import terminal
 
 _FORM, _TIME_FORM = "%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"
-#: Whose every word somebody may want who looks for a fault.
+#: Loggers whose messages matter only when a fault is looked for.
 _TALKATIVE = ("celery", "kombu", "amqp")
-_QUIET, _RESET = "\033[2m", "\033[0m"
 _COLOURS = {
-    logging.DEBUG: _QUIET,
-    logging.WARNING: "\033[33m",
-    logging.ERROR: "\033[31m",
-    logging.CRITICAL: "\033[1;31m",
+    logging.DEBUG: terminal.FAINT,
+    logging.WARNING: terminal.YELLOW,
+    logging.ERROR: terminal.RED,
+    logging.CRITICAL: terminal.BOLD_RED,
 }
 
 
@@ -40,29 +38,19 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-class _ColourFormatter(logging.Formatter):
-    """For people at a terminal: what needs them stands out."""
+class _TextFormatter(logging.Formatter):
+    """Lines of text; at a terminal, those that need attention stand out in a colour."""
 
     def format(self, record: logging.LogRecord) -> str:
         plain = super().format(record)
         colour = _COLOURS.get(record.levelno)
-        return f"{colour}{plain}{_RESET}" if colour else plain
-
-
-def wants_colour(stream: IO[str] | None) -> bool:
-    """Whether people look at it who have not said that they want no colour (https://no-color.org)."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return stream is not None and stream.isatty() and not plain
+        return terminal.coloured(plain, colour, sys.stderr) if colour else plain
 
 
 def set_up_logging(log_format: str, *, verbose: bool) -> None:
     """Log to standard error, as text or as JSON lines."""
     handler = logging.StreamHandler()
-    if log_format == "json":
-        handler.setFormatter(_JsonFormatter())
-    else:
-        kind = _ColourFormatter if wants_colour(sys.stderr) else logging.Formatter
-        handler.setFormatter(kind(_FORM, _TIME_FORM))
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter(_FORM, _TIME_FORM))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
@@ -70,18 +58,16 @@ def set_up_logging(log_format: str, *, verbose: bool) -> None:
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.ERROR)
-    # After an outage, that messages of before cannot be acknowledged is no news, and does no harm.
+    # After an outage, messages received before it cannot be acknowledged; that is expected, and harmless.
     logging.getLogger("celery.worker.request").setLevel(logging.INFO if verbose else logging.CRITICAL + 1)
 
 
 def report(program: str, error: PacificaError, log_format: str = "text") -> None:
-    """Say why a command ends early: one sentence, and below it what another program printed on the matter."""
+    """Print why a command ends early: one sentence, and below it the output of another program, if there is one."""
     if log_format == "json":
         logging.getLogger(__name__).critical("%s%s", error, f"\n{error.output}" if error.output else "")
         return
-    label = "" if isinstance(error, Cancelled) else "error: "
-    if label and wants_colour(sys.stderr):
-        label = f"{_COLOURS[logging.ERROR]}error:{_RESET} "
-    print(f"{program}: {label}{error}", file=sys.stderr)  # noqa: T201  (a command's own message)
+    label = "" if isinstance(error, Cancelled) else f"{terminal.coloured('error:', terminal.RED, sys.stderr)} "
+    terminal.note(f"{program}: {label}{error}")
     if error.output:
-        print(textwrap.indent(error.output, "    "), file=sys.stderr)  # noqa: T201
+        terminal.note(textwrap.indent(error.output, "    "))

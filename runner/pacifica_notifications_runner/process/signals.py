@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
 from typing import Any, Self, TypeVar
 
@@ -25,9 +26,9 @@ _END = b"\0"
 class StopSignals:
     """Turns the first SIGINT, SIGTERM or SIGHUP into an event, and the second into another, and a call.
 
-    An exception thrown by a handler could strike between the entering of a step and the noting that it must be undone;
-    an event cannot. And a handler must not set the event itself, since it may have interrupted the very code that
-    holds the event's lock: so Python writes the signal's number into a pipe, and a thread reads it there.
+    An exception thrown by a handler could strike between the entering of a step and the note that it must be undone;
+    an event cannot. And a handler must not set the event itself, since it may have interrupted the code that holds the
+    event's lock: so Python writes the signal's number into a pipe, and a thread reads it there.
 
     Attributes:
         stop: Set by the first signal.
@@ -76,10 +77,7 @@ class StopSignals:
     def abandoning(self, context: AbstractContextManager[T]) -> Iterator[T]:
         """Enter and leave a context that may hang on a silent network.
 
-        Entering it is given up some seconds after the first signal, leaving it some seconds after the second.
-
-        Raises:
-            Cancelled: It was given up; what the context was at goes on by itself, or not.
+        Entering is given up (`Cancelled`) some seconds after the first signal, leaving some seconds after the second.
         """
         value = _given_up_after(self.stop, context.__enter__, _LEFT_BEHIND)
         try:
@@ -88,34 +86,25 @@ class StopSignals:
             _given_up_after(self.now, lambda: context.__exit__(None, None, None), _LEFT_BEHIND)
 
     def unless_stopped(self, work: Callable[[], T]) -> T:
-        """Do work that may hang on a silent network; given up some seconds after the first signal.
-
-        Raises:
-            Cancelled: It was given up; the work goes on by itself, or not.
-        """
+        """Do work that may hang on a silent network; given up (`Cancelled`) some seconds after the first signal."""
         return _given_up_after(self.stop, work)
 
 
 def _given_up_after(event: threading.Event, work: Callable[[], T], advice: str = "") -> T:
     """Do work on a thread of its own, and wait for it until an event, and a little longer."""
-    results: list[T] = []
-    errors: list[BaseException] = []
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            results.append(work())
+            future.set_result(work())
         except BaseException as error:
-            errors.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
     patience = _PATIENCE
-    while thread.is_alive():
-        thread.join(_POLL)
+    while not wait([future], _POLL).done:
         if event.is_set():
             patience -= _POLL
             if patience < 0:
                 raise Cancelled("stopped by a signal, without an answer from Pacifica", advice)
-    if errors:
-        raise errors[0]
-    return results[0]
+    return future.result()

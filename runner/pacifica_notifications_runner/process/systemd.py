@@ -1,4 +1,4 @@
-"""Telling systemd how the runner is: the protocol of sd_notify(3), of which nothing is needed but a datagram."""
+"""Tells systemd the state of the runner, by the protocol of sd_notify(3): one datagram each time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ import attrs
 
 @attrs.frozen
 class Notifier:
-    """Tells a supervisor how things are; without one it does nothing.
+    """Tells a supervisor the state of the runner; without one it does nothing."""
 
-    Args:
-        address: The socket that the supervisor listens on; None if there is none.
-        watchdog: Seconds after which the supervisor takes the runner for hung if it hears nothing; None for never.
-    """
-
+    #: The socket that the supervisor listens on; None if there is no supervisor.
     address: str | None = None
+    #: Seconds of silence after which the supervisor takes the runner for hung; None for never.
     watchdog: float | None = None
 
     @classmethod
     def from_environment(cls) -> Self:
-        """As the supervisor says in the environment, from which that is taken: others must not speak for us."""
+        """As the environment says; the variables are removed from it, so that no child can speak for the runner."""
         address = os.environ.pop("NOTIFY_SOCKET", None)
         microseconds, pid = os.environ.pop("WATCHDOG_USEC", ""), os.environ.pop("WATCHDOG_PID", "")
         watchdog = None
@@ -34,7 +31,7 @@ class Notifier:
 
     @property
     def interval(self) -> float | None:
-        """Seconds between two signs of life, twice as often as they must come; None if none are wanted."""
+        """Seconds between two signs of life, half of what is allowed; None if none are wanted."""
         return None if self.watchdog is None else self.watchdog / 2
 
     def ready(self, status: str) -> None:
@@ -46,7 +43,7 @@ class Notifier:
         self._tell("STOPPING=1", f"STATUS={status}")
 
     def alive(self, status: str) -> None:
-        """All is at work; also says what is being done."""
+        """Everything works; the status says what is being done."""
         self._tell("WATCHDOG=1", f"STATUS={status}")
 
     def _tell(self, *lines: str) -> None:
@@ -55,7 +52,7 @@ class Notifier:
         # A name in the abstract namespace is written with an @.
         address = f"\0{self.address[1:]}" if self.address.startswith("@") else self.address
         message = "\n".join(line.replace("\n", " ") for line in lines)
-        # The runner's work does not depend on whether anybody listens.
+        # The runner's work does not depend on the supervisor.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             sender.sendto(message.encode(), address)

@@ -9,14 +9,10 @@ from pacifica_notifications_consumer.errors import ConfigurationError
 
 
 def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """What to secure the endpoint's connections with; None if there is no certificate.
-
-    Args:
-        cert: The certificate with those that it rests on, in PEM.
-        key: Its private key, if it is not in the same file.
+    """The TLS context of a certificate (with its chain) and, if it is in another file, its key; None without one.
 
     Raises:
-        ConfigurationError: A file cannot be read, is not PEM, is encrypted, or does not belong to the other.
+        ConfigurationError: A file cannot be read, is not PEM, or is encrypted, or the key is another certificate's.
     """
     if cert is None:
         if key is not None:

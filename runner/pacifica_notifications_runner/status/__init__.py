@@ -1,1 +1,1 @@
-"""What operators see of a consumer and do about its jobs: a JSON API, and a page for people on top of it."""
+"""The status page: a JSON API for programs, and pages for people on top of it."""

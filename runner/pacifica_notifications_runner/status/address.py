@@ -1,4 +1,4 @@
-"""Where the status page of a running consumer is, told in its state directory to whoever may read that."""
+"""The address of a running consumer's status page, kept in a file in its state directory."""
 
 from __future__ import annotations
 
@@ -17,24 +17,19 @@ _FILE = "status.json"
 
 @attrs.frozen
 class StatusAddress:
-    """Where a status page is.
-
-    Args:
-        url: Its address.
-        token: What lets in.
-    """
+    """The address of a status page, and the token that gives access to it."""
 
     url: str
     token: str = attrs.field(repr=False)
 
     @property
     def link(self) -> str:
-        """The address that lets in whoever opens it."""
+        """The address with the token, which opens the page in a browser."""
         return f"{self.url}/?token={self.token}"
 
     @contextlib.contextmanager
-    def told_in(self, state_dir: Path) -> Iterator[None]:
-        """Tell it, to this user only, for as long as the context.
+    def kept_in(self, state_dir: Path) -> Iterator[None]:
+        """Keep it in a file that only this user may read, until the context ends.
 
         Raises:
             StateError: The state directory cannot be written to.
@@ -59,19 +54,19 @@ class StatusAddress:
 
     @classmethod
     def find(cls, state_dir: Path) -> StatusAddress:
-        """Find that of the consumer which is running in a state directory.
+        """Read the address of the consumer that is running in a state directory.
 
         Raises:
-            StateError: It tells none, or another user runs it.
+            StateError: There is none, or another user runs the consumer.
         """
         path = state_dir / _FILE
         try:
-            told = json.loads(path.read_bytes())
-            return cls(told["url"], told["token"])
+            found = json.loads(path.read_bytes())
+            return cls(found["url"], found["token"])
         except FileNotFoundError:
             raise StateError(
                 f"the consumer of {state_dir} is starting or stopping", "try again in some seconds"
             ) from None
         except (OSError, ValueError, LookupError, TypeError) as error:
             reason = getattr(error, "strerror", None) or "it is damaged"
-            raise StateError(f"cannot read {path}: {reason}", "do this as the user who runs the consumer") from error
+            raise StateError(f"cannot read {path}: {reason}", "run this as the user who runs the consumer") from error

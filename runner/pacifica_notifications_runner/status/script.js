@@ -1,4 +1,4 @@
-// Keeps the parts of a page up to date whose ids begin with "live-", and goes on with the output of a running job.
+// Keeps the parts of a page up to date whose ids begin with "live-", and appends the output of a running job.
 "use strict";
 (() => {
   const main = document.querySelector("main[data-live]");
@@ -12,7 +12,7 @@
   pause.addEventListener("click", () => {
     paused = !paused;
     pause.setAttribute("aria-pressed", String(paused));
-    pause.textContent = paused ? "Go on with updates" : "Pause updates";
+    pause.textContent = paused ? "Resume updates" : "Pause updates";
   });
 
   async function refresh() {
@@ -21,7 +21,7 @@
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of main.querySelectorAll("section[id^=live-]")) {
       const other = fresh.getElementById(part.id);
-      // Whoever is at a link with the keyboard, or has marked something, is not to lose the place.
+      // A part with the keyboard's focus or with selected text stays as it is.
       const used = part.contains(document.activeElement) ||
         (getSelection().toString() !== "" && part.contains(getSelection().anchorNode));
       if (other && !used && other.innerHTML !== part.innerHTML) part.innerHTML = other.innerHTML;
@@ -36,7 +36,7 @@
     const text = await answer.text();
     const start = Number(answer.headers.get("Log-Offset"));
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-    // At its end a long log is cut, and so is shorter than before.
+    // A long log is cut when its job ends, and is then shorter than before.
     if (position === null || start !== position) log.textContent = text;
     else if (text) log.append(text);
     position = Number(answer.headers.get("Log-End"));
@@ -49,7 +49,7 @@
       if (!paused && !document.hidden) await Promise.all([refresh(), follow()]);
       document.body.classList.remove("offline");
     } catch {
-      // The consumer has been stopped, or is being started: the next turn finds out.
+      // The consumer is stopped or starting: the next turn tries again.
       document.body.classList.add("offline");
     }
     setTimeout(turn, 2000);

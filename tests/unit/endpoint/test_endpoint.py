@@ -51,7 +51,7 @@ def post(url: str, body: bytes, **headers: str) -> requests.Response:
 
 
 def kept(runner: JobRunner) -> int:
-    return sum(runner.count_verdicts().values())
+    return sum(runner.ledger.count_verdicts().values())
 
 
 @pytest.mark.parametrize("path", NOTIFICATIONS, ids=lambda path: path.stem)

@@ -64,7 +64,7 @@ def nested(depth: int) -> list[Any]:
 
 
 def kept(runner: JobRunner) -> int:
-    return sum(runner.count_verdicts().values())
+    return sum(runner.ledger.count_verdicts().values())
 
 
 def noted(runner: JobRunner, job_id: int) -> bytes:
@@ -358,14 +358,14 @@ def test_expired_event(url: str, runner: JobRunner) -> None:
     over = post(url, EVENT | {"expirytime": "2001-01-01T00:00:00Z"}, **JSON)
     to_come = post(url, EVENT | {"id": "j", "expirytime": "2999-01-01T00:00:00Z"}, **JSON)
     assert (over.json()["verdict"], over.json()["job"], to_come.json()["verdict"]) == ("expired", None, "matched")
-    assert runner.count_verdicts()[Verdict.EXPIRED] == 1
+    assert runner.ledger.count_verdicts()[Verdict.EXPIRED] == 1
 
 
 def test_traceparent_of_a_binary_event(url: str, runner: JobRunner) -> None:
     """The extension for traces is honoured in binary mode, too."""
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     answer = post(url, {"go": True}, **BINARY, **{"ce-traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
-    assert trace in runner.notification(answer.json()["notification"]).traceparent
+    assert trace in runner.ledger.records.notification(answer.json()["notification"]).traceparent
 
 
 def test_events_of_pacifica_and_of_others_side_by_side(endpoint: Endpoint, url: str, runner: JobRunner) -> None:

@@ -270,7 +270,7 @@ def test_result_outlasts_a_fault_of_the_ledger(
     with make_slow() as runner:
         runner.accept(body())
         wait_for_file(path / "running")
-        ledger, faults = runner._ledger, iter([StateError("full"), StateError("full")])
+        ledger, faults = runner.ledger, iter([StateError("full"), StateError("full")])
         end_attempt = ledger.end_attempt
 
         def faulty(*arguments: Any, **facts: Any) -> None:

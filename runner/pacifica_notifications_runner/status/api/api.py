@@ -1,7 +1,7 @@
-"""The JSON API: what can be asked of a consumer's book of jobs, and done about them.
+"""The JSON API: the requests about a consumer's notifications and jobs, and their answers.
 
-It knows nothing of HTTP's wire: the listener answers with it over a socket, and the command ``jobs`` without one where
-the consumer is stopped.
+It does not know HTTP's wire: the listener serves it over a socket, the pages call its methods, and the command ``jobs``
+uses it without a socket where the consumer is stopped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import attrs
 
@@ -22,44 +22,45 @@ from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.files import list_files, open_file
 from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.queue.job_book import JobBook
-from pacifica_notifications_runner.status.api.documents import (
-    incident_document,
-    job_document,
-    moment,
-    notification_document,
-)
+from pacifica_notifications_runner.status.api import documents
 from pacifica_notifications_runner.status.api.openapi import describe
-from pacifica_notifications_runner.status.api.request import Answer, ApiRequest, check_known, read_selection
-from pacifica_notifications_runner.status.api.routes import MOST_LISTED, ROUTES
+from pacifica_notifications_runner.status.api.request import Answer, read_selection
+from pacifica_notifications_runner.status.api.routes import ANY_NUMBER, Router
 
+Found = TypeVar("Found")
+
+ROUTER = Router()
+
+#: How many jobs or notifications a list holds at most.
+_MOST_LISTED = 1000
 _PIECE = 1 << 16
 #: Seconds between two looks at what a running job has printed.
 _FOLLOW = 0.2
 _MOST_FOLLOWERS = 32
-_LISTED = 100
+LISTED = 100
 #: How many of the jobs that are replayed are named in the answer.
 _MOST_NAMED = 1000
 _MINUTES = 60
 _INCIDENTS = 20
 
-
-def no_subscription() -> dict[str, Any] | None:
-    """What is told of the subscription of a consumer that is stopped."""
-    return None
+Limit = Annotated[int, range(1, _MOST_LISTED + 1), f"how many at most, up to {_MOST_LISTED}"]
+Before = Annotated[int | None, "only those with lower numbers; the field next of the previous page"]
+FilePath = Annotated[str, "with / between names"]
 
 
 @attrs.define
 class Api:
-    """Answers what is asked.
+    """The API of a consumer. Its methods can be called directly; they raise `HTTPError` for a refusal.
 
     Args:
         book: The consumer's notifications and jobs.
-        subscription: Tells of the subscription: whether it is well, what is the matter, and its number.
-        closing: Set when whoever follows a log must go.
+        subscription: Returns the state of the subscription, None while it is being made or taken back; None for a
+            consumer that is stopped.
+        closing: Set when followers of logs must end.
     """
 
     book: JobBook
-    subscription: Callable[[], dict[str, Any] | None] = no_subscription
+    subscription: Callable[[], documents.SubscriptionStatus | None] | None = None
     closing: threading.Event = attrs.field(factory=threading.Event)
     _followers: threading.BoundedSemaphore = attrs.field(
         factory=lambda: threading.BoundedSemaphore(_MOST_FOLLOWERS), init=False
@@ -69,111 +70,103 @@ class Api:
         """Answer a request.
 
         Raises:
-            BadRequest: It cannot be met; the status and the reason are what is to be answered.
+            HTTPError: It is refused; with the status and the reason to answer.
         """
-        methods = []
-        for route in ROUTES:
-            open_parts = route.match(path)
-            if open_parts is None:
-                continue
-            if route.method == method:
-                check_known("parameter", query, route.query)
-                if document and not route.takes:
-                    raise HTTPError(HTTPStatus.BAD_REQUEST, "no body is expected here")
-                answer: Answer = getattr(self, f"_{route.name}")(
-                    ApiRequest(path=open_parts, query=query, document=document)
-                )
-                return answer
-            methods.append(route.method)
-        if methods:
-            raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, f"use {' or '.join(methods)}")
-        raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no {path}; /api/openapi.json says what there is")
+        unknown = f"there is no {path}; see /api/openapi.json for the paths of the API"
+        answer = ROUTER.dispatch(self, method, path, query, document, unknown=unknown)
+        return answer if isinstance(answer, Answer) else Answer(document=answer)
 
-    def _status(self, _: ApiRequest) -> Answer:
-        missed = self.book.count_missed()
-        due = self.book.next_due()
-        ended = self.book.ended_by_minute(_MINUTES)
-        return Answer(
-            document={
-                "name": self.book.name,
-                "version": version("pacifica-notifications-consumer"),
-                "state_dir": str(self.book.state_dir),
-                "running": self.subscription is not no_subscription,
-                "engine": {"place": self.book.place, "trouble": self.book.trouble},
-                "subscription": self.subscription(),
-                "jobs": {state.value: count for state, count in self.book.count_jobs().items()},
-                "notifications": {verdict.value: count for verdict, count in self.book.count_verdicts().items()},
-                "missed": attrs.asdict(missed),
-                "waiting_seconds": None if due is None else max(0.0, time.time() - due),
-                "incidents": [incident_document(incident) for incident in self.book.incidents(_INCIDENTS)],
-                "ended_by_minute": [
-                    {"minute": moment(each.minute), "succeeded": each.succeeded, "dead": each.dead} for each in ended
-                ],
-            }
+    @ROUTER.route("GET", "/api/status")
+    def status(self) -> documents.StatusDocument:
+        """The state of the consumer."""
+        ledger = self.book.ledger
+        due = ledger.next_due()
+        status: documents.StatusDocument = documents.document_of(
+            documents.StatusDocument,
+            self.book,
+            version=version("pacifica-notifications-consumer"),
+            state_dir=str(self.book.state_dir),
+            running=self.subscription is not None,
+            engine={"place": self.book.place, "trouble": self.book.trouble},
+            subscription=self.subscription() if self.subscription else None,
+            jobs=ledger.count_jobs(),
+            notifications=ledger.count_verdicts(),
+            missed=ledger.coverage.counts(),
+            waiting_seconds=None if due is None else max(0.0, time.time() - due),
+            incidents=ledger.incidents(_INCIDENTS),
+            ended_by_minute=ledger.records.ended_by_minute(_MINUTES),
         )
+        return status
 
-    def _jobs(self, request: ApiRequest) -> Answer:
-        limit = request.number("limit", _LISTED, most=MOST_LISTED)
-        before = request.number("before", _BEYOND)
-        jobs = self.book.jobs(limit, before, request.word("state", JobState))
-        return Answer(document={"jobs": [self._document(job) for job in jobs], "next": _next(jobs, limit)})
+    @ROUTER.route("GET", "/api/jobs")
+    def jobs(
+        self,
+        limit: Limit = LISTED,
+        before: Before = None,
+        state: Annotated[JobState | None, "only those in this state"] = None,
+    ) -> documents.JobsDocument:
+        """The newest jobs, the newest first."""
+        jobs = self.book.jobs(limit, before, state)
+        return {"jobs": [self._document(job) for job in jobs], "next": _next(jobs, limit)}
 
-    def _job(self, request: ApiRequest) -> Answer:
-        return Answer(document=self._document(self._find(request)))
+    @ROUTER.route("GET", "/api/jobs/{id}", refusals=(404,))
+    def job(self, id: int) -> documents.JobDocument:
+        """A job."""
+        return self._document(self._find(id))
 
-    def _log(self, request: ApiRequest) -> Answer:
-        job = self._find(request)
-        output = self.book.directory(job.id).output
+    @ROUTER.route("GET", "/api/jobs/{id}/log", media_type="text/plain", refusals=(404, 503))
+    def log(
+        self,
+        id: int,
+        offset: Annotated[int, ANY_NUMBER, "the first byte; negative counts from the end"] = 0,
+        follow: Annotated[bool, "yes to continue while the job waits or runs"] = False,
+    ) -> Answer:
+        """The output of the entry-point in all attempts; with follow until the job ends."""
+        job = self._find(id)
+        output = self.book.directory(id).output
         size = output.stat().st_size if output.exists() else 0
-        offset = request.number("offset", 0, least=-_BEYOND)
-        # One that was cut at its end is shorter than before.
+        # A long output that was cut in its middle is shorter than before.
         start = max(0, size + offset) if offset < 0 else min(offset, size)
         headers = {"Log-Offset": str(start)}
-        if not request.flag("follow"):
+        if not follow:
             pieces: Iterator[bytes] = _read(output, start, size)
             headers |= {"Log-End": str(size), "Job-State": job.state.value}
         elif self._followers.acquire(blocking=False):
-            following = self._follow(job.id, output, start)
-            # Once it has begun, it lets go of its place in any case.
+            following = self._follow(id, output, start)
+            # A generator releases its place only if it has been started.
             pieces = itertools.chain([next(following, b"")], following)
         else:
             raise HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, f"{_MOST_FOLLOWERS} follow logs already; try again later")
         return Answer(pieces=pieces, content_type="text/plain; charset=utf-8", headers=headers)
 
-    def _follow(self, job_id: int, output: Path, position: int) -> Iterator[bytes]:
+    def _follow(self, id: int, output: Path, position: int) -> Iterator[bytes]:
         try:
             while True:
-                going_on = not self.book.job(job_id).state.final and not self.closing.is_set()
+                going_on = not self.book.job(id).state.final and not self.closing.is_set()
                 size = output.stat().st_size if output.exists() else 0
                 for piece in _read(output, position, size):
                     position += len(piece)
                     yield piece
                 if not going_on:
                     return
-                # Also when nothing was printed, so that it is noticed when nobody listens any more.
+                # Even when nothing was printed, so that a client that has gone is noticed.
                 yield b""
                 self.closing.wait(_FOLLOW)
         finally:
             self._followers.release()
 
-    def _files(self, request: ApiRequest) -> Answer:
-        directory = self.book.directory(self._find(request).id).path
+    @ROUTER.route("GET", "/api/jobs/{id}/files", refusals=(404,))
+    def files(self, id: int) -> documents.FilesDocument:
+        """The files in a job's directory."""
+        directory = self._find_directory(id)
         files, more = list_files(directory)
-        return Answer(
-            document={
-                "directory": str(directory),
-                "files": [
-                    {"path": file.path, "size": file.size, "changed_at": moment(file.changed_at)} for file in files
-                ],
-                "more": more,
-            }
-        )
+        return {"directory": str(directory), "files": documents.plain(files), "more": more}
 
-    def _file(self, request: ApiRequest) -> Answer:
-        directory = self.book.directory(self._find(request).id).path
-        path = request.path["path"]
+    @ROUTER.route("GET", "/api/jobs/{id}/files/{path}", media_type="application/octet-stream", refusals=(404,))
+    def file(self, id: int, path: FilePath) -> Answer:
+        """A file in a job's directory."""
         try:
-            file = open_file(directory, path)
+            file = open_file(self._find_directory(id), path)
         except FileNotFoundError:
             raise HTTPError(HTTPStatus.NOT_FOUND, f"the job has no file {path!r}") from None
 
@@ -181,80 +174,94 @@ class Api:
             with file:
                 yield from iter(lambda: file.read(_PIECE), b"")
 
-        # Whatever it is, it is not to be run in the name of this page.
-        headers = {"Content-Disposition": "attachment"}
-        return Answer(pieces=pieces(), content_type="application/octet-stream", headers=headers)
+        return _download(pieces())
 
-    def _retry(self, request: ApiRequest) -> Answer:
-        job = self._find(request)
-        if not self.book.requeue(job.id):
-            raise HTTPError(HTTPStatus.CONFLICT, f"job {job.id} is {job.state.value}: it need not be queued anew")
-        return Answer(document=self._document(self.book.job(job.id)))
+    @ROUTER.route("POST", "/api/jobs/{id}/retry", refusals=(404, 409))
+    def retry(self, id: int) -> documents.JobDocument:
+        """Queue a job again that has ended or failed."""
+        job = self._find(id)
+        if not self.book.requeue(id):
+            raise HTTPError(
+                HTTPStatus.CONFLICT,
+                f"job {id} is {job.state.value}: only jobs that have ended or failed can be queued again",
+            )
+        return self.job(id)
 
-    def _cancel(self, request: ApiRequest) -> Answer:
-        job = self._find(request)
-        document = request.document or {}
-        check_known("field", document, ("reason",))
+    @ROUTER.route("POST", "/api/jobs/{id}/cancel", refusals=(404, 409))
+    def cancel(self, id: int, document: documents.CancellationDocument) -> documents.JobDocument:
+        """Cancel a job that waits or runs."""
+        job = self._find(id)
         reason = " ".join(str(document.get("reason") or "cancelled by an operator").split())[:200]
-        if job.state.final or not self.book.cancel(job.id, reason):
-            raise HTTPError(HTTPStatus.CONFLICT, f"job {job.id} has ended: it is {job.state.value}")
-        return Answer(document=self._document(self.book.job(job.id)))
+        if job.state.final or not self.book.cancel(id, reason):
+            raise HTTPError(HTTPStatus.CONFLICT, f"job {id} has ended: it is {job.state.value}")
+        return self.job(id)
 
-    def _replay(self, request: ApiRequest) -> Answer:
-        document = request.document or {}
+    @ROUTER.route("POST", "/api/replay")
+    def replay(self, document: documents.SelectionDocument) -> documents.ReplayedDocument:
+        """Queue all jobs again that have ended or failed and that the selection matches."""
         selection = read_selection(document)
         dry = document.get("dry_run") is True
         try:
             found = [job.id for job in self.book.select(selection)] if dry else self.book.replay(selection)
         except FilterError as error:
             raise HTTPError(HTTPStatus.BAD_REQUEST, str(error)) from error
-        return Answer(document={"count": len(found), "jobs": found[:_MOST_NAMED], "dry_run": dry})
+        return {"count": len(found), "jobs": found[:_MOST_NAMED], "dry_run": dry}
 
-    def _notifications(self, request: ApiRequest) -> Answer:
-        limit = request.number("limit", _LISTED, most=MOST_LISTED)
-        before = request.number("before", _BEYOND)
-        found = self.book.notifications(limit, before, request.word("verdict", Verdict))
-        documents = [notification_document(record) for record in found]
-        return Answer(document={"notifications": documents, "next": _next(found, limit)})
+    @ROUTER.route("GET", "/api/notifications")
+    def notifications(
+        self,
+        limit: Limit = LISTED,
+        before: Before = None,
+        verdict: Annotated[Verdict | None, "only those with this verdict"] = None,
+    ) -> documents.NotificationsDocument:
+        """The newest notifications, the newest first."""
+        found = self.book.ledger.records.notifications(limit, before, verdict)
+        return {"notifications": [documents.notification_document(each) for each in found], "next": _next(found, limit)}
 
-    def _notification(self, request: ApiRequest) -> Answer:
-        number = request.number("id")
-        try:
-            return Answer(document=notification_document(self.book.notification(number)))
-        except KeyError:
-            raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no notification {number}") from None
+    @ROUTER.route("GET", "/api/notifications/{id}", refusals=(404,))
+    def notification(self, id: int) -> documents.NotificationDocument:
+        """A notification."""
+        return documents.notification_document(_found("notification", id, self.book.ledger.records.notification))
 
-    def _body(self, request: ApiRequest) -> Answer:
-        number = request.number("id")
-        try:
-            body = self.book.notification_body(number)
-        except KeyError:
-            raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no notification {number}") from None
+    @ROUTER.route("GET", "/api/notifications/{id}/body", media_type="application/octet-stream", refusals=(404,))
+    def body(self, id: int) -> Answer:
+        """A notification, byte for byte as it was received."""
+        body = _found("notification", id, self.book.ledger.records.body)
         if body is None:
-            raise HTTPError(HTTPStatus.NOT_FOUND, f"what notification {number} said was not kept")
-        headers = {"Content-Disposition": "attachment"}
-        return Answer(pieces=iter([body]), content_type="application/octet-stream", headers=headers)
+            raise HTTPError(HTTPStatus.NOT_FOUND, f"the body of notification {id} was not kept")
+        return _download(iter([body]))
 
-    def _openapi(self, _: ApiRequest) -> Answer:
-        return Answer(document=describe(ROUTES))
+    @ROUTER.route("GET", "/api/openapi.json")
+    def openapi(self) -> Answer:
+        """This description."""
+        return Answer(document=describe(ROUTER))
 
-    def _find(self, request: ApiRequest) -> Job:
-        number = request.number("id")
-        try:
-            return self.book.job(number)
-        except KeyError:
-            raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no job {number}") from None
+    def _find(self, id: int) -> Job:
+        return _found("job", id, self.book.job)
 
-    def _document(self, job: Job) -> dict[str, Any]:
-        return job_document(job, self.book.directory(job.id))
+    def _find_directory(self, id: int) -> Path:
+        return self.book.directory(self._find(id).id).path
+
+    def _document(self, job: Job) -> documents.JobDocument:
+        return documents.job_document(job, self.book.directory(job.id))
 
 
-_BEYOND = 1 << 61
+def _found(thing: str, id: int, find: Callable[[int], Found]) -> Found:
+    try:
+        return find(id)
+    except KeyError:
+        raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no {thing} {id}") from None
 
 
 def _next(found: Sequence[Any], limit: int) -> int | None:
     """Where the next page begins, if this one is full."""
     return int(found[-1].id) if len(found) == limit else None
+
+
+def _download(pieces: Iterator[bytes]) -> Answer:
+    """Bytes that a browser saves: whatever they are, they must not run with the rights of the page."""
+    headers = {"Content-Disposition": "attachment"}
+    return Answer(pieces=pieces, content_type="application/octet-stream", headers=headers)
 
 
 def _read(path: Path, start: int, end: int) -> Iterator[bytes]:

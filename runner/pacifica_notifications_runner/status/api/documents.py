@@ -1,75 +1,204 @@
-"""Jobs, notifications and incidents as the JSON documents of the API; their schemas stand in `openapi`."""
+"""The documents of the API, as types; the OpenAPI description is derived from them.
+
+Text in an annotation describes the field; a class there names the words or the fields of the value. A type whose name
+ends in ``Document`` becomes a schema with a name.
+"""
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, NewType, TypedDict
 
 import attrs
 
 from pacifica_notifications_consumer.cloudevents.trace import trace_id
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
-from pacifica_notifications_consumer.jobs.job import Job, NotificationRecord
+from pacifica_notifications_consumer.jobs.files import JobFile
+from pacifica_notifications_consumer.jobs.job import Job, JobState, NotificationRecord, Origin, Verdict
+from pacifica_notifications_consumer.ledger import EndedJob, MissedCounts
+from pacifica_notifications_consumer.streams.progress import Progress
 from pacifica_notifications_consumer.subscription.incident import Incident
 
+#: A time in ISO 8601, in UTC.
+Time = NewType("Time", str)
+#: The fields of objects that hold a time, in seconds since 1970; in documents it is a `Time`.
+TIMES = frozenset({"received_at", "started_at", "ended_at", "changed_at", "since", "until", "minute"})
+State = Annotated[str, JobState]
 
-def moment(seconds: float | None) -> str | None:
-    """A time as ISO 8601 writes it, in UTC, to the millisecond."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-
-def job_document(job: Job, directory: JobDirectory) -> dict[str, Any]:
+class JobDocument(TypedDict):
     """A job."""
-    return {
-        "id": job.id,
-        "title": job.title,
-        "state": job.state.value,
-        "origin": job.origin.value,
-        "received_at": moment(job.received_at),
-        "started_at": moment(job.started_at),
-        "ended_at": moment(job.ended_at),
-        "seconds": job.seconds,
-        "attempts": job.attempts,
-        "deferrals": job.deferrals,
-        "crashes": job.crashes,
-        "exit_status": job.exit_status,
-        "reason": job.reason,
-        "cpu_seconds": job.ending.cpu_seconds,
-        "peak_memory": job.ending.peak_memory,
-        "output_tail": job.ending.output_tail,
-        "progress": {what: attrs.asdict(how_far) for what, how_far in job.progress.items()},
-        "directory": str(directory.path),
-        "handed_out": bool(job.task),
-        "worker": job.place.worker if job.place else None,
-        "worker_directory": job.place.directory if job.place else None,
-        "trace": trace_id(job.traceparent) or None,
-    }
+
+    id: int
+    title: str
+    state: State
+    origin: Annotated[str, Origin]
+    received_at: Time
+    started_at: Time | None
+    ended_at: Time | None
+    seconds: Annotated[float | None, "how long the last attempt took"]
+    attempts: int
+    deferrals: int
+    crashes: int
+    exit_status: Annotated[int | None, "of the last attempt; negative is a signal's number"]
+    reason: str
+    cpu_seconds: float | None
+    peak_memory: Annotated[int | None, "bytes"]
+    output_tail: str
+    progress: Mapping[str, Annotated[Mapping[str, int], Progress]]
+    directory: str
+    handed_out: Annotated[bool, "whether it was handed to other machines"]
+    worker: Annotated[str | None, "the machine that runs it, or ran it last, if that is another one"]
+    worker_directory: Annotated[str | None, "its directory there"]
+    trace: str | None
 
 
-def notification_document(record: NotificationRecord) -> dict[str, Any]:
+class JobsDocument(TypedDict):
+    """A page of a list of jobs."""
+
+    jobs: list[JobDocument]
+    next: int | None
+
+
+class NotificationDocument(TypedDict):
     """A notification."""
+
+    id: int
+    title: str
+    received_at: Time
+    source: str | None
+    event_id: str | None
+    verdict: Annotated[str, Verdict]
+    reason: str
+    origin: Annotated[str, Origin]
+    kept: Annotated[bool, "whether its body has been kept"]
+    job: int | None
+    trace: str | None
+
+
+class NotificationsDocument(TypedDict):
+    """A page of a list of notifications."""
+
+    notifications: list[NotificationDocument]
+    next: int | None
+
+
+class FilesDocument(TypedDict):
+    """The files in a job's directory."""
+
+    directory: str
+    files: list[Annotated[Mapping[str, Any], JobFile]]
+    more: Annotated[bool, "whether there are more than are listed"]
+
+
+class EngineStatus(TypedDict):
+    """Where jobs run."""
+
+    place: Annotated[str, "the broker that jobs are handed to; empty if they run on this machine"]
+    trouble: Annotated[str, "why jobs cannot be handed out, or their ends not be received; empty if they can"]
+
+
+class SubscriptionStatus(TypedDict):
+    """The state of the subscription."""
+
+    well: bool
+    trouble: str
+    uuid: str
+    target_url: str
+
+
+class StatusDocument(TypedDict):
+    """The state of the consumer."""
+
+    name: str
+    version: str
+    state_dir: str
+    running: bool
+    engine: EngineStatus
+    subscription: SubscriptionStatus | None
+    jobs: Mapping[State, int]
+    notifications: Mapping[Annotated[str, Verdict], int]
+    missed: Annotated[Mapping[str, int], MissedCounts]
+    waiting_seconds: Annotated[float | None, "how long the first waiting job has been due"]
+    incidents: list[Annotated[Mapping[str, Any], Incident]]
+    ended_by_minute: list[Annotated[Mapping[str, Any], EndedJob]]
+
+
+class CancellationDocument(TypedDict, total=False):
+    """Why a job is cancelled."""
+
+    reason: str
+
+
+class SelectionDocument(TypedDict, total=False):
+    """Which jobs are to be replayed."""
+
+    since: Annotated[str | None, "only jobs whose notifications were received at this time or later"]
+    until: Annotated[str | None, "only jobs whose notifications were received at this time or earlier"]
+    match: Annotated[str | None, "only jobs whose notifications match this JSONPath"]
+    states: list[State]
+    dry_run: Annotated[bool, "whether to count the jobs only"]
+
+
+class ReplayedDocument(TypedDict):
+    """Which jobs were queued again, or would be."""
+
+    count: int
+    jobs: Annotated[list[int], "their numbers; of more than a thousand, the first thousand"]
+    dry_run: bool
+
+
+class ProblemDocument(TypedDict):
+    """Why a request was refused (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def plain(value: Any, field: str = "") -> Any:
+    """A value as JSON has it: words for enumerations, objects for attrs classes, ISO 8601 for the times in them."""
+    if field in TIMES and isinstance(value, float | int):
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, enum.Enum):
+        return value.value
+    if attrs.has(type(value)):
+        return {name: plain(getattr(value, name), name) for name in attrs.fields_dict(type(value))}
+    if isinstance(value, Mapping):
+        return {plain(key): plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+def document_of(kind: type, thing: object, **fields: Any) -> Any:
+    """A document of the attributes of an object, and of the fields for which it has none."""
     return {
-        "id": record.id,
-        "title": record.title,
-        "received_at": moment(record.received_at),
-        "source": record.source,
-        "event_id": record.event_id,
-        "verdict": record.verdict.value,
-        "reason": record.reason,
-        "origin": record.origin.value,
-        "kept": record.kept,
-        "job": record.job_id,
-        "trace": trace_id(record.traceparent) or None,
+        name: plain(fields[name] if name in fields else getattr(thing, name), name) for name in kind.__annotations__
     }
 
 
-def incident_document(incident: Incident) -> dict[str, Any]:
-    """An incident of the subscription."""
-    return {
-        "kind": incident.kind.value,
-        "since": moment(incident.since),
-        "until": moment(incident.until),
-        "detail": incident.detail,
-    }
+def job_document(job: Job, directory: JobDirectory) -> JobDocument:
+    """A job."""
+    document: JobDocument = document_of(
+        JobDocument,
+        job,
+        cpu_seconds=job.ending.cpu_seconds,
+        peak_memory=job.ending.peak_memory,
+        output_tail=job.ending.output_tail,
+        directory=str(directory.path),
+        handed_out=bool(job.task),
+        worker=job.place.worker if job.place else None,
+        worker_directory=job.place.directory if job.place else None,
+        trace=trace_id(job.traceparent) or None,
+    )
+    return document
+
+
+def notification_document(record: NotificationRecord) -> NotificationDocument:
+    """A notification."""
+    document: NotificationDocument = document_of(
+        NotificationDocument, record, job=record.job_id, trace=trace_id(record.traceparent) or None
+    )
+    return document

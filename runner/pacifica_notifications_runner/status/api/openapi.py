@@ -1,200 +1,151 @@
-"""The description of the API for programs, in the form of https://spec.openapis.org/oas/v3.1.0."""
+"""The OpenAPI description of the API (https://spec.openapis.org/oas/v3.1.0), derived from its routes and documents."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections import abc
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints, is_typeddict
 
-from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
-from pacifica_notifications_consumer.subscription.incident import IncidentKind
-from pacifica_notifications_runner.status.api.routes import Route
+import attrs
 
-_TIME = {"type": "string", "format": "date-time"}
-_TIME_OR_NONE = {"type": ["string", "null"], "format": "date-time"}
-_COUNT = {"type": "integer", "minimum": 0}
-_TEXT = {"type": "string"}
-_TEXT_OR_NONE = {"type": ["string", "null"]}
-_NUMBER_OR_NONE = {"type": ["number", "null"]}
-_INTEGER_OR_NONE = {"type": ["integer", "null"]}
-_YES_OR_NO = {"type": "boolean"}
-_STATE = {"type": "string", "enum": [state.value for state in JobState]}
-_VERDICT = {"type": "string", "enum": [verdict.value for verdict in Verdict]}
-_ORIGIN = {"type": "string", "enum": [origin.value for origin in Origin]}
+from pacifica_notifications_runner.status.api.documents import TIMES, ProblemDocument, Time
+from pacifica_notifications_runner.status.api.routes import ANY_NUMBER, Parameter, Route, Router
 
-
-def _object(**properties: Any) -> dict[str, Any]:
-    """A document with exactly these fields."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _optional(**properties: Any) -> dict[str, Any]:
-    """A document with some of these fields."""
-    return {"type": "object", "properties": properties, "additionalProperties": False}
-
-
-def _list_of(item: Any) -> dict[str, Any]:
-    return {"type": "array", "items": item}
-
-
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-_PROGRESS = _object(bytes_done=_COUNT, bytes_total=_COUNT, files_done=_COUNT, files_total=_COUNT)
-
-SCHEMAS: dict[str, Any] = {
-    "Job": _object(
-        id=_COUNT,
-        title=_TEXT,
-        state=_STATE,
-        origin=_ORIGIN,
-        received_at=_TIME,
-        started_at=_TIME_OR_NONE,
-        ended_at=_TIME_OR_NONE,
-        seconds={**_NUMBER_OR_NONE, "description": "how long the last attempt took"},
-        attempts=_COUNT,
-        deferrals=_COUNT,
-        crashes=_COUNT,
-        exit_status={**_INTEGER_OR_NONE, "description": "of the last attempt; negative is a signal's number"},
-        reason=_TEXT,
-        cpu_seconds=_NUMBER_OR_NONE,
-        peak_memory={**_INTEGER_OR_NONE, "description": "bytes"},
-        output_tail=_TEXT,
-        progress={"type": "object", "additionalProperties": _PROGRESS},
-        directory=_TEXT,
-        handed_out={**_YES_OR_NO, "description": "whether it is with other machines"},
-        worker={**_TEXT_OR_NONE, "description": "the machine that runs it, or ran it last, if that is another one"},
-        worker_directory={**_TEXT_OR_NONE, "description": "its directory there"},
-        trace=_TEXT_OR_NONE,
-    ),
-    "Jobs": _object(jobs=_list_of(_ref("Job")), next=_INTEGER_OR_NONE),
-    "Notification": _object(
-        id=_COUNT,
-        title=_TEXT,
-        received_at=_TIME,
-        source=_TEXT_OR_NONE,
-        event_id=_TEXT_OR_NONE,
-        verdict=_VERDICT,
-        reason=_TEXT,
-        origin=_ORIGIN,
-        kept={**_YES_OR_NO, "description": "whether its body is there"},
-        job=_INTEGER_OR_NONE,
-        trace=_TEXT_OR_NONE,
-    ),
-    "Notifications": _object(notifications=_list_of(_ref("Notification")), next=_INTEGER_OR_NONE),
-    "Files": _object(
-        directory=_TEXT,
-        files=_list_of(_object(path=_TEXT, size=_COUNT, changed_at=_TIME)),
-        more={**_YES_OR_NO, "description": "whether there are more than are listed"},
-    ),
-    "Status": _object(
-        name=_TEXT,
-        version=_TEXT,
-        state_dir=_TEXT,
-        running=_YES_OR_NO,
-        engine=_object(
-            place={**_TEXT, "description": "where jobs are handed to; empty if they run on this machine"},
-            trouble={**_TEXT, "description": "why they cannot be handed out, or heard of"},
-        ),
-        subscription={
-            "oneOf": [{"type": "null"}, _object(well=_YES_OR_NO, trouble=_TEXT, uuid=_TEXT, target_url=_TEXT)]
-        },
-        jobs=_object(**{state.value: _COUNT for state in JobState}),
-        notifications=_object(**{verdict.value: _COUNT for verdict in Verdict}),
-        missed=_object(recovered=_COUNT, refused=_COUNT, unknown=_COUNT),
-        waiting_seconds={**_NUMBER_OR_NONE, "description": "since when the first job in turn is due"},
-        incidents=_list_of(
-            _object(
-                kind={"type": "string", "enum": [kind.value for kind in IncidentKind]},
-                since=_TIME_OR_NONE,
-                until=_TIME,
-                detail=_TEXT,
-            )
-        ),
-        ended_by_minute=_list_of(_object(minute=_TIME, succeeded=_COUNT, dead=_COUNT)),
-    ),
-    "Cancellation": _optional(reason=_TEXT),
-    "Selection": _optional(
-        since={**_TEXT_OR_NONE, "description": "their notifications came at this time or later"},
-        until={**_TEXT_OR_NONE, "description": "and at this time or before"},
-        match={**_TEXT_OR_NONE, "description": "a JSONPath that their notifications match"},
-        states=_list_of(_STATE),
-        dry_run={**_YES_OR_NO, "description": "whether nothing is to be done but to count"},
-    ),
-    "Replayed": _object(
-        count=_COUNT,
-        jobs={**_list_of(_COUNT), "description": "their numbers; of many the first thousand"},
-        dry_run=_YES_OR_NO,
-    ),
-    "Problem": _object(type=_TEXT, title=_TEXT, status=_COUNT, detail=_TEXT),
-}
-
-_PARAMETERS: dict[str, Any] = {
-    "id": {"type": "integer", "minimum": 1},
-    "path": {**_TEXT, "description": "with / between names"},
-    "limit": {"type": "integer", "minimum": 1},
-    "before": {"type": "integer", "minimum": 1},
-    "offset": {"type": "integer"},
-    "state": _STATE,
-    "verdict": _VERDICT,
-    "follow": {"type": "string", "enum": ["yes", "no"]},
+_SUFFIX = "Document"
+#: A number that is always there is a count.
+_SIMPLE: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer", "minimum": 0},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    Time: {"type": "string", "format": "date-time"},
 }
 
 
-def describe(routes: Sequence[Route]) -> dict[str, Any]:
-    """Describe the API."""
+def describe(router: Router) -> dict[str, Any]:
+    """Describe the API of some routes."""
     paths: dict[str, Any] = {}
-    for route in routes:
+    for route in router.routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "pacifica-notifications-consumer",
             "version": version("pacifica-notifications-consumer"),
-            "description": "What a consumer has done with its notifications, and what can be done about its jobs.",
+            "description": "The notifications and jobs of a consumer: to look at, and to run again or cancel.",
         },
         "security": [{"token": []}],
         "paths": paths,
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": _schemas(router),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": _PARAMETERS[name]}
-        for name in re.findall(r"\{(\w+)\}", route.path)
-    ]
-    parameters += [
-        {"name": name, "in": "query", "description": meaning, "schema": _PARAMETERS[name]}
-        for name, meaning in route.query.items()
-    ]
     operation: dict[str, Any] = {
-        "operationId": route.name,
-        "summary": route.summary,
-        "responses": {"200": {"description": "Done.", "content": _content(route.answers)}},
+        "operationId": route.function.__name__,
+        "summary": route.function.__doc__,
+        "responses": {"200": {"description": "Done.", "content": {route.media_type: {"schema": _answer(route)}}}},
     }
-    if parameters:
-        operation["parameters"] = parameters
+    if route.parameters:
+        operation["parameters"] = [_parameter(each, route) for each in route.parameters.values()]
     if route.takes:
-        operation["requestBody"] = {"content": {"application/json": {"schema": _ref(route.takes)}}}
+        operation["requestBody"] = {"content": {"application/json": {"schema": schema_of(route.takes)}}}
     for status in sorted({400, 401, *route.refusals}):
-        problem = {"application/problem+json": {"schema": _ref("Problem")}}
+        problem = {"application/problem+json": {"schema": schema_of(ProblemDocument)}}
         operation["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
     return operation
 
 
-def _content(answers: str) -> dict[str, Any]:
-    if answers in SCHEMAS:
-        return {"application/json": {"schema": _ref(answers)}}
-    return {answers: {"schema": {} if answers == "application/json" else _TEXT}}
+def _answer(route: Route) -> dict[str, Any]:
+    if is_typeddict(route.answers):
+        return schema_of(route.answers)
+    return {} if route.media_type == "application/json" else _SIMPLE[str]
+
+
+def _parameter(parameter: Parameter, route: Route) -> dict[str, Any]:
+    if parameter.kind is bool:
+        schema: dict[str, Any] = {"type": "string", "enum": ["yes", "no"]}
+    elif parameter.kind is int:
+        least = {} if parameter.bounds is ANY_NUMBER else {"minimum": parameter.bounds.start}
+        schema = {"type": "integer", **least}
+    else:
+        schema = schema_of(parameter.kind)
+    place: dict[str, Any] = {"in": "path", "required": True} if parameter.name in route.in_path else {"in": "query"}
+    told = {"description": parameter.meaning} if parameter.meaning else {}
+    return {"name": parameter.name, "schema": schema, **place, **told}
+
+
+def _schemas(router: Router) -> dict[str, Any]:
+    """All schemas with a name that an API refers to."""
+    found: dict[str, Any] = {}
+    kinds: list[Any] = [ProblemDocument, *(kind for each in router.routes for kind in (each.answers, each.takes))]
+    for kind in kinds:
+        if _is_named(kind):
+            found[_name(kind)] = _object(kind)
+            kinds += [each for hint in _hints(kind).values() for each in get_args(hint)]
+    return found
+
+
+def _is_named(kind: Any) -> bool:
+    return is_typeddict(kind) and str(kind.__name__).endswith(_SUFFIX)
+
+
+def _name(kind: Any) -> str:
+    return str(kind.__name__).removesuffix(_SUFFIX)
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a type's fields; those of times are numbers in attrs classes, and texts in documents."""
+    hints = get_type_hints(kind, include_extras=True)
+    for name in TIMES & hints.keys() if attrs.has(kind) else ():
+        hints[name] = Time | None if NoneType in get_args(hints[name]) else Time
+    return hints
+
+
+def _object(kind: Any) -> dict[str, Any]:
+    """The schema of a type with fields."""
+    properties = {name: schema_of(hint) for name, hint in _hints(kind).items()}
+    required = {"required": list(properties)} if getattr(kind, "__total__", True) else {}
+    return {"type": "object", "properties": properties, "additionalProperties": False, **required}
+
+
+def schema_of(hint: Any) -> dict[str, Any]:
+    """The JSON schema of a type."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint in _SIMPLE:
+        return _SIMPLE[hint]
+    if _is_named(hint):
+        return {"$ref": f"#/components/schemas/{_name(hint)}"}
+    if is_typeddict(hint) or attrs.has(hint):
+        return _object(hint)
+    if origin is Annotated:
+        kind, note = arguments
+        return {**schema_of(kind), "description": note} if isinstance(note, str) else schema_of(note)
+    if origin is list:
+        return {"type": "array", "items": schema_of(arguments[0])}
+    if origin is abc.Mapping:
+        return _mapping(*arguments)
+    if NoneType in arguments:
+        return _or_null(schema_of(next(each for each in arguments if each is not NoneType)))
+    # The only other types are enumerations.
+    return {"type": "string", "enum": [word.value for word in hint]}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    if schema["type"] == "object":
+        return {"oneOf": [{"type": "null"}, schema]}
+    return {**schema, "type": [schema["type"], "null"]} if "minimum" not in schema else {"type": ["integer", "null"]}
+
+
+def _mapping(key: Any, value: Any) -> dict[str, Any]:
+    """The schema of a mapping: one with words as its keys has all of them."""
+    if key is str:
+        return {"type": "object", "additionalProperties": schema_of(value)}
+    words = schema_of(key)["enum"]
+    properties = {word: schema_of(value) for word in words}
+    return {"type": "object", "properties": properties, "additionalProperties": False, "required": words}

@@ -1,146 +1,155 @@
-"""What can be asked of the API."""
+"""A router: which method answers which request, read from the signatures of the methods."""
 
 from __future__ import annotations
 
+import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 import attrs
 
-#: How many jobs or notifications are told of at once.
-MOST_LISTED = 1000
+from pacifica_notifications_consumer.http.errors import HTTPError
+from pacifica_notifications_runner.status.api.request import check_known, one_of
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+#: More than any number in a ledger.
+_LARGEST = 1 << 62
+_POSITIVE = range(1, _LARGEST)
+ANY_NUMBER = range(-_LARGEST, _LARGEST)
 
 
 @attrs.frozen(kw_only=True)
+class Parameter:
+    """A value in a path or a query: an int, a bool, a str or a word of an enumeration."""
+
+    name: str
+    kind: type
+    bounds: range = _POSITIVE
+    meaning: str = ""
+
+    @classmethod
+    def of(cls, name: str, hint: Any) -> Parameter:
+        """The parameter that an annotation describes, such as ``Annotated[int | None, range(1, 9), "its meaning"]``."""
+        hint, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        kind = next(each for each in get_args(hint) or (hint,) if each is not NoneType)
+        given = {"bounds" if isinstance(note, range) else "meaning": note for note in notes}
+        return cls(name=name, kind=kind, **given)
+
+    def read(self, text: str) -> Any:
+        """Read a value.
+
+        Raises:
+            HTTPError: It is not a number, not a known word, or beyond the bounds.
+        """
+        if self.kind is bool:
+            return text.lower() in ("1", "true", "yes", "on")
+        if issubclass(self.kind, enum.Enum):
+            return one_of(self.name, text, self.kind) if text else None
+        if self.kind is not int:
+            return text
+        if re.fullmatch("-?[0-9]{1,20}", text) and int(text) in self.bounds:
+            return int(text)
+        first, last = self.bounds.start, self.bounds.stop - 1
+        limits = f", from {first} to {last}" if last < _LARGEST - 1 else f", {first} or more" * (first > 0)
+        raise HTTPError(HTTPStatus.BAD_REQUEST, f"{self.name} must be a number{limits}, not {text!r}")
+
+
+@attrs.frozen
 class Route:
-    """Something that can be asked for.
+    """A request, and the method that answers it.
 
     Args:
-        method: The method.
-        path: The path; what stands in braces is open.
-        name: What it is called, also that of the method of `Api` that answers.
-        summary: What it does, in a sentence.
-        query: The parameters of the query, with what each means.
-        answers: What is answered: the name of a schema, or a media type.
-        takes: The name of the schema of what the body says, if there is one.
-        refusals: The statuses with which it can be refused, besides 400 and 401.
+        method: The method of HTTP.
+        path: The path; a name in braces stands for a parameter.
+        function: The method that answers; it takes the parameters, and the document of the body as ``document``.
+        media_type: The type of the answer.
+        refusals: The statuses of its refusals, besides 400 and 401.
+        hints: The types of the method's arguments and of the answer.
     """
 
     method: str
     path: str
-    name: str
-    summary: str
-    query: Mapping[str, str] = attrs.field(factory=dict)
-    answers: str
-    takes: str = ""
-    refusals: tuple[int, ...] = ()
+    function: Callable[..., Any]
+    media_type: str
+    refusals: tuple[int, ...]
+    hints: Mapping[str, Any]
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The parameters of the path and the query."""
+        named = {name: hint for name, hint in self.hints.items() if name not in ("document", "return")}
+        return {name: Parameter.of(name, hint) for name, hint in named.items()}
+
+    @property
+    def takes(self) -> Any:
+        """The type of the document in the body; None if there is none."""
+        return self.hints.get("document")
+
+    @property
+    def answers(self) -> Any:
+        """The type of the answer."""
+        return self.hints["return"]
+
+    @property
+    def in_path(self) -> list[str]:
+        """The names of the parameters in the path; the others are in the query."""
+        return re.findall(r"\{(\w+)\}", self.path)
 
     def match(self, path: str) -> Mapping[str, str] | None:
-        """The open parts of a path; None if it is another route's."""
-        pattern = re.sub(r"\{(\w+)\}", lambda found: f"(?P<{found[1]}>{_OPEN.get(found[1], '[^/]+')})", self.path)
-        found = re.fullmatch(pattern, path)
+        """The parameters in a path; None if it is another route's."""
+        # Only a path within a path may hold slashes.
+        pattern = self.path.replace("{path}", "(?P<path>.+)")
+        found = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", pattern), path)
         return found.groupdict() if found else None
 
+    def call(self, target: object, path: Mapping[str, str], query: Mapping[str, str], document: Any) -> Any:
+        """Answer a request."""
+        parameters, given = self.parameters, {**query, **path}
+        check_known("parameter", query, parameters.keys() - path)
+        values = {name: parameters[name].read(text) for name, text in given.items()}
+        if self.takes:
+            values["document"] = document or {}
+            if is_typeddict(self.takes):
+                check_known("field", values["document"], self.takes.__annotations__)
+        elif document:
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "no body is expected here")
+        return self.function(target, **values)
 
-_OPEN = {"path": ".+"}
-_PAGE = {
-    "limit": f"how many at most, up to {MOST_LISTED}",
-    "before": "only those with numbers below this one; the field next of the page before",
-}
 
-ROUTES = (
-    Route(method="GET", path="/api/status", name="status", summary="How the consumer is.", answers="Status"),
-    Route(
-        method="GET",
-        path="/api/jobs",
-        name="jobs",
-        summary="The newest jobs, the newest first.",
-        query={**_PAGE, "state": "only those in this state"},
-        answers="Jobs",
-    ),
-    Route(method="GET", path="/api/jobs/{id}", name="job", summary="A job.", answers="Job", refusals=(404,)),
-    Route(
-        method="GET",
-        path="/api/jobs/{id}/log",
-        name="log",
-        summary="What the entry-point has printed in all attempts; with follow until the job ends.",
-        query={
-            "offset": "the byte to begin with; negative from the end",
-            "follow": "yes to go on while the job waits or runs",
-        },
-        answers="text/plain",
-        refusals=(404, 503),
-    ),
-    Route(
-        method="GET",
-        path="/api/jobs/{id}/files",
-        name="files",
-        summary="The files in a job's directory.",
-        answers="Files",
-        refusals=(404,),
-    ),
-    Route(
-        method="GET",
-        path="/api/jobs/{id}/files/{path}",
-        name="file",
-        summary="One of these files.",
-        answers="application/octet-stream",
-        refusals=(404,),
-    ),
-    Route(
-        method="POST",
-        path="/api/jobs/{id}/retry",
-        name="retry",
-        summary="Queue a job anew that has ended or failed.",
-        answers="Job",
-        refusals=(404, 409),
-    ),
-    Route(
-        method="POST",
-        path="/api/jobs/{id}/cancel",
-        name="cancel",
-        summary="Cancel a job that waits or is running.",
-        answers="Job",
-        takes="Cancellation",
-        refusals=(404, 409),
-    ),
-    Route(
-        method="POST",
-        path="/api/replay",
-        name="replay",
-        summary="Queue all jobs anew that have ended or failed and that all of this holds for.",
-        answers="Replayed",
-        takes="Selection",
-    ),
-    Route(
-        method="GET",
-        path="/api/notifications",
-        name="notifications",
-        summary="The newest notifications, the newest first.",
-        query={**_PAGE, "verdict": "only those of this verdict"},
-        answers="Notifications",
-    ),
-    Route(
-        method="GET",
-        path="/api/notifications/{id}",
-        name="notification",
-        summary="A notification.",
-        answers="Notification",
-        refusals=(404,),
-    ),
-    Route(
-        method="GET",
-        path="/api/notifications/{id}/body",
-        name="body",
-        summary="A notification, byte for byte as it was received.",
-        answers="application/octet-stream",
-        refusals=(404,),
-    ),
-    Route(
-        method="GET",
-        path="/api/openapi.json",
-        name="openapi",
-        summary="This description.",
-        answers="application/json",
-    ),
-)
+class Router:
+    """Routes, and the dispatch of requests to them."""
+
+    def __init__(self) -> None:
+        self.routes: list[Route] = []
+
+    def route(
+        self, method: str, path: str, *, media_type: str = "application/json", refusals: tuple[int, ...] = ()
+    ) -> Callable[[Method], Method]:
+        """Let a method answer requests; see `Route`."""
+
+        def add(function: Method) -> Method:
+            hints = get_type_hints(function, include_extras=True)
+            self.routes.append(Route(method, path, function, media_type, refusals, hints))
+            return function
+
+        return add
+
+    def dispatch(
+        self, target: object, method: str, path: str, query: Mapping[str, str], document: Any, *, unknown: str
+    ) -> Any:
+        """Have an object, of the class whose methods the routes name, answer a request.
+
+        Raises:
+            HTTPError: There is no such path (as ``unknown`` says) or method, or the request is refused.
+        """
+        found = [(route, parts) for route in self.routes if (parts := route.match(path)) is not None]
+        for route, parts in found:
+            if route.method == method:
+                return route.call(target, parts, query, document)
+        if found:
+            raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, f"use {' or '.join(route.method for route, _ in found)}")
+        raise HTTPError(HTTPStatus.NOT_FOUND, unknown)

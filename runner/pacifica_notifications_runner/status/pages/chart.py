@@ -1,4 +1,4 @@
-"""A small chart of how many jobs ended when, as SVG that goes without styles and scripts."""
+"""A small chart of the jobs that ended in each minute, as SVG without styles and scripts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ _WIDTH, _HEIGHT, _BAR, _GAP = 600, 80, 10, 2
 
 
 def throughput(minutes: Sequence[Mapping[str, Any]]) -> Markup:
-    """The chart.
-
-    Args:
-        minutes: What the API tells as ``ended_by_minute``.
-    """
+    """The chart of the API's ``ended_by_minute``."""
     succeeded, dead = (sum(each[what] for each in minutes) for what in ("succeeded", "dead"))
     most = max((each["succeeded"] + each["dead"] for each in minutes), default=0)
     told = (

@@ -1,4 +1,4 @@
-"""HTML that cannot be broken by what stands in it: everything that is not markup itself is escaped."""
+"""HTML in which everything that is not markup itself is escaped."""
 
 from __future__ import annotations
 
@@ -16,11 +16,8 @@ class Markup(str):
 def tag(name: str, /, *children: object, **attributes: object) -> Markup:
     """An element.
 
-    Args:
-        name: Its name.
-        children: Markup as it is, other things as text; None and False are left out, lists stand for their items.
-        attributes: Its attributes, with ``_`` for ``-`` and one more behind a name that is Python's own; those that
-            are None or False are left out, True stands for an attribute without a value.
+    Children are markup or text; lists stand for their items, None and False are left out. In the names of attributes
+    ``_`` stands for ``-``, one at the end is dropped; None and False leave an attribute out, True gives it no value.
     """
     given = "".join(_attribute(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
     opened = f"<{name}{given}>"

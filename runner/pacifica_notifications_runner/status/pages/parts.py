@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from pacifica_notifications_consumer.streams.progress import Progress
-from pacifica_notifications_runner.process.formats import clock, duration, remarks, since, size
+from pacifica_notifications_runner.process.formats import clock, job_facts, job_row
 from pacifica_notifications_runner.status.pages.markup import Markup, join, tag
 
 Document = Mapping[str, Any]
@@ -19,55 +19,45 @@ def live_part(name: str, *content: object) -> Markup:
 
 
 def health(status: Document) -> Markup:
-    """How the subscription is."""
+    """The state of the subscription."""
     subscription = status["subscription"]
     if subscription is None:
         return tag("p", "The consumer is starting or stopping.", class_="trouble", role="status")
     if subscription["well"]:
-        return tag(
-            "p",
-            "The subscription is well; notifications go to ",
-            tag("code", subscription["target_url"]),
-            ".",
-            role="status",
-        )
-    return tag(
-        "p",
-        f"Something is the matter with the subscription: {subscription['trouble']}",
-        class_="trouble",
-        role="status",
-    )
+        target = tag("code", subscription["target_url"])
+        return tag("p", "Subscription: healthy; notifications go to ", target, ".", role="status")
+    return tag("p", f"Subscription: {subscription['trouble']}", class_="trouble", role="status")
 
 
 def engine(status: Document) -> object:
-    """Where jobs run, if that is not here."""
+    """Where jobs run, if not on this machine."""
     place, trouble = status["engine"]["place"], status["engine"]["trouble"]
     return (
         place and tag("p", "Jobs are run by workers that take them from ", tag("code", place), "."),
-        trouble and tag("p", f"Jobs wait, or go on unseen: {trouble}.", class_="trouble", role="status"),
+        trouble and tag("p", f"Jobs wait, or run unobserved: {trouble}.", class_="trouble", role="status"),
     )
 
 
 def counted(status: Document) -> Markup:
-    """The notifications by what became of them."""
+    """The notifications by verdict, and the missed transactions."""
     counts = [
         tag("li", tag("b", f"{number:,}"), " ", tag("a", verdict, href=f"/notifications?verdict={verdict}"))
         for verdict, number in status["notifications"].items()
     ]
     missed = status["missed"]
     found = (
-        f"Of what nobody announced, {missed['recovered']:,} were recovered, {missed['refused']:,} are not for this "
-        f"user, and of {missed['unknown']:,} policy cannot tell."
+        f"Transactions that were not announced: {missed['recovered']:,} recovered, {missed['refused']:,} not for this "
+        f"user, {missed['unknown']:,} not known to policy yet."
     )
     return join(tag("ul", counts, class_="counts"), any(missed.values()) and tag("p", found))
 
 
 def incident_table(incidents: Sequence[Document]) -> Markup:
-    """What happened to the subscription."""
+    """The incidents of the subscription."""
     rows = [
         (each["kind"], clock(each["since"]) or "unknown", clock(each["until"]), each["detail"]) for each in incidents
     ]
-    return table(("What", "Since", "Mended", "What the producer says"), rows, "It never had to be mended.")
+    return table(("Incident", "Since", "Repaired", "Answer of the producer"), rows, "There were no incidents.")
 
 
 def state_link(state: str) -> Markup:
@@ -76,25 +66,18 @@ def state_link(state: str) -> Markup:
 
 
 def jobs_table(jobs: Sequence[Document], none: str, more: str = "") -> Markup:
-    """Jobs; `none` is said if there are none, and `more` leads to all of them."""
-    rows = [
-        (
-            tag("a", job["id"], href=f"/jobs/{job['id']}"),
-            tag("span", job["state"], class_=f"state {job['state']}"),
-            job["title"],
-            clock(job["started_at"]),
-            duration(job["seconds"] if job["state"] != "running" else since(job["started_at"])),
-            size(job["peak_memory"]),
-            remarks(job),
-        )
-        for job in jobs
-    ]
-    listed = table(("Job", "State", "Event", "Started", "Took", "Memory", "Remarks"), rows, none)
+    """Jobs; ``none`` is shown if there are none, and ``more`` is the address of the whole list."""
+    rows = []
+    for job in jobs:
+        number, state, *others = job_row(job)
+        link = tag("a", number, href=f"/jobs/{number}")
+        rows.append((link, tag("span", state, class_=f"state {state}"), *others))
+    listed = table(("Job", "State", "Started", "Took", "Memory", "Event", "Remarks"), rows, none)
     return join(listed, more and rows and tag("p", tag("a", "See all", href=more)))
 
 
 def progress_bars(transfers: Document) -> list[Markup]:
-    """How far a job's transfers are."""
+    """The progress of a job's transfers."""
     return [
         tag(
             "p",
@@ -105,61 +88,35 @@ def progress_bars(transfers: Document) -> list[Markup]:
     ]
 
 
-def job_facts(job: Document) -> list[tuple[str, object]]:
-    """What there is to know about a job."""
-    running = job["state"] == "running"
-    counted = (("ended", "attempts"), ("put off", "deferrals"), ("crashed", "crashes"))
-    attempts = ", ".join(f"{job[what]} {text}" for text, what in counted if job[what])
-    cpu = job["cpu_seconds"]
-    return [
-        ("State", tag("span", job["state"], class_=f"state {job['state']}")),
-        ("Remarks", remarks(job)),
-        ("Notification", tag("a", job["title"], href=f"/notifications/{job['id']}")),
-        ("Received", clock(job["received_at"])),
-        ("Started", clock(job["started_at"])),
-        ("Ended", "" if running else clock(job["ended_at"])),
-        ("Took", duration(since(job["started_at"]) if running else job["seconds"])),
-        ("Processor time", duration(cpu)),
-        ("Memory", size(job["peak_memory"])),
-        ("Exit status", job["exit_status"]),
-        ("Attempts", attempts),
-        ("Origin", job["origin"]),
-        ("Worker", job["worker"]),
-        ("Directory there", job["worker_directory"] and tag("code", job["worker_directory"])),
-        ("Trace", job["trace"]),
-    ]
+def job_list(job: Document) -> Markup:
+    """The facts about a job."""
+    shown = {
+        "state": tag("span", job["state"], class_=f"state {job['state']}"),
+        "notification": join(tag("a", job["title"], href=f"/notifications/{job['id']}"), f" ({job['origin']})"),
+        "directory": tag("code", job["directory"]),
+    }
+    # Of the progress there are bars.
+    return fact_list({**job_facts(job), **shown, "progress": ""})
 
 
-def fact_list(facts: Iterable[tuple[str, object]]) -> Markup:
+def fact_list(facts: Mapping[str, object]) -> Markup:
     """Facts with their names; empty ones are left out."""
-    return tag("dl", [(tag("dt", name), tag("dd", fact)) for name, fact in facts if fact not in (None, "")])
-
-
-def possible(action: str, state: str) -> bool:
-    """Whether something can be done about a job in a state."""
-    return state in ("queued", "running", "failed") if action == "cancel" else state not in ("queued", "running")
+    shown = {name.capitalize(): fact for name, fact in facts.items() if fact not in (None, "")}
+    return tag("dl", [(tag("dt", name), tag("dd", fact)) for name, fact in shown.items()])
 
 
 def file_link(number: int, path: str) -> Markup:
-    """A file of a job, to be downloaded."""
+    """A link that downloads a file of a job."""
     return tag("a", path, href=f"/api/jobs/{number}/files/{quote(path)}")
 
 
 def text_input(name: str, text: str, given: Mapping[str, str]) -> Markup:
-    """A field of a form, with what was written into it."""
+    """A field of a form, with its former content."""
     return tag("p", tag("label", text, " ", tag("input", name=name, value=given.get(name, ""))))
 
 
-def older(before: int | None, path: str, name: str, value: str) -> object:
-    """What leads to the next page of a list; None on the last one."""
-    if before is None:
-        return None
-    also = f"&{name}={value}" if value else ""
-    return tag("p", tag("a", "Older ones", href=f"{path}?before={before}{also}"))
-
-
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], none: str) -> Markup:
-    """A table; `none` is said if it has no rows."""
+    """A table; ``none`` is shown if it has no rows."""
     if not rows:
         return tag("p", none)
     # On a narrow screen each cell carries its heading.

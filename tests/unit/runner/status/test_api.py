@@ -20,8 +20,8 @@ from pacifica_notifications_consumer.errors import FilterError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.queue.job_book import JobBook, Selection
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
-from pacifica_notifications_runner.status.api.api import Api
-from pacifica_notifications_runner.status.api.routes import ROUTES
+from pacifica_notifications_runner.status.api.api import ROUTER, Api
+from pacifica_notifications_runner.status.api.documents import SubscriptionStatus
 from pacifica_notifications_runner.status.listener import showing
 from tests.support.http_tools import raw
 from tests.support.runner_tools import DEADLINE, body, eventually, make_runner, wait_for_file
@@ -55,7 +55,9 @@ class Client:
         answer = self._session.request(method, self.url + path, json=document, timeout=DEADLINE)
         assert answer.status_code == status, answer.text
         route = next(
-            route for route in ROUTES if route.method == method and route.match(path.partition("?")[0]) is not None
+            route
+            for route in ROUTER.routes
+            if route.method == method and route.match(path.partition("?")[0]) is not None
         )
         operation = self._description["paths"][route.path][method.lower()]
         content = operation["responses"][str(status)]["content"]
@@ -87,7 +89,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobRunner]:
 
 @pytest.fixture(scope="module")
 def client(runner: JobRunner) -> Iterator[Client]:
-    told = {"well": True, "trouble": "", "uuid": "u", "target_url": "http://here/receive"}
+    told: SubscriptionStatus = {"well": True, "trouble": "", "uuid": "u", "target_url": "http://here/receive"}
     api = Api(runner, subscription=lambda: told)
     with showing(api, TOKEN, "127.0.0.1", 0) as server:
         headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -99,7 +101,7 @@ def test_the_description_is_valid(client: Client) -> None:
     """It is what the specification of OpenAPI wants, and every route of the server is in it."""
     validate(client._description)
     described = {(method, path) for path, methods in client._description["paths"].items() for method in methods}
-    assert described == {(route.method.lower(), route.path) for route in ROUTES}
+    assert described == {(route.method.lower(), route.path) for route in ROUTER.routes}
 
 
 def test_every_answer_is_as_described(client: Client, runner: JobRunner) -> None:
@@ -167,8 +169,10 @@ def test_every_answer_is_as_described(client: Client, runner: JobRunner) -> None
     # What is not JSON is refused before it can do anything.
     answer = client._session.post(f"{client.url}/api/replay", data=b"states=dead", timeout=DEADLINE)
     assert answer.status_code == 400
-    wanted = {(route.method, route.path, 200) for route in ROUTES}
-    wanted |= {(route.method, route.path, status) for route in ROUTES for status in route.refusals if status != 503}
+    wanted = {(route.method, route.path, 200) for route in ROUTER.routes}
+    wanted |= {
+        (route.method, route.path, status) for route in ROUTER.routes for status in route.refusals if status != 503
+    }
     assert wanted - client.seen == set()
 
 
@@ -242,7 +246,7 @@ def test_replay_by_time(tmp_path: Path) -> None:
             times[number] = 1_700_000_000.0 + 3600 * number
         statement = "UPDATE notifications SET received_at = ? WHERE id = ?"
         rows = [(received_at, number) for number, received_at in times.items()]
-        book._ledger._database.write(lambda connection: connection.executemany(statement, rows) and None)
+        book.ledger._database.write(lambda connection: connection.executemany(statement, rows) and None)
         wanted = Selection(since=times[2], until=times[4])
         assert [job.id for job in book.select(wanted)] == [2, 3, 4]
         assert [job.id for job in book.select(Selection(since=times[5] + 1))] == []
@@ -267,11 +271,11 @@ def test_replay_with_a_filter_that_fails(tmp_path: Path) -> None:
 def test_chart_counts_what_ended(tmp_path: Path) -> None:
     """Minutes that are over are counted once, and the present one anew each time."""
     with make_runner(tmp_path, "import sys; sys.exit(1)") as runner:
-        assert sum(each.dead for each in runner.ended_by_minute(5)) == 0
+        assert sum(each.dead for each in runner.ledger.records.ended_by_minute(5)) == 0
         runner.wait(runner.accept(body(1)).job_id or 0, DEADLINE)
-        assert sum(each.dead for each in runner.ended_by_minute(5)) == 1
+        assert sum(each.dead for each in runner.ledger.records.ended_by_minute(5)) == 1
         runner.wait(runner.accept(body(2)).job_id or 0, DEADLINE)
-        minutes = runner.ended_by_minute(5)
+        minutes = runner.ledger.records.ended_by_minute(5)
         assert (sum(each.dead for each in minutes), len(minutes)) == (2, 5)
 
 

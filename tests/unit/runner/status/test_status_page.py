@@ -16,6 +16,7 @@ from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api.api import Api
+from pacifica_notifications_runner.status.api.documents import SubscriptionStatus
 from pacifica_notifications_runner.status.listener import showing
 from pacifica_notifications_runner.status.pages.markup import Markup, join, tag
 from tests.support.http_tools import raw
@@ -38,7 +39,7 @@ def runner(tmp_path: Path) -> Iterator[JobRunner]:
 
 @pytest.fixture
 def url(runner: JobRunner) -> Iterator[str]:
-    told = {"well": False, "trouble": EVIL, "uuid": "u", "target_url": EVIL}
+    told: SubscriptionStatus = {"well": False, "trouble": EVIL, "uuid": "u", "target_url": EVIL}
     with showing(Api(runner, subscription=lambda: told), TOKEN, "127.0.0.1", 0) as server:
         yield server.url
 
@@ -86,7 +87,7 @@ def test_login_by_form_and_leaving(url: str) -> None:
     """The token can be typed in, and whoever leaves has to show it again."""
     with requests.Session() as session:
         wrong = session.post(f"{url}/login", data={"token": "wrong"}, timeout=DEADLINE)
-        assert (wrong.status_code, "That is not the token" in wrong.text) == (401, True)
+        assert (wrong.status_code, "The token is wrong" in wrong.text) == (401, True)
         page = session.post(f"{url}/login", data={"token": f" {TOKEN} "}, timeout=DEADLINE)
         assert (page.status_code, page.url) == (200, f"{url}/")
         huge = requests.post(f"{url}/login", data=b"token=" + b"x" * (2 << 20), timeout=DEADLINE)
@@ -144,6 +145,34 @@ def test_what_cannot_be_done_is_said(url: str, browser: requests.Session, runner
     assert browser.get(f"{url}/jobs?state=odd", timeout=DEADLINE).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "reason"),
+    [
+        ("GET", "/nothing", 404, "there is no page /nothing"),
+        ("GET", "/jobs/x", 400, "id must be a number, 1 or more, not 'x'"),
+        ("GET", "/jobs/1/burn", 400, "action must be one of retry, cancel"),
+        ("GET", "/jobs?stat=dead", 400, "did you mean state?"),
+        ("POST", "/jobs", 405, "use GET"),
+        ("DELETE", "/jobs", 405, "use GET"),
+    ],
+)
+def test_requests_that_no_page_answers(
+    url: str, browser: requests.Session, method: str, path: str, status: int, reason: str
+) -> None:
+    """A request for a page that does not exist, or that cannot be understood, is refused with a page that says why."""
+    form = {"csrf": csrf_of(browser.get(url, timeout=DEADLINE).text)}
+    answer = browser.request(method, url + path, data=form if method == "POST" else None, timeout=DEADLINE)
+    assert answer.status_code == status
+    assert reason in html.unescape(answer.text)
+
+
+def test_head_answers_without_a_body(url: str, browser: requests.Session) -> None:
+    """HEAD has the status and the type of a page and of a document, and nothing more."""
+    for path, kind in (("/jobs/1", "text/html; charset=utf-8"), ("/api/jobs/1/log", "text/plain; charset=utf-8")):
+        answer = browser.head(url + path, timeout=DEADLINE)
+        assert (answer.status_code, answer.headers["Content-Type"], answer.content) == (200, kind, b"")
+
+
 def test_replay_is_confirmed(url: str, browser: requests.Session, runner: JobRunner) -> None:
     """The first form only counts; the second does it; what is not understood is said beside what was typed."""
     csrf = csrf_of(browser.get(f"{url}/replay", timeout=DEADLINE).text)
@@ -164,7 +193,7 @@ def test_the_address_is_for_this_user_only(tmp_path: Path) -> None:
     assert TOKEN not in repr(address)
     with pytest.raises(StateError, match="starting or stopping"):
         StatusAddress.find(tmp_path)
-    with address.told_in(tmp_path):
+    with address.kept_in(tmp_path):
         (path,) = tmp_path.iterdir()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert StatusAddress.find(tmp_path) == address

@@ -1,0 +1,53 @@
+"""What the commands print: results to standard output, remarks to standard error, in colours only at a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import IO, Any
+
+GREEN, RED, YELLOW, CYAN, FAINT, BOLD_RED = "32", "31", "33", "36", "2", "1;31"
+
+
+def say(text: str = "") -> None:
+    """Print a line of a command's result."""
+    print(text, flush=True)  # noqa: T201  (the command's output)
+
+
+def say_json(document: Any) -> None:
+    """Print a document as indented JSON."""
+    say(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    """Print a remark to standard error."""
+    print(text, file=sys.stderr)  # noqa: T201  (a command's own message)
+
+
+def hint(text: str) -> None:
+    """Show how far a command is, only at a terminal, in a line that the next hint replaces."""
+    if is_terminal(sys.stderr):
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def write_bytes(content: bytes) -> None:
+    """Write an entry-point's own bytes to standard output as they are; to nothing if that is closed."""
+    if sys.stdout is not None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Whether a stream is open and is a terminal."""
+    return stream is not None and stream.isatty()
+
+
+def wants_colour(stream: IO[str] | None) -> bool:
+    """Whether a stream is a terminal whose user has not turned colours off (https://no-color.org)."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def coloured(text: str, colour: str, stream: IO[str] | None = None) -> str:
+    """A text in a colour, if the stream it is meant for (by default standard output) takes colours."""
+    return f"\033[{colour}m{text}\033[0m" if wants_colour(stream or sys.stdout) else text

@@ -1,0 +1,47 @@
+"""Colours and hints are for terminals only; results and remarks go to their streams as they are."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+from pacifica_notifications_runner.process import terminal
+terminal.hint("half done")
+terminal.say(terminal.coloured("dead", terminal.RED))
+terminal.note("a remark")
+"""
+
+
+def run(stdout: int, stderr: int, **environ: str) -> None:
+    plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+    command = [sys.executable, "-c", PROGRAM]
+    subprocess.run(command, stdout=stdout, stderr=stderr, env=plain | {"TERM": "xterm"} | environ, check=True)
+
+
+def test_piped_output_is_plain() -> None:
+    """Without a terminal there are neither colours nor hints."""
+    command = [sys.executable, "-c", PROGRAM]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (told.stdout, told.stderr) == ("dead\n", "a remark\n")
+
+
+@pytest.mark.parametrize(
+    ("environ", "shown"),
+    [({}, b"\x1b[31mdead\x1b[0m"), ({"NO_COLOR": "1"}, b"dead"), ({"TERM": "dumb"}, b"dead")],
+    ids=["colour", "NO_COLOR", "dumb"],
+)
+def test_a_terminal_shows_colours_and_hints(environ: dict[str, str], shown: bytes) -> None:
+    """At a terminal the hint is shown, and the colour, unless the user has turned colours off."""
+    leader, follower = pty.openpty()
+    try:
+        run(follower, follower, **environ)
+        got = os.read(leader, 1 << 12)
+    finally:
+        os.close(leader)
+        os.close(follower)
+    assert got == b"\r\x1b[Khalf done" + shown + b"\r\na remark\r\n"
