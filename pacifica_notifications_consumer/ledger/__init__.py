@@ -1,7 +1,12 @@
 """The ledger: one SQLite database with every notification and every job, and the only truth about them."""
 
-from .coverage import Coverage, MissedCounts
-from .ledger import Ledger, RemoteJob
-from .records import EndedJob
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .coverage import MissedCounts
+    from .records import EndedJob
+else:
+    from ..exports import lazy
 
-__all__ = ["Coverage", "EndedJob", "Ledger", "MissedCounts", "RemoteJob"]
+    __getattr__, __dir__ = lazy(__name__, coverage="MissedCounts", records="EndedJob")
+
+__all__ = ["EndedJob", "MissedCounts"]

@@ -14,7 +14,9 @@ from ..errors import FilterError, NotificationError
 from ..filter.filter import Filter
 from ..jobs.directory import JobDirectory, StateDirectory, check_used
 from ..jobs.job import Job, JobState, NotificationRecord, Verdict
-from ..ledger import Coverage, EndedJob, Ledger, MissedCounts
+from ..ledger.coverage import Coverage, MissedCounts
+from ..ledger.ledger import Ledger
+from ..ledger.records import EndedJob
 from ..subscription.incident import Incident, IncidentKind
 
 #: How many jobs are queued anew in one go, so that nobody waits long for the ledger.

@@ -29,7 +29,7 @@ from ..jobs.limits import JobLimits
 from ..jobs.readers import Readers
 from ..jobs.retention import Keep
 from ..jobs.triage import Decision, Triage, TriagedTransaction
-from ..ledger import Ledger
+from ..ledger.ledger import Ledger
 from ..settings.services import Services
 from ..subscription.incident import Incident
 from ..system.account import Account

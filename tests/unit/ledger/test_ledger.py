@@ -17,7 +17,8 @@ from pacifica_notifications_consumer.errors import LeaseLost, StateError
 from pacifica_notifications_consumer.jobs.job import Ending, Job, JobState, Origin, Receipt, Verdict
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.jobs.triage import Decision
-from pacifica_notifications_consumer.ledger import Ledger, schema
+from pacifica_notifications_consumer.ledger import schema
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.streams.progress import Progress
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
 
@@ -314,7 +315,7 @@ import os, signal
 from pathlib import Path
 from pacifica_notifications_consumer.jobs.job import Verdict
 from pacifica_notifications_consumer.jobs.triage import Decision
-from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 Ledger(Path({str(tmp_path / "l")!r})).accept([(Decision(verdict=Verdict.MATCHED, title="x"), b"x" * 100_000)])
 os.kill(os.getpid(), signal.SIGKILL)
 """
