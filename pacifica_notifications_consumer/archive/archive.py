@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import lzma
+import os
 import shutil
 import stat
 import struct
@@ -71,13 +72,14 @@ class Consumer:
         return self.directory / ENTRY_POINT
 
     @classmethod
-    def load(cls, directory: Path) -> Consumer:
+    def load(cls, directory: str | os.PathLike[str]) -> Consumer:
         """Read the parts of a consumer from the directory it lies in.
 
         Raises:
             FilterError: ``jsonpath2.txt`` is empty, has several lines, or cannot be parsed.
             ArchiveError: ``init.sh`` cannot be run by any shell, or ``preload.txt`` names what can be no module.
         """
+        directory = Path(directory)
         return cls(
             directory=directory,
             filter=read_filter(directory / FILTER),
@@ -88,7 +90,9 @@ class Consumer:
 
 
 @contextlib.contextmanager
-def open_archive(path: Path, limits: ArchiveLimits | None = None, run_as: Account | None = None) -> Iterator[Consumer]:
+def open_archive(
+    path: str | os.PathLike[str], limits: ArchiveLimits | None = None, run_as: Account | None = None
+) -> Iterator[Consumer]:
     """Extract a consumer archive to a temporary directory, which goes with the context.
 
     Args:
@@ -101,7 +105,9 @@ def open_archive(path: Path, limits: ArchiveLimits | None = None, run_as: Accoun
         ArchiveError: It cannot be read, has no entry-point, or holds what it must not. Nothing is left behind.
         FilterError: Its ``jsonpath2.txt`` is not usable.
     """
-    with consumer_directory(lambda directory: extract(path, directory, limits or ArchiveLimits()), run_as) as directory:
+    with consumer_directory(
+        lambda directory: extract(Path(path), directory, limits or ArchiveLimits()), run_as
+    ) as directory:
         yield Consumer.load(directory)
 
 
@@ -254,7 +260,7 @@ def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: 
     target.chmod(0o700 if executable else 0o600)
 
 
-def digest(directory: Path) -> str:
+def digest(directory: str | os.PathLike[str]) -> str:
     """Name an extracted consumer after what a job of it is made of, so that two of one name do the same.
 
     That is everything but its filter, which has done its work before there is a job.
@@ -262,7 +268,7 @@ def digest(directory: Path) -> str:
     Returns:
         A SHA-256 in hexadecimal digits.
     """
-    whole = hashlib.sha256()
+    whole, directory = hashlib.sha256(), Path(directory)
     for path in sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / FILTER):
         name = path.relative_to(directory).as_posix().encode("utf-8", "surrogateescape")
         executable = b"x" if path.stat().st_mode & stat.S_IXUSR else b"-"

@@ -39,7 +39,7 @@ class PackedArchive:
     left_out: tuple[tuple[str, str], ...]
 
 
-def pack(directory: Path, archive: Path) -> PackedArchive:
+def pack(directory: str | os.PathLike[str], archive: str | os.PathLike[str]) -> PackedArchive:
     """Pack a consumer. The same files give the same bytes, wherever and whenever, with the same zlib.
 
     Left out are hidden files, compiled code, tests, virtual environments, other archives, and what editors leave.
@@ -51,6 +51,7 @@ def pack(directory: Path, archive: Path) -> PackedArchive:
     Raises:
         ArchiveError: It is no usable consumer, cannot be read, or the archive cannot be written.
     """
+    directory, archive = Path(directory), Path(archive)
     if not _is_directory(directory):
         raise ArchiveError(f"{directory} is no directory", "name the directory with the consumer's __main__.py")
     files, left_out = _collect(directory, archive)
@@ -70,7 +71,9 @@ def pack(directory: Path, archive: Path) -> PackedArchive:
 
 
 @contextlib.contextmanager
-def open_consumer(path: Path, limits: ArchiveLimits | None = None, run_as: Account | None = None) -> Iterator[Consumer]:
+def open_consumer(
+    path: str | os.PathLike[str], limits: ArchiveLimits | None = None, run_as: Account | None = None
+) -> Iterator[Consumer]:
     """Open a consumer for use, be it packed or a directory; it is as it would be when deployed.
 
     Args:
@@ -83,7 +86,7 @@ def open_consumer(path: Path, limits: ArchiveLimits | None = None, run_as: Accou
         ArchiveError: It is no usable consumer.
         FilterError: Its ``jsonpath2.txt`` is not usable.
     """
-    with consumer_directory(lambda directory: unpack(path, directory, limits), run_as) as directory:
+    with consumer_directory(lambda directory: unpack(Path(path), directory, limits), run_as) as directory:
         yield Consumer.load(directory)
 
 

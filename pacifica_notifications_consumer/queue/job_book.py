@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -62,9 +63,9 @@ class JobBook:
     _state: StateDirectory
     _ledger: Ledger
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: str | os.PathLike[str]) -> None:
         #: Where the queue and the jobs' directories live.
-        self.state_dir = state_dir.resolve()
+        self.state_dir = Path(state_dir).resolve()
         self._book = contextlib.ExitStack()
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -55,7 +56,7 @@ class Sandbox:
 
     def __init__(
         self,
-        directory: Path | str | None = None,
+        directory: str | os.PathLike[str] | None = None,
         *,
         address: str = "127.0.0.1",
         producer_port: int = 0,
@@ -169,7 +170,7 @@ class Sandbox:
 
 
 @contextlib.contextmanager
-def sandbox_environ(directory: Path) -> Iterator[dict[str, str]]:
+def sandbox_environ(directory: str | os.PathLike[str]) -> Iterator[dict[str, str]]:
     """The variables that lead to the sandbox in a directory: to the one that runs there, or else to one made for this.
 
     Raises:
@@ -179,7 +180,7 @@ def sandbox_environ(directory: Path) -> Iterator[dict[str, str]]:
         try:
             environ = stack.enter_context(Sandbox(directory)).environ()
         except InUse:
-            environ = _addresses(directory)
+            environ = _addresses(Path(directory))
         yield environ
 
 
@@ -205,7 +206,7 @@ def _check(project_field: str, ingest_source: str) -> None:
 
 
 @contextlib.contextmanager
-def _directory(directory: Path | str | None) -> Iterator[Path]:
+def _directory(directory: str | os.PathLike[str] | None) -> Iterator[Path]:
     if directory is not None:
         yield Path(directory).absolute()
         return
