@@ -1,6 +1,6 @@
 """Commit the notifications that arrive at the same time in one statement.
 
-Python lets other threads run at each statement, and they may keep it for 5 ms at a time. With the beginning and the
+Python lets other threads run at each statement, which may take 5 ms each time. With the beginning and the
 end of a transaction, and a statement or two for each notification, a commit of a few took three times as long.
 """
 
