@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import lzma
+import os
 import shutil
 import stat
 import struct
@@ -71,7 +72,7 @@ class Consumer:
         return self.directory / ENTRY_POINT
 
     @classmethod
-    def load(cls, directory: Path) -> Consumer:
+    def load(cls, directory: str | os.PathLike[str]) -> Consumer:
         """Load an extracted consumer.
 
         Args:
@@ -82,6 +83,7 @@ class Consumer:
             ArchiveError: ``init.sh`` has the line endings of Windows, or ``preload.txt`` has a line that is not a
                 module's name.
         """
+        directory = Path(directory)
         return cls(
             directory=directory,
             filter=read_filter(directory / FILTER),
@@ -92,7 +94,9 @@ class Consumer:
 
 
 @contextlib.contextmanager
-def open_archive(path: Path, limits: ArchiveLimits | None = None, run_as: Account | None = None) -> Iterator[Consumer]:
+def open_archive(
+    path: str | os.PathLike[str], limits: ArchiveLimits | None = None, run_as: Account | None = None
+) -> Iterator[Consumer]:
     """Extract a consumer archive to a temporary directory, which is deleted at the end of the context.
 
     Args:
@@ -105,7 +109,9 @@ def open_archive(path: Path, limits: ArchiveLimits | None = None, run_as: Accoun
         ArchiveError: The archive cannot be read, has no entry-point, or contains forbidden entries.
         FilterError: The ``jsonpath2.txt`` is not usable.
     """
-    with consumer_directory(lambda directory: extract(path, directory, limits or ArchiveLimits()), run_as) as directory:
+    with consumer_directory(
+        lambda directory: extract(Path(path), directory, limits or ArchiveLimits()), run_as
+    ) as directory:
         yield Consumer.load(directory)
 
 
@@ -263,7 +269,7 @@ def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: 
     target.chmod(0o700 if executable else 0o600)
 
 
-def digest(directory: Path) -> str:
+def digest(directory: str | os.PathLike[str]) -> str:
     """Hash all files of an extracted consumer that its jobs depend on: all but the filter.
 
     Args:
@@ -272,7 +278,7 @@ def digest(directory: Path) -> str:
     Returns:
         A SHA-256 in hexadecimal digits. Jobs of consumers with the same digest do the same.
     """
-    whole = hashlib.sha256()
+    whole, directory = hashlib.sha256(), Path(directory)
     for path in sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / FILTER):
         name = path.relative_to(directory).as_posix().encode("utf-8", "surrogateescape")
         executable = b"x" if path.stat().st_mode & stat.S_IXUSR else b"-"

@@ -6,6 +6,7 @@ import ast
 import difflib
 import enum
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -91,8 +92,9 @@ class Finding:
     details: str = ""
 
 
-def check_parts(directory: Path) -> Iterator[Finding]:
+def check_parts(directory: str | os.PathLike[str]) -> Iterator[Finding]:
     """Check each file of an extracted consumer by itself, so that all mistakes are found at once."""
+    directory = Path(directory)
     readers = {FILTER: read_filter, INIT_SCRIPT: find_init_script, PRELOAD: read_preload}
     for name, read in readers.items():
         try:
@@ -273,7 +275,7 @@ class Match:
     explanation: str
 
 
-def check_notification(filter_: Filter | None, path: Path) -> Match | Finding:
+def check_notification(filter_: Filter | None, path: str | os.PathLike[str]) -> Match | Finding:
     """Apply a filter to a notification.
 
     Args:
@@ -283,6 +285,7 @@ def check_notification(filter_: Filter | None, path: Path) -> Match | Finding:
     Returns:
         The result, or a finding if the file is not a notification or the filter fails.
     """
+    path = Path(path)
     try:
         event = Notification.parse(path.read_bytes()).event
         if filter_ is None:

@@ -39,7 +39,7 @@ class PackedArchive:
     left_out: tuple[tuple[str, str], ...]
 
 
-def pack(directory: Path, archive: Path) -> PackedArchive:
+def pack(directory: str | os.PathLike[str], archive: str | os.PathLike[str]) -> PackedArchive:
     """Pack a consumer. The same files give the same bytes on every machine with the same zlib.
 
     Hidden files, compiled code, tests, virtual environments, other archives and backup files of editors are left out.
@@ -54,6 +54,7 @@ def pack(directory: Path, archive: Path) -> PackedArchive:
     Raises:
         ArchiveError: The directory is not a usable consumer or cannot be read, or the archive cannot be written.
     """
+    directory, archive = Path(directory), Path(archive)
     if not _is_directory(directory):
         raise ArchiveError(f"{directory} is not a directory", "name the directory with the consumer's __main__.py")
     files, left_out = _collect(directory, archive)
@@ -73,7 +74,9 @@ def pack(directory: Path, archive: Path) -> PackedArchive:
 
 
 @contextlib.contextmanager
-def open_consumer(path: Path, limits: ArchiveLimits | None = None, run_as: Account | None = None) -> Iterator[Consumer]:
+def open_consumer(
+    path: str | os.PathLike[str], limits: ArchiveLimits | None = None, run_as: Account | None = None
+) -> Iterator[Consumer]:
     """Put a consumer into a temporary directory as it would be deployed, and load it.
 
     Args:
@@ -86,7 +89,7 @@ def open_consumer(path: Path, limits: ArchiveLimits | None = None, run_as: Accou
         ArchiveError: The archive or directory is not a usable consumer.
         FilterError: The ``jsonpath2.txt`` is not usable.
     """
-    with consumer_directory(lambda directory: unpack(path, directory, limits), run_as) as directory:
+    with consumer_directory(lambda directory: unpack(Path(path), directory, limits), run_as) as directory:
         yield Consumer.load(directory)
 
 

@@ -15,7 +15,8 @@ from ..errors import Cancelled, NotificationError, ServiceError
 from ..jobs.job import Origin, Receipt, Verdict
 from ..jobs.readers import Readers
 from ..jobs.triage import TriagedTransaction
-from ..ledger import Coverage, Ledger
+from ..ledger.coverage import Coverage
+from ..ledger.ledger import Ledger
 
 
 class CatchUpStore(Protocol):

@@ -63,21 +63,21 @@ class VenvBuilder:
         self,
         *,
         python: str | os.PathLike[str] = sys.executable,
-        directory: Path | None = None,
-        requirements: Path | None = None,
-        init_script: Path | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        requirements: str | os.PathLike[str] | None = None,
+        init_script: str | os.PathLike[str] | None = None,
         installer: str = "auto",
-        cache: Path | None = None,
+        cache: str | os.PathLike[str] | None = None,
         cache_limits: CacheLimits | None = None,
         timeout: float | None = 1800.0,
         cancel: threading.Event | None = None,
         run_as: Account | None = None,
     ) -> None:
-        # A path must hold in any working directory; a bare name is looked up on PATH.
+        # Paths must hold in the working directory of the programs; a bare name is looked up on PATH.
         self._python = str(Path(python).absolute()) if os.sep in os.fspath(python) else os.fspath(python)
-        self._directory = directory or Path.cwd()
-        self._requirements = requirements
-        self._init_script = init_script
+        self._directory = Path.cwd() if directory is None else Path(directory).absolute()
+        self._requirements = None if requirements is None else Path(requirements).absolute()
+        self._init_script = None if init_script is None else Path(init_script).absolute()
         self._installer = installer
         self._cache = None if cache is None else VenvCache(cache, cache_limits, run_as)
         self._run_as = run_as

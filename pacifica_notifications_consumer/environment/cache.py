@@ -105,9 +105,11 @@ class VenvCache:
         run_as: The user that owns the environments; by default the user of this process.
     """
 
-    def __init__(self, directory: Path, limits: CacheLimits | None = None, run_as: Account | None = None) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], limits: CacheLimits | None = None, run_as: Account | None = None
+    ) -> None:
         self._run_as = run_as
-        self._directory = directory.absolute()
+        self._directory = Path(directory).absolute()
         self._limits = limits or CacheLimits()
 
     @contextlib.contextmanager

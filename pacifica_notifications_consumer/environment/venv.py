@@ -19,7 +19,7 @@ class Venv:
         path: The directory of the environment.
     """
 
-    path: Path
+    path: Path = attrs.field(converter=Path)
 
     @property
     def bin(self) -> Path:

@@ -1,7 +1,10 @@
 """Write the test of an expression as one Python function, where it is made of the parts that filters mostly have.
 
 Calls are what takes time when a hundred thousand rows are tested; here the whole chain of names, wildcards and filters
-becomes loops and conditions of a single function. What else occurs in it is called.
+becomes loops and conditions of a single function. All other parts are called.
+
+The closures of `compiler` alone would do, but take 3.5 to 5.5 times as long as a predicate that is written by hand, and
+still 2.3 to 2.7 times when the usual chain is one closure; a generated function takes 1.3 to 1.9 times as long.
 """
 
 from __future__ import annotations

@@ -1,1 +1,3 @@
 """The HTTP server of the endpoint, the status page and the sandbox."""
+
+__all__ = ()

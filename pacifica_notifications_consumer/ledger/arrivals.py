@@ -1,6 +1,6 @@
 """Commits the notifications that arrive at the same time in one SQL statement.
 
-Python lets other threads run at each statement, and they are in no hurry to come back. So with the beginning and the
+Python lets other threads run at each statement, which may take 5 ms each time. With the beginning and the
 end of a transaction, and a statement or two for each notification, a commit of a few took three times as long.
 """
 
@@ -55,10 +55,10 @@ class Arrivals:
         (self._highest,) = connection.execute(statements.HIGHEST_NOTIFICATION).fetchone()
 
     def add(self, connection: Connection, arrivals: Sequence[Arrival]) -> list[Receipt]:
-        """Commit some notifications; those that came before become duplicates.
+        """Add some notifications; those that came before become duplicates.
 
         Args:
-            connection: Outside of a transaction.
+            connection: Outside of a transaction, each statement is committed by itself, and usually there is one.
             arrivals: The notifications.
 
         Returns:

@@ -13,7 +13,6 @@ from typing import Any, Generic, TypeVar, cast
 from ..errors import StateError
 
 T = TypeVar("T")
-Item = TypeVar("Item")
 
 #: Seconds to wait for another process that has locked the database. A timeout would refuse a notification.
 _PATIENCE = 60.0
@@ -90,42 +89,26 @@ class Database:
         with self._looking_lock, self._explained():
             yield self._looker
 
-    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def write(self, work: Callable[[sqlite3.Connection], T], *, transaction: bool = True) -> T:
         """Do some work in a transaction, and return its result when that is on the disk.
 
-        Whoever waits at the same time shares the transaction.
+        All work that waits at the same time shares the transaction.
 
         Args:
             work: Takes the connection. It may be called more than once, each time as if for the first.
+            transaction: Whether it needs a transaction when it does not share one. A single statement does not, and
+                takes half as long alone: Python lets other threads run at each statement, so also at BEGIN and COMMIT.
 
         Raises:
             StateError: The disk did not take it.
         """
-        return self._write(_Write(work))
-
-    def write_together(
-        self, bulk: Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]], items: Sequence[Item]
-    ) -> Sequence[T]:
-        """Do work for some items together with those of all who wait at the same time, and return the results for them.
-
-        Args:
-            bulk: Takes the connection and the items, and returns their results; always the same function. It is
-                called outside of a transaction, and may be called more than once for an item, each time as if for the
-                first.
-            items: What it is to be done for.
-
-        Raises:
-            StateError: The disk did not take it.
-        """
-        return self._write(_Write(bulk=bulk, items=items))
-
-    def _write(self, write: _Write[T]) -> T:
+        write = _Write(work, transaction)
         with self._mutex:
             self._waiting.append(write)
             leads = not self._led
             self._led = True
         if not leads:
-            # Ends when somebody has done our work, or when it is our turn to do everybody's.
+            # Ends when another thread has done this work, or when it is this thread's turn to do all that waits.
             write.turn.acquire()
         if not write.done:
             self._lead()
@@ -136,9 +119,7 @@ class Database:
             batch = self._waiting[:_LARGEST_BATCH]
             del self._waiting[:_LARGEST_BATCH]
         try:
-            # First those for whom somebody waits with an answer.
-            self._commit_together([write for write in batch if write.bulk])
-            self._commit([write for write in batch if not write.bulk])
+            self._commit(batch)
         finally:
             with self._mutex:
                 successor = self._waiting[0] if self._waiting else None
@@ -149,23 +130,11 @@ class Database:
             for write in batch:
                 write.finish()
 
-    def _commit_together(self, batch: list[_Write[Any]]) -> None:
-        if not batch:
-            return
-        with self._failing(batch), self._explained():
-            results = batch[0].bulk(self._writer, [item for write in batch for item in write.items])
-            start = 0
-            for write in batch:
-                write.result = results[start : start + len(write.items)]
-                start += len(write.items)
-
     def _commit(self, batch: list[_Write[Any]]) -> None:
-        if not batch:
-            return
         culprit: _Write[Any] | None = None
         with self._failing(batch):
             try:
-                with self._transaction():
+                with self._transaction() if len(batch) > 1 or batch[0].transaction else self._explained():
                     for culprit in batch:
                         culprit.result = culprit.work(self._writer)
                     culprit = None
@@ -223,12 +192,11 @@ _ADVICE = {
 class _Write(Generic[T]):
     """One thread's part of a commit."""
 
-    __slots__ = ("bulk", "done", "error", "items", "result", "turn", "work")
+    __slots__ = ("done", "error", "result", "transaction", "turn", "work")
 
-    def __init__(self, work: Any = None, *, bulk: Any = None, items: Sequence[Any] = ()) -> None:
+    def __init__(self, work: Callable[[sqlite3.Connection], T], transaction: bool) -> None:
         self.work = work
-        self.bulk = bulk
-        self.items = items
+        self.transaction = transaction
         self.turn = threading.Lock()
         self.turn.acquire()
         self.done = False

@@ -94,7 +94,7 @@ class Ledger:
             for decision, body in notifications:
                 text, file = self._bodies.store(body) if decision.verdict in _KEPT else (None, None)
                 arrivals.append(Arrival(received_at=now, decision=decision, body=text, body_file=file, origin=origin))
-            receipts = self._database.write_together(self._arrivals.add, arrivals)
+            receipts = self._database.write(lambda writer: self._arrivals.add(writer, arrivals), transaction=False)
         finally:
             committed = [receipt.verdict is not Verdict.DUPLICATE for receipt in receipts] or [False] * len(arrivals)
             for arrival, kept in zip(arrivals, committed, strict=True):

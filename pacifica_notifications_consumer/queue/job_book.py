@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -14,7 +15,8 @@ from ..errors import FilterError, NotificationError
 from ..filter.filter import Filter
 from ..jobs.directory import JobDirectory, StateDirectory, check_used
 from ..jobs.job import Job, JobState
-from ..ledger import Coverage, Ledger
+from ..ledger.coverage import Coverage
+from ..ledger.ledger import Ledger
 
 #: How many jobs are queued again in one transaction; more would block other writers for long.
 _HANDFUL = 100
@@ -60,9 +62,9 @@ class JobBook:
     ledger: Ledger
     _state: StateDirectory
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: str | os.PathLike[str]) -> None:
         #: Where the queue and the jobs' directories live.
-        self.state_dir = state_dir.resolve()
+        self.state_dir = Path(state_dir).resolve()
         self._book = contextlib.ExitStack()
 
     def __enter__(self) -> Self:

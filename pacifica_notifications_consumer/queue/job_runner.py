@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ from ..engines.engine import Engine, RemoteEngine, Terms
 from ..engines.executor import ExecutorEngine
 from ..engines.local import LocalEngine
 from ..environment.venv import Venv
-from ..errors import ConfigurationError, StateError
+from ..errors import ConfigurationError, NotificationError, StateError
 from ..filter.filter import Filter
 from ..jobs.directory import StateDirectory
 from ..jobs.job import Job, Origin, Receipt
@@ -29,7 +30,7 @@ from ..jobs.limits import JobLimits
 from ..jobs.readers import Readers
 from ..jobs.retention import Keep
 from ..jobs.triage import Decision, Triage, TriagedTransaction
-from ..ledger import Ledger
+from ..ledger.ledger import Ledger
 from ..settings.services import Services
 from ..subscription.incident import Incident
 from ..system.account import Account
@@ -86,8 +87,8 @@ class JobRunner(JobBook):
 
     def __init__(
         self,
-        entry_point: Path,
-        state_dir: Path,
+        entry_point: str | os.PathLike[str],
+        state_dir: str | os.PathLike[str],
         *,
         name: str,
         filter: Filter | None = None,
@@ -117,7 +118,7 @@ class JobRunner(JobBook):
         self._triage = Triage(name=name, filter=filter, strict=strict, max_depth=max_depth)
         if engine is None or isinstance(engine, Executor):
             local = LocalEngine(
-                entry_point=entry_point.resolve(),
+                entry_point=Path(entry_point).resolve(),
                 venv=venv or Venv(Path(sys.prefix)),
                 services=services or Services.from_environment(),
                 warm=warm and engine is None,
@@ -298,13 +299,19 @@ class JobRunner(JobBook):
                 _report(level, decision, receipt, origin)
         return receipts
 
-    def wait(self, job_id: int, timeout: float | None = None) -> Job:
+    def wait(self, job: int | Receipt, timeout: float | None = None) -> Job:
         """Wait until a job has ended for good, and return it.
 
+        Args:
+            job: Its number, or the receipt of its notification.
+            timeout: How many seconds to wait; None for as long as it takes.
+
         Raises:
-            KeyError: There is no such job.
-            TimeoutError: It has not ended after so many seconds.
+            KeyError: There is no job of this number.
+            NotificationError: The receipt's notification has no job; the message has its verdict.
+            TimeoutError: The job has not ended in time.
         """
+        job_id = _job_of(job) if isinstance(job, Receipt) else job
         with self._changed:
             ended = self._changed.wait_for(lambda: self.job(job_id).state.final, timeout)
         if not ended:
@@ -338,6 +345,16 @@ class JobRunner(JobBook):
         with self._changed:
             # Those who wait for a job's end wait here: one alone might be the wrong one.
             self._changed.notify_all()
+
+
+def _job_of(receipt: Receipt) -> int:
+    if receipt.job_id is None:
+        because = f"{receipt.verdict.value}: {receipt.reason}" if receipt.reason else receipt.verdict.value
+        raise NotificationError(
+            f"there is no job for notification {receipt.notification_id}, which is {because}",
+            "wait only for receipts with a job_id",
+        )
+    return receipt.job_id
 
 
 def _level(receipt: Receipt) -> int:

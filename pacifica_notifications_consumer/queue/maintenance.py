@@ -10,7 +10,7 @@ from ..errors import StateError
 from ..jobs.directory import StateDirectory
 from ..jobs.job import JobState
 from ..jobs.retention import Keep
-from ..ledger import Ledger
+from ..ledger.ledger import Ledger
 from ..system.temporary import remove_tree
 from .workers import LEASE, Workers
 

@@ -36,7 +36,7 @@ from ..errors import LeaseLost, PacificaError, StateError
 from ..jobs.directory import StateDirectory
 from ..jobs.job import Ending, Fate, Job, JobState, RemoteLocation
 from ..jobs.readers import Readers
-from ..ledger import Ledger
+from ..ledger.ledger import Ledger
 from ..streams.progress import describe_progress, parse_progress, read_progress
 from ..system.log_context import concerning
 from .histograms import Histograms

@@ -145,6 +145,14 @@ SERVICE_OPTIONS = (
 )
 
 
+def _file_name(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
+def _bundle_name(path: str | os.PathLike[str] | bool) -> str | bool:
+    return path if isinstance(path, bool) else os.fspath(path)
+
+
 @attrs.frozen(kw_only=True)
 class Services:
     """Where the Pacifica services are and who asks them.
@@ -178,9 +186,9 @@ class Services:
     username: str | None = None
     password: str | None = attrs.field(default=None, repr=False)
     authentication: str | None = None
-    client_cert: str | None = None
-    client_key: str | None = None
-    ca_bundle: str | bool = True
+    client_cert: str | None = attrs.field(default=None, converter=_file_name)
+    client_key: str | None = attrs.field(default=None, converter=_file_name)
+    ca_bundle: str | bool = attrs.field(default=True, converter=_bundle_name)
     max_tar_header: int = TAR_HEADER
     consumer: str | None = None
 

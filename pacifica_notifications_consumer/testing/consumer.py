@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ class TriedConsumer:
         home: A directory for the state directories of its jobs.
     """
 
-    def __init__(self, directory: Path, sandbox: Sandbox, home: Path) -> None:
+    def __init__(self, directory: str | os.PathLike[str], sandbox: Sandbox, home: str | os.PathLike[str]) -> None:
         self._consumer = Consumer.load(directory)
         self._sandbox = sandbox
         self._home = home
@@ -92,7 +93,7 @@ class TriedConsumer:
             receipt = runner.accept(_body(notification))
             if receipt.job_id is None:
                 return Outcome(status=None, output=receipt.reason or receipt.verdict.value)
-            job = runner.wait(receipt.job_id, _SECONDS)
+            job = runner.wait(receipt, _SECONDS)
             output = runner.directory(job.id).output
             printed = output.read_text(encoding="utf-8", errors="replace") if output.exists() else job.reason
         made = tuple(sorted(set(self._sandbox.transactions()) - before))

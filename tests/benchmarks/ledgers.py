@@ -13,7 +13,7 @@ from pathlib import Path
 from pacifica_notifications_consumer.jobs.job import Ending, JobState, Verdict
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.jobs.triage import Decision
-from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from tests.benchmarks.measure import seconds
 
 _DISK = Path(__file__).parents[2]

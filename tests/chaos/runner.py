@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pacifica_notifications_consumer.jobs.job import Job
-from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 
 KILLS = int(os.environ.get("PACIFICA_TEST_KILLS", "40"))
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))

@@ -23,7 +23,7 @@ import requests
 
 from pacifica_notifications_consumer import upload
 from pacifica_notifications_consumer.jobs.job import Job, JobState
-from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 

@@ -12,7 +12,7 @@ import requests
 import trustme
 
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.subscription.incident import IncidentKind
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import START, WAITER, Deployment, Operator, event, pack, send, wait_until

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.jobs.job import JobState, Origin
-from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import KEEPER, TODAYS_EXAMPLE, TOOL, Deployment, Operator, contents, pack, send, wait_until
 

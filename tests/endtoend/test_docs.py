@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+import pacifica_notifications_consumer as library
 from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.options.groups import START_OPTIONS
 from tests.endtoend.doc_player import DEADLINE, Player, blocks, is_played, unplayed
 
 ROOT = Path(__file__).parents[2]
+LIBRARY = library.__name__
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
 
@@ -45,6 +50,71 @@ def test_pages_can_be_played(page: Path, tmp_path: Path, quick_python: Path) -> 
 def test_no_code_is_only_shown(page: Path) -> None:
     """Every block is played, but for those that are no code."""
     assert [info for info in unplayed(page) if not _SHOWN.fullmatch(info)] == []
+
+
+def composed() -> dict[str, str]:
+    """The programs of the documentation that are composed of the library, by page and number.
+
+    Entry-points are not among them: an author writes them without types, as the specification does.
+    """
+    return {
+        f"{page.stem.replace('-', '_')}_{number}": code
+        for page in PAGES
+        for number, (info, code) in enumerate(blocks(page))
+        if info.startswith("python") and "entry-point" not in info and f"from {LIBRARY}" in code
+    }
+
+
+def test_composed_programs_are_typed(tmp_path: Path) -> None:
+    """Type checkers find nothing wrong with the programs of the documentation, in their strict mode."""
+    programs = composed()
+    assert len(programs) >= 7
+    for name, code in programs.items():
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    finished = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", *sorted(tmp_path.iterdir())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert finished.stdout == f"Success: no issues found in {len(programs)} source files\n"
+
+
+def taken_from_library(code: str) -> Iterable[tuple[str, str]]:
+    """The names that a program imports from the library, with the modules that it imports them from."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == LIBRARY:
+            yield from ((node.module, each.name) for each in node.names)
+
+
+def test_programs_use_public_names() -> None:
+    """Each name that a program of the documentation takes from the library is exported there, or an error."""
+    taken = {
+        (name_of(page), *each)
+        for page in PAGES
+        for info, code in blocks(page)
+        if info.startswith("python")
+        for each in taken_from_library(code)
+    }
+    assert len(taken) > 20
+    private = [each for each in taken if each[2] not in getattr(import_module(each[1]), "__all__", ())]
+    assert [each for each in private if each[1] != f"{LIBRARY}.errors"] == []
+
+
+def test_public_names_are_documented() -> None:
+    """The API's page has each name that the package or a folder of it exports under one that does, and no others."""
+    module, documented = "", set()
+    for kind, name in re.findall(r"^\.\. (\w+):: ([\w.]+)", (ROOT / "docs/reference/api.md").read_text(), re.MULTILINE):
+        if kind == "currentmodule":
+            module = name
+        elif kind != "automodule" and module.startswith(LIBRARY):
+            documented.add((module, name))
+    folders = [each.name for each in pkgutil.walk_packages(library.__path__, f"{LIBRARY}.") if each.ispkg]
+    exported = {(folder, name) for folder in (LIBRARY, *folders) for name in import_module(folder).__all__}
+    assert documented - exported == set()
+    # The errors are all on the page, from their module.
+    assert {name for _, name in exported} - {name for _, name in documented} == {"PacificaError"}
 
 
 def test_documented_filters_match() -> None:

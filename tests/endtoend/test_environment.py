@@ -132,7 +132,7 @@ def test_pip_in_init_sh_gets_the_running_version(
     script.write_text(
         "#!/bin/sh\nset -e\npip install --no-deps pacifica-notifications-consumer\ncommand -v python\nexit 3\n"
     )
-    with caplog.at_level("INFO"), pytest.raises(InitScriptError) as caught, VenvBuilder(init_script=script):
+    with caplog.at_level("INFO"), pytest.raises(InitScriptError) as caught, VenvBuilder(init_script=str(script)):
         pass
     said = caught.value.output.splitlines()
     assert f"Successfully installed {NAME}-{version(NAME)}" in said
@@ -241,7 +241,7 @@ def test_hashes_are_checked(tmp: Path, tmp_path: Path, right: bool, installer: s
             pass
         assert caught.value.problem == "a package does not match its hash in requirements.txt"
         return
-    with VenvBuilder(requirements=requirements, installer=installer) as venv:
+    with VenvBuilder(requirements=str(requirements), directory=str(tmp_path), installer=installer) as venv:
         script = "import six, pacifica_notifications_consumer; print(six.__version__)"
         finished = subprocess.run([venv.python, "-I", "-c", script], capture_output=True, text=True, check=True)
         assert finished.stdout == "1.17.0\n"

@@ -30,7 +30,7 @@ from pacifica_notifications_consumer.cloudevents.announcement import Identity, a
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.jobs.job import JobState, Origin
-from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.settings.services import Services
 from tests.endtoend.conftest import ROOT, TOOL, Deployment, Operator, pack, wait_until
 from tests.endtoend.recorder import Request, recording

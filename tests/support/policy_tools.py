@@ -23,7 +23,7 @@ from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.jobs.job import Origin
 from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Triage
-from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.settings.services import Services
 from tests.support.faults import fault_server
 

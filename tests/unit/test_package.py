@@ -1,43 +1,91 @@
 """The public interface is small, and importing it is cheap."""
 
+import json
+import pkgutil
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
 import pacifica_notifications_consumer
 
+PACKAGE = "pacifica_notifications_consumer"
+FOLDERS = [
+    PACKAGE,
+    *(
+        each.name
+        for each in pkgutil.walk_packages(pacifica_notifications_consumer.__path__, f"{PACKAGE}.")
+        if each.ispkg
+    ),
+]
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that an interpreter of its own loads when it runs some code."""
+    script = (
+        f"import __future__, importlib, json, sys; before = set(sys.modules); {code}; "
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    return set(json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout))
+
 
 def test_public_names() -> None:
-    """Exactly the documented names are public, and each of them loads."""
-    assert pacifica_notifications_consumer.__all__ == ["Filter", "JobRunner", "VenvBuilder", "download", "upload"]
-    for name in pacifica_notifications_consumer.__all__:
-        assert callable(getattr(pacifica_notifications_consumer, name))
-        assert name in dir(pacifica_notifications_consumer)
+    """Exactly the documented names are public."""
+    assert pacifica_notifications_consumer.__all__ == [
+        "Filter",
+        "JobRunner",
+        "PacificaError",
+        "Sandbox",
+        "Services",
+        "VenvBuilder",
+        "download",
+        "subscribed",
+        "upload",
+    ]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_exports(folder: str) -> None:
+    """The names that a folder exports are sorted, and each can be seen and loads, although it is not loaded before."""
+    package = import_module(folder)
+    assert list(package.__all__) == sorted(package.__all__)
+    assert set(package.__all__) <= set(dir(package))
+    for name in package.__all__:
+        assert callable(getattr(package, name))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_sentence(folder: str) -> None:
+    """A folder says in its docstring what it is for."""
+    assert (import_module(folder).__doc__ or "").split("\n")[0].endswith(".")
+
+
+def test_help_tells_what_to_use() -> None:
+    """``help()`` of the package has a sentence on each name that it exports."""
+    text = pacifica_notifications_consumer.__doc__ or ""
+    assert [name for name in pacifica_notifications_consumer.__all__ if f"`{name}`" not in text] == []
 
 
 def test_unknown_name() -> None:
     """A name that does not exist is an AttributeError, as in any module."""
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = pacifica_notifications_consumer.nothing
+    name = "nothing"
+    with pytest.raises(AttributeError, match=f"module '{PACKAGE}' has no attribute 'nothing'"):
+        getattr(pacifica_notifications_consumer, name)
 
 
 def test_import_loads_nothing_else() -> None:
-    """Importing the package loads neither its dependencies nor its own modules."""
-    script = (
-        "import __future__, importlib, sys; before = set(sys.modules); import pacifica_notifications_consumer; "
-        "print(*sorted(set(sys.modules) - before))"
-    )
-    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert output.split() == ["pacifica_notifications_consumer"]
+    """Importing all folders loads neither their modules nor the package's dependencies."""
+    assert loaded_by(f"import {', '.join(FOLDERS)}") == {*FOLDERS, f"{PACKAGE}.exports"}
+
+
+def test_module_loads_alone() -> None:
+    """Importing a module of a folder loads no other module of that folder that it does not itself import."""
+    assert f"{PACKAGE}.clients.base" not in loaded_by(f"import {PACKAGE}.clients.retry")
 
 
 def test_library_never_imports_the_runner() -> None:
     """Loading every public name loads no module of the runner."""
-    script = (
-        "import sys; import pacifica_notifications_consumer as p; [getattr(p, name) for name in p.__all__]; "
-        "import pacifica_notifications_consumer.testing.sandbox; "
-        "print([name for name in sys.modules if 'runner' in name and name.startswith('pacifica_notifications_runner')])"
-    )
-    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert output == "[]\n"
+    loaded = loaded_by("; ".join(f"from {folder} import *" for folder in FOLDERS))
+    assert f"{PACKAGE}.queue.job_runner" in loaded
+    assert [name for name in loaded if name.startswith("pacifica_notifications_runner")] == []

@@ -4,8 +4,14 @@ The runner's side is `CeleryEngine`, the other one `RemoteWorker`; both need the
 other of an attempt stands in a record in Redis, `AttemptRecords`; the ledger stays the one truth about jobs.
 """
 
-from __future__ import annotations
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .broker import Broker
+    from .engine import CeleryEngine
+    from .worker import RemoteWorker
+else:
+    from ...exports import lazy
 
-from .broker import Broker
+    __getattr__, __dir__ = lazy(__name__, broker="Broker", engine="CeleryEngine", worker="RemoteWorker")
 
-__all__ = ["Broker"]
+__all__ = ["Broker", "CeleryEngine", "RemoteWorker"]

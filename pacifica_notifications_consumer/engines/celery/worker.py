@@ -74,7 +74,7 @@ class RemoteWorker:
         broker: Broker,
         engine: Engine,
         archive: str,
-        state_dir: Path,
+        state_dir: str | os.PathLike[str],
         *,
         concurrency: int = 2,
         grace: float = 30.0,
@@ -86,7 +86,7 @@ class RemoteWorker:
         self._engine = engine
         self._archive = archive
         #: Where the attempts' directories live.
-        self.state_dir = state_dir.resolve()
+        self.state_dir = Path(state_dir).resolve()
         self._concurrency = concurrency
         self._grace = grace
         self._keep = keep

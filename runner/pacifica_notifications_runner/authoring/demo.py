@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_
 from pacifica_notifications_consumer.errors import Cancelled, PacificaError
 from pacifica_notifications_consumer.jobs.directory import LEDGER
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
-from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.settings.option import PREFIX
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory

@@ -21,7 +21,8 @@ from pacifica_notifications_consumer.errors import ConfigurationError, InUse
 from pacifica_notifications_consumer.jobs.directory import LEDGER, StateDirectory
 from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Triage
-from pacifica_notifications_consumer.ledger import Coverage, Ledger
+from pacifica_notifications_consumer.ledger.coverage import Coverage
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.queue.job_book import TRIAGE
 from pacifica_notifications_consumer.settings.converters import transaction_or_time
 from pacifica_notifications_consumer.settings.services import POLICY_URL, USERNAME, Services

@@ -80,6 +80,15 @@ def test_writers_that_wait_share_the_next_commit(database: Database) -> None:
     assert len(commits) == 2
 
 
+def test_single_statement_needs_no_transaction(database: Database) -> None:
+    """Work that needs no transaction is the only statement when nothing else waits, and is on the disk afterwards."""
+    statements: list[str] = []
+    database._writer.set_trace_callback(statements.append)
+    database.write(lambda connection: connection.execute("INSERT INTO t VALUES (1, '')"), transaction=False)
+    assert statements == ["INSERT INTO t VALUES (1, '')"]
+    assert numbers(database) == [1]
+
+
 def test_one_that_fails_spoils_it_for_no_other(database: Database) -> None:
     """A writer whose work raises gets its own error, leaves no partial change, and does not affect other writers."""
     errors: list[BaseException] = []

@@ -6,8 +6,10 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -17,7 +19,8 @@ from pacifica_notifications_consumer.errors import LeaseLost, StateError
 from pacifica_notifications_consumer.jobs.job import Ending, Job, JobState, Origin, Receipt, Verdict
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.jobs.triage import Decision
-from pacifica_notifications_consumer.ledger import Ledger, schema
+from pacifica_notifications_consumer.ledger import schema
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.streams.progress import Progress
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
 
@@ -105,6 +108,33 @@ def test_duplicates(ledger: Ledger) -> None:
         assert accept(ledger, 1, source=None).verdict is Verdict.MATCHED
     assert ledger.count_jobs()[JobState.QUEUED] == 4
     assert ledger.count_verdicts()[Verdict.DUPLICATE] == 2
+
+
+def test_accepting_while_another_write_fails(ledger: Ledger) -> None:
+    """Notifications that share a commit with each other, and with work that fails, are accepted once each."""
+    entered, go = threading.Event(), threading.Event()
+
+    def slow(_: sqlite3.Connection) -> None:
+        entered.set()
+        assert go.wait(LEASE)
+
+    def fail(_: sqlite3.Connection) -> None:
+        raise LookupError
+
+    database = ledger._database
+    with ThreadPoolExecutor(12) as pool:
+        pool.submit(database.write, slow)
+        entered.wait(LEASE)
+        accepted = [pool.submit(accept, ledger, number // 2) for number in range(10)]
+        failed = pool.submit(database.write, fail)
+        while len(database._waiting) < 11:
+            time.sleep(0.001)
+        go.set()
+        receipts = [each.result() for each in accepted]
+    assert isinstance(failed.exception(), LookupError)
+    assert len({receipt.notification_id for receipt in receipts}) == 10
+    assert [receipt.verdict for receipt in receipts].count(Verdict.DUPLICATE) == 5
+    assert ledger.count_jobs()[JobState.QUEUED] == 5
 
 
 def files(tmp_path: Path) -> list[str]:
@@ -311,10 +341,11 @@ def test_survives_kill(tmp_path: Path) -> None:
     """An accepted notification is in the ledger even if the process is killed immediately afterwards."""
     script = f"""
 import os, signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pacifica_notifications_consumer.jobs.job import Verdict
 from pacifica_notifications_consumer.jobs.triage import Decision
-from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 Ledger(Path({str(tmp_path / "l")!r})).accept([(Decision(verdict=Verdict.MATCHED, title="x"), b"x" * 100_000)])
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pacifica_notifications_consumer.errors import LeaseLost
 from pacifica_notifications_consumer.jobs.job import Ending, Job, JobState, Verdict
 from pacifica_notifications_consumer.jobs.triage import Decision
-from pacifica_notifications_consumer.ledger import Ledger
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 
 CRASH_LIMIT = 2
 LEASE = 1000.0

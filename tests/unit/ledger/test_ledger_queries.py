@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
-from pacifica_notifications_consumer.ledger import Ledger, coverage, statements
+from pacifica_notifications_consumer.ledger import coverage, statements
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 
 
 @pytest.fixture

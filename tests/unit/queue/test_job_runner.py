@@ -14,7 +14,7 @@ import pytest
 from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.engines.warm import start as warm_start
-from pacifica_notifications_consumer.errors import StateError
+from pacifica_notifications_consumer.errors import NotificationError, StateError
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.queue import workers
 from pacifica_notifications_consumer.settings.services import Services
@@ -340,6 +340,17 @@ def test_waiting(make: Callable[..., JobRunner]) -> None:
         runner.accept(body())
         with pytest.raises(TimeoutError, match="job 1 has not ended"):
             runner.wait(1, 0.01)
+
+
+def test_waiting_by_receipt(make: Callable[..., JobRunner]) -> None:
+    """A receipt stands for its job; one without a job says so, with its verdict, and why."""
+    with make("", filter=Filter('$["data"][*]["mimetype"]')) as runner:
+        matched = runner.accept(body(1, {"mimetype": "text/plain"}))
+        assert runner.wait(matched, DEADLINE).id == matched.job_id
+        with pytest.raises(NotificationError, match="no job for notification 2, which is unmatched; wait"):
+            runner.wait(runner.accept(body(2)))
+        with pytest.raises(NotificationError, match=r"no job for notification 3, which is unreadable: .*JSON"):
+            runner.wait(runner.accept(b"hello"))
 
 
 def test_state_directory_in_use(make: Callable[..., JobRunner]) -> None:

@@ -99,7 +99,7 @@ def test_lines_say_what_they_are_about(tmp_path: Path, capsys: pytest.CaptureFix
     logs.set_up_logging("json", verbose=False)
     with make_runner(tmp_path, "import sys; sys.exit(3)") as runner:
         (receipt,) = runner.accept_all([body(1)], [TRACEPARENT])
-        runner.wait(receipt.job_id or 0, DEADLINE)
+        runner.wait(receipt, DEADLINE)
         logging.getLogger("pacifica_notifications_runner").warning("about nothing")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     about = [line for line in lines if "job 1" in line["message"]]
@@ -184,7 +184,7 @@ def traced(runner: JobRunner, notification: bytes, header: str = "") -> str:
     """What the entry-point of a job sees as its traceparent."""
     with runner:
         (receipt,) = runner.accept_all([notification], [header])
-        runner.wait(receipt.job_id or 0, DEADLINE)
+        runner.wait(receipt, DEADLINE)
         return runner.directory(receipt.job_id or 0).output.read_text().strip()
 
 
