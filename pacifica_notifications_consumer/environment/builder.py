@@ -10,11 +10,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError
 from ..system.account import Account, acting_as, environ_of
+from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured
 from ..system.temporary import remove_tree, temporary_directory
 from .cache import CacheLimits, VenvCache
@@ -289,20 +290,13 @@ class VenvBuilder:
             )
 
 
-@contextlib.contextmanager
-def _still_at_it(what: str) -> Iterator[None]:
-    """Say now and then that something goes on: some programs are silent for minutes."""
-    ended = threading.Event()
+def _still_at_it(what: str) -> Periodic:
+    """Log now and then that something goes on: some programs are silent for minutes."""
     began = time.monotonic()
-
-    def say() -> None:
-        while not ended.wait(_STILL_SECONDS):
-            log.info("%s is still at it, for %.0f s now", what, time.monotonic() - began)
-
-    thread = threading.Thread(target=say, name="still at it", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return Periodic(
+        lambda: log.info("%s is still at it, for %.0f s now", what, time.monotonic() - began),
+        name="still at it",
+        interval=_STILL_SECONDS,
+        delay=_STILL_SECONDS,
+        daemon=True,
+    )
