@@ -13,6 +13,7 @@ import attrs
 
 from ..errors import ArchiveError
 from ..system.account import Account
+from ..system.files import replacing
 from ..system.temporary import temporary_directory
 from .archive import ArchiveLimits, Consumer, check_archive, consumer_directory, extract
 
@@ -54,18 +55,15 @@ def pack(directory: Path, archive: Path) -> PackedArchive:
     if not _is_directory(directory):
         raise ArchiveError(f"{directory} is no directory", "name the directory with the consumer's __main__.py")
     files, left_out = _collect(directory, archive)
-    new = archive.with_name(f"{archive.name}.new")
     try:
-        with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
-            for name in files:
-                packed.writestr(_entry(name, directory / name), (directory / name).read_bytes())
-        check_archive(new, shown_as=archive)
-        new.replace(archive)
+        with replacing(archive) as new:
+            with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+                for name in files:
+                    packed.writestr(_entry(name, directory / name), (directory / name).read_bytes())
+            new.flush()
+            check_archive(Path(new.name), shown_as=archive)
     except OSError as error:
         raise ArchiveError(f"cannot pack {directory} into {archive}: {error.strerror}", "check both paths") from error
-    finally:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
     return PackedArchive(files=tuple(files), left_out=tuple(left_out))
 
 

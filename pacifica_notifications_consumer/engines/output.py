@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..system.account import Account
+from ..system.files import replacing
 
 _KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
 _BLOCK = 4096
@@ -69,13 +70,11 @@ class Output:
         if self._half is None or size <= 2 * self._half + _BLOCK:
             return
         left_out = size - 2 * self._half
-        cut = self._path.with_name(self._path.name + ".cut")
-        with self._path.open("rb") as whole, cut.open("wb") as parts:
+        with self._path.open("rb") as whole, replacing(self._path, mode=0o600) as parts:
             parts.write(whole.read(self._half))
             parts.write(f"\n[… {left_out} bytes are left out here …]\n".encode())
             whole.seek(-self._half, os.SEEK_END)
             parts.write(whole.read())
-        cut.replace(self._path)
 
 
 def _punch_hole(path: Path, start: int, length: int) -> bool:

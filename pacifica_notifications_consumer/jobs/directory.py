@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ import attrs
 
 from ..errors import ConfigurationError, InUse, StateError
 from ..system.account import Account, acting_as
+from ..system.files import try_lock
 
 #: The name of the ledger in a state directory.
 LEDGER = "ledger.sqlite3"
@@ -132,18 +132,17 @@ class StateDirectory:
                     if path.exists():
                         run_as.check_way(path, "choose another directory with --state-dir")
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            locked = try_lock(self._lock)
         except OSError as error:
             raise StateError(
                 f"cannot use the state directory {path}: {error.strerror}", "choose another with --state-dir"
             ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not locked:
             holder = os.pread(self._lock, 500, 0).decode("utf-8", "replace").strip() or "another process"
             os.close(self._lock)
             raise InUse(
                 f"the state directory {path} is in use by {holder}", "stop that one, or choose another with --state-dir"
-            ) from error
+            )
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{owner} (process {os.getpid()})\n".encode(), 0)
 

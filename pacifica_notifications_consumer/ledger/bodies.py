@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Collection
 from pathlib import Path
 
 from ..errors import StateError
+from ..system.files import replacing, sync_directory
 
 #: Bytes from which a body gets a file.
 _LARGE = 64 << 10
@@ -48,14 +48,8 @@ class Bodies:
 
     def _write(self, name: str, body: bytes) -> None:
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        file = os.open(self._directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            rest = memoryview(body)
-            while rest:
-                rest = rest[os.write(file, rest) :]
-            os.fsync(file)
-        finally:
-            os.close(file)
+        with replacing(self._directory / name, mode=0o600, sync=True) as file:
+            file.write(body)
         sync_directory(self._directory)
 
     def load(self, body: bytes | None, name: str | None) -> bytes:
@@ -86,12 +80,3 @@ class Bodies:
             for path in self._directory.iterdir():
                 if path.name not in names:
                     self.remove(path.name)
-
-
-def sync_directory(directory: Path) -> None:
-    """Wait until the names in a directory stand on the disk."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 
 from ..settings.option import PREFIX
+from ..system.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -200,9 +201,9 @@ class _Display:
         for what, how_far in self._running().items():
             all_of_it[what] = all_of_it.get(what, Progress()) + how_far
         # Whoever looks must not find half a note; and that somebody wants to look is no reason to fail.
-        with contextlib.suppress(OSError):
-            Path(f"{path}.new").write_text(json.dumps({what: attrs.asdict(each) for what, each in all_of_it.items()}))
-            Path(f"{path}.new").replace(path)
+        noted = json.dumps({what: attrs.asdict(each) for what, each in all_of_it.items()})
+        with contextlib.suppress(OSError), replacing(Path(path)) as file:
+            file.write(noted.encode("ascii"))
 
 
 _board = _Display()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import logging
 import os
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StateError
+from .files import try_lock
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
     # The system lets go of it however this process ends.
     lock = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try_lock(lock)
         _remove_abandoned(directory.parent, prefix)
         yield directory
     finally:
@@ -65,8 +65,8 @@ def _remove_abandoned(place: Path, prefix: str) -> None:
             try:
                 found = os.fstat(lock)
                 # One that was made a moment ago may not be held yet.
-                if found.st_uid == os.geteuid() and time.time() - found.st_mtime > _MADE_JUST_NOW:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_older = time.time() - found.st_mtime > _MADE_JUST_NOW
+                if found.st_uid == os.geteuid() and is_older and try_lock(lock):
                     log.info("removing %s, which a process that died has left", path)
                     remove_tree(path)
             finally:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UploadError
+from ..system.files import sync_directory
 
 
 class UploadRecord:
@@ -91,11 +92,7 @@ class UploadRecord:
         """Note that a try begins."""
         self._add({"sending": time.time()})
         # The name of a new file has to reach the disk, too.
-        directory = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self.path.parent)
 
     def sent(self, rows: list[dict[str, Any]]) -> None:
         """Note the rows of the files: they have been sent, and ingest may make a transaction from now on."""

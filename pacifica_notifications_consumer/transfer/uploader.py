@@ -20,6 +20,7 @@ from ..errors import ServiceError, UploadError
 from ..settings.services import Services
 from ..streams.json_pieces import json_pieces
 from ..streams.progress import ProgressCallback, TransferMeter
+from ..system.files import replacing
 from .background import in_background
 from .metadata_rows import key_value_rows, transaction_rows
 from .promises import Promise
@@ -242,9 +243,7 @@ def _event(transaction_id: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _write_notification(path: Path, event: dict[str, Any]) -> None:
     head = json.dumps({name: value for name, value in event.items() if name != "data"}).encode("ascii")
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         file.write(head[:-1] + b', "data": [')
         file.writelines(json_pieces(event["data"]))
         file.write(b"]}")
-    temporary.replace(path)
