@@ -18,7 +18,7 @@ import attrs
 from ..errors import ArchiveError, FilterError
 from ..filter.filter import Filter
 from ..settings.converters import module_names
-from ..system.account import Account
+from ..system.account import CURRENT_USER, Account
 from ..system.temporary import temporary_directory
 
 ENTRY_POINT = "__main__.py"
@@ -120,11 +120,9 @@ def consumer_directory(fill: Callable[[Path], None], run_as: Account | None) -> 
         directory = place / "consumer"
         directory.mkdir(mode=0o700)
         fill(directory)
-        if run_as:
-            # It stands in a directory of ours, where he can put nothing in its place.
-            run_as.own(directory)
-            run_as.let_through(place)
-            run_as.check_way(place, "let TMPDIR name a directory that all users can reach")
+        # It stands in a directory of ours, where another user can put nothing in its place.
+        account = run_as or CURRENT_USER
+        account.admit(place, directory, advice="let TMPDIR name a directory that all users can reach")
         yield directory
 
 

@@ -18,7 +18,7 @@ from ..cloudevents.notification import PROVENANCE_KEY, Notification
 from ..environment.venv import Venv
 from ..errors import Cancelled, FilterError, PacificaError
 from ..filter.filter import Filter
-from ..system.account import Account, acting_as, environ_of, popen_as
+from ..system.account import CURRENT_USER, Account
 from .archive import (
     ENTRY_POINT,
     FILTER,
@@ -123,7 +123,7 @@ def finding_of(error: PacificaError, place: str) -> Finding:
     return Finding(level=Level.ERROR, place=place, problem=problem, advice=error.advice, details=error.output)
 
 
-def check_imports(consumer: Consumer, venv: Venv, run_as: Account | None = None) -> Iterator[Finding]:
+def check_imports(consumer: Consumer, venv: Venv, run_as: Account = CURRENT_USER) -> Iterator[Finding]:
     """Check that all that the entry-point imports is in its environment.
 
     Args:
@@ -132,7 +132,7 @@ def check_imports(consumer: Consumer, venv: Venv, run_as: Account | None = None)
         run_as: The user whose they are, if that is not this process's.
     """
     try:
-        with acting_as(run_as):
+        with run_as.acting():
             found = {each.module: each for each in reversed(list(find_imports(consumer.directory, ENTRY_POINT)))}
     except SourceError:
         return  # check_parts tells
@@ -150,7 +150,7 @@ def check_imports(consumer: Consumer, venv: Venv, run_as: Account | None = None)
             )
 
 
-def _missing(modules: Sequence[str], venv: Venv, directory: Path, run_as: Account | None) -> list[str]:
+def _missing(modules: Sequence[str], venv: Venv, directory: Path, run_as: Account) -> list[str]:
     """Those modules that an entry-point in this environment and directory would not find."""
     script = (
         "import importlib.util, json, sys; sys.path.insert(0, sys.argv[1]); "
@@ -158,12 +158,12 @@ def _missing(modules: Sequence[str], venv: Venv, directory: Path, run_as: Accoun
     )
     finished = subprocess.run(
         [venv.python, "-P", "-c", script, directory, *dict.fromkeys(modules)],
-        env=venv.environ(environ_of(run_as)),
+        env=venv.environ(run_as.environ()),
         capture_output=True,
         text=True,
         timeout=_SECONDS,
         check=True,
-        **popen_as(run_as),
+        **run_as.popen_arguments(),
     )
     missing: list[str] = json.loads(finished.stdout.splitlines()[-1])
     return missing

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from ..system.account import Account
+from ..system.account import CURRENT_USER, Account
 from ..system.files import replacing
 
 _KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
@@ -30,7 +30,7 @@ class Output:
         run_as: The user as whom they run, if that is not this process's.
     """
 
-    def __init__(self, path: Path, limit: int | None, run_as: Account | None = None) -> None:
+    def __init__(self, path: Path, limit: int | None, run_as: Account = CURRENT_USER) -> None:
         self._path = path
         self._run_as = run_as
         self._half = None if limit is None else limit // 2
@@ -39,9 +39,8 @@ class Output:
     def open(self) -> IO[Any]:
         """Open it to be written to by a process."""
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if self._run_as:
-            # What it is told to print to /dev/stderr is opened once more. It cannot put another file in its place.
-            os.fchown(handle, self._run_as.uid, self._run_as.gid)
+        # What it is told to print to /dev/stderr is opened once more. It cannot put another file in its place.
+        os.fchown(handle, self._run_as.uid, self._run_as.gid)
         return os.fdopen(handle, "ab")
 
     def trim(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError
-from ..system.account import Account, acting_as, environ_of
+from ..system.account import CURRENT_USER, Account
 from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured
 from ..system.temporary import remove_tree, temporary_directory
@@ -79,8 +79,8 @@ class VenvBuilder:
         self._requirements = requirements
         self._init_script = init_script
         self._installer = installer
-        self._cache = None if cache is None else VenvCache(cache, cache_limits, run_as)
-        self._run_as = run_as
+        self._run_as = run_as or CURRENT_USER
+        self._cache = None if cache is None else VenvCache(cache, cache_limits, self._run_as)
         self._timeout = timeout
         self._cancel = cancel
         self._stack = contextlib.ExitStack()
@@ -106,7 +106,7 @@ class VenvBuilder:
     def _cached(
         self, cache: VenvCache, interpreter: Interpreter, installer: Installer
     ) -> contextlib.AbstractContextManager[Venv]:
-        with acting_as(self._run_as):
+        with self._run_as.acting():
             local = LocalReferences.of(self._requirements, self._directory) if self._requirements else None
             key = self._key(interpreter, installer, local)
 
@@ -133,7 +133,7 @@ class VenvBuilder:
             # They say where packages come from.
             sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),
             # What one user can change is not for another one.
-            *([self._run_as.uid] if self._run_as else []),
+            self._run_as.uid,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -149,11 +149,16 @@ class VenvBuilder:
         temporary = home / "tmp"
         for folder in (venv.path, temporary):
             folder.mkdir(mode=0o700)
-        if self._run_as:
-            self._hand_over(self._run_as, home, folders=(venv.path, temporary), files=(wheel, constraints))
-        base = self._base_environ()
+        for file in (wheel, constraints):
+            file.chmod(0o644)
+        advice = "let --venv-cache, or without it TMPDIR, name a directory that all users can reach"
+        self._run_as.admit(home, venv.path, temporary, advice=advice)
+        base = self._run_as.environ()
+        if not self._run_as.has_home():
+            # uv insists on a cache, and has it there.
+            base = {**base, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
         environ = installer_environ(venv.environ(base), constraints)
-        with acting_as(self._run_as):
+        with self._run_as.acting():
             self._create(venv, home, interpreter, base)
             if self._init_script is not None:
                 if not put_pip_into(venv, interpreter):
@@ -165,23 +170,6 @@ class VenvBuilder:
         venv.lock.write_text(lock_file(packages, interpreter, installer), encoding="utf-8")
         log.info("the environment has %d packages", len(packages))
         return venv
-
-    def _hand_over(self, account: Account, home: Path, *, folders: Sequence[Path], files: Sequence[Path]) -> None:
-        """Make what the programs write to their user's, and the rest something that he can read."""
-        for folder in folders:
-            account.own(folder)
-        for file in files:
-            file.chmod(0o644)
-        account.let_through(home)
-        account.check_way(home, "let --venv-cache, or without it TMPDIR, name a directory that all users can reach")
-
-    def _base_environ(self) -> Mapping[str, str]:
-        """The variables of all programs."""
-        environ = environ_of(self._run_as)
-        if self._run_as is None or self._run_as.has_home():
-            return environ
-        # uv insists on a cache, and has it there.
-        return {**environ, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
 
     def _create(self, venv: Venv, home: Path, interpreter: Interpreter, environ: Mapping[str, str]) -> None:
         log.info("creating a virtual environment of Python %s", interpreter.version)

@@ -26,7 +26,7 @@ import attrs
 
 from ..errors import Cancelled, StateError
 from ..settings.converters import AGES, parse_age
-from ..system.account import Account
+from ..system.account import CURRENT_USER, Account
 from ..system.files import replacing, try_lock
 from ..system.temporary import remove_tree
 from .venv import Venv
@@ -103,7 +103,7 @@ class VenvCache:
         run_as: The user whose environments are made, if that is not this process's.
     """
 
-    def __init__(self, directory: Path, limits: CacheLimits | None = None, run_as: Account | None = None) -> None:
+    def __init__(self, directory: Path, limits: CacheLimits | None = None, run_as: Account = CURRENT_USER) -> None:
         self._run_as = run_as
         self._directory = directory.absolute()
         self._limits = limits or CacheLimits()
@@ -164,10 +164,8 @@ class VenvCache:
     def _looking(self, key: str, cancel: threading.Event | None) -> Iterator[Path]:
         place = self._directory / key
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._run_as:
-            self._run_as.let_through(self._directory)
-            self._run_as.let_through(place)
-            self._run_as.check_way(place, "choose another directory with --venv-cache")
+        self._run_as.admit(self._directory)
+        self._run_as.admit(place, advice="choose another directory with --venv-cache")
         with (place / "lock").open("ab") as lock:
             said = False
             while not try_lock(lock):

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from ..errors import ConfigurationError, InUse, StateError
-from ..system.account import Account, acting_as
+from ..system.account import CURRENT_USER, Account
 from ..system.files import try_lock
 
 #: The name of the ledger in a state directory.
@@ -43,7 +43,7 @@ class JobDirectory:
     """
 
     path: Path
-    run_as: Account | None = None
+    run_as: Account = CURRENT_USER
 
     @property
     def source(self) -> Path:
@@ -85,11 +85,8 @@ class JobDirectory:
         # Each below one that is there: to find out that one is missing takes as long as to make it.
         for folder in (self.source, self.destination):
             folder.mkdir(mode=0o700, exist_ok=True)
-        if self.run_as:
-            self.run_as.let_through(self.path)
-            for folder in (self.source, self.destination, self.progress.parent):
-                self.run_as.own(folder)
-        with acting_as(self.run_as):
+        self.run_as.admit(self.path, self.source, self.destination, self.progress.parent)
+        with self.run_as.acting():
             for folder in (self.source / "downloads", uploads):
                 folder.mkdir(mode=0o700, exist_ok=True)
             for folder in (uploads / folder for folder in folders):
@@ -116,7 +113,7 @@ class StateDirectory:
         StateError: It cannot be made or written to.
     """
 
-    def __init__(self, path: Path, owner: str, run_as: Account | None = None) -> None:
+    def __init__(self, path: Path, owner: str, run_as: Account = CURRENT_USER) -> None:
         # Resolved, since entry-points run in another working directory.
         self.path = path.resolve()
         self._run_as = run_as
@@ -124,13 +121,12 @@ class StateDirectory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             # The directory itself may be older, and open to others.
             (self.path / "jobs").mkdir(mode=0o700, exist_ok=True)
-            if run_as:
-                run_as.let_through(self.path)
-                run_as.let_through(self.path / "jobs")
-                # The files, too: a runner that was this user's may have made them.
-                for path in (self.path / "jobs", self.path / "lock", self.ledger):
-                    if path.exists():
-                        run_as.check_way(path, "choose another directory with --state-dir")
+            run_as.admit(self.path)
+            run_as.admit(self.path / "jobs")
+            # The files, too: a runner that was this user's may have made them.
+            for file in (self.path / "jobs", self.path / "lock", self.ledger):
+                if file.exists():
+                    run_as.check_way(file, "choose another directory with --state-dir")
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             locked = try_lock(self._lock)
         except OSError as error:

@@ -1,7 +1,8 @@
-"""Another user of the system, as whom a consumer's own code runs: its ``init.sh``, its installer, its entry-points.
+"""The user of the system as whom a consumer's own code runs: its ``init.sh``, its installer, its entry-points.
 
-The runner stays root. Where it works on files that this user may change meanwhile, it acts with the user's rights, or a
-link that the user puts there would lead it to others' files.
+By default it is the user of this process, for whom nothing has to be done: `CURRENT_USER`. If it is another one, the
+runner stays root. Where it works on files that this user may change meanwhile, it acts with the user's rights: a link
+that the user puts there must not lead it to others' files.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import attrs
 from ..errors import ConfigurationError
 from ..settings.option import PREFIX
 
-#: How those variables begin that are about whoever started the runner, or for the runner alone.
+#: The prefixes of the variables that are about the user who started the runner, or for the runner alone.
 _OF_ANOTHER = (PREFIX, "SUDO_", "XDG_", "SSH_", "DBUS_", "MAIL")
 _NOBODY = -1
 
@@ -99,6 +100,35 @@ class Account:
         finally:
             _act_as(*before)
 
+    def popen_arguments(self) -> dict[str, Any]:
+        """The arguments by which `subprocess.Popen` starts a program as this user."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
+
+    def environ(self) -> Mapping[str, str]:
+        """This process's variables for a program of this user.
+
+        Left out are variables about another user, and those for the runner alone, secrets among them.
+        """
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_ANOTHER)}
+        return kept | {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
+
+    def admit(self, place: Path, *own: Path, advice: str = "") -> None:
+        """Let this user through a directory of ours.
+
+        Args:
+            place: The directory.
+            own: Directories in it that become the user's, with all that is in them.
+            advice: What to do if the user cannot reach it, or may change it; by default that is not checked.
+
+        Raises:
+            ConfigurationError: See `check_way`.
+        """
+        for directory in own:
+            self.own(directory)
+        self.let_through(place)
+        if advice:
+            self.check_way(place, advice)
+
     def let_through(self, directory: Path) -> None:
         """Let all users go through a directory of ours; what is in it, they do not get to know."""
         mode = stat.S_IMODE(directory.stat().st_mode)
@@ -151,25 +181,31 @@ class Account:
         return seen.st_uid == self.uid or bool(by_group or by_others & stat.S_IWOTH)
 
 
-def popen_as(account: Account | None) -> dict[str, Any]:
-    """What `subprocess.Popen` is told to start a program as a user; with None, as this process's."""
-    return {"user": account.uid, "group": account.gid, "extra_groups": account.groups} if account else {}
+class _CurrentUser(Account):
+    """The user of this process, to whom all belongs already."""
 
+    def has_home(self) -> bool:
+        return True
 
-def environ_of(account: Account | None) -> Mapping[str, str]:
-    """This process's variables as a program finds them that runs as a user.
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        yield
 
-    What is about another one is left out, and what is for the runner alone, secrets among it.
-    """
-    if account is None:
+    def popen_arguments(self) -> dict[str, Any]:
+        return {}
+
+    def environ(self) -> Mapping[str, str]:
         return os.environ
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_ANOTHER)}
-    return kept | {"HOME": account.home, "USER": account.name, "LOGNAME": account.name, "SHELL": account.shell}
+
+    def admit(self, place: Path, *own: Path, advice: str = "") -> None:
+        pass
+
+    def check_way(self, path: Path, advice: str) -> None:
+        pass
 
 
-def acting_as(account: Account | None) -> contextlib.AbstractContextManager[None]:
-    """As `Account.acting`; with None, this process's user is who he is."""
-    return account.acting() if account else contextlib.nullcontext()
+#: What stands for the user of this process; a number of -1 leaves an owner as it is.
+CURRENT_USER: Account = _CurrentUser(name="", uid=-1, gid=-1, groups=(), home="", shell="")
 
 
 def _act_as(uid: int, gid: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from typing import IO, Any
 import attrs
 
 from ..errors import Cancelled, PacificaError
-from .account import Account, popen_as
+from .account import CURRENT_USER, Account
 
 #: Seconds between asking a program's group to end and ending it.
 KILL_AFTER = 5.0
@@ -140,7 +140,7 @@ class ColdProcess(Process):
         environ: Mapping[str, str],
         cwd: Path,
         output: IO[Any] | int,
-        run_as: Account | None = None,
+        run_as: Account = CURRENT_USER,
     ) -> None:
         self._popen = subprocess.Popen(
             [str(argument) for argument in arguments],
@@ -150,7 +150,7 @@ class ColdProcess(Process):
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **popen_as(run_as),
+            **run_as.popen_arguments(),
         )
         super().__init__(self._popen.pid)
         self.stdout = self._popen.stdout
@@ -206,7 +206,7 @@ def run_captured(
     timeout: float | None,
     on_line: Callable[[str], None],
     cancel: threading.Event | None = None,
-    run_as: Account | None = None,
+    run_as: Account = CURRENT_USER,
 ) -> CompletedProgram:
     """Run a program, pass each line that it prints to a callback, and keep the last ones.
 

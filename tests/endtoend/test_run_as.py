@@ -21,7 +21,7 @@ import requests
 
 from pacifica_notifications_consumer.environment.wheel import build_wheel
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.system.account import Account, popen_as
+from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import (
     ROOT,
@@ -120,7 +120,7 @@ def _python_for_all() -> str:
     names = [os.path.realpath(sys.executable), *(f"/usr/bin/python3.{minor}" for minor in (11, 12, 13, 14))]
     for name in names:
         with contextlib.suppress(OSError):
-            if subprocess.run([name, "-c", "import venv"], check=False, **popen_as(account)).returncode == 0:
+            if subprocess.run([name, "-c", "import venv"], check=False, **account.popen_arguments()).returncode == 0:
                 return name
     pytest.skip("there is no Python that all users can run")
 

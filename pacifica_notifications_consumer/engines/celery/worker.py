@@ -24,7 +24,7 @@ from ...errors import PacificaError, ServiceError
 from ...jobs.directory import StateDirectory
 from ...jobs.job import Ending, Fate, RemoteLocation
 from ...jobs.retention import Keep
-from ...system.account import Account
+from ...system.account import CURRENT_USER, Account
 from ...system.log_context import concerning
 from ...system.temporary import remove_tree
 from ..engine import Attempt, Engine, Stop
@@ -90,7 +90,7 @@ class RemoteWorker:
         self._concurrency = concurrency
         self._grace = grace
         self._keep = keep
-        self._run_as = run_as
+        self._run_as = run_as or CURRENT_USER
         self._on_end = on_end
         self._halt = threading.Event()
         self._closing = threading.Event()

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from ...system.account import Account, popen_as
+from ...system.account import CURRENT_USER, Account
 from ...system.processes import MAXRSS_UNIT, Process, ProcessLost, Usage, describe_status
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class WarmStart:
         *,
         environ: Mapping[str, str],
         preload: Sequence[str] = (),
-        run_as: Account | None = None,
+        run_as: Account = CURRENT_USER,
     ) -> None:
         self._command = [str(python), str(_MAIN)]
         self._arguments = [str(script), " ".join((*DOCUMENTED, *preload)), _ROOM_OF_ARGUMENTS]
@@ -221,7 +221,7 @@ class WarmStart:
                     stderr=subprocess.STDOUT,
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
-                    **popen_as(self._run_as),
+                    **self._run_as.popen_arguments(),
                 )
             except OSError as error:
                 output.write(str(error).encode())
