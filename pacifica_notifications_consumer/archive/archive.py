@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from ..errors import ArchiveError, FilterError
+from ..errors import ArchiveError, FilterError, explained
 from ..filter.filter import Filter
 from ..settings.converters import module_names
 from ..system.account import CURRENT_USER, Account
@@ -151,7 +151,10 @@ def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             _check(path, entries, limits)
-            _extract_entries(archive, entries, directory)
+            advice = "make room there, or let TMPDIR name another place"
+            with explained(ArchiveError, f"cannot extract {path} to {directory}", advice):
+                for entry in entries:
+                    _extract_entry(archive, entry, directory)
     except IsADirectoryError:
         raise ArchiveError(f"{path} is a directory", f"pack it: pacifica-notifications-consumer pack {path}") from None
     except OSError as error:
@@ -226,17 +229,6 @@ def _no_entry_point(path: Path, files: set[PurePosixPath]) -> ArchiveError:
             f"zip what is in the folder, not the folder: cd {folder} && zip -r ../consumer.zip .",
         )
     return ArchiveError(f"{path} has no {ENTRY_POINT}", "add the entry-point, at the top of the archive")
-
-
-def _extract_entries(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], directory: Path) -> None:
-    try:
-        for entry in entries:
-            _extract_entry(archive, entry, directory)
-    except OSError as error:
-        raise ArchiveError(
-            f"cannot extract {archive.filename} to {directory}: {error.strerror or error}",
-            "make room there, or let TMPDIR name another place",
-        ) from error
 
 
 def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from ..cloudevents.announcement import Identity, ingest_event
 from ..cloudevents.notification import PROVENANCE_KEY, Notification
 from ..environment.venv import Venv
 from ..errors import Cancelled, FilterError, PacificaError
@@ -227,13 +228,7 @@ def _sample(name: str) -> dict[str, Any]:
     attributes = {"_id": 2, "submitter": 10, "project": "1234a", "proposal": "1234a", "instrument": 54}
     rows = [{"destinationTable": f"Transactions.{table}", "value": value} for table, value in attributes.items()]
     mark = {"destinationTable": "TransactionKeyValue", "key": PROVENANCE_KEY, "value": name}
-    return {
-        "cloudEventsVersion": "0.1",
-        "eventType": "org.pacifica.metadata.ingest",
-        "source": "/pacifica/metadata/ingest",
-        "eventID": "metadata.ingest.2",
-        "data": [*rows, mark, *files],
-    }
+    return ingest_event(Identity().of(2), [*rows, mark, *files])
 
 
 def _uses(path: Path, name: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from ..errors import ArchiveError
+from ..errors import ArchiveError, explained
 from ..system.account import Account
 from ..system.files import replacing
 from ..system.temporary import temporary_directory
@@ -55,15 +55,13 @@ def pack(directory: Path, archive: Path) -> PackedArchive:
     if not _is_directory(directory):
         raise ArchiveError(f"{directory} is no directory", "name the directory with the consumer's __main__.py")
     files, left_out = _collect(directory, archive)
-    try:
-        with replacing(archive) as new:
-            with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
-                for name in files:
-                    packed.writestr(_entry(name, directory / name), (directory / name).read_bytes())
-            new.flush()
-            check_archive(Path(new.name), shown_as=archive)
-    except OSError as error:
-        raise ArchiveError(f"cannot pack {directory} into {archive}: {error.strerror}", "check both paths") from error
+    problem = f"cannot pack {directory} into {archive}"
+    with explained(ArchiveError, problem, "check both paths"), replacing(archive) as new:
+        with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+            for name in files:
+                packed.writestr(_entry(name, directory / name), (directory / name).read_bytes())
+        new.flush()
+        check_archive(Path(new.name), shown_as=archive)
     return PackedArchive(files=tuple(files), left_out=tuple(left_out))
 
 
@@ -106,10 +104,8 @@ def unpack(path: Path, directory: Path, limits: ArchiveLimits | None = None) -> 
 
 
 def _is_directory(path: Path) -> bool:
-    try:
+    with explained(ArchiveError, f"cannot read {path}", "check the path and the access rights"):
         return path.is_dir()
-    except OSError as error:
-        raise ArchiveError(f"cannot read {path}: {error.strerror}", "check the path and the access rights") from error
 
 
 def _collect(directory: Path, archive: Path) -> tuple[list[str], list[tuple[str, str]]]:

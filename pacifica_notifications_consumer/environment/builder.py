@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError
+from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError, explained
 from ..system.account import CURRENT_USER, Account
 from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured
@@ -199,13 +199,9 @@ class VenvBuilder:
         script.chmod(0o700)
         first_line = script.read_bytes().split(b"\n", 1)[0]
         command = [script] if first_line.startswith(b"#!") else [Path("/bin/sh"), script]
-        try:
+        advice = f"check its first line, {first_line.decode(errors='replace')!r}"
+        with explained(InitScriptError, f"{script.name} cannot be started", advice):
             finished = self._run(command, environ, self._directory, script.name)
-        except OSError as error:
-            raise InitScriptError(
-                f"{script.name} cannot be started: {error.strerror}",
-                f"check its first line, {first_line.decode(errors='replace')!r}",
-            ) from error
         if finished.timed_out:
             raise InitScriptError(
                 f"{script.name} did not end within {self._timeout:g} seconds",

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import attrs
 
-from ..errors import Cancelled, StateError
+from ..errors import Cancelled, StateError, explained
 from ..settings.converters import AGES, parse_age
 from ..system.account import CURRENT_USER, Account
 from ..system.files import replacing, try_lock
@@ -124,15 +124,11 @@ class VenvCache:
             Cancelled: ``cancel`` was set.
         """
         with contextlib.ExitStack() as stack:
-            try:
+            problem = f"the cache of environments {self._directory} cannot be used"
+            with explained(StateError, problem, "choose another directory with --venv-cache, or none"):
                 with self._looking(key, cancel) as place:
                     venv = self._find(place, stack) or self._make(place, build, stack)
                 self.prune()
-            except OSError as error:
-                raise StateError(
-                    f"the cache of environments {self._directory} cannot be used: {error.strerror or error}",
-                    "choose another directory with --venv-cache, or none",
-                ) from error
             yield venv
 
     def kept(self) -> list[CachedVenv]:

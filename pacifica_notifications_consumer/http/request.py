@@ -122,11 +122,6 @@ class Head:
             raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Content-Length is beyond all measure")
         return int(length)
 
-    @property
-    def has_body(self) -> bool:
-        """Whether it says how long its body is, be it empty."""
-        return "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
-
 
 def _field(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from ..errors import ConfigurationError, InUse, StateError
+from ..errors import ConfigurationError, InUse, StateError, explained
 from ..system.account import CURRENT_USER, Account
 from ..system.files import try_lock
 
@@ -23,12 +23,8 @@ def check_used(state_dir: Path) -> None:
         ConfigurationError: None has.
         StateError: That is another user's business.
     """
-    try:
+    with explained(StateError, f"cannot look into {state_dir}", "do this as the user who runs the consumer"):
         used = (state_dir / LEDGER).is_file()
-    except OSError as error:
-        raise StateError(
-            f"cannot look into {state_dir}: {error.strerror}", "do this as the user who runs the consumer"
-        ) from error
     if not used:
         raise ConfigurationError(f"no consumer has run in {state_dir}", "correct --name or --state-dir")
 
@@ -117,7 +113,7 @@ class StateDirectory:
         # Resolved, since entry-points run in another working directory.
         self.path = path.resolve()
         self._run_as = run_as
-        try:
+        with explained(StateError, f"cannot use the state directory {path}", "choose another with --state-dir"):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             # The directory itself may be older, and open to others.
             (self.path / "jobs").mkdir(mode=0o700, exist_ok=True)
@@ -129,10 +125,6 @@ class StateDirectory:
                     run_as.check_way(file, "choose another directory with --state-dir")
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             locked = try_lock(self._lock)
-        except OSError as error:
-            raise StateError(
-                f"cannot use the state directory {path}: {error.strerror}", "choose another with --state-dir"
-            ) from error
         if not locked:
             holder = os.pread(self._lock, 500, 0).decode("utf-8", "replace").strip() or "another process"
             os.close(self._lock)

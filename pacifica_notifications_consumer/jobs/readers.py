@@ -21,6 +21,7 @@ from typing import IO, Any
 from ..cloudevents.announcement import Identity
 from ..cloudevents.notification import Notification
 from ..errors import PacificaError
+from ..system.processes import start_module
 from .triage import Decision, Triage, TriagedTransaction, triage_transaction
 
 log = logging.getLogger(__name__)
@@ -117,14 +118,7 @@ class _Reader:
     """One of the processes. It ends by itself when this one does, since its input ends then."""
 
     def __init__(self, triage: Triage) -> None:
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            # What a terminal sends to this process is not meant for it.
-            start_new_session=True,
-        )
+        self._popen = start_module(__name__, stdout=subprocess.PIPE)
         try:
             self._send(pickle.dumps(triage))
         except BaseException:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection
 from pathlib import Path
 
-from ..errors import StateError
+from ..errors import StateError, explained
 from ..system.files import replacing, sync_directory
 
 #: Bytes from which a body gets a file.
@@ -36,21 +36,13 @@ class Bodies:
         if len(body) < _LARGE:
             return body, None
         name = f"{secrets.token_hex(16)}.json"
-        try:
-            self._write(name, body)
-        except OSError as error:
-            self.remove(name)
-            raise StateError(
-                f"cannot write a notification to {self._directory}: {error.strerror}",
-                "check the disk's space and the access rights of the state directory",
-            ) from error
+        advice = "check the disk's space and the access rights of the state directory"
+        with explained(StateError, f"cannot write a notification to {self._directory}", advice):
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            with replacing(self._directory / name, mode=0o600, sync=True) as file:
+                file.write(body)
+            sync_directory(self._directory)
         return None, name
-
-    def _write(self, name: str, body: bytes) -> None:
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        with replacing(self._directory / name, mode=0o600, sync=True) as file:
-            file.write(body)
-        sync_directory(self._directory)
 
     def load(self, body: bytes | None, name: str | None) -> bytes:
         """Get back what `store` returned.
@@ -60,13 +52,10 @@ class Bodies:
         """
         if name is None:
             return body or b""
-        try:
-            return (self._directory / name).read_bytes()
-        except OSError as error:
-            raise StateError(
-                f"cannot read the notification {self._directory / name}: {error.strerror}",
-                "restore the state directory from a backup; the job cannot run without it",
-            ) from error
+        path = self._directory / name
+        advice = "restore the state directory from a backup; the job cannot run without it"
+        with explained(StateError, f"cannot read the notification {path}", advice):
+            return path.read_bytes()
 
     def remove(self, name: str | None) -> None:
         """Remove a body's file, if it has one."""

@@ -53,11 +53,7 @@ class Records:
         Raises:
             KeyError: There is none of this number.
         """
-        with self._database.looking() as connection:
-            row = connection.execute(statements.ONE_JOB, (job_id,)).fetchone()
-        if row is None:
-            raise KeyError(job_id)
-        return read_job(row)
+        return read_job(self._one(statements.ONE_JOB, job_id))
 
     def jobs(self, limit: int, before: int | None = None, state: JobState | None = None) -> list[Job]:
         """The newest jobs, the newest first.
@@ -68,9 +64,7 @@ class Records:
             state: Only those in it.
         """
         statement = statements.NEWEST_JOBS if state is None else statements.NEWEST_JOBS_IN_STATE[state]
-        with self._database.looking() as connection:
-            rows = connection.execute(statement, (before or _BEYOND, limit)).fetchall()
-        return [read_job(row) for row in rows]
+        return [read_job(row) for row in self._all(statement, before or _BEYOND, limit)]
 
     def notifications(
         self, limit: int, before: int | None = None, verdict: Verdict | None = None
@@ -83,9 +77,7 @@ class Records:
             verdict: Only those of it.
         """
         statement = statements.NEWEST_NOTIFICATIONS if verdict is None else statements.NEWEST_OF_VERDICT[verdict]
-        with self._database.looking() as connection:
-            rows = connection.execute(statement, (before or _BEYOND, limit)).fetchall()
-        return [_notification(row) for row in rows]
+        return [_notification(row) for row in self._all(statement, before or _BEYOND, limit)]
 
     def notification(self, number: int) -> NotificationRecord:
         """Look up a notification.
@@ -93,11 +85,7 @@ class Records:
         Raises:
             KeyError: There is none of this number.
         """
-        with self._database.looking() as connection:
-            row = connection.execute(statements.ONE_NOTIFICATION, (number,)).fetchone()
-        if row is None:
-            raise KeyError(number)
-        return _notification(row)
+        return _notification(self._one(statements.ONE_NOTIFICATION, number))
 
     def body(self, number: int) -> bytes | None:
         """A notification, byte for byte as received; None if it was not kept.
@@ -105,11 +93,7 @@ class Records:
         Raises:
             KeyError: There is none of this number.
         """
-        with self._database.looking() as connection:
-            row = connection.execute(statements.BODY_OF_NOTIFICATION, (number,)).fetchone()
-        if row is None:
-            raise KeyError(number)
-        text, file = row
+        text, file = self._one(statements.BODY_OF_NOTIFICATION, number)
         return None if text is None and file is None else self._bodies.load(text, file)
 
     def ended_jobs(self, since: float | None, until: float | None, states: Collection[JobState] = ()) -> Iterator[Job]:
@@ -132,8 +116,7 @@ class Records:
             end = _BEYOND if until is None else _first_since(connection, until + _SLACK)
         times = (since or 0.0, float("inf") if until is None else until)
         while True:
-            with self._database.looking() as connection:
-                rows = connection.execute(statement, (start, end, *times, _HANDFUL)).fetchall()
+            rows = self._all(statement, start, end, *times, _HANDFUL)
             for row in rows:
                 yield read_job(row)
             if len(rows) < _HANDFUL:
@@ -147,14 +130,23 @@ class Records:
         # What is over does not change any more, or hardly: it is counted once.
         since = next((minute for minute in wanted if minute not in self._ended), now)
         since = min(since, now - _MINUTE)
-        with self._database.looking() as connection:
-            succeeded = dict(connection.execute(statements.DONE_BY_MINUTE, (since,)).fetchall())
-            dead = dict(connection.execute(statements.DEAD_BY_MINUTE, (since,)).fetchall())
+        succeeded = dict(self._all(statements.DONE_BY_MINUTE, since))
+        dead = dict(self._all(statements.DEAD_BY_MINUTE, since))
         known = {minute: ended for minute, ended in self._ended.items() if wanted[0] <= minute < since}
         for minute in range(max(since, wanted[0]), now + 1, _MINUTE):
             known[minute] = EndedJob(minute=minute, succeeded=succeeded.get(minute, 0), dead=dead.get(minute, 0))
         self._ended = known
         return [known.get(minute, EndedJob(minute=minute)) for minute in wanted]
+
+    def _all(self, statement: str, *values: object) -> list[Any]:
+        with self._database.looking() as connection:
+            return connection.execute(statement, values).fetchall()
+
+    def _one(self, statement: str, number: int) -> Any:
+        rows = self._all(statement, number)
+        if not rows:
+            raise KeyError(number)
+        return rows[0]
 
 
 def _first_since(connection: Connection, time_: float) -> int:

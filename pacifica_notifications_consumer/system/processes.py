@@ -198,6 +198,24 @@ def _open_pidfd(pid: int) -> int | None:
     return None
 
 
+def start_module(name: str, *arguments: str, **pipes: Any) -> subprocess.Popen[bytes]:
+    """Start a module of this program with this interpreter, to be told what to do on its standard input.
+
+    Args:
+        name: The module.
+        arguments: Its arguments.
+        pipes: Further arguments of `subprocess.Popen`, such as ``stdout``.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", name, *arguments],
+        stdin=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        # What a terminal sends to this process, or what ends its group, is not meant for it.
+        start_new_session=True,
+        **pipes,
+    )
+
+
 def run_captured(
     arguments: Sequence[str | Path],
     *,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import StateError
+from ..errors import StateError, explained
 from .files import try_lock
 
 log = logging.getLogger(__name__)
@@ -27,13 +27,10 @@ def make_temporary_directory(prefix: str) -> Path:
     Raises:
         StateError: The system's place for such things cannot be written to.
     """
-    try:
+    advice = "let TMPDIR name a directory that can be written to"
+    with explained(StateError, "cannot make a temporary directory", advice):
         # Resolved, since programs show the path: on some systems the place is behind a link.
         return Path(tempfile.mkdtemp(prefix=prefix)).resolve()
-    except OSError as error:
-        raise StateError(
-            f"cannot make a temporary directory: {error.strerror}", "let TMPDIR name a directory that can be written to"
-        ) from error
 
 
 @contextlib.contextmanager

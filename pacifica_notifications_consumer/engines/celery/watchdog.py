@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
 import sys
 import threading
 
 from ...system.account import CURRENT_USER, Account
 from ...system.orphans import end_marked
-from ...system.processes import KILL_AFTER
+from ...system.processes import KILL_AFTER, start_module
 
 _ALIVE, _GOOD_BYE = b".", b"!"
 #: After which part of the time until its attempts count as lost a worker is taken for frozen.
@@ -32,13 +31,7 @@ class Watchdog:
 
     def __init__(self, mark: str, lost_after: float, run_as: Account = CURRENT_USER) -> None:
         self._lock = threading.Lock()
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", __name__, mark, str(lost_after * _PATIENCE), run_as.name],
-            stdin=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            # What ends the worker's group must not end it.
-            start_new_session=True,
-        )
+        self._popen = start_module(__name__, mark, str(lost_after * _PATIENCE), run_as.name)
 
     def keep_alive(self) -> None:
         """Be told that all is well."""

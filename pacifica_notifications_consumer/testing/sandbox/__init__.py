@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from ...cloudevents.announcement import Identity
 from ...errors import ConfigurationError, InUse, StateError
 from ...http.server import serve
 from ...system.temporary import temporary_directory
@@ -27,7 +28,7 @@ __all__ = ["DEFAULT_INGEST_SOURCE", "Sandbox", "sandbox_environ"]
 _LOG = logging.getLogger(__name__)
 #: The file in its directory that tells where it listens.
 _ADDRESSES = "addresses.json"
-DEFAULT_INGEST_SOURCE = "http://metadata.pacifica.org/transactions?_id={id}"
+DEFAULT_INGEST_SOURCE = Identity().source
 
 
 class Sandbox:

@@ -7,20 +7,14 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from ...http.handler import Writer
 from .store import Store
 from .wire import PIECE
 
 #: The content of each file, by the parts of its path below the cart's one directory.
 Layout = dict[tuple[str, ...], Path]
-
-
-class ByteSink(Protocol):
-    """Takes bytes."""
-
-    def write(self, data: bytes, /) -> object:
-        """Take some."""
 
 
 def lay_out(files: list[dict[str, Any]], store: Store) -> Layout:
@@ -79,7 +73,7 @@ def _directories(placed: Layout) -> set[tuple[str, ...]]:
     return {parts[:depth] for parts in placed for depth in range(1, len(parts))}
 
 
-def write_tar(layout: Layout, top: str, made: float, out: ByteSink, store: Store) -> None:
+def write_tar(layout: Layout, top: str, made: float, out: Writer, store: Store) -> None:
     """Write a cart's tar: one directory, and in it, sorted, all directories and files.
 
     Args:
@@ -107,7 +101,7 @@ def write_tar(layout: Layout, top: str, made: float, out: ByteSink, store: Store
 class _Forward(io.RawIOBase):
     """What tarfile takes for a file to write to."""
 
-    def __init__(self, out: ByteSink) -> None:
+    def __init__(self, out: Writer) -> None:
         super().__init__()
         self._out = out
 

@@ -6,14 +6,14 @@ import contextlib
 import tarfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from ...cloudevents.announcement import ingest_event
 from ...http.errors import HTTPError
 from . import bundle
-from .policy import INGEST_EVENT, PolicyService
+from .policy import PolicyService
 from .store import Store, timestamp
 from .wire import ServiceHandler, error_page
 from .workers import TaskThreads
@@ -128,17 +128,9 @@ class IngestService:
         for record in records:
             if record["destinationTable"] == "Files":
                 record["subdir"] = bundle.clipped(record["subdir"])
-        return {
-            "cloudEventsVersion": "0.1",
-            "eventType": INGEST_EVENT,
-            "source": self._source.format(id=number),
-            "eventID": f"metadata.ingest.{number}",
-            "eventTime": datetime.now().isoformat(timespec="seconds"),
-            "extensions": {},
-            "contentType": "application/json",
-            # Ingest sorts the keys of each record on its way to the metadata service.
-            "data": [dict(sorted(record.items())) for record in records],
-        }
+        # Ingest sorts the keys of each record on its way to the metadata service.
+        rows = [dict(sorted(record.items())) for record in records]
+        return ingest_event((self._source.format(id=number), f"metadata.ingest.{number}"), rows)
 
 
 class _Failed(Exception):  # noqa: N818  (it never leaves this module)

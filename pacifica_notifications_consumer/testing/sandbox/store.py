@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ...errors import InUse, StateError
+from ...errors import InUse, StateError, explained
 from ...http.errors import HTTPError
 from ...system.files import NEW, replacing, try_lock
 
@@ -211,11 +211,6 @@ def _lock(directory: Path) -> IO[bytes]:
     return guard
 
 
-@contextlib.contextmanager
-def _usable(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise StateError(
-            f"cannot keep a sandbox in {directory}: {error}", "choose a directory that can be written, or a new one"
-        ) from error
+def _usable(directory: Path) -> contextlib.AbstractContextManager[None]:
+    advice = "choose a directory that can be written, or a new one"
+    return explained(StateError, f"cannot keep a sandbox in {directory}", advice, cause=(OSError, ValueError))
