@@ -144,13 +144,9 @@ class StateDirectory:
         """The ledger's file."""
         return self.path / LEDGER
 
-    def job(self, job_id: int) -> JobDirectory:
-        """The directory of a job."""
-        return JobDirectory(self.path / "jobs" / str(job_id), self._run_as)
-
-    def attempt(self, task: str) -> JobDirectory:
-        """The directory of an attempt that another machine has handed to this one."""
-        return JobDirectory(self.path / "jobs" / task, self._run_as)
+    def job(self, name: int | str) -> JobDirectory:
+        """The directory of a job, or of an attempt (by its name) that another machine has handed to this one."""
+        return JobDirectory(self.path / "jobs" / str(name), self._run_as)
 
     def close(self) -> None:
         """Let others in."""

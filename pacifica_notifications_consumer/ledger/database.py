@@ -84,6 +84,11 @@ class Database:
         with self._reading_lock, self._explained():
             yield self._reader
 
+    def read(self, statement: str, *values: object) -> list[Any]:
+        """Read all rows of a statement as in `reading`."""
+        with self.reading() as connection:
+            return connection.execute(statement, values).fetchall()
+
     @contextlib.contextmanager
     def looking(self) -> Iterator[sqlite3.Connection]:
         """Look for people, who may look for what takes long to find: on another one, which keeps nobody waiting."""

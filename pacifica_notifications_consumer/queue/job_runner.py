@@ -152,7 +152,7 @@ class JobRunner(JobBook):
             self.coverage.put_fact(TRIAGE, self._triage.settings())
             self._readers = stack.enter_context(contextlib.closing(Readers(self._triage)))
             self._workers = Workers(
-                self._worker_count,
+                count=self._worker_count,
                 ledger=self._ledger,
                 state=self._state,
                 engine=self._engine,

@@ -199,10 +199,11 @@ class RemoteWorker:
             log.error("job %d is refused: %s", message.job_id, reason)
             self._refuse(task, reason)
             return
-        place = RemoteLocation(worker=socket.gethostname(), directory=str(self._state.attempt(task).path))
+        directory = self._state.job(task)
+        place = RemoteLocation(worker=socket.gethostname(), directory=str(directory.path))
         asked_at = time.monotonic()
         if self._claim(task, place, secrets.token_hex(8)) is Claim.OURS:
-            self._run(task, message, self._reporter.begin(task, self._state.attempt(task), asked_at))
+            self._run(task, message, self._reporter.begin(task, directory, asked_at))
 
     def _claim(self, task: str, place: RemoteLocation, delivery: str) -> Claim:
         while True:
