@@ -62,12 +62,7 @@ class ReportedAttempt:
         return News(progress=progress, output_start=start, output=piece)
 
     def _new_output(self) -> tuple[int, bytes]:
-        with contextlib.suppress(OSError):
-            return self._piece()
-        return 0, b""
-
-    def _piece(self) -> tuple[int, bytes]:
-        with self.directory.output.open("rb") as file:
+        with contextlib.suppress(OSError), self.directory.output.open("rb") as file:
             size = file.seek(0, 2)
             if size == self._told_to:
                 return 0, b""
@@ -77,6 +72,7 @@ class ReportedAttempt:
             was_cut = size < self._told_to
             self._told_to = size
             return UNKNOWN if was_cut else start, file.read(size - start)
+        return 0, b""
 
     def repeat(self) -> None:
         """Tell once more what may not have been heard."""

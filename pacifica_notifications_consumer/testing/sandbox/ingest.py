@@ -10,6 +10,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import attrs
+
 from ...cloudevents.announcement import ingest_event
 from ...http.errors import HTTPError
 from . import bundle
@@ -21,6 +23,7 @@ from .workers import TaskThreads
 _WORKERS = 2  # as Celery has on a small machine; so transactions do not always complete in the order of upload
 
 
+@attrs.define(eq=False, slots=False)
 class IngestService:
     """Works uploads off and keeps their states.
 
@@ -32,25 +35,18 @@ class IngestService:
         say: Takes a sentence on each thing that happens.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        policy: PolicyService,
-        *,
-        source: str,
-        emit: Callable[[dict[str, Any]], object],
-        say: Callable[[str], None],
-    ) -> None:
-        self._store = store
-        self._policy = policy
-        self._source = source
-        self._emit = emit
-        self._say = say
+    _store: Store
+    _policy: PolicyService
+    _source: str = attrs.field(kw_only=True)
+    _emit: Callable[[dict[str, Any]], object] = attrs.field(kw_only=True)
+    _say: Callable[[str], None] = attrs.field(kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
         self._workers = TaskThreads("ingest", _WORKERS)
-        for job in (_IngestJob(store, upload) for upload in store.pending_uploads()):
+        for job in (_IngestJob(self._store, upload) for upload in self._store.pending_uploads()):
             if job.state["complete"]:
                 # The last sandbox ended between the two.
-                store.upload(job.number).unlink()
+                self._store.upload(job.number).unlink()
             else:
                 self._workers.submit(partial(self._process, job))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import traceback
 from collections.abc import Iterator
@@ -58,7 +57,7 @@ class ServiceHandler(Handler):
         try:
             self.route()
         except (ConnectionError, TimeoutError):
-            self.close_connection = True
+            raise  # the client has gone
         except Exception as error:
             self._refuse(error)
 
@@ -70,8 +69,7 @@ class ServiceHandler(Handler):
             self.close_connection = True
             return
         page = error_page(error)
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            self.reply(int(page["status"].split()[0]), self.error_body(page), self.error_type)
+        self.reply(int(page["status"].split()[0]), self.error_body(page), self.error_type)
 
     def error_body(self, page: dict[str, str]) -> bytes:
         """Write an error page down."""

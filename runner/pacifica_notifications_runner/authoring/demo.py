@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pacifica_notifications_consumer import upload
 from pacifica_notifications_consumer.archive.packing import pack
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
-from pacifica_notifications_consumer.errors import Cancelled, PacificaError, StateError
+from pacifica_notifications_consumer.errors import Cancelled, PacificaError, StateError, explained
 from pacifica_notifications_consumer.jobs.directory import LEDGER
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.ledger import Ledger
@@ -107,11 +107,9 @@ def demonstrate(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int
 def _new_directory(directory: Path | None) -> Path:
     if directory is None:
         return make_temporary_directory("pacifica-demo-")
-    try:
+    with explained(StateError, f"cannot use the directory {directory}", "choose another"):
         directory.mkdir(parents=True, exist_ok=True)
         used = any(directory.iterdir())
-    except OSError as error:
-        raise StateError(f"cannot use the directory {directory}: {error.strerror}", "choose another") from error
     if used:
         raise StateError(f"the directory {directory} is not empty", "choose another, or remove what is in it")
     return directory.resolve()

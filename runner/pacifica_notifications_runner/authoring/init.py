@@ -8,7 +8,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer.errors import StateError
+from pacifica_notifications_consumer.errors import StateError, explained
 from pacifica_notifications_runner.options import groups as options
 
 DESCRIPTION = """\
@@ -47,7 +47,7 @@ def make(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
         StateError: The directory cannot be made, or has something in it.
     """
     directory: Path = arguments.directory
-    try:
+    with explained(StateError, f"cannot make a consumer in {directory}", "name another directory"):
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise StateError(f"the directory {directory} is not empty", "name a new one")
@@ -55,10 +55,6 @@ def make(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
             for path in sorted(template.iterdir()):
                 if path.is_file():
                     shutil.copyfile(path, directory / path.name)
-    except OSError as error:
-        raise StateError(
-            f"cannot make a consumer in {directory}: {error.strerror}", "name another directory"
-        ) from error
     script = directory / "init.sh"
     if script.exists():
         script.chmod(0o755)

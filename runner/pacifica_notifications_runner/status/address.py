@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from pacifica_notifications_consumer.errors import StateError
+from pacifica_notifications_consumer.errors import StateError, explained
 from pacifica_notifications_consumer.system.files import replacing
 
 _FILE = "status.json"
@@ -40,14 +40,9 @@ class StatusAddress:
             StateError: The state directory cannot be written to.
         """
         path = state_dir / _FILE
-        try:
-            with replacing(path, mode=0o600) as file:
-                file.write(json.dumps(attrs.asdict(self)).encode("ascii"))
-        except OSError as error:
-            raise StateError(
-                f"cannot write {path}: {error.strerror}",
-                "check the disk's space and the access rights of the state directory",
-            ) from error
+        advice = "check the disk's space and the access rights of the state directory"
+        with explained(StateError, f"cannot write {path}", advice), replacing(path, mode=0o600) as file:
+            file.write(json.dumps(attrs.asdict(self)).encode("ascii"))
         try:
             yield
         finally:
