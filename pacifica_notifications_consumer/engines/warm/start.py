@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import signal
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from ...system.account import CURRENT_USER, Account
+from ...system.periodic import Periodic
 from ...system.processes import MAXRSS_UNIT, Process, ProcessLost, Usage, describe_status
 
 log = logging.getLogger(__name__)
@@ -74,21 +76,21 @@ class WarmStart:
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
-        self._closing = threading.Event()
         #: Set when it is known whether there is a warm process.
         self._decided = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="warm start", daemon=True)
+        self._pause = 0.0
+        self._loop = Periodic(self._live, name="warm start", interval=_LONGEST_PAUSE, daemon=True)
 
     def start(self) -> None:
         """Start the process; until it is ready, nothing can be launched."""
-        self._thread.start()
+        self._loop.start()
 
     def close(self) -> None:
         """End the process; its children go on."""
-        self._closing.set()
+        self._loop.stopping.set()
         self._kill()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._loop.stop()
+        self._decided.set()
 
     def wait(self, timeout: float) -> bool:
         """Wait until it is ready; False when it is not after so many seconds, or never will be."""
@@ -171,29 +173,28 @@ class WarmStart:
         if (popen := self._popen) is not None:
             popen.kill()
 
-    def _keep(self) -> None:
-        """Keep a process running until it is not wanted any more, or cannot be made."""
-        pause = 0.0
-        while not self._closing.wait(pause):
-            began = time.monotonic()
-            with tempfile.TemporaryFile() as output:
-                control, status = self._spawn(output)
-                if control is not None:
-                    status = self._serve(control)
-                elif status >= 0 and not self._closing.is_set():
-                    log.warning(
-                        "entry-points start cold, since what they need could not be imported beforehand:\n%s",
-                        _last_lines(output),
-                    )
-                    break
-            if not self._closing.is_set():
-                lived_long = time.monotonic() - began > _LIVED_LONG
-                pause = 0.0 if lived_long else min(2 * pause + 0.1, _LONGEST_PAUSE)
-                log.error(
-                    "the warm process has ended with %s; it is started again, until then entry-points start cold",
-                    describe_status(status),
+    def _live(self) -> float:
+        """Start a process, and have it fork until it ends; returns the seconds until the next one is started."""
+        began = time.monotonic()
+        with tempfile.TemporaryFile() as output:
+            control, status = self._spawn(output)
+            if control is not None:
+                status = self._serve(control)
+            elif status >= 0 and not self._loop.stopping.is_set():
+                log.warning(
+                    "entry-points start cold, since what they need could not be imported beforehand:\n%s",
+                    _last_lines(output),
                 )
-        self._decided.set()
+                self._decided.set()
+                return math.inf
+        if not self._loop.stopping.is_set():
+            lived_long = time.monotonic() - began > _LIVED_LONG
+            self._pause = 0.0 if lived_long else min(2 * self._pause + 0.1, _LONGEST_PAUSE)
+            log.error(
+                "the warm process has ended with %s; it is started again, until then entry-points start cold",
+                describe_status(status),
+            )
+        return self._pause
 
     def _serve(self, control: socket.socket) -> int:
         """Have it fork until it ends; returns its status."""
@@ -227,7 +228,7 @@ class WarmStart:
                 output.write(str(error).encode())
                 ours.close()
                 return None, 0
-        if self._closing.is_set():
+        if self._loop.stopping.is_set():
             self._kill()
         try:
             _, (threads,) = _receive(ours)
