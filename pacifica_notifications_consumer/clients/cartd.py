@@ -37,7 +37,10 @@ class CartStatus:
 
 
 class Cartd(ServiceClient):
-    """Makes, watches, fetches and deletes carts."""
+    """Makes, watches, fetches and deletes carts.
+
+    All methods raise `ServiceError` when cartd cannot be reached, refuses, or answers nonsense.
+    """
 
     title = "cartd"
     option = CARTD_URL
@@ -50,9 +53,6 @@ class Cartd(ServiceClient):
         Args:
             uid: Its name.
             files: What it is to hold, by the paths in it.
-
-        Raises:
-            ServiceError: cartd cannot be reached or refuses.
         """
         fileids = (
             {"id": file.id, "path": path, "hashtype": file.hashtype, "hashsum": file.hashsum}
@@ -99,9 +99,5 @@ class Cartd(ServiceClient):
             yield TarStream(reading(response, f"the files from {self.title} at {self.url}"), max_header)
 
     def delete(self, uid: str) -> None:
-        """Delete a cart; one that is gone already is fine.
-
-        Raises:
-            ServiceError: cartd cannot be reached or refuses.
-        """
+        """Delete a cart; one that is gone already is fine."""
         self.request("DELETE", f"/{uid}", expect=(HTTPStatus.OK, HTTPStatus.NOT_FOUND), tries=1)

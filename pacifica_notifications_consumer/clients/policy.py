@@ -31,7 +31,10 @@ class Listing:
 
 
 class Policy(ServiceClient):
-    """Knows users and transactions, and who may see what."""
+    """Knows users and transactions, and who may see what.
+
+    All methods raise `ServiceError` when policy cannot be reached or refuses, or metadata behind it.
+    """
 
     title = "policy"
     option = POLICY_URL
@@ -42,9 +45,6 @@ class Policy(ServiceClient):
         """Whether metadata has a user of this network id.
 
         The producer disables the subscription of an unknown one at its first notification.
-
-        Raises:
-            ServiceError: policy cannot be reached or refuses.
         """
         expect = (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
         response = self.request("GET", f"/status/users/search/{quote(username, safe='')}", expect=expect)
@@ -64,9 +64,6 @@ class Policy(ServiceClient):
 
         Returns:
             All that; None if there is no such transaction.
-
-        Raises:
-            ServiceError: policy cannot be reached or refuses, or metadata behind it.
         """
         try:
             return read_transaction(self.answer(transaction_id))
@@ -74,11 +71,7 @@ class Policy(ServiceClient):
             raise ServiceError(error.problem, error.advice, transient=True) from error
 
     def answer(self, transaction_id: int) -> bytes:
-        """What `transaction` reads, as policy writes it.
-
-        Raises:
-            ServiceError: policy cannot be reached or refuses.
-        """
+        """What `transaction` reads, as policy writes it."""
         return self.request("GET", f"/status/transactions/by_id/{transaction_id}").content
 
     def transactions(
@@ -91,9 +84,6 @@ class Policy(ServiceClient):
             until: The same.
             page: Which of the pages, from 1.
             size: How many stand on one. policy goes through all their files, so it takes its time.
-
-        Raises:
-            ServiceError: policy cannot be reached or refuses, or metadata behind it.
         """
         wanted = {"item_count": size, "page": page, "start": since, "end": until}
         parameters = {name: value for name, value in wanted.items() if value is not None}
@@ -111,11 +101,7 @@ class Policy(ServiceClient):
             ) from None
 
     def first_since(self, since: str) -> int | None:
-        """The lowest number of the transactions that were last changed since a time; None if there are none.
-
-        Raises:
-            ServiceError: As `transactions`.
-        """
+        """The lowest number of the transactions that were last changed since a time; None if there are none."""
         listing = self.transactions(since=since)
         page = listing.total
         while page:

@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+import attrs
+
 from .connection import Closed, Connection
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ _LOOK = 0.5
 _PAUSE_AFTER_FAULT = 0.05
 
 
+@attrs.define(eq=False, slots=False)
 class Poller:
     """Lets clients in, and collects what they send.
 
@@ -39,17 +42,12 @@ class Poller:
         working: Whether it is at work.
     """
 
-    def __init__(
-        self,
-        listener: socket.socket,
-        let_in: Callable[[], Connection | None],
-        serve: Callable[[Sequence[Connection], Callable[[], Sequence[Connection]]], None],
-        most_waiting: int,
-    ) -> None:
-        self._listener = listener
-        self._let_in = let_in
-        self._serve = serve
-        self._most_waiting = most_waiting
+    _listener: socket.socket
+    _let_in: Callable[[], Connection | None]
+    _serve: Callable[[Sequence[Connection], Callable[[], Sequence[Connection]]], None]
+    _most_waiting: int
+
+    def __attrs_post_init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._arriving: collections.deque[Connection] = collections.deque()
         self._waiting: dict[Connection, None] = {}

@@ -56,6 +56,7 @@ class Ledger:
     Raises:
         StateError: It cannot be opened, is damaged, or was made by a later version. Every method raises it, too, when
             the disk does not take a write.
+        LeaseLost: A method is given a job that has been taken from the claim under which it was running.
     """
 
     def __init__(self, path: Path) -> None:
@@ -153,9 +154,6 @@ class Ledger:
                 entry-point asked for.
             ending: How it ended.
             delay: Seconds before the next attempt.
-
-        Raises:
-            LeaseLost: The job has been taken from this claim.
         """
         now = time.time()
         deferred = state is JobState.QUEUED
@@ -180,18 +178,11 @@ class Ledger:
         Args:
             job: The job, as it was claimed.
             ended: Whether it has ended where it was handed out to; otherwise whoever claims it next waits for that.
-
-        Raises:
-            LeaseLost: As `end_attempt`.
         """
         self._change_claimed(job, statements.HAND_BACK_ENDED if ended else statements.HAND_BACK)
 
     def note_place(self, job: Job, place: RemoteLocation) -> None:
-        """Note where a job has begun that was handed to other machines.
-
-        Raises:
-            LeaseLost: As `end_attempt`.
-        """
+        """Note where a job has begun that was handed to other machines."""
         self._change_claimed(job, statements.NOTE_PLACE, place.worker, place.directory, time.time())
 
     def handed_out(self) -> list[RemoteJob]:
@@ -205,11 +196,7 @@ class Ledger:
         self._database.write(lambda connection: connection.execute(statements.TAKE_IN, row) and None)
 
     def note_progress(self, job: Job, noted: str) -> None:
-        """Keep what a running job has noted of its downloads and uploads.
-
-        Raises:
-            LeaseLost: As `end_attempt`.
-        """
+        """Keep what a running job has noted of its downloads and uploads."""
         self._change_claimed(job, statements.NOTE_PROGRESS, noted)
 
     def _change_claimed(self, job: Job, statement: str, *values: object) -> None:
@@ -250,9 +237,6 @@ class Ledger:
 
         Returns:
             Its new state.
-
-        Raises:
-            LeaseLost: As `end_attempt`.
         """
         now = time.time()
 

@@ -40,7 +40,7 @@ class EndedJob:
 
 
 class Records:
-    """Looks things up in the ledger; part of it."""
+    """Looks things up in the ledger; part of it. What is asked for by a number that is not there raises `KeyError`."""
 
     def __init__(self, database: Database, bodies: Bodies) -> None:
         self._database = database
@@ -48,11 +48,7 @@ class Records:
         self._ended: dict[int, EndedJob] = {}
 
     def job(self, job_id: int) -> Job:
-        """Look up a job.
-
-        Raises:
-            KeyError: There is none of this number.
-        """
+        """Look up a job."""
         return read_job(self._one(statements.ONE_JOB, job_id))
 
     def jobs(self, limit: int, before: int | None = None, state: JobState | None = None) -> list[Job]:
@@ -80,19 +76,11 @@ class Records:
         return [_notification(row) for row in self._all(statement, before or _BEYOND, limit)]
 
     def notification(self, number: int) -> NotificationRecord:
-        """Look up a notification.
-
-        Raises:
-            KeyError: There is none of this number.
-        """
+        """Look up a notification."""
         return _notification(self._one(statements.ONE_NOTIFICATION, number))
 
     def body(self, number: int) -> bytes | None:
-        """A notification, byte for byte as received; None if it was not kept.
-
-        Raises:
-            KeyError: There is none of this number.
-        """
+        """A notification, byte for byte as received; None if it was not kept."""
         text, file = self._one(statements.BODY_OF_NOTIFICATION, number)
         return None if text is None and file is None else self._bodies.load(text, file)
 
