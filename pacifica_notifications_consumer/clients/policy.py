@@ -31,7 +31,7 @@ class Listing:
 
 
 class Policy(ServiceClient):
-    """Knows users and transactions, and who may see what.
+    """Knows users and transactions, and which user may see which transaction.
 
     All methods raise `ServiceError` when policy cannot be reached or refuses, or metadata behind it.
     """
@@ -71,7 +71,7 @@ class Policy(ServiceClient):
             raise ServiceError(error.problem, error.advice, transient=True) from error
 
     def answer(self, transaction_id: int) -> bytes:
-        """What `transaction` reads, as policy writes it."""
+        """The answer that `transaction` reads, as policy writes it."""
         return self.request("GET", f"/status/transactions/by_id/{transaction_id}").content
 
     def transactions(

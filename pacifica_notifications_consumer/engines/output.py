@@ -39,7 +39,7 @@ class Output:
     def open(self) -> IO[Any]:
         """Open it to be written to by a process."""
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # What it is told to print to /dev/stderr is opened once more. It cannot put another file in its place.
+        # A process that prints to /dev/stderr opens the file once more. It cannot put another file in its place.
         os.fchown(handle, self._run_as.uid, self._run_as.gid)
         return os.fdopen(handle, "ab")
 

@@ -76,7 +76,7 @@ class Periodic:
         pause: float | None = self._delay
         while True:
             self._wake.wait(min(self._interval if pause is None else pause, threading.TIMEOUT_MAX))
-            # Before the call, which would otherwise miss what it was woken for.
+            # Before the call, so that a wake-up during it is not lost.
             self._wake.clear()
             if self.stopping.is_set():
                 return

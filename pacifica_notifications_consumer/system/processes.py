@@ -199,7 +199,7 @@ def _open_pidfd(pid: int) -> int | None:
 
 
 def start_module(name: str, *arguments: str, **pipes: Any) -> subprocess.Popen[bytes]:
-    """Start a module of this program with this interpreter, to be told what to do on its standard input.
+    """Start a module of this program with this interpreter, which takes its orders on its standard input.
 
     Args:
         name: The module.
@@ -210,7 +210,7 @@ def start_module(name: str, *arguments: str, **pipes: Any) -> subprocess.Popen[b
         [sys.executable, "-m", name, *arguments],
         stdin=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        # What a terminal sends to this process, or what ends its group, is not meant for it.
+        # Signals of a terminal to this process, and those that end its group, are not meant for it.
         start_new_session=True,
         **pipes,
     )

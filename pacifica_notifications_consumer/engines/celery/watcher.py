@@ -129,7 +129,7 @@ class Watcher:
         if self._trouble[what]:
             self._trouble[what] = ""
             log.warning("the %s of attempts on other machines can be looked at again", what)
-            # What it knew before, it may have forgotten.
+            # It may have forgotten attempts that it knew before.
             self._shake()
         return pause
 

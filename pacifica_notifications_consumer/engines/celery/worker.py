@@ -203,6 +203,8 @@ class RemoteWorker:
         place = RemoteLocation(worker=socket.gethostname(), directory=str(directory.path))
         asked_at = time.monotonic()
         if self._claim(task, place, secrets.token_hex(8)) is Claim.OURS:
+            # The records can be reached again: a watchdog that has heard nothing for long would end the attempt.
+            self._watchdog.keep_alive()
             self._run(task, message, self._reporter.begin(task, directory, asked_at))
 
     def _claim(self, task: str, place: RemoteLocation, delivery: str) -> Claim:

@@ -26,7 +26,7 @@ def test_readers_see_the_old_or_the_new(tmp_path: Path) -> None:
 
 
 def test_half_a_file_leaves_nothing(tmp_path: Path) -> None:
-    """An exception keeps the old content, and removes what was written."""
+    """An exception keeps the old content, and removes the part that was written."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.raises(ZeroDivisionError), replacing(path) as file:

@@ -65,7 +65,7 @@ def test_woken() -> None:
 
 
 def test_faults(caplog: pytest.LogCaptureFixture) -> None:
-    """What the function raises is logged with its traceback, and does not end the loop."""
+    """An exception of the function is logged with its traceback, and does not end the loop."""
     called = threading.Semaphore(0)
 
     def work() -> None:
