@@ -32,12 +32,12 @@ class Account:
     """A user of the system who is not root.
 
     Args:
-        name: What he is called.
-        uid: His number.
-        gid: His group's number.
-        groups: The numbers of all groups that he belongs to.
-        home: His home directory, which may be missing.
-        shell: His shell.
+        name: The user's name.
+        uid: The user's number.
+        gid: The number of the user's main group.
+        groups: The numbers of all groups of the user.
+        home: The home directory, which may be missing.
+        shell: The login shell.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Account:
 
     @classmethod
     def find(cls, name: str) -> Account:
-        """Look a user up, to run programs as him.
+        """Look up the user of a name, to run programs as that user.
 
         Raises:
-            ConfigurationError: There is none of this name, he is root, or this process may not run programs as him.
+            ConfigurationError: There is none, it is root, or this process may not run programs as that user.
         """
         try:
             found = pwd.getpwnam(name)
@@ -77,7 +77,7 @@ class Account:
         )
 
     def has_home(self) -> bool:
-        """Whether he has a home directory that he can write to."""
+        """Whether the user has a home directory, and may write to it."""
         # Tried, since os.access goes by the rights of the process.
         with self.acting(), contextlib.suppress(OSError):
             os.rmdir(tempfile.mkdtemp(dir=self.home))  # noqa: PTH106
@@ -86,7 +86,7 @@ class Account:
 
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
-        """Have this thread reach files with this user's rights alone, and make files that are his.
+        """Have this thread reach files with this user's rights alone, and make files that belong to the user.
 
         So does a thread that it starts meanwhile, for as long as it lives. The process leaves its own supplementary
         groups for the user's.
@@ -125,20 +125,17 @@ class Account:
         """
         for directory in own:
             self.own(directory)
-        self.let_through(place)
+        mode = stat.S_IMODE(place.stat().st_mode)
+        if mode & 0o111 != 0o111:
+            # All users may go through it, but not list it.
+            place.chmod(mode | 0o111)
         if advice:
             self.check_way(place, advice)
 
-    def let_through(self, directory: Path) -> None:
-        """Let all users go through a directory of ours; what is in it, they do not get to know."""
-        mode = stat.S_IMODE(directory.stat().st_mode)
-        if mode & 0o111 != 0o111:
-            directory.chmod(mode | 0o111)
-
     def own(self, directory: Path) -> None:
-        """Make a directory that stands in one of ours this user's, with all that is in it.
+        """Give this user a directory that lies in one of ours, with all that is in it.
 
-        Files with several names stay whose they are: another user may have given them one here.
+        Files with several names keep their owner: one of the names may have been made here by another user.
         """
         if directory.lstat().st_uid == self.uid:
             return
@@ -147,18 +144,18 @@ class Account:
                 seen = os.stat(name, dir_fd=at, follow_symlinks=False)
                 if stat.S_ISDIR(seen.st_mode) or seen.st_nlink == 1:
                     os.chown(name, self.uid, self.gid, dir_fd=at, follow_symlinks=False)
-        # Last of all: what was root's is closed to him until now.
+        # Last of all: until then a directory of root is closed to the user.
         os.chown(directory, self.uid, self.gid, follow_symlinks=False)
 
     def check_way(self, path: Path, advice: str) -> None:
-        """Insist that this user can reach a directory or a file of ours, and put nothing else in its place.
+        """Check that this user can reach a directory or a file of ours, and cannot put anything else in its place.
 
         Args:
             path: Where it is.
             advice: What to do if not.
 
         Raises:
-            ConfigurationError: A directory on the way is closed to him, or may be changed by him.
+            ConfigurationError: A directory on the way is closed to the user, or the user may change it.
         """
         with self.acting():
             for part in (*reversed(path.parents), path):
@@ -166,16 +163,16 @@ class Account:
                     seen = part.stat()
                 except PermissionError:
                     raise ConfigurationError(
-                        f"the user {self.name} cannot reach {path}: {part.parent} is closed to him", advice
+                        f"the user {self.name} cannot reach {path}: {part.parent} is closed to that user", advice
                     ) from None
                 if self._may_change(seen):
                     raise ConfigurationError(
-                        f"the user {self.name}, who is not to touch {path}, may change {part}",
+                        f"the user {self.name} must not be able to replace {path}, but may change {part}",
                         f"make it root's and writable to root alone (chown -R), or {advice}",
                     )
 
     def _may_change(self, seen: os.stat_result) -> bool:
-        # In one like /tmp nobody can put something in the place of what is ours.
+        # In a directory like /tmp (sticky), other users cannot replace a file of ours.
         by_others = 0 if seen.st_mode & stat.S_ISVTX else seen.st_mode
         by_group = by_others & stat.S_IWGRP and seen.st_gid in (self.gid, *self.groups)
         return seen.st_uid == self.uid or bool(by_group or by_others & stat.S_IWOTH)
@@ -209,7 +206,7 @@ CURRENT_USER: Account = _CurrentUser(name="", uid=-1, gid=-1, groups=(), home=""
 
 
 def _act_as(uid: int, gid: int) -> tuple[int, int]:
-    """Reach files as another user, in this thread alone; returns who did so before.
+    """Reach files as another user, in this thread alone; returns the numbers of the user and the group before.
 
     Raises:
         PermissionError: The system does not let us.

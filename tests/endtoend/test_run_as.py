@@ -326,7 +326,7 @@ def test_the_rights_that_it_takes(
         (["--run-as", "root"], "root has all rights; name a user with --run-as who has few"),
         (
             ["--run-as", NOBODY, "--state-dir", "{closed}/state"],
-            "the user nobody cannot reach {closed}/state/jobs: {closed} is closed to him; choose another directory",
+            "the user nobody cannot reach {closed}/state/jobs: {closed} is closed to that user; choose another",
         ),
         (
             ["--run-as", NOBODY, "--venv-cache", "{closed}/cache"],

@@ -217,7 +217,7 @@ def test_state_directory_that_was_the_users_own(account: Account, place: Path, n
     StateDirectory(place / "state", "tester").close()
     (place / "state" / name).touch()
     os.chown(place / "state" / name, account.uid, account.gid)
-    with pytest.raises(ConfigurationError, match=f"who is not to touch .*, may change {place}/state/{name}"):
+    with pytest.raises(ConfigurationError, match=f"able to replace .*, but may change {place}/state/{name}"):
         StateDirectory(place / "state", "tester", account)
 
 
@@ -238,7 +238,7 @@ def test_state_directory_is_open_to_go_through(account: Account, place: Path) ->
         with pytest.raises(PermissionError):
             (place / "state" / "lock").read_text()
     (place / "closed").mkdir(mode=0o700)
-    with pytest.raises(ConfigurationError, match="closed is closed to him") as caught:
+    with pytest.raises(ConfigurationError, match="closed is closed to that user") as caught:
         StateDirectory(place / "closed" / "state", "tester", account)
     assert "--state-dir" in caught.value.advice
 
