@@ -207,13 +207,10 @@ def _check(project_field: str, ingest_source: str) -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def _directory(directory: Path | str | None) -> Iterator[Path]:
-    if directory is not None:
-        yield Path(directory).absolute()
-        return
-    with temporary_directory("pacifica-sandbox-") as temporary:
-        yield temporary
+def _directory(directory: Path | str | None) -> contextlib.AbstractContextManager[Path]:
+    if directory is None:
+        return temporary_directory("pacifica-sandbox-")
+    return contextlib.nullcontext(Path(directory).absolute())
 
 
 def _careful(on_event: Callable[[str], None] | None) -> Callable[[str], None]:

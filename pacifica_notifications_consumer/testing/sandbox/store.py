@@ -35,6 +35,7 @@ class Store:
         self._transactions = directory / "transactions"
         self.uploads = directory / "uploads"
         self.carts = directory / "carts"
+        self._id_file = directory / "ids.json"
         self._lock = threading.Lock()
         self._completion = threading.Condition()
         self._completed: list[int] = []
@@ -73,10 +74,6 @@ class Store:
     def close(self) -> None:
         """Let another sandbox use the directory."""
         self._guard.close()
-
-    @property
-    def _id_file(self) -> Path:
-        return self.directory / "ids.json"
 
     def reserve(self, kind: Literal["upload", "file"], count: int = 1) -> int:
         """Take so many successive ids, which are never given out again, and return the first."""
