@@ -81,20 +81,18 @@ class ServiceHandler(Handler):
         Raises:
             HTTPError: It has neither, is malformed, or ended early.
         """
-        if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
-            raise HTTPError(HTTPStatus.LENGTH_REQUIRED, "the request must carry a Content-Length, or come in chunks")
+        self._check_length()
         while piece := self.rfile.read(PIECE):
             yield piece
 
     def document(self) -> bytes:
         """Read the request's whole body, which is none of the large ones."""
-        pieces, size = [], 0
-        for piece in self.body():
-            size += len(piece)
-            if size > _LARGEST_DOCUMENT:
-                raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {_LARGEST_DOCUMENT} bytes")
-            pieces.append(piece)
-        return b"".join(pieces)
+        self._check_length()
+        return self.read_body(_LARGEST_DOCUMENT)
+
+    def _check_length(self) -> None:
+        if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
+            raise HTTPError(HTTPStatus.LENGTH_REQUIRED, "the request must carry a Content-Length, or come in chunks")
 
     def content_type(self) -> str:
         """The media type that the request claims, without parameters."""
