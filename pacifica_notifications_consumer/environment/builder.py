@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError, explained
@@ -174,7 +174,7 @@ class VenvBuilder:
     def _create(self, venv: Venv, home: Path, interpreter: Interpreter, environ: Mapping[str, str]) -> None:
         log.info("creating a virtual environment of Python %s", interpreter.version)
         command: list[str | Path] = [interpreter.executable, "-I", "-m", "venv", "--without-pip", venv.path]
-        finished = self._run(command, environ, home)
+        finished = self._run(command, environ, home, Path(interpreter.executable).name, lambda _: False)
         if finished.status or finished.timed_out:
             raise VenvError(
                 f"{interpreter.executable} could not create a virtual environment",
@@ -235,9 +235,8 @@ class VenvBuilder:
         *,
         hashes: bool = False,
     ) -> None:
-        finished = self._run(
-            installer.command(venv, what, environ, hashes=hashes), environ, self._directory, of=installer
-        )
+        command = installer.command(venv, what, environ, hashes=hashes)
+        finished = self._run(command, environ, self._directory, installer.name, installer.shown)
         if finished.timed_out:
             raise RequirementError(
                 f"installing the requirements did not end within {self._timeout:g} seconds",
@@ -252,17 +251,15 @@ class VenvBuilder:
         command: Sequence[str | Path],
         environ: Mapping[str, str],
         cwd: Path,
-        shown_as: str | None = None,
-        of: Installer | None = None,
+        name: str,
+        shown: Callable[[str], bool] = lambda _: True,
     ) -> CompletedProgram:
-        """Run a program; what it prints is shown under a name, as far as an installer says, or else for debugging."""
+        """Run a program; log the lines that are to be shown under its name, the others for debugging only."""
 
         def show(line: str) -> None:
-            shown = shown_as is not None or (of is not None and of.shown(line))
-            prefix = shown_as or (of.name if of else "")
-            log.log(logging.INFO if shown else logging.DEBUG, "%s%s", f"{prefix}: " if prefix else "", line)
+            log.log(logging.INFO if shown(line) else logging.DEBUG, "%s: %s", name, line)
 
-        with _still_at_it(shown_as or (of.name if of else Path(command[0]).name)):
+        with _still_at_it(name):
             return run_captured(
                 command,
                 environ=environ,
