@@ -5,6 +5,9 @@ A message is one sentence: the problem, with the thing that it concerns, and aft
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class PacificaError(Exception):
     """Base class of all errors of this project.
@@ -141,3 +144,21 @@ class Cancelled(PacificaError):  # noqa: N818  (not an error: the work was stopp
     """Work was stopped because the program is ending."""
 
     exit_status = 130
+
+
+@contextlib.contextmanager
+def explained(
+    kind: type[PacificaError], problem: str, advice: str, *, cause: tuple[type[Exception], ...] = (OSError,)
+) -> Iterator[None]:
+    """Turn an error of the system within the context into one that says what could not be done.
+
+    Args:
+        kind: The error that is raised instead.
+        problem: What cannot be done, and to which thing; the system's reason is added after a colon.
+        advice: What to do about it.
+        cause: The errors that are turned into it.
+    """
+    try:
+        yield
+    except cause as error:
+        raise kind(f"{problem}: {getattr(error, 'strerror', None) or error}", advice) from error

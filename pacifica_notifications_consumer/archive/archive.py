@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from ..errors import ArchiveError, FilterError
+from ..errors import ArchiveError, FilterError, explained
 from ..filter.filter import Filter
 from ..settings.converters import module_names
-from ..system.account import Account
+from ..system.account import CURRENT_USER, Account
 from ..system.temporary import temporary_directory
 
 ENTRY_POINT = "__main__.py"
@@ -130,11 +130,9 @@ def consumer_directory(fill: Callable[[Path], None], run_as: Account | None) -> 
         directory = place / "consumer"
         directory.mkdir(mode=0o700)
         fill(directory)
-        if run_as:
-            # The user owns the directory, but not its parent, and therefore cannot replace it.
-            run_as.own(directory)
-            run_as.let_through(place)
-            run_as.check_way(place, "let TMPDIR name a directory that all users can reach")
+        # The user owns the directory, but not its parent, and therefore cannot replace it.
+        account = run_as or CURRENT_USER
+        account.admit(place, directory, advice="let TMPDIR name a directory that all users can reach")
         yield directory
 
 
@@ -168,7 +166,10 @@ def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             _check(path, entries, limits)
-            _extract_entries(archive, entries, directory)
+            advice = "make room there, or let TMPDIR name another place"
+            with explained(ArchiveError, f"cannot extract {path} to {directory}", advice):
+                for entry in entries:
+                    _extract_entry(archive, entry, directory)
     except IsADirectoryError:
         raise ArchiveError(f"{path} is a directory", f"pack it: pacifica-notifications-consumer pack {path}") from None
     except OSError as error:
@@ -243,17 +244,6 @@ def _no_entry_point(path: Path, files: set[PurePosixPath]) -> ArchiveError:
             f"zip the content of the folder, not the folder: cd {folder} && zip -r ../consumer.zip .",
         )
     return ArchiveError(f"{path} has no {ENTRY_POINT}", "add the entry-point, at the top of the archive")
-
-
-def _extract_entries(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], directory: Path) -> None:
-    try:
-        for entry in entries:
-            _extract_entry(archive, entry, directory)
-    except OSError as error:
-        raise ArchiveError(
-            f"cannot extract {archive.filename} to {directory}: {error.strerror or error}",
-            "free space there, or set TMPDIR to another directory",
-        ) from error
 
 
 def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: Path) -> None:

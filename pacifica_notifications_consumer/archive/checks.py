@@ -15,11 +15,12 @@ from typing import Any
 
 import attrs
 
+from ..cloudevents.announcement import Identity, ingest_event
 from ..cloudevents.notification import PROVENANCE_KEY, Notification
 from ..environment.venv import Venv
 from ..errors import Cancelled, FilterError, PacificaError
 from ..filter.filter import Filter
-from ..system.account import Account, acting_as, environ_of, popen_as
+from ..system.account import CURRENT_USER, Account
 from .archive import (
     ENTRY_POINT,
     FILTER,
@@ -125,7 +126,7 @@ def finding_of(error: PacificaError, place: str) -> Finding:
     return Finding(level=Level.ERROR, place=place, problem=problem, advice=error.advice, details=error.output)
 
 
-def check_imports(consumer: Consumer, venv: Venv, run_as: Account | None = None) -> Iterator[Finding]:
+def check_imports(consumer: Consumer, venv: Venv, run_as: Account = CURRENT_USER) -> Iterator[Finding]:
     """Check that the modules that the entry-point imports, or ``preload.txt`` names, are in the environment.
 
     Args:
@@ -134,7 +135,7 @@ def check_imports(consumer: Consumer, venv: Venv, run_as: Account | None = None)
         run_as: The user who owns both; None for the user of this process.
     """
     try:
-        with acting_as(run_as):
+        with run_as.acting():
             found = {each.module: each for each in reversed(list(find_imports(consumer.directory, ENTRY_POINT)))}
     except SourceError:
         return  # check_parts reports it
@@ -152,7 +153,7 @@ def check_imports(consumer: Consumer, venv: Venv, run_as: Account | None = None)
             )
 
 
-def _missing(modules: Sequence[str], venv: Venv, directory: Path, run_as: Account | None) -> list[str]:
+def _missing(modules: Sequence[str], venv: Venv, directory: Path, run_as: Account) -> list[str]:
     """Return the modules that an entry-point in this environment and directory could not import."""
     script = (
         "import importlib.util, json, sys; sys.path.insert(0, sys.argv[1]); "
@@ -160,12 +161,12 @@ def _missing(modules: Sequence[str], venv: Venv, directory: Path, run_as: Accoun
     )
     finished = subprocess.run(
         [venv.python, "-P", "-c", script, directory, *dict.fromkeys(modules)],
-        env=venv.environ(environ_of(run_as)),
+        env=venv.environ(run_as.environ()),
         capture_output=True,
         text=True,
         timeout=_SECONDS,
         check=True,
-        **popen_as(run_as),
+        **run_as.popen_arguments(),
     )
     missing: list[str] = json.loads(finished.stdout.splitlines()[-1])
     return missing
@@ -234,13 +235,7 @@ def _sample(name: str) -> dict[str, Any]:
     attributes = {"_id": 2, "submitter": 10, "project": "1234a", "proposal": "1234a", "instrument": 54}
     rows = [{"destinationTable": f"Transactions.{table}", "value": value} for table, value in attributes.items()]
     mark = {"destinationTable": "TransactionKeyValue", "key": PROVENANCE_KEY, "value": name}
-    return {
-        "cloudEventsVersion": "0.1",
-        "eventType": "org.pacifica.metadata.ingest",
-        "source": "/pacifica/metadata/ingest",
-        "eventID": "metadata.ingest.2",
-        "data": [*rows, mark, *files],
-    }
+    return ingest_event(Identity().of(2), [*rows, mark, *files])
 
 
 def _uses(path: Path, name: str) -> bool:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import attrs
 
-from ..errors import ArchiveError
+from ..errors import ArchiveError, explained
 from ..system.account import Account
+from ..system.files import replacing
 from ..system.temporary import temporary_directory
 from .archive import ArchiveLimits, Consumer, check_archive, consumer_directory, extract
 
@@ -58,18 +59,13 @@ def pack(directory: str | os.PathLike[str], archive: str | os.PathLike[str]) -> 
     if not _is_directory(directory):
         raise ArchiveError(f"{directory} is not a directory", "name the directory with the consumer's __main__.py")
     files, left_out = _collect(directory, archive)
-    new = archive.with_name(f"{archive.name}.new")
-    try:
+    problem = f"cannot pack {directory} into {archive}"
+    with explained(ArchiveError, problem, "check both paths"), replacing(archive) as new:
         with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
             for name in files:
                 packed.writestr(_entry(name, directory / name), (directory / name).read_bytes())
-        check_archive(new, shown_as=archive)
-        new.replace(archive)
-    except OSError as error:
-        raise ArchiveError(f"cannot pack {directory} into {archive}: {error.strerror}", "check both paths") from error
-    finally:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
+        new.flush()
+        check_archive(Path(new.name), shown_as=archive)
     return PackedArchive(files=tuple(files), left_out=tuple(left_out))
 
 
@@ -114,10 +110,8 @@ def unpack(path: Path, directory: Path, limits: ArchiveLimits | None = None) -> 
 
 
 def _is_directory(path: Path) -> bool:
-    try:
+    with explained(ArchiveError, f"cannot read {path}", "check the path and the access rights"):
         return path.is_dir()
-    except OSError as error:
-        raise ArchiveError(f"cannot read {path}: {error.strerror}", "check the path and the access rights") from error
 
 
 def _collect(directory: Path, archive: Path) -> tuple[list[str], list[tuple[str, str]]]:

@@ -34,6 +34,7 @@ from ..cloudevents.announcement import Identity
 from ..errors import Cancelled, ConfigurationError, ServiceError, StateError
 from ..ledger.coverage import FOLLOWER, Gap, Span
 from ..settings.services import POLICY_URL, USERNAME, Services
+from ..system.periodic import Periodic
 from .newest import find_newest
 from .seeker import CatchUpStore, Seeker, SeekResult, Throttle, TransactionOutcome
 
@@ -314,64 +315,51 @@ def catching_up(store: CatchUpStore, services: Services, rules: CatchUpRules | N
     stop = threading.Event()
     with make_session(services) as session:
         catch_up = CatchUp(store, Policy(services.policy_url, session), services.username, rules, stop)
-        thread = threading.Thread(target=_keep_looking, args=(catch_up, store, rules.interval, stop), name="catch-up")
-        thread.start()
-        try:
+        follower = _Follower(catch_up, store, rules.interval)
+        with Periodic(follower.turn, name="catch-up", interval=_LONGEST_PAUSE, stopping=stop):
             yield
-        finally:
-            stop.set()
-            thread.join()
 
 
-def _keep_looking(catch_up: CatchUp, store: CatchUpStore, interval: float, stop: threading.Event) -> None:
-    failures = 0
-    turns = _Schedule(store, interval)
-    while not stop.is_set():
-        pause = _LOOK
-        try:
-            if turns.take(catch_up):
-                pause = 0.0
-            if failures:
-                log.info("policy can be asked again; what was missed meanwhile is looked for")
-            failures = 0
-        except Cancelled:
-            return
-        except (ServiceError, StateError) as error:
-            failures += 1
-            turns.distrust()
-            pause = growing_pause(failures, _FIRST_PAUSE, _LONGEST_PAUSE)
-            log.log(logging.WARNING if failures == 1 else logging.DEBUG, "cannot look for what was missed: %s", error)
-        except Exception:
-            # A fault of ours must not cost what may be missed later.
-            log.exception("what was missed could not be looked for")
-            pause = _LONGEST_PAUSE
-        stop.wait(pause)
+class _Follower:
+    """Looks at the start, after each incident, each interval; and works when there is work."""
 
-
-class _Schedule:
-    """When to look: at the start, after each incident, each interval; and to work when there is work."""
-
-    def __init__(self, store: CatchUpStore, interval: float) -> None:
+    def __init__(self, catch_up: CatchUp, store: CatchUpStore, interval: float) -> None:
+        self._catch_up = catch_up
         self._coverage = store.coverage
         self._interval = interval
         self._incident = -1
         self._next_look = 0.0
+        self._failures = 0
 
-    def distrust(self) -> None:
-        """Take it that something was missed: while policy was down, the producer could not ask it either."""
-        self._incident = -1
+    def turn(self) -> float | None:
+        """Do what is due; returns the seconds until the next turn."""
+        try:
+            more = self._take()
+        except Cancelled:
+            return None
+        except (ServiceError, StateError) as error:
+            self._failures += 1
+            # While policy was down, the producer could not ask it either: something may have been missed.
+            self._incident = -1
+            level = logging.WARNING if self._failures == 1 else logging.DEBUG
+            log.log(level, "cannot look for what was missed: %s", error)
+            return growing_pause(self._failures, _FIRST_PAUSE, _LONGEST_PAUSE)
+        if self._failures:
+            log.info("policy can be asked again; what was missed meanwhile is looked for")
+        self._failures = 0
+        return 0.0 if more else _LOOK
 
-    def take(self, catch_up: CatchUp) -> bool:
-        """Do what it is time for; returns whether there is more to do at once."""
+    def _take(self) -> bool:
+        """Do what is due; returns whether there is more to do at once."""
         incident = self._coverage.last_incident()
         mended = incident != self._incident
         if mended or (self._interval and time.monotonic() >= self._next_look):
-            catch_up.look(all_of_it=mended)
+            self._catch_up.look(all_of_it=mended)
             self._incident = incident
             self._next_look = time.monotonic() + self._interval
         next_gap = self._coverage.next_gap()
         if self._coverage.spans() or (next_gap is not None and next_gap <= time.time()):
-            return catch_up.work()
+            return self._catch_up.work()
         return False
 
 

@@ -125,6 +125,7 @@ class Throttle:
             raise Cancelled("stopped while looking for missed transactions")
 
 
+@attrs.frozen
 class Seeker:
     """Finds out about transactions, and has those taken that were missed; may be used by several threads.
 
@@ -136,12 +137,11 @@ class Seeker:
         pace: Keeps policy from being overrun.
     """
 
-    def __init__(self, store: CatchUpStore, policy: Policy, username: str, identity: Identity, pace: Throttle) -> None:
-        self._store = store
-        self._policy = policy
-        self._username = username
-        self._identity = identity
-        self._pace = pace
+    _store: CatchUpStore
+    _policy: Policy
+    _username: str
+    _identity: Identity
+    _pace: Throttle
 
     def seek(self, transaction_id: int) -> SeekResult:
         """Find out about a transaction.

@@ -37,7 +37,10 @@ class CartStatus:
 
 
 class Cartd(ServiceClient):
-    """Creates, polls, downloads and deletes carts."""
+    """Creates, polls, downloads and deletes carts.
+
+    All methods raise `ServiceError` when cartd cannot be reached, refuses, or answers with nonsense.
+    """
 
     title = "cartd"
     option = CARTD_URL
@@ -50,9 +53,6 @@ class Cartd(ServiceClient):
         Args:
             uid: The cart's name.
             files: The files, by their paths in the cart.
-
-        Raises:
-            ServiceError: cartd cannot be reached or refuses.
         """
         fileids = (
             {"id": file.id, "path": path, "hashtype": file.hashtype, "hashsum": file.hashsum}
@@ -102,9 +102,5 @@ class Cartd(ServiceClient):
             yield TarStream(reading(response, f"the files from {self.title} at {self.url}"), max_header)
 
     def delete(self, uid: str) -> None:
-        """Delete a cart, if it exists.
-
-        Raises:
-            ServiceError: cartd cannot be reached or refuses.
-        """
+        """Delete a cart, if it exists."""
         self.request("DELETE", f"/{uid}", expect=(HTTPStatus.OK, HTTPStatus.NOT_FOUND), tries=1)

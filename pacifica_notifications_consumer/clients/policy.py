@@ -32,7 +32,10 @@ class Listing:
 
 
 class Policy(ServiceClient):
-    """Queries users, transactions, and which users may see a notification."""
+    """Queries users, transactions, and which users may see a notification.
+
+    All methods raise `ServiceError` when policy, or metadata behind it, cannot be reached or refuses.
+    """
 
     title = "policy"
     option = POLICY_URL
@@ -43,9 +46,6 @@ class Policy(ServiceClient):
         """Whether metadata has a user with this network id.
 
         The producer disables the subscription of an unknown user at its first notification.
-
-        Raises:
-            ServiceError: policy cannot be reached or refuses.
         """
         expect = (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
         response = self.request("GET", f"/status/users/search/{quote(username, safe='')}", expect=expect)
@@ -65,9 +65,6 @@ class Policy(ServiceClient):
 
         Returns:
             The transaction; None if it does not exist.
-
-        Raises:
-            ServiceError: policy, or metadata behind it, cannot be reached or refuses.
         """
         try:
             return read_transaction(self.answer(transaction_id))
@@ -75,11 +72,7 @@ class Policy(ServiceClient):
             raise ServiceError(error.problem, error.advice, transient=True) from error
 
     def answer(self, transaction_id: int) -> bytes:
-        """Fetch a transaction as policy's JSON, unparsed.
-
-        Raises:
-            ServiceError: policy cannot be reached or refuses.
-        """
+        """Fetch a transaction as policy's JSON, unparsed."""
         return self.request("GET", f"/status/transactions/by_id/{transaction_id}").content
 
     def transactions(
@@ -92,9 +85,6 @@ class Policy(ServiceClient):
             until: End of the period, likewise.
             page: The page's number, from 1.
             size: Transactions per page. policy reads all their files, so a large page takes long.
-
-        Raises:
-            ServiceError: policy, or metadata behind it, cannot be reached or refuses.
         """
         wanted = {"item_count": size, "page": page, "start": since, "end": until}
         parameters = {name: value for name, value in wanted.items() if value is not None}
@@ -116,9 +106,6 @@ class Policy(ServiceClient):
 
         Args:
             since: The time: ISO 8601 in UTC, without zone.
-
-        Raises:
-            ServiceError: As `transactions`.
         """
         listing = self.transactions(since=since)
         page = listing.total

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
 
 from ..errors import NotificationError
 
+#: The type of the event by which metadata announces a transaction.
+INGEST_EVENT = "org.pacifica.metadata.ingest"
 #: The placeholder of the transaction's number.
 _NUMBER = "{id}"
 _LAST_NUMBER = re.compile(r"\d+$")
@@ -118,24 +121,34 @@ def announce(transaction: Mapping[str, Any], identity: Identity) -> bytes:
         NotificationError: The transaction lacks a column.
     """
     try:
-        number = transaction["_id"]
-        source, event_id = identity.of(number)
-        event = {
-            "cloudEventsVersion": "0.1",
-            "eventType": "org.pacifica.metadata.ingest",
-            "source": source,
-            "eventID": event_id,
-            "eventTime": transaction["created"],
-            "extensions": {},
-            "contentType": "application/json",
-            "data": list(_rows(transaction)),
-        }
+        event = ingest_event(identity.of(transaction["_id"]), list(_rows(transaction)), transaction["created"])
     except (KeyError, TypeError, AttributeError) as error:
         raise NotificationError(
             f"policy's answer for transaction {transaction.get('_id')} is not complete: {error!r}",
             "look into the log of metadata",
         ) from error
     return json.dumps(event).encode("ascii")
+
+
+def ingest_event(identity: tuple[str, str], rows: Sequence[Mapping[str, Any]], time: str = "") -> dict[str, Any]:
+    """Make the event by which metadata announces a transaction.
+
+    Args:
+        identity: Its ``source`` and its ``eventID``, see `Identity.of`.
+        rows: Its ``data``.
+        time: When the transaction was made; by default now, in local time without a zone, as metadata writes it.
+    """
+    source, event_id = identity
+    return {
+        "cloudEventsVersion": "0.1",
+        "eventType": INGEST_EVENT,
+        "source": source,
+        "eventID": event_id,
+        "eventTime": time or datetime.now().isoformat(timespec="seconds"),
+        "extensions": {},
+        "contentType": "application/json",
+        "data": rows,
+    }
 
 
 def _rows(transaction: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

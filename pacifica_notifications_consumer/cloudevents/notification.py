@@ -213,7 +213,7 @@ class Notification:
         Raises:
             NotificationError: A row of ``Files`` is not usable, or two rows have the same path.
         """
-        files = tuple(FileRecord.from_row(row) for row in self._rows_of("Files"))
+        files = tuple(FileRecord.from_row(row) for row in self.rows_of("Files"))
         paths = set()
         for path in (file.path for file in files):
             if path in paths:
@@ -231,7 +231,7 @@ class Notification:
         Raises:
             NotificationError: A folder would be outside these directories.
         """
-        subdirs = (row.get("subdir") for row in self._rows_of("Files"))
+        subdirs = (row.get("subdir") for row in self.rows_of("Files"))
         return frozenset(_folder(subdir) for subdir in subdirs if isinstance(subdir, str))
 
     @property
@@ -243,16 +243,17 @@ class Notification:
     @property
     def key_values(self) -> dict[str, Any]:
         """The transaction's key-values; of several values of one key, the last."""
-        return {str(row.get("key")): row.get("value") for row in self._rows_of("TransactionKeyValue")}
+        return {str(row.get("key")): row.get("value") for row in self.rows_of("TransactionKeyValue")}
 
     @property
     def consumers(self) -> frozenset[str]:
         """The names of the consumers that uploaded the transaction; empty if an instrument or a person did."""
         return frozenset(
-            str(row.get("value")) for row in self._rows_of("TransactionKeyValue") if row.get("key") == PROVENANCE_KEY
+            str(row.get("value")) for row in self.rows_of("TransactionKeyValue") if row.get("key") == PROVENANCE_KEY
         )
 
-    def _rows_of(self, table: str) -> Iterator[dict[str, Any]]:
+    def rows_of(self, table: str) -> Iterator[dict[str, Any]]:
+        """The rows of one table."""
         return (row for row in self.rows if row.get("destinationTable") == table)
 
 

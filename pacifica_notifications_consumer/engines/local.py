@@ -14,7 +14,7 @@ from ..jobs.directory import JobDirectory
 from ..jobs.job import Ending, Fate
 from ..settings.services import Services
 from ..streams.progress import PROGRESS_VARIABLE
-from ..system.account import Account, environ_of
+from ..system.account import CURRENT_USER, Account
 from ..system.orphans import MARK_VARIABLE, end_marked
 from ..system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
 from .engine import Attempt, Stop
@@ -47,7 +47,7 @@ class LocalEngine:
     warm: bool = True
     preload: Sequence[str] = ()
     kill_after: float = KILL_AFTER
-    run_as: Account | None = None
+    run_as: Account = CURRENT_USER
     _warm_start: WarmStart | None = attrs.field(default=None, init=False)
 
     def open(self, mark: str) -> int:
@@ -129,7 +129,7 @@ class LocalEngine:
         # The mark comes first, because a forked child can show only the beginning of its environment (see
         # `child.Appearance`).
         services = attrs.evolve(self.services, consumer=attempt.terms.consumer or None)
-        environ = {MARK_VARIABLE: attempt.mark} | self.venv.environ(environ_of(self.run_as)) | services.environ()
+        environ = {MARK_VARIABLE: attempt.mark} | self.venv.environ(self.run_as.environ()) | services.environ()
         for name in (*_OF_THE_SUPERVISOR, TRACE_VARIABLE):
             environ.pop(name, None)
         if attempt.traceparent:

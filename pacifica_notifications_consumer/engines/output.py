@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from ..system.account import Account
+from ..system.account import CURRENT_USER, Account
+from ..system.files import replacing
 
 _KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
 _BLOCK = 4096
@@ -29,7 +30,7 @@ class Output:
         run_as: The user that runs the processes; by default the user of this process.
     """
 
-    def __init__(self, path: Path, limit: int | None, run_as: Account | None = None) -> None:
+    def __init__(self, path: Path, limit: int | None, run_as: Account = CURRENT_USER) -> None:
         self._path = path
         self._run_as = run_as
         self._half = None if limit is None else limit // 2
@@ -38,9 +39,8 @@ class Output:
     def open(self) -> IO[Any]:
         """Open the file for a process to write to."""
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if self._run_as:
-            # What it is told to print to /dev/stderr is opened once more. It cannot put another file in its place.
-            os.fchown(handle, self._run_as.uid, self._run_as.gid)
+        # A process that prints to /dev/stderr opens the file once more. It cannot put another file in its place.
+        os.fchown(handle, self._run_as.uid, self._run_as.gid)
         return os.fdopen(handle, "ab")
 
     def trim(self) -> None:
@@ -69,13 +69,11 @@ class Output:
         if self._half is None or size <= 2 * self._half + _BLOCK:
             return
         left_out = size - 2 * self._half
-        cut = self._path.with_name(self._path.name + ".cut")
-        with self._path.open("rb") as whole, cut.open("wb") as parts:
+        with self._path.open("rb") as whole, replacing(self._path, mode=0o600) as parts:
             parts.write(whole.read(self._half))
             parts.write(f"\n[… {left_out} bytes are left out here …]\n".encode())
             whole.seek(-self._half, os.SEEK_END)
             parts.write(whole.read())
-        cut.replace(self._path)
 
 
 def _punch_hole(path: Path, start: int, length: int) -> bool:

@@ -10,11 +10,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError
-from ..system.account import Account, acting_as, environ_of
+from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError, explained
+from ..system.account import CURRENT_USER, Account
+from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured
 from ..system.temporary import remove_tree, temporary_directory
 from .cache import CacheLimits, VenvCache
@@ -79,8 +80,8 @@ class VenvBuilder:
         self._requirements = None if requirements is None else Path(requirements).absolute()
         self._init_script = None if init_script is None else Path(init_script).absolute()
         self._installer = installer
-        self._cache = None if cache is None else VenvCache(cache, cache_limits, run_as)
-        self._run_as = run_as
+        self._run_as = run_as or CURRENT_USER
+        self._cache = None if cache is None else VenvCache(cache, cache_limits, self._run_as)
         self._timeout = timeout
         self._cancel = cancel
         self._stack = contextlib.ExitStack()
@@ -106,7 +107,7 @@ class VenvBuilder:
     def _cached(
         self, cache: VenvCache, interpreter: Interpreter, installer: Installer
     ) -> contextlib.AbstractContextManager[Venv]:
-        with acting_as(self._run_as):
+        with self._run_as.acting():
             local = LocalReferences.of(self._requirements, self._directory) if self._requirements else None
             key = self._key(interpreter, installer, local)
 
@@ -133,7 +134,7 @@ class VenvBuilder:
             # These variables determine where packages come from.
             sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),
             # What one user can change is not for another one.
-            *([self._run_as.uid] if self._run_as else []),
+            self._run_as.uid,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -149,11 +150,16 @@ class VenvBuilder:
         temporary = home / "tmp"
         for folder in (venv.path, temporary):
             folder.mkdir(mode=0o700)
-        if self._run_as:
-            self._hand_over(self._run_as, home, folders=(venv.path, temporary), files=(wheel, constraints))
-        base = self._base_environ()
+        for file in (wheel, constraints):
+            file.chmod(0o644)
+        advice = "let --venv-cache, or without it TMPDIR, name a directory that all users can reach"
+        self._run_as.admit(home, venv.path, temporary, advice=advice)
+        base = self._run_as.environ()
+        if not self._run_as.has_home():
+            # uv insists on a cache, and has it there.
+            base = {**base, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
         environ = installer_environ(venv.environ(base), constraints)
-        with acting_as(self._run_as):
+        with self._run_as.acting():
             self._create(venv, home, interpreter, base)
             if self._init_script is not None:
                 if not put_pip_into(venv, interpreter):
@@ -170,27 +176,10 @@ class VenvBuilder:
         log.info("the environment contains %d packages", len(packages))
         return venv
 
-    def _hand_over(self, account: Account, home: Path, *, folders: Sequence[Path], files: Sequence[Path]) -> None:
-        """Make what the programs write to their user's, and the rest something that he can read."""
-        for folder in folders:
-            account.own(folder)
-        for file in files:
-            file.chmod(0o644)
-        account.let_through(home)
-        account.check_way(home, "let --venv-cache, or without it TMPDIR, name a directory that all users can reach")
-
-    def _base_environ(self) -> Mapping[str, str]:
-        """The variables of all programs."""
-        environ = environ_of(self._run_as)
-        if self._run_as is None or self._run_as.has_home():
-            return environ
-        # uv insists on a cache, and has it there.
-        return {**environ, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
-
     def _create(self, venv: Venv, home: Path, interpreter: Interpreter, environ: Mapping[str, str]) -> None:
         log.info("creating a virtual environment of Python %s", interpreter.version)
         command: list[str | Path] = [interpreter.executable, "-I", "-m", "venv", "--without-pip", venv.path]
-        finished = self._run(command, environ, home)
+        finished = self._run(command, environ, home, Path(interpreter.executable).name, lambda _: False)
         if finished.status or finished.timed_out:
             raise VenvError(
                 f"{interpreter.executable} could not create a virtual environment",
@@ -215,13 +204,9 @@ class VenvBuilder:
         script.chmod(0o700)
         first_line = script.read_bytes().split(b"\n", 1)[0]
         command = [script] if first_line.startswith(b"#!") else [Path("/bin/sh"), script]
-        try:
+        advice = f"check its first line, {first_line.decode(errors='replace')!r}"
+        with explained(InitScriptError, f"{script.name} cannot be started", advice):
             finished = self._run(command, environ, self._directory, script.name)
-        except OSError as error:
-            raise InitScriptError(
-                f"{script.name} cannot be started: {error.strerror}",
-                f"check its first line, {first_line.decode(errors='replace')!r}",
-            ) from error
         if finished.timed_out:
             raise InitScriptError(
                 f"{script.name} did not end within {self._timeout:g} seconds",
@@ -256,9 +241,8 @@ class VenvBuilder:
         *,
         hashes: bool = False,
     ) -> None:
-        finished = self._run(
-            installer.command(venv, packages, environ, hashes=hashes), environ, self._directory, of=installer
-        )
+        command = installer.command(venv, packages, environ, hashes=hashes)
+        finished = self._run(command, environ, self._directory, installer.name, installer.shown)
         if finished.timed_out:
             raise RequirementError(
                 f"installing the requirements did not end within {self._timeout:g} seconds",
@@ -273,25 +257,15 @@ class VenvBuilder:
         command: Sequence[str | Path],
         environ: Mapping[str, str],
         cwd: Path,
-        shown_as: str | None = None,
-        of: Installer | None = None,
+        name: str,
+        shown: Callable[[str], bool] = lambda _: True,
     ) -> CompletedProgram:
-        """Run a program and log its output.
-
-        Args:
-            command: The program and its arguments.
-            environ: The environment variables.
-            cwd: The working directory.
-            shown_as: The prefix with which every line is logged at level INFO; without it lines are logged at DEBUG.
-            of: The installer that runs, which selects the lines that are logged at level INFO.
-        """
+        """Run a program, and log its output under a name: the lines to be shown at level INFO, the others at DEBUG."""
 
         def show(line: str) -> None:
-            shown = shown_as is not None or (of is not None and of.shown(line))
-            prefix = shown_as or (of.name if of else "")
-            log.log(logging.INFO if shown else logging.DEBUG, "%s%s", f"{prefix}: " if prefix else "", line)
+            log.log(logging.INFO if shown(line) else logging.DEBUG, "%s: %s", name, line)
 
-        with _still_at_it(shown_as or (of.name if of else Path(command[0]).name)):
+        with _still_running(name):
             return run_captured(
                 command,
                 environ=environ,
@@ -303,20 +277,13 @@ class VenvBuilder:
             )
 
 
-@contextlib.contextmanager
-def _still_at_it(what: str) -> Iterator[None]:
-    """Say now and then that something goes on: some programs are silent for minutes."""
-    ended = threading.Event()
+def _still_running(what: str) -> Periodic:
+    """Log at intervals that a program is still running: some print nothing for minutes."""
     began = time.monotonic()
-
-    def say() -> None:
-        while not ended.wait(_STILL_SECONDS):
-            log.info("%s is still at it, for %.0f s now", what, time.monotonic() - began)
-
-    thread = threading.Thread(target=say, name="still at it", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return Periodic(
+        lambda: log.info("%s is still running after %.0f s", what, time.monotonic() - began),
+        name="still running",
+        interval=_STILL_SECONDS,
+        delay=_STILL_SECONDS,
+        daemon=True,
+    )

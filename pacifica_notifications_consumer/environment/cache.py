@@ -12,7 +12,6 @@ environment cannot be moved, so it is built in its final place, and published by
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -22,13 +21,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import attrs
 
-from ..errors import Cancelled, StateError
+from ..errors import Cancelled, StateError, explained
 from ..settings.converters import AGES, parse_age
-from ..system.account import Account
+from ..system.account import CURRENT_USER, Account
+from ..system.files import replacing, try_lock
 from ..system.temporary import remove_tree
 from .venv import Venv
 
@@ -106,7 +105,7 @@ class VenvCache:
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], limits: CacheLimits | None = None, run_as: Account | None = None
+        self, directory: str | os.PathLike[str], limits: CacheLimits | None = None, run_as: Account = CURRENT_USER
     ) -> None:
         self._run_as = run_as
         self._directory = Path(directory).absolute()
@@ -129,15 +128,11 @@ class VenvCache:
             Cancelled: ``cancel`` was set.
         """
         with contextlib.ExitStack() as stack:
-            try:
+            problem = f"the cache of environments {self._directory} cannot be used"
+            with explained(StateError, problem, "choose another directory with --venv-cache, or none"):
                 with self._looking(key, cancel) as place:
                     venv = self._find(place, stack) or self._make(place, build, stack)
                 self.prune()
-            except OSError as error:
-                raise StateError(
-                    f"the cache of environments {self._directory} cannot be used: {error.strerror or error}",
-                    "choose another directory with --venv-cache, or none",
-                ) from error
             yield venv
 
     def kept(self) -> list[CachedVenv]:
@@ -172,13 +167,11 @@ class VenvCache:
     def _looking(self, key: str, cancel: threading.Event | None) -> Iterator[Path]:
         place = self._directory / key
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._run_as:
-            self._run_as.let_through(self._directory)
-            self._run_as.let_through(place)
-            self._run_as.check_way(place, "choose another directory with --venv-cache")
+        self._run_as.admit(self._directory)
+        self._run_as.admit(place, advice="choose another directory with --venv-cache")
         with (place / "lock").open("ab") as lock:
             said = False
-            while not _lock(lock, fcntl.LOCK_EX):
+            while not try_lock(lock):
                 if not said:
                     log.info("waiting for another process that builds the same environment")
                     said = True
@@ -195,7 +188,7 @@ class VenvCache:
                 (build / _CONTENTS).unlink()
                 continue
             in_use = stack.enter_context((build / "in-use").open("ab"))
-            if _lock(in_use, fcntl.LOCK_SH):
+            if try_lock(in_use, shared=True):
                 os.utime(build / "in-use")
                 log.info("using the environment %s", kept.venv.path)
                 return kept.venv
@@ -206,7 +199,7 @@ class VenvCache:
         home.mkdir(mode=0o700)
         stack.callback(_remove_unless_published, home)
         in_use = stack.enter_context((home / "in-use").open("ab"))
-        _lock(in_use, fcntl.LOCK_SH)
+        try_lock(in_use, shared=True)
         venv, reason = build(home)
         if reason:
             log.warning("the environment is not kept in the cache: %s", reason)
@@ -217,10 +210,10 @@ class VenvCache:
     def _remove(self, build: Path) -> bool:
         """Remove an environment unless a process uses it, builds it, or looks for it."""
         with contextlib.suppress(OSError), (build.parent / "lock").open("ab") as looking:
-            if not _lock(looking, fcntl.LOCK_EX):
+            if not try_lock(looking):
                 return False
             with (build / "in-use").open("ab") as in_use:
-                if not _lock(in_use, fcntl.LOCK_EX):
+                if not try_lock(in_use):
                     return False
                 (build / _CONTENTS).unlink(missing_ok=True)
                 remove_tree(build)
@@ -231,14 +224,6 @@ class VenvCache:
 def _remove_unless_published(build: Path) -> None:
     if not (build / _CONTENTS).exists():
         remove_tree(build)
-
-
-def _lock(file: IO[bytes], kind: int) -> bool:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _read(build: Path) -> CachedVenv | None:
@@ -262,12 +247,8 @@ def _files(build: Path) -> Iterator[tuple[str, os.stat_result]]:
 def _publish(build: Path) -> None:
     files = {path: [found.st_size, found.st_mtime_ns] for path, found in _files(build)}
     size = sum(path.lstat().st_size for path in build.rglob("*"))
-    new = build / f"{_CONTENTS}.new"
-    with new.open("w", encoding="utf-8") as file:
-        json.dump({"size": size, "files": files}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(build / _CONTENTS)
+    with replacing(build / _CONTENTS, sync=True) as file:
+        file.write(json.dumps({"size": size, "files": files}).encode("ascii"))
 
 
 def _damage(build: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from ..errors import ConfigurationError
-from ..system.account import Account, environ_of, popen_as
+from ..system.account import CURRENT_USER, Account
 
 _OLDEST = (3, 11)
 _SECONDS = 30.0
@@ -47,7 +47,7 @@ class Interpreter:
     pip_wheel: Path | None
 
     @classmethod
-    def probe(cls, executable: str, run_as: Account | None = None) -> Interpreter:
+    def probe(cls, executable: str, run_as: Account = CURRENT_USER) -> Interpreter:
         """Ask an interpreter what it is.
 
         Args:
@@ -64,14 +64,14 @@ class Interpreter:
                 timeout=_SECONDS,
                 check=True,
                 stdin=subprocess.DEVNULL,
-                env=environ_of(run_as),
-                **popen_as(run_as),
+                env=run_as.environ(),
+                **run_as.popen_arguments(),
             )
             series, version, build, wheels = json.loads(answer.stdout)
         except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
             reason = getattr(error, "strerror", None) or "it does not answer as a Python does"
-            whose = f" for the user {run_as.name}" if run_as else ""
-            advice = "name one that all users can run with --python" if run_as else "correct --python"
+            whose = f" for the user {run_as.name}" if run_as.name else ""
+            advice = "name one that all users can run with --python" if run_as.name else "correct --python"
             raise ConfigurationError(f"{executable} is no usable Python{whose}: {reason}", advice) from error
         if tuple(series) < _OLDEST:
             raise ConfigurationError(

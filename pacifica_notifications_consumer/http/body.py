@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Protocol
 
 from .connection import Connection
 from .errors import HTTPError
@@ -17,13 +16,22 @@ _MOST_TRAILERS = 100
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?\r\n")
 
 
-class Body(Protocol):
-    """The body of a request, which ends before the connection does."""
+class Body:
+    """The body of a request, which ends before the connection does.
 
-    @property
-    def is_read(self) -> bool:
-        """Whether the body has been read to its end."""
-        ...
+    Args:
+        connection: The client's connection.
+        go_on: Called before the first read, if the client waits for ``100 Continue``.
+
+    Attributes:
+        is_read: Whether the body has been read to its end.
+    """
+
+    def __init__(self, connection: Connection, go_on: Callable[[], None] | None) -> None:
+        self._connection = connection
+        self._go_on = go_on
+        self._deadline = 0.0
+        self.is_read = False
 
     def read(self, size: int = -1) -> bytes:
         """Read a part of the body, and wait for it.
@@ -34,45 +42,37 @@ class Body(Protocol):
         Raises:
             HTTPError: The client closes the connection early, stalls, or sends malformed chunks.
         """
-        ...
+        raise NotImplementedError
+
+    def _begin(self, seconds: float = 0.0) -> None:
+        """Let the client send it, and grant it so many seconds beside those that any body may take."""
+        if self._deadline:
+            return
+        if self._go_on:
+            self._go_on()
+        self._deadline = time.monotonic() + self._connection.limits.body_seconds + seconds
 
 
-class SizedBody:
+class SizedBody(Body):
     """A body with a ``Content-Length`` (RFC 9112, section 6.2).
 
     Args:
-        connection: The client's connection.
+        connection, go_on: See `Body`.
         length: Size of the body in bytes.
-        go_on: Called before the first read, if the client waits for ``100 Continue``.
-
-    Attributes:
-        length: As given.
     """
 
     def __init__(self, connection: Connection, length: int, go_on: Callable[[], None] | None = None) -> None:
-        self._connection = connection
+        super().__init__(connection, go_on)
         self.length = self._left = length
-        self._go_on = go_on
-        self._deadline = 0.0
-
-    @property
-    def is_read(self) -> bool:
-        """See `Body.is_read`."""
-        return self._left == 0
+        self.is_read = not length
 
     def read(self, size: int = -1) -> bytes:
         """See `Body.read`."""
-        if self._go_on:
-            self._go_on()
-            self._go_on = None
-        if not self._deadline:
-            seconds = self._connection.limits.body_seconds + self.length / _SLOWEST_BODY
-            self._deadline = time.monotonic() + seconds
+        self._begin(self.length / _SLOWEST_BODY)
         wanted = self._left if size < 0 else min(size, self._left)
         first = self._connection.read(wanted, self._deadline) if wanted else b""
         if len(first) == wanted:
-            self._left -= wanted
-            return first
+            return self._took(first)
         pieces = [first]
         missing = wanted - len(first)
         while missing and pieces[-1]:
@@ -81,32 +81,24 @@ class SizedBody:
         if missing:
             came = self.length - self._left + wanted - missing
             raise HTTPError(HTTPStatus.BAD_REQUEST, f"the body ended after {came} of {self.length} bytes")
-        self._left -= wanted
-        return b"".join(pieces)
+        return self._took(b"".join(pieces))
+
+    def _took(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        self.is_read = not self._left
+        return data
 
 
-class ChunkedBody:
-    """A chunked body (RFC 9112, section 7.1).
-
-    Args:
-        connection: The client's connection.
-        go_on: Called before the first read, if the client waits for ``100 Continue``.
-    """
+class ChunkedBody(Body):
+    """A chunked body (RFC 9112, section 7.1)."""
 
     def __init__(self, connection: Connection, go_on: Callable[[], None] | None = None) -> None:
-        self._connection = connection
-        self._go_on = go_on
-        self._deadline = 0.0
+        super().__init__(connection, go_on)
         self._chunk = 0
-        self.is_read = False
 
     def read(self, size: int = -1) -> bytes:
         """See `Body.read`."""
-        if self._go_on:
-            self._go_on()
-            self._go_on = None
-        if not self._deadline:
-            self._deadline = time.monotonic() + self._connection.limits.body_seconds
+        self._begin()
         pieces: list[bytes] = []
         missing = size
         while missing and not self.is_read:

@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+import attrs
+
 from .connection import Closed, Connection
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ _EXPIRY_INTERVAL = 0.5
 _PAUSE_AFTER_FAULT = 0.05
 
 
+@attrs.define(eq=False, slots=False)
 class Poller:
     """Accepts connections, and reads requests from them.
 
@@ -39,17 +42,12 @@ class Poller:
         working: Whether `work` is running.
     """
 
-    def __init__(
-        self,
-        listener: socket.socket,
-        accept: Callable[[], Connection | None],
-        serve: Callable[[Sequence[Connection], Callable[[], Sequence[Connection]]], None],
-        most_waiting: int,
-    ) -> None:
-        self._listener = listener
-        self._accept = accept
-        self._serve = serve
-        self._most_waiting = most_waiting
+    _listener: socket.socket
+    _accept: Callable[[], Connection | None]
+    _serve: Callable[[Sequence[Connection], Callable[[], Sequence[Connection]]], None]
+    _most_waiting: int
+
+    def __attrs_post_init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._arriving: collections.deque[Connection] = collections.deque()
         self._waiting: dict[Connection, None] = {}

@@ -125,11 +125,6 @@ class Head:
             raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Content-Length is too large")
         return int(length)
 
-    @property
-    def has_body(self) -> bool:
-        """Whether the request has a body, which may be empty."""
-        return "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
-
 
 def _field(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
 
-from ..errors import ConfigurationError, InUse, StateError
-from ..system.account import Account, acting_as
+from ..errors import ConfigurationError, InUse, StateError, explained
+from ..system.account import CURRENT_USER, Account
+from ..system.files import try_lock
 
 #: The name of the ledger in a state directory.
 LEDGER = "ledger.sqlite3"
@@ -26,12 +26,8 @@ def check_used(state_dir: Path) -> None:
         ConfigurationError: No consumer has run there.
         StateError: This user has no access to the directory.
     """
-    try:
+    with explained(StateError, f"cannot look into {state_dir}", "do this as the user who runs the consumer"):
         used = (state_dir / LEDGER).is_file()
-    except OSError as error:
-        raise StateError(
-            f"cannot look into {state_dir}: {error.strerror}", "do this as the user who runs the consumer"
-        ) from error
     if not used:
         raise ConfigurationError(f"no consumer has run in {state_dir}", "correct --name or --state-dir")
 
@@ -46,7 +42,7 @@ class JobDirectory:
     """
 
     path: Path
-    run_as: Account | None = None
+    run_as: Account = CURRENT_USER
 
     @property
     def source(self) -> Path:
@@ -88,11 +84,8 @@ class JobDirectory:
         # Parents come first, so `parents=True` is not needed: its failed first try costs as much as creating a folder.
         for folder in (self.source, self.destination):
             folder.mkdir(mode=0o700, exist_ok=True)
-        if self.run_as:
-            self.run_as.let_through(self.path)
-            for folder in (self.source, self.destination, self.progress.parent):
-                self.run_as.own(folder)
-        with acting_as(self.run_as):
+        self.run_as.admit(self.path, self.source, self.destination, self.progress.parent)
+        with self.run_as.acting():
             for folder in (self.source / "downloads", uploads):
                 folder.mkdir(mode=0o700, exist_ok=True)
             for folder in (uploads / folder for folder in folders):
@@ -119,34 +112,28 @@ class StateDirectory:
         StateError: The directory cannot be created or written to.
     """
 
-    def __init__(self, path: Path, owner: str, run_as: Account | None = None) -> None:
+    def __init__(self, path: Path, owner: str, run_as: Account = CURRENT_USER) -> None:
         # Resolved, since entry-points run in another working directory.
         self.path = path.resolve()
         self._run_as = run_as
-        try:
+        with explained(StateError, f"cannot use the state directory {path}", "choose another with --state-dir"):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             # The state directory may have existed before, with access for other users.
             (self.path / "jobs").mkdir(mode=0o700, exist_ok=True)
-            if run_as:
-                run_as.let_through(self.path)
-                run_as.let_through(self.path / "jobs")
-                # The files, too: a runner that was this user's may have made them.
-                for path in (self.path / "jobs", self.path / "lock", self.ledger):
-                    if path.exists():
-                        run_as.check_way(path, "choose another directory with --state-dir")
+            run_as.admit(self.path)
+            run_as.admit(self.path / "jobs")
+            # The files, too: a runner that was this user's may have made them.
+            for file in (self.path / "jobs", self.path / "lock", self.ledger):
+                if file.exists():
+                    run_as.check_way(file, "choose another directory with --state-dir")
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise StateError(
-                f"cannot use the state directory {path}: {error.strerror}", "choose another with --state-dir"
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            locked = try_lock(self._lock)
+        if not locked:
             holder = os.pread(self._lock, 500, 0).decode("utf-8", "replace").strip() or "another process"
             os.close(self._lock)
             raise InUse(
                 f"the state directory {path} is in use by {holder}", "stop that one, or choose another with --state-dir"
-            ) from error
+            )
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{owner} (process {os.getpid()})\n".encode(), 0)
 
@@ -160,13 +147,9 @@ class StateDirectory:
         """The path of the ledger."""
         return self.path / LEDGER
 
-    def job(self, job_id: int) -> JobDirectory:
-        """The directory of a job."""
-        return JobDirectory(self.path / "jobs" / str(job_id), self._run_as)
-
-    def attempt(self, task: str) -> JobDirectory:
-        """The directory of an attempt that another machine has handed to this one."""
-        return JobDirectory(self.path / "jobs" / task, self._run_as)
+    def job(self, name: int | str) -> JobDirectory:
+        """The directory of a job, or of an attempt (by its name) that another machine has handed to this one."""
+        return JobDirectory(self.path / "jobs" / str(name), self._run_as)
 
     def close(self) -> None:
         """Release the lock."""

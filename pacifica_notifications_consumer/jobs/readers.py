@@ -21,6 +21,7 @@ from typing import IO, Any
 from ..cloudevents.announcement import Identity
 from ..cloudevents.notification import Notification
 from ..errors import PacificaError
+from ..system.processes import start_module
 from .triage import Decision, Triage, TriagedTransaction, triage_transaction
 
 log = logging.getLogger(__name__)
@@ -123,14 +124,7 @@ class _Reader:
     """A process that parses notifications; it ends when this process does, because its standard input is closed."""
 
     def __init__(self, triage: Triage) -> None:
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            # What a terminal sends to this process is not meant for it.
-            start_new_session=True,
-        )
+        self._popen = start_module(__name__, stdout=subprocess.PIPE)
         try:
             self._send(pickle.dumps(triage))
         except BaseException:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Collection
 from pathlib import Path
 
-from ..errors import StateError
+from ..errors import StateError, explained
+from ..system.files import replacing, sync_directory
 
 #: Size in bytes from which a body is stored in a file.
 _LARGE = 64 << 10
@@ -36,27 +36,13 @@ class Bodies:
         if len(body) < _LARGE:
             return body, None
         name = f"{secrets.token_hex(16)}.json"
-        try:
-            self._write(name, body)
-        except OSError as error:
-            self.remove(name)
-            raise StateError(
-                f"cannot write a notification to {self._directory}: {error.strerror}",
-                "check the disk's space and the access rights of the state directory",
-            ) from error
+        advice = "check the disk's space and the access rights of the state directory"
+        with explained(StateError, f"cannot write a notification to {self._directory}", advice):
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            with replacing(self._directory / name, mode=0o600, sync=True) as file:
+                file.write(body)
+            sync_directory(self._directory)
         return None, name
-
-    def _write(self, name: str, body: bytes) -> None:
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        file = os.open(self._directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            rest = memoryview(body)
-            while rest:
-                rest = rest[os.write(file, rest) :]
-            os.fsync(file)
-        finally:
-            os.close(file)
-        sync_directory(self._directory)
 
     def load(self, body: bytes | None, name: str | None) -> bytes:
         """Load a body.
@@ -70,13 +56,10 @@ class Bodies:
         """
         if name is None:
             return body or b""
-        try:
-            return (self._directory / name).read_bytes()
-        except OSError as error:
-            raise StateError(
-                f"cannot read the notification {self._directory / name}: {error.strerror}",
-                "restore the state directory from a backup; the job cannot run without it",
-            ) from error
+        path = self._directory / name
+        advice = "restore the state directory from a backup; the job cannot run without it"
+        with explained(StateError, f"cannot read the notification {path}", advice):
+            return path.read_bytes()
 
     def remove(self, name: str | None) -> None:
         """Remove a body's file, if it has one."""
@@ -94,12 +77,3 @@ class Bodies:
             for path in self._directory.iterdir():
                 if path.name not in names:
                     self.remove(path.name)
-
-
-def sync_directory(directory: Path) -> None:
-    """Wait until the names in a directory stand on the disk."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

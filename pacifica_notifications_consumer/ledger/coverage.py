@@ -118,15 +118,15 @@ class Coverage:
 
     def last_delivered(self, limit: int) -> list[tuple[str, str]]:
         """``source`` and ``eventID`` of the notifications that were delivered last, the last one first."""
-        return self._read(_LAST_DELIVERED, limit)
+        return self._database.read(_LAST_DELIVERED, limit)
 
     def spans(self) -> list[Span]:
         """What is to be looked at, the follower first."""
-        return [Span(id=number, next=next_, last=last) for number, next_, last in self._read(_SPANS)]
+        return [Span(id=number, next=next_, last=last) for number, next_, last in self._database.read(_SPANS)]
 
     def span(self, number: int) -> Span | None:
         """One of the spans; None when all of it has been looked at, unless it is the follower."""
-        rows = self._read(_ONE_SPAN, number)
+        rows = self._database.read(_ONE_SPAN, number)
         return Span(id=number, next=rows[0][1], last=rows[0][2]) if rows else None
 
     def follow(self, span: Span, newest: tuple[int, str] | None = None) -> None:
@@ -181,12 +181,12 @@ class Coverage:
         """The gaps whose next request is due, the longest overdue first."""
         return [
             Gap(transaction_id=number, since=since, ask_at=ask_at, problem=problem)
-            for number, since, ask_at, problem in self._read(_DUE_GAPS, time.time(), limit)
+            for number, since, ask_at, problem in self._database.read(_DUE_GAPS, time.time(), limit)
         ]
 
     def next_gap(self) -> float | None:
         """When the next gap is to be asked for, in seconds since 1970; None if there is none."""
-        due: float | None = self._read(_NEXT_GAP)[0][0]
+        due: float | None = self._database.read(_NEXT_GAP)[0][0]
         return due
 
     def settle(self, closed: Collection[int], open_: Collection[Gap], refused: int = 0) -> None:
@@ -207,18 +207,18 @@ class Coverage:
 
     def counts(self) -> MissedCounts:
         """How many transactions nobody announced."""
-        tally: dict[str, int] = dict(self._read(_TALLY))
-        (unknown,) = self._read(_COUNT_GAPS)[0]
+        tally: dict[str, int] = dict(self._database.read(_TALLY))
+        (unknown,) = self._database.read(_COUNT_GAPS)[0]
         return MissedCounts(recovered=tally.get("recovered", 0), refused=tally.get("refused", 0), unknown=unknown)
 
     def last_incident(self) -> int:
         """The number of the newest incident, 0 if there was none."""
-        number: int = self._read(_INCIDENTS)[0][0]
+        number: int = self._database.read(_INCIDENTS)[0][0]
         return number
 
     def fact(self, name: str) -> Any:
         """What was put under a name; None if nothing was."""
-        rows = self._read(_FACT, name)
+        rows = self._database.read(_FACT, name)
         return json.loads(rows[0][0]) if rows else None
 
     def put_fact(self, name: str, value: Any) -> None:
@@ -232,10 +232,6 @@ class Coverage:
             return
         row = (name, json.dumps(value))
         self._database.write(lambda connection: connection.execute(_PUT_FACT, row) and None)
-
-    def _read(self, statement: str, *values: object) -> list[Any]:
-        with self._database.reading() as connection:
-            return connection.execute(statement, values).fetchall()
 
 
 def _put_gaps(connection: Connection, gaps: Collection[Gap]) -> None:

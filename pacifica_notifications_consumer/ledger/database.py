@@ -83,6 +83,11 @@ class Database:
         with self._reading_lock, self._explained():
             yield self._reader
 
+    def read(self, statement: str, *values: object) -> list[Any]:
+        """Read all rows of a statement as in `reading`."""
+        with self.reading() as connection:
+            return connection.execute(statement, values).fetchall()
+
     @contextlib.contextmanager
     def looking(self) -> Iterator[sqlite3.Connection]:
         """Provide the connection for queries of users, which may take long and must not delay the program's own."""

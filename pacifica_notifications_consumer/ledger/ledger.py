@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,9 +56,11 @@ class Ledger:
     Raises:
         StateError: The database cannot be opened, is damaged, or was made by a later version. Every method also raises
             it if the database cannot be read or written.
+        LeaseLost: A method is given a job whose claim does not hold any more.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        path = Path(path)
         self._database = Database(path, schema.STEPS)
         with self._database.reading() as connection:
             self._arrivals = Arrivals(connection)
@@ -129,10 +132,9 @@ class Ledger:
             job = read_job(connection.execute(statements.ONE_JOB, found).fetchone())
             return job, connection.execute(statements.BODY_OF_JOB, found).fetchone()
 
-        with self._database.reading() as connection:
-            # Most often there is none, and to look for it costs no commit.
-            if connection.execute(statements.NEXT_JOB, (now,)).fetchone() is None:
-                return None
+        # Most often there is none, and to look for it costs no commit.
+        if not self._database.read(statements.NEXT_JOB, now):
+            return None
         claimed = self._database.write(claim)
         if claimed is None:
             return None
@@ -164,9 +166,6 @@ class Ledger:
                 entry-point asked for another attempt.
             ending: The result of the attempt.
             delay: Seconds before the next attempt.
-
-        Raises:
-            LeaseLost: The claim does not hold any more.
         """
         now = time.time()
         deferred = state is JobState.QUEUED
@@ -192,24 +191,16 @@ class Ledger:
             job: The job, as it was claimed.
             ended: Whether the task of a job that was handed out has ended; otherwise the next claim of the job waits
                 for the task.
-
-        Raises:
-            LeaseLost: See `end_attempt`.
         """
         self._change_claimed(job, statements.HAND_BACK_ENDED if ended else statements.HAND_BACK)
 
     def note_place(self, job: Job, place: RemoteLocation) -> None:
-        """Record the machine on which a job that was handed out has begun to run.
-
-        Raises:
-            LeaseLost: See `end_attempt`.
-        """
+        """Record the machine on which a job that was handed out has begun to run."""
         self._change_claimed(job, statements.NOTE_PLACE, place.worker, place.directory, time.time())
 
     def handed_out(self) -> list[RemoteJob]:
         """The jobs of which the result has not come back from other machines, those that were cancelled included."""
-        with self._database.reading() as connection:
-            rows = connection.execute(statements.HANDED_OUT).fetchall()
+        rows = self._database.read(statements.HANDED_OUT)
         return [RemoteJob(job_id=job_id, state=JobState(state), task=task) for job_id, state, task in rows]
 
     def take_in(self, handed_out: RemoteJob) -> None:
@@ -218,15 +209,7 @@ class Ledger:
         self._database.write(lambda connection: connection.execute(statements.TAKE_IN, row) and None)
 
     def note_progress(self, job: Job, noted: str) -> None:
-        """Store the progress of a running job's downloads and uploads.
-
-        Args:
-            job: The job, as it was claimed.
-            noted: The progress in JSON.
-
-        Raises:
-            LeaseLost: See `end_attempt`.
-        """
+        """Store the progress, in JSON, of a running job's downloads and uploads."""
         self._change_claimed(job, statements.NOTE_PROGRESS, noted)
 
     def _change_claimed(self, job: Job, statement: str, *values: object) -> None:
@@ -268,9 +251,6 @@ class Ledger:
 
         Returns:
             The new state of the job.
-
-        Raises:
-            LeaseLost: See `end_attempt`.
         """
         now = time.time()
 
@@ -299,8 +279,7 @@ class Ledger:
 
     def next_due(self) -> float | None:
         """When the next waiting job is due, in seconds since 1970; None when none waits."""
-        with self._database.reading() as connection:
-            due: float | None = connection.execute(statements.NEXT_DUE).fetchone()[0]
+        due: float | None = self._database.read(statements.NEXT_DUE)[0][0]
         return due
 
     def finished(self, keep: Keep, limit: int) -> list[int]:
@@ -315,12 +294,11 @@ class Ledger:
         if keep.count is not None:
             counts = self.count_jobs()
             excess = max(0, counts[JobState.SUCCEEDED] + counts[JobState.CANCELLED] - keep.count)
-        with self._database.reading() as connection:
-            if keep.age is not None:
-                before = time.time() - keep.age
-                for statement in (statements.DONE_BEFORE, statements.DEAD_BEFORE):
-                    found |= dict.fromkeys(row[0] for row in connection.execute(statement, (before, limit)))
-            found |= dict.fromkeys(row[0] for row in connection.execute(statements.OLDEST_DONE, (min(excess, limit),)))
+        if keep.age is not None:
+            before = time.time() - keep.age
+            for statement in (statements.DONE_BEFORE, statements.DEAD_BEFORE):
+                found |= dict.fromkeys(row[0] for row in self._database.read(statement, before, limit))
+        found |= dict.fromkeys(row[0] for row in self._database.read(statements.OLDEST_DONE, min(excess, limit)))
         return list(found)[:limit]
 
     def forget(self, job_ids: Iterable[int]) -> None:
@@ -342,8 +320,7 @@ class Ledger:
 
     def forget_set_aside(self, age: float, limit: int) -> None:
         """Remove the bodies of notifications that made no job and were kept for people to look at."""
-        with self._database.reading() as connection:
-            rows = connection.execute(statements.SET_ASIDE_BEFORE, (time.time() - age, limit)).fetchall()
+        rows = self._database.read(statements.SET_ASIDE_BEFORE, time.time() - age, limit)
         numbers = [(number,) for number, _ in rows]
         if numbers:
             self._database.write(lambda connection: connection.executemany(statements.FORGET_BODY, numbers) and None)
@@ -352,8 +329,7 @@ class Ledger:
 
     def remove_orphans(self) -> None:
         """Remove the files of notifications that a crash kept from being committed; nobody else may use the ledger."""
-        with self._database.reading() as connection:
-            self._bodies.remove_all_but({row[0] for row in connection.execute(statements.BODY_FILES)})
+        self._bodies.remove_all_but({file for (file,) in self._database.read(statements.BODY_FILES)})
 
     def note_incident(self, incident: Incident) -> None:
         """Store an incident of a subscription."""
@@ -362,8 +338,7 @@ class Ledger:
 
     def incidents(self, limit: int) -> list[Incident]:
         """The newest incidents, the newest first."""
-        with self._database.reading() as connection:
-            rows = connection.execute(statements.NEWEST_INCIDENTS, (limit,)).fetchall()
+        rows = self._database.read(statements.NEWEST_INCIDENTS, limit)
         return [
             Incident(kind=IncidentKind(kind), since=since, until=until, detail=detail)
             for kind, since, until, detail in rows
@@ -382,8 +357,7 @@ class Ledger:
         return self._count("incident", IncidentKind)
 
     def _count(self, kind: str, words: type[Word]) -> dict[Word, int]:
-        with self._database.reading() as connection:
-            counts: Mapping[str, int] = dict(connection.execute(statements.TALLY, (kind,)).fetchall())
+        counts: Mapping[str, int] = dict(self._database.read(statements.TALLY, kind))
         return {word: counts.get(word.value, 0) for word in words}
 
 

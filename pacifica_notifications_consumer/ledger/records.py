@@ -46,6 +46,10 @@ class Records:
     Args:
         database: The database of the ledger.
         bodies: The files of large notifications.
+
+    Raises:
+        KeyError: A method is given a number that no job or notification has.
+        StateError: A method cannot read the database, or the file of a body.
     """
 
     def __init__(self, database: Database, bodies: Bodies) -> None:
@@ -54,16 +58,8 @@ class Records:
         self._ended: dict[int, EndedJob] = {}
 
     def job(self, job_id: int) -> Job:
-        """Look up a job.
-
-        Raises:
-            KeyError: No job has this number.
-        """
-        with self._database.looking() as connection:
-            row = connection.execute(statements.ONE_JOB, (job_id,)).fetchone()
-        if row is None:
-            raise KeyError(job_id)
-        return read_job(row)
+        """Look up a job."""
+        return read_job(self._one(statements.ONE_JOB, job_id))
 
     def jobs(self, limit: int, before: int | None = None, state: JobState | None = None) -> list[Job]:
         """The newest jobs, the newest first.
@@ -74,9 +70,7 @@ class Records:
             state: Return only jobs in this state.
         """
         statement = statements.NEWEST_JOBS if state is None else statements.NEWEST_JOBS_IN_STATE[state]
-        with self._database.looking() as connection:
-            rows = connection.execute(statement, (before or _BEYOND, limit)).fetchall()
-        return [read_job(row) for row in rows]
+        return [read_job(row) for row in self._all(statement, before or _BEYOND, limit)]
 
     def notifications(
         self, limit: int, before: int | None = None, verdict: Verdict | None = None
@@ -89,34 +83,15 @@ class Records:
             verdict: Return only notifications with this verdict.
         """
         statement = statements.NEWEST_NOTIFICATIONS if verdict is None else statements.NEWEST_OF_VERDICT[verdict]
-        with self._database.looking() as connection:
-            rows = connection.execute(statement, (before or _BEYOND, limit)).fetchall()
-        return [_notification(row) for row in rows]
+        return [_notification(row) for row in self._all(statement, before or _BEYOND, limit)]
 
     def notification(self, number: int) -> NotificationRecord:
-        """Look up a notification.
-
-        Raises:
-            KeyError: No notification has this number.
-        """
-        with self._database.looking() as connection:
-            row = connection.execute(statements.ONE_NOTIFICATION, (number,)).fetchone()
-        if row is None:
-            raise KeyError(number)
-        return _notification(row)
+        """Look up a notification."""
+        return _notification(self._one(statements.ONE_NOTIFICATION, number))
 
     def body(self, number: int) -> bytes | None:
-        """The body of a notification, byte for byte as received; None if it was not kept.
-
-        Raises:
-            KeyError: No notification has this number.
-            StateError: The file of the body cannot be read.
-        """
-        with self._database.looking() as connection:
-            row = connection.execute(statements.BODY_OF_NOTIFICATION, (number,)).fetchone()
-        if row is None:
-            raise KeyError(number)
-        text, file = row
+        """The body of a notification, byte for byte as received; None if it was not kept."""
+        text, file = self._one(statements.BODY_OF_NOTIFICATION, number)
         return None if text is None and file is None else self._bodies.load(text, file)
 
     def ended_jobs(self, since: float | None, until: float | None, states: Collection[JobState] = ()) -> Iterator[Job]:
@@ -139,8 +114,7 @@ class Records:
             end = _BEYOND if until is None else _first_since(connection, until + _SLACK)
         times = (since or 0.0, float("inf") if until is None else until)
         while True:
-            with self._database.looking() as connection:
-                rows = connection.execute(statement, (start, end, *times, _HANDFUL)).fetchall()
+            rows = self._all(statement, start, end, *times, _HANDFUL)
             for row in rows:
                 yield read_job(row)
             if len(rows) < _HANDFUL:
@@ -154,14 +128,23 @@ class Records:
         # Past minutes hardly change, so they are counted once and remembered; the last one is counted again.
         since = next((minute for minute in wanted if minute not in self._ended), now)
         since = min(since, now - _MINUTE)
-        with self._database.looking() as connection:
-            succeeded = dict(connection.execute(statements.DONE_BY_MINUTE, (since,)).fetchall())
-            dead = dict(connection.execute(statements.DEAD_BY_MINUTE, (since,)).fetchall())
+        succeeded = dict(self._all(statements.DONE_BY_MINUTE, since))
+        dead = dict(self._all(statements.DEAD_BY_MINUTE, since))
         known = {minute: ended for minute, ended in self._ended.items() if wanted[0] <= minute < since}
         for minute in range(max(since, wanted[0]), now + 1, _MINUTE):
             known[minute] = EndedJob(minute=minute, succeeded=succeeded.get(minute, 0), dead=dead.get(minute, 0))
         self._ended = known
         return [known.get(minute, EndedJob(minute=minute)) for minute in wanted]
+
+    def _all(self, statement: str, *values: object) -> list[Any]:
+        with self._database.looking() as connection:
+            return connection.execute(statement, values).fetchall()
+
+    def _one(self, statement: str, number: int) -> Any:
+        rows = self._all(statement, number)
+        if not rows:
+            raise KeyError(number)
+        return rows[0]
 
 
 def _first_since(connection: Connection, time_: float) -> int:

@@ -33,7 +33,7 @@ from ..jobs.triage import Decision, Triage, TriagedTransaction
 from ..ledger.ledger import Ledger
 from ..settings.services import Services
 from ..subscription.incident import Incident
-from ..system.account import Account
+from ..system.account import CURRENT_USER, Account
 from ..system.log_context import concerning
 from .histograms import Histograms
 from .job_book import PLACE, TRIAGE, JobBook
@@ -111,9 +111,9 @@ class JobRunner(JobBook):
         run_as: Account | None = None,
     ) -> None:
         super().__init__(state_dir)
-        if run_as and engine:
+        self._run_as = run_as or CURRENT_USER
+        if engine and self._run_as is not CURRENT_USER:
             raise ConfigurationError("run_as is of no meaning to another engine", "tell the user to the engine itself")
-        self._run_as = run_as
         self._name = name
         self._triage = Triage(name=name, filter=filter, strict=strict, max_depth=max_depth)
         if engine is None or isinstance(engine, Executor):
@@ -123,7 +123,7 @@ class JobRunner(JobBook):
                 services=services or Services.from_environment(),
                 warm=warm and engine is None,
                 preload=preload,
-                run_as=run_as,
+                run_as=self._run_as,
             )
             engine = ExecutorEngine(executor=engine, engine=local) if engine else local
         self._engine: Engine = engine
@@ -153,7 +153,7 @@ class JobRunner(JobBook):
             self.coverage.put_fact(TRIAGE, self._triage.settings())
             self._readers = stack.enter_context(contextlib.closing(Readers(self._triage)))
             self._workers = Workers(
-                self._worker_count,
+                count=self._worker_count,
                 ledger=self.ledger,
                 state=self._state,
                 engine=self._engine,

@@ -1,9 +1,8 @@
-"""The housekeeper: a thread that renews leases, takes back jobs whose lease ran out, and removes what is not kept."""
+"""Maintenance: a thread that renews leases, takes back jobs whose lease ran out, and removes jobs that are not kept."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 
 from ..errors import StateError
@@ -11,6 +10,7 @@ from ..jobs.directory import StateDirectory
 from ..jobs.job import JobState
 from ..jobs.retention import Keep
 from ..ledger.ledger import Ledger
+from ..system.periodic import Periodic
 from ..system.temporary import remove_tree
 from .workers import LEASE, Workers
 
@@ -22,7 +22,7 @@ _RENEWAL, _TIDYING = LEASE / 4, 60.0
 _HANDFUL = 50
 
 
-class Maintenance:
+class Maintenance(Periodic):
     """Keeps the ledger and the state directory in order while jobs run.
 
     Args:
@@ -41,36 +41,17 @@ class Maintenance:
         self._workers = workers
         self._crash_limit = crash_limit
         self._keep = keep
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="housekeeper")
+        self._next_tidying = 0.0
+        super().__init__(self._maintain, name="maintenance", interval=_RENEWAL)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End, after what it is at."""
-        self._stop.set()
-        self._thread.join()
-
-    @property
-    def alive(self) -> bool:
-        """Whether it is at work."""
-        return self._thread.is_alive()
-
-    def _work(self) -> None:
-        next_tidying = 0.0
-        while not self._stop.is_set():
-            try:
-                self._renew()
-                if self._keep and time.monotonic() >= next_tidying:
-                    self._tidy(self._keep)
-                    next_tidying = time.monotonic() + _TIDYING
-            except StateError as error:
-                log.critical("%s", error)
-            except Exception:
-                log.exception("the state directory could not be put in order")
-            self._stop.wait(_RENEWAL)
+    def _maintain(self) -> None:
+        try:
+            self._renew()
+            if self._keep and time.monotonic() >= self._next_tidying:
+                self._tidy(self._keep)
+                self._next_tidying = time.monotonic() + _TIDYING
+        except StateError as error:
+            log.critical("%s", error)
 
     def _renew(self) -> None:
         # In this order: after a long sleep of the machine all leases have run out, and those of our own come first.
@@ -82,7 +63,7 @@ class Maintenance:
 
     def _tidy(self, keep: Keep) -> None:
         removed = 0
-        while not self._stop.is_set() and (found := self._ledger.finished(keep, _HANDFUL)):
+        while not self.stopping.is_set() and (found := self._ledger.finished(keep, _HANDFUL)):
             # First the directories: what a crash in between leaves is found again.
             for job_id in found:
                 remove_tree(self._state.job(job_id).path)

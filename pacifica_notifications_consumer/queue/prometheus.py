@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from importlib.metadata import version
 from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.queue.histograms import Distribution
-
+from ..jobs.job import JobState
+from .histograms import Distribution, Histogram, Histograms
 from .job_runner import JobRunner
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "pacifica_consumer_"
 
-#: A number, numbers by what a label says, or a distribution.
-Value = float | Mapping[str, int] | Distribution
+#: A number, numbers by the words of a label, or a distribution.
+Value = float | Mapping[Any, int] | Distribution
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Family:
     """Metrics of one name.
 
@@ -29,19 +29,15 @@ class Family:
         name: Their name, without the prefix.
         kind: ``counter``, ``gauge`` or ``histogram``.
         help: What they mean.
-        label: What tells one from another; empty if there is one only.
         read: Reads them.
+        label: What tells one from another; empty if there is one only.
     """
 
     name: str
     kind: str
     help: str
-    label: str = ""
     read: Callable[[JobRunner], Value]
-
-
-def _by_word(counts: Mapping[Any, int]) -> dict[str, int]:
-    return {str(word.value): count for word, count in counts.items()}
+    label: str = ""
 
 
 def _depth(runner: JobRunner) -> float:
@@ -59,72 +55,47 @@ def _missed(runner: JobRunner) -> Mapping[str, int]:
     return {"recovered": missed.recovered, "refused": missed.refused}
 
 
+def _unknown(runner: JobRunner) -> float:
+    return runner.ledger.coverage.counts().unknown
+
+
+def _verdicts(runner: JobRunner) -> Mapping[Any, int]:
+    return runner.ledger.count_verdicts()
+
+
+def _incidents(runner: JobRunner) -> Mapping[Any, int]:
+    return runner.ledger.count_incidents()
+
+
 def _build(_: JobRunner) -> Mapping[str, int]:
     return {version("pacifica-notifications-consumer"): 1}
 
 
+def _histogram(name: str, help: str, which: Callable[[Histograms], Histogram]) -> Family:
+    return Family(name, "histogram", help, lambda runner: which(runner.histograms).read())
+
+
+_TAKEN = "Notifications taken, by what became of them."
 FAMILIES = (
-    Family(
-        name="notifications_total",
-        kind="counter",
-        help="Notifications taken, by what became of them.",
-        label="verdict",
-        read=lambda runner: _by_word(runner.ledger.count_verdicts()),
+    Family("notifications_total", "counter", _TAKEN, _verdicts, "verdict"),
+    Family("jobs", "gauge", "Jobs in each state.", JobRunner.count_jobs, "state"),
+    Family("queue_depth", "gauge", "Jobs that wait for an attempt.", _depth),
+    Family("queue_age_seconds", "gauge", "Since when the first waiting job is due.", _age),
+    _histogram(
+        "commit_seconds", "From a notification that was read to one that is on the disk.", lambda of: of.commits
     ),
+    _histogram("job_wait_seconds", "From a notification to the first attempt at its job.", lambda of: of.waits),
+    _histogram("job_seconds", "How long attempts took.", lambda of: of.attempts),
     Family(
-        name="jobs",
-        kind="gauge",
-        help="Jobs in each state.",
-        label="state",
-        read=lambda runner: _by_word(runner.count_jobs()),
+        "incidents_total",
+        "counter",
+        "Repairs of the subscription.",
+        _incidents,
+        "kind",
     ),
-    Family(name="queue_depth", kind="gauge", help="Jobs that wait for an attempt.", read=_depth),
-    Family(name="queue_age_seconds", kind="gauge", help="Since when the first waiting job is due.", read=_age),
-    Family(
-        name="commit_seconds",
-        kind="histogram",
-        help="From a notification that was read to one that is on the disk.",
-        read=lambda runner: runner.histograms.commits.read(),
-    ),
-    Family(
-        name="job_wait_seconds",
-        kind="histogram",
-        help="From a notification to the first attempt at its job.",
-        read=lambda runner: runner.histograms.waits.read(),
-    ),
-    Family(
-        name="job_seconds",
-        kind="histogram",
-        help="How long attempts took.",
-        read=lambda runner: runner.histograms.attempts.read(),
-    ),
-    Family(
-        name="incidents_total",
-        kind="counter",
-        help="Repairs of the subscription.",
-        label="kind",
-        read=lambda runner: _by_word(runner.ledger.count_incidents()),
-    ),
-    Family(
-        name="missed_total",
-        kind="counter",
-        help="Transactions that nobody announced, and that match.",
-        label="fate",
-        read=_missed,
-    ),
-    Family(
-        name="missed_unknown",
-        kind="gauge",
-        help="Transactions of which policy cannot tell.",
-        read=lambda runner: runner.ledger.coverage.counts().unknown,
-    ),
-    Family(
-        name="build_info",
-        kind="gauge",
-        help="The version.",
-        label="version",
-        read=_build,
-    ),
+    Family("missed_total", "counter", "Transactions that nobody announced, and that match.", _missed, "fate"),
+    Family("missed_unknown", "gauge", "Transactions of which policy cannot tell.", _unknown),
+    Family("build_info", "gauge", "The version.", _build, "version"),
 )
 
 
@@ -149,6 +120,6 @@ def _lines(family: Family, value: Value) -> Iterator[str]:
     elif isinstance(value, Mapping):
         for word, number in value.items():
             # No word here has characters that would have to be escaped.
-            yield f'{name}{{{family.label}="{word}"}} {number}'
+            yield f'{name}{{{family.label}="{word.value if isinstance(word, Enum) else word}"}} {number}'
     else:
         yield f"{name} {value}"

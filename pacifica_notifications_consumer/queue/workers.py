@@ -76,6 +76,7 @@ class RetryRules:
         return growing_pause(failures, self.delay, _LONGEST_DELAY)
 
 
+@attrs.define(kw_only=True, eq=False, slots=False)
 class Workers:
     """Some threads that run jobs.
 
@@ -91,35 +92,25 @@ class Workers:
         on_end: Called when a job has changed its state.
     """
 
-    def __init__(
-        self,
-        count: int,
-        *,
-        ledger: Ledger,
-        state: StateDirectory,
-        engine: Engine,
-        terms: Terms,
-        readers: Readers,
-        rules: RetryRules,
-        histograms: Histograms,
-        on_end: Callable[[], None],
-    ) -> None:
-        self._ledger = ledger
-        self._state = state
-        self._engine = engine
-        self._remote = engine if isinstance(engine, RemoteEngine) else None
-        self._terms = terms
-        self._readers = readers
-        self._rules = rules
-        self._histograms = histograms
-        self._on_end = on_end
+    _count: int
+    _ledger: Ledger
+    _state: StateDirectory
+    _engine: Engine
+    _terms: Terms
+    _readers: Readers
+    _rules: RetryRules
+    _histograms: Histograms
+    _on_end: Callable[[], None]
+
+    def __attrs_post_init__(self) -> None:
+        self._remote = self._engine if isinstance(self._engine, RemoteEngine) else None
         self._news = threading.Condition()
         self._told = 0
         self._closing = False
         self._halt = threading.Event()
         self._running: dict[int, Job] = {}
         self._cancelled: dict[int, str] = {}
-        self._threads = [threading.Thread(target=self._work, name=f"worker {n + 1}") for n in range(count)]
+        self._threads = [threading.Thread(target=self._work, name=f"worker {n + 1}") for n in range(self._count)]
 
     def start(self) -> None:
         """Begin to take jobs."""

@@ -7,7 +7,6 @@ import itertools
 import queue
 import threading
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Self
 
 #: The number of the buffers and the size of each in bytes; together they should fit into the processor's cache.
@@ -36,9 +35,7 @@ class HashingThread:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     def update(self, piece: memoryview) -> None:

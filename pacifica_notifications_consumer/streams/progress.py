@@ -20,6 +20,7 @@ from pathlib import Path
 import attrs
 
 from ..settings.option import PREFIX
+from ..system.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -185,18 +186,19 @@ class _Display:
                     self._next_note = now + _NOTE_SECONDS
                     self._note(path)
             elif _on_terminal():
-                line = f"{describe_progress(self._running())}{self._speed(now)}"
+                line = f"{describe_progress(self._sums({}))}{self._speed(now)}"
                 sys.stderr.write(f"\r\x1b[K{line[: _columns() - 1]}")
                 sys.stderr.flush()
             elif now >= self._next_log:
                 self._next_log = now + _LOG_SECONDS
-                log.info("%s%s", describe_progress(self._running()), self._speed(now))
+                log.info("%s%s", describe_progress(self._sums({})), self._speed(now))
 
-    def _running(self) -> dict[str, Progress]:
-        running: dict[str, Progress] = {}
+    def _sums(self, ended: Mapping[str, Progress]) -> dict[str, Progress]:
+        """How far all running transfers are together with some that have ended."""
+        sums = dict(ended)
         for meter in self._meters:
-            running[meter.what] = running.get(meter.what, Progress()) + meter.progress
-        return running
+            sums[meter.what] = sums.get(meter.what, Progress()) + meter.progress
+        return sums
 
     def _speed(self, now: float) -> str:
         done = sum(meter.progress.bytes_done for meter in self._meters)
@@ -205,13 +207,10 @@ class _Display:
     def _note(self, path: str | None) -> None:
         if not path:
             return
-        all_of_it = dict(self._ended)
-        for what, how_far in self._running().items():
-            all_of_it[what] = all_of_it.get(what, Progress()) + how_far
+        noted = json.dumps({what: attrs.asdict(each) for what, each in self._sums(self._ended).items()})
         # Replaced as a whole, since the runner may read it at any time. An error must not fail the transfer.
-        with contextlib.suppress(OSError):
-            Path(f"{path}.new").write_text(json.dumps({what: attrs.asdict(each) for what, each in all_of_it.items()}))
-            Path(f"{path}.new").replace(path)
+        with contextlib.suppress(OSError), replacing(Path(path)) as file:
+            file.write(noted.encode("ascii"))
 
 
 _display = _Display()

@@ -24,6 +24,7 @@ from ..clients.retry import growing_pause
 from ..errors import Cancelled, ServiceError
 from ..filter.filter import Filter
 from ..settings.services import Services
+from ..system.periodic import Periodic
 from .incident import Incident, IncidentKind
 
 log = logging.getLogger(__name__)
@@ -227,40 +228,27 @@ def _establish(subscription: Subscription, timeout: float, stop: threading.Event
             raise Cancelled("stopped by a signal before the producer could be reached")
 
 
-@contextlib.contextmanager
-def _watching(subscription: Subscription, interval: float) -> Iterator[None]:
-    if not interval:
-        yield
-        return
-    stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(subscription, interval, stop), name="subscription", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        # It may be about to make the subscription anew.
-        thread.join()
-
-
-def _watch(subscription: Subscription, interval: float, stop: threading.Event) -> None:
+def _watching(subscription: Subscription, interval: float) -> contextlib.AbstractContextManager[object]:
     failures = 0
-    pause = interval
-    while not stop.wait(pause):
+
+    def look() -> float:
+        nonlocal failures
         try:
             subscription.check()
         except ServiceError as error:
             failures += 1
-            pause = min(_pause(failures), interval) if failures == 1 else _pause(failures)
             if failures == 1:
                 log.warning("the subscription cannot be looked at: %s", error)
-        except Exception:
-            log.exception("the subscription could not be looked at")
-            pause = interval
-        else:
-            failures = 0
-            # One that is switched off again and again is not to flood the log, nor the producer's.
-            pause = min(interval * 2.0 ** max(0, subscription.repairs - 1), max(interval, _LONGEST_REPAIR_PAUSE))
+                return min(_pause(failures), interval)
+            return _pause(failures)
+        failures = 0
+        # One that is switched off again and again is not to flood the log, nor the producer's.
+        return min(interval * 2.0 ** max(0, subscription.repairs - 1), max(interval, _LONGEST_REPAIR_PAUSE))
+
+    if not interval:
+        return contextlib.nullcontext()
+    # When it is stopped, it may be about to make the subscription anew, which is waited for.
+    return Periodic(look, name="subscription", interval=interval, delay=interval, daemon=True)
 
 
 def _may_pass(error: ServiceError) -> bool:

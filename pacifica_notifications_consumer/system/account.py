@@ -1,7 +1,8 @@
-"""Another user of the system, as whom a consumer's own code runs: its ``init.sh``, its installer, its entry-points.
+"""The user of the system as whom a consumer's own code runs: its ``init.sh``, its installer, its entry-points.
 
-The runner stays root. Where it works on files that this user may change meanwhile, it acts with the user's rights, or a
-link that the user puts there would lead it to others' files.
+By default it is the user of this process, for whom nothing has to be done: `CURRENT_USER`. If it is another one, the
+runner stays root. Where it works on files that this user may change meanwhile, it acts with the user's rights: a link
+that the user puts there must not lead it to others' files.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import attrs
 from ..errors import ConfigurationError
 from ..settings.option import PREFIX
 
-#: How those variables begin that are about whoever started the runner, or for the runner alone.
+#: The prefixes of the variables that are about the user who started the runner, or for the runner alone.
 _OF_ANOTHER = (PREFIX, "SUDO_", "XDG_", "SSH_", "DBUS_", "MAIL")
 _NOBODY = -1
 
@@ -31,12 +32,12 @@ class Account:
     """A user of the system who is not root.
 
     Args:
-        name: What he is called.
-        uid: His number.
-        gid: His group's number.
-        groups: The numbers of all groups that he belongs to.
-        home: His home directory, which may be missing.
-        shell: His shell.
+        name: The user's name.
+        uid: The user's number.
+        gid: The number of the user's main group.
+        groups: The numbers of all groups of the user.
+        home: The home directory, which may be missing.
+        shell: The login shell.
     """
 
     name: str
@@ -48,10 +49,10 @@ class Account:
 
     @classmethod
     def find(cls, name: str) -> Account:
-        """Look a user up, to run programs as him.
+        """Look up the user of a name, to run programs as that user.
 
         Raises:
-            ConfigurationError: There is none of this name, he is root, or this process may not run programs as him.
+            ConfigurationError: There is none, it is root, or this process may not run programs as that user.
         """
         try:
             found = pwd.getpwnam(name)
@@ -76,7 +77,7 @@ class Account:
         )
 
     def has_home(self) -> bool:
-        """Whether he has a home directory that he can write to."""
+        """Whether the user has a home directory, and may write to it."""
         # Tried, since os.access goes by the rights of the process.
         with self.acting(), contextlib.suppress(OSError):
             os.rmdir(tempfile.mkdtemp(dir=self.home))  # noqa: PTH106
@@ -85,7 +86,7 @@ class Account:
 
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
-        """Have this thread reach files with this user's rights alone, and make files that are his.
+        """Have this thread reach files with this user's rights alone, and make files that belong to the user.
 
         So does a thread that it starts meanwhile, for as long as it lives. The process leaves its own supplementary
         groups for the user's.
@@ -99,16 +100,42 @@ class Account:
         finally:
             _act_as(*before)
 
-    def let_through(self, directory: Path) -> None:
-        """Let all users go through a directory of ours; what is in it, they do not get to know."""
-        mode = stat.S_IMODE(directory.stat().st_mode)
+    def popen_arguments(self) -> dict[str, Any]:
+        """The arguments by which `subprocess.Popen` starts a program as this user."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
+
+    def environ(self) -> Mapping[str, str]:
+        """This process's variables for a program of this user.
+
+        Left out are variables about another user, and those for the runner alone, secrets among them.
+        """
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_ANOTHER)}
+        return kept | {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
+
+    def admit(self, place: Path, *own: Path, advice: str = "") -> None:
+        """Let this user through a directory of ours.
+
+        Args:
+            place: The directory.
+            own: Directories in it that become the user's, with all that is in them.
+            advice: What to do if the user cannot reach it, or may change it; by default that is not checked.
+
+        Raises:
+            ConfigurationError: See `check_way`.
+        """
+        for directory in own:
+            self.own(directory)
+        mode = stat.S_IMODE(place.stat().st_mode)
         if mode & 0o111 != 0o111:
-            directory.chmod(mode | 0o111)
+            # All users may go through it, but not list it.
+            place.chmod(mode | 0o111)
+        if advice:
+            self.check_way(place, advice)
 
     def own(self, directory: Path) -> None:
-        """Make a directory that stands in one of ours this user's, with all that is in it.
+        """Give this user a directory that lies in one of ours, with all that is in it.
 
-        Files with several names stay whose they are: another user may have given them one here.
+        Files with several names keep their owner: one of the names may have been made here by another user.
         """
         if directory.lstat().st_uid == self.uid:
             return
@@ -117,18 +144,18 @@ class Account:
                 seen = os.stat(name, dir_fd=at, follow_symlinks=False)
                 if stat.S_ISDIR(seen.st_mode) or seen.st_nlink == 1:
                     os.chown(name, self.uid, self.gid, dir_fd=at, follow_symlinks=False)
-        # Last of all: what was root's is closed to him until now.
+        # Last of all: until then a directory of root is closed to the user.
         os.chown(directory, self.uid, self.gid, follow_symlinks=False)
 
     def check_way(self, path: Path, advice: str) -> None:
-        """Insist that this user can reach a directory or a file of ours, and put nothing else in its place.
+        """Check that this user can reach a directory or a file of ours, and cannot put anything else in its place.
 
         Args:
             path: Where it is.
             advice: What to do if not.
 
         Raises:
-            ConfigurationError: A directory on the way is closed to him, or may be changed by him.
+            ConfigurationError: A directory on the way is closed to the user, or the user may change it.
         """
         with self.acting():
             for part in (*reversed(path.parents), path):
@@ -136,44 +163,50 @@ class Account:
                     seen = part.stat()
                 except PermissionError:
                     raise ConfigurationError(
-                        f"the user {self.name} cannot reach {path}: {part.parent} is closed to him", advice
+                        f"the user {self.name} cannot reach {path}: {part.parent} is closed to that user", advice
                     ) from None
                 if self._may_change(seen):
                     raise ConfigurationError(
-                        f"the user {self.name}, who is not to touch {path}, may change {part}",
+                        f"the user {self.name} must not be able to replace {path}, but may change {part}",
                         f"make it root's and writable to root alone (chown -R), or {advice}",
                     )
 
     def _may_change(self, seen: os.stat_result) -> bool:
-        # In one like /tmp nobody can put something in the place of what is ours.
+        # In a directory like /tmp (sticky), other users cannot replace a file of ours.
         by_others = 0 if seen.st_mode & stat.S_ISVTX else seen.st_mode
         by_group = by_others & stat.S_IWGRP and seen.st_gid in (self.gid, *self.groups)
         return seen.st_uid == self.uid or bool(by_group or by_others & stat.S_IWOTH)
 
 
-def popen_as(account: Account | None) -> dict[str, Any]:
-    """What `subprocess.Popen` is told to start a program as a user; with None, as this process's."""
-    return {"user": account.uid, "group": account.gid, "extra_groups": account.groups} if account else {}
+class _CurrentUser(Account):
+    """The user of this process, to whom all belongs already."""
 
+    def has_home(self) -> bool:
+        return True
 
-def environ_of(account: Account | None) -> Mapping[str, str]:
-    """This process's variables as a program finds them that runs as a user.
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        yield
 
-    What is about another one is left out, and what is for the runner alone, secrets among it.
-    """
-    if account is None:
+    def popen_arguments(self) -> dict[str, Any]:
+        return {}
+
+    def environ(self) -> Mapping[str, str]:
         return os.environ
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_ANOTHER)}
-    return kept | {"HOME": account.home, "USER": account.name, "LOGNAME": account.name, "SHELL": account.shell}
+
+    def admit(self, place: Path, *own: Path, advice: str = "") -> None:
+        pass
+
+    def check_way(self, path: Path, advice: str) -> None:
+        pass
 
 
-def acting_as(account: Account | None) -> contextlib.AbstractContextManager[None]:
-    """As `Account.acting`; with None, this process's user is who he is."""
-    return account.acting() if account else contextlib.nullcontext()
+#: What stands for the user of this process; a number of -1 leaves an owner as it is.
+CURRENT_USER: Account = _CurrentUser(name="", uid=-1, gid=-1, groups=(), home="", shell="")
 
 
 def _act_as(uid: int, gid: int) -> tuple[int, int]:
-    """Reach files as another user, in this thread alone; returns who did so before.
+    """Reach files as another user, in this thread alone; returns the numbers of the user and the group before.
 
     Raises:
         PermissionError: The system does not let us.

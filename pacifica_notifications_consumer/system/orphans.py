@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Collection, Iterator
 
-from .account import Account
+from .account import CURRENT_USER, Account
 
 #: The variable that holds the mark.
 MARK_VARIABLE = "PACIFICA_JOB"
@@ -25,7 +25,7 @@ _KILL_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def end_marked(mark: str, kill_after: float, run_as: Account | None = None) -> int:
+def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER) -> int:
     """End the processes that carry a mark: politely, and after some seconds by force.
 
     Args:
@@ -76,7 +76,7 @@ def _wait(handles: Collection[int], seconds: float) -> bool:
     return True
 
 
-def _marked(mark: str, run_as: Account | None) -> Iterator[tuple[int, int]]:
+def _marked(mark: str, run_as: Account) -> Iterator[tuple[int, int]]:
     """Find living processes with a mark; yields their ids with handles that cannot come to mean another process."""
     wanted = os.fsencode(f"{MARK_VARIABLE}={mark}")
     # Not with pathlib: this is done after every job, and there may be thousands of processes.
@@ -93,14 +93,14 @@ def _marked(mark: str, run_as: Account | None) -> Iterator[tuple[int, int]]:
                 os.close(handle)
 
 
-def _carries(pid: str, wanted: bytes, run_as: Account | None) -> bool:
+def _carries(pid: str, wanted: bytes, run_as: Account) -> bool:
     try:
         environ = _environ(pid)
     except PermissionError:
-        if run_as is None:
+        if not run_as.name:
             return False
         with run_as.acting():
-            return _carries(pid, wanted, None)
+            return _carries(pid, wanted, CURRENT_USER)
     except OSError:
         return False
     # A zombie's environment is empty.

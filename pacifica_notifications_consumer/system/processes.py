@@ -18,7 +18,7 @@ from typing import IO, Any
 import attrs
 
 from ..errors import Cancelled, PacificaError
-from .account import Account, popen_as
+from .account import CURRENT_USER, Account
 
 #: Seconds between asking a program's group to end and ending it.
 KILL_AFTER = 5.0
@@ -140,7 +140,7 @@ class ColdProcess(Process):
         environ: Mapping[str, str],
         cwd: Path,
         output: IO[Any] | int,
-        run_as: Account | None = None,
+        run_as: Account = CURRENT_USER,
     ) -> None:
         self._popen = subprocess.Popen(
             [str(argument) for argument in arguments],
@@ -150,7 +150,7 @@ class ColdProcess(Process):
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **popen_as(run_as),
+            **run_as.popen_arguments(),
         )
         super().__init__(self._popen.pid)
         self.stdout = self._popen.stdout
@@ -198,6 +198,24 @@ def _open_pidfd(pid: int) -> int | None:
     return None
 
 
+def start_module(name: str, *arguments: str, **pipes: Any) -> subprocess.Popen[bytes]:
+    """Start a module of this program with this interpreter, which takes its orders on its standard input.
+
+    Args:
+        name: The module.
+        arguments: Its arguments.
+        pipes: Further arguments of `subprocess.Popen`, such as ``stdout``.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", name, *arguments],
+        stdin=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        # Signals of a terminal to this process, and those that end its group, are not meant for it.
+        start_new_session=True,
+        **pipes,
+    )
+
+
 def run_captured(
     arguments: Sequence[str | Path],
     *,
@@ -206,7 +224,7 @@ def run_captured(
     timeout: float | None,
     on_line: Callable[[str], None],
     cancel: threading.Event | None = None,
-    run_as: Account | None = None,
+    run_as: Account = CURRENT_USER,
 ) -> CompletedProgram:
     """Run a program, pass each line that it prints to a callback, and keep the last ones.
 

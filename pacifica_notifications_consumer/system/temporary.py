@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import logging
 import os
@@ -13,7 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import StateError
+from ..errors import StateError, explained
+from .files import try_lock
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +27,10 @@ def make_temporary_directory(prefix: str) -> Path:
     Raises:
         StateError: The system's place for such things cannot be written to.
     """
-    try:
+    advice = "let TMPDIR name a directory that can be written to"
+    with explained(StateError, "cannot make a temporary directory", advice):
         # Resolved, since programs show the path: on some systems the place is behind a link.
         return Path(tempfile.mkdtemp(prefix=prefix)).resolve()
-    except OSError as error:
-        raise StateError(
-            f"cannot make a temporary directory: {error.strerror}", "let TMPDIR name a directory that can be written to"
-        ) from error
 
 
 @contextlib.contextmanager
@@ -49,7 +46,7 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
     # The system lets go of it however this process ends.
     lock = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try_lock(lock)
         _remove_abandoned(directory.parent, prefix)
         yield directory
     finally:
@@ -65,8 +62,8 @@ def _remove_abandoned(place: Path, prefix: str) -> None:
             try:
                 found = os.fstat(lock)
                 # One that was made a moment ago may not be held yet.
-                if found.st_uid == os.geteuid() and time.time() - found.st_mtime > _MADE_JUST_NOW:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_older = time.time() - found.st_mtime > _MADE_JUST_NOW
+                if found.st_uid == os.geteuid() and is_older and try_lock(lock):
                     log.info("removing %s, which a process that died has left", path)
                     remove_tree(path)
             finally:

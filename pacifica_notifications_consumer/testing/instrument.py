@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UploadError
+from ..errors import UploadError, explained
 from ..settings.services import Services
 from ..system.temporary import temporary_directory
 from ..transfer.uploader import upload
@@ -61,7 +61,7 @@ def _put(uploads: Path, name: str, content: Path | bytes) -> None:
     if any(part in ("", ".", "..") for part in parts):
         raise UploadError(f"{name!r} is not a valid file name", "use names separated by /, without . and ..")
     target = uploads.joinpath(*parts)
-    try:
+    with explained(UploadError, f"cannot read {name}", "check the path and the access rights"):
         target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, bytes):
             target.write_bytes(content)
@@ -71,8 +71,6 @@ def _put(uploads: Path, name: str, content: Path | bytes) -> None:
             os.link(content.resolve(), target)
         except OSError:
             shutil.copy2(content, target)
-    except OSError as error:
-        raise UploadError(f"cannot read {name}: {error.strerror}", "check the path and the access rights") from error
 
 
 def files_below(paths: Sequence[Path]) -> dict[str, Path]:
@@ -114,10 +112,8 @@ def _refuse(error: OSError) -> None:
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    try:
+    with explained(UploadError, f"cannot read {path}", "check the access rights"):
         is_folder, is_there = path.is_dir(), path.exists()
-    except OSError as error:
-        raise UploadError(f"cannot read {path}: {error.strerror}", "check the access rights") from error
     if not is_there:
         raise UploadError(f"{path} does not exist", "correct the path")
     if not is_folder:

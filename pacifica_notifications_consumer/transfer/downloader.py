@@ -14,7 +14,7 @@ from ..clients.base import PATIENT_TRIES, make_session, summarize
 from ..clients.cartd import Cartd, CartState
 from ..clients.retry import Backoff, pauses
 from ..cloudevents.notification import FileRecord, Notification
-from ..errors import BrokenOff, DownloadError, ServiceError
+from ..errors import BrokenOff, DownloadError, ServiceError, explained
 from ..settings.services import Services
 from ..streams.progress import ProgressCallback, TransferMeter
 from ..streams.tar_stream import TarStream
@@ -84,13 +84,11 @@ def _download(
 
 
 def _read_notification(event_path: Path) -> tuple[dict[str, Any], tuple[FileRecord, ...]]:
-    try:
-        body = (event_path / "notification.json").read_bytes()
-    except OSError as error:
-        raise DownloadError(
-            f"cannot read {event_path / 'notification.json'}: {error.strerror}",
-            "pass the directory SRC, the first argument of the entry-point",
-        ) from error
+    path = event_path / "notification.json"
+    with explained(
+        DownloadError, f"cannot read {path}", "pass the directory SRC, the first argument of the entry-point"
+    ):
+        body = path.read_bytes()
     notification = Notification.parse(body, compact=True)
     return notification.event, notification.files
 

@@ -10,14 +10,13 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ..cloudevents.notification import FileRecord
-from ..errors import DownloadError
+from ..errors import DownloadError, explained
 from ..streams.hashing import HashingThread
 from ..streams.progress import TransferMeter
 
@@ -69,9 +68,7 @@ class Downloads:
                 self._incoming = tempfile.mkdtemp(prefix=_INCOMING, dir=self._directory)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._incoming:
             shutil.rmtree(self._incoming, ignore_errors=True)
 
@@ -136,14 +133,9 @@ class Downloads:
                 del self.missing[path]
                 self._meter.advance(file.size, files=1)
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DownloadError(
-                f"cannot write into {self._directory}: {error.strerror}", "make room there, or check the access rights"
-            ) from error
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        advice = "make room there, or check the access rights"
+        return explained(DownloadError, f"cannot write into {self._directory}", advice)
 
 
 def _is_intact(place: str, file: FileRecord) -> bool:

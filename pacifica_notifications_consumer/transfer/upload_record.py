@@ -10,6 +10,7 @@ The file ``upload-….jsonl`` has a JSON object on each line, each written and f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +19,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import UploadError
+from ..errors import UploadError, explained
+from ..system.files import sync_directory
 
 
 class UploadRecord:
@@ -45,12 +47,12 @@ class UploadRecord:
         identity = json.dumps([url, rows, sorted(names)]).encode("ascii")
         self.path = directory / f"upload-{hashlib.sha256(identity).hexdigest()[:12]}.jsonl"
         self._clear()
-        try:
+        lines: list[bytes] = []
+        with (
+            explained(UploadError, f"cannot read {self.path}", "check the access rights"),
+            contextlib.suppress(FileNotFoundError),
+        ):
             lines = self.path.read_bytes().splitlines()
-        except FileNotFoundError:
-            lines = []
-        except OSError as error:
-            raise UploadError(f"cannot read {self.path}: {error.strerror}", "check the access rights") from error
         for line in lines:
             try:
                 self._take(json.loads(line))
@@ -74,28 +76,20 @@ class UploadRecord:
         self.job_id = fact.get("job_id", self.job_id)
 
     def _add(self, *facts: dict[str, Any]) -> None:
-        try:
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            with os.fdopen(handle, "ab") as file:
-                # A crash may have left half a line.
-                file.write(b"\n" if file.tell() else b"")
-                for fact in facts:
-                    self._take(fact)
-                    file.write(json.dumps(fact).encode("ascii") + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise UploadError(f"cannot write {self.path}: {error.strerror}", "make room there") from error
+        with explained(UploadError, f"cannot write {self.path}", "make room there"), self.path.open("ab") as file:
+            # A crash may have left half a line.
+            file.write(b"\n" if file.tell() else b"")
+            for fact in facts:
+                self._take(fact)
+                file.write(json.dumps(fact).encode("ascii") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def sending(self) -> None:
         """Record that a try begins."""
         self._add({"sending": time.time()})
         # The name of a new file has to reach the disk, too.
-        directory = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self.path.parent)
 
     def sent(self, rows: list[dict[str, Any]]) -> None:
         """Record the rows of the files: all are sent, so ingest may make a transaction from now on."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..clients.ingest import Ingest, IngestState
 from ..clients.policy import Policy
+from ..cloudevents.notification import Notification
 from ..errors import UploadError
 
 log = logging.getLogger(__name__)
@@ -89,14 +90,10 @@ def _has_rows(policy: Policy | None, transaction_id: int, rows: list[dict[str, A
 
 
 def _facts_of_rows(rows: list[dict[str, Any]]) -> tuple[Any, ...]:
-    files = {
-        (row["subdir"], row["name"], row["size"], row["hashsum"]) for row in rows if row["destinationTable"] == "Files"
-    }
-    key_values = {
-        str(row["key"]): str(row["value"]) for row in rows if row["destinationTable"] == "TransactionKeyValue"
-    }
-    values = {row["destinationTable"]: str(row["value"]) for row in rows if "key" not in row and "value" in row}
-    return files, key_values, values.get("Transactions.submitter"), values.get("Transactions.instrument")
+    said = Notification(b"", {"data": rows})
+    files = {(row["subdir"], row["name"], row["size"], row["hashsum"]) for row in said.rows_of("Files")}
+    key_values = {key: str(value) for key, value in said.key_values.items()}
+    return files, key_values, str(said.attributes.get("submitter")), str(said.attributes.get("instrument"))
 
 
 def _facts_of_transaction(known: dict[str, Any]) -> tuple[Any, ...]:

@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ from ..clients.base import PATIENT_TRIES, make_session
 from ..clients.ingest import Ingest, IngestState
 from ..clients.policy import Policy
 from ..clients.retry import Backoff, pauses
+from ..cloudevents.announcement import Identity, ingest_event
 from ..errors import ServiceError, UploadError
 from ..settings.services import Services
 from ..streams.json_pieces import json_pieces
 from ..streams.progress import ProgressCallback, TransferMeter
+from ..system.files import replacing
 from .background import in_background
 from .metadata_rows import key_value_rows, transaction_rows
 from .promises import Promise
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds without progress after which ingest is considered stuck.
 _STUCK_SECONDS = 3600.0
-_EVENT_TYPE = "org.pacifica.metadata.ingest"
 
 
 def upload(
@@ -97,7 +97,8 @@ def _upload(
             _finish(ingest, record, timeout)
         assert record.job_id is not None  # noqa: S101  (ingest has made the transaction)
         file_rows = _with_ids(record.rows or [], record.job_id, policy)
-    event = _event(record.job_id, rows + file_rows)
+    number = {"destinationTable": "Transactions._id", "value": record.job_id}
+    event = ingest_event(Identity().of(record.job_id), [*rows, *file_rows, number])
     _write_notification(event_path / "notification.json", event)
     return event
 
@@ -227,25 +228,9 @@ def _with_ids(rows: list[dict[str, Any]], transaction_id: int, policy: Policy | 
     ]
 
 
-def _event(transaction_id: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The notification of the new transaction in the producer's form; its source is the default of metadata."""
-    return {
-        "cloudEventsVersion": "0.1",
-        "eventType": _EVENT_TYPE,
-        "source": f"http://metadata.pacifica.org/transactions?_id={transaction_id}",
-        "eventID": f"metadata.ingest.{transaction_id}",
-        "eventTime": datetime.now().isoformat(timespec="seconds"),  # local and without zone, as the producer's
-        "extensions": {},
-        "contentType": "application/json",
-        "data": [*rows, {"destinationTable": "Transactions._id", "value": transaction_id}],
-    }
-
-
 def _write_notification(path: Path, event: dict[str, Any]) -> None:
     head = json.dumps({name: value for name, value in event.items() if name != "data"}).encode("ascii")
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         file.write(head[:-1] + b', "data": [')
         file.writelines(json_pieces(event["data"]))
         file.write(b"]}")
-    temporary.replace(path)

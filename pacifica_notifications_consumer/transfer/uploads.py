@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from ..errors import UploadError
+from ..errors import UploadError, explained
 
 #: Maximum number of characters in metadata's column for a folder.
 _LONGEST_FOLDER = 255
@@ -73,10 +73,8 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[UploadFi
 
 
 def _listing(folder: str) -> os.ScandirIterator[str]:  # type: ignore[name-defined]
-    try:
+    with explained(UploadError, f"cannot read {folder}", "check the access rights"):
         return os.scandir(folder)
-    except OSError as error:
-        raise UploadError(f"cannot read {folder}: {error.strerror}", "check the access rights") from error
 
 
 def _followed(entry: os.DirEntry[str], above: tuple[str, ...]) -> str:

@@ -23,7 +23,7 @@ from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.http.server import Server
 from pacifica_notifications_consumer.settings.services import POLICY_URL, Services
 from pacifica_notifications_consumer.subscription.subscription import mint_token
-from pacifica_notifications_consumer.system.account import Account
+from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
 from pacifica_notifications_consumer.system.privileges import give_up_new_privileges
 from pacifica_notifications_runner.endpoint import RECEIVE
 from pacifica_notifications_runner.process.signals import StopSignals
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def venv_builder(
-    consumer: Consumer, settings: Mapping[str, Any], cancel: threading.Event, run_as: Account | None
+    consumer: Consumer, settings: Mapping[str, Any], cancel: threading.Event, run_as: Account
 ) -> VenvBuilder:
     """The builder of a consumer's environment, as the settings say."""
     return VenvBuilder(
@@ -54,18 +54,18 @@ def venv_builder(
     )
 
 
-def limit_privileges(settings: Mapping[str, Any]) -> Account | None:
+def limit_privileges(settings: Mapping[str, Any]) -> Account:
     """Give up what neither the command nor most consumers need, unless the settings say otherwise.
 
     Returns:
-        The user as whom the consumer's code is to run; None for this process's.
+        The user as whom the consumer's code is to run; by default this process's.
 
     Raises:
         ConfigurationError: Nothing can be run as that user.
     """
     if not settings["allow_new_privileges"]:
         give_up_new_privileges()
-    return Account.find(settings["run_as"]) if settings["run_as"] else None
+    return Account.find(settings["run_as"]) if settings["run_as"] else CURRENT_USER
 
 
 def check_user(services: Services) -> None:

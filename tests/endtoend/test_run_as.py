@@ -21,7 +21,7 @@ import requests
 
 from pacifica_notifications_consumer.environment.wheel import build_wheel
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.system.account import Account, popen_as
+from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import (
     ROOT,
@@ -120,7 +120,7 @@ def _python_for_all() -> str:
     names = [os.path.realpath(sys.executable), *(f"/usr/bin/python3.{minor}" for minor in (11, 12, 13, 14))]
     for name in names:
         with contextlib.suppress(OSError):
-            if subprocess.run([name, "-c", "import venv"], check=False, **popen_as(account)).returncode == 0:
+            if subprocess.run([name, "-c", "import venv"], check=False, **account.popen_arguments()).returncode == 0:
                 return name
     pytest.skip("there is no Python that all users can run")
 
@@ -326,7 +326,7 @@ def test_the_rights_that_it_takes(
         (["--run-as", "root"], "root has all rights; name a user with --run-as who has few"),
         (
             ["--run-as", NOBODY, "--state-dir", "{closed}/state"],
-            "the user nobody cannot reach {closed}/state/jobs: {closed} is closed to him; choose another directory",
+            "the user nobody cannot reach {closed}/state/jobs: {closed} is closed to that user; choose another",
         ),
         (
             ["--run-as", NOBODY, "--venv-cache", "{closed}/cache"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,21 @@ def running(path: Path, broker: Broker, **arguments: Any) -> Iterator[JobRunner]
         yield runner
 
 
-def lives(path: Path) -> list[tuple[float, float]]:
-    """When the entry-points were alive, in the order in which they began."""
+def lives(path: Path, after: int = 0) -> list[tuple[float, float]]:
+    """When the entry-points were alive, in the order in which they began, the first few left out."""
     found = []
-    for pid in pids(path):
-        times = [float(line) for line in (path / f"life-{pid}").read_text().split()]
+    for pid in pids(path)[after:]:
+        life = path / f"life-{pid}"
+        # One that has just begun has made the file, but may not have written to it.
+        eventually(functools.partial(_times, life))
+        times = _times(life)
         found.append((times[0], times[-1]))
     return found
+
+
+def _times(life: Path) -> list[float]:
+    lines = life.read_text().splitlines(keepends=True) if life.exists() else []
+    return [float(line) for line in lines if line.endswith("\n")]
 
 
 def runs_at(worker: WorkerProcess, runner: JobRunner, job_id: int) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import pytest
@@ -23,8 +24,8 @@ from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import DEADLINE, LOST_AFTER, accept, eventually, notes, pids, workers
 from tests.engines.brokers import RabbitServer, RedisServer, Server
 from tests.engines.celery_tools import LIVE, WAIT, lives, running, runs_at
-from tests.engines.relay import Network
 from tests.engines.worker import ARCHIVE
+from tests.support.relay import Relay
 
 
 @pytest.fixture(params=["redis", "rabbitmq", "results of rabbitmq"])
@@ -71,24 +72,20 @@ def test_broker_that_forgets(own_redis: RedisServer, tmp_path: Path) -> None:
             (tmp_path / "end").touch()
             assert runner.wait(running_on, DEADLINE).state is JobState.SUCCEEDED
     assert notes(tmp_path)["begin"] == 8
-    times = [
-        (float(lines[0]), float(lines[-1]))
-        for lines in ((tmp_path / f"life-{pid}").read_text().split() for pid in pids(tmp_path)[6:])
-    ]
-    assert times[0][1] < times[1][0]
+    (_, ended), (begun, _) = lives(tmp_path, after=6)
+    assert ended < begun
 
 
 @contextlib.contextmanager
-def network(broker: Broker) -> Iterator[tuple[list[Network], Broker]]:
+def network(broker: Broker) -> Iterator[tuple[list[Relay], Broker]]:
     """A broker as it is seen through a network that can be cut."""
     urls: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
         networks = []
         for name in ("url", "results_url"):
             if url := getattr(broker, name):
-                port = int(url.rpartition("127.0.0.1:")[2].partition("/")[0])
-                networks.append(stack.enter_context(contextlib.closing(Network(port))))
-                urls[name] = url.replace(f":{port}/", f":{networks[-1].port}/")
+                networks.append(stack.enter_context(contextlib.closing(Relay(url))))
+                urls[name] = url.replace(f":{urlsplit(url).port}/", f":{networks[-1].port}/")
         yield networks, attrs.evolve(broker, **urls)
 
 

@@ -14,7 +14,7 @@ from pacifica_notifications_consumer import upload
 from pacifica_notifications_consumer.settings.services import Services
 from tests.endtoend.conftest import Operator
 from tests.integration.bed import Bed
-from tests.integration.relay import Relay
+from tests.support.relay import Relay
 
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
 

@@ -20,7 +20,7 @@ from pacifica_notifications_consumer.settings.services import Services
 from tests.endtoend.conftest import wait_until
 from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION, announce, contents, failure, write
-from tests.integration.relay import Relay
+from tests.support.relay import Relay
 
 FILES = {
     "a.txt": b"alpha",

@@ -24,8 +24,8 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.transfer.upload_tar import UploadTar
 from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION, announce, contents, failure, number_of, send, write
-from tests.integration.relay import Relay
 from tests.integration.test_download import FILES
+from tests.support.relay import Relay, answer_all
 from tests.support.sandbox_tools import Target, target
 
 
@@ -232,10 +232,6 @@ def test_killed_after_the_answer(bed: Bed, services: Services, tmp_path: Path) -
     number = newest(services)
     event = upload(tmp_path, {name: str(value) for name, value in TRANSACTION.items()}, services=services).get()
     assert number_of(event) == number == newest(services)
-
-
-def answer_all(_request: bytes, _passed: int) -> None:
-    return None
 
 
 def lose_answers(relay_to: str, relays: list[Relay]) -> Relay:

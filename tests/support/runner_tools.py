@@ -55,7 +55,7 @@ def run_one(runner: JobRunner) -> Job:
         return runner.wait(accept(runner), DEADLINE)
 
 
-def eventually(condition: Callable[[], bool]) -> None:
+def eventually(condition: Callable[[], object]) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + DEADLINE
     while not condition():

@@ -42,7 +42,6 @@ class CeleryEngine:
         self._records = AttemptRecords(broker.records_url)
         self._app = make_app(broker)
         self._watcher = Watcher(self._records, lambda: count_waiting(self._app, broker))
-        self._open = False
 
     @property
     def place(self) -> str:
@@ -66,13 +65,11 @@ class CeleryEngine:
         except Exception as error:
             log.error("jobs wait: %s cannot be reached: %s", self.place, error)  # noqa: TRY400
         self._watcher.start()
-        self._open = True
         return ended
 
     def close(self) -> None:
         """See `Engine.close`."""
-        if self._open:
-            self._watcher.stop()
+        self._watcher.stop()
         self._records.close()
         self._app.close()
 

@@ -120,10 +120,7 @@ class AttemptRecords:
 
     def open(self, task: str) -> None:
         """Make a record; a worker will take nothing that has none."""
-        with self._redis.pipeline() as pipe:
-            pipe.hset(_PREFIX + task, "open", "1")
-            pipe.expire(_PREFIX + task, _KEPT)
-            pipe.execute()
+        self._put(task, "open", "1")
 
     def claim(self, task: str, place: RemoteLocation, delivery: str) -> Claim:
         """Claim an attempt for a worker.
@@ -153,15 +150,15 @@ class AttemptRecords:
 
     def cancel(self, task: str) -> None:
         """Have the worker end an attempt that it has claimed; harmless if there is none."""
-        with self._redis.pipeline() as pipe:
-            pipe.hset(_PREFIX + task, "cancel", "1")
-            pipe.expire(_PREFIX + task, _KEPT)
-            pipe.execute()
+        self._put(task, "cancel", "1")
 
     def refuse(self, task: str, reason: str) -> None:
         """Say that a worker will not run an attempt."""
+        self._put(task, "refused", reason)
+
+    def _put(self, task: str, field: str, value: str) -> None:
         with self._redis.pipeline() as pipe:
-            pipe.hset(_PREFIX + task, "refused", reason)
+            pipe.hset(_PREFIX + task, field, value)
             pipe.expire(_PREFIX + task, _KEPT)
             pipe.execute()
 

@@ -14,6 +14,7 @@ import attrs
 from ...jobs.directory import JobDirectory
 from ...jobs.job import Ending
 from ...streams.progress import read_progress
+from ...system.periodic import Periodic
 from ..engine import Stop
 from .records import UNKNOWN, AttemptRecords, Heartbeat, News, RecordsError
 
@@ -61,12 +62,7 @@ class ReportedAttempt:
         return News(progress=progress, output_start=start, output=piece)
 
     def _new_output(self) -> tuple[int, bytes]:
-        with contextlib.suppress(OSError):
-            return self._piece()
-        return 0, b""
-
-    def _piece(self) -> tuple[int, bytes]:
-        with self.directory.output.open("rb") as file:
+        with contextlib.suppress(OSError), self.directory.output.open("rb") as file:
             size = file.seek(0, 2)
             if size == self._told_to:
                 return 0, b""
@@ -76,13 +72,14 @@ class ReportedAttempt:
             was_cut = size < self._told_to
             self._told_to = size
             return UNKNOWN if was_cut else start, file.read(size - start)
+        return 0, b""
 
     def repeat(self) -> None:
         """Tell once more what may not have been heard."""
         self._told_to, self._progress = 0, ""
 
 
-class Reporter:
+class Reporter(Periodic):
     """Tells of attempts until they have ended.
 
     Args:
@@ -98,21 +95,9 @@ class Reporter:
         self._on_contact = on_contact
         self._reports: list[ReportedAttempt] = []
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stop = threading.Event()
         self._numbers = itertools.count(1)
         self._cut_off = False
-        self._thread = threading.Thread(target=self._work, name="reporter")
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End."""
-        self._stop.set()
-        self._wake.set()
-        self._thread.join()
+        super().__init__(self._report, name="reporter", interval=self._pause)
 
     def begin(self, task: str, directory: JobDirectory, claimed_at: float) -> ReportedAttempt:
         """Begin to tell of an attempt.
@@ -126,11 +111,6 @@ class Reporter:
         with self._lock:
             self._reports.append(report)
         return report
-
-    @property
-    def alive(self) -> bool:
-        """Whether it is at work."""
-        return self._thread.is_alive()
 
     def was_cut_off(self, report: ReportedAttempt) -> bool:
         """Whether an attempt could not be heard of for so long that others may have ended it."""
@@ -148,31 +128,26 @@ class Reporter:
             Whether it was told, or nobody wants to know.
         """
         report.ending = ending
-        self._wake.set()
+        self.wake()
         while not report.told.wait(self._pause) and not gone():
             pass
         with self._lock:
             self._reports.remove(report)
         return report.told.is_set()
 
-    def _work(self) -> None:
-        while not self._stop.is_set():
-            self._wake.clear()
-            with self._lock:
-                reports = list(self._reports)
-            began = time.monotonic()
-            try:
-                self._tell(reports, began)
-            except RecordsError as error:
-                if not self._cut_off:
-                    log.error("nothing can be told of running jobs: %s", error)  # noqa: TRY400
-                self._cut_off = True
-                for report in reports:
-                    report.repeat()
-            except Exception:
-                log.exception("nothing could be told of running jobs")
+    def _report(self) -> None:
+        with self._lock:
+            reports = list(self._reports)
+        try:
+            self._tell(reports, time.monotonic())
+        except RecordsError as error:
+            if not self._cut_off:
+                log.error("nothing can be told of running jobs: %s", error)  # noqa: TRY400
+            self._cut_off = True
+            for report in reports:
+                report.repeat()
+        finally:
             self._give_up(reports)
-            self._wake.wait(self._pause)
 
     def _tell(self, reports: Sequence[ReportedAttempt], began: float) -> None:
         beats = [self._beat(report) for report in reports]

@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 
+import attrs
+
 from ...jobs.job import Ending, Fate, RemoteLocation
 from ..engine import Attempt, Stop
 from .output import OutputCopy
@@ -22,6 +24,7 @@ _PAUSE = 2.0
 _EMPTY = 2
 
 
+@attrs.define(kw_only=True, eq=False, slots=False)
 class RemoteAttempt:
     """Hands an attempt out, and waits for its end.
 
@@ -34,31 +37,24 @@ class RemoteAttempt:
         lost_after: Seconds without a sign of life after which its worker counts as lost.
     """
 
-    def __init__(
-        self,
-        *,
-        attempt: Attempt,
-        watched: WatchedAttempt,
-        stop: Callable[[], Stop | None],
-        records: AttemptRecords,
-        send: Callable[[], None],
-        lost_after: float,
-    ) -> None:
-        self._attempt = attempt
-        self._watched = watched
-        self._stop = stop
-        self._records = records
-        self._send = send
-        self._lost_after = lost_after
+    _attempt: Attempt
+    _watched: WatchedAttempt
+    _stop: Callable[[], Stop | None]
+    _records: AttemptRecords
+    _send: Callable[[], None]
+    _lost_after: float
+
+    def __attrs_post_init__(self) -> None:
+        attempt = self._attempt
         self._output_copy = OutputCopy(attempt.directory, attempt.task, attempt.terms.output_limit)
         self._place: RemoteLocation | None = None
         self._news = ""
-        self._to_be_sent = not attempt.handed_out
-        # Perhaps the message was never sent.
-        self._watched.shaken = attempt.handed_out
         self._next_try = 0.0
         self._failed = False
         self._cancelled = False
+        self._to_be_sent = not attempt.handed_out
+        # Perhaps the message was never sent.
+        self._watched.shaken = attempt.handed_out
 
     def wait(self) -> Ending | None:
         """See `Engine.run`."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
 import sys
 import threading
 
-from ...system.account import Account
+from ...system.account import CURRENT_USER, Account
 from ...system.orphans import end_marked
-from ...system.processes import KILL_AFTER
+from ...system.processes import KILL_AFTER, start_module
 
 _ALIVE, _GOOD_BYE = b".", b"!"
 #: After which part of the time until its attempts count as lost a worker is taken for frozen.
@@ -30,15 +29,9 @@ class Watchdog:
         run_as: The user as whom they run, if that is not this process's.
     """
 
-    def __init__(self, mark: str, lost_after: float, run_as: Account | None = None) -> None:
+    def __init__(self, mark: str, lost_after: float, run_as: Account = CURRENT_USER) -> None:
         self._lock = threading.Lock()
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", __name__, mark, str(lost_after * _PATIENCE), *([run_as.name] if run_as else [])],
-            stdin=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            # What ends the worker's group must not end it.
-            start_new_session=True,
-        )
+        self._popen = start_module(__name__, mark, str(lost_after * _PATIENCE), run_as.name)
 
     def keep_alive(self) -> None:
         """Be told that all is well."""
@@ -64,7 +57,7 @@ class Watchdog:
                 return  # whoever asks whether it is alive will learn it
 
 
-def watch(pipe: int, mark: str, patience: float, run_as: Account | None) -> None:
+def watch(pipe: int, mark: str, patience: float, run_as: Account) -> None:
     """Wait for the worker's end, and as often as it falls silent, end its attempts."""
     while True:
         heard = bool(select.select([pipe], [], [], patience)[0])
@@ -78,5 +71,5 @@ def watch(pipe: int, mark: str, patience: float, run_as: Account | None) -> None
 
 
 if __name__ == "__main__":
-    user = Account.find(sys.argv[3]) if sys.argv[3:] else None
+    user = Account.find(sys.argv[3]) if sys.argv[3] else CURRENT_USER
     watch(sys.stdin.fileno(), sys.argv[1], float(sys.argv[2]), user)

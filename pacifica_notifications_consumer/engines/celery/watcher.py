@@ -1,14 +1,17 @@
-"""The watcher: one thread that looks at the records of all attempts that are out, and at the queue."""
+"""The watcher: two threads that look at the records of all attempts that are out, and at the queue."""
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import attrs
 
+from ...system.periodic import Periodic
 from .records import AttemptRecords, AttemptView, RecordsError
 
 log = logging.getLogger(__name__)
@@ -69,25 +72,25 @@ class Watcher:
         self._count_waiting = count_waiting
         self._changed = threading.Condition()
         self._watched: list[WatchedAttempt] = []
-        self._stop = threading.Event()
         self._trouble = {"records": "", "queue": ""}
-        self._threads = [
-            threading.Thread(target=self._keep, args=(what, look), name=f"watcher of the {what}")
+        self._looked_at = 0.0
+        self._loops = [
+            Periodic(functools.partial(self._guarded, what, look), name=f"watcher of the {what}", interval=_PAUSE)
             for what, look in (("records", self._look), ("queue", self._look_at_queue))
         ]
 
     def start(self) -> None:
         """Begin."""
-        for thread in self._threads:
-            thread.start()
+        for loop in self._loops:
+            loop.start()
 
     def stop(self) -> None:
         """End."""
-        self._stop.set()
-        with self._changed:
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        for loop in self._loops:
+            # Both first, so that the time that each takes for its last look is not added up.
+            loop.stopping.set()
+        for loop in self._loops:
+            loop.stop()
 
     @property
     def trouble(self) -> str:
@@ -98,8 +101,11 @@ class Watcher:
         """Begin to watch an attempt."""
         watched = WatchedAttempt(task, self._changed)
         with self._changed:
+            idle = not self._watched
             self._watched.append(watched)
-            self._changed.notify_all()
+        if idle:
+            for loop in self._loops:
+                loop.wake()
         return watched
 
     def unwatch(self, watched: WatchedAttempt) -> None:
@@ -107,22 +113,25 @@ class Watcher:
         with self._changed:
             self._watched.remove(watched)
 
-    def _keep(self, what: str, look: Callable[[], float]) -> None:
-        while not self._stop.is_set():
-            try:
-                pause = look()
-            except Exception as error:
-                if not self._trouble[what]:
-                    log.error("the %s of attempts on other machines cannot be looked at: %s", what, error)  # noqa: TRY400
-                self._trouble[what] = f"the {what} of attempts on other machines cannot be looked at"
-                pause = _PAUSE
-            else:
-                if self._trouble[what]:
-                    self._trouble[what] = ""
-                    log.warning("the %s of attempts on other machines can be looked at again", what)
-                    # What it knew before, it may have forgotten.
-                    self._shake()
-            self._stop.wait(pause)
+    def _guarded(self, what: str, look: Callable[[list[WatchedAttempt]], float]) -> float:
+        """Look if there is something to watch; returns the seconds until the next look."""
+        with self._changed:
+            watched = list(self._watched)
+        if not watched:
+            return math.inf
+        try:
+            pause = look(watched)
+        except Exception as error:
+            if not self._trouble[what]:
+                log.error("the %s of attempts on other machines cannot be looked at: %s", what, error)  # noqa: TRY400
+            self._trouble[what] = f"the {what} of attempts on other machines cannot be looked at"
+            return _PAUSE
+        if self._trouble[what]:
+            self._trouble[what] = ""
+            log.warning("the %s of attempts on other machines can be looked at again", what)
+            # It may have forgotten attempts that it knew before.
+            self._shake()
+        return pause
 
     def _shake(self) -> None:
         with self._changed:
@@ -130,20 +139,13 @@ class Watcher:
                 watched.shaken = True
             self._changed.notify_all()
 
-    def _wait_for_work(self) -> Sequence[WatchedAttempt]:
-        with self._changed:
-            while not self._watched and not self._stop.is_set():
-                self._changed.wait()
-            return list(self._watched)
-
-    def _look(self) -> float:
-        watched = self._wait_for_work()
+    def _look(self, watched: list[WatchedAttempt]) -> float:
         began = time.monotonic()
         seconds = min(began - self._looked_at, _LONGEST_STEP)
         try:
             looks = self._records.look([each.task for each in watched])
         except RecordsError:
-            # Nobody can say what happens meanwhile.
+            # Changes in the meantime cannot be seen.
             self._looked_at = time.monotonic()
             raise
         self._looked_at = began
@@ -153,10 +155,8 @@ class Watcher:
                 self._changed.notify_all()
         return _LOOK + _LOOK_EACH * len(watched)
 
-    _looked_at = 0.0
-
-    def _look_at_queue(self) -> float:
-        waiting = [each for each in self._wait_for_work() if each.look and each.look.opened and not each.look.place]
+    def _look_at_queue(self, watched: list[WatchedAttempt]) -> float:
+        waiting = [each for each in watched if each.look and each.look.opened and not each.look.place]
         if waiting and not self._count_waiting():
             for each in waiting:
                 each.queue_empty += 1

@@ -24,7 +24,7 @@ from ...errors import PacificaError, ServiceError
 from ...jobs.directory import StateDirectory
 from ...jobs.job import Ending, Fate, RemoteLocation
 from ...jobs.retention import Keep
-from ...system.account import Account
+from ...system.account import CURRENT_USER, Account
 from ...system.log_context import concerning
 from ...system.temporary import remove_tree
 from ..engine import Attempt, Engine, Stop
@@ -90,7 +90,7 @@ class RemoteWorker:
         self._concurrency = concurrency
         self._grace = grace
         self._keep = keep
-        self._run_as = run_as
+        self._run_as = run_as or CURRENT_USER
         self._on_end = on_end
         self._halt = threading.Event()
         self._closing = threading.Event()
@@ -199,10 +199,13 @@ class RemoteWorker:
             log.error("job %d is refused: %s", message.job_id, reason)
             self._refuse(task, reason)
             return
-        place = RemoteLocation(worker=socket.gethostname(), directory=str(self._state.attempt(task).path))
+        directory = self._state.job(task)
+        place = RemoteLocation(worker=socket.gethostname(), directory=str(directory.path))
         asked_at = time.monotonic()
         if self._claim(task, place, secrets.token_hex(8)) is Claim.OURS:
-            self._run(task, message, self._reporter.begin(task, self._state.attempt(task), asked_at))
+            # The records can be reached again: a watchdog that has heard nothing for long would end the attempt.
+            self._watchdog.keep_alive()
+            self._run(task, message, self._reporter.begin(task, directory, asked_at))
 
     def _claim(self, task: str, place: RemoteLocation, delivery: str) -> Claim:
         while True:

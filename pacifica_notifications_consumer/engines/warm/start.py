@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import signal
@@ -32,7 +33,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from ...system.account import Account, popen_as
+from ...system.account import CURRENT_USER, Account
+from ...system.periodic import Periodic
 from ...system.processes import MAXRSS_UNIT, Process, ProcessLost, Usage, describe_status
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ class WarmStart:
         *,
         environ: Mapping[str, str],
         preload: Sequence[str] = (),
-        run_as: Account | None = None,
+        run_as: Account = CURRENT_USER,
     ) -> None:
         self._command = [str(python), str(_MAIN)]
         self._arguments = [str(script), " ".join((*DOCUMENTED, *preload)), _ROOM_OF_ARGUMENTS]
@@ -86,21 +88,21 @@ class WarmStart:
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
-        self._closing = threading.Event()
         #: Set when the warm process is ready, or when it is certain that it never will be.
         self._decided = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="warm start", daemon=True)
+        self._pause = 0.0
+        self._loop = Periodic(self._live, name="warm start", interval=_LONGEST_PAUSE, daemon=True)
 
     def start(self) -> None:
         """Start the process in the background; until it is ready, `launch` returns None."""
-        self._thread.start()
+        self._loop.start()
 
     def close(self) -> None:
         """End the process; its children go on running."""
-        self._closing.set()
+        self._loop.stopping.set()
         self._kill()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._loop.stop()
+        self._decided.set()
 
     def wait(self, timeout: float) -> bool:
         """Wait until the process is ready; False if it is not ready after `timeout` seconds, or never will be."""
@@ -184,29 +186,28 @@ class WarmStart:
         if (popen := self._popen) is not None:
             popen.kill()
 
-    def _keep(self) -> None:
-        """Restart the process whenever it ends, until this object is closed or the modules cannot be imported."""
-        pause = 0.0
-        while not self._closing.wait(pause):
-            began = time.monotonic()
-            with tempfile.TemporaryFile() as output:
-                control, status = self._spawn(output)
-                if control is not None:
-                    status = self._serve(control)
-                elif status >= 0 and not self._closing.is_set():
-                    log.warning(
-                        "entry-points start cold, since their modules could not be imported in advance:\n%s",
-                        _last_lines(output),
-                    )
-                    break
-            if not self._closing.is_set():
-                lived_long = time.monotonic() - began > _LIVED_LONG
-                pause = 0.0 if lived_long else min(2 * pause + 0.1, _LONGEST_PAUSE)
-                log.error(
-                    "the warm process has ended with %s; it is restarted, until then entry-points start cold",
-                    describe_status(status),
+    def _live(self) -> float:
+        """Start a process, and have it fork until it ends; returns the seconds until the next one is started."""
+        began = time.monotonic()
+        with tempfile.TemporaryFile() as output:
+            control, status = self._spawn(output)
+            if control is not None:
+                status = self._serve(control)
+            elif status >= 0 and not self._loop.stopping.is_set():
+                log.warning(
+                    "entry-points start cold, since their modules could not be imported in advance:\n%s",
+                    _last_lines(output),
                 )
-        self._decided.set()
+                self._decided.set()
+                return math.inf
+        if not self._loop.stopping.is_set():
+            lived_long = time.monotonic() - began > _LIVED_LONG
+            self._pause = 0.0 if lived_long else min(2 * self._pause + 0.1, _LONGEST_PAUSE)
+            log.error(
+                "the warm process has ended with %s; it is started again, until then entry-points start cold",
+                describe_status(status),
+            )
+        return self._pause
 
     def _serve(self, control: socket.socket) -> int:
         """Let the process serve requests until it ends; returns its exit status."""
@@ -234,13 +235,13 @@ class WarmStart:
                     stderr=subprocess.STDOUT,
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
-                    **popen_as(self._run_as),
+                    **self._run_as.popen_arguments(),
                 )
             except OSError as error:
                 output.write(str(error).encode())
                 ours.close()
                 return None, 0
-        if self._closing.is_set():
+        if self._loop.stopping.is_set():
             self._kill()
         try:
             _, (threads,) = _receive(ours)

@@ -7,20 +7,14 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from ...http.handler import Writer
 from .store import Store
 from .wire import PIECE
 
 #: The content of each file, by the parts of its path below the tar's only top directory.
 Layout = dict[tuple[str, ...], Path]
-
-
-class ByteSink(Protocol):
-    """Takes bytes."""
-
-    def write(self, data: bytes, /) -> object:
-        """Take bytes."""
 
 
 def lay_out(files: list[dict[str, Any]], store: Store) -> Layout:
@@ -83,7 +77,7 @@ def _directories(placed: Layout) -> set[tuple[str, ...]]:
     return {parts[:depth] for parts in placed for depth in range(1, len(parts))}
 
 
-def write_tar(layout: Layout, top: str, made: float, out: ByteSink, store: Store) -> None:
+def write_tar(layout: Layout, top: str, made: float, out: Writer, store: Store) -> None:
     """Write a cart's tar: a top directory with all directories and files, sorted.
 
     Args:
@@ -111,7 +105,7 @@ def write_tar(layout: Layout, top: str, made: float, out: ByteSink, store: Store
 class _Forward(io.RawIOBase):
     """The file object to which `tarfile` writes."""
 
-    def __init__(self, out: ByteSink) -> None:
+    def __init__(self, out: Writer) -> None:
         super().__init__()
         self._out = out
 

@@ -6,14 +6,16 @@ import contextlib
 import tarfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import attrs
+
+from ...cloudevents.announcement import ingest_event
 from ...http.errors import HTTPError
 from . import bundle
-from .policy import INGEST_EVENT, PolicyService
+from .policy import PolicyService
 from .store import Store, timestamp
 from .wire import ServiceHandler, error_page
 from .workers import TaskThreads
@@ -21,6 +23,7 @@ from .workers import TaskThreads
 _WORKERS = 2  # like Celery on a small machine, so that transactions do not always complete in the order of upload
 
 
+@attrs.define(eq=False, slots=False)
 class IngestService:
     """Processes uploads and stores their states.
 
@@ -32,25 +35,18 @@ class IngestService:
         say: Called with a sentence for each event.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        policy: PolicyService,
-        *,
-        source: str,
-        emit: Callable[[dict[str, Any]], object],
-        say: Callable[[str], None],
-    ) -> None:
-        self._store = store
-        self._policy = policy
-        self._source = source
-        self._emit = emit
-        self._say = say
+    _store: Store
+    _policy: PolicyService
+    _source: str = attrs.field(kw_only=True)
+    _emit: Callable[[dict[str, Any]], object] = attrs.field(kw_only=True)
+    _say: Callable[[str], None] = attrs.field(kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
         self._workers = TaskThreads("ingest", _WORKERS)
-        for job in (_IngestJob(store, upload) for upload in store.pending_uploads()):
+        for job in (_IngestJob(self._store, upload) for upload in self._store.pending_uploads()):
             if job.state["complete"]:
                 # The last sandbox ended after completing the upload and before deleting the bundle.
-                store.upload(job.number).unlink()
+                self._store.upload(job.number).unlink()
             else:
                 self._workers.submit(partial(self._process, job))
 
@@ -128,17 +124,9 @@ class IngestService:
         for record in records:
             if record["destinationTable"] == "Files":
                 record["subdir"] = bundle.clipped(record["subdir"])
-        return {
-            "cloudEventsVersion": "0.1",
-            "eventType": INGEST_EVENT,
-            "source": self._source.format(id=number),
-            "eventID": f"metadata.ingest.{number}",
-            "eventTime": datetime.now().isoformat(timespec="seconds"),
-            "extensions": {},
-            "contentType": "application/json",
-            # The real ingest sorts the keys of each record when it sends them to metadata.
-            "data": [dict(sorted(record.items())) for record in records],
-        }
+        # The real ingest sorts the keys of each record when it sends them to metadata.
+        rows = [dict(sorted(record.items())) for record in records]
+        return ingest_event((self._source.format(id=number), f"metadata.ingest.{number}"), rows)
 
 
 class _Failed(Exception):  # noqa: N818  (it never leaves this module)

@@ -11,11 +11,10 @@ from typing import Any
 
 import attrs
 
+from ...cloudevents.announcement import INGEST_EVENT
 from ...http.errors import HTTPError
 from .store import Store
 from .wire import ServiceHandler, from_json
-
-INGEST_EVENT = "org.pacifica.metadata.ingest"
 
 
 @attrs.frozen(kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from ...cloudevents.announcement import Identity
 from ...errors import ConfigurationError, InUse, StateError
 from ...http.server import serve
 from ...system.temporary import temporary_directory
@@ -23,7 +24,7 @@ from .wire import ServiceHandler, bind
 _LOG = logging.getLogger(__name__)
 #: The file in the sandbox's directory with the URLs of its services.
 _ADDRESSES = "addresses.json"
-DEFAULT_INGEST_SOURCE = "http://metadata.pacifica.org/transactions?_id={id}"
+DEFAULT_INGEST_SOURCE = Identity().source
 
 
 class Sandbox:
@@ -203,13 +204,10 @@ def _check(project_field: str, ingest_source: str) -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def _directory(directory: str | os.PathLike[str] | None) -> Iterator[Path]:
-    if directory is not None:
-        yield Path(directory).absolute()
-        return
-    with temporary_directory("pacifica-sandbox-") as temporary:
-        yield temporary
+def _directory(directory: str | os.PathLike[str] | None) -> contextlib.AbstractContextManager[Path]:
+    if directory is None:
+        return temporary_directory("pacifica-sandbox-")
+    return contextlib.nullcontext(Path(directory).absolute())
 
 
 def _guarded(on_event: Callable[[str], None] | None) -> Callable[[str], None]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ...errors import InUse, StateError
+from ...errors import InUse, StateError, explained
 from ...http.errors import HTTPError
+from ...system.files import NEW, replacing, try_lock
 
 
 class Store:
@@ -37,6 +35,7 @@ class Store:
         self._transactions = directory / "transactions"
         self.uploads = directory / "uploads"
         self.carts = directory / "carts"
+        self._id_file = directory / "ids.json"
         self._lock = threading.Lock()
         self._completion = threading.Condition()
         self._completed: list[int] = []
@@ -61,7 +60,7 @@ class Store:
             self.carts,
         ):
             folder.mkdir(mode=0o700, exist_ok=True)
-        for leftover in (*self.uploads.glob("*.part"), *self._files.glob("*.part"), *self.carts.iterdir()):
+        for leftover in (*self.uploads.glob(f"*{NEW}"), *self._files.glob(f"*{NEW}"), *self.carts.iterdir()):
             leftover.unlink()
         self._ids = {"upload": 0, "file": 0}
         with contextlib.suppress(FileNotFoundError):
@@ -75,10 +74,6 @@ class Store:
     def close(self) -> None:
         """Release the directory for another sandbox."""
         self._guard.close()
-
-    @property
-    def _id_file(self) -> Path:
-        return self.directory / "ids.json"
 
     def reserve(self, kind: Literal["upload", "file"], count: int = 1) -> int:
         """Reserve consecutive ids, which are not assigned again, and return the first."""
@@ -96,27 +91,14 @@ class Store:
         path = self._files / name
         return path if path.is_file() else None
 
-    @contextlib.contextmanager
-    def incoming_file(self, file_id: int) -> Iterator[IO[bytes]]:
+    def incoming_file(self, file_id: int) -> contextlib.AbstractContextManager[IO[bytes]]:
         """Write a file of the archive; it is added when the context ends without an error."""
-        part = self._files / f"{file_id}.part"
-        try:
-            with part.open("wb") as out:
-                yield out
-            part.replace(self._files / str(file_id))
-        finally:
-            part.unlink(missing_ok=True)
+        return replacing(self._files / str(file_id))
 
     def receive_upload(self, upload: int, pieces: Iterable[bytes]) -> None:
         """Store a bundle as it arrives; if it does not arrive whole, it is deleted."""
-        part = self.uploads / f"{upload}.part"
-        try:
-            with part.open("wb") as out:
-                for piece in pieces:
-                    out.write(piece)
-            part.replace(self.upload(upload))
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(self.upload(upload)) as out:
+            out.writelines(pieces)
 
     def upload(self, upload: int) -> Path:
         """The path of an upload's bundle."""
@@ -214,26 +196,18 @@ def _time(seconds: float) -> str:
 
 def _write(path: Path, document: Any) -> None:
     # A reader, or a sandbox started after a crash, sees the old document or the new one, never half of one.
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as out:
+    with replacing(path, mode=0o600) as out:
         out.write(json.dumps(document).encode("ascii"))
-    os.replace(out.name, path)  # noqa: PTH105  (the name is a str)
 
 
 def _lock(directory: Path) -> IO[bytes]:
     guard = (directory / "lock").open("ab")
-    try:
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(guard):
         guard.close()
-        raise InUse(f"another sandbox uses {directory}", "stop it, or choose another directory") from None
+        raise InUse(f"another sandbox uses {directory}", "stop it, or choose another directory")
     return guard
 
 
-@contextlib.contextmanager
-def _usable(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise StateError(
-            f"cannot keep a sandbox in {directory}: {error}", "choose a directory that can be written, or a new one"
-        ) from error
+def _usable(directory: Path) -> contextlib.AbstractContextManager[None]:
+    advice = "choose a directory that can be written, or a new one"
+    return explained(StateError, f"cannot keep a sandbox in {directory}", advice, cause=(OSError, ValueError))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import traceback
 from collections.abc import Iterator
@@ -58,7 +57,7 @@ class ServiceHandler(Handler):
         try:
             self.route()
         except (ConnectionError, TimeoutError):
-            self.close_connection = True
+            raise  # the client has gone
         except Exception as error:
             self._refuse(error)
 
@@ -70,8 +69,7 @@ class ServiceHandler(Handler):
             self.close_connection = True
             return
         page = error_page(error)
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            self.reply(int(page["status"].split()[0]), self.error_body(page), self.error_type)
+        self.reply(int(page["status"].split()[0]), self.error_body(page), self.error_type)
 
     def error_body(self, page: dict[str, str]) -> bytes:
         """Write an error page as JSON."""
@@ -83,8 +81,7 @@ class ServiceHandler(Handler):
         Raises:
             HTTPError: The body has no length and is not chunked, is malformed, or ends early.
         """
-        if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
-            raise HTTPError(HTTPStatus.LENGTH_REQUIRED, "the request must have a Content-Length or be chunked")
+        self._check_length()
         while piece := self.rfile.read(PIECE):
             yield piece
 
@@ -94,13 +91,12 @@ class ServiceHandler(Handler):
         Raises:
             HTTPError: See `body`; or the body is too large.
         """
-        pieces, size = [], 0
-        for piece in self.body():
-            size += len(piece)
-            if size > _LARGEST_DOCUMENT:
-                raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {_LARGEST_DOCUMENT} bytes")
-            pieces.append(piece)
-        return b"".join(pieces)
+        self._check_length()
+        return self.read_body(_LARGEST_DOCUMENT)
+
+    def _check_length(self) -> None:
+        if "Content-Length" not in self.headers and "Transfer-Encoding" not in self.headers:
+            raise HTTPError(HTTPStatus.LENGTH_REQUIRED, "the request must have a Content-Length or be chunked")
 
     def content_type(self) -> str:
         """The media type of the request, without parameters."""

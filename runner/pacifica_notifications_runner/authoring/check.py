@@ -106,7 +106,7 @@ def _check_whole(
     arguments: argparse.Namespace,
     settings: dict[str, Any],
     signals: StopSignals,
-    run_as: Account | None,
+    run_as: Account,
     matches: list[Match],
     found: Sequence[Finding],
 ) -> Iterator[Finding]:

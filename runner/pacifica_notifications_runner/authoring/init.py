@@ -8,7 +8,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer.errors import StateError
+from pacifica_notifications_consumer.errors import StateError, explained
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.terminal import say
 
@@ -45,13 +45,14 @@ def make(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
     """Make a consumer."""
     directory: Path = arguments.directory
     make_empty(directory)
-    try:
-        with as_file(files("pacifica_notifications_runner") / "templates" / arguments.template) as template:
-            for path in sorted(template.iterdir()):
-                if path.is_file():
-                    shutil.copyfile(path, directory / path.name)
-    except OSError as error:
-        raise StateError(f"cannot write into {directory}: {error.strerror}", "name another directory") from error
+    templates = files("pacifica_notifications_runner") / "templates"
+    with (
+        explained(StateError, f"cannot write into {directory}", "name another directory"),
+        as_file(templates / arguments.template) as template,
+    ):
+        for path in sorted(template.iterdir()):
+            if path.is_file():
+                shutil.copyfile(path, directory / path.name)
     script = directory / "init.sh"
     if script.exists():
         script.chmod(0o755)
@@ -65,10 +66,8 @@ def make_empty(directory: Path) -> None:
     Raises:
         StateError: It cannot be made, or it is not empty.
     """
-    try:
+    with explained(StateError, f"cannot use the directory {directory}", "name another one"):
         directory.mkdir(parents=True, exist_ok=True)
         used = any(directory.iterdir())
-    except OSError as error:
-        raise StateError(f"cannot use the directory {directory}: {error.strerror}", "name another one") from error
     if used:
         raise StateError(f"the directory {directory} is not empty", "name a new one")

@@ -18,7 +18,7 @@ import attrs
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive.packing import open_consumer
 from pacifica_notifications_consumer.cloudevents.notification import Notification
-from pacifica_notifications_consumer.errors import Cancelled, NotificationError, StateError
+from pacifica_notifications_consumer.errors import Cancelled, NotificationError, StateError, explained
 from pacifica_notifications_consumer.jobs.directory import StateDirectory
 from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.ledger.ledger import Ledger
@@ -122,10 +122,8 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with explained(NotificationError, f"cannot read {path}", "check the path"):
         return path.read_bytes()
-    except OSError as error:
-        raise NotificationError(f"cannot read {path}: {error.strerror}", "check the path") from error
 
 
 def _check_idle(state_dir: Path, name: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.environment.cache import CachedVenv, VenvCache
-from pacifica_notifications_consumer.errors import ConfigurationError, StateError
+from pacifica_notifications_consumer.errors import ConfigurationError, StateError, explained
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.process.terminal import say
 
@@ -58,14 +59,10 @@ def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
 
 
 def _check_readable(directory: Path) -> None:
-    try:
+    problem, advice = f"cannot look into the cache {directory}", "do this as the user whose consumers use it"
+    # One that is missing is empty.
+    with explained(StateError, problem, advice), contextlib.suppress(FileNotFoundError):
         next(directory.iterdir(), None)
-    except FileNotFoundError:
-        return  # such a cache is empty
-    except OSError as error:
-        raise StateError(
-            f"cannot read the cache {directory}: {error.strerror}", "run this as the user whose consumers use it"
-        ) from error
 
 
 def _describe(kept: CachedVenv) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 
-from pacifica_notifications_consumer.errors import StateError
+from pacifica_notifications_consumer.errors import StateError, explained
+from pacifica_notifications_consumer.system.files import replacing
 
 _FILE = "status.json"
 
@@ -35,17 +35,9 @@ class StatusAddress:
             StateError: The state directory cannot be written to.
         """
         path = state_dir / _FILE
-        new = path.with_suffix(".new")
-        try:
-            new.unlink(missing_ok=True)
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-                json.dump(attrs.asdict(self), file)
-            new.replace(path)
-        except OSError as error:
-            raise StateError(
-                f"cannot write {path}: {error.strerror}",
-                "check the disk's space and the access rights of the state directory",
-            ) from error
+        advice = "check the disk's space and the access rights of the state directory"
+        with explained(StateError, f"cannot write {path}", advice), replacing(path, mode=0o600) as file:
+            file.write(json.dumps(attrs.asdict(self)).encode("ascii"))
         try:
             yield
         finally:

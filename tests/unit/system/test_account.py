@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import tempfile
 import threading
@@ -20,7 +21,7 @@ from pacifica_notifications_consumer.jobs.directory import JobDirectory, StateDi
 from pacifica_notifications_consumer.queue.job_runner import JobRunner
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.streams.progress import read_progress
-from pacifica_notifications_consumer.system.account import Account, acting_as, environ_of, popen_as
+from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
 
 NOBODY = "nobody"
 HE, HIS_GROUP = pwd.getpwnam(NOBODY)[2:4]
@@ -73,7 +74,11 @@ def test_found(account: Account) -> None:
 def test_programs_are_started_as_the_user(account: Account) -> None:
     """With his groups, and none of ours."""
     answer = subprocess.run(
-        ["/bin/sh", "-c", "id -u; id -g; id -G"], capture_output=True, check=True, text=True, **popen_as(account)
+        ["/bin/sh", "-c", "id -u; id -g; id -G"],
+        capture_output=True,
+        check=True,
+        text=True,
+        **account.popen_arguments(),
     )
     assert answer.stdout.split() == [str(account.uid), str(account.gid), *map(str, account.groups)]
 
@@ -84,11 +89,11 @@ def test_variables(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PACIFICA_PASSWORD", "SUDO_USER", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
-    environ = environ_of(account)
+    environ = account.environ()
     assert not {"PACIFICA_PASSWORD", "SUDO_USER", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"} & set(environ)
     assert environ["HTTPS_PROXY"] == "http://127.0.0.1:3128"
     assert (environ["HOME"], environ["USER"], environ["LOGNAME"]) == (account.home, NOBODY, NOBODY)
-    assert environ_of(None) is os.environ
+    assert CURRENT_USER.environ() is os.environ
 
 
 @as_root
@@ -103,7 +108,7 @@ def test_acting(account: Account, place: Path) -> None:
         (place / "open" / "his").touch()
         with pytest.raises(PermissionError):
             secret.read_text()
-        with acting_as(account):
+        with account.acting():
             pass
         with pytest.raises(PermissionError):
             secret.read_text()
@@ -212,7 +217,7 @@ def test_state_directory_that_was_the_users_own(account: Account, place: Path, n
     StateDirectory(place / "state", "tester").close()
     (place / "state" / name).touch()
     os.chown(place / "state" / name, account.uid, account.gid)
-    with pytest.raises(ConfigurationError, match=f"who is not to touch .*, may change {place}/state/{name}"):
+    with pytest.raises(ConfigurationError, match=f"able to replace .*, but may change {place}/state/{name}"):
         StateDirectory(place / "state", "tester", account)
 
 
@@ -233,7 +238,7 @@ def test_state_directory_is_open_to_go_through(account: Account, place: Path) ->
         with pytest.raises(PermissionError):
             (place / "state" / "lock").read_text()
     (place / "closed").mkdir(mode=0o700)
-    with pytest.raises(ConfigurationError, match="closed is closed to him") as caught:
+    with pytest.raises(ConfigurationError, match="closed is closed to that user") as caught:
         StateDirectory(place / "closed" / "state", "tester", account)
     assert "--state-dir" in caught.value.advice
 
@@ -274,6 +279,17 @@ def test_jobs_of_another_user_are_taken_over(account: Account, place: Path) -> N
     with account.acting():
         (job.destination / "uploads" / "a" / "file").write_text("x")
         assert (job.source / "notification.json").read_bytes() == b"second"
+
+
+def test_the_current_user_needs_nothing(tmp_path: Path) -> None:
+    """For the user of this process nothing changes hands, and nothing is opened or checked, wherever it is."""
+    job = JobDirectory(tmp_path / "1", CURRENT_USER)
+    job.prepare(b"{}", [])
+    assert stat.S_IMODE(job.path.stat().st_mode) == 0o700
+    assert {path.stat().st_uid for path in job.path.rglob("*")} == {os.geteuid()}
+    CURRENT_USER.check_way(tmp_path / "missing", "make it")
+    answer = subprocess.run(["/usr/bin/id", "-u"], capture_output=True, check=True, **CURRENT_USER.popen_arguments())
+    assert int(answer.stdout) == os.geteuid()
 
 
 def test_notes_of_progress_that_are_none(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """download() and upload() on the sandbox: uploaded files are downloaded unchanged, and faults are reported."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -109,17 +110,20 @@ def test_download_again_fetches_what_is_missing(
     upload(outgoing, TRANSACTION, services=services).get()
     source = incoming(tmp_path, sandbox.notification(sandbox.transactions()[-1]))
     download(source, services=services).get()
-    before = {path: path.stat().st_ino for path in (source / "downloads").rglob("*") if path.is_file()}
-    (source / "downloads" / "a.txt").unlink()
-    (source / "downloads" / "empty").unlink()
-    (source / "downloads" / "empty").symlink_to("/dev/null")
-    (source / "downloads" / ".pacifica-incoming-left").mkdir()
-    download(source, services=services).get()
-    assert contents(source / "downloads") == FILES
-    assert not (source / "downloads" / "empty").is_symlink()
-    assert not list((source / "downloads").glob(".*"))
-    kept = {path for path, inode in before.items() if path.stat().st_ino == inode}
-    assert kept == set(before) - {source / "downloads" / "a.txt", source / "downloads" / "empty"}
+    downloads = source / "downloads"
+    with contextlib.ExitStack() as stack:
+        # As long as the old files are open, no new file can have the number of one.
+        before = {path: stack.enter_context(path.open()) for path in downloads.rglob("*") if path.is_file()}
+        (downloads / "a.txt").unlink()
+        (downloads / "empty").unlink()
+        (downloads / "empty").symlink_to("/dev/null")
+        (downloads / ".pacifica-incoming-left").mkdir()
+        download(source, services=services).get()
+        kept = {path for path, file in before.items() if os.path.samestat(os.fstat(file.fileno()), path.stat())}
+    assert kept == set(before) - {downloads / "a.txt", downloads / "empty"}
+    assert contents(downloads) == FILES
+    assert not (downloads / "empty").is_symlink()
+    assert not list(downloads.glob(".*"))
     # All of it is there: nobody is asked.
     download(source, services=Services(cartd_url="http://127.0.0.1:9")).get()
 

@@ -1,0 +1,87 @@
+"""Work that is done again and again, on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Self
+
+log = logging.getLogger(__name__)
+
+
+class Periodic:
+    """A thread that calls a function, pauses, and calls it again, until it is stopped.
+
+    An exception is logged with its traceback, and the function is called again after ``interval``. It may also be used
+    as a context manager, which starts and stops it.
+
+    Args:
+        work: Called each time; it may return the seconds until the next call, for other than ``interval``.
+        name: The thread's name, which the log tells when ``work`` raises.
+        interval: Seconds from the end of a call to the next one.
+        delay: Seconds until the first call.
+        daemon: Whether the process may end while it runs.
+        stopping: The event to set when it is to end; by default one of its own.
+
+    Attributes:
+        stopping: Set when it is to end, for work that takes long.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], float | None],
+        *,
+        name: str,
+        interval: float,
+        delay: float = 0.0,
+        daemon: bool = False,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self._work = work
+        self._interval = interval
+        self._delay = delay
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=daemon)
+        self.stopping = stopping or threading.Event()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """End the pause; during a call, the next one follows at once."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the present call, and wait for that; does nothing if it was never started."""
+        self.stopping.set()
+        self.wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread is running."""
+        return self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        pause: float | None = self._delay
+        while True:
+            self._wake.wait(min(self._interval if pause is None else pause, threading.TIMEOUT_MAX))
+            # Before the call, so that a wake-up during it is not lost.
+            self._wake.clear()
+            if self.stopping.is_set():
+                return
+            try:
+                pause = self._work()
+            except Exception:
+                pause = None
+                log.exception("the thread %r failed; it goes on in %g s", self._thread.name, self._interval)

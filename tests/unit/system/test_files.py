@@ -1,0 +1,91 @@
+"""Files that are there whole or not at all, and locks."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pacifica_notifications_consumer.system.files import replacing, try_lock
+
+
+def test_readers_see_the_old_or_the_new(tmp_path: Path) -> None:
+    """As long as the new content is being written, the old one is there; then nothing else is left."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with replacing(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_half_a_file_leaves_nothing(tmp_path: Path) -> None:
+    """An exception keeps the old content, and removes the part that was written."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rights(tmp_path: Path) -> None:
+    """The file has the rights that were asked for, whatever a crash has left there with others."""
+    left = tmp_path / "file.new"
+    left.write_bytes(b"left")
+    left.chmod(0o644)
+    with replacing(tmp_path / "file", mode=0o600):
+        pass
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    """A link in the place of the new file leads to nothing that is overwritten."""
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "file.new").symlink_to(tmp_path / "precious")
+    with replacing(tmp_path / "file") as file:
+        file.write(b"new")
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_content_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is to be synced, the whole content is, before the file takes its place; otherwise nothing is."""
+    synced: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append((os.fstat(file).st_size, (tmp_path / "file").exists())))
+    with replacing(tmp_path / "other") as file:
+        file.write(b"new")
+    assert synced == []
+    with replacing(tmp_path / "file", sync=True) as file:
+        file.write(b"new")
+    assert synced == [(3, False)]
+
+
+def test_locks(tmp_path: Path) -> None:
+    """A lock keeps out all others, a shared one only those that do not share it, and both end with their file."""
+    path = tmp_path / "lock"
+    with path.open("ab") as ours:
+        assert try_lock(ours)
+        with path.open("ab") as other:
+            assert not try_lock(other)
+            assert not try_lock(other, shared=True)
+    with path.open("ab") as ours, path.open("ab") as other:
+        assert try_lock(ours, shared=True)
+        assert try_lock(other, shared=True)
+        assert not try_lock(other)
+
+
+def test_locks_of_the_dead(tmp_path: Path) -> None:
+    """A process that is killed holds no lock any more."""
+    script = "import fcntl, os, sys; fcntl.flock(open(sys.argv[1], 'ab'), fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", script, tmp_path / "lock"], check=False).returncode == -9
+    with (tmp_path / "lock").open("ab") as ours:
+        assert try_lock(ours)
