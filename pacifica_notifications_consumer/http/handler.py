@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, cast
 
 from .body import Body, ChunkedBody, SizedBody
 from .connection import Connection
-from .errors import HTTPError
+from .errors import PROBLEM_TYPE, HTTPError, problem_document
 from .request import Head, Headers
 
 _GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -123,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
         return _now() if timestamp is None else formatdate(timestamp, usegmt=True)
 
     def reply(self, status: int, body: bytes = b"", content_type: str = "", **headers: str) -> None:
-        """Send a whole response; keyword arguments name headers, with ``_`` for ``-``."""
+        """Send a whole response; keyword arguments name header fields, with ``-`` or ``_`` between words."""
         if not self.close_connection and not self.rfile.is_read:
             # What is left of it must not be taken for the next request.
             self.close_connection = True
@@ -164,8 +164,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply_problem(self, status: HTTPStatus, detail: str, **headers: str) -> None:
         """Send a refusal as RFC 9457 describes it: what is wrong, in words."""
-        document = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
-        self.reply(status, json.dumps(document).encode("ascii"), "application/problem+json", **headers)
+        self.reply(status, problem_document(status, detail), PROBLEM_TYPE, **headers)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse what no method of this class has looked at."""

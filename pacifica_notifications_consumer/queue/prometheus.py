@@ -9,12 +9,10 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.queue.histograms import Distribution
-
+from ..jobs.job import JobState
+from .histograms import Distribution
 from .job_runner import JobRunner
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "pacifica_consumer_"
 
 #: A number, numbers by what a label says, or a distribution.

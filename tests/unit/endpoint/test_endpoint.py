@@ -9,10 +9,11 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer import Filter, JobRunner
+from pacifica_notifications_consumer.endpoint.endpoint import Endpoint
 from pacifica_notifications_consumer.errors import EndpointError, StateError
 from pacifica_notifications_consumer.jobs.job import Verdict
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_runner.endpoint import Endpoint, listening
+from pacifica_notifications_runner.endpoint import listening
 from tests.support.http_tools import raw, replies
 from tests.support.paths import NOTIFICATIONS as FOLDER
 

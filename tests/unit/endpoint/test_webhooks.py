@@ -15,12 +15,13 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer import Filter, JobRunner
+from pacifica_notifications_consumer.endpoint import webhooks
+from pacifica_notifications_consumer.endpoint.endpoint import Endpoint
+from pacifica_notifications_consumer.endpoint.webhooks import Rate, Signatures
 from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_runner import webhooks
-from pacifica_notifications_runner.endpoint import Endpoint, listening
-from pacifica_notifications_runner.webhooks import Rate, Signatures
+from pacifica_notifications_runner.endpoint import listening
 from tests.support.faults import fault_server
 
 TOKEN = "right"
@@ -122,7 +123,7 @@ def test_deepest_event(url: str, runner: JobRunner, depth: int, status: int) -> 
 @pytest.mark.parametrize(
     ("batch", "status", "expected"),
     [
-        ([EVENT, {"specversion": "1.0"}], 400, "element 2 of the batch is no valid CloudEvent: it lacks"),
+        ([EVENT, {"specversion": "1.0"}], 400, "element 2 of the batch is not a valid CloudEvent: it lacks"),
         ([EVENT, 5], 400, "element 2 of the batch is a JSON number"),
         ([EVENT] * 6, 400, "the batch has more than 5 events"),
         ([EVENT, EVENT | {"specversion": "0.3"}], 400, "several versions"),

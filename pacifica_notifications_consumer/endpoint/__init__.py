@@ -1,0 +1,1 @@
+"""The rules of receiving notifications, for any server and any web framework."""

@@ -1,0 +1,76 @@
+"""A request and a response as plain values, for any server and any web framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+
+import attrs
+
+from ..http.errors import HTTPError
+from ..http.request import Headers
+
+
+def _make_headers(fields: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
+    if isinstance(fields, Headers):
+        return fields
+    return Headers(list(fields.items() if isinstance(fields, Mapping) else fields))
+
+
+@attrs.define
+class HTTPRequest:
+    """A request, as a server or a web framework has received it.
+
+    Args:
+        method: The method, such as ``POST``.
+        target: The path and the query, such as ``/receive?access_token=…``.
+        headers: The header fields, as a mapping or as pairs; the case of their names does not matter.
+        read: Reads the next piece of the body. It is called with a number of bytes, of which the piece may have fewer
+            or more, and returns no bytes at the end of the body. It is only called for a request that may send.
+        peer: The client's address, for the log.
+    """
+
+    method: str
+    target: str
+    headers: Headers = attrs.field(converter=_make_headers)
+    read: Callable[[int], bytes]
+    peer: str | None = None
+
+    def read_body(self, limit: int) -> bytes:
+        """Read the whole body.
+
+        Args:
+            limit: The most bytes that it may have.
+
+        Raises:
+            HTTPError: It has more, or fewer than its ``Content-Length`` says.
+        """
+        said = self.headers.get("Content-Length", "")
+        length = int(said) if said.isascii() and said.isdigit() and len(said) < 20 else None
+        if length is not None and length > limit:
+            reason = f"the body has {length} bytes, the limit is {limit}"
+            raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
+        pieces, size = list[bytes](), 0
+        while size <= limit and size != length and (piece := self.read(limit + 1 - size)):
+            pieces.append(piece)
+            size += len(piece)
+        if size > limit:
+            raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {limit} bytes")
+        if length is not None and size < length:
+            raise HTTPError(HTTPStatus.BAD_REQUEST, f"the body ended after {size} of {length} bytes")
+        return b"".join(pieces)
+
+
+@attrs.frozen
+class HTTPResponse:
+    """A response, for a server or a web framework to send.
+
+    Args:
+        status: The status.
+        body: The body; none of it is to be sent to ``HEAD``.
+        headers: The header fields, ``Content-Type`` among them.
+    """
+
+    status: HTTPStatus
+    body: bytes = b""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
