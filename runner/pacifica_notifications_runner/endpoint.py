@@ -8,8 +8,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 from typing import Self
 
-from pacifica_notifications_consumer.endpoint.endpoint import Delivery, Endpoint
-from pacifica_notifications_consumer.endpoint.messages import HTTPRequest, HTTPResponse
+from pacifica_notifications_consumer.endpoint import Delivery, Endpoint, HTTPRequest, HTTPResponse
 from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
 

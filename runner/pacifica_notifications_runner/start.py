@@ -14,8 +14,7 @@ from typing import Any
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive.archive import open_archive
 from pacifica_notifications_consumer.catch_up.catch_up import catching_up
-from pacifica_notifications_consumer.endpoint.endpoint import RECEIVE, Endpoint
-from pacifica_notifications_consumer.endpoint.webhooks import Rate, Signatures
+from pacifica_notifications_consumer.endpoint import RECEIVE, Endpoint, Rate, Signatures
 from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.queue.prometheus import write_metrics

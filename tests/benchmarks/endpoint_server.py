@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pacifica_notifications_consumer import Filter, JobRunner
-from pacifica_notifications_consumer.endpoint.endpoint import Endpoint
+from pacifica_notifications_consumer.endpoint import Endpoint
 from pacifica_notifications_consumer.engines.engine import Attempt, Stop
 from pacifica_notifications_consumer.jobs.job import Ending
 from pacifica_notifications_consumer.settings.services import Services

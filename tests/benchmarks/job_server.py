@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from pacifica_notifications_consumer import Filter, JobRunner
-from pacifica_notifications_consumer.endpoint.endpoint import Endpoint
+from pacifica_notifications_consumer.endpoint import Endpoint
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import listening
 

@@ -22,7 +22,7 @@ from typing import Any
 from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.catch_up import catch_up
 from pacifica_notifications_consumer.catch_up.catch_up import CatchUpRules
-from pacifica_notifications_consumer.endpoint.endpoint import Endpoint
+from pacifica_notifications_consumer.endpoint import Endpoint
 from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.settings.services import Services

@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.cloudevents.announcement import Identity
 from pacifica_notifications_consumer.cloudevents.modes import mode_of, read_events
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.cloudevents.validation import problems_of
-from pacifica_notifications_consumer.endpoint.endpoint import Endpoint
+from pacifica_notifications_consumer.endpoint import Endpoint
 from pacifica_notifications_consumer.errors import NotificationError, PacificaError
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.http.request import Head

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.cloudevents.notification import MAX_DEPTH
-from pacifica_notifications_consumer.endpoint.endpoint import MAX_BODY, MAX_EVENTS, MAX_SIGNED_BODY
+from pacifica_notifications_consumer.endpoint import MAX_BODY, MAX_EVENTS, MAX_SIGNED_BODY
 from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.settings.converters import (
     count,

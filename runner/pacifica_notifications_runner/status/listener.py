@@ -11,7 +11,7 @@ from http import HTTPStatus
 from importlib.resources import files
 from urllib.parse import parse_qsl, unquote, urlencode
 
-from pacifica_notifications_consumer.endpoint.endpoint import METRICS_TYPE
+from pacifica_notifications_consumer.endpoint import METRICS_TYPE
 from pacifica_notifications_consumer.endpoint.strangers import Strangers
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.http.errors import HTTPError
