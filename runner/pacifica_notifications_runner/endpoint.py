@@ -47,7 +47,7 @@ class _EndpointHandler(Handler):
     _delivery: Delivery
 
     def version_string(self) -> str:
-        """Tell strangers no versions."""
+        """Send a name without versions, which would tell strangers of weaknesses."""
         return "pacifica-notifications-consumer"
 
     def do_POST(self) -> None:
