@@ -52,6 +52,10 @@ _METHODS = {
 }
 #: The media types that a strict endpoint takes, unless the attributes are in header fields.
 _MEDIA_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
+#: The header fields of a receipt.
+_ACCEPTED = {"Content-Type": "application/json"}
+#: RFC 6750, 2.3: the response to a request with a token in its address must not be cached.
+_PRIVATE = {**_ACCEPTED, "Cache-Control": "private"}
 _CHALLENGES = 'Bearer realm="pacifica", Basic realm="pacifica"'
 
 
@@ -63,7 +67,7 @@ class Delivery:
         events: The notifications, each as its JSON.
         in_batch: Whether they came as a batch.
         traceparent: The trace that the request names; empty if there is none.
-        headers: Header fields of the response.
+        headers: The header fields of the receipt.
     """
 
     events: Sequence[bytes]
@@ -189,10 +193,8 @@ class Endpoint:
         body = request.read_body(min(self.max_body, self.max_signed_body) if signed else self.max_body)
         if signed and (reason := self.signatures.why_not(headers, body, time.time())):
             return self._turn_away(request, reason)
-        # RFC 6750, 2.3: a response to a token in the address must not be cached.
-        private = {"Cache-Control": "private"} if query else {}
         events = self._read_events(mode, headers, body)
-        return Delivery(events, mode is Mode.BATCH, headers.get(TRACE_HEADER, ""), private)
+        return Delivery(events, mode is Mode.BATCH, headers.get(TRACE_HEADER, ""), _PRIVATE if query else _ACCEPTED)
 
     def _is_authentic(self, headers: Headers, query: str) -> bool:
         scheme, _, credentials = headers.get("Authorization", "").partition(" ")
@@ -244,8 +246,7 @@ class Endpoint:
             if receipt.verdict is Verdict.UNREADABLE or (self.strict and receipt.verdict is Verdict.MALFORMED):
                 return _problem(HTTPStatus.BAD_REQUEST, receipt.reason)
             document = _document(receipt)
-        fields = {"Content-Type": "application/json", **delivery.headers}
-        return HTTPResponse(HTTPStatus.ACCEPTED, document.encode("ascii"), fields)
+        return HTTPResponse(HTTPStatus.ACCEPTED, document.encode("ascii"), delivery.headers)
 
     def _turn_away(self, request: HTTPRequest, reason: str) -> HTTPResponse:
         self.strangers.note(request.peer or "an unknown address")

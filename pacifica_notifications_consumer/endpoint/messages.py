@@ -10,6 +10,9 @@ import attrs
 from ..http.errors import HTTPError
 from ..http.request import Headers
 
+#: A ``Content-Length`` with this many digits is not a length.
+_MOST_DIGITS = 20
+
 
 def _make_headers(fields: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
     if isinstance(fields, Headers):
@@ -46,12 +49,17 @@ class HTTPRequest:
             HTTPError: It has more, or fewer than its ``Content-Length`` says.
         """
         said = self.headers.get("Content-Length", "")
-        length = int(said) if said.isascii() and said.isdigit() and len(said) < 20 else None
+        length = int(said) if said.isdecimal() and len(said) < _MOST_DIGITS else None
         if length is not None and length > limit:
             reason = f"the body has {length} bytes, the limit is {limit}"
             raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
-        pieces, size = list[bytes](), 0
-        while size <= limit and size != length and (piece := self.read(limit + 1 - size)):
+        body = self.read(limit + 1)
+        return body if len(body) == length else self._read_rest(body, length, limit)
+
+    def _read_rest(self, piece: bytes, length: int | None, limit: int) -> bytes:
+        pieces, size = [piece], len(piece)
+        while piece and size <= limit and size != length:
+            piece = self.read(limit + 1 - size)
             pieces.append(piece)
             size += len(piece)
         if size > limit:
@@ -61,7 +69,7 @@ class HTTPRequest:
         return b"".join(pieces)
 
 
-@attrs.frozen
+@attrs.define
 class HTTPResponse:
     """A response, for a server or a web framework to send.
 

@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from http import HTTPStatus
+from typing import Any
 
 from .errors import HTTPError
 from .limits import ServerLimits
@@ -38,10 +39,12 @@ class Connection:
 
     Args:
         sock: The socket.
+        address: The client's address, as ``socket.accept`` returns it.
         tls: What to secure it with, if it is to be.
         limits: What its client may cost.
 
     Attributes:
+        address: As given.
         limits: As given.
         deadline: When it is given up unless a request has come, on the monotonic clock.
         problem: Why the next request cannot be taken, if that is known before its head is whole.
@@ -51,7 +54,8 @@ class Connection:
         patient: Whether the thread that serves it may wait for the client.
     """
 
-    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None, limits: ServerLimits) -> None:
+    def __init__(self, sock: socket.socket, address: Any, tls: ssl.SSLContext | None, limits: ServerLimits) -> None:
+        self.address = address
         self.limits = limits
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)

@@ -55,14 +55,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         """Answer the request."""
-        with self.guarded():
-            self._answer()
+        self.guard(self._answer)
 
-    @contextlib.contextmanager
-    def guarded(self) -> Iterator[None]:
-        """Send something; a client that leaves in the middle of that is nobody's error."""
+    def guard(self, send: Callable[..., None], *arguments: Any) -> None:
+        """Call a function that sends something; a client that disconnects meanwhile is not an error."""
         try:
-            yield
+            send(*arguments)
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
@@ -111,12 +109,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def _go_on(self) -> None:
         self._client.send(_GO_ON)
-
-    def address_string(self) -> str:
-        """The client's address."""
-        with contextlib.suppress(OSError):
-            return str(self.connection.getpeername()[0])
-        return "a client that has gone"
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """The time as HTTP writes it, made once a second."""

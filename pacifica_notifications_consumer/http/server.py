@@ -105,7 +105,7 @@ class Server(HTTPServer):
 
     def _let_in(self) -> Connection | None:
         try:
-            client, _ = self.socket.accept()
+            client, address = self.socket.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 # There are no more files to be had: an idle one makes room.
@@ -113,7 +113,7 @@ class Server(HTTPServer):
                 time.sleep(_PAUSE_WITHOUT_FILES)
             return None
         try:
-            return Connection(client, self._tls, self.limits)
+            return Connection(client, address, self._tls, self.limits)
         except OSError:
             # It has gone already.
             client.close()
@@ -171,7 +171,7 @@ class Server(HTTPServer):
     def _begin(self, connection: Connection) -> Handler | None:
         """Answer a request, or prepare to do that together with others; None if that failed."""
         try:
-            return self._handler(cast("Any", connection), connection.socket, self)
+            return self._handler(cast("Any", connection), connection.address, self)
         except Exception:
             log.exception("a request could not be answered")
             return None

@@ -69,8 +69,7 @@ class _EndpointHandler(Handler):
         """Commit the notifications of several requests at once, and answer each."""
         responses = cls.endpoint.commit([handler._delivery for handler in handlers])
         for handler, response in zip(handlers, responses, strict=True):
-            with handler.guarded():
-                handler._send(response)
+            handler.guard(handler._send, response)
 
     def _send(self, response: HTTPResponse) -> None:
         self.reply(response.status, response.body, **response.headers)
