@@ -1,4 +1,4 @@
-"""The files in a job's directory, for people to look at; nothing outside of it can be reached."""
+"""The files in a job's directory, to list and to read; no path leads out of the directory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class JobFile:
     Args:
         path: Where it lies below the job's directory, with ``/`` between names.
         size: Its bytes.
-        changed_at: When it was last written to, in seconds since 1970.
+        changed_at: The time of the last change, in seconds since 1970.
     """
 
     path: str
@@ -30,9 +30,13 @@ class JobFile:
 
 
 def list_files(directory: Path) -> tuple[list[JobFile], bool]:
-    """The files of a job by their paths, and whether there are more than are listed.
+    """List the files of a job, without links: an entry-point can make them lead anywhere.
 
-    Links are left out: an entry-point may make them lead anywhere.
+    Args:
+        directory: The job's directory.
+
+    Returns:
+        At most 1,000 files in the order of their paths, and whether there are more.
     """
     found: list[JobFile] = []
     for file in _walk(directory):
@@ -50,16 +54,20 @@ def _walk(directory: Path) -> Iterator[JobFile]:
             with contextlib.suppress(OSError):
                 seen = path.lstat()
                 if stat.S_ISREG(seen.st_mode):
-                    # What is no text in UTF-8 cannot stand in JSON.
+                    # JSON cannot hold a name that is not UTF-8.
                     shown = os.fsencode(path.relative_to(directory)).decode("utf-8", "replace")
                     yield JobFile(path=shown, size=seen.st_size, changed_at=seen.st_mtime)
 
 
 def open_file(directory: Path, path: str) -> IO[Any]:
-    """Open a file of a job to be read, going through no link.
+    """Open a file of a job for reading, without following any link.
+
+    Args:
+        directory: The job's directory.
+        path: The path of the file as `list_files` gives it.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file, or a part of its path is a link.
     """
     parts = path.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
@@ -72,7 +80,7 @@ def open_file(directory: Path, path: str) -> IO[Any]:
             for folder in folders:
                 at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
                 stack.callback(os.close, at)
-            # One that is a pipe must keep nobody waiting.
+            # Without O_NONBLOCK, opening a pipe would wait for its writer.
             file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
         except OSError as error:
             raise FileNotFoundError(path) from error

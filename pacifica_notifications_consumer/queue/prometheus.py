@@ -1,4 +1,4 @@
-"""What the consumer has done, counted, in Prometheus' text format (version 0.0.4)."""
+"""The metrics of a consumer, in Prometheus' text format (version 0.0.4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .job_runner import JobRunner
 
 PREFIX = "pacifica_consumer_"
 
-#: A number, numbers by what a label says, or a distribution.
+#: A number, numbers by the value of a label, or a distribution.
 Value = float | Mapping[str, int] | Distribution
 
 
@@ -26,9 +26,9 @@ class Family:
     Args:
         name: Their name, without the prefix.
         kind: ``counter``, ``gauge`` or ``histogram``.
-        help: What they mean.
-        label: What tells one from another; empty if there is one only.
-        read: Reads them.
+        help: Their meaning.
+        label: The label that tells one from another; empty if there is only one metric.
+        read: Reads their values.
     """
 
     name: str
@@ -65,7 +65,7 @@ FAMILIES = (
     Family(
         name="notifications_total",
         kind="counter",
-        help="Notifications taken, by what became of them.",
+        help="Notifications taken, by verdict.",
         label="verdict",
         read=lambda runner: _by_word(runner.count_verdicts()),
     ),
@@ -77,17 +77,17 @@ FAMILIES = (
         read=lambda runner: _by_word(runner.count_jobs()),
     ),
     Family(name="queue_depth", kind="gauge", help="Jobs that wait for an attempt.", read=_depth),
-    Family(name="queue_age_seconds", kind="gauge", help="Since when the first waiting job is due.", read=_age),
+    Family(name="queue_age_seconds", kind="gauge", help="For how long the first waiting job has been due.", read=_age),
     Family(
         name="commit_seconds",
         kind="histogram",
-        help="From a notification that was read to one that is on the disk.",
+        help="From the end of reading notifications to their commit to disk.",
         read=lambda runner: runner.histograms.commits.read(),
     ),
     Family(
         name="job_wait_seconds",
         kind="histogram",
-        help="From a notification to the first attempt at its job.",
+        help="From the arrival of a notification to the first attempt at its job.",
         read=lambda runner: runner.histograms.waits.read(),
     ),
     Family(
@@ -106,14 +106,14 @@ FAMILIES = (
     Family(
         name="missed_total",
         kind="counter",
-        help="Transactions that nobody announced, and that match.",
+        help="Matching transactions that were never announced, by what became of them.",
         label="fate",
         read=_missed,
     ),
     Family(
         name="missed_unknown",
         kind="gauge",
-        help="Transactions of which policy cannot tell.",
+        help="Numbers of transactions that policy does not know yet, or cannot tell about.",
         read=lambda runner: runner.count_missed().unknown,
     ),
     Family(
@@ -127,9 +127,12 @@ FAMILIES = (
 
 
 def write_metrics(runner: JobRunner) -> str:
-    """Write down the counts of a consumer.
+    """Write the metrics of a consumer.
 
-    They are those of its state directory, so they outlive a restart; only the histograms begin anew with each.
+    The counts are those of its state directory, so they outlive a restart; the histograms begin anew with each start.
+
+    Args:
+        runner: The consumer's runner, entered.
     """
     return "".join(f"{line}\n" for family in FAMILIES for line in _lines(family, family.read(runner)))
 
@@ -146,7 +149,7 @@ def _lines(family: Family, value: Value) -> Iterator[str]:
         yield f"{name}_count {value.count}"
     elif isinstance(value, Mapping):
         for word, number in value.items():
-            # No word here has characters that would have to be escaped.
+            # None of the words has characters that would have to be escaped.
             yield f'{name}{{{family.label}="{word}"}} {number}'
     else:
         yield f"{name} {value}"

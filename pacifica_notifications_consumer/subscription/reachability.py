@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ..clients.base import make_session
 from ..clients.policy import Policy
 from ..errors import ConfigurationError
-from ..settings.services import POLICY_URL, Services
+from ..settings.services import Services
 
 
 def check_user(services: Services) -> None:
@@ -25,7 +25,7 @@ def check_user(services: Services) -> None:
         if not Policy(services.policy_url, session).knows_user(services.username):
             raise ConfigurationError(
                 f"policy at {services.policy_url} knows no user {services.username!r}",
-                f"correct username: the producer would disable the subscription ({POLICY_URL.name} asked for this)",
+                "correct `username`: the producer would disable the subscription (`policy_url` asked for this)",
             )
 
 
@@ -60,7 +60,7 @@ def check_reachability(*, producer_url: str, address: str) -> None:
     if is_loopback(address) and not is_loopback(urlsplit(producer_url).hostname or ""):
         raise ConfigurationError(
             f"the producer at {producer_url} cannot call {address}, which only this machine can reach",
-            "set address to one that the producer can call (0.0.0.0 for all), or target_url to what it is to call",
+            "set `address` to one that the producer can call (0.0.0.0 for all), or set `target_url`",
         )
 
 
@@ -92,5 +92,5 @@ def _address_towards(url: str) -> str:
     except OSError as error:
         raise ConfigurationError(
             f"cannot find out through which address {parts.hostname} reaches this machine: {error.strerror}",
-            "set target_url to what the producer is to call",
+            "set `target_url` to the URL that the producer is to call",
         ) from error

@@ -33,7 +33,7 @@ def test_no_way_to_the_producer(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    with pytest.raises(ConfigurationError, match=r"address nowhere reaches .*: Name or .*; set target_url to"):
+    with pytest.raises(ConfigurationError, match=r"address nowhere reaches .*: Name or .*; set `target_url` to"):
         find_target_url(producer_url="http://nowhere", address="0.0.0.0", port=99, path="/receive")  # noqa: S104
 
 
@@ -48,7 +48,9 @@ def test_reachable(producer_url: str, address: str) -> None:
 
 def test_unreachable() -> None:
     """A producer on another machine is not given an address that is only this machine's."""
-    with pytest.raises(ConfigurationError, match=r"cannot call 127\.0\.0\.1.*; set address to .* or target_url to"):
+    with pytest.raises(
+        ConfigurationError, match=r"cannot call 127\.0\.0\.1.*; set `address` to .* or set `target_url`"
+    ):
         check_reachability(producer_url="http://192.0.2.1:8070", address="127.0.0.1")
 
 
@@ -57,7 +59,7 @@ def test_user_is_checked_where_policy_may_be_asked() -> None:
     with Sandbox(users={"alice": 10}) as sandbox:
         check_user(Services(policy_url=sandbox.policy_url, username="alice"))
         check_user(Services(policy_url=None, username="bob"))
-        with pytest.raises(ConfigurationError, match="knows no user 'bob'; correct username"):
+        with pytest.raises(ConfigurationError, match="knows no user 'bob'; correct `username`"):
             check_user(Services(policy_url=sandbox.policy_url, username="bob"))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
