@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from http import HTTPStatus
+from typing import Any
 
 from .errors import HTTPError
 from .limits import ServerLimits
@@ -36,10 +37,12 @@ class Connection:
 
     Args:
         sock: The socket, which becomes non-blocking.
+        address: The client's address, as ``socket.accept`` returns it.
         tls: The TLS context; None for plain HTTP.
         limits: Limits on the resources that the client may use.
 
     Attributes:
+        address: As given.
         limits: As given.
         deadline: When the connection is closed if no whole request has arrived, on the monotonic clock.
         problem: Why the next request is refused, if its head is too large to be read to its end.
@@ -49,7 +52,8 @@ class Connection:
         patient: Whether the thread that serves the connection may wait for the client.
     """
 
-    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None, limits: ServerLimits) -> None:
+    def __init__(self, sock: socket.socket, address: Any, tls: ssl.SSLContext | None, limits: ServerLimits) -> None:
+        self.address = address
         self.limits = limits
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)

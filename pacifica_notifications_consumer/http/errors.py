@@ -1,8 +1,11 @@
-"""The error with which a request is refused."""
+"""The error with which a request is refused, and the body of a refusal."""
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
+
+PROBLEM_TYPE = "application/problem+json"
 
 
 class HTTPError(Exception):
@@ -12,3 +15,14 @@ class HTTPError(Exception):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+def problem_document(status: HTTPStatus, detail: str) -> bytes:
+    """The body of a refusal as RFC 9457 defines it.
+
+    Args:
+        status: The status of the response.
+        detail: What is wrong, in words.
+    """
+    document = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+    return json.dumps(document).encode("ascii")

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, cast
 
 from .body import Body, ChunkedBody, SizedBody
 from .connection import Connection
-from .errors import HTTPError
+from .errors import PROBLEM_TYPE, HTTPError, problem_document
 from .request import Head, Headers
 
 _GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -59,14 +59,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         """Answer the request."""
-        with self.guarded():
-            self._answer()
+        self.guard(self._answer)
 
-    @contextlib.contextmanager
-    def guarded(self) -> Iterator[None]:
-        """Send a response; a client that disconnects meanwhile is not an error."""
+    def guard(self, send: Callable[..., None], *arguments: Any) -> None:
+        """Call a function that sends something; a client that disconnects meanwhile is not an error."""
         try:
-            yield
+            send(*arguments)
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
@@ -115,12 +113,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def _go_on(self) -> None:
         self._client.send(_GO_ON)
-
-    def address_string(self) -> str:
-        """The client's address."""
-        with contextlib.suppress(OSError):
-            return str(self.connection.getpeername()[0])
-        return "a disconnected client"
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """The time, now by default, in the format of RFC 9110, section 5.6.7."""
@@ -181,8 +173,7 @@ class Handler(BaseHTTPRequestHandler):
             detail: The reason, as a sentence.
             headers: As in `reply`.
         """
-        document = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
-        self.reply(status, json.dumps(document).encode("ascii"), "application/problem+json", **headers)
+        self.reply(status, problem_document(status, detail), PROBLEM_TYPE, **headers)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse the request and close the connection; overrides the HTML response of `http.server`."""

@@ -113,7 +113,7 @@ class Server(HTTPServer):
 
     def _accept(self) -> Connection | None:
         try:
-            client, _ = self.socket.accept()
+            client, address = self.socket.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 # The limit of open files is reached: close an idle connection.
@@ -121,7 +121,7 @@ class Server(HTTPServer):
                 time.sleep(_PAUSE_WITHOUT_FILES)
             return None
         try:
-            return Connection(client, self._tls, self.limits)
+            return Connection(client, address, self._tls, self.limits)
         except OSError:
             # The client has disconnected already.
             client.close()
@@ -179,7 +179,7 @@ class Server(HTTPServer):
     def _begin(self, connection: Connection) -> Handler | None:
         """Answer a request, or prepare to answer it together with others; None if that failed."""
         try:
-            return self._handler(cast("Any", connection), connection.socket, self)
+            return self._handler(cast("Any", connection), connection.address, self)
         except Exception:
             log.exception("unexpected error while answering a request; the connection was closed")
             return None

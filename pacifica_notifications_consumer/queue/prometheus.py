@@ -1,4 +1,4 @@
-"""What the consumer has done, counted, in Prometheus' text format (version 0.0.4)."""
+"""The metrics of a consumer, in Prometheus' text format (version 0.0.4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ..jobs.job import JobState
 from .histograms import Distribution, Histogram, Histograms
 from .job_runner import JobRunner
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "pacifica_consumer_"
 
 #: A number, numbers by the words of a label, or a distribution.
@@ -28,9 +27,9 @@ class Family:
     Args:
         name: Their name, without the prefix.
         kind: ``counter``, ``gauge`` or ``histogram``.
-        help: What they mean.
-        read: Reads them.
-        label: What tells one from another; empty if there is one only.
+        help: Their meaning.
+        read: Reads their values.
+        label: The label that tells one from another; empty if there is only one metric.
     """
 
     name: str
@@ -75,16 +74,18 @@ def _histogram(name: str, help: str, which: Callable[[Histograms], Histogram]) -
     return Family(name, "histogram", help, lambda runner: which(runner.histograms).read())
 
 
-_TAKEN = "Notifications taken, by what became of them."
+_TAKEN = "Notifications taken, by verdict."
 FAMILIES = (
     Family("notifications_total", "counter", _TAKEN, _verdicts, "verdict"),
     Family("jobs", "gauge", "Jobs in each state.", JobRunner.count_jobs, "state"),
     Family("queue_depth", "gauge", "Jobs that wait for an attempt.", _depth),
-    Family("queue_age_seconds", "gauge", "Since when the first waiting job is due.", _age),
+    Family("queue_age_seconds", "gauge", "For how long the first waiting job has been due.", _age),
     _histogram(
-        "commit_seconds", "From a notification that was read to one that is on the disk.", lambda of: of.commits
+        "commit_seconds", "From the end of reading notifications to their commit to disk.", lambda of: of.commits
     ),
-    _histogram("job_wait_seconds", "From a notification to the first attempt at its job.", lambda of: of.waits),
+    _histogram(
+        "job_wait_seconds", "From the arrival of a notification to the first attempt at its job.", lambda of: of.waits
+    ),
     _histogram("job_seconds", "How long attempts took.", lambda of: of.attempts),
     Family(
         "incidents_total",
@@ -93,16 +94,30 @@ FAMILIES = (
         _incidents,
         "kind",
     ),
-    Family("missed_total", "counter", "Transactions that nobody announced, and that match.", _missed, "fate"),
-    Family("missed_unknown", "gauge", "Transactions of which policy cannot tell.", _unknown),
+    Family(
+        "missed_total",
+        "counter",
+        "Matching transactions that were never announced, by fate.",
+        _missed,
+        "fate",
+    ),
+    Family(
+        "missed_unknown",
+        "gauge",
+        "Numbers of transactions of which policy knows nothing yet.",
+        _unknown,
+    ),
     Family("build_info", "gauge", "The version.", _build, "version"),
 )
 
 
 def write_metrics(runner: JobRunner) -> str:
-    """Write down the counts of a consumer.
+    """Write the metrics of a consumer.
 
-    They are those of its state directory, so they outlive a restart; only the histograms begin anew with each.
+    The counts are those of its state directory, so they outlive a restart; the histograms begin anew with each start.
+
+    Args:
+        runner: The consumer's runner, entered.
     """
     return "".join(f"{line}\n" for family in FAMILIES for line in _lines(family, family.read(runner)))
 

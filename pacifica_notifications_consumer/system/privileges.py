@@ -13,7 +13,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def give_up_new_privileges() -> None:
-    """Let no program that is started from now on gain rights by being run, as ``sudo`` does; Linux only."""
+    """Keep programs that this process starts from gaining rights, as ``sudo`` does; for good, and on Linux only."""
     if sys.platform != "linux":
         return
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):

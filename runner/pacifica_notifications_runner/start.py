@@ -14,14 +14,21 @@ from typing import Any
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive.archive import open_archive
 from pacifica_notifications_consumer.catch_up.catch_up import catching_up
+from pacifica_notifications_consumer.endpoint import Endpoint, Rate, Signatures
+from pacifica_notifications_consumer.endpoint.endpoint import RECEIVE
 from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.subscription.reachability import (
+    check_reachability,
+    check_user,
+    find_target_url,
+)
 from pacifica_notifications_consumer.subscription.subscription import Subscription, mint_token, subscribed
 from pacifica_notifications_runner import defaults as defaults
 from pacifica_notifications_runner import engines, steps
-from pacifica_notifications_runner.endpoint import Endpoint, listening
+from pacifica_notifications_runner.endpoint import listening
 from pacifica_notifications_runner.options import groups as options
 from pacifica_notifications_runner.options.endpoint import server_limits
 from pacifica_notifications_runner.options.limits import archive_limits, job_limits
@@ -31,7 +38,6 @@ from pacifica_notifications_runner.process.systemd import Notifier
 from pacifica_notifications_runner.process.tls import server_context
 from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.api.documents import SubscriptionStatus
-from pacifica_notifications_runner.webhooks import Rate, Signatures
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +97,8 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
     tls = server_context(settings["tls_cert"], settings["tls_key"])
     signatures = Signatures.from_file(settings["webhook_secrets"]) if settings["webhook_secrets"] else Signatures()
     notifier = Notifier.from_environment()
-    steps.check_reachability(settings)
+    if not settings["target_url"]:
+        check_reachability(producer_url=settings["producer_url"], address=settings["address"])
     run_as = steps.limit_privileges(settings)
     with ExitStack() as stack:
         # 1. extract the archive
@@ -149,8 +156,14 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         api = Api(runner, subscription=lambda: None)
         page = stack.enter_context(steps.status_page(api, settings, tls, endpoint.metrics))
         # 6. subscribe it to the producer
-        signals.unless_stopped(lambda: steps.check_user(services))
-        target_url = steps.target_url(settings, server.server_port)
+        signals.unless_stopped(lambda: check_user(services))
+        target_url = settings["target_url"] or find_target_url(
+            producer_url=settings["producer_url"],
+            address=settings["address"],
+            port=server.server_port,
+            path=RECEIVE,
+            tls=tls is not None,
+        )
         # When it has been taken back.
         stack.callback(endpoint.retire)
         making_subscription = subscribed(

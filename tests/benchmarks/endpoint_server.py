@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pacifica_notifications_consumer import Filter, JobRunner
+from pacifica_notifications_consumer.endpoint import Endpoint
 from pacifica_notifications_consumer.engines.engine import Attempt, Stop
 from pacifica_notifications_consumer.jobs.job import Ending
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_runner.endpoint import Endpoint, listening
+from pacifica_notifications_runner.endpoint import listening
 
 #: The documented expression, which finds nothing in what is posted: what is measured is accepting, not running.
 _TEMPLATES = Path(__file__).parents[2] / "runner" / "pacifica_notifications_runner" / "templates"

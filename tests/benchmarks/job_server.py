@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 
 from pacifica_notifications_consumer import Filter, JobRunner
+from pacifica_notifications_consumer.endpoint import Endpoint
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_runner.endpoint import Endpoint, listening
+from pacifica_notifications_runner.endpoint import listening
 
 
 def main(directory: str, port: str, script: str, way: str) -> None:

@@ -22,11 +22,12 @@ from typing import Any
 from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.catch_up import catch_up
 from pacifica_notifications_consumer.catch_up.catch_up import CatchUpRules
+from pacifica_notifications_consumer.endpoint import Endpoint
 from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.subscription import subscribed
-from pacifica_notifications_runner.endpoint import Endpoint, listening
+from pacifica_notifications_runner.endpoint import listening
 from pacifica_notifications_runner.process.signals import StopSignals
 from tests.engines.worker import ARCHIVE
 

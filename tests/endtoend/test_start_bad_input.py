@@ -75,7 +75,7 @@ def test_unusable_archive(
         pytest.param(["--config", "wrong.ini"], 78, "sets producer_uri, which is no setting; did you mean", id="key"),
         pytest.param(["--config", "none.ini"], 78, "cannot read the configuration none.ini", id="no INI file"),
         pytest.param(["--producer-url", "pacifica:8070"], 78, "--producer-url ('pacifica:8070') is not", id="no URL"),
-        pytest.param(["--producer-url", "http://192.0.2.7"], 78, "which is this machine's own; ", id="loopback"),
+        pytest.param(["--producer-url", "http://192.0.2.7"], 78, "which only this machine can reach; ", id="loopback"),
         pytest.param(["--password-file", "none"], 78, "cannot read the password file none", id="no password file"),
         pytest.param(["--port", "65536"], 78, "it must be from 0 to 65535", id="no port"),
         pytest.param(["--username", ""], 78, "--username ('') is not usable", id="empty user"),

@@ -18,6 +18,7 @@ from pacifica_notifications_consumer.cloudevents.announcement import Identity
 from pacifica_notifications_consumer.cloudevents.modes import mode_of, read_events
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.cloudevents.validation import problems_of
+from pacifica_notifications_consumer.endpoint import Endpoint
 from pacifica_notifications_consumer.errors import NotificationError, PacificaError
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.http.request import Head
@@ -25,7 +26,7 @@ from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.jobs.job import Receipt, Verdict
 from pacifica_notifications_consumer.jobs.triage import Triage, triage_transaction
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_runner.endpoint import Endpoint, listening
+from pacifica_notifications_runner.endpoint import listening
 from tests.fuzz.good import EVENTS, SMALL, Finding, Try
 from tests.fuzz.mutation import spoil, spoil_json
 from tests.support.faults import fault_server

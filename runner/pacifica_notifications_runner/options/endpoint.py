@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.cloudevents.notification import MAX_DEPTH
+from pacifica_notifications_consumer.endpoint.endpoint import MAX_BODY, MAX_EVENTS, MAX_SIGNED_BODY
 from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.settings.converters import (
     count,
@@ -19,7 +20,6 @@ from pacifica_notifications_consumer.settings.converters import (
     url_with_path,
 )
 from pacifica_notifications_consumer.settings.option import Option
-from pacifica_notifications_runner.endpoint import MAX_EVENTS, MAX_SIGNED_BODY
 
 _LIMITS = ServerLimits()
 
@@ -38,11 +38,11 @@ TARGET_URL = Option(
     convert=url_with_path,
     metavar="URL",
 )
-MAX_BODY = Option(
+MAX_BODY_OPTION = Option(
     name="max_body",
     help="bytes that a body may have, such as 256M; a notification that names 100,000 files has 26 million",
     convert=size,
-    default=256 << 20,
+    default=MAX_BODY,
     metavar="BYTES",
 )
 MAX_EVENTS_OPTION = Option(
@@ -178,7 +178,7 @@ ENDPOINT_OPTIONS = (
     TLS_CERT,
     TLS_KEY,
     ENDPOINT_AUTH,
-    MAX_BODY,
+    MAX_BODY_OPTION,
     MAX_EVENTS_OPTION,
     MAX_DEPTH_OPTION,
     MAX_HEAD,

@@ -11,16 +11,16 @@ from http import HTTPStatus
 from importlib.resources import files
 from urllib.parse import parse_qsl, unquote, urlencode
 
+from pacifica_notifications_consumer.endpoint.endpoint import METRICS_TYPE
+from pacifica_notifications_consumer.endpoint.strangers import Strangers
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
-from pacifica_notifications_consumer.queue.prometheus import CONTENT_TYPE
 from pacifica_notifications_runner.status.access import AccessControl
 from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.api.request import Answer, read_document
 from pacifica_notifications_runner.status.pages.pages import Pages, go_to, page
 from pacifica_notifications_runner.status.pages.site import Site, login
-from pacifica_notifications_runner.strangers import Strangers
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class _StatusHandler(Handler):
             self._problem(HTTPStatus.UNAUTHORIZED, detail, WWW_Authenticate='Bearer realm="status"')
             return
         if self._path == "/metrics":
-            self._reply(HTTPStatus.OK, self.metrics().encode(), CONTENT_TYPE)
+            self._reply(HTTPStatus.OK, self.metrics().encode(), METRICS_TYPE)
             return
         try:
             document = read_document(self.read_body(_MOST_BODY))

@@ -1,23 +1,24 @@
-"""The endpoint lets nobody in without the token, and answers 2xx only for what is on the disk."""
+"""The rules of the endpoint let nobody in without the token, and answer 2xx only for what is on the disk."""
 
 import base64
+import io
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from pacifica_notifications_consumer import Filter, JobRunner
-from pacifica_notifications_consumer.errors import EndpointError, StateError
-from pacifica_notifications_consumer.jobs.job import Verdict
+from pacifica_notifications_consumer.endpoint import Delivery, Endpoint, HTTPRequest, HTTPResponse
+from pacifica_notifications_consumer.endpoint.endpoint import METRICS_TYPE
+from pacifica_notifications_consumer.errors import StateError
+from pacifica_notifications_consumer.http.errors import HTTPError
+from pacifica_notifications_consumer.jobs.job import Receipt, Verdict
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_runner.endpoint import Endpoint, listening
-from tests.support.http_tools import raw, replies
+from tests.support.endpoint_tools import AUTHORIZED, TOKEN, ask, post, said
 from tests.support.paths import NOTIFICATIONS as FOLDER
 
-TOKEN = "right"
-AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 LIMIT = 10_000
 NOTIFICATIONS = sorted(FOLDER.glob("*.json"))
 
@@ -40,28 +41,22 @@ def endpoint(runner: JobRunner) -> Endpoint:
     return Endpoint(accept=runner.accept_all, token=TOKEN, max_body=LIMIT)
 
 
-@pytest.fixture
-def url(endpoint: Endpoint) -> Iterator[str]:
-    with listening(endpoint, "127.0.0.1", 0) as server:
-        yield server.url
-
-
-def post(url: str, body: bytes, **headers: str) -> requests.Response:
-    return requests.post(f"{url}/receive", data=body, headers={**AUTHORIZED, **headers}, timeout=10)
-
-
 def kept(runner: JobRunner) -> int:
     return sum(runner.ledger.count_verdicts().values())
 
 
+def never_read(size: int) -> bytes:
+    raise AssertionError("the body has been read")
+
+
 @pytest.mark.parametrize("path", NOTIFICATIONS, ids=lambda path: path.stem)
-def test_real_notifications(url: str, runner: JobRunner, path: Path) -> None:
+def test_real_notifications(endpoint: Endpoint, runner: JobRunner, path: Path) -> None:
     """Every real notification is taken, and runs a job only if it matches; a second delivery runs nothing."""
     matches = b"text/plain" in path.read_bytes()
-    first, second = (post(url, path.read_bytes(), Content_Type="application/json") for _ in range(2))
-    assert (first.status_code, second.status_code) == (202, 202)
-    assert first.json()["verdict"] == ("matched" if matches else "unmatched")
-    assert (first.json()["job"] is not None, second.json()["verdict"]) == (matches, "duplicate")
+    first, second = (post(endpoint, path.read_bytes(), **{"Content-Type": "application/json"}) for _ in range(2))
+    assert (first.status, second.status) == (202, 202)
+    assert said(first)["verdict"] == ("matched" if matches else "unmatched")
+    assert (said(first)["job"] is not None, said(second)["verdict"]) == (matches, "duplicate")
     if matches:
         noted = runner.directory(runner.wait(1, 20).id).source / "notification.json"
         assert noted.read_bytes() == path.read_bytes()
@@ -88,14 +83,13 @@ def basic(user: str, password: str) -> str:
         f"Bearer {base64.b64encode(b'pacifica:right').decode()}",
     ],
 )
-def test_strangers(url: str, runner: JobRunner, authorization: str | None, caplog: pytest.LogCaptureFixture) -> None:
-    """Without the right token the answer is 401, nothing is stored, and what was tried is not logged."""
-    headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
-    answer = requests.post(f"{url}/receive", data=NOTIFICATIONS[0].read_bytes(), headers=headers, timeout=10)
-    assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="pacifica", Basic realm="pacifica"'
-    assert kept(runner) == 0
-    assert "turned away 127.0.0.1 from the endpoint: its credentials are missing or wrong" in caplog.text
+def test_strangers(endpoint: Endpoint, authorization: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    """Without the right token the answer is 401, the body stays unread, and what was tried is not logged."""
+    headers = {"Content-Length": "2"} | ({} if authorization is None else {"Authorization": authorization})
+    response = endpoint.answer(HTTPRequest("POST", "/receive", headers, never_read, "192.0.2.1"))
+    assert response.status == 401
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="pacifica", Basic realm="pacifica"'
+    assert "turned away 192.0.2.1 from the endpoint: its credentials are missing or wrong" in caplog.text
     assert not authorization or authorization.split()[-1] not in caplog.text
 
 
@@ -112,10 +106,23 @@ def test_strangers_do_not_fill_the_log(endpoint: Endpoint, caplog: pytest.LogCap
     )
 
 
+def test_unknown_peer(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+    """A framework need not know the client's address."""
+    assert endpoint.answer(HTTPRequest("POST", "/receive", {}, never_read)).status == 401
+    assert "turned away an unknown address" in caplog.text
+
+
 @pytest.mark.parametrize("authorization", ["bearer right", "BEARER right", basic("pacifica", "right")])
-def test_credentials(url: str, authorization: str) -> None:
+def test_credentials(endpoint: Endpoint, authorization: str) -> None:
     """The token counts as bearer token and as password; the scheme's name may be written in any case, as HTTP says."""
-    assert post(url, b'{"a": 1}', Authorization=authorization).status_code == 202
+    assert post(endpoint, b'{"a": 1}', Authorization=authorization).status == 202
+
+
+def test_header_fields_of_any_framework(endpoint: Endpoint) -> None:
+    """Header fields may be a mapping or pairs, with names in any case."""
+    fields = {"AUTHORIZATION": f"Bearer {TOKEN}", "content-length": "2"}
+    for headers in (fields, fields.items(), list(fields.items())):
+        assert endpoint.answer(HTTPRequest("POST", "/receive", headers, io.BytesIO(b"{}").read)).status == 202
 
 
 @pytest.mark.parametrize(
@@ -136,33 +143,50 @@ def test_what_is_no_notification(
 ) -> None:
     """Whatever came from the producer is kept; whether it is told what is wrong with it is the policy's choice."""
     runner = JobRunner(tmp_path / "x", tmp_path / "state", name="n", services=Services(), strict=is_strict, workers=0)
-    with runner, listening(Endpoint(runner.accept_all, TOKEN, LIMIT, is_strict), "127.0.0.1", 0) as server:
-        answer = post(server.url, body, **{"Content-Type": "application/json"})
-        assert answer.status_code == (strict if is_strict else lenient)
-        if answer.status_code == 400:
-            assert answer.headers["Content-Type"] == "application/problem+json"
-            assert detail in answer.json()["detail"]
+    with runner:
+        response = post(
+            Endpoint(runner.accept_all, TOKEN, LIMIT, is_strict), body, **{"Content-Type": "application/json"}
+        )
+        assert response.status == (strict if is_strict else lenient)
+        if response.status == 400:
+            assert response.headers["Content-Type"] == "application/problem+json"
+            assert detail in said(response)["detail"]
         assert kept(runner) == 1
 
 
-def test_too_large(url: str, runner: JobRunner) -> None:
-    """What is larger than the limit is refused, whether it says so or is found out, and nothing is kept."""
-    answer = post(url, b" " * (LIMIT + 1))
-    assert (answer.status_code, answer.json()["detail"]) == (
-        413,
-        f"the body has {LIMIT + 1} bytes, the limit is {LIMIT}",
-    )
-    chunks = requests.post(f"{url}/receive", data=iter([b"x" * 9000] * 2), headers=AUTHORIZED, timeout=10)
-    assert (chunks.status_code, chunks.json()["detail"]) == (413, f"the body has more than {LIMIT} bytes")
+def deliver(endpoint: Endpoint, body: bytes, piece: int, **headers: str) -> HTTPResponse:
+    """Post a body that comes in pieces."""
+    stream = io.BytesIO(body)
+    return endpoint.answer(HTTPRequest("POST", "/receive", AUTHORIZED | headers, lambda _: stream.read(piece)))
+
+
+def test_too_large(endpoint: Endpoint, runner: JobRunner) -> None:
+    """What is larger than the limit is refused, whether its length is announced or found out, and nothing is kept."""
+    told = endpoint.answer(HTTPRequest("POST", "/receive", AUTHORIZED | {"Content-Length": str(LIMIT + 1)}, never_read))
+    assert (told.status, said(told)["detail"]) == (413, f"the body has {LIMIT + 1} bytes, the limit is {LIMIT}")
+    found_out = deliver(endpoint, b" " * (LIMIT + 1), 3000, **{"Transfer-Encoding": "chunked"})
+    assert (found_out.status, said(found_out)["detail"]) == (413, f"the body has more than {LIMIT} bytes")
     assert kept(runner) == 0
 
 
-def test_largest(url: str) -> None:
-    """What is exactly as large as the limit is taken, in one piece or in chunks."""
+def test_largest(endpoint: Endpoint) -> None:
+    """What is exactly as large as the limit is taken, in one piece or in several."""
     body = b'{"a": "' + b"x" * (LIMIT - 9) + b'"}'
-    assert post(url, body).status_code == 202
-    chunks = requests.post(f"{url}/receive", data=iter([body[:9000], body[9000:]]), headers=AUTHORIZED, timeout=10)
-    assert chunks.status_code == 202
+    assert post(endpoint, body).status == 202
+    assert deliver(endpoint, body, 3000, **{"Content-Length": str(LIMIT)}).status == 202
+    assert deliver(endpoint, body, 3000, **{"Transfer-Encoding": "chunked"}).status == 202
+
+
+def test_body_that_ends_early(endpoint: Endpoint, runner: JobRunner) -> None:
+    """Part of a notification is not taken for one, whether the body just ends or its reader says that it is broken."""
+    response = deliver(endpoint, b"{}", 1, **{"Content-Length": "3"})
+    assert (response.status, said(response)["detail"]) == (400, "the body ended after 2 of 3 bytes")
+
+    def fail(size: int) -> bytes:
+        raise HTTPError(HTTPStatus.REQUEST_TIMEOUT, "the body does not come")
+
+    assert endpoint.answer(HTTPRequest("POST", "/receive", AUTHORIZED | {"Content-Length": "3"}, fail)).status == 408
+    assert kept(runner) == 0
 
 
 @pytest.mark.parametrize(
@@ -177,41 +201,35 @@ def test_largest(url: str) -> None:
 )
 def test_media_types(runner: JobRunner, media_type: str | None, status: int) -> None:
     """Only a strict endpoint looks at what the body says that it is."""
-    headers = AUTHORIZED | ({"Content-Type": media_type} if media_type else {})
+    headers = {"Content-Type": media_type} if media_type else {}
     for strict in (True, False):
-        with listening(Endpoint(runner.accept_all, TOKEN, LIMIT, strict), "127.0.0.1", 0) as server:
-            answer = requests.post(f"{server.url}/receive", data=b"{}", headers=headers, timeout=10)
-            assert answer.status_code == (status if strict else 202)
+        response = post(Endpoint(runner.accept_all, TOKEN, LIMIT, strict), b"{}", **headers)
+        assert response.status == (status if strict else 202)
 
 
-def test_body_without_end_is_refused(url: str) -> None:
+def test_body_without_end_is_refused(endpoint: Endpoint) -> None:
     """A notification must say how long it is."""
-    (answer,) = replies(raw(url, b"POST /receive HTTP/1.1\r\nAuthorization: Bearer right\r\n\r\n{}"))
-    assert answer.startswith(b"HTTP/1.1 411 ")
+    assert endpoint.answer(HTTPRequest("POST", "/receive", AUTHORIZED, never_read)).status == 411
 
 
-def test_nothing_is_read_of_strangers(url: str) -> None:
-    """Who has no token, or wants something else, is not asked for a body that waits to be asked for."""
-    head = b"HTTP/1.1\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
-    for line, status in ((b"POST /receive ", b"401"), (b"POST /elsewhere ", b"404"), (b"PUT /receive ", b"405")):
-        answer = raw(url, line + head)
-        assert answer.split()[1] == status
-        assert b"100 Continue" not in answer
-
-
-def test_health(url: str, endpoint: Endpoint) -> None:
-    """It is healthy from the beginning, and ready when the consumer is; strangers learn no versions."""
-    health = requests.get(f"{url}/healthz", timeout=10)
-    assert (health.status_code, health.text) == (200, "ok\n")
-    assert health.headers["Server"] == "pacifica-notifications-consumer"
-    assert requests.get(f"{url}/readyz", timeout=10).status_code == 503
+def test_health(endpoint: Endpoint) -> None:
+    """It is healthy from the beginning, and ready when the consumer is, unless something is wrong with that."""
+    health = ask(endpoint, "GET", "/healthz")
+    assert (health.status, health.body, health.headers) == (200, b"ok\n", {"Content-Type": "text/plain"})
+    assert ask(endpoint, "GET", "/readyz").status == 503
     endpoint.ready = True
-    assert requests.get(f"{url}/readyz", timeout=10).status_code == 200
-    head = requests.head(f"{url}/readyz", timeout=10)
-    assert (head.status_code, head.text) == (200, "")
+    assert ask(endpoint, "GET", "/readyz").status == 200
     endpoint.trouble = lambda: "the producer has switched it off"
-    answer = requests.get(f"{url}/readyz", timeout=10)
-    assert (answer.status_code, answer.json()["detail"]) == (503, "the producer has switched it off")
+    response = ask(endpoint, "GET", "/readyz")
+    assert (response.status, said(response)["detail"]) == (503, "the producer has switched it off")
+    assert ask(endpoint, "GET", "/healthz").status == 200
+
+
+def test_metrics(endpoint: Endpoint) -> None:
+    """The metrics are what they are made of at the time, in Prometheus' media type."""
+    endpoint.metrics = lambda: "jobs 1\n"
+    response = ask(endpoint, "GET", "/metrics")
+    assert (response.body, response.headers["Content-Type"]) == (b"jobs 1\n", METRICS_TYPE)
 
 
 @pytest.mark.parametrize(
@@ -219,53 +237,66 @@ def test_health(url: str, endpoint: Endpoint) -> None:
     [
         ("GET", "/receive", 405, "POST, OPTIONS"),
         ("PUT", "/receive", 405, "POST, OPTIONS"),
+        ("BREW", "/receive", 405, "POST, OPTIONS"),
         ("DELETE", "/healthz", 405, "GET, HEAD, OPTIONS"),
         ("POST", "/healthz", 405, "GET, HEAD, OPTIONS"),
         ("OPTIONS", "/receive", 204, "POST, OPTIONS"),
+        ("OPTIONS", "/metrics", 204, "GET, HEAD, OPTIONS"),
         ("GET", "/", 404, None),
         ("POST", "/receive/", 404, None),
         ("OPTIONS", "/elsewhere", 404, None),
-        ("BREW", "/receive", 501, None),
     ],
 )
-def test_other_resources(url: str, method: str, path: str, status: int, allow: str | None) -> None:
-    """What does not exist is 404, what exists but not so is 405, and who asks is told what can be done."""
-    answer = requests.request(method, url + path, headers=AUTHORIZED, timeout=10)
-    assert (answer.status_code, answer.headers.get("Allow")) == (status, allow)
-    assert answer.headers.get("Content-Type") == (None if status == 204 else "application/problem+json")
+def test_other_resources(endpoint: Endpoint, method: str, path: str, status: int, allow: str | None) -> None:
+    """What does not exist is 404, what exists but not so is 405, and OPTIONS tells what can be done."""
+    response = ask(endpoint, method, path, headers=AUTHORIZED)
+    assert (response.status, response.headers.get("Allow")) == (status, allow)
+    assert response.headers.get("Content-Type") == (None if status == 204 else "application/problem+json")
 
 
-def test_disk_that_takes_no_more() -> None:
+def test_deliveries_are_committed_together(endpoint: Endpoint) -> None:
+    """What several requests brought is handed over at once, and each request is told of its own notifications."""
+    calls: list[tuple[list[bytes], list[str]]] = []
+
+    def accept(events: Sequence[bytes], traceparents: Sequence[str]) -> list[Receipt]:
+        calls.append((list(events), list(traceparents)))
+        return [Receipt(notification_id=number, verdict=Verdict.UNMATCHED) for number in range(len(events))]
+
+    endpoint.accept = accept
+    batch = {"Content-Type": "application/cloudevents-batch+json", "Transfer-Encoding": "chunked"}
+    requests = [
+        HTTPRequest("POST", "/receive", AUTHORIZED | headers, io.BytesIO(body).read)
+        for body, headers in (
+            (b"[1]", {"Content-Length": "3"}),
+            (b'[{"a": 1}, {"b": 2}]', batch | {"traceparent": "x"}),
+            (b"[]", batch),
+        )
+    ]
+    deliveries = [received for each in requests if isinstance(received := endpoint.receive(each), Delivery)]
+    assert calls == []
+    assert [said(response) for response in endpoint.commit(deliveries)] == [
+        {"notification": 0, "verdict": "unmatched", "job": None},
+        {"notifications": [{"notification": number, "verdict": "unmatched", "job": None} for number in (1, 2)]},
+        {"notifications": []},
+    ]
+    assert calls == [([b"[1]", b'{"a": 1}', b'{"b": 2}'], ["", "x", "x"])]
+
+
+def test_disk_that_takes_no_more(caplog: pytest.LogCaptureFixture) -> None:
     """If the notification cannot be committed the answer is no 2xx, and tells strangers nothing of the disk."""
 
     def accept(_: Sequence[bytes], __: Sequence[str]) -> Any:
         raise StateError("the ledger /secret/place cannot be used: disk full")
 
-    with listening(Endpoint(accept=accept, token=TOKEN, max_body=LIMIT), "127.0.0.1", 0) as server:
-        answer = post(server.url, b"{}")
-    assert answer.status_code == 500
-    assert "/secret" not in answer.text
+    response = post(Endpoint(accept=accept, token=TOKEN), b"{}")
+    assert response.status == 500
+    assert b"/secret" not in response.body
+    assert "/secret/place" in caplog.text
 
 
 def test_token_is_not_shown(endpoint: Endpoint) -> None:
     """Printing the endpoint does not print its token."""
     assert TOKEN not in repr(endpoint)
-
-
-def test_port_in_use(endpoint: Endpoint) -> None:
-    """A port that another program has is an error that names it, and so is an address that is not ours."""
-    with listening(endpoint, "127.0.0.1", 0) as server:
-        port = server.server_port
-        expected = f"127.0.0.1 port {port}: Address already in use"
-        with pytest.raises(EndpointError, match=expected), listening(endpoint, "127.0.0.1", port):
-            pass
-    with (
-        pytest.raises(EndpointError, match="choose an address of this machine"),
-        listening(endpoint, "203.0.113.1", 0),
-    ):
-        pass
-    with pytest.raises(EndpointError, match="99999 is not a port"), listening(endpoint, "127.0.0.1", 99999):
-        pass
 
 
 def test_verdict_words() -> None:

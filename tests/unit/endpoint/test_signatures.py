@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pacifica_notifications_consumer.endpoint.webhooks import Signatures
 from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_runner.webhooks import Signatures
 
 SECRET = base64.b64encode(bytes(32)).decode()
 

@@ -1,4 +1,8 @@
-"""What senders other than Pacifica's producer ask for: handshakes, a token in the address, rates, signatures."""
+"""Webhooks: signatures, rates, handshakes, and a token in the address.
+
+Signatures are those of Standard Webhooks (https://www.standardwebhooks.com). All else is defined by CloudEvents' "HTTP
+1.1 Web Hooks for Event Delivery", which the comments call Webhooks.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,12 @@ from pathlib import Path
 
 import attrs
 
-from pacifica_notifications_consumer.errors import ConfigurationError
+from ..errors import ConfigurationError
 
-#: How secrets of Standard Webhooks begin.
+#: How secrets and signatures of Standard Webhooks begin.
 _SECRET, _SIGNATURE = "whsec_", "v1,"
 _SHORTEST_SECRET, _LONGEST_SECRET = 24, 64
-#: Seconds by which the sender's clock may differ; what is older, or from the future, is refused.
+#: Seconds by which a timestamp may differ from the time here, so that old requests cannot be sent again.
 _TOLERANCE = 300.0
 #: Seconds over which a rate is counted.
 _MINUTE = 60.0
@@ -33,17 +37,20 @@ class Signatures:
     """Signatures of Standard Webhooks, with HMAC-SHA256.
 
     Args:
-        secrets: Those that a sender may sign with; more than one while they are being changed.
+        secrets: The secrets that senders may sign with; more than one while they are being changed.
     """
 
     secrets: tuple[bytes, ...] = attrs.field(default=(), repr=False)
 
     @classmethod
     def from_file(cls, path: Path) -> Signatures:
-        """Read secrets from a file, one a line.
+        """Read secrets from a file, one in each line.
+
+        Args:
+            path: The file; each secret begins with ``whsec_`` and is in base64.
 
         Raises:
-            ConfigurationError: It cannot be read, or one of them is none.
+            ConfigurationError: The file cannot be read, or a line of it is not a secret.
         """
         try:
             lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
@@ -51,31 +58,31 @@ class Signatures:
             reason = getattr(error, "strerror", None) or "it is not ASCII"
             raise ConfigurationError(f"cannot read the webhook secrets {path}: {reason}") from None
         if not lines:
-            raise ConfigurationError(f"the file of webhook secrets {path} is empty", "write one into each line")
+            raise ConfigurationError(f"the file of webhook secrets {path} is empty", "write one secret into each line")
         return cls(tuple(_secret(path, number, line) for number, line in enumerate(lines, 1)))
 
     def expected(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request is to be known by its signature."""
+        """Whether a request is to be identified by its signature."""
         return bool(self.secrets) and all(name in headers for name in _HEADERS)
 
     def why_not(self, headers: Mapping[str, str], body: bytes, now: float) -> str:
-        """Why a request's signature does not do; empty if it does.
+        """Why the signature of a request is refused; empty if it is right.
 
         Args:
-            headers: Its header fields, found in any case.
-            body: Its body.
+            headers: The header fields of the request, found in any case.
+            body: The body of the request.
             now: The time, in seconds since 1970.
         """
         message_id, timestamp, given = (headers[name] for name in _HEADERS)
         if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 20):
-            return "the webhook-timestamp is no number of seconds"
+            return "the webhook-timestamp is not a number of seconds"
         if abs(now - int(timestamp)) > _TOLERANCE:
             return f"the webhook-timestamp differs by more than {_TOLERANCE:g} seconds from the time here"
         signed = f"{message_id}.{timestamp}.".encode("latin-1", "replace") + body
         good = [hmac.digest(secret, signed, hashlib.sha256) for secret in self.secrets]
-        # All are compared, so that the time does not tell which one it was.
+        # All are compared, so that the time that this takes does not tell which one matches.
         matches = [hmac.compare_digest(each, known) for each in _signatures(given) for known in good]
-        return "" if any(matches) else "the webhook-signature is of none of the secrets"
+        return "" if any(matches) else "the webhook-signature is not of any of the secrets"
 
 
 def _secret(path: Path, number: int, text: str) -> bytes:
@@ -84,10 +91,10 @@ def _secret(path: Path, number: int, text: str) -> bytes:
     except binascii.Error:
         secret = b""
     if not _SHORTEST_SECRET <= len(secret) <= _LONGEST_SECRET:
-        # It is not shown.
+        # The message does not show the line: most of it may be a secret.
         raise ConfigurationError(
-            f"line {number} of {path} is no webhook secret",
-            f"let it be {_SECRET} and {_SHORTEST_SECRET} to {_LONGEST_SECRET} bytes in base64",
+            f"line {number} of {path} is not a webhook secret",
+            f"write {_SECRET} and {_SHORTEST_SECRET} to {_LONGEST_SECRET} bytes in base64",
         )
     return secret
 
@@ -104,10 +111,10 @@ def _signatures(text: str) -> list[bytes]:
 
 
 class Rate:
-    """How many requests a minute are taken.
+    """Limits the requests of each minute (Webhooks, 4.2.2).
 
     Args:
-        limit: That; None for any number.
+        limit: How many requests are taken in a minute; None for any number.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -116,7 +123,7 @@ class Rate:
         self._lock = threading.Lock()
 
     def take(self) -> int:
-        """Count a request; returns the seconds after which it is to be sent again, or 0 if it is taken."""
+        """Count a request; returns 0 if it is taken, else the seconds after which it may be sent again."""
         with self._lock:
             seconds = self._wait()
             if not seconds and self.limit is not None:
@@ -124,7 +131,7 @@ class Rate:
             return seconds
 
     def wait(self) -> int:
-        """The seconds after which the next request is taken."""
+        """The seconds after which the next request is taken; 0 for at once."""
         with self._lock:
             return self._wait()
 
@@ -138,15 +145,15 @@ class Rate:
 
 
 def handshake(headers: Mapping[str, str], origins: Sequence[str], rate: int | None) -> dict[str, str]:
-    """What is answered to a sender that asks whether it may send.
+    """Answer a sender that asks for permission to send (Webhooks, 4.1).
 
     Args:
         headers: The header fields of its request, found in any case.
-        origins: Who may; ``*`` for anybody.
+        origins: Which senders have permission; ``*`` for any.
         rate: How many requests a minute are taken; None for any number.
 
     Returns:
-        Header fields that grant it; none if it did not ask, or may not.
+        Header fields that grant permission; none if the sender did not ask for it, or does not have it.
     """
     origin = headers.get("WebHook-Request-Origin", "").strip()
     if not origin or not ({origin.lower(), "*"} & {each.lower() for each in origins}):
@@ -155,12 +162,11 @@ def handshake(headers: Mapping[str, str], origins: Sequence[str], rate: int | No
     granted = "*" if rate is None else str(rate)
     if rate is not None and wanted.isascii() and wanted.isdigit() and 0 < len(wanted) < 10 and int(wanted) > 0:
         granted = str(min(rate, int(wanted)))
-    return {"WebHook_Allowed_Origin": "*" if "*" in origins else origin, "WebHook_Allowed_Rate": granted}
+    return {"WebHook-Allowed-Origin": "*" if "*" in origins else origin, "WebHook-Allowed-Rate": granted}
 
 
-def token_in(target: str) -> str:
-    """The ``access_token`` in the query of a request's target; empty if there is none, or more than one."""
-    query = target.partition("?")[2]
+def token_in(query: str) -> str:
+    """The ``access_token`` in the query of an address; empty if there is none, or more than one (RFC 6750, 2.3)."""
     try:
         given = urllib.parse.parse_qs(query, max_num_fields=20).get("access_token", [])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Those who come without the right credentials."""
+"""The log of requests without the right credentials."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ log = logging.getLogger(__name__)
 
 
 class Strangers:
-    """Logs that somebody was turned away; once a second at most, so that nobody can fill the disk with it.
+    """Logs requests that were turned away, at most one line a second, so that no client can fill the disk with them.
 
     Args:
-        place: From what.
+        place: What they were turned away from, such as ``the endpoint``.
     """
 
     def __init__(self, place: str) -> None:
@@ -21,10 +21,10 @@ class Strangers:
         self._told_at = float("-inf")
 
     def note(self, address: str) -> None:
-        """Note one.
+        """Note a request.
 
         Args:
-            address: Where it came from.
+            address: The client's address.
         """
         self._count += 1
         if time.monotonic() - self._told_at >= 1.0:

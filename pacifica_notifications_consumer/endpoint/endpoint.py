@@ -1,0 +1,273 @@
+"""The rules of receiving notifications, without a wire: authenticate, read, commit, answer.
+
+A server or a web framework makes an `HTTPRequest` of each request, calls `Endpoint.answer`, and sends what is in the
+`HTTPResponse`. A server that has several requests at hand calls `Endpoint.receive` for each and `Endpoint.commit` once
+for all of them, so that their notifications share a commit.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import itertools
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+
+import attrs
+
+from ..clients.producer import BASIC_USER
+from ..cloudevents.modes import MediaType, Mode, mode_of, read_events
+from ..cloudevents.notification import MAX_DEPTH, Notification
+from ..cloudevents.trace import TRACE_HEADER
+from ..cloudevents.validation import problems_of
+from ..errors import NotificationError, StateError, UnknownFormat
+from ..http.errors import PROBLEM_TYPE, HTTPError, problem_document
+from ..http.request import Headers
+from ..jobs.job import Receipt, Verdict
+from .messages import HTTPRequest, HTTPResponse
+from .strangers import Strangers
+from .webhooks import Rate, Signatures, handshake, token_in
+
+log = logging.getLogger(__name__)
+
+#: The path that takes notifications.
+RECEIVE = "/receive"
+#: The media type of Prometheus' text format.
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+#: Default limit of a body, in bytes.
+MAX_BODY = 256 << 20
+#: Default limit of a body whose sender only signs it, in bytes.
+MAX_SIGNED_BODY = 1 << 20
+#: Default limit of the events in a batch.
+MAX_EVENTS = 1000
+
+_METHODS = {
+    RECEIVE: ("POST", "OPTIONS"),
+    "/healthz": ("GET", "HEAD", "OPTIONS"),
+    "/readyz": ("GET", "HEAD", "OPTIONS"),
+    "/metrics": ("GET", "HEAD", "OPTIONS"),
+}
+#: The media types that a strict endpoint takes, unless the attributes are in header fields.
+_MEDIA_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
+#: The header fields of a receipt.
+_ACCEPTED = {"Content-Type": "application/json"}
+#: RFC 6750, 2.3: the response to a request with a token in its address must not be cached.
+_PRIVATE = {**_ACCEPTED, "Cache-Control": "private"}
+_CHALLENGES = 'Bearer realm="pacifica", Basic realm="pacifica"'
+
+
+@attrs.define
+class Delivery:
+    """The notifications of a request, on the way from `Endpoint.receive` to `Endpoint.commit`.
+
+    Args:
+        events: The notifications, each as its JSON.
+        in_batch: Whether they came as a batch.
+        traceparent: The trace that the request names; empty if there is none.
+        headers: The header fields of the receipt.
+    """
+
+    events: Sequence[bytes]
+    in_batch: bool
+    traceparent: str
+    headers: Mapping[str, str]
+
+
+@attrs.define
+class Endpoint:
+    """Answers the requests of a producer and of other senders of notifications.
+
+    Requests may be answered on several threads at the same time.
+
+    Args:
+        accept: Takes notifications, and for each the ``traceparent`` of its request or an empty text; commits them to
+            disk, and returns their receipts. The responses are made when it returns.
+        token: What a notification must carry: as bearer token, or as password of the user `BASIC_USER`.
+        max_body: Bytes that a body may have.
+        strict: Whether to refuse JSON that is not a CloudEvent or does not say that it is one, and to offer senders
+            what webhooks define. Otherwise what is not a notification is taken and set aside, since Pacifica's producer
+            gives a consumer up at its first refusal.
+        max_events: How many events a batch may have.
+        max_depth: How deep an event of a batch may be nested if the endpoint is strict; of others ``accept`` decides.
+        signatures: Identify senders that do not show the token.
+        max_signed_body: Bytes that a body may have whose sender only signs it.
+        origins: Which senders are told, when they ask, that they may send; ``*`` for any.
+        rate: How many requests a minute are taken if the endpoint is strict.
+        retired: Whether a strict endpoint answers that it takes nothing any more.
+        ready: Whether the consumer is subscribed and working.
+        trouble: Says what is wrong with the subscription or the workers; empty if nothing is.
+        metrics: Makes the consumer's metrics in Prometheus' text format.
+    """
+
+    accept: Callable[[Sequence[bytes], Sequence[str]], Sequence[Receipt]]
+    token: str = attrs.field(repr=False)
+    max_body: int = MAX_BODY
+    strict: bool = False
+    max_events: int = MAX_EVENTS
+    max_depth: int = MAX_DEPTH
+    signatures: Signatures = attrs.field(factory=Signatures)
+    max_signed_body: int = MAX_SIGNED_BODY
+    origins: Sequence[str] = ("*",)
+    rate: Rate = attrs.field(factory=lambda: Rate(None))
+    retired: bool = False
+    ready: bool = False
+    trouble: Callable[[], str] = str
+    metrics: Callable[[], str] = str
+    strangers: Strangers = attrs.field(factory=lambda: Strangers("the endpoint"), init=False)
+
+    def retire(self) -> None:
+        """Take nothing any more, if it is strict."""
+        self.retired = True
+
+    def answer(self, request: HTTPRequest) -> HTTPResponse:
+        """Answer a request; a response of 202 says that its notifications are on the disk."""
+        received = self.receive(request)
+        return received if isinstance(received, HTTPResponse) else self.commit([received])[0]
+
+    def receive(self, request: HTTPRequest) -> Delivery | HTTPResponse:
+        """Answer a request unless it delivers notifications: authenticate and read those.
+
+        Returns:
+            The response, or the notifications that `commit` makes it of.
+        """
+        path, _, query = request.target.partition("?")
+        methods = _METHODS.get(path, ())
+        if request.method not in methods:
+            return _unknown_resource(methods)
+        if request.method == "OPTIONS":
+            return self._tell_options(path, request.headers)
+        if path != RECEIVE:
+            return self._tell_health(path)
+        try:
+            return self._receive(request, query)
+        except UnknownFormat as error:
+            return self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error))
+        except NotificationError as error:
+            return self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+        except HTTPError as error:
+            return self._refuse(error.status, error.reason)
+
+    def commit(self, deliveries: Sequence[Delivery]) -> list[HTTPResponse]:
+        """Commit notifications to disk, all at once.
+
+        Returns:
+            The responses, one for each delivery, in the same order.
+        """
+        events = [event for delivery in deliveries for event in delivery.events]
+        traceparents = [delivery.traceparent for delivery in deliveries for _ in delivery.events]
+        try:
+            receipts = iter(self.accept(events, traceparents) if events else ())
+        except StateError as error:
+            log.critical("could not take %d notifications: %s", len(deliveries), error)
+            # The log says more; nothing of the disk is told to strangers.
+            reason = "the notification could not be written to disk"
+            return [_problem(HTTPStatus.INTERNAL_SERVER_ERROR, reason) for _ in deliveries]
+        return [self._acknowledge(each, list(itertools.islice(receipts, len(each.events)))) for each in deliveries]
+
+    def _tell_options(self, path: str, headers: Headers) -> HTTPResponse:
+        granted: Mapping[str, str] = {}
+        if self.strict and path == RECEIVE and not self.retired:
+            granted = handshake(headers, self.origins, self.rate.limit)
+        return HTTPResponse(HTTPStatus.NO_CONTENT, headers={"Allow": ", ".join(_METHODS[path]), **granted})
+
+    def _tell_health(self, path: str) -> HTTPResponse:
+        if path == "/metrics":
+            return HTTPResponse(HTTPStatus.OK, self.metrics().encode(), {"Content-Type": METRICS_TYPE})
+        trouble = ""
+        if path == "/readyz":
+            trouble = self.trouble() if self.ready else "the consumer is starting or stopping"
+        if trouble:
+            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, trouble)
+        return HTTPResponse(HTTPStatus.OK, b"ok\n", {"Content-Type": "text/plain"})
+
+    def _receive(self, request: HTTPRequest, query: str) -> Delivery | HTTPResponse:
+        headers = request.headers
+        signed = self.signatures.expected(headers)
+        if not signed and not self._is_authentic(headers, query):
+            # The body stays unread, so that no client can fill the memory without the token.
+            return self._turn_away(request, "the credentials are missing or wrong")
+        mode = self._check_form(headers)
+        body = request.read_body(min(self.max_body, self.max_signed_body) if signed else self.max_body)
+        if signed and (reason := self.signatures.why_not(headers, body, time.time())):
+            return self._turn_away(request, reason)
+        events = self._read_events(mode, headers, body)
+        return Delivery(events, mode is Mode.BATCH, headers.get(TRACE_HEADER, ""), _PRIVATE if query else _ACCEPTED)
+
+    def _is_authentic(self, headers: Headers, query: str) -> bool:
+        scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+        if not scheme and self.strict:
+            scheme, credentials = "bearer", token_in(query)
+        given, expected = credentials.strip().encode(), self.token.encode()
+        if scheme.lower() == "basic":
+            try:
+                given = base64.b64decode(given, validate=True)
+            except binascii.Error:
+                given = b""
+            expected = f"{BASIC_USER}:{self.token}".encode()
+        # The time that this takes does not tell how much of it is right.
+        return hmac.compare_digest(given, expected) and scheme.lower() in ("bearer", "basic")
+
+    def _check_form(self, headers: Headers) -> Mode:
+        """Refuse a request by its header fields, or find out in which mode it carries events."""
+        content_type = headers.get("Content-Type", "")
+        mode = mode_of(content_type, headers)
+        if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+            reason = "the request must carry a Content-Length, or come in chunks"
+            raise HTTPError(HTTPStatus.LENGTH_REQUIRED, reason)
+        if not self.strict:
+            return mode
+        if self.retired:
+            raise HTTPError(HTTPStatus.GONE, "the consumer has been stopped")
+        if seconds := self.rate.take():
+            raise HTTPError(HTTPStatus.TOO_MANY_REQUESTS, f"send it again in {seconds} seconds")
+        media_type = MediaType.parse(content_type).name
+        if mode is Mode.STRUCTURED and media_type not in (*_MEDIA_TYPES, "application/cloudevents"):
+            reason = f"the Content-Type must be {' or '.join(_MEDIA_TYPES)}, or the attributes in header fields"
+            raise HTTPError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
+        return mode
+
+    def _read_events(self, mode: Mode, headers: Headers, body: bytes) -> Sequence[bytes]:
+        events = read_events(mode, headers.get("Content-Type", ""), headers, body, self.max_events)
+        # A batch is taken whole or not at all, so none of its events may be refused later.
+        for number, event in enumerate(events if self.strict and mode is Mode.BATCH else (), 1):
+            if problems := problems_of(Notification.parse(event, max_depth=self.max_depth).event):
+                reason = f"element {number} of the batch is not a valid CloudEvent: {'; '.join(problems)}"
+                raise HTTPError(HTTPStatus.BAD_REQUEST, reason)
+        return events
+
+    def _acknowledge(self, delivery: Delivery, receipts: Sequence[Receipt]) -> HTTPResponse:
+        if delivery.in_batch:
+            document = f'{{"notifications": [{", ".join(map(_document, receipts))}]}}'
+        else:
+            (receipt,) = receipts
+            if receipt.verdict is Verdict.UNREADABLE or (self.strict and receipt.verdict is Verdict.MALFORMED):
+                return _problem(HTTPStatus.BAD_REQUEST, receipt.reason)
+            document = _document(receipt)
+        return HTTPResponse(HTTPStatus.ACCEPTED, document.encode("ascii"), delivery.headers)
+
+    def _turn_away(self, request: HTTPRequest, reason: str) -> HTTPResponse:
+        self.strangers.note(request.peer or "an unknown address")
+        return _problem(HTTPStatus.UNAUTHORIZED, reason, {"WWW-Authenticate": _CHALLENGES})
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> HTTPResponse:
+        log.warning("refused a notification: %s", reason)
+        too_fast = status is HTTPStatus.TOO_MANY_REQUESTS
+        return _problem(status, reason, {"Retry-After": str(self.rate.wait())} if too_fast else {})
+
+
+def _unknown_resource(methods: Sequence[str]) -> HTTPResponse:
+    if not methods:
+        return _problem(HTTPStatus.NOT_FOUND, f"there is nothing here; notifications go to {RECEIVE}")
+    return _problem(HTTPStatus.METHOD_NOT_ALLOWED, f"use {methods[0]}", {"Allow": ", ".join(methods)})
+
+
+def _problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> HTTPResponse:
+    return HTTPResponse(status, problem_document(status, detail), {"Content-Type": PROBLEM_TYPE, **(headers or {})})
+
+
+def _document(receipt: Receipt) -> str:
+    job = "null" if receipt.job_id is None else receipt.job_id
+    return f'{{"notification": {receipt.notification_id}, "verdict": "{receipt.verdict.value}", "job": {job}}}'

@@ -1,0 +1,174 @@
+"""The endpoint keeps its rules over a real connection."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer.endpoint import Endpoint, Rate
+from pacifica_notifications_consumer.errors import EndpointError
+from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_runner.endpoint import listening
+from tests.support.endpoint_tools import AUTHORIZED, TOKEN
+from tests.support.http_tools import raw, replies, statuses
+from tests.support.paths import NOTIFICATIONS
+
+LIMIT = 10_000
+REAL = NOTIFICATIONS / "ingest-nested-files.json"
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Iterator[JobRunner]:
+    (tmp_path / "__main__.py").touch()
+    with JobRunner(tmp_path / "__main__.py", tmp_path / "state", name="mine", services=Services()) as runner:
+        yield runner
+
+
+@pytest.fixture
+def endpoint(runner: JobRunner) -> Endpoint:
+    return Endpoint(accept=runner.accept_all, token=TOKEN, max_body=LIMIT)
+
+
+@pytest.fixture
+def url(endpoint: Endpoint) -> Iterator[str]:
+    with listening(endpoint, "127.0.0.1", 0) as server:
+        yield server.url
+
+
+def post(url: str, body: bytes, **headers: str) -> requests.Response:
+    return requests.post(f"{url}/receive", data=body, headers={**AUTHORIZED, **headers}, timeout=10)
+
+
+def kept(runner: JobRunner) -> int:
+    return sum(runner.ledger.count_verdicts().values())
+
+
+def test_notification(url: str, runner: JobRunner) -> None:
+    """A notification reaches its job byte for byte, and a duplicate comes to nothing."""
+    first, second = (post(url, REAL.read_bytes(), Content_Type="application/json") for _ in range(2))
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert (first.json()["verdict"], second.json()["verdict"]) == ("matched", "duplicate")
+    assert first.headers["Content-Type"] == "application/json"
+    assert (runner.directory(runner.wait(1, 20).id).source / "notification.json").read_bytes() == REAL.read_bytes()
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer wr0ng", "Bearer \xe9"])
+def test_strangers(url: str, runner: JobRunner, authorization: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    """Without the right token the answer is 401, nothing is stored, and the log names the address."""
+    headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
+    answer = requests.post(f"{url}/receive", data=REAL.read_bytes(), headers=headers, timeout=10)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="pacifica", Basic realm="pacifica"'
+    assert kept(runner) == 0
+    assert "turned away 127.0.0.1 from the endpoint: its credentials are missing or wrong" in caplog.text
+
+
+def test_too_large(url: str, runner: JobRunner) -> None:
+    """What is larger than the limit is refused, whether its length is announced or found out, and nothing is kept."""
+    answer = post(url, b" " * (LIMIT + 1))
+    assert (answer.status_code, answer.json()["detail"]) == (
+        413,
+        f"the body has {LIMIT + 1} bytes, the limit is {LIMIT}",
+    )
+    chunks = requests.post(f"{url}/receive", data=iter([b"x" * 9000] * 2), headers=AUTHORIZED, timeout=10)
+    assert (chunks.status_code, chunks.json()["detail"]) == (413, f"the body has more than {LIMIT} bytes")
+    assert kept(runner) == 0
+
+
+def test_largest(url: str) -> None:
+    """What is exactly as large as the limit is taken, in one piece or in chunks."""
+    body = b'{"a": "' + b"x" * (LIMIT - 9) + b'"}'
+    assert post(url, body).status_code == 202
+    chunks = requests.post(f"{url}/receive", data=iter([body[:9000], body[9000:]]), headers=AUTHORIZED, timeout=10)
+    assert chunks.status_code == 202
+
+
+def test_batch(url: str, runner: JobRunner) -> None:
+    """All notifications of a batch are taken by one request."""
+    events = [{"specversion": "1.0", "type": "t", "source": "/s", "id": str(number)} for number in range(3)]
+    answer = post(url, json.dumps(events).encode(), **{"Content-Type": "application/cloudevents-batch+json"})
+    assert (answer.status_code, len(answer.json()["notifications"]), kept(runner)) == (202, 3, 3)
+
+
+def test_header_fields_of_webhooks(endpoint: Endpoint, url: str) -> None:
+    """What a strict endpoint tells senders in header fields reaches them."""
+    endpoint.strict, endpoint.rate = True, Rate(1)
+    asked = requests.options(f"{url}/receive", headers={"WebHook-Request-Origin": "a.example"}, timeout=10)
+    assert (asked.headers["WebHook-Allowed-Origin"], asked.headers["WebHook-Allowed-Rate"]) == ("*", "1")
+    headers = {"Content-Type": "application/cloudevents+json"}
+    answers = [
+        requests.post(f"{url}/receive?access_token={TOKEN}", data=b"{}", headers=headers, timeout=10) for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [202, 429]
+    assert answers[0].headers["Cache-Control"] == "private"
+    assert 1 <= int(answers[1].headers["Retry-After"]) <= 60
+
+
+def test_body_without_end_is_refused(url: str) -> None:
+    """A notification must say how long it is; what follows is not taken for another request."""
+    sent = b"POST /receive HTTP/1.1\r\nAuthorization: Bearer right\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n"
+    (answer,) = replies(raw(url, sent))
+    assert answer.startswith(b"HTTP/1.1 411 ")
+
+
+def test_connection_is_kept_for_others(url: str) -> None:
+    """Requests that follow each other over one connection are answered in their order."""
+    head = b"POST /receive HTTP/1.1\r\nAuthorization: Bearer right\r\nContent-Length: 2\r\n\r\n"
+    asked = b"GET /elsewhere HTTP/1.1\r\n\r\n", head + b"{}", b"GET /healthz HTTP/1.1\r\n\r\n", head + b"{!"
+    assert statuses(raw(url, b"".join(asked))) == [404, 202, 200, 400]
+
+
+def test_nothing_is_read_of_strangers(url: str) -> None:
+    """A client without the token, or with another request, is not asked to go on and send its body."""
+    head = b"HTTP/1.1\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+    for line, status in ((b"POST /receive ", b"401"), (b"POST /elsewhere ", b"404"), (b"PUT /receive ", b"405")):
+        answer = raw(url, line + head)
+        assert answer.split()[1] == status
+        assert b"100 Continue" not in answer
+
+
+def test_health(url: str, endpoint: Endpoint) -> None:
+    """Supervisors get their answers by GET and HEAD; strangers learn no versions."""
+    health = requests.get(f"{url}/healthz", timeout=10)
+    assert (health.status_code, health.text) == (200, "ok\n")
+    assert health.headers["Server"] == "pacifica-notifications-consumer"
+    assert requests.get(f"{url}/readyz", timeout=10).status_code == 503
+    endpoint.ready = True
+    head = requests.head(f"{url}/readyz", timeout=10)
+    assert (head.status_code, head.text) == (200, "")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("DELETE", "/healthz", 405, "GET, HEAD, OPTIONS"),
+        ("OPTIONS", "/receive", 204, "POST, OPTIONS"),
+        ("PATCH", "/receive", 405, "POST, OPTIONS"),
+        ("GET", "/", 404, None),
+        ("BREW", "/receive", 501, None),
+    ],
+)
+def test_other_resources(url: str, method: str, path: str, status: int, allow: str | None) -> None:
+    """What does not exist is 404, what exists but not so is 405, and OPTIONS tells what can be done."""
+    answer = requests.request(method, url + path, headers=AUTHORIZED, timeout=10)
+    assert (answer.status_code, answer.headers.get("Allow")) == (status, allow)
+    assert answer.headers.get("Content-Type") == (None if status == 204 else "application/problem+json")
+
+
+def test_port_in_use(endpoint: Endpoint) -> None:
+    """A port that another program has is an error that names it, and so is an address that is not ours."""
+    with listening(endpoint, "127.0.0.1", 0) as server:
+        port = server.server_port
+        expected = f"127.0.0.1 port {port}: Address already in use"
+        with pytest.raises(EndpointError, match=expected), listening(endpoint, "127.0.0.1", port):
+            pass
+    with (
+        pytest.raises(EndpointError, match="choose an address of this machine"),
+        listening(endpoint, "203.0.113.1", 0),
+    ):
+        pass
+    with pytest.raises(EndpointError, match="99999 is not a port"), listening(endpoint, "127.0.0.1", 99999):
+        pass
