@@ -13,7 +13,6 @@ from http import HTTPStatus
 import attrs
 
 from ..cloudevents.notification import FileRecord
-from ..settings.services import CARTD_URL
 from ..streams.json_pieces import json_pieces
 from ..streams.tar_stream import TarStream
 from .base import PATIENT_TRIES, ServiceClient, reading
@@ -40,7 +39,7 @@ class Cartd(ServiceClient):
     """Makes, watches, fetches and deletes carts."""
 
     title = "cartd"
-    option = CARTD_URL
+    setting = "cartd_url"
     # All of them may be: a cart that is made twice under one name is fetched once.
     tries = PATIENT_TRIES
 
@@ -79,7 +78,7 @@ class Cartd(ServiceClient):
         return CartStatus(state, response.headers.get("X-Pacifica-Message", ""))
 
     @contextlib.contextmanager
-    def open(self, uid: str, max_header: int) -> Iterator[TarStream]:
+    def open(self, uid: str) -> Iterator[TarStream]:
         """Open the tar of a cart that is ready.
 
         The first component of each member's name is the server's, the rest is the path that `create` gave. That holds
@@ -87,7 +86,6 @@ class Cartd(ServiceClient):
 
         Args:
             uid: Its name.
-            max_header: As of `TarStream`.
 
         Raises:
             ServiceError: cartd cannot be reached or the cart is not ready.
@@ -96,7 +94,7 @@ class Cartd(ServiceClient):
         # What a proxy may have compressed would have to be unpacked before it is a tar.
         plain = {"Accept-Encoding": "identity"}
         with self.request("GET", f"/{uid}?filename=data", stream=True, headers=plain) as response:
-            yield TarStream(reading(response, f"the files from {self.title} at {self.url}"), max_header)
+            yield TarStream(reading(response, f"the files from {self.title} at {self.url}"))
 
     def delete(self, uid: str) -> None:
         """Delete a cart; one that is gone already is fine.

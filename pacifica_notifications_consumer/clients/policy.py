@@ -13,7 +13,6 @@ import attrs
 
 from ..cloudevents.announcement import read_transaction
 from ..errors import NotificationError, ServiceError
-from ..settings.services import POLICY_URL
 from .base import ServiceClient
 
 
@@ -34,7 +33,7 @@ class Policy(ServiceClient):
     """Knows users and transactions, and who may see what."""
 
     title = "policy"
-    option = POLICY_URL
+    setting = "policy_url"
     # What it does takes milliseconds, and somebody waits for the start or the stop.
     timeouts = (10.0, 30.0)
 
@@ -54,7 +53,7 @@ class Policy(ServiceClient):
         if not isinstance(users, list):
             raise ServiceError(
                 f"{self.title} at {self.url} answered without a list of users",
-                f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",
+                f"check that `{self.setting}` is the address of {self.title}",
             )
         # The search finds parts of names too.
         return any(isinstance(user, dict) and user.get("network_id") == username for user in users)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import attrs
 
 from ..errors import ServiceError
-from ..settings.services import PRODUCER_URL
 from .base import ServiceClient
 
 #: Who the producer is when it posts with basic authentication.
@@ -64,7 +63,7 @@ class Producer(ServiceClient):
     """
 
     title = "the producer"
-    option = PRODUCER_URL
+    setting = "producer_url"
     # What it does takes milliseconds, and somebody waits for the start or the stop.
     timeouts = (10.0, 30.0)
 
@@ -115,5 +114,5 @@ class Producer(ServiceClient):
     def _nonsense(self, expected: str) -> ServiceError:
         return ServiceError(
             f"{self.title} at {self.url} answered without {expected}",
-            f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",
+            f"check that `{self.setting}` is the address of {self.title}",
         )

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from ..cloudevents.notification import FileRecord
-from ..settings.services import PROXY_URL
 from .base import Readinto, ServiceClient, reading
 
 
@@ -18,7 +17,7 @@ class Proxy(ServiceClient):
     """Fetches files."""
 
     title = "the proxy"
-    option = PROXY_URL
+    setting = "proxy_url"
     # There is another way to get the files.
     tries = 2
 

@@ -137,8 +137,12 @@ def test_from_where_told(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ((), 78, "it is not said which consumer is meant; name it with --name or --state-dir"),
-        (("--name", "nobody"), 78, "no consumer has run in {states}/nobody; correct --name or --state-dir"),
+        ((), 78, "it is not said which consumer is meant; set --name (PACIFICA_NAME) or --state-dir"),
+        (
+            ("--name", "nobody"),
+            78,
+            "no consumer has run in {states}/nobody; correct --name (PACIFICA_NAME) or",
+        ),
     ],
 )
 def test_which_consumer(operator: Operator, arguments: tuple[str, ...], status: int, message: str) -> None:

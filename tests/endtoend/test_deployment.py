@@ -12,7 +12,7 @@ import pytest
 
 from pacifica_notifications_runner import start
 from pacifica_notifications_runner.operating.parsers import flags
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options.settings import OPTIONS
 from tests.endtoend.conftest import BIN, ROOT, START
 
 DEPLOYMENT = ROOT / "runner" / "deployment"
@@ -44,7 +44,7 @@ def test_drop_ins_fit_the_unit(analyze: str, tmp_path: Path, drop_in: Path) -> N
         (there / path.name).write_text(text)
     told = subprocess.run([analyze, "verify", tmp_path / UNIT.name], capture_output=True, text=True, timeout=60)
     assert (told.returncode, told.stderr) == (0, "")
-    known = {option.variable for option in options.ALL_OPTIONS}
+    known = {option.variable for option in OPTIONS.values()}
     assert set(re.findall(r"PACIFICA_[A-Z_]+", drop_in.read_text())) <= known
 
 
@@ -62,7 +62,7 @@ def test_settings_that_are_named_exist(path: Path) -> None:
     """Every flag of the start command and every variable that a file names is one."""
     text = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
     known_flags = {flag for action in flags(start.make_parser()) for flag in action.option_strings}
-    known_variables = {option.variable for option in options.ALL_OPTIONS} | {"PACIFICA_CONFIG"}
+    known_variables = {option.variable for option in OPTIONS.values()} | {"PACIFICA_CONFIG"}
     command = text[text.index(START) :].split("StateDirectory=")[0]
     named = set(re.findall(r"(?<=\s)--[a-z-]+", command)) | set(re.findall(r"PACIFICA_[A-Z_]+", text))
     assert named <= known_flags | known_variables

@@ -94,7 +94,7 @@ def test_wrong_settings(operator: Operator, tmp_path: Path, flags: list[str], st
 def test_missing_user_name(operator: Operator, tmp_path: Path) -> None:
     """Without a user the producer would disable the subscription at once, so none is made."""
     outcome = operator.run(START, pack(tmp_path / "consumer.zip", GOOD))
-    assert (outcome.status, "; say with --username which" in outcome.error(START)) == (78, True)
+    assert (outcome.status, "; set --username (PACIFICA_USERNAME) to the" in outcome.error(START)) == (78, True)
     undone(operator)
 
 

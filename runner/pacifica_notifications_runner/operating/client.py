@@ -17,6 +17,7 @@ from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.directory import LEDGER, check_used
 from pacifica_notifications_consumer.queue.job_book import JobBook
 from pacifica_notifications_runner import defaults as defaults
+from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api.api import Api
 
@@ -145,21 +146,21 @@ def _detail(answer: requests.Response) -> str:
         return f"the consumer answered {answer.status_code} {answer.reason}"
 
 
-def state_dir_of(settings: Mapping[str, Any]) -> Path:
+def state_dir_of(settings: Settings) -> Path:
     """The state directory of the consumer that is meant: the named one, or the only one of this user.
 
     Raises:
         ConfigurationError: None is named, and this user has none or several; or no such consumer has ever run.
     """
-    if settings["state_dir"] is None and settings["name"] is None:
+    if settings.state_dir is None and settings.name is None:
         known = _known()
         if len(known) == 1:
             return defaults.default_state_dir(known[0])
-        advice = "name it with --name or --state-dir"
+        advice = "set `name` or `state_dir`"
         raise ConfigurationError(
             "it is not said which consumer is meant", f"{advice}; there are {', '.join(known)}" if known else advice
         )
-    state_dir: Path = settings["state_dir"] or defaults.default_state_dir(settings["name"])
+    state_dir = settings.state_dir or defaults.default_state_dir(str(settings.name))
     check_used(state_dir)
     return state_dir
 
@@ -174,7 +175,7 @@ def _known() -> list[str]:
 
 
 @contextlib.contextmanager
-def asking(settings: Mapping[str, Any]) -> Iterator[ConsumerClient]:
+def asking(settings: Settings) -> Iterator[ConsumerClient]:
     """Get to a consumer, be it running or not.
 
     Raises:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pacifica_notifications_runner.operating.parsers import flags, subcommands, walk, words_of
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import Settings
 
 DESCRIPTION = """\
 Print what a shell needs to complete the commands of this package and their flags.
@@ -43,15 +44,14 @@ _pacifica_complete() {
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(
+    parser = command_line.add_subcommand(
         subparsers, "completion", "print what a shell needs to complete these commands", DESCRIPTION, EPILOG
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
-    options.add_options(parser, options.LOG_OPTIONS)
     parser.set_defaults(command=show)
 
 
-def show(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+def show(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Print it."""
     parsers = arguments.parsers()
     print(_fish(parsers) if arguments.shell == "fish" else _bash(arguments.shell, parsers))  # noqa: T201  (the command's output)

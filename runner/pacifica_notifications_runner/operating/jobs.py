@@ -10,7 +10,8 @@ from typing import Any
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_runner.operating.client import ConsumerClient, as_json, asking
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import NAMED, Settings
 from pacifica_notifications_runner.process.formats import clock, count, duration, progress, remarks, since, size
 from pacifica_notifications_runner.process.logs import wants_colour
 
@@ -39,8 +40,8 @@ _COLOURS = {"succeeded": "32", "dead": "31", "failed": "31", "running": "36", "q
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(
-        subparsers, "jobs", "list, look into, run again or cancel a consumer's jobs", DESCRIPTION, EPILOG
+    parser = command_line.add_subcommand(
+        subparsers, "jobs", "list, look into, run again or cancel a consumer's jobs", DESCRIPTION, EPILOG, settings=None
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
@@ -81,13 +82,14 @@ def _add_action(
     actions: Any, name: str, help_text: str, act: Callable[[ConsumerClient, argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
     description = f"{help_text[0].upper()}{help_text[1:]}."
-    parser: argparse.ArgumentParser = options.add_subcommand(actions, name, help_text, description, EPILOG)
+    parser: argparse.ArgumentParser = command_line.add_subcommand(
+        actions, name, help_text, description, EPILOG, settings=NAMED
+    )
     parser.add_argument(
         "--output", choices=("text", "json"), default="text", help="text for people, json as the API has it"
     )
-    options.add_options(parser, options.CONSUMER_OPTIONS)
 
-    def command(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+    def command(arguments: argparse.Namespace, settings: Settings) -> int:
         with asking(settings) as consumer:
             return act(consumer, arguments)
 

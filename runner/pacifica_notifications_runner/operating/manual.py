@@ -8,7 +8,8 @@ from importlib.metadata import version
 from typing import Any
 
 from pacifica_notifications_runner.operating.parsers import flags, subcommands, walk
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import Settings
 
 DESCRIPTION = """\
 Print the manual page of a command of this package, in the form that man reads.
@@ -26,16 +27,15 @@ Exit status: 0; 2 wrong command line; 78 wrong settings.
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(subparsers, "manual", "print a manual page", DESCRIPTION, EPILOG)
+    parser = command_line.add_subcommand(subparsers, "manual", "print a manual page", DESCRIPTION, EPILOG)
     names = ("pacifica-notifications-consumer", "start-pacifica-notifications-consumer")
     parser.add_argument(
         "page", nargs="?", choices=names, default=names[0], help=f"of which command (default: {names[0]})"
     )
-    options.add_options(parser, options.LOG_OPTIONS)
     parser.set_defaults(command=show)
 
 
-def show(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+def show(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Print it."""
     parsers = arguments.parsers()
     other = next(name for name in parsers if name != arguments.page)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pacifica_notifications_runner.operating.client import as_json, asking, state_dir_of
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import NAMED, Settings, with_flags
 from pacifica_notifications_runner.process.formats import count, duration
 from pacifica_notifications_runner.status.address import StatusAddress
 
@@ -24,17 +25,16 @@ Exit status: 0 it runs, and its subscription is well; 1 it is stopped, or someth
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(
-        subparsers, "status", "say how a consumer is, and where its status page is", DESCRIPTION, EPILOG
+    parser = command_line.add_subcommand(
+        subparsers, "status", "say how a consumer is, and where its status page is", DESCRIPTION, EPILOG, settings=NAMED
     )
     parser.add_argument(
         "--output", choices=("text", "json"), default="text", help="text for people, json as the API has it"
     )
-    options.add_options(parser, options.CONSUMER_OPTIONS)
     parser.set_defaults(command=show)
 
 
-def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+def show(arguments: argparse.Namespace, settings: Settings) -> int:
     """Say how the consumer is."""
     with asking(settings) as consumer:
         status = consumer.ask("GET", "/api/status")
@@ -43,7 +43,7 @@ def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     if arguments.output == "json":
         _say(as_json(status))
         return 0 if well else 1
-    _say(f"{status['name']}: {_condition(status)}")
+    _say(f"{status['name']}: {with_flags(_condition(status))}")
     jobs = status["jobs"]
     waiting = jobs["queued"] + jobs["failed"]
     waited = status["waiting_seconds"]

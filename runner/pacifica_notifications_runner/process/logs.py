@@ -12,6 +12,7 @@ from typing import IO
 
 from pacifica_notifications_consumer.errors import Cancelled, PacificaError
 from pacifica_notifications_consumer.system.log_context import log_facts
+from pacifica_notifications_runner.options.settings import with_flags
 
 _FORM, _TIME_FORM = "%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"
 #: Whose every word somebody may want who looks for a fault.
@@ -32,7 +33,7 @@ class _JsonFormatter(logging.Formatter):
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": with_flags(record.getMessage()),
             **log_facts(),
         }
         if record.exc_info:
@@ -40,8 +41,15 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-class _ColourFormatter(logging.Formatter):
-    """For people at a terminal: what needs them stands out."""
+class _TextFormatter(logging.Formatter):
+    """One line of text, with the flags of the settings that it names."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return with_flags(super().format(record))
+
+
+class _ColourFormatter(_TextFormatter):
+    """For people at a terminal: warnings and errors stand out."""
 
     def format(self, record: logging.LogRecord) -> str:
         plain = super().format(record)
@@ -61,7 +69,7 @@ def set_up_logging(log_format: str, *, verbose: bool) -> None:
     if log_format == "json":
         handler.setFormatter(_JsonFormatter())
     else:
-        kind = _ColourFormatter if wants_colour(sys.stderr) else logging.Formatter
+        kind = _ColourFormatter if wants_colour(sys.stderr) else _TextFormatter
         handler.setFormatter(kind(_FORM, _TIME_FORM))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -82,6 +90,6 @@ def report(program: str, error: PacificaError, log_format: str = "text") -> None
     label = "" if isinstance(error, Cancelled) else "error: "
     if label and wants_colour(sys.stderr):
         label = f"{_COLOURS[logging.ERROR]}error:{_RESET} "
-    print(f"{program}: {label}{error}", file=sys.stderr)  # noqa: T201  (a command's own message)
+    print(f"{program}: {label}{with_flags(str(error))}", file=sys.stderr)  # noqa: T201  (a command's own message)
     if error.output:
         print(textwrap.indent(error.output, "    "), file=sys.stderr)  # noqa: T201
