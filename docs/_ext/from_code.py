@@ -30,7 +30,7 @@ from pacifica_notifications_consumer.settings.option import Option
 from pacifica_notifications_runner import cli as tool
 from pacifica_notifications_runner import start
 from pacifica_notifications_runner.operating.parsers import flags, subcommands, walk
-from pacifica_notifications_runner.options.settings import OPTIONS, with_flags
+from pacifica_notifications_runner.options.settings import OPTIONS
 from pacifica_notifications_runner.status.api.openapi import SCHEMAS
 from pacifica_notifications_runner.status.api.routes import ROUTES, Route
 
@@ -69,7 +69,7 @@ class Settings(Directive):
     def _row(option: Option, commands: dict[str, set[str]]) -> Iterator[nodes.Node]:
         names = [option.flag] * option.has_flag + [option.variable, option.name]
         yield nodes.line_block("", *(nodes.line("", "", nodes.literal(name, name)) for name in names))
-        yield _text(with_flags("; ".join(filter(None, (option.help, option.note))), variables=False))
+        yield _named("; ".join(filter(None, (option.help, option.note))))
         yield _code(option.shown_default) if option.shown_default else _text("")
         found = [name for name, names in commands.items() if option.name in names]
         yield _text("all" if len(found) == len(commands) else ", ".join(found))
@@ -156,6 +156,14 @@ def _subclasses(error: type[PacificaError]) -> Iterator[type[PacificaError]]:
 
 def _text(text: str) -> nodes.Node:
     return nodes.paragraph(text, text)
+
+
+def _named(text: str) -> nodes.Node:
+    """A text in which the names of settings stand in backticks."""
+    parts = [
+        nodes.literal(part, part) if number % 2 else nodes.Text(part) for number, part in enumerate(text.split("`"))
+    ]
+    return nodes.paragraph("", "", *parts)
 
 
 def _code(text: str) -> nodes.Node:

@@ -61,9 +61,7 @@ def remote_engine(consumer: Consumer, settings: Settings, name: str) -> RemoteEn
     if settings.engine == "local":
         return None
     if settings.run_as:
-        raise ConfigurationError(
-            "the jobs, which `run_as` is about, are run by the workers", "set `run_as` for the workers"
-        )
+        raise ConfigurationError("the workers run the jobs", "set `run_as` for them, not here")
     from_celery = _import("engine")
     engine: RemoteEngine = from_celery.CeleryEngine(make_broker(settings, name), digest(consumer.directory))
     return engine

@@ -102,7 +102,7 @@ def test_check_explains_a_filter(operator: Operator) -> None:
 
 def test_files_are_uploaded_from_a_browser(operator: Operator, tmp_path: Path) -> None:
     """The sandbox's page takes files and key-values, shows the transaction, and offers its notification."""
-    ports = [f"--{name}-port=0" for name in ("producer", "cartd", "ingest", "policy", "page")]
+    ports = [f"--{name}-port=0" for name in ("producer", "cartd", "ingest", "policy")]
     command = operator.command(TOOL, "sandbox", "archive", *ports)
     command.wait_for("Stop it with Ctrl-C")
     found = re.search(r"To upload files: (\S+) in", command.stdout)

@@ -70,7 +70,7 @@ def test_unusable_archive(
 @pytest.mark.parametrize(
     ("flags", "status", "words"),
     [
-        pytest.param(["--python", "/bin/true"], 78, "/bin/true is no usable Python", id="python is none"),
+        pytest.param(["--python", "/bin/true"], 78, "/bin/true is not a usable Python", id="python is none"),
         pytest.param(["--python", "/nowhere"], 78, "No such file or directory; correct --python", id="no python"),
         pytest.param(["--config", "wrong.ini"], 78, "sets producer_uri, which is no setting; did you mean", id="key"),
         pytest.param(["--config", "none.ini"], 78, "cannot read the configuration none.ini", id="no INI file"),

@@ -139,7 +139,7 @@ def _services(settings: Settings, coverage: Coverage, state_dir: Path) -> Servic
     )
     for name in ("policy_url", "username"):
         if getattr(services, name) is None:
-            raise ConfigurationError(f"the consumer of {state_dir} has not been started with {name}", f"set `{name}`")
+            raise ConfigurationError(f"the consumer of {state_dir} has not been started with `{name}`", "set it")
     return services
 
 
