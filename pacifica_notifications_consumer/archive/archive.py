@@ -49,7 +49,6 @@ class ArchiveLimits:
         size,
         name="archive_size",
         default=1 << 30,
-        metavar="BYTES",
     )
     ratio: int = 200
 

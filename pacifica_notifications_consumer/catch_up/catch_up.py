@@ -59,7 +59,6 @@ class CatchUpRules:
         "announced one; on a new state directory, from the newest one on",
         transaction_or_time,
         name="catch_up_from",
-        metavar="ID|TIME",
     )
     interval: float = setting(
         "seconds between two looks for transactions that were not announced, if `policy_url` tells where to ask; 0 for "
@@ -67,7 +66,6 @@ class CatchUpRules:
         seconds,
         name="catch_up_interval",
         default=600.0,
-        metavar="SECONDS",
     )
     patience: float = setting(
         "seconds after which a number without a transaction counts as left out; an upload has its number before its "
@@ -75,14 +73,12 @@ class CatchUpRules:
         seconds,
         name="catch_up_patience",
         default=86_400.0,
-        metavar="SECONDS",
     )
     rate: float = setting(
         "questions to policy in a second at most, while missed transactions are looked for",
         rate,
         name="catch_up_rate",
         default=20.0,
-        metavar="N",
     )
 
 

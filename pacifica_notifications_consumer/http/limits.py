@@ -26,7 +26,6 @@ class ServerLimits:
         size,
         name="max_head",
         default=64 << 10,
-        metavar="BYTES",
     )
     connections: int = setting(
         "how many connections may wait; when there are more, the one that has waited longest is closed; each is an "
@@ -34,14 +33,12 @@ class ServerLimits:
         count,
         name="max_connections",
         default=4096,
-        metavar="N",
     )
     threads: int = setting(
         "how many requests with large bodies are read at the same time, each by a thread; others wait for their turn",
         count,
         name="max_slow_requests",
         default=128,
-        metavar="N",
     )
     fields: int = 100
     head_seconds: float = 10.0

@@ -35,7 +35,6 @@ class JobLimits:
         size_limit,
         name="job_memory",
         note="0 for any number",
-        metavar="BYTES",
     )
     cpu: int | None = setting(
         "seconds of a processor that each process of a job may take; then a signal ends it",
@@ -50,14 +49,12 @@ class JobLimits:
         count_limit,
         name="job_processes",
         note="0 for any number",
-        metavar="N",
     )
     file_size: int | None = setting(
         "bytes that a file that a job writes may have, such as 100G; beyond them, writing fails",
         size_limit,
         name="job_file_size",
         note="0 for any number",
-        metavar="BYTES",
     )
 
     def resources(self) -> list[tuple[int, int, int]]:

@@ -271,3 +271,23 @@ def rate(text: str) -> float:
     if number <= 0:
         raise ValueError("it must be more than 0 a second")
     return number
+
+
+#: What stands for the value in a command's help, by the function that reads it.
+PLACEHOLDERS: dict[Callable[[str], object], str] = {
+    consumer_name: "NAME",
+    count: "N",
+    count_limit: "N",
+    existing_file: "FILE",
+    limit: "SECONDS",
+    lost_after: "SECONDS",
+    port: "PORT",
+    rate: "N",
+    seconds: "SECONDS",
+    size: "BYTES",
+    size_limit: "BYTES",
+    transaction_or_time: "ID|TIME",
+    url: "URL",
+    url_with_path: "URL",
+    whole: "N",
+}

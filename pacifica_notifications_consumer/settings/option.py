@@ -20,7 +20,7 @@ import attrs
 
 from ..errors import ConfigurationError
 from . import official_clients
-from .converters import show_size, size, size_limit
+from .converters import PLACEHOLDERS, show_size, size, size_limit
 
 SECTION = "pacifica-notifications-consumer"
 PREFIX = "PACIFICA_"
@@ -42,8 +42,8 @@ class Option:
         note: What only concerns its text, such as how no limit is written.
         convert: Makes the value of the text; raises `ValueError` with the reason.
         default: The value when nothing sets it.
-        metavar: The placeholder of the value in a command's help; None for an option that is on or off.
-        group: The heading under which a command's help shows it.
+        metavar: The placeholder of the value in a command's help, by default that of ``convert``; None for a switch.
+        group: The heading that begins with it in a command's help; by default that of the field before it.
         has_flag: False for a secret, which must not stand on a command line.
         in_file: Whether a file may hold it, which the setting ``NAME_file`` names.
         part_of: A more general setting that overrides this one when it comes from a source of higher precedence.
@@ -55,12 +55,16 @@ class Option:
     note: str = ""
     convert: Callable[[str], Any]
     default: Any = None
-    metavar: str | None = "TEXT"
+    metavar: str | None = attrs.field()
     group: str = ""
     has_flag: bool = True
     in_file: bool = False
     part_of: str = ""
     secret: bool = False
+
+    @metavar.default
+    def _placeholder(self) -> str:
+        return PLACEHOLDERS.get(self.convert, "TEXT")
 
     @property
     def flag(self) -> str:
@@ -126,17 +130,18 @@ def documented(cls: type[_T]) -> type[_T]:
 
 def options_of(cls: type[Any]) -> Iterator[Option]:
     """The settings of a class, in the order of its fields."""
+    group = ""
     for field in attrs.fields(cls):
         if inner := field.metadata.get(_CLASS):
-            yield from (attrs.evolve(option, group=field.metadata["group"]) for option in options_of(inner))
+            group = field.metadata["group"]
+            yield from (attrs.evolve(option, group=group) for option in options_of(inner))
         elif _OPTION in field.metadata:
             option = _option(field)
-            yield option
+            group = option.group or group
+            yield attrs.evolve(option, group=group)
             if option.in_file:
                 help_text = f"a file that holds {option.help}"
-                yield Option(
-                    name=f"{option.name}_file", help=help_text, convert=Path, metavar="FILE", group=option.group
-                )
+                yield Option(name=f"{option.name}_file", help=help_text, convert=Path, metavar="FILE", group=group)
 
 
 def _own_options(cls: type[Any]) -> Iterator[tuple[str, Option]]:
@@ -158,7 +163,7 @@ def read_ini(path: Path, options: Iterable[Option], *, strict: bool = True) -> d
     """Read the settings of an INI file.
 
     Raises:
-        ConfigurationError: It cannot be read, is no INI file, or has a key that is no option's.
+        ConfigurationError: It cannot be read, is not an INI file, or has a key that is not a setting.
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -182,7 +187,7 @@ def read_ini(path: Path, options: Iterable[Option], *, strict: bool = True) -> d
         if strict and key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             advice = f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known))
-            raise ConfigurationError(f"{path} sets {key}, which is no setting", advice)
+            raise ConfigurationError(f"{path} sets {key}, which is not a setting", advice)
     return values
 
 

@@ -27,39 +27,24 @@ class Services:
     """
 
     producer_url: str = setting(
-        "the producer (Pacifica's notifications service) to subscribe to",
-        url,
-        default="http://127.0.0.1:8070",
-        metavar="URL",
+        "the producer (Pacifica's notifications service) to subscribe to", url, default="http://127.0.0.1:8070"
     )
-    cartd_url: str = setting(
-        "Pacifica's cartd, from which entry-points download", url, default="http://127.0.0.1:8081", metavar="URL"
-    )
+    cartd_url: str = setting("Pacifica's cartd, from which entry-points download", url, default="http://127.0.0.1:8081")
     proxy_url: str | None = setting(
         "Pacifica's proxy service, from which entry-points download many small files faster than from cartd; optional",
         url,
-        metavar="URL",
     )
-    ingest_url: str = setting(
-        "Pacifica's ingest, to which entry-points upload", url, default="http://127.0.0.1:8066", metavar="URL"
-    )
+    ingest_url: str = setting("Pacifica's ingest, to which entry-points upload", url, default="http://127.0.0.1:8066")
     ingest_upload_url: str | None = setting(
-        "where ingest takes uploads, if that is not its address with /upload",
-        url,
-        metavar="URL",
-        part_of="ingest_url",
+        "where ingest takes uploads, if that is not its address with /upload", url, part_of="ingest_url"
     )
     ingest_status_url: str | None = setting(
-        "where ingest tells how far an upload is, if that is not its address with /get_state",
-        url,
-        metavar="URL",
-        part_of="ingest_url",
+        "where ingest tells how far an upload is, if that is not its address with /get_state", url, part_of="ingest_url"
     )
     policy_url: str | None = setting(
         "Pacifica's policy service: lets the consumer check the user name and look for transactions that were not "
         "announced, and upload() learn the ids of the new files; optional",
         url,
-        metavar="URL",
     )
     username: str | None = setting(
         "the Pacifica user who subscribes (a network id), sent as Http-Remote-User with every request",
@@ -75,11 +60,9 @@ class Services:
         authentication,
         metavar="KIND",
     )
-    client_cert: str | None = setting(
-        "the client's certificate for clientssl, a file in PEM form", existing_file, metavar="FILE"
-    )
+    client_cert: str | None = setting("the client's certificate for clientssl, a file in PEM form", existing_file)
     client_key: str | None = setting(
-        "the file of the key of the client's certificate, if that is another one", existing_file, metavar="FILE"
+        "the file of the key of the client's certificate, if that is another one", existing_file
     )
     ca_bundle: str | bool = setting(
         "a file with the certificates of the authorities that Pacifica's https servers are verified against",

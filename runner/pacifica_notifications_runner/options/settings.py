@@ -34,7 +34,6 @@ class Settings:
         "the consumer's name: the subscription carries it, and its own uploads do, by which it knows to leave them "
         "alone; must differ between consumers (default: USER@HOST:ARCHIVE)",
         read.consumer_name,
-        metavar="NAME",
         group=CONSUMER,
     )
     state_dir: Path | None = setting(
@@ -42,34 +41,26 @@ class Settings:
         "(default: a directory of the consumer's name in ~/.local/state/pacifica-notifications-consumer)",
         Path,
         metavar="DIR",
-        group=CONSUMER,
     )
     log_format: str = setting(
         "text for people, json for one JSON object a line",
         read.one_of("text", "json"),
         default="text",
         metavar="text|json",
-        group=CONSUMER,
     )
-    verbose: bool = setting(
-        "log everything, the installer's output too", read.switch, default=False, metavar=None, group=CONSUMER
-    )
+    verbose: bool = setting("log everything, the installer's output too", read.switch, default=False, metavar=None)
 
     services: Services = settings_of(Services, PACIFICA)
     register_timeout: float = setting(
         "seconds to go on trying at the start if the producer cannot be reached; 0 for one try",
         read.seconds,
         default=300.0,
-        metavar="SECONDS",
-        group=PACIFICA,
     )
     watch_interval: float = setting(
         "seconds between two looks at the subscription, which is mended if the producer switched it off or lost it; "
         "0 for none",
         read.seconds,
         default=30.0,
-        metavar="SECONDS",
-        group=PACIFICA,
     )
     catch_up: CatchUpRules = settings_of(CatchUpRules, PACIFICA)
 
@@ -80,14 +71,10 @@ class Settings:
         metavar="ADDRESS",
         group=ENDPOINT,
     )
-    port: int = setting(
-        "the port the endpoint listens on; 0 picks a free one", read.port, default=0, metavar="PORT", group=ENDPOINT
-    )
+    port: int = setting("the port the endpoint listens on; 0 picks a free one", read.port, default=0)
     target_url: str | None = setting(
         "the address that the producer is to call, when it differs from http://ADDRESS:PORT/receive (behind a proxy)",
         read.url_with_path,
-        metavar="URL",
-        group=ENDPOINT,
     )
     response_policy: str = setting(
         "the answer to a request that is JSON but not a notification: pacifica takes it and keeps it aside, since "
@@ -96,41 +83,26 @@ class Settings:
         read.one_of("pacifica", "strict"),
         default="pacifica",
         metavar="pacifica|strict",
-        group=ENDPOINT,
     )
     webhook_origins: tuple[str, ...] = setting(
         "with `response_policy` strict: which senders are told, if they ask, that they may send; * for any",
         read.origins,
         default=("*",),
         metavar="NAME,NAME",
-        group=ENDPOINT,
     )
 
     workers: int | None = setting(
         "how many jobs run at the same time, or are out with the workers of `engine` celery (default: 2, or 64)",
         read.count,
-        metavar="N",
         group=JOBS,
     )
-    job_timeout: float | None = setting(
-        "seconds that an attempt may take; 0 for no limit", read.limit, metavar="SECONDS", group=JOBS
-    )
-    attempts: int = setting(
-        "how many times a job is tried before it is dead", read.count, default=1, metavar="N", group=JOBS
-    )
+    job_timeout: float | None = setting("seconds that an attempt may take; 0 for no limit", read.limit)
+    attempts: int = setting("how many times a job is tried before it is dead", read.count, default=1)
     crash_limit: int = setting(
-        "how many times a job is run again that was running when the runner or the machine died",
-        read.whole,
-        default=3,
-        metavar="N",
-        group=JOBS,
+        "how many times a job is run again that was running when the runner or the machine died", read.whole, default=3
     )
     grace: float = setting(
-        "seconds that running jobs are given at a stop before they go back to the queue",
-        read.seconds,
-        default=30.0,
-        metavar="SECONDS",
-        group=JOBS,
+        "seconds that running jobs are given at a stop before they go back to the queue", read.seconds, default=30.0
     )
     start: str = setting(
         "how entry-points start: warm, within milliseconds, as children of a process that has imported the modules "
@@ -138,7 +110,6 @@ class Settings:
         read.one_of("warm", "cold"),
         default="warm",
         metavar="warm|cold",
-        group=JOBS,
     )
     preload: tuple[str, ...] = setting(
         "modules that are imported before entry-points start warm, in addition to requests, jsonpath2, promise, "
@@ -146,14 +117,12 @@ class Settings:
         read.module_names,
         default=(),
         metavar="MODULE,MODULE",
-        group=JOBS,
     )
     keep: Keep | None = setting(
         "which finished jobs to keep, with their directories: those of an age (30d, 12h), a number of the newest "
         "(1000), or both (30d,1000); dead ones go by age only (default: all)",
         Keep.parse,
         metavar="AGE,COUNT",
-        group=JOBS,
     )
 
     python: str | None = setting(
@@ -167,14 +136,12 @@ class Settings:
         read.one_of(*INSTALLERS),
         default="auto",
         metavar="|".join(INSTALLERS),
-        group=ENVIRONMENT,
     )
     venv_cache: Path | None = setting(
         "a directory in which environments are kept for the next start of the same consumer, on which its init.sh "
         "does not run (default: none; the environment is removed at the end)",
         Path,
         metavar="DIR",
-        group=ENVIRONMENT,
     )
     venv_cache_keep: CacheLimits = setting(
         "which unused environments are kept there: an age since their last use (30d, 12h), a size of all together "
@@ -182,14 +149,9 @@ class Settings:
         CacheLimits.parse,
         default=CacheLimits(),
         metavar="AGE,SIZE",
-        group=ENVIRONMENT,
     )
     setup_timeout: float | None = setting(
-        "seconds that init.sh may take, and installing the requirements; 0 for no limit",
-        read.limit,
-        default=1800.0,
-        metavar="SECONDS",
-        group=ENVIRONMENT,
+        "seconds that init.sh may take, and installing the requirements; 0 for no limit", read.limit, default=1800.0
     )
 
     engine: str = setting(
@@ -206,39 +168,30 @@ class Settings:
         check_url,
         metavar="URL",
         secret=True,
-        group=MACHINES,
     )
     result_backend: str | None = setting(
         "the Redis in which results are kept until they are in the ledger (default: the broker, if that is Redis)",
         lambda text: check_url(text, SCHEMES[:2]),
         metavar="URL",
         secret=True,
-        group=MACHINES,
     )
     queue: str | None = setting(
         "the queue of jobs at the broker, which must be this consumer's own (default: the consumer's name)",
         read.consumer_name,
-        metavar="NAME",
-        group=MACHINES,
     )
     lost_after: float = setting(
         "seconds without a sign of life after which a worker counts as lost, and its jobs are run elsewhere; it ends "
         "them itself before; to be the same for the consumer and its workers",
         read.lost_after,
         default=LOST_AFTER,
-        metavar="SECONDS",
-        group=MACHINES,
     )
     priority: int = setting(
         f"from 0 to {HIGHEST_PRIORITY}: of jobs in one queue, those of a higher priority come first",
         lambda text: read.whole_number(text, 0, HIGHEST_PRIORITY),
         default=0,
         metavar="N",
-        group=MACHINES,
     )
-    concurrency: int = setting(
-        "how many jobs a worker runs at the same time", read.count, default=2, metavar="N", group=MACHINES
-    )
+    concurrency: int = setting("how many jobs a worker runs at the same time", read.count, default=2)
 
     status_address: str = setting(
         "the address the status page listens on; it asks for the token that is new at each start",
@@ -247,9 +200,7 @@ class Settings:
         metavar="ADDRESS",
         group=STATUS,
     )
-    status_port: int = setting(
-        "the port the status page listens on; 0 picks a free one", read.port, default=0, metavar="PORT", group=STATUS
-    )
+    status_port: int = setting("the port the status page listens on; 0 picks a free one", read.port, default=0)
 
     tls_cert: Path | None = setting(
         "the certificate of the endpoint with those that it rests on, in PEM: the endpoint then speaks HTTPS",
@@ -257,72 +208,54 @@ class Settings:
         metavar="FILE",
         group=SECURITY,
     )
-    tls_key: Path | None = setting(
-        "the private key of `tls_cert`, if it is not in the same file", Path, metavar="FILE", group=SECURITY
-    )
+    tls_key: Path | None = setting("the private key of `tls_cert`, if it is not in the same file", Path, metavar="FILE")
     endpoint_auth: Literal["bearer", "basic"] = setting(
         "how the producer authenticates itself: bearer or basic, both with a secret that is new at each start",
         read.one_of("bearer", "basic"),
         default="bearer",
         metavar="bearer|basic",
-        group=SECURITY,
     )
     webhook_secrets: Path | None = setting(
         "a file with secrets of Standard Webhooks (whsec_...), one a line: a request that is signed with one of them "
         "need not carry the token",
         Path,
         metavar="FILE",
-        group=SECURITY,
     )
     run_as: str | None = setting(
         "the user of this machine as whom init.sh, the installer and entry-points run, so that they can reach neither "
         "the consumer's secrets nor its queue; only root can do that (default: the user who runs the command)",
         str,
         metavar="USER",
-        group=SECURITY,
     )
     allow_new_privileges: bool = setting(
         "let init.sh and entry-points run programs that give them more rights, such as sudo",
         read.switch,
         default=False,
         metavar=None,
-        group=SECURITY,
     )
 
     max_body: int = setting(
         "bytes that a body may have, such as 256M; a notification that names 100,000 files has 26 million",
         read.size,
         default=256 << 20,
-        metavar="BYTES",
         group=LIMITS,
     )
     max_signed_body: int = setting(
         "bytes of a body that are read of a sender that only signs it, since the signature can be checked only then",
         read.size,
         default=MAX_SIGNED_BODY,
-        metavar="BYTES",
-        group=LIMITS,
     )
     max_events: int = setting(
-        "how many events a batch may have; all of it is committed in one go",
-        read.count,
-        default=MAX_EVENTS,
-        metavar="N",
-        group=LIMITS,
+        "how many events a batch may have; all of it is committed in one go", read.count, default=MAX_EVENTS
     )
     max_depth: int = setting(
         "how many objects and arrays of a notification may lie within each other; Pacifica's have 3, and deeper ones "
         "are set aside, since programs that process them may not bear it",
         read.count,
         default=MAX_DEPTH,
-        metavar="N",
-        group=LIMITS,
     )
     webhook_rate: int | None = setting(
-        "with `response_policy` strict: how many requests a minute are taken; 0 for any number",
-        read.count_limit,
-        metavar="N",
-        group=LIMITS,
+        "with `response_policy` strict: how many requests a minute are taken; 0 for any number", read.count_limit
     )
     server_limits: ServerLimits = settings_of(ServerLimits, LIMITS)
     archive_limits: ArchiveLimits = settings_of(ArchiveLimits, LIMITS)
@@ -330,23 +263,15 @@ class Settings:
         "bytes of an entry-point's output that are kept, such as 16M; of more, the first and the last half of them",
         read.size,
         default=16 << 20,
-        metavar="BYTES",
-        group=LIMITS,
     )
     job_limits: JobLimits = settings_of(JobLimits, LIMITS)
 
     producer_port: int = setting(
-        "the port of the sandbox's producer; 0 picks a free one", read.port, default=8070, metavar="PORT", group=SANDBOX
+        "the port of the sandbox's producer; 0 picks a free one", read.port, default=8070, group=SANDBOX
     )
-    cartd_port: int = setting(
-        "the port of the sandbox's cartd; 0 picks a free one", read.port, default=8081, metavar="PORT", group=SANDBOX
-    )
-    ingest_port: int = setting(
-        "the port of the sandbox's ingest; 0 picks a free one", read.port, default=8066, metavar="PORT", group=SANDBOX
-    )
-    policy_port: int = setting(
-        "the port of the sandbox's policy; 0 picks a free one", read.port, default=8181, metavar="PORT", group=SANDBOX
-    )
+    cartd_port: int = setting("the port of the sandbox's cartd; 0 picks a free one", read.port, default=8081)
+    ingest_port: int = setting("the port of the sandbox's ingest; 0 picks a free one", read.port, default=8066)
+    policy_port: int = setting("the port of the sandbox's policy; 0 picks a free one", read.port, default=8181)
 
 
 #: The settings by their names.

@@ -1,13 +1,18 @@
 """A setting has one name in three forms, one precedence, and errors that say where the wrong value stands."""
 
 import argparse
+import itertools
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pacifica_notifications_consumer.archive.archive import ArchiveLimits
+from pacifica_notifications_consumer.catch_up.catch_up import CatchUpRules
 from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.http.limits import ServerLimits
+from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.settings.option import SECTION, Option, resolve
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner import defaults as defaults
@@ -152,8 +157,8 @@ def test_source_of_a_wrong_value_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_unknown_key(tmp_path: Path) -> None:
-    """A key that is no setting is refused, with the one that was probably meant."""
-    with pytest.raises(ConfigurationError, match=r"sets producer_ur, which is no setting; did you mean producer_url\?"):
+    """A key that is not a setting is refused, with the one that was probably meant."""
+    with pytest.raises(ConfigurationError, match=r"producer_ur, which is not a setting; did you mean producer_url\?"):
         parse("--config", str(ini(tmp_path / "c.ini", "producer_ur = http://h")))
 
 
@@ -217,3 +222,20 @@ def test_username_is_required() -> None:
     """Without a user the producer would disable the subscription at the first notification."""
     with pytest.raises(ConfigurationError, match="no user name; set `username`"):
         defaults.require_username(None)
+
+
+def test_settings_of_other_classes_are_in_their_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of the library gets its own settings, under their names, and its defaults for those that are not set."""
+    monkeypatch.setenv("PACIFICA_JOB_MEMORY", "8G")
+    settings = parse("--max-head", "1K", "--catch-up-rate", "5", "--job-cpu", "0")
+    assert settings.job_limits == JobLimits(memory=8 << 30)
+    assert settings.server_limits == ServerLimits(head=1024)
+    assert settings.catch_up == CatchUpRules(rate=5.0)
+    assert settings.archive_limits == ArchiveLimits()
+
+
+def test_each_setting_is_in_one_group() -> None:
+    """A heading of the help stands over fields that follow each other, so that none has two places."""
+    groups = [group for group, _ in itertools.groupby(OPTIONS.values(), key=lambda option: option.group)]
+    assert "" not in groups
+    assert len(groups) == len(set(groups))
