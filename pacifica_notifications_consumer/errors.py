@@ -1,6 +1,7 @@
 """Every error that a user of the library or of its commands can meet.
 
-A message is one sentence: what happened, to which thing, and after the semicolon what to do about it.
+A message is one sentence: what happened, to which thing, and after the semicolon what to do about it. It names a
+setting as ``run_as``, in backticks; a command shows ``--run-as (PACIFICA_RUN_AS)`` instead.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class PacificaError(Exception):
 
 
 class ConfigurationError(PacificaError):
-    """A flag, an environment variable or a key of the INI file is missing, unknown or wrong."""
+    """A setting is missing, unknown or wrong."""
 
     exit_status = 78
 

@@ -15,7 +15,7 @@ from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_runner.options.settings import Settings
 
-#: How many jobs run at the same time unless somebody says so, or are out on other machines.
+#: How many jobs run at the same time by default, or are out on other machines.
 _WORKERS, _OUT = 2, 64
 
 
