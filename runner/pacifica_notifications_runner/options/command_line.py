@@ -64,7 +64,6 @@ def add_subcommand(
         help=help_text,
         description=description,
         epilog=epilog,
-        formatter_class=_Formatter,
         allow_abbrev=False,
         add_help=False,
     )
