@@ -177,7 +177,7 @@ class VenvBuilder:
         for file in files:
             file.chmod(0o644)
         account.let_through(home)
-        account.check_way(home, "let --venv-cache, or without it TMPDIR, name a directory that all users can reach")
+        account.check_way(home, "let `venv_cache`, or without it TMPDIR, name a directory that all users can reach")
 
     def _base_environ(self) -> Mapping[str, str]:
         """The variables of all programs."""
@@ -194,7 +194,7 @@ class VenvBuilder:
         if finished.status or finished.timed_out:
             raise VenvError(
                 f"{interpreter.executable} could not create a virtual environment",
-                "install its module venv (on Debian the package python3-venv), or name another --python",
+                "install its module venv (on Debian the package python3-venv), or set `python` to another one",
                 output=finished.output,
             )
 
@@ -225,7 +225,7 @@ class VenvBuilder:
         if finished.timed_out:
             raise InitScriptError(
                 f"{script.name} did not end within {self._timeout:g} seconds",
-                "let it end, or raise --setup-timeout",
+                "let it end, or raise `setup_timeout`",
                 output=finished.output,
             )
         if finished.status:
@@ -262,7 +262,7 @@ class VenvBuilder:
         if finished.timed_out:
             raise RequirementError(
                 f"installing the requirements did not end within {self._timeout:g} seconds",
-                "check the connection to the package index, or raise --setup-timeout",
+                "check the connection to the package index, or raise `setup_timeout`",
                 output=finished.output,
             )
         if finished.status:

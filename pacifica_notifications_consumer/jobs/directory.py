@@ -33,7 +33,7 @@ def check_used(state_dir: Path) -> None:
             f"cannot look into {state_dir}: {error.strerror}", "do this as the user who runs the consumer"
         ) from error
     if not used:
-        raise ConfigurationError(f"no consumer has run in {state_dir}", "correct --name or --state-dir")
+        raise ConfigurationError(f"no consumer has run in {state_dir}", "correct `name` or `state_dir`")
 
 
 @attrs.frozen
@@ -133,11 +133,11 @@ class StateDirectory:
                 # The files, too: a runner that was this user's may have made them.
                 for path in (self.path / "jobs", self.path / "lock", self.ledger):
                     if path.exists():
-                        run_as.check_way(path, "choose another directory with --state-dir")
+                        run_as.check_way(path, "choose another directory with `state_dir`")
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StateError(
-                f"cannot use the state directory {path}: {error.strerror}", "choose another with --state-dir"
+                f"cannot use the state directory {path}: {error.strerror}", "choose another with `state_dir`"
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,7 +145,7 @@ class StateDirectory:
             holder = os.pread(self._lock, 500, 0).decode("utf-8", "replace").strip() or "another process"
             os.close(self._lock)
             raise InUse(
-                f"the state directory {path} is in use by {holder}", "stop that one, or choose another with --state-dir"
+                f"the state directory {path} is in use by {holder}", "stop that one, or choose another with `state_dir`"
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{owner} (process {os.getpid()})\n".encode(), 0)

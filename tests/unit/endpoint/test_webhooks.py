@@ -116,7 +116,7 @@ def test_deepest_event(url: str, runner: JobRunner, depth: int, status: int) -> 
     answers = [post(url, event, **JSON), post(url, [event | {"id": "b"}], **BATCH)]
     assert [answer.status_code for answer in answers] == [status] * 2
     if status == 400:
-        assert all("allow more with --max-depth" in answer.json()["detail"] for answer in answers)
+        assert all("raise `max_depth`" in answer.json()["detail"] for answer in answers)
 
 
 @pytest.mark.parametrize(

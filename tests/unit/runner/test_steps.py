@@ -9,12 +9,13 @@ from pacifica_notifications_consumer.errors import ConfigurationError, ServiceEr
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner import steps
+from pacifica_notifications_runner.options.settings import Settings
 
 LOCAL = "http://127.0.0.1:8070"
 
 
-def settings(**values: Any) -> dict[str, Any]:
-    return {"target_url": None, "address": "127.0.0.1", "producer_url": LOCAL, "tls_cert": None} | values
+def settings(producer_url: str = LOCAL, **values: Any) -> Settings:
+    return Settings(services=Services(producer_url=producer_url), **values)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_reachable(values: dict[str, Any]) -> None:
 
 def test_unreachable() -> None:
     """A producer on another machine is not given an address that is only this machine's."""
-    with pytest.raises(ConfigurationError, match=r"cannot call 127\.0\.0\.1.*; listen where it can with --address"):
+    with pytest.raises(ConfigurationError, match=r"cannot call 127\.0\.0\.1.*; listen where it can with `address`"):
         steps.check_reachability(settings(producer_url="http://192.0.2.1:8070"))
 
 
@@ -57,7 +58,7 @@ def test_user_is_checked_where_policy_may_be_asked() -> None:
     with Sandbox(users={"alice": 10}) as sandbox:
         steps.check_user(Services(policy_url=sandbox.policy_url, username="alice"))
         steps.check_user(Services(policy_url=None, username="bob"))
-        with pytest.raises(ConfigurationError, match="knows no user 'bob'; correct --username"):
+        with pytest.raises(ConfigurationError, match="knows no user 'bob'; correct `username`"):
             steps.check_user(Services(policy_url=sandbox.policy_url, username="bob"))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
