@@ -1,6 +1,7 @@
 """All errors that the library and the commands raise.
 
-A message is one sentence: the problem, with the thing that it concerns, and after a semicolon the advice.
+A message is one sentence: the problem, with the thing that it concerns, and after a semicolon the advice. It names a
+setting as ``run_as``, in backticks; a command shows ``--run-as (PACIFICA_RUN_AS)`` instead.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Directives that write a page's facts from the code itself, so that they cannot go stale.
 
 - ``command-help`` with a command line: what it prints.
-- ``settings``: the table of the settings, from the runner's options.
+- ``settings``: the table of the settings, from their class.
 - ``exit-statuses``: the table of the errors and of the exit statuses that commands end with on them.
 - ``archive-limits``: what a consumer archive may cost.
 - ``api-routes``: the table of what can be asked of the status page's API.
@@ -26,9 +26,11 @@ from docutils.parsers.rst import Directive
 from pacifica_notifications_consumer.archive.archive import ArchiveLimits
 from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.queue.prometheus import FAMILIES, PREFIX, Family
+from pacifica_notifications_consumer.settings.option import Option
 from pacifica_notifications_runner import cli as tool
 from pacifica_notifications_runner import start
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.operating.completion import flags, subcommands, walk
+from pacifica_notifications_runner.options.settings import OPTIONS
 from pacifica_notifications_runner.status.api.api import ROUTER
 from pacifica_notifications_runner.status.api.openapi import schema_of
 from pacifica_notifications_runner.status.api.routes import Route
@@ -58,23 +60,30 @@ class Settings(Directive):
     """The settings: the names of each, its meaning, its default, and the commands that have it."""
 
     def run(self) -> list[nodes.Node]:
-        """Make the table of the options."""
+        """Make the table of the settings."""
         header = ("Names", "Meaning", "Default", "Commands")
-        return [_table(header, map(self._row, options.ALL_OPTIONS), widths=(34, 44, 26, 12))]
+        commands = _flags_of_commands()
+        rows = (self._row(option, commands) for option in OPTIONS.values())
+        return [_table(header, rows, widths=(34, 44, 26, 12))]
 
     @staticmethod
-    def _row(option: Any) -> Iterator[nodes.Node]:
+    def _row(option: Option, commands: dict[str, set[str]]) -> Iterator[nodes.Node]:
         names = [option.flag] * option.has_flag + [option.variable, option.name]
         yield nodes.line_block("", *(nodes.line("", "", nodes.literal(name, name)) for name in names))
-        yield _text(option.help)
-        yield _text("") if option.default is None else _code(_shown(option.default))
-        commands = {"start": options.START_OPTIONS, "run": options.RUN_OPTIONS, "sandbox": options.SANDBOX_OPTIONS}
-        commands["worker"] = options.WORKER_OPTIONS
-        commands["environments"] = options.ENVIRONMENTS_OPTIONS
-        commands["catch-up"] = options.CATCH_UP_OPTIONS
-        commands["check"] = options.CHECK_OPTIONS
-        commands["jobs, status"] = options.CONSUMER_OPTIONS
-        yield _text(", ".join(name for name, its_options in commands.items() if option in its_options))
+        yield _named("; ".join(filter(None, (option.help, option.note))))
+        yield _code(option.shown_default) if option.shown_default else _text("")
+        found = [name for name, names in commands.items() if option.name in names]
+        yield _text("all" if len(found) == len(commands) else ", ".join(found))
+
+
+def _flags_of_commands() -> dict[str, set[str]]:
+    """The names of the settings that each command has flags for."""
+    found: dict[str, set[str]] = {"start": {action.dest for action in flags(start.make_parser())}}
+    for path, parser in walk(tool.make_parser()):
+        if path and not subcommands(parser):
+            name = "jobs" if path[0] == "jobs" else " ".join(path)
+            found.setdefault(name, set()).update(action.dest for action in flags(parser))
+    return found
 
 
 class ExitStatuses(Directive):
@@ -100,14 +109,11 @@ class Limits(Directive):
         limits = ArchiveLimits()
         meanings = {
             "entries": "files and folders",
-            "size": "bytes that they may have together when extracted",
+            "size": "bytes that they may have together when extracted; --archive-size sets it",
             "ratio": "times that a file above 1 MiB may be larger than in the archive",
         }
-        rows = (
-            (_text(meanings[name]), _code(f"{value:,}"), _code(f"--archive-{name}"))
-            for name, value in attrs.asdict(limits).items()
-        )
-        return [_table(("What", "Limit", "Set by"), rows, widths=(55, 20, 25))]
+        rows = ((_text(meanings[name]), _code(f"{value:,}")) for name, value in attrs.asdict(limits).items())
+        return [_table(("What", "Limit"), rows, widths=(75, 20))]
 
 
 class ApiRoutes(Directive):
@@ -150,14 +156,16 @@ def _subclasses(error: type[PacificaError]) -> Iterator[type[PacificaError]]:
             yield from _subclasses(each)
 
 
-def _shown(default: object) -> str:
-    if isinstance(default, bool):
-        return "yes" if default else "no"
-    return f"{default:g}" if isinstance(default, float) else str(default)
-
-
 def _text(text: str) -> nodes.Node:
     return nodes.paragraph(text, text)
+
+
+def _named(text: str) -> nodes.Node:
+    """A text in which the names of settings stand in backticks."""
+    parts = [
+        nodes.literal(part, part) if number % 2 else nodes.Text(part) for number, part in enumerate(text.split("`"))
+    ]
+    return nodes.paragraph("", "", *parts)
 
 
 def _code(text: str) -> nodes.Node:

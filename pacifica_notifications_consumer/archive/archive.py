@@ -18,7 +18,8 @@ import attrs
 
 from ..errors import ArchiveError, FilterError, explained
 from ..filter.filter import Filter
-from ..settings.converters import module_names
+from ..settings.converters import module_names, size
+from ..settings.option import documented, setting
 from ..system.account import CURRENT_USER, Account
 from ..system.temporary import temporary_directory
 
@@ -33,18 +34,23 @@ _ENCRYPTED = 0x1
 _RATIO_MATTERS_ABOVE = 1 << 20
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class ArchiveLimits:
     """Limits on an archive.
 
     Args:
         entries: Maximum number of files and folders.
-        size: Maximum total size of the extracted files, in bytes.
         ratio: Maximum ratio of a file's size to its compressed size; files up to 1 MiB are exempt.
     """
 
     entries: int = 10_000
-    size: int = 1 << 30
+    size: int = setting(
+        "bytes that the files of an archive may have together when extracted, such as 2G; TMPDIR must have room",
+        size,
+        name="archive_size",
+        default=1 << 30,
+    )
     ratio: int = 200
 
 

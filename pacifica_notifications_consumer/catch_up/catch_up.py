@@ -33,7 +33,9 @@ from ..clients.retry import growing_pause
 from ..cloudevents.announcement import Identity
 from ..errors import Cancelled, ConfigurationError, ServiceError, StateError
 from ..ledger.coverage import FOLLOWER, Gap, Span
-from ..settings.services import POLICY_URL, USERNAME, Services
+from ..settings.converters import rate, seconds, transaction_or_time
+from ..settings.option import documented, setting
+from ..settings.services import Services
 from ..system.periodic import Periodic
 from .newest import find_newest
 from .seeker import CatchUpStore, Seeker, SeekResult, Throttle, TransactionOutcome
@@ -56,23 +58,38 @@ _LONG_AGO = "1970-01-01"
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class CatchUpRules:
-    """How missed transactions are looked for.
+    """How missed transactions are looked for; times are aware of their zones."""
 
-    Args:
-        interval: Seconds between two looks for new transactions, besides the one at the start and the ones after the
-            subscription was mended; 0 for none.
-        start: From where on to look: a transaction's number, or a time (aware of its zone). By default from where the
-            last look ended, or the last transaction that was announced; on a new ledger, from the newest one on.
-        patience: Seconds after which a number without a transaction counts as left out.
-        rate: Questions to policy in a second, at most.
-    """
-
-    interval: float = 600.0
-    start: int | datetime | None = None
-    patience: float = 86_400.0
-    rate: float = 20.0
+    start: int | datetime | None = setting(
+        "look for missed transactions from this one on: a number, or a time such as 2026-11-24T18:00; looked at once, "
+        "however often the consumer is started with it; by default from where the last look ended, or the last "
+        "announced one; on a new state directory, from the newest one on",
+        transaction_or_time,
+        name="catch_up_from",
+    )
+    interval: float = setting(
+        "seconds between two looks for transactions that were not announced, if `policy_url` tells where to ask; 0 for "
+        "none but those at the start and after the subscription had to be mended",
+        seconds,
+        name="catch_up_interval",
+        default=600.0,
+    )
+    patience: float = setting(
+        "seconds after which a number without a transaction counts as left out; an upload has its number before its "
+        "transaction can be seen",
+        seconds,
+        name="catch_up_patience",
+        default=86_400.0,
+    )
+    rate: float = setting(
+        "questions to policy in a second at most, while missed transactions are looked for",
+        rate,
+        name="catch_up_rate",
+        default=20.0,
+    )
 
 
 class CatchUp:
@@ -306,10 +323,8 @@ def catching_up(store: CatchUpStore, services: Services, rules: CatchUpRules | N
         ConfigurationError: It is not known where policy is, or who asks.
     """
     if services.policy_url is None or services.username is None:
-        missing = USERNAME if services.policy_url else POLICY_URL
-        raise ConfigurationError(
-            f"missed transactions cannot be looked for: {missing.name} is not set", f"set {missing.variable}"
-        )
+        missing = "username" if services.policy_url else "policy_url"
+        raise ConfigurationError(f"missed transactions cannot be looked for: {missing} is not set", f"set `{missing}`")
     store.coverage.put_fact(ASKER, {"policy_url": services.policy_url, "username": services.username})
     rules = rules or CatchUpRules()
     stop = threading.Event()

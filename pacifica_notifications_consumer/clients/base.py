@@ -18,8 +18,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from ..cloudevents.trace import trace_headers
 from ..errors import BrokenOff, ConfigurationError, ServiceError
-from ..settings.option import Option
-from ..settings.services import AUTHENTICATION, CLIENT_CERT, PASSWORD, USERNAME, Services
+from ..settings.services import Services
 from .retry import TRANSIENT_STATUSES, Backoff, retry_after
 
 
@@ -43,13 +42,13 @@ def make_session(services: Services) -> requests.Session:
     kind = services.authentication or ("basic" if services.username and services.password else "none")
     if kind == "basic":
         if services.username is None or services.password is None:
-            raise _lacking("basic", f"{USERNAME.flag} and {PASSWORD.variable} or --password-file")
+            raise _lacking("basic", "`username`, and `password` or `password_file`")
         session.auth = HTTPBasicAuth(services.username.encode(), services.password.encode())
     elif kind == "gssapi":
         session.auth = _gssapi()
     elif kind == "clientssl":
         if services.client_cert is None:
-            raise _lacking("clientssl", f"{CLIENT_CERT.flag} ({CLIENT_CERT.variable})")
+            raise _lacking("clientssl", "`client_cert`")
         session.cert = (services.client_cert, services.client_key) if services.client_key else services.client_cert
     session.verify = services.ca_bundle
     if services.ca_bundle is False:
@@ -59,7 +58,7 @@ def make_session(services: Services) -> requests.Session:
 
 
 def _lacking(kind: str, what: str) -> ConfigurationError:
-    return ConfigurationError(f"{AUTHENTICATION.name} is {kind}, but what it needs is not set", f"set {what}")
+    return ConfigurationError(f"`authentication` is {kind}, but a setting that it needs is not set", f"set {what}")
 
 
 def _gssapi() -> AuthBase:
@@ -67,7 +66,7 @@ def _gssapi() -> AuthBase:
         from requests_gssapi import HTTPSPNEGOAuth  # an extra of this package
     except ImportError:
         raise ConfigurationError(
-            f"{AUTHENTICATION.name} is gssapi, but the package requests-gssapi is not installed",
+            "`authentication` is gssapi, but the package requests-gssapi is not installed",
             "install it, and name it in the consumer's requirements.txt",
         ) from None
     auth: AuthBase = HTTPSPNEGOAuth()
@@ -92,7 +91,7 @@ class ServiceClient:
     #: The service's name in messages.
     title: str
     #: The setting that holds the address.
-    option: Option
+    setting: str
     #: Seconds to connect, and seconds between two pieces of a response.
     timeouts = (10.0, 120.0)
     #: Tries, the first included, of a request that fails with a transient error. More than 1 only if the service's
@@ -151,7 +150,7 @@ class ServiceClient:
         except requests.RequestException as error:
             raise ServiceError(
                 f"cannot reach {self.title} at {self.url}: {reason(error)}",
-                f"start it, or correct {self.option.flag} ({self.option.variable})",
+                f"start it, or correct `{self.setting}`",
                 transient=self._may_pass(error),
             ) from error
         self._has_answered = True
@@ -187,12 +186,12 @@ class ServiceClient:
 
     def _advice(self, status: int) -> str:
         if status == HTTPStatus.UNAUTHORIZED:
-            return "check --username and --password-file"
+            return "check `username` and `password_file`"
         if status == HTTPStatus.FORBIDDEN:
-            return "check --username: this user may not do that"
+            return "check `username`: this user may not do that"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return f"look into the log of {self.title}"
-        return f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}"
+        return f"check that `{self.setting}` is the address of {self.title}"
 
     def json(self, response: requests.Response) -> Any:
         """Parse a response's body as JSON.
@@ -205,7 +204,7 @@ class ServiceClient:
         except (ValueError, RecursionError) as error:
             raise ServiceError(
                 f"{self.title} at {self.url} answered something that is not JSON",
-                f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",
+                f"check that `{self.setting}` is the address of {self.title}",
             ) from error
 
 

@@ -13,7 +13,6 @@ from http import HTTPStatus
 import attrs
 
 from ..cloudevents.notification import FileRecord
-from ..settings.services import CARTD_URL
 from ..streams.json_pieces import json_pieces
 from ..streams.tar_stream import TarStream
 from .base import PATIENT_TRIES, ServiceClient, reading
@@ -43,7 +42,7 @@ class Cartd(ServiceClient):
     """
 
     title = "cartd"
-    option = CARTD_URL
+    setting = "cartd_url"
     # All requests may be repeated: creating a cart of the same name twice does no harm.
     tries = PATIENT_TRIES
 
@@ -82,7 +81,7 @@ class Cartd(ServiceClient):
         return CartStatus(state, response.headers.get("X-Pacifica-Message", ""))
 
     @contextlib.contextmanager
-    def open(self, uid: str, max_header: int) -> Iterator[TarStream]:
+    def open(self, uid: str) -> Iterator[TarStream]:
         """Open the tar of a cart that is ready.
 
         The first component of each member's name is chosen by cartd, the rest is the path given to `create`. The same
@@ -90,7 +89,6 @@ class Cartd(ServiceClient):
 
         Args:
             uid: The cart's name.
-            max_header: As in `TarStream`.
 
         Raises:
             ServiceError: cartd cannot be reached or the cart is not ready.
@@ -99,7 +97,7 @@ class Cartd(ServiceClient):
         # Keeps proxies from compressing the tar.
         plain = {"Accept-Encoding": "identity"}
         with self.request("GET", f"/{uid}?filename=data", stream=True, headers=plain) as response:
-            yield TarStream(reading(response, f"the files from {self.title} at {self.url}"), max_header)
+            yield TarStream(reading(response, f"the files from {self.title} at {self.url}"))
 
     def delete(self, uid: str) -> None:
         """Delete a cart, if it exists."""

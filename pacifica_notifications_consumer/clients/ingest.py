@@ -16,7 +16,7 @@ import attrs
 import requests
 
 from ..errors import ServiceError
-from ..settings.services import INGEST_URL, Services
+from ..settings.services import Services
 from .base import PATIENT_TRIES, ServiceClient, summarize
 
 
@@ -79,7 +79,7 @@ class Ingest(ServiceClient):
     """Sends uploads and polls their progress."""
 
     title = "ingest"
-    option = INGEST_URL
+    setting = "ingest_url"
 
     def __init__(self, services: Services, session: requests.Session) -> None:
         super().__init__(services.ingest_url, session)

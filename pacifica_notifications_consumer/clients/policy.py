@@ -13,7 +13,6 @@ import attrs
 
 from ..cloudevents.announcement import read_transaction
 from ..errors import NotificationError, ServiceError
-from ..settings.services import POLICY_URL
 from .base import ServiceClient
 
 
@@ -38,7 +37,7 @@ class Policy(ServiceClient):
     """
 
     title = "policy"
-    option = POLICY_URL
+    setting = "policy_url"
     # A request takes policy milliseconds, and a start or stop of the consumer waits for it.
     timeouts = (10.0, 30.0)
 
@@ -55,7 +54,7 @@ class Policy(ServiceClient):
         if not isinstance(users, list):
             raise ServiceError(
                 f"{self.title} at {self.url} answered without a list of users",
-                f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",
+                f"check that `{self.setting}` is the address of {self.title}",
             )
         # The search also finds users whose names only contain the text.
         return any(isinstance(user, dict) and user.get("network_id") == username for user in users)

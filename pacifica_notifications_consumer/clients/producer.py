@@ -12,7 +12,6 @@ from typing import Any, Literal
 import attrs
 
 from ..errors import ServiceError
-from ..settings.services import PRODUCER_URL
 from .base import ServiceClient
 
 #: The user name with which the producer posts if it uses basic authentication.
@@ -64,7 +63,7 @@ class Producer(ServiceClient):
     """
 
     title = "the producer"
-    option = PRODUCER_URL
+    setting = "producer_url"
     # A request takes the producer milliseconds, and a start or stop of the consumer waits for it.
     timeouts = (10.0, 30.0)
 
@@ -115,5 +114,5 @@ class Producer(ServiceClient):
     def _malformed(self, expected: str) -> ServiceError:
         return ServiceError(
             f"{self.title} at {self.url} answered without {expected}",
-            f"check that {self.option.flag} ({self.option.variable}) is the address of {self.title}",
+            f"check that `{self.setting}` is the address of {self.title}",
         )

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from ..cloudevents.notification import FileRecord
-from ..settings.services import PROXY_URL
 from .base import Readinto, ServiceClient, reading
 
 
@@ -18,7 +17,7 @@ class Proxy(ServiceClient):
     """Downloads files."""
 
     title = "the proxy"
-    option = PROXY_URL
+    setting = "proxy_url"
     # Few, as cartd can send the files, too.
     tries = 2
 

@@ -152,7 +152,7 @@ class VenvBuilder:
             folder.mkdir(mode=0o700)
         for file in (wheel, constraints):
             file.chmod(0o644)
-        advice = "let --venv-cache, or without it TMPDIR, name a directory that all users can reach"
+        advice = "let `venv_cache`, or without it TMPDIR, name a directory that all users can reach"
         self._run_as.admit(home, venv.path, temporary, advice=advice)
         base = self._run_as.environ()
         if not self._run_as.has_home():
@@ -183,7 +183,7 @@ class VenvBuilder:
         if finished.status or finished.timed_out:
             raise VenvError(
                 f"{interpreter.executable} could not create a virtual environment",
-                "install its module venv (on Debian the package python3-venv), or name another --python",
+                "install its module venv (on Debian the package python3-venv), or set `python` to another one",
                 output=finished.output,
             )
 
@@ -210,7 +210,7 @@ class VenvBuilder:
         if finished.timed_out:
             raise InitScriptError(
                 f"{script.name} did not end within {self._timeout:g} seconds",
-                "let it end, or raise --setup-timeout",
+                "let it end, or raise `setup_timeout`",
                 output=finished.output,
             )
         if finished.status:
@@ -246,7 +246,7 @@ class VenvBuilder:
         if finished.timed_out:
             raise RequirementError(
                 f"installing the requirements did not end within {self._timeout:g} seconds",
-                "check the connection to the package index, or raise --setup-timeout",
+                "check the connection to the package index, or raise `setup_timeout`",
                 output=finished.output,
             )
         if finished.status:

@@ -15,7 +15,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 import threading
 import time
 import uuid
@@ -25,7 +24,7 @@ from pathlib import Path
 import attrs
 
 from ..errors import Cancelled, StateError, explained
-from ..settings.converters import AGES, parse_age
+from ..settings.converters import age_and, byte_count, show_age, show_size
 from ..system.account import CURRENT_USER, Account
 from ..system.files import replacing, try_lock
 from ..system.temporary import remove_tree
@@ -35,7 +34,6 @@ log = logging.getLogger(__name__)
 
 _CONTENTS = "contents.json"
 _POLL = 0.1
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @attrs.frozen(kw_only=True)
@@ -58,24 +56,18 @@ class CacheLimits:
         Raises:
             ValueError: The text is neither.
         """
-        age: float | None = None
-        size: int | None = None
-        for part in (part.strip() for part in text.split(",")):
-            if age is None and (seconds := parse_age(part)) is not None:
-                age = seconds
-            elif (found := re.fullmatch(r"(\d+)([KMGT])", part)) and size is None:
-                size = int(found[1]) * _UNITS[found[2]]
-            else:
-                raise ValueError(text)
+        age, size = age_and(text, _with_unit, "an age such as 30d or 12h, a size such as 20G, or both, as in 30d,20G")
         return cls(age=age, size=size)
 
     def __str__(self) -> str:
-        return ",".join(_shown(value, units) for value, units in ((self.age, AGES), (self.size, _UNITS)) if value)
+        parts = (show_age(self.age) if self.age else "", show_size(self.size) if self.size else "")
+        return ",".join(filter(None, parts))
 
 
-def _shown(value: float, units: dict[str, int]) -> str:
-    unit, factor = max((item for item in units.items() if value % item[1] == 0), key=lambda item: item[1])
-    return f"{value / factor:g}{unit}"
+def _with_unit(text: str) -> int:
+    if text.isdecimal():
+        raise ValueError("a number alone may be meant as days")
+    return byte_count(text)
 
 
 @attrs.frozen(kw_only=True)
@@ -129,7 +121,7 @@ class VenvCache:
         """
         with contextlib.ExitStack() as stack:
             problem = f"the cache of environments {self._directory} cannot be used"
-            with explained(StateError, problem, "choose another directory with --venv-cache, or none"):
+            with explained(StateError, problem, "choose another directory with `venv_cache`, or none"):
                 with self._looking(key, cancel) as place:
                     venv = self._find(place, stack) or self._make(place, build, stack)
                 self.prune()
@@ -168,7 +160,7 @@ class VenvCache:
         place = self._directory / key
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._run_as.admit(self._directory)
-        self._run_as.admit(place, advice="choose another directory with --venv-cache")
+        self._run_as.admit(place, advice="choose another directory with `venv_cache`")
         with (place / "lock").open("ab") as lock:
             said = False
             while not try_lock(lock):
@@ -265,11 +257,3 @@ def _damage(build: Path) -> str:
         return f"its {_CONTENTS} cannot be read: {error}"
     python = Venv(build / "venv").python
     return "" if python.exists() else f"its interpreter {python.resolve()} has gone"
-
-
-def cache_limits(text: str) -> CacheLimits:
-    """Read which environments are kept in the cache."""
-    try:
-        return CacheLimits.parse(text)
-    except ValueError:
-        raise ValueError("it must be an age such as 30d or 12h, a size such as 20G, or both, as in 30d,20G") from None

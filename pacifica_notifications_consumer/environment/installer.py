@@ -173,8 +173,8 @@ def find_installer(kind: str, interpreter: Interpreter) -> Installer:
     if kind not in finders:
         raise ConfigurationError(f"the installer {kind!r} is unknown", f"choose one of {', '.join(INSTALLERS)}")
     advice = {
-        "uv": "install it with the extra [uv] of this package, or leave --installer at auto",
-        "pip": f"install it beside {sys.executable}, or choose --installer uv",
+        "uv": "install it with the extra [uv] of this package, or leave `installer` at auto",
+        "pip": f"install it beside {sys.executable}, or set `installer` to uv",
     }
     raise ConfigurationError(f"the installer {kind} is not here", advice[kind])
 

@@ -71,11 +71,11 @@ class Interpreter:
         except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
             reason = getattr(error, "strerror", None) or "it does not answer as a Python does"
             whose = f" for the user {run_as.name}" if run_as.name else ""
-            advice = "name one that all users can run with --python" if run_as.name else "correct --python"
-            raise ConfigurationError(f"{executable} is no usable Python{whose}: {reason}", advice) from error
+            advice = "set `python` to one that all users can run" if run_as.name else "correct `python`"
+            raise ConfigurationError(f"{executable} is not a usable Python{whose}: {reason}", advice) from error
         if tuple(series) < _OLDEST:
             raise ConfigurationError(
-                f"{executable} is Python {version}", "name one of version 3.11 or later with --python"
+                f"{executable} is Python {version}", "set `python` to one of version 3.11 or later"
             )
         return cls(
             executable=executable,

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import attrs
 
+from ..settings.converters import count, size
+from ..settings.option import documented, setting
 
+
+@documented
 @attrs.frozen(kw_only=True)
 class ServerLimits:
     """Limits on the resources that clients of a server may use.
 
     Args:
-        head: Maximum size of the request line and header fields, in bytes. Proxies commonly allow 8 to 64 KiB.
         fields: Maximum number of header fields.
-        connections: Maximum number of idle connections; beyond that, the connection that has waited longest is closed.
-            Each takes an open file.
-        threads: Maximum number of requests that are served on threads at the same time: those with large bodies, and
-            all to a handler that is not `Handler.quick`.
         head_seconds: Seconds within which the head of a request, and a small body, must have arrived.
         idle_seconds: Seconds that a connection may be idle between two requests.
         stall_seconds: Seconds without progress after which the transfer of a large body or of a response is given up.
         body_seconds: Seconds within which a large body must have arrived, plus one for each 50 kB.
     """
 
-    head: int = 64 << 10
+    head: int = setting(
+        "bytes that the line and the header fields of a request may have; proxies commonly allow 8K to 64K",
+        size,
+        name="max_head",
+        default=64 << 10,
+    )
+    connections: int = setting(
+        "how many connections may wait; when there are more, the one that has waited longest is closed; each is an "
+        "open file",
+        count,
+        name="max_connections",
+        default=4096,
+    )
+    threads: int = setting(
+        "how many requests with large bodies are read at the same time, each by a thread; others wait for their turn",
+        count,
+        name="max_slow_requests",
+        default=128,
+    )
     fields: int = 100
-    connections: int = 4096
-    threads: int = 128
     head_seconds: float = 10.0
     idle_seconds: float = 60.0
     stall_seconds: float = 10.0

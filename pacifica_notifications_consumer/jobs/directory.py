@@ -29,7 +29,7 @@ def check_used(state_dir: Path) -> None:
     with explained(StateError, f"cannot look into {state_dir}", "do this as the user who runs the consumer"):
         used = (state_dir / LEDGER).is_file()
     if not used:
-        raise ConfigurationError(f"no consumer has run in {state_dir}", "correct --name or --state-dir")
+        raise ConfigurationError(f"no consumer has run in {state_dir}", "correct `name` or `state_dir`")
 
 
 @attrs.frozen
@@ -116,7 +116,7 @@ class StateDirectory:
         # Resolved, since entry-points run in another working directory.
         self.path = path.resolve()
         self._run_as = run_as
-        with explained(StateError, f"cannot use the state directory {path}", "choose another with --state-dir"):
+        with explained(StateError, f"cannot use the state directory {path}", "choose another with `state_dir`"):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             # The state directory may have existed before, with access for other users.
             (self.path / "jobs").mkdir(mode=0o700, exist_ok=True)
@@ -125,14 +125,14 @@ class StateDirectory:
             # The files, too: a runner that was this user's may have made them.
             for file in (self.path / "jobs", self.path / "lock", self.ledger):
                 if file.exists():
-                    run_as.check_way(file, "choose another directory with --state-dir")
+                    run_as.check_way(file, "choose another directory with `state_dir`")
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             locked = try_lock(self._lock)
         if not locked:
             holder = os.pread(self._lock, 500, 0).decode("utf-8", "replace").strip() or "another process"
             os.close(self._lock)
             raise InUse(
-                f"the state directory {path} is in use by {holder}", "stop that one, or choose another with --state-dir"
+                f"the state directory {path} is in use by {holder}", "stop that one, or choose another with `state_dir`"
             )
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{owner} (process {os.getpid()})\n".encode(), 0)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import attrs
 
+from ..settings.converters import count_limit, size_limit
+from ..settings.option import documented, setting
+
 _LAUNCHER = """\
 import json, os, resource, sys
 for kind, *limits in json.loads(sys.argv[1]):
@@ -18,24 +21,41 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class JobLimits:
     """What each process of a job may use; None for no limit.
 
     They keep an accident from taking the machine down; code that means harm can get around them, since it is the
-    user's own. Linux only.
-
-    Args:
-        memory: Bytes that it may hold by itself (``RLIMIT_DATA``); beyond them, it gets no more.
-        cpu: Seconds of a processor; beyond them, a signal ends it.
-        processes: How many processes the user may have, whosever they are (``RLIMIT_NPROC``); not for root.
-        file_size: Bytes that a file may have that it writes; beyond them, writing fails.
+    user's own. Linux only: they are ``RLIMIT_DATA``, ``RLIMIT_CPU``, ``RLIMIT_NPROC`` and ``RLIMIT_FSIZE``.
     """
 
-    memory: int | None = None
-    cpu: int | None = None
-    processes: int | None = None
-    file_size: int | None = None
+    memory: int | None = setting(
+        "bytes that each process of a job may hold by itself, such as 8G; beyond them it gets no more",
+        size_limit,
+        name="job_memory",
+        note="0 for any number",
+    )
+    cpu: int | None = setting(
+        "seconds of a processor that each process of a job may take; then a signal ends it",
+        count_limit,
+        name="job_cpu",
+        note="0 for any number",
+        metavar="SECONDS",
+    )
+    processes: int | None = setting(
+        "how many processes the user may have, those of other jobs and programs among them, before a job can start no "
+        "more; not for root",
+        count_limit,
+        name="job_processes",
+        note="0 for any number",
+    )
+    file_size: int | None = setting(
+        "bytes that a file that a job writes may have, such as 100G; beyond them, writing fails",
+        size_limit,
+        name="job_file_size",
+        note="0 for any number",
+    )
 
     def resources(self) -> list[tuple[int, int, int]]:
         """The arguments of ``setrlimit`` for each limit that is set: the resource, the soft and the hard limit.

@@ -68,7 +68,7 @@ class Database:
         if version > len(steps):
             raise StateError(
                 f"the ledger {self._path} was made by a later version of this program",
-                "run that version, or choose another --state-dir",
+                "run that version, or choose another `state_dir`",
             )
         for number, step in enumerate(steps[version:], version + 1):
             self._writer.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")
@@ -189,8 +189,8 @@ _ADVICE = {
     sqlite3.SQLITE_FULL: "make room on the disk of the state directory; accepted notifications are safe",
     sqlite3.SQLITE_READONLY: "let this user write to the state directory and its files",
     sqlite3.SQLITE_CORRUPT: "keep a copy of the state directory, then restore it from a backup or choose another "
-    "--state-dir; the sqlite3 program's .recover may save what is readable",
-    sqlite3.SQLITE_NOTADB: "it is no SQLite database: move the file away, or choose another --state-dir",
+    "`state_dir`; the sqlite3 program's .recover may save what is readable",
+    sqlite3.SQLITE_NOTADB: "it is not an SQLite database: move the file away, or choose another `state_dir`",
 }
 
 

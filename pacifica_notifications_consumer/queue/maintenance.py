@@ -72,7 +72,7 @@ class Maintenance(Periodic):
         if keep.age is not None:
             self._ledger.forget_set_aside(keep.age, _HANDFUL)
         if removed:
-            log.info("finished jobs that were removed with their directories, as --keep says: %d", removed)
+            log.info("finished jobs that were removed with their directories, by the rule of `keep`: %d", removed)
 
 
 def report_recovered(states: dict[int, JobState]) -> None:

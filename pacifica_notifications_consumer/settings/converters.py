@@ -1,12 +1,16 @@
-"""How the texts of settings become values; each function raises `ValueError` with the reason when one cannot."""
+"""How the texts of settings become values, and values texts; each reader raises `ValueError` with the reason."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
+
+_T = TypeVar("_T")
+_Word = TypeVar("_Word", bound=str)
 
 
 def url(text: str) -> str:
@@ -15,7 +19,7 @@ def url(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it must look like http://HOST:PORT")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("credentials do not belong into it: use --username and --password-file")
+        raise ValueError("credentials do not belong into it: use `username` and `password_file`")
     if parts.query or parts.fragment:
         raise ValueError("it must end with its path")
     _ = parts.port  # raises a ValueError of its own when it is no port
@@ -58,20 +62,41 @@ _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false"
 
 def size(text: str) -> int:
     """Read a number of bytes of which there must be one at least, with K, M, G or T behind it."""
-    number = size_limit(text)
-    if number is None:
+    if not (number := byte_count(text)):
         raise ValueError("it must be at least 1")
     return number
 
 
 def size_limit(text: str) -> int | None:
     """Read a number of bytes that limits something, with K, M, G or T behind it; 0 stands for no limit."""
+    return byte_count(text) or None
+
+
+def byte_count(text: str) -> int:
+    """Read a number of bytes, with K, M, G or T behind it."""
     found = _SIZE.fullmatch(text)
     if not found:
         raise ValueError("it must be a number of bytes, such as 500M or 8G")
-    return int(found[1]) << (10 * " KMGT".index((found[2] or " ").upper())) or None
+    return int(found[1]) * _SIZES[found[2].upper()]
 
 
+def show_size(number: int) -> str:
+    """A number of bytes, as `size` reads it."""
+    return _whole_units(number, _SIZES)
+
+
+def describe_size(number: int) -> str:
+    """A number of bytes for people, such as 1.5 MiB."""
+    unit, factor = max((item for item in _SIZES.items() if item[1] <= max(number, 1)), key=lambda item: item[1])
+    return f"{number / factor:.1f} {unit}iB" if unit else f"{number} B"
+
+
+def _whole_units(value: float, units: Mapping[str, int]) -> str:
+    unit, factor = max((item for item in units.items() if value % item[1] == 0), key=lambda item: item[1])
+    return f"{int(value // factor)}{unit}"
+
+
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d{1,15})([KMGT]?)", re.IGNORECASE)
 
 
@@ -92,15 +117,35 @@ def existing_file(text: str) -> str:
     return str(Path(text).absolute())
 
 
+def age_and(text: str, read: Callable[[str], _T], form: str) -> tuple[float | None, _T | None]:
+    """Read an age such as ``30d``, something else, or both with a comma between.
+
+    Args:
+        text: The text.
+        read: Reads the part that is not an age.
+        form: How the text must look, for the error.
+
+    Returns:
+        The seconds of the age, and the other value; None for the one that is not given.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    ages = [float(int(found[1]) * _AGES[found[2]]) for part in parts if (found := _AGE.fullmatch(part))]
+    try:
+        others = [read(part) for part in parts if not _AGE.fullmatch(part)]
+    except ValueError:
+        raise ValueError(f"it must be {form}") from None
+    if len(ages) > 1 or len(others) > 1:
+        raise ValueError(f"it must be {form}")
+    return ages[0] if ages else None, others[0] if others else None
+
+
+def show_age(seconds: float) -> str:
+    """An age, as `age_and` reads it."""
+    return _whole_units(seconds, _AGES)
+
+
 _AGE = re.compile(r"(\d+)([smhdw])")
-#: Seconds in the units of an age.
-AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-def parse_age(text: str) -> float | None:
-    """Read an age such as ``30d``; returns its seconds, or None if it is none."""
-    found = _AGE.fullmatch(text)
-    return float(int(found[1]) * AGES[found[2]]) if found else None
+_AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def module_names(text: str) -> tuple[str, ...]:
@@ -176,13 +221,13 @@ def whole(text: str) -> int:
     return whole_number(text, 0)
 
 
-def one_of(*words: str) -> Callable[[str], str]:
+def one_of(*words: _Word) -> Callable[[str], _Word]:
     """Make a reader of one of some words."""
 
-    def read(text: str) -> str:
+    def read(text: str) -> _Word:
         if text not in words:
             raise ValueError(f"it must be {' or '.join(words)}")
-        return text
+        return words[words.index(text)]
 
     return read
 
@@ -226,3 +271,23 @@ def rate(text: str) -> float:
     if number <= 0:
         raise ValueError("it must be more than 0 a second")
     return number
+
+
+#: What stands for the value in a command's help, by the function that reads it.
+PLACEHOLDERS: dict[Callable[[str], object], str] = {
+    consumer_name: "NAME",
+    count: "N",
+    count_limit: "N",
+    existing_file: "FILE",
+    limit: "SECONDS",
+    lost_after: "SECONDS",
+    port: "PORT",
+    rate: "N",
+    seconds: "SECONDS",
+    size: "BYTES",
+    size_limit: "BYTES",
+    transaction_or_time: "ID|TIME",
+    url: "URL",
+    url_with_path: "URL",
+    whole: "N",
+}

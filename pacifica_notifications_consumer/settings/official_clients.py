@@ -79,7 +79,7 @@ def from_file(environ: Mapping[str, str]) -> Found:
     """Read ``~/.pacifica_cli/config.ini``, if there is one.
 
     Raises:
-        ConfigurationError: It cannot be read, or is no INI file.
+        ConfigurationError: It cannot be read, or is not an INI file.
     """
     # A supervisor may hide all homes from its services.
     if not environ.get("HOME") or not os.access(environ["HOME"], os.X_OK):

@@ -1,25 +1,35 @@
-"""Where settings come from: a flag, else an environment variable, else an INI file, else a default.
+"""Settings: fields of attrs classes, found in a flag, else an environment variable, else an INI file, else a default.
 
-All three names of a setting derive from one: ``cartd_url`` is ``--cartd-url``, ``PACIFICA_CARTD_URL`` and the key
-``cartd_url`` of the section ``[pacifica-notifications-consumer]``. After the variables, and after the file, comes what
-people have set for Pacifica's own clients.
+All names of a setting derive from that of its field: ``cartd_url`` is the flag ``--cartd-url``, the variable
+``PACIFICA_CARTD_URL`` and the key ``cartd_url`` of the section ``[pacifica-notifications-consumer]``. After the
+variables, and after the file, come the settings of Pacifica's own clients.
+
+A text for people names a setting by its field in backticks; a command shows its flag and its variable instead.
 """
 
 from __future__ import annotations
 
 import configparser
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import attrs
 
 from ..errors import ConfigurationError
 from . import official_clients
+from .converters import PLACEHOLDERS, show_size, size, size_limit
 
 SECTION = "pacifica-notifications-consumer"
 PREFIX = "PACIFICA_"
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+
+#: Under which a field's metadata holds its option, or the class whose settings are its value.
+_OPTION, _CLASS = "pacifica_option", "pacifica_class"
+_T = TypeVar("_T")
+_D = TypeVar("_D")
 
 
 @attrs.frozen(kw_only=True)
@@ -27,24 +37,34 @@ class Option:
     """One setting: its names, its meaning, and how its text becomes a value.
 
     Args:
-        name: The key in the INI file, from which the flag and the variable derive.
-        help: What it is for, as ``--help`` shows it.
+        name: The key in the INI file, from which the flag and the variable derive; by default the field's name.
+        help: Its meaning; other settings stand in backticks.
+        note: What only concerns its text, such as how no limit is written.
         convert: Makes the value of the text; raises `ValueError` with the reason.
         default: The value when nothing sets it.
-        metavar: What stands for the value in ``--help``; None for an option that is on or off.
+        metavar: The placeholder of the value in a command's help, by default that of ``convert``; None for a switch.
+        group: The heading that begins with it in a command's help; by default that of the field before it.
         has_flag: False for a secret, which must not stand on a command line.
-        part_of: The setting that this one is a detail of; where that is set in a foremost place, this one is not.
-        secret: Whether a password may be a part of it: then it is not shown, and not taken from the command line.
+        in_file: Whether a file may hold it, which the setting ``NAME_file`` names.
+        part_of: A more general setting that overrides this one when it comes from a source of higher precedence.
+        secret: Whether it may contain a password: then it is not shown, and not taken from the command line.
     """
 
-    name: str
+    name: str = ""
     help: str
-    convert: Callable[[str], Any] = str
+    note: str = ""
+    convert: Callable[[str], Any]
     default: Any = None
-    metavar: str | None = "TEXT"
+    metavar: str | None = attrs.field()
+    group: str = ""
     has_flag: bool = True
+    in_file: bool = False
     part_of: str = ""
     secret: bool = False
+
+    @metavar.default
+    def _placeholder(self) -> str:
+        return PLACEHOLDERS.get(self.convert, "TEXT")
 
     @property
     def flag(self) -> str:
@@ -56,12 +76,94 @@ class Option:
         """Its name in the environment."""
         return PREFIX + self.name.upper()
 
+    @property
+    def shown_default(self) -> str:
+        """Its default as it would be written; empty if there is none."""
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
+        if isinstance(self.default, tuple):
+            return ",".join(self.default)
+        if self.convert in (size, size_limit) and self.default:
+            return show_size(self.default)
+        if self.default is None:
+            return ""
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+
+
+@overload
+def setting(help: str, convert: Callable[[str], _T], *, default: _D, **details: Any) -> _T | _D: ...
+@overload
+def setting(help: str, convert: Callable[[str], _T], *, default: None = None, **details: Any) -> _T | None: ...
+def setting(help: str, convert: Callable[[str], Any], *, default: Any = None, **details: Any) -> Any:
+    """Make a field of an attrs class that is a setting.
+
+    Args:
+        help: Its meaning.
+        convert: Makes the value of the text; raises `ValueError` with the reason.
+        default: The value when nothing sets it.
+        details: More arguments of `Option`.
+    """
+    option = Option(help=help, convert=convert, default=default, **details)
+    return attrs.field(default=default, repr=not option.secret, metadata={_OPTION: option})
+
+
+def settings_of(cls: type[_T], group: str) -> _T:
+    """Make a field whose value is an instance of another class of settings.
+
+    Args:
+        cls: The class.
+        group: The heading under which a command's help shows its settings.
+    """
+    made: _T = attrs.field(factory=cls, metadata={_CLASS: cls, "group": group})
+    return made
+
+
+def documented(cls: type[_T]) -> type[_T]:
+    """Describe the settings of a class among the arguments in its docstring."""
+    text = inspect.cleandoc(cls.__doc__ or "")
+    lines = [] if "\nArgs:\n" in text else ["", "Args:"]
+    for name, option in _own_options(cls):
+        lines.append(f"    {name}: {option.help[0].upper()}{option.help[1:]}.".replace("`", "``"))
+    cls.__doc__ = "\n".join([text, *lines])
+    return cls
+
+
+def options_of(cls: type[Any]) -> Iterator[Option]:
+    """The settings of a class, in the order of its fields."""
+    group = ""
+    for field in attrs.fields(cls):
+        if inner := field.metadata.get(_CLASS):
+            group = field.metadata["group"]
+            yield from (attrs.evolve(option, group=group) for option in options_of(inner))
+        elif _OPTION in field.metadata:
+            option = _option(field)
+            group = option.group or group
+            yield attrs.evolve(option, group=group)
+            if option.in_file:
+                help_text = f"a file that holds {option.help}"
+                yield Option(name=f"{option.name}_file", help=help_text, convert=Path, metavar="FILE", group=group)
+
+
+def _own_options(cls: type[Any]) -> Iterator[tuple[str, Option]]:
+    return ((field.name, _option(field)) for field in attrs.fields(cls) if _OPTION in field.metadata)
+
+
+def _option(field: attrs.Attribute[Any]) -> Option:
+    option: Option = field.metadata[_OPTION]
+    return attrs.evolve(option, name=option.name or field.name)
+
+
+def environ_of(settings: Any) -> dict[str, str]:
+    """The variables that hand settings on to another process, to which an unset one is None or True."""
+    values = ((option, getattr(settings, name)) for name, option in _own_options(type(settings)))
+    return {option.variable: str(value) for option, value in values if value is not None and value is not True}
+
 
 def read_ini(path: Path, options: Iterable[Option], *, strict: bool = True) -> dict[str, str]:
     """Read the settings of an INI file.
 
     Raises:
-        ConfigurationError: It cannot be read, is no INI file, or has a key that is no option's.
+        ConfigurationError: It cannot be read, is not an INI file, or has a key that is not a setting.
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -85,38 +187,33 @@ def read_ini(path: Path, options: Iterable[Option], *, strict: bool = True) -> d
         if strict and key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             advice = f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known))
-            raise ConfigurationError(f"{path} sets {key}, which is no setting", advice)
+            raise ConfigurationError(f"{path} sets {key}, which is not a setting", advice)
     return values
 
 
 def resolve(
-    options: Iterable[Option],
-    flags: Mapping[str, Any],
-    environ: Mapping[str, str],
-    ini: Path | None = None,
-    *,
-    strict: bool = True,
-) -> dict[str, Any]:
-    """Find the value of each option.
+    cls: type[_T], flags: Mapping[str, Any], environ: Mapping[str, str], ini: Path | None = None, *, strict: bool = True
+) -> _T:
+    """Find the values of a class's settings.
 
     Args:
-        options: What to find.
-        flags: The texts given on the command line, by the options' names; None where a flag was not given.
+        cls: The class.
+        flags: The texts given on the command line, by the settings' names; None where a flag was not given.
         environ: The environment's variables.
         ini: The INI file, if there is one.
-        strict: Whether a key that is none of these options is a mistake.
+        strict: Whether a key that is not one of these settings is a mistake.
 
     Returns:
-        The converted values by the options' names; ``password`` holds what ``password_file`` names.
+        An instance with the converted values; ``password`` is the content of the file ``password_file``.
 
     Raises:
         ConfigurationError: A value is wrong, or the INI file is.
     """
-    options = tuple(options)
+    options = tuple(options_of(cls))
     filed = read_ini(ini, options, strict=strict) if ini else {}
     others = official_clients.from_variables(environ), official_clients.from_file(environ)
-    values: dict[str, Any] = {}
-    ranks: dict[str, int] = {}
+    #: The values that are set, each after the rank of its source.
+    found: dict[str, tuple[int, Any]] = {}
     for option in options:
         sources = (
             (flags.get(option.name), option.flag),
@@ -125,7 +222,6 @@ def resolve(
             (filed.get(option.name), f"{option.name} in {ini}"),
             others[1].get(option.name, (None, "")),
         )
-        values[option.name] = option.default
         for rank, (text, source) in enumerate(sources):
             if text is not None:
                 if rank == 0 and option.secret and "@" in text:
@@ -133,24 +229,44 @@ def resolve(
                         f"{source} has a password, which everybody on this machine could read there",
                         f"set {option.variable}, or {option.name} in an INI file",
                     )
-                values[option.name] = _convert(option, text, source)
-                ranks[option.name] = rank
+                found[option.name] = rank, _convert(option, text, source)
                 break
-    if "password_file" in ranks and ranks["password_file"] <= ranks.get("password", len(sources)):
-        if ranks["password_file"] == ranks.get("password"):
-            raise ConfigurationError("both password and password_file are set in one place", "keep one of them")
-        values["password"] = _read_password(values["password_file"])
     for option in options:
-        if ranks.get(option.part_of, len(sources)) < ranks.get(option.name, len(sources)):
-            values[option.name] = option.default
-    return values
+        if option.in_file:
+            _read_file(option.name, found)
+        if _rank(option.part_of, found) < _rank(option.name, found):
+            found.pop(option.name, None)
+    return _make(cls, {name: value for name, (_, value) in found.items()})
+
+
+def _rank(name: str, found: Mapping[str, tuple[int, Any]]) -> float:
+    return found[name][0] if name in found else float("inf")
+
+
+def _read_file(name: str, found: dict[str, tuple[int, Any]]) -> None:
+    """Take a setting from the file that another setting names, if that comes from a source of higher precedence."""
+    file = f"{name}_file"
+    if file not in found or _rank(file, found) > _rank(name, found):
+        return
+    if _rank(file, found) == _rank(name, found):
+        raise ConfigurationError(f"both {name} and {file} are set in one place", "keep one of them")
+    rank, path = found[file]
+    found[name] = rank, _read_password(path)
+
+
+def _make(cls: type[_T], values: Mapping[str, Any]) -> _T:
+    given = {name: values[option.name] for name, option in _own_options(cls) if option.name in values}
+    for field in attrs.fields(cls):  # type: ignore[arg-type]
+        if inner := field.metadata.get(_CLASS):
+            given[field.name] = _make(inner, values)
+    return cls(**given)
 
 
 def _convert(option: Option, text: Any, source: str) -> Any:
     try:
         return option.convert(text)
     except ValueError as error:
-        shown = f" ({text!r})" if option.has_flag and not option.secret else ""
+        shown = "" if option.secret else f" ({text!r})"
         raise ConfigurationError(f"{source}{shown} is not usable: {error}") from None
 
 
@@ -163,6 +279,3 @@ def _read_password(path: Path) -> str:
     if not password:
         raise ConfigurationError(f"the password file {path} is empty", "write the password into its first line")
     return password
-
-
-CONFIG_VARIABLE = PREFIX + "CONFIG"

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import attrs
 
+from ..settings.converters import describe_size
 from ..settings.option import PREFIX
 from ..system.files import replacing
 
@@ -31,8 +32,6 @@ ProgressCallback = Callable[[int, int, int, int], object]
 PROGRESS_VARIABLE = PREFIX + "PROGRESS_FILE"
 
 _SHOW_SECONDS, _NOTE_SECONDS, _LOG_SECONDS = 0.1, 0.5, 30.0
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_STEP = 1024
 #: Maximum size of that file in bytes.
 _LONGEST_NOTE = 4096
 
@@ -59,7 +58,7 @@ class Progress:
 
     def __str__(self) -> str:
         percent = f"{100 * self.bytes_done // self.bytes_total} % of " if self.bytes_total else ""
-        return f"{percent}{_size(self.bytes_total)}, {self.files_done} of {self.files_total} files"
+        return f"{percent}{describe_size(self.bytes_total)}, {self.files_done} of {self.files_total} files"
 
 
 _FIELDS = tuple(field.name for field in attrs.fields(Progress))
@@ -202,7 +201,7 @@ class _Display:
 
     def _speed(self, now: float) -> str:
         done = sum(meter.progress.bytes_done for meter in self._meters)
-        return f", {_size(int(done / (now - self._began)))}/s" if now > self._began and done else ""
+        return f", {describe_size(int(done / (now - self._began)))}/s" if now > self._began and done else ""
 
     def _note(self, path: str | None) -> None:
         if not path:
@@ -224,12 +223,3 @@ def _columns() -> int:
     with contextlib.suppress(OSError, ValueError):
         return os.get_terminal_size(sys.stderr.fileno()).columns or 80
     return 80
-
-
-def _size(count: int) -> str:
-    number = float(count)
-    for unit in _UNITS:
-        if number < _STEP or unit == _UNITS[-1]:
-            break
-        number /= _STEP
-    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 from ..errors import BrokenOff, DownloadError
-from ..settings.services import TAR_HEADER
 from .hashing import buffers
 
 
@@ -35,6 +34,10 @@ class _Member(tarfile.TarInfo):
         return member
 
 
+#: Bytes that a header may have: a path of Linux has 4096 at most.
+_LONGEST_HEADER = 1 << 20
+
+
 class TarStream:
     """The members of a tar, in order.
 
@@ -43,7 +46,7 @@ class TarStream:
         max_header: Maximum size in bytes of a header's extension, such as a long name.
     """
 
-    def __init__(self, readinto: Callable[[memoryview], int], max_header: int = TAR_HEADER) -> None:
+    def __init__(self, readinto: Callable[[memoryview], int], max_header: int = _LONGEST_HEADER) -> None:
         self._readinto = readinto
         self._max_header = max_header
         self._buffers = buffers()
@@ -99,7 +102,7 @@ class TarStream:
         if size > self._max_header:
             raise DownloadError(
                 f"a header of the tar has {size} bytes, the limit is {self._max_header}",
-                "look into cartd's archive, or raise --max-tar-header if it is a name",
+                "look into cartd's archive for a file with such a long name",
             )
         return b"".join(map(bytes, self._pieces(size)))
 

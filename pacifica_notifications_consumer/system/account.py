@@ -58,13 +58,13 @@ class Account:
             found = pwd.getpwnam(name)
         except KeyError:
             raise ConfigurationError(
-                f"there is no user {name!r} on this machine", "correct --run-as, or make one: useradd --system"
+                f"there is no user {name!r} on this machine", "correct `run_as`, or make one: useradd --system"
             ) from None
         if found.pw_uid == 0:
-            raise ConfigurationError(f"{name} has all rights", "name a user with --run-as who has few")
+            raise ConfigurationError(f"{name} has all rights", "set `run_as` to a user with few")
         if os.geteuid() != 0:
             raise ConfigurationError(
-                f"only root can run programs as {name}", "start it as root, or as that user and without --run-as"
+                f"only root can run programs as {name}", "start it as root, or as that user and without `run_as`"
             )
         groups = os.getgrouplist(name, found.pw_gid)
         return cls(

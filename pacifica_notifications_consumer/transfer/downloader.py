@@ -107,7 +107,7 @@ def _fetch_from_cartd(services: Services, downloads: Downloads, timeout: float |
             missing = len(downloads.missing)
             files = _paths_in_cart(downloads.missing)
             try:
-                with _cart(cartd, files, timeout, services.max_tar_header) as tar:
+                with _cart(cartd, files, timeout) as tar:
                     return _receive(tar, files, downloads)
             except BrokenOff as error:
                 if len(downloads.missing) < missing:
@@ -127,7 +127,7 @@ def _paths_in_cart(missing: dict[str, FileRecord]) -> dict[str, FileRecord]:
 
 
 @contextlib.contextmanager
-def _cart(cartd: Cartd, files: dict[str, FileRecord], timeout: float | None, max_header: int) -> Iterator[TarStream]:
+def _cart(cartd: Cartd, files: dict[str, FileRecord], timeout: float | None) -> Iterator[TarStream]:
     """Have a cart prepared, open its tar, and delete it afterwards."""
     uid = str(uuid.uuid4())
     if timeout is None:
@@ -135,7 +135,7 @@ def _cart(cartd: Cartd, files: dict[str, FileRecord], timeout: float | None, max
     cartd.create(uid, files)
     try:
         _wait_until_ready(cartd, uid, timeout)
-        with cartd.open(uid, max_header) as tar:
+        with cartd.open(uid) as tar:
             yield tar
     finally:
         # A cart that is not deleted takes up disk space of the server; no data is lost.

@@ -83,7 +83,7 @@ def _has_rows(policy: Policy | None, transaction_id: int, rows: list[dict[str, A
     if policy is None:
         raise UploadError(
             f"ingest had all of an earlier upload, but its answer was lost, and transaction {transaction_id} may be it",
-            "say where policy is (--policy-url, PACIFICA_POLICY_URL), so that this can be found out",
+            "set `policy_url`, so that policy can be asked",
         )
     known = policy.transaction(transaction_id)
     return known is not None and _facts_of_rows(rows) == _facts_of_transaction(known)

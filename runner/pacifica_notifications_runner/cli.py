@@ -10,7 +10,7 @@ from pacifica_notifications_runner import start
 from pacifica_notifications_runner.authoring import check, demo, init, pack, run, sandbox, sandbox_upload
 from pacifica_notifications_runner.operating import catch_up, completion, environments, jobs, worker
 from pacifica_notifications_runner.operating import status as status_command
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.process import command
 
 #: In the order in which they are needed: first by authors, then by operators.
@@ -41,7 +41,7 @@ Tools for the authors and operators of Pacifica consumers. To deploy one, use st
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
-    options.add_version(parser)
+    command_line.add_version(parser)
     # Completions are made of the command lines of all commands.
     parser.set_defaults(parsers=all_parsers)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -19,7 +19,7 @@ def require_username(username: str | None) -> str:
     """
     if not username:
         raise ConfigurationError(
-            "there is no user name", "say with --username which Pacifica user subscribes (a network id)"
+            "there is no user name", "set `username` to the Pacifica user who subscribes (a network id)"
         )
     return username
 
@@ -46,5 +46,5 @@ def default_state_dir(name: str) -> Path:
     except RuntimeError:
         home = Path()
     if not home.name:
-        raise ConfigurationError("this user has no home directory", "pass --state-dir")
+        raise ConfigurationError("this user has no home directory", "set `state_dir`")
     return home / ".local" / "state" / SECTION / name

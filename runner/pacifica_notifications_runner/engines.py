@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,20 +13,19 @@ from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.engine import RemoteEngine
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_runner.options.engine import BROKER_URL
-from pacifica_notifications_runner.options.limits import RUN_AS
+from pacifica_notifications_runner.options.settings import Settings
 
-#: How many jobs run at the same time unless somebody says so, or are out on other machines.
+#: How many jobs run at the same time by default, or are out on other machines.
 _WORKERS, _OUT = 2, 64
 
 
-def how_many(settings: Mapping[str, Any]) -> int:
+def how_many(settings: Settings) -> int:
     """How many jobs run, or are out, at the same time."""
-    default = _WORKERS if settings["engine"] == "local" else _OUT
-    return int(settings["workers"] or default)
+    default = _WORKERS if settings.engine == "local" else _OUT
+    return settings.workers or default
 
 
-def make_broker(settings: Mapping[str, Any], name: str | None) -> Broker:
+def make_broker(settings: Settings, name: str | None) -> Broker:
     """The broker, as the settings say.
 
     Args:
@@ -36,35 +35,33 @@ def make_broker(settings: Mapping[str, Any], name: str | None) -> Broker:
     Raises:
         ConfigurationError: It is not said where it is, or what the queue is called.
     """
-    if not settings["broker_url"]:
-        raise ConfigurationError("it is not said where the broker is", f"say it with {BROKER_URL.flag}")
-    queue = settings["queue"] or name
+    if not settings.broker_url:
+        raise ConfigurationError("it is not said where the broker is", "set `broker_url`")
+    queue = settings.queue or name
     if not queue:
         raise ConfigurationError(
             "it is not said which consumer's jobs are to be run",
-            "say its name with --name, as the start command shows it, or --queue if it has one",
+            "set `name` to its name, as the start command shows it, or `queue` if it has one",
         )
     return Broker(
-        url=settings["broker_url"],
-        results_url=settings["result_backend"] or "",
+        url=settings.broker_url,
+        results_url=settings.result_backend or "",
         queue=queue,
-        priority=settings["priority"],
-        lost_after=settings["lost_after"],
+        priority=settings.priority,
+        lost_after=settings.lost_after,
     )
 
 
-def remote_engine(consumer: Consumer, settings: Mapping[str, Any], name: str) -> RemoteEngine | None:
+def remote_engine(consumer: Consumer, settings: Settings, name: str) -> RemoteEngine | None:
     """The engine that hands jobs to other machines; None if they are to be run here.
 
     Raises:
         ConfigurationError: The settings do not fit together, or a package is missing.
     """
-    if settings["engine"] == "local":
+    if settings.engine == "local":
         return None
-    if settings["run_as"]:
-        raise ConfigurationError(
-            f"the workers run the jobs, which {RUN_AS.flag} is about", f"say {RUN_AS.flag} to the workers"
-        )
+    if settings.run_as:
+        raise ConfigurationError("the workers run the jobs", "set `run_as` for them, not here")
     from_celery = _import("engine")
     engine: RemoteEngine = from_celery.CeleryEngine(make_broker(settings, name), digest(consumer.directory))
     return engine
@@ -74,7 +71,7 @@ def remote_worker(
     broker: Broker,
     consumer_digest: str,
     engine: LocalEngine,
-    settings: Mapping[str, Any],
+    settings: Settings,
     state_dir: Path,
     on_end: Callable[[], object],
 ) -> Any:
@@ -89,9 +86,9 @@ def remote_worker(
         engine,
         consumer_digest,
         state_dir,
-        concurrency=settings["concurrency"],
-        grace=settings["grace"],
-        keep=settings["keep"],
+        concurrency=settings.concurrency,
+        grace=settings.grace,
+        keep=settings.keep,
         run_as=engine.run_as,
         on_end=on_end,
     )

@@ -6,10 +6,9 @@ import argparse
 import logging
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive.archive import open_archive
@@ -19,19 +18,16 @@ from pacifica_notifications_consumer.endpoint.endpoint import RECEIVE
 from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
-from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.reachability import (
     check_reachability,
     check_user,
     find_target_url,
 )
 from pacifica_notifications_consumer.subscription.subscription import Subscription, mint_token, subscribed
-from pacifica_notifications_runner import defaults as defaults
-from pacifica_notifications_runner import engines, steps
+from pacifica_notifications_runner import defaults, engines, steps
 from pacifica_notifications_runner.endpoint import listening
-from pacifica_notifications_runner.options import groups as options
-from pacifica_notifications_runner.options.endpoint import server_limits
-from pacifica_notifications_runner.options.limits import archive_limits, job_limits
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import OPTIONS, SANDBOX, Settings
 from pacifica_notifications_runner.process import command
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.systemd import Notifier
@@ -50,6 +46,10 @@ entry-point runs once for each notification that the consumer's JSONPath matches
 and undoes all of that; the jobs' directories stay. A second signal does not wait for running jobs.
 """
 
+USAGE = """\
+%(prog)s consumer.zip [--SETTING VALUE ...]
+       %(prog)s --help | --help-all | --version"""
+
 EPILOG = """\
 Each option can also be set by the environment variable named in brackets, or in an INI file given with --config; the
 command line comes first, then the environment, then the file. A password is never taken from the command line: put it
@@ -60,14 +60,30 @@ an installer refused; 71 the endpoint cannot listen; 73 the state directory is n
 130 stopped before it was ready.
 """
 
+#: The settings that come first in the help.
+_MOST_NEEDED = (
+    "username",
+    "producer_url",
+    "cartd_url",
+    "ingest_url",
+    "policy_url",
+    "address",
+    "name",
+    "state_dir",
+)
+
 
 def make_parser() -> argparse.ArgumentParser:
     """What the command line may be."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, usage=USAGE, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False, add_help=False
+    )
     parser.add_argument("archive", type=Path, metavar="consumer.zip", help="the consumer to deploy")
-    options.add_version(parser)
-    options.add_options(parser, options.START_OPTIONS)
+    names = [name for name, option in OPTIONS.items() if option.group != SANDBOX and name != "concurrency"]
+    command_line.add_settings(parser, names, first=_MOST_NEEDED)
+    other = parser.add_argument_group("Help")
+    command_line.add_help(parser, other, everything=True)
+    command_line.add_version(other)
     return parser
 
 
@@ -75,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     arguments = make_parser().parse_args(argv)
 
-    def work(settings: dict[str, Any]) -> int:
+    def work(settings: Settings) -> int:
         with StopSignals() as signals:
             start(arguments.archive, settings, signals)
         log.info("stopped")
@@ -84,25 +100,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command.execute(PROGRAM, arguments, work)
 
 
-def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> None:
+def start(archive: Path, settings: Settings, signals: StopSignals) -> None:
     """Deploy a consumer and keep it running until a signal comes.
 
     Raises:
         PacificaError: A step failed; those before it have been undone.
     """
-    username = defaults.require_username(settings["username"])
-    name = settings["name"] or defaults.default_name(archive, username)
-    services = Services.from_values(settings)
-    strict = settings["response_policy"] == "strict"
-    tls = server_context(settings["tls_cert"], settings["tls_key"])
-    signatures = Signatures.from_file(settings["webhook_secrets"]) if settings["webhook_secrets"] else Signatures()
+    username = defaults.require_username(settings.services.username)
+    name = settings.name or defaults.default_name(archive, username)
+    services = settings.services
+    strict = settings.response_policy == "strict"
+    tls = server_context(settings.tls_cert, settings.tls_key)
+    signatures = Signatures.from_file(settings.webhook_secrets) if settings.webhook_secrets else Signatures()
     notifier = Notifier.from_environment()
-    if not settings["target_url"]:
-        check_reachability(producer_url=settings["producer_url"], address=settings["address"])
+    if not settings.target_url:
+        check_reachability(producer_url=services.producer_url, address=settings.address)
     run_as = steps.limit_privileges(settings)
     with ExitStack() as stack:
         # 1. extract the archive
-        consumer = stack.enter_context(open_archive(archive, archive_limits(settings), run_as))
+        consumer = stack.enter_context(open_archive(archive, settings.archive_limits, run_as))
         # 2. create its environment, 3. run init.sh in it and install the requirements into it; all go together, and
         # are the workers' business where those run the jobs
         engine = engines.remote_engine(consumer, settings, name)
@@ -111,23 +127,23 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         runner = stack.enter_context(
             JobRunner(
                 consumer.entry_point,
-                settings["state_dir"] or defaults.default_state_dir(name),
+                settings.state_dir or defaults.default_state_dir(name),
                 name=name,
                 filter=consumer.filter,
                 venv=venv,
                 services=services,
                 workers=engines.how_many(settings),
-                timeout=settings["job_timeout"],
-                attempts=settings["attempts"],
-                crash_limit=settings["crash_limit"],
-                grace=settings["grace"],
-                output_limit=settings["output_limit"],
-                limits=job_limits(settings),
-                keep=settings["keep"],
-                warm=settings["start"] == "warm",
-                preload=(*consumer.preload, *settings["preload"]),
+                timeout=settings.job_timeout,
+                attempts=settings.attempts,
+                crash_limit=settings.crash_limit,
+                grace=settings.grace,
+                output_limit=settings.output_limit,
+                limits=settings.job_limits,
+                keep=settings.keep,
+                warm=settings.start == "warm",
+                preload=(*consumer.preload, *settings.preload),
                 strict=strict,
-                max_depth=settings["max_depth"],
+                max_depth=settings.max_depth,
                 engine=engine,
                 run_as=run_as,
             )
@@ -141,25 +157,25 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         endpoint = Endpoint(
             accept=runner.accept_all,
             token=mint_token(),
-            max_body=settings["max_body"],
+            max_body=settings.max_body,
             strict=strict,
-            max_events=settings["max_events"],
-            max_depth=settings["max_depth"],
+            max_events=settings.max_events,
+            max_depth=settings.max_depth,
             signatures=signatures,
-            max_signed_body=settings["max_signed_body"],
-            origins=settings["webhook_origins"],
-            rate=Rate(settings["webhook_rate"]),
+            max_signed_body=settings.max_signed_body,
+            origins=settings.webhook_origins,
+            rate=Rate(settings.webhook_rate),
         )
         endpoint.metrics = lambda: write_metrics(runner)
-        limits = server_limits(settings)
-        server = stack.enter_context(listening(endpoint, settings["address"], settings["port"], tls, limits))
+        listener = listening(endpoint, settings.address, settings.port, tls, settings.server_limits)
+        server = stack.enter_context(listener)
         api = Api(runner, subscription=lambda: None)
         page = stack.enter_context(steps.status_page(api, settings, tls, endpoint.metrics))
         # 6. subscribe it to the producer
         signals.unless_stopped(lambda: check_user(services))
-        target_url = settings["target_url"] or find_target_url(
-            producer_url=settings["producer_url"],
-            address=settings["address"],
+        target_url = settings.target_url or find_target_url(
+            producer_url=services.producer_url,
+            address=settings.address,
             port=server.server_port,
             path=RECEIVE,
             tls=tls is not None,
@@ -172,16 +188,16 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
             filter=consumer.filter,
             target_url=target_url,
             token=endpoint.token,
-            auth=settings["endpoint_auth"],
-            watch_interval=settings["watch_interval"],
-            register_timeout=settings["register_timeout"],
+            auth=settings.endpoint_auth,
+            watch_interval=settings.watch_interval,
+            register_timeout=settings.register_timeout,
             on_incident=runner.note_incident,
             stop=signals.stop,
         )
         subscription = stack.enter_context(signals.abandoning(making_subscription))
         api.subscription = lambda: _describe(subscription, target_url)
         if services.policy_url is not None:
-            stack.enter_context(catching_up(runner, services, steps.catch_up_rules(settings)))
+            stack.enter_context(catching_up(runner, services, settings.catch_up))
         if signals.stop.is_set():
             raise Cancelled("stopped by a signal before it was ready")
         endpoint.trouble = lambda: subscription.trouble or runner.trouble
@@ -192,7 +208,7 @@ def start(archive: Path, settings: Mapping[str, Any], signals: StopSignals) -> N
         all_alive = lambda: runner.alive and server.alive and page.alive  # noqa: E731
         steps.keep_running(all_alive, lambda: _status(runner), notifier, signals)
         endpoint.ready = False
-        log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings["grace"])
+        log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings.grace)
 
 
 def _describe(subscription: Subscription, target_url: str) -> SubscriptionStatus:

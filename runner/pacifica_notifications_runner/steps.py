@@ -8,17 +8,16 @@ import shlex
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from pacifica_notifications_consumer.archive.archive import Consumer
-from pacifica_notifications_consumer.catch_up.catch_up import CatchUpRules
 from pacifica_notifications_consumer.environment.builder import VenvBuilder
 from pacifica_notifications_consumer.http.server import Server
 from pacifica_notifications_consumer.subscription.reachability import is_loopback
 from pacifica_notifications_consumer.subscription.subscription import mint_token
 from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
 from pacifica_notifications_consumer.system.privileges import give_up_new_privileges
+from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.systemd import Notifier
 from pacifica_notifications_runner.process.terminal import is_terminal, note
@@ -29,25 +28,23 @@ from pacifica_notifications_runner.status.listener import showing
 log = logging.getLogger(__name__)
 
 
-def venv_builder(
-    consumer: Consumer, settings: Mapping[str, Any], cancel: threading.Event, run_as: Account
-) -> VenvBuilder:
+def venv_builder(consumer: Consumer, settings: Settings, cancel: threading.Event, run_as: Account) -> VenvBuilder:
     """The builder of a consumer's environment, as the settings say."""
     return VenvBuilder(
-        python=settings["python"] or sys.executable,
+        python=settings.python or sys.executable,
         directory=consumer.directory,
         requirements=consumer.requirements,
         init_script=consumer.init_script,
-        installer=settings["installer"],
-        cache=settings["venv_cache"],
-        cache_limits=settings["venv_cache_keep"],
-        timeout=settings["setup_timeout"],
+        installer=settings.installer,
+        cache=settings.venv_cache,
+        cache_limits=settings.venv_cache_keep,
+        timeout=settings.setup_timeout,
         cancel=cancel,
         run_as=run_as,
     )
 
 
-def limit_privileges(settings: Mapping[str, Any]) -> Account:
+def limit_privileges(settings: Settings) -> Account:
     """Give up what neither the command nor most consumers need, unless the settings say otherwise.
 
     Returns:
@@ -56,19 +53,9 @@ def limit_privileges(settings: Mapping[str, Any]) -> Account:
     Raises:
         ConfigurationError: Nothing can be run as that user.
     """
-    if not settings["allow_new_privileges"]:
+    if not settings.allow_new_privileges:
         give_up_new_privileges()
-    return Account.find(settings["run_as"]) if settings["run_as"] else CURRENT_USER
-
-
-def catch_up_rules(settings: Mapping[str, Any]) -> CatchUpRules:
-    """How missed transactions are looked for, as the settings say."""
-    return CatchUpRules(
-        interval=settings["catch_up_interval"],
-        start=settings["catch_up_from"],
-        patience=settings["catch_up_patience"],
-        rate=settings["catch_up_rate"],
-    )
+    return Account.find(settings.run_as) if settings.run_as else CURRENT_USER
 
 
 def keep_running(
@@ -86,7 +73,7 @@ def keep_running(
 
 @contextlib.contextmanager
 def status_page(
-    api: Api, settings: Mapping[str, Any], tls: ssl.SSLContext | None, metrics: Callable[[], str]
+    api: Api, settings: Settings, tls: ssl.SSLContext | None, metrics: Callable[[], str]
 ) -> Iterator[Server]:
     """Show the status page, and say where it is: with the token to people at a terminal, without it in a log.
 
@@ -95,12 +82,12 @@ def status_page(
         StateError: The state directory cannot be written to.
     """
     token = mint_token()
-    host = settings["status_address"]
+    host = settings.status_address
     # On this machine nobody can listen in, and the certificate is another name's.
     secured = None if is_loopback(host) else tls
     if secured is None and not is_loopback(host):
-        log.warning("the status page at %s is not encrypted: give a certificate with --tls-cert", host)
-    with showing(api, token, host, settings["status_port"], secured, metrics) as server:
+        log.warning("the status page at %s is not encrypted: give a certificate with `tls_cert`", host)
+    with showing(api, token, host, settings.status_port, secured, metrics) as server:
         # All addresses of this machine are no address to go to.
         url = server.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
         address = StatusAddress(url, token)

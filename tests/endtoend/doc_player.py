@@ -38,7 +38,7 @@ from pacifica_notifications_consumer.archive.packing import pack
 from pacifica_notifications_consumer.settings.option import PREFIX, read_ini
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options.settings import OPTIONS
 from tests.engines.brokers import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +167,7 @@ class Player:
         elif kind == "sh":
             subprocess.run(["/bin/bash", "-n", "-c", code.replace("…", "")], check=True)
         if kind == "ini":
-            read_ini(self._save(rest[0] if rest else "unnamed.ini", code), options.ALL_OPTIONS)
+            read_ini(self._save(rest[0] if rest else "unnamed.ini", code), OPTIONS.values())
 
     def _save(self, name: str, code: str) -> Path:
         path = self._home / name

@@ -185,7 +185,7 @@ def test_state_directory_that_cannot_be_written(
         )  # fmt: skip
         assert outcome.status == 73
         assert "cannot use the state directory" in outcome.error(START)
-        assert "Read-only file system; choose another with --state-dir" in outcome.error(START)
+        assert "Read-only file system; choose another with --state-dir (PACIFICA_STATE_DIR)" in outcome.error(START)
     finally:
         subprocess.run(["/bin/umount", "-l", str(place)], check=True)
 

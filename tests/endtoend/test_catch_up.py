@@ -137,15 +137,16 @@ def test_from_where_told(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ((), 78, "this user has no consumer; name one with --name or --state-dir"),
-        (("--name", "nobody"), 78, "no consumer has run in {states}/nobody; correct --name or --state-dir"),
+        ((), 78, "this user has no consumer; name one with {either}"),
+        (("--name", "nobody"), 78, "no consumer has run in {states}/nobody; correct {either}"),
     ],
 )
 def test_which_consumer(operator: Operator, arguments: tuple[str, ...], status: int, message: str) -> None:
     """Without a consumer that has run it says what is missing."""
     outcome = operator.run(TOOL, "catch-up", "--from", "1", *arguments)
     states = operator.home / "states" / "pacifica-notifications-consumer"
-    assert (outcome.status, outcome.error(TOOL)) == (status, message.format(states=states))
+    either = "--name (PACIFICA_NAME) or --state-dir (PACIFICA_STATE_DIR)"
+    assert (outcome.status, outcome.error(TOOL)) == (status, message.format(states=states, either=either))
 
 
 def test_without_policy(
@@ -165,7 +166,9 @@ def test_without_policy(
     deployment = Deployment(operator, Blind(), archive, "--python", quick_python)
     assert deployment.command.stop().status == 0
     outcome = operator.run(TOOL, "catch-up", "--state-dir", deployment.state_dir, "--from", "1")
-    message = f"the consumer of {deployment.state_dir} has not been started with --policy-url; pass --policy-url"
+    message = (
+        f"the consumer of {deployment.state_dir} has not been started with --policy-url (PACIFICA_POLICY_URL); set it"
+    )
     assert (outcome.status, outcome.error(TOOL)) == (78, message)
     flags = ("--policy-url", sandbox.policy_url, "--username", "alice")
     upload(sandbox, tmp_path, "a.txt")

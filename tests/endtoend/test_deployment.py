@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_runner import start
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options.settings import OPTIONS
 from tests.endtoend.conftest import BIN, ROOT, START
 
 DEPLOYMENT = ROOT / "runner" / "deployment"
@@ -43,13 +43,13 @@ def test_drop_ins_fit_the_unit(analyze: str, tmp_path: Path, drop_in: Path) -> N
         (there / path.name).write_text(text)
     told = subprocess.run([analyze, "verify", tmp_path / UNIT.name], capture_output=True, text=True, timeout=60)
     assert (told.returncode, told.stderr) == (0, "")
-    known = {option.variable for option in options.ALL_OPTIONS}
+    known = {option.variable for option in OPTIONS.values()}
     assert set(re.findall(r"PACIFICA_[A-Z_]+", drop_in.read_text())) <= known
 
 
 def test_the_unit_is_hardened(analyze: str) -> None:
     """Its exposure, as systemd counts it, is as low as the documentation says."""
-    (documented,) = re.findall(r"an exposure of (\d\.\d)", (ROOT / "docs" / "how-to" / "deploy.md").read_text())
+    (documented,) = re.findall(r"exposure (\d\.\d)", (ROOT / "docs" / "how-to" / "deploy.md").read_text())
     threshold = str(round(float(documented) * 10))
     command: list[str | Path] = [analyze, "security", "--offline=yes", f"--threshold={threshold}", UNIT]
     told = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -61,7 +61,7 @@ def test_settings_that_are_named_exist(path: Path) -> None:
     """Every flag of the start command and every variable that a file names is one."""
     text = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
     known_flags = {flag for action in start.make_parser()._actions for flag in action.option_strings}
-    known_variables = {option.variable for option in options.ALL_OPTIONS} | {"PACIFICA_CONFIG"}
+    known_variables = {option.variable for option in OPTIONS.values()} | {"PACIFICA_CONFIG"}
     command = text[text.index(START) :].split("StateDirectory=")[0]
     named = set(re.findall(r"(?<=\s)--[a-z-]+", command)) | set(re.findall(r"PACIFICA_[A-Z_]+", text))
     assert named <= known_flags | known_variables

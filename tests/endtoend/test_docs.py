@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import pkgutil
@@ -13,14 +14,20 @@ import tomllib
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
+import attrs
 import pytest
 
 import pacifica_notifications_consumer as library
 from pacifica_notifications_consumer import Filter
+from pacifica_notifications_consumer.archive.archive import ArchiveLimits
+from pacifica_notifications_consumer.http.limits import ServerLimits
+from pacifica_notifications_consumer.settings.converters import size_limit
+from pacifica_notifications_consumer.streams.tar_stream import TarStream
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_runner.options.groups import START_OPTIONS
+from pacifica_notifications_runner.options.settings import LIMITS, OPTIONS
 from tests.endtoend.doc_player import DEADLINE, Player, blocks, is_played, unplayed
 
 ROOT = Path(__file__).parents[2]
@@ -178,19 +185,17 @@ def test_table_of_rules_is_true(tmp_path: Path) -> None:
 
 
 def test_table_of_limits_is_true(tmp_path: Path) -> None:
-    """Every limit in the reference is a flag with that default, and has tests that pass; no such flag is left out."""
-    rows = table("limits.md", "| What | Flag |")
+    """Every limit is in the reference, as a flag or an argument, with its default and with tests that pass."""
+    rows = table("limits.md", "| What | Set by |")
     assert [row for row in rows if len(row) != 5 or not all(row)] == []
-    options = {option.flag: option for option in START_OPTIONS}
-    wrong = []
-    for _, flag, text, *_ in rows:
-        option = options[flag.strip("`")]
-        if option.default != option.convert(text):
-            wrong.append((flag, text))
-    assert wrong == []
-    limits = re.compile("--(max|archive|job)-|.*-(limit|rate)$")
-    others = {"--job-timeout", "--crash-limit", "--catch-up-rate"}
-    assert {flag for flag in options if limits.match(flag)} - others == {row[1].strip("`") for row in rows}
+    defaults: dict[str, Any] = {option.flag: option.default for option in OPTIONS.values() if option.group == LIMITS}
+    for limits in (ServerLimits, ArchiveLimits):
+        # Those that are settings, too, have metadata.
+        arguments = {field.name: field.default for field in attrs.fields(limits) if not field.metadata}
+        defaults |= {f"{limits.__name__}.{name}": default for name, default in arguments.items()}
+    defaults["TarStream.max_header"] = inspect.signature(TarStream).parameters["max_header"].default
+    found = {row[1].strip("`"): size_limit(row[2]) for row in rows}
+    assert found == defaults
     tests = {f"tests/unit/{name}" for row in rows for name in re.findall("`([^`]+)`", row[4])}
     ended = results(tests, tmp_path)
     assert ended.keys() == tests

@@ -199,7 +199,8 @@ def test_init_sh_that_hangs(operator: Operator, tmp_path: Path, quick_python: Pa
     command = operator.command(START, archive, *flags)
     outcome = command.end(20.0)
     assert outcome.status == 69
-    assert outcome.error(START) == "init.sh did not end within 0.5 seconds; let it end, or raise --setup-timeout"
+    advice = "let it end, or raise --setup-timeout (PACIFICA_SETUP_TIMEOUT)"
+    assert outcome.error(START) == f"init.sh did not end within 0.5 seconds; {advice}"
     assert outcome.stderr.splitlines()[-1] == "    begun"
     assert operator.leftovers() == []
 

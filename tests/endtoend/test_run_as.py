@@ -261,9 +261,8 @@ def test_worker_as_another_user(
     with contextlib.closing(broker):
         there = ["--engine", "celery", "--broker-url", broker.url()]
         told_wrongly = operator.run(START, archive, *there, "--username", "alice", "--run-as", NOBODY)
-        assert told_wrongly.error(START) == (
-            "the workers run the jobs, which --run-as is about; say --run-as to the workers"
-        )
+        advice = "set --run-as (PACIFICA_RUN_AS) for them, not here"
+        assert told_wrongly.error(START) == f"the workers run the jobs; {advice}"
         deployment = Deployment(operator, sandbox, archive, *there)
         flags: list[str | Path] = ["--broker-url", broker.url(), "--name", "tested", "--username", "alice"]
         flags += ["--state-dir", operator.home / "worker", "--python", installation.python, "--run-as", NOBODY]
@@ -322,8 +321,11 @@ def test_the_rights_that_it_takes(
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
-        (["--run-as", "nobody-at-all"], "there is no user 'nobody-at-all' on this machine; correct --run-as, or make "),
-        (["--run-as", "root"], "root has all rights; name a user with --run-as who has few"),
+        (
+            ["--run-as", "nobody-at-all"],
+            "there is no user 'nobody-at-all' on this machine; correct --run-as (PACIFICA_RUN_AS), or",
+        ),
+        (["--run-as", "root"], "root has all rights; set --run-as (PACIFICA_RUN_AS) to a"),
         (
             ["--run-as", NOBODY, "--state-dir", "{closed}/state"],
             "the user nobody cannot reach {closed}/state/jobs: {closed} is closed to that user; choose another",
@@ -334,7 +336,7 @@ def test_the_rights_that_it_takes(
         ),
         (
             ["--run-as", NOBODY, "--python", "{closed}/python"],
-            "{closed}/python is no usable Python for the user nobody: Permission denied; name one that all users can",
+            "{closed}/python is not a usable Python for the user nobody: Permission denied; set --python",
         ),
     ],
 )

@@ -324,7 +324,6 @@ def test_the_entry_point_runs_in_its_environment(keeper: Deployment) -> None:
     assert (environ["VIRTUAL_ENV"], environ["PATH"].split(":")[0]) == (venv, f"{venv}/bin")
     assert Path(seen["cwd"]).parent.parent == keeper.operator.tmp
     expected = keeper.sandbox.environ() | {"PACIFICA_USERNAME": "alice", "PACIFICA_CONSUMER": "tested"}
-    expected |= {"PACIFICA_MAX_TAR_HEADER": str(1 << 20)}
     expected |= {"PACIFICA_PROGRESS_FILE": str(directory / "progress" / "progress.json")}
     found = {name: value for name, value in environ.items() if name.startswith("PACIFICA_")}
     assert found.pop("PACIFICA_JOB").startswith(f"{keeper.state_dir}:{response.json()['job']}:")

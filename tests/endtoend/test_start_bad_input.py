@@ -70,9 +70,9 @@ def test_unusable_archive(
 @pytest.mark.parametrize(
     ("flags", "status", "words"),
     [
-        pytest.param(["--python", "/bin/true"], 78, "/bin/true is no usable Python", id="python is none"),
+        pytest.param(["--python", "/bin/true"], 78, "/bin/true is not a usable Python", id="python is none"),
         pytest.param(["--python", "/nowhere"], 78, "No such file or directory; correct --python", id="no python"),
-        pytest.param(["--config", "wrong.ini"], 78, "sets producer_uri, which is no setting; did you mean", id="key"),
+        pytest.param(["--config", "wrong.ini"], 78, "sets producer_uri, which is not a setting; did", id="key"),
         pytest.param(["--config", "none.ini"], 78, "cannot read the configuration none.ini", id="no INI file"),
         pytest.param(["--producer-url", "pacifica:8070"], 78, "--producer-url ('pacifica:8070') is not", id="no URL"),
         pytest.param(["--producer-url", "http://192.0.2.7"], 78, "which only this machine can reach; ", id="loopback"),
@@ -94,7 +94,7 @@ def test_wrong_settings(operator: Operator, tmp_path: Path, flags: list[str], st
 def test_missing_user_name(operator: Operator, tmp_path: Path) -> None:
     """Without a user the producer would disable the subscription at once, so none is made."""
     outcome = operator.run(START, pack(tmp_path / "consumer.zip", GOOD))
-    assert (outcome.status, "; say with --username which" in outcome.error(START)) == (78, True)
+    assert (outcome.status, "; set --username (PACIFICA_USERNAME) to the" in outcome.error(START)) == (78, True)
     undone(operator)
 
 

@@ -184,8 +184,8 @@ def _as_the_first(operator: Operator) -> list[str | Path]:
 @pytest.mark.parametrize(
     ("flags", "variables", "status", "expected"),
     [
-        (["--name", "n"], {}, 78, "it is not said where the broker is; say it with --broker-url"),
-        (["--broker-url", "redis://x"], {}, 78, "it is not said which consumer's jobs are to be run; say its name"),
+        (["--name", "n"], {}, 78, "it is not said where the broker is; set --broker-url (PACIFICA_BROKER_URL)"),
+        (["--broker-url", "redis://x"], {}, 78, "it is not said which consumer's jobs are to be run; set --name"),
         (["--broker-url", "http://x"], {}, 78, "--broker-url is not usable: it must look like redis://HOST:PORT or"),
         (
             ["--broker-url", f"redis://:{CANARY}@x"],

@@ -116,15 +116,6 @@ def test_environments(tmp_path: Path) -> None:
     assert VenvCache(str(tmp_path / "cache")).kept() == []
 
 
-def test_files_of_the_services(tmp_path: Path) -> None:
-    """Certificates and keys of the services are files by `str` or by `Path`, and are handed on as `str`."""
-    path = tmp_path / "file.pem"
-    services = Services(client_cert=path, client_key=path, ca_bundle=path)
-    assert services == Services(client_cert=str(path), client_key=str(path), ca_bundle=str(path))
-    assert services.environ()["PACIFICA_CA_BUNDLE"] == str(path)
-    assert Services(ca_bundle=False).ca_bundle is False
-
-
 def test_sandbox_and_transfer(consumer: Path, tmp_path: Path) -> None:
     """A sandbox, a transfer and a consumer that is tried have their directories as `str`."""
     event_path = tmp_path / "event"

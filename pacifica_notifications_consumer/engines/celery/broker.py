@@ -13,6 +13,8 @@ SCHEMES = ("redis", "rediss", "amqp", "amqps")
 _OF_REDIS = ("redis", "rediss")
 #: The highest priority that an attempt may have; the lowest is 0.
 HIGHEST_PRIORITY = 9
+#: Seconds without a sign of life after which a worker counts as lost.
+LOST_AFTER = 60.0
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +39,7 @@ class Broker:
     results_url: str = attrs.field(default="", repr=False)
     queue: str
     priority: int = 0
-    lost_after: float = 60.0
+    lost_after: float = LOST_AFTER
     visibility_timeout: float = 6 * 3600.0
 
     def __attrs_post_init__(self) -> None:
@@ -51,7 +53,7 @@ class Broker:
         if not (self.results_url or self.is_redis):
             raise ConfigurationError(
                 "RabbitMQ passes jobs on, but does not keep their results",
-                "say with --result-backend which Redis does: redis://HOST:PORT/NUMBER",
+                "set `result_backend` to a Redis: redis://HOST:PORT/NUMBER",
             )
 
     @property

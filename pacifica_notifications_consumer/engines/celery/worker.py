@@ -124,7 +124,7 @@ class RemoteWorker:
             count_waiting(self._app, self._broker)
         except Exception as error:
             raise ServiceError(
-                f"{self._broker.place} cannot be used: {error}", "check --broker-url and --result-backend"
+                f"{self._broker.place} cannot be used: {error}", "check `broker_url` and `result_backend`"
             ) from error
 
     def _start(self) -> None:

@@ -251,7 +251,7 @@ class WarmStart:
         log.info("entry-points start warm")
         if int(threads) > 1:
             log.warning(
-                "what was imported beforehand has started %d threads outside of Python; if a job hangs, --start cold",
+                "preloaded modules have started %d threads outside of Python; if a job hangs, set `start` to cold",
                 int(threads) - 1,
             )
         ours.settimeout(_PATIENCE)

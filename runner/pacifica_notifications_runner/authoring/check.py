@@ -29,8 +29,8 @@ from pacifica_notifications_consumer.archive.packing import unpack
 from pacifica_notifications_consumer.errors import ArchiveError, InitScriptError, PacificaError, VenvError
 from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_runner import steps
-from pacifica_notifications_runner.options import groups as options
-from pacifica_notifications_runner.options.limits import archive_limits
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import RIGHTS, SETUP, Settings, with_flags
 from pacifica_notifications_runner.process import terminal
 from pacifica_notifications_runner.process.formats import count
 from pacifica_notifications_runner.process.signals import StopSignals
@@ -57,8 +57,13 @@ _COLOURS = {Level.ERROR: terminal.RED, Level.WARNING: terminal.YELLOW, Level.NOT
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(
-        subparsers, "check", "find out what would go wrong with a consumer", DESCRIPTION, EPILOG
+    parser = command_line.add_subcommand(
+        subparsers,
+        "check",
+        "find out what would go wrong with a consumer",
+        DESCRIPTION,
+        EPILOG,
+        settings=(*SETUP, *RIGHTS),
     )
     parser.add_argument("consumer", type=Path, metavar="consumer.zip|DIR", help="the consumer")
     parser.add_argument(
@@ -73,13 +78,12 @@ def add_command(subparsers: Any) -> None:
         "--no-environment", action="store_true", help="make no environment; do not check requirements and imports"
     )
     parser.add_argument("--output", choices=("text", "json"), default="text", help="text for people, json for programs")
-    options.add_options(parser, options.CHECK_OPTIONS)
     parser.set_defaults(command=check)
 
 
-def check(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+def check(arguments: argparse.Namespace, settings: Settings) -> int:
     """Check a consumer."""
-    if not settings["verbose"] and not is_terminal(sys.stderr):
+    if not settings.verbose and not is_terminal(sys.stderr):
         # The installer's progress is for people at a terminal only.
         logging.getLogger("pacifica_notifications_consumer").setLevel(logging.WARNING)
     run_as = steps.limit_privileges(settings)
@@ -87,7 +91,7 @@ def check(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     matches: list[Match] = []
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
-        unpacked = consumer_directory(lambda to: unpack(arguments.consumer, to, archive_limits(settings)), run_as)
+        unpacked = consumer_directory(lambda to: unpack(arguments.consumer, to, settings.archive_limits), run_as)
         try:
             directory = stack.enter_context(unpacked)
         except ArchiveError as error:
@@ -104,7 +108,7 @@ def check(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
 def _check_whole(
     directory: Path,
     arguments: argparse.Namespace,
-    settings: dict[str, Any],
+    settings: Settings,
     signals: StopSignals,
     run_as: Account,
     matches: list[Match],
@@ -135,13 +139,13 @@ def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches:
     if arguments.output == "json":
         document = {
             "consumer": str(arguments.consumer),
-            "findings": [{**attrs.asdict(finding), "level": finding.level.value} for finding in findings],
+            "findings": [_finding_document(finding) for finding in findings],
             "notifications": [{**attrs.asdict(match), "path": str(match.path)} for match in matches],
         }
         say_json(document)
         return
     for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
-        advice = f"; {finding.advice}" if finding.advice else ""
+        advice = f"; {with_flags(finding.advice)}" if finding.advice else ""
         say(f"{coloured(finding.level.value, _COLOURS[finding.level])}: {finding.place}: {finding.problem}{advice}")
         if finding.details:
             say(textwrap.indent(finding.details, "    "))
@@ -150,3 +154,7 @@ def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches:
     counts = Counter(finding.level for finding in findings)
     told = [count(counts[level], level.value) for level in Level if counts[level]]
     say(f"{arguments.consumer}: {', '.join(told) or 'nothing would go wrong'}")
+
+
+def _finding_document(finding: Finding) -> dict[str, Any]:
+    return {**attrs.asdict(finding), "level": finding.level.value, "advice": with_flags(finding.advice)}

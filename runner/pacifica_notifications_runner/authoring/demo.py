@@ -26,7 +26,8 @@ from pacifica_notifications_consumer.testing.instrument import send_files
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner import start
 from pacifica_notifications_runner.authoring.init import make_empty
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.terminal import say
 
@@ -58,15 +59,14 @@ class DemoError(PacificaError):
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(subparsers, "demo", "show what a consumer does, on a sandbox", DESCRIPTION)
+    parser = command_line.add_subcommand(subparsers, "demo", "show what a consumer does, on a sandbox", DESCRIPTION)
     parser.add_argument(
         "directory", nargs="?", type=Path, metavar="DIR", help="where to put everything (default: a new temporary one)"
     )
-    options.add_options(parser, options.LOG_OPTIONS)
     parser.set_defaults(command=demonstrate)
 
 
-def demonstrate(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+def demonstrate(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Run the demonstration."""
     home: Path = arguments.directory or make_temporary_directory("pacifica-demo-")
     make_empty(home)

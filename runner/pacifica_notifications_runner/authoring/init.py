@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.errors import StateError, explained
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
@@ -34,14 +35,13 @@ __main__.py imports into requirements.txt."""
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(subparsers, "init", "make a new consumer that works", DESCRIPTION, EPILOG)
+    parser = command_line.add_subcommand(subparsers, "init", "make a new consumer that works", DESCRIPTION, EPILOG)
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory; it is created, and must be empty")
     parser.add_argument("--template", choices=TEMPLATES, default="minimal", help="what to make (default: minimal)")
-    options.add_options(parser, options.LOG_OPTIONS)
     parser.set_defaults(command=make)
 
 
-def make(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+def make(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Make a consumer."""
     directory: Path = arguments.directory
     make_empty(directory)

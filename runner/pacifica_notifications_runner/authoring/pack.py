@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.archive import packing
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.formats import count, size
 from pacifica_notifications_runner.process.terminal import say
 
@@ -23,7 +24,7 @@ Exit status: 0; 2 wrong command line; 65 the directory is not a usable consumer;
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(subparsers, "pack", "make a consumer.zip of a directory", DESCRIPTION, EPILOG)
+    parser = command_line.add_subcommand(subparsers, "pack", "make a consumer.zip of a directory", DESCRIPTION, EPILOG)
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory with the consumer's __main__.py")
     parser.add_argument(
         "-o",
@@ -34,11 +35,10 @@ def add_command(subparsers: Any) -> None:
         metavar="FILE",
         help="the archive to write (default: consumer.zip)",
     )
-    options.add_options(parser, options.LOG_OPTIONS)
     parser.set_defaults(command=pack)
 
 
-def pack(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+def pack(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Pack a consumer."""
     packed = packing.pack(arguments.directory, arguments.archive)
     for name in packed.files:

@@ -29,8 +29,8 @@ from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
 from pacifica_notifications_runner import defaults as defaults
 from pacifica_notifications_runner import steps
 from pacifica_notifications_runner.authoring.uploaded import UploadedTransaction, UploadWatch
-from pacifica_notifications_runner.options import groups as options
-from pacifica_notifications_runner.options.limits import archive_limits
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import NAMED, RIGHTS, SERVICES, SETUP, Settings
 from pacifica_notifications_runner.process.formats import count, size
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.terminal import note, write_bytes
@@ -56,40 +56,42 @@ _MOST_FILES = 20
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(subparsers, "run", "run a consumer for one notification", DESCRIPTION, EPILOG)
+    settings = (*NAMED, *SERVICES, "job_timeout", *SETUP, *RIGHTS)
+    parser = command_line.add_subcommand(
+        subparsers, "run", "run a consumer for one notification", DESCRIPTION, EPILOG, settings=settings
+    )
     parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer, packed or not")
     parser.add_argument("notification", type=Path, metavar="notification.json", help="the notification")
     parser.add_argument(
         "--sandbox", type=Path, metavar="DIR", help="download from and upload to the sandbox there, running or not"
     )
-    options.add_options(parser, options.RUN_OPTIONS)
     parser.set_defaults(command=run)
 
 
-def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Run one job and return the command's exit status."""
     body = _read(arguments.notification)
     event = Notification.parse(body).event
-    name = settings["name"] or defaults.default_name(arguments.archive, settings["username"])
-    if not settings["verbose"]:
+    name = settings.name or defaults.default_name(arguments.archive, settings.services.username)
+    if not settings.verbose:
         # The end of the job is told below, after the last output of the entry-point.
         logging.getLogger(workers.__name__).setLevel(logging.CRITICAL)
     run_as = steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
-        consumer = stack.enter_context(open_consumer(arguments.archive, archive_limits(settings), run_as))
+        consumer = stack.enter_context(open_consumer(arguments.archive, settings.archive_limits, run_as))
         if consumer.filter and not consumer.filter.matches(event):
             # The runner would find that out, too, but only after the environment was created.
             status = _nothing_to_run(Verdict.UNMATCHED)
             note(textwrap.indent(str(consumer.filter.explain(event)), "    "))
             return status
-        if settings["state_dir"]:
-            _check_idle(settings["state_dir"], name)
-        services = Services.from_values(settings)
+        if settings.state_dir:
+            _check_idle(settings.state_dir, name)
+        services = settings.services
         if arguments.sandbox:
             environ = stack.enter_context(sandbox_environ(arguments.sandbox))
             services = attrs.evolve(Services.from_environment(environ), username=services.username or _ANY_USER)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
-        state_dir = settings["state_dir"] or make_temporary_directory("pacifica-run-")
+        state_dir = settings.state_dir or make_temporary_directory("pacifica-run-")
         runner = JobRunner(
             consumer.entry_point,
             state_dir,
@@ -98,7 +100,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             venv=venv,
             services=services,
             workers=1,
-            timeout=settings["job_timeout"],
+            timeout=settings.job_timeout,
             grace=0.0,
             # A single job ends earlier without a warm process.
             warm=False,
@@ -112,7 +114,7 @@ def run(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
             job = None if receipt.job_id is None else _follow(runner, receipt.job_id, signals)
             directory = runner.directory(job.id) if job else None
         if job is None or directory is None:
-            if not settings["state_dir"]:
+            if not settings.state_dir:
                 shutil.rmtree(state_dir)
             return _nothing_to_run(receipt.verdict)
         for made in watch.made(directory.destination):
@@ -139,7 +141,7 @@ def _check_idle(state_dir: Path, name: str) -> None:
     if unfinished := sum(count for job_state, count in counts.items() if not job_state.final):
         raise StateError(
             f"the state directory {state_dir} has jobs that are not finished ({unfinished})",
-            "let the start command finish them, or choose another --state-dir",
+            "let the start command finish them, or choose another `state_dir`",
         )
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_runner.authoring.sandbox_page import sandbox_page
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.authoring.sandbox_page import PORT, sandbox_page
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.terminal import say
 
@@ -25,11 +26,13 @@ Exit status: 0 stopped by a signal; 2 wrong command line; 71 a port cannot be ha
 78 wrong settings.
 """
 
+_PORTS = ("producer_port", "cartd_port", "ingest_port", "policy_port")
+
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(
-        subparsers, "sandbox", "serve an embedded Pacifica on this machine", DESCRIPTION, EPILOG
+    parser = command_line.add_subcommand(
+        subparsers, "sandbox", "serve an embedded Pacifica on this machine", DESCRIPTION, EPILOG, settings=_PORTS
     )
     parser.add_argument(
         "directory",
@@ -39,20 +42,28 @@ def add_command(subparsers: Any) -> None:
         metavar="DIR",
         help="the directory of its archive (default: pacifica-sandbox)",
     )
-    options.add_options(parser, options.SANDBOX_OPTIONS)
     parser.set_defaults(command=serve)
 
 
-def serve(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+def serve(arguments: argparse.Namespace, settings: Settings) -> int:
     """Serve until a signal comes."""
-    ports = {option.name: settings[option.name] for option in options.SANDBOX_PORTS}
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
-        sandbox = stack.enter_context(Sandbox(arguments.directory, on_event=say, **ports))
-        page = stack.enter_context(sandbox_page(sandbox, settings["page_port"]))
+        sandbox = Sandbox(
+            arguments.directory,
+            on_event=say,
+            producer_port=settings.producer_port,
+            cartd_port=settings.cartd_port,
+            ingest_port=settings.ingest_port,
+            policy_port=settings.policy_port,
+        )
+        stack.enter_context(sandbox)
+        page = stack.enter_context(sandbox_page(sandbox))
         say(f"A sandbox is running, its archive in {sandbox.directory}. To use it from another shell:")
         for variable, value in sandbox.environ().items():
             say(f"  export {variable}={value}")
+        if page.server_port != PORT:
+            say(f"Port {PORT} is taken: the page for uploads is on another one.")
         say(f"To upload files: {page.url} in a browser, or `pacifica-notifications-consumer sandbox upload`.")
         say("Stop it with Ctrl-C.")
         signals.stop.wait()

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from pacifica_notifications_consumer.cloudevents.notification import Notification
-from pacifica_notifications_consumer.errors import PacificaError
+from pacifica_notifications_consumer.errors import EndpointError, PacificaError
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
 from pacifica_notifications_consumer.settings.services import Services
@@ -28,6 +28,8 @@ from pacifica_notifications_runner.status.pages.markup import tag
 from pacifica_notifications_runner.status.pages.parts import table, text_input
 from pacifica_notifications_runner.status.pages.site import document
 
+#: The port of the page, if it is free.
+PORT = 8090
 _PIECE = 1 << 20
 _MOST_SHOWN = 100
 _MOST_BODY = 1 << 20
@@ -36,12 +38,17 @@ _OURS = "Sandbox-Page"
 
 
 @contextlib.contextmanager
-def sandbox_page(sandbox: Sandbox, port: int) -> Iterator[Server]:
-    """Serve the page on loopback until the context ends."""
-    with temporary_directory("pacifica-page-") as staging:
+def sandbox_page(sandbox: Sandbox) -> Iterator[Server]:
+    """Serve the page on loopback until the context ends; on `PORT`, or on a free port if that is taken."""
+    with contextlib.ExitStack() as stack:
+        staging = stack.enter_context(temporary_directory("pacifica-page-"))
         state: dict[str, Any] = {"sandbox": sandbox, "staging": staging}
-        with serve(type("PageHandler", (_PageHandler,), state), "127.0.0.1", port) as server:
-            yield server
+        handler = type("PageHandler", (_PageHandler,), state)
+        try:
+            server = stack.enter_context(serve(handler, "127.0.0.1", PORT))
+        except EndpointError:
+            server = stack.enter_context(serve(handler, "127.0.0.1", 0))
+        yield server
 
 
 class _PageHandler(Handler):

@@ -11,7 +11,8 @@ from pacifica_notifications_consumer.cloudevents.notification import Notificatio
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_below, send_files
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.formats import count
 from pacifica_notifications_runner.process.terminal import say
 
@@ -31,7 +32,7 @@ Exit status: 0; 2 wrong command line; 69 the files cannot be uploaded; 73 the sa
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(subparsers, "sandbox upload", "upload files to a sandbox", DESCRIPTION, EPILOG)
+    parser = command_line.add_subcommand(subparsers, "sandbox upload", "upload files to a sandbox", DESCRIPTION, EPILOG)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the files and folders to upload")
     parser.add_argument(
         "--sandbox",
@@ -55,7 +56,6 @@ def add_command(subparsers: Any) -> None:
     parser.add_argument(
         "--save", type=Path, metavar="FILE", help="write its notification to this file, for `run` and `check`"
     )
-    options.add_options(parser, options.LOG_OPTIONS)
     parser.set_defaults(command=upload)
 
 
@@ -66,7 +66,7 @@ def _key_value(text: str) -> tuple[str, str]:
     return key, value
 
 
-def upload(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+def upload(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Upload a transaction."""
     contents = files_below(arguments.files)
     with sandbox_environ(arguments.sandbox) as environ:

@@ -25,10 +25,10 @@ from pacifica_notifications_consumer.ledger.coverage import Coverage
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.queue.job_book import TRIAGE
 from pacifica_notifications_consumer.settings.converters import transaction_or_time
-from pacifica_notifications_consumer.settings.services import POLICY_URL, USERNAME, Services
-from pacifica_notifications_runner import steps
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.operating.client import state_dir_of
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import ASKING, NAMED, Settings
 from pacifica_notifications_runner.process.terminal import hint, say
 
 DESCRIPTION = """\
@@ -53,8 +53,9 @@ _LOOK, _SILENCE = 0.2, 30.0
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(
-        subparsers, "catch-up", "look for transactions that were not announced", DESCRIPTION, EPILOG
+    settings = (*NAMED, *ASKING, "catch_up_patience", "catch_up_rate")
+    parser = command_line.add_subcommand(
+        subparsers, "catch-up", "look for transactions that were not announced", DESCRIPTION, EPILOG, settings=settings
     )
     parser.add_argument(
         "--from",
@@ -68,7 +69,6 @@ def add_command(subparsers: Any) -> None:
         "--to", dest="last", metavar="ID|TIME", type=_range_end, help="the last one (default: the newest)"
     )
     parser.add_argument("--dry-run", action="store_true", help="only list the jobs that would be run")
-    options.add_options(parser, options.CATCH_UP_OPTIONS)
     parser.set_defaults(command=catch_up)
 
 
@@ -79,7 +79,7 @@ def _range_end(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"{text!r} is not usable: {error}") from None
 
 
-def catch_up(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+def catch_up(arguments: argparse.Namespace, settings: Settings) -> int:
     """Look for transactions."""
     state_dir = state_dir_of(settings)
     with contextlib.ExitStack() as stack:
@@ -90,7 +90,7 @@ def catch_up(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         stack.callback(store.readers.close)
         services = _services(settings, ledger.coverage, state_dir)
         policy = Policy(str(services.policy_url), stack.enter_context(make_session(services)))
-        catch_up = CatchUp(store, policy, str(services.username), steps.catch_up_rules(settings), threading.Event())
+        catch_up = CatchUp(store, policy, str(services.username), settings.catch_up, threading.Event())
         numbers = catch_up.numbers(arguments.first, arguments.last)
         report = _Summary(numbers, str(services.username), dry=arguments.dry_run)
         if not numbers:
@@ -125,20 +125,18 @@ def _store(ledger: Ledger, state_dir: Path, *, take: bool) -> LedgerStore:
     return LedgerStore(ledger, Readers(Triage.from_settings(triage)), take)
 
 
-def _services(settings: dict[str, Any], coverage: Coverage, state_dir: Path) -> Services:
+def _services(settings: Settings, coverage: Coverage, state_dir: Path) -> Services:
     """The services and the user: from the settings, else those that the consumer had last."""
-    services = Services.from_values(settings)
+    services = settings.services
     asker = coverage.fact(ASKER) or {}
     services = attrs.evolve(
         services,
         policy_url=services.policy_url or asker.get("policy_url"),
         username=services.username or asker.get("username"),
     )
-    for option in (POLICY_URL, USERNAME):
-        if getattr(services, option.name) is None:
-            raise ConfigurationError(
-                f"the consumer of {state_dir} has not been started with {option.flag}", f"pass {option.flag}"
-            )
+    for name in ("policy_url", "username"):
+        if getattr(services, name) is None:
+            raise ConfigurationError(f"the consumer of {state_dir} has not been started with `{name}`", "set it")
     return services
 
 

@@ -17,6 +17,7 @@ from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.directory import LEDGER, check_used
 from pacifica_notifications_consumer.queue.job_book import JobBook
 from pacifica_notifications_runner import defaults
+from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.api.request import Answer
@@ -106,19 +107,19 @@ def _detail(answer: requests.Response) -> str:
         return f"the consumer answered {answer.status_code} {answer.reason}"
 
 
-def state_dir_of(settings: Mapping[str, Any]) -> Path:
+def state_dir_of(settings: Settings) -> Path:
     """The state directory of the consumer that the settings name, or of the only one of this user.
 
     Raises:
         ConfigurationError: None is named, and this user has none or several; or no such consumer has ever run.
     """
-    if settings["state_dir"] is None and settings["name"] is None:
+    if settings.state_dir is None and settings.name is None:
         known = _known()
         if len(known) == 1:
             return defaults.default_state_dir(known[0])
         found = f"this user has several consumers: {', '.join(known)}" if known else "this user has no consumer"
-        raise ConfigurationError(found, "name one with --name or --state-dir")
-    state_dir: Path = settings["state_dir"] or defaults.default_state_dir(settings["name"])
+        raise ConfigurationError(found, "name one with `name` or `state_dir`")
+    state_dir = settings.state_dir or defaults.default_state_dir(str(settings.name))
     check_used(state_dir)
     return state_dir
 
@@ -133,7 +134,7 @@ def _known() -> list[str]:
 
 
 @contextlib.contextmanager
-def asking(settings: Mapping[str, Any]) -> Iterator[ConsumerClient]:
+def asking(settings: Settings) -> Iterator[ConsumerClient]:
     """Find a consumer, and ask it as long as the context lasts.
 
     Raises:

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
@@ -43,15 +44,14 @@ _pacifica_complete() {
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(
+    parser = command_line.add_subcommand(
         subparsers, "completion", "print the completion script of a shell", DESCRIPTION, EPILOG
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
-    options.add_options(parser, options.LOG_OPTIONS)
     parser.set_defaults(command=show)
 
 
-def show(arguments: argparse.Namespace, _settings: dict[str, Any]) -> int:
+def show(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Print it."""
     parsers = arguments.parsers()
     say(_fish(parsers) if arguments.shell == "fish" else _bash(arguments.shell, parsers))
@@ -62,12 +62,12 @@ def _bash(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     lines = ["autoload -U bashcompinit && bashcompinit"] if shell == "zsh" else []
     lines.append("declare -A _pacifica_words _pacifica_files")
     for program, parser in parsers.items():
-        for path, subparser in _walk(parser):
+        for path, subparser in walk(parser):
             place = " ".join((program, *path))
-            words = [flag for action in _flags(subparser) for flag in action.option_strings]
-            words += [name.split()[-1] for name in _subcommands(subparser)]
+            words = [flag for action in flags(subparser) for flag in action.option_strings]
+            words += [name.split()[-1] for name in subcommands(subparser)]
             lines.append(_entry("words", place, " ".join(dict.fromkeys(words))))
-            for action in _flags(subparser):
+            for action in flags(subparser):
                 values = _words_of(action)
                 for flag in action.option_strings if action.nargs != 0 else ():
                     kind = "words" if values else "files"
@@ -89,17 +89,17 @@ def _entry(array: str, key: str, value: str) -> str:
 def _fish(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     lines = []
     for program, parser in parsers.items():
-        for path, subparser in _walk(parser):
+        for path, subparser in walk(parser):
             seen = [f"__fish_seen_subcommand_from {word}" for word in path]
-            below = sorted({name.split()[0] for name in _subcommands(subparser)})
+            below = sorted({name.split()[0] for name in subcommands(subparser)})
             here = "; and ".join([*seen, f"not __fish_seen_subcommand_from {' '.join(below)}"] if below else seen)
             condition = f" -n {shlex.quote(here)}" if here else ""
-            for name, each in _subcommands(subparser).items():
+            for name, each in subcommands(subparser).items():
                 if len(name.split()) == 1:
                     lines.append(f"complete -c {program} -f{condition} -a {name} -d {_told(each.description)}")
             lines += [
                 f"complete -c {program}{condition} {_fish_flag(action)} -d {_told(action.help)}"
-                for action in _flags(subparser)
+                for action in flags(subparser)
             ]
     return "\n".join(lines)
 
@@ -118,7 +118,7 @@ def _told(text: str | None) -> str:
     return shlex.quote(first if len(first) <= 80 else first[:79] + "…")
 
 
-def _subcommands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+def subcommands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
     """The subcommands of a command, by name."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -126,16 +126,16 @@ def _subcommands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.Argum
     return {}
 
 
-def _walk(
+def walk(
     parser: argparse.ArgumentParser, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
     """A command and all its subcommands, with the words that lead to each."""
     yield path, parser
-    for name, subparser in _subcommands(parser).items():
-        yield from _walk(subparser, (*path, *name.split()))
+    for name, subparser in subcommands(parser).items():
+        yield from walk(subparser, (*path, *name.split()))
 
 
-def _flags(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+def flags(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """The flags of a command."""
     return (action for action in parser._actions if action.option_strings and action.help is not argparse.SUPPRESS)
 

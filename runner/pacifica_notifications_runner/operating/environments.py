@@ -10,7 +10,8 @@ from typing import Any
 
 from pacifica_notifications_consumer.environment.cache import CachedVenv, VenvCache
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError, explained
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
@@ -27,21 +28,21 @@ or no environment of that key.
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(
-        subparsers, "environments", "show or remove the environments in a cache", DESCRIPTION, EPILOG
+    settings = ("venv_cache", "venv_cache_keep")
+    parser = command_line.add_subcommand(
+        subparsers, "environments", "show or remove the environments in a cache", DESCRIPTION, EPILOG, settings=settings
     )
     parser.add_argument("key", nargs="?", metavar="KEY", help="show the packages in those whose keys begin with KEY")
     parser.add_argument("--prune", action="store_true", help="remove those that --venv-cache-keep does not keep")
-    options.add_options(parser, options.ENVIRONMENTS_OPTIONS)
     parser.set_defaults(command=show)
 
 
-def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+def show(arguments: argparse.Namespace, settings: Settings) -> int:
     """Show or remove environments."""
-    if settings["venv_cache"] is None:
-        raise ConfigurationError("no cache of environments is named", "name its directory with --venv-cache")
-    _check_readable(settings["venv_cache"])
-    cache = VenvCache(settings["venv_cache"], settings["venv_cache_keep"])
+    if settings.venv_cache is None:
+        raise ConfigurationError("no cache of environments is named", "name its directory with `venv_cache`")
+    _check_readable(settings.venv_cache)
+    cache = VenvCache(settings.venv_cache, settings.venv_cache_keep)
     if arguments.prune:
         for kept in cache.prune():
             say(f"removed {_describe(kept)}")

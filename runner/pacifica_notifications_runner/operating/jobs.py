@@ -11,7 +11,8 @@ from typing import Any
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_runner.operating.client import ConsumerClient, add_output, asking
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import NAMED, Settings
 from pacifica_notifications_runner.process import terminal
 from pacifica_notifications_runner.process.formats import count, job_facts, job_row, size
 from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, say_json, write_bytes
@@ -46,8 +47,8 @@ _COLOURS = {
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(
-        subparsers, "jobs", "list, look into, run again or cancel a consumer's jobs", DESCRIPTION, EPILOG
+    parser = command_line.add_subcommand(
+        subparsers, "jobs", "list, look into, run again or cancel a consumer's jobs", DESCRIPTION, EPILOG, settings=None
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
@@ -90,11 +91,12 @@ def _add_action(
     actions: Any, name: str, help_text: str, act: Callable[[ConsumerClient, argparse.Namespace], None]
 ) -> argparse.ArgumentParser:
     description = f"{help_text[0].upper()}{help_text[1:]}."
-    parser: argparse.ArgumentParser = options.add_subcommand(actions, name, help_text, description, EPILOG)
+    parser: argparse.ArgumentParser = command_line.add_subcommand(
+        actions, name, help_text, description, EPILOG, settings=NAMED
+    )
     add_output(parser)
-    options.add_options(parser, options.CONSUMER_OPTIONS)
 
-    def command(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+    def command(arguments: argparse.Namespace, settings: Settings) -> int:
         with asking(settings) as consumer:
             act(consumer, arguments)
         return 0

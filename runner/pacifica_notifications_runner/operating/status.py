@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pacifica_notifications_runner.operating.client import add_output, asking, state_dir_of
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import NAMED, Settings, with_flags
 from pacifica_notifications_runner.process.formats import count, duration
 from pacifica_notifications_runner.process.terminal import say, say_json
 from pacifica_notifications_runner.status.address import StatusAddress
@@ -25,15 +26,19 @@ command line; 69 it cannot be reached; 73 its state directory is not usable; 78 
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(
-        subparsers, "status", "show the state of a consumer, and the address of its status page", DESCRIPTION, EPILOG
+    parser = command_line.add_subcommand(
+        subparsers,
+        "status",
+        "show the state of a consumer, and the address of its status page",
+        DESCRIPTION,
+        EPILOG,
+        settings=NAMED,
     )
     add_output(parser)
-    options.add_options(parser, options.CONSUMER_OPTIONS)
     parser.set_defaults(command=show)
 
 
-def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+def show(arguments: argparse.Namespace, settings: Settings) -> int:
     """Show the state of the consumer."""
     with asking(settings) as consumer:
         status = consumer.ask("GET", "/api/status")
@@ -42,7 +47,7 @@ def show(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
     if arguments.output == "json":
         say_json(status)
         return 0 if well else 1
-    say(f"{status['name']}: {_condition(status)}")
+    say(f"{status['name']}: {with_flags(_condition(status))}")
     jobs = status["jobs"]
     waiting = jobs["queued"] + jobs["failed"]
     waited = status["waiting_seconds"]

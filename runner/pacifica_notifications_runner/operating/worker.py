@@ -12,11 +12,10 @@ from pacifica_notifications_consumer.archive.archive import digest
 from pacifica_notifications_consumer.archive.packing import open_consumer
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError
-from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner import defaults as defaults
 from pacifica_notifications_runner import engines, steps
-from pacifica_notifications_runner.options import groups as options
-from pacifica_notifications_runner.options.limits import archive_limits
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import NAMED, RIGHTS, SERVICES, SETUP, Settings
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.systemd import Notifier
 
@@ -40,33 +39,39 @@ refused; 73 the state directory is not usable; 78 wrong settings; 130 stopped be
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = options.add_subcommand(
-        subparsers, "worker", "run jobs of a consumer that was started elsewhere", DESCRIPTION, EPILOG
+    broker = ("broker_url", "result_backend", "queue", "lost_after", "concurrency")
+    settings = (*NAMED, *SERVICES, *SETUP, *RIGHTS, *broker, "start", "preload", "grace", "keep")
+    parser = command_line.add_subcommand(
+        subparsers,
+        "worker",
+        "run jobs of a consumer that was started elsewhere",
+        DESCRIPTION,
+        EPILOG,
+        settings=settings,
     )
     parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer that was started")
-    options.add_options(parser, options.WORKER_OPTIONS)
     parser.set_defaults(command=work)
 
 
-def work(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+def work(arguments: argparse.Namespace, settings: Settings) -> int:
     """Run jobs until a signal comes."""
-    broker = engines.make_broker(settings, settings["name"])
+    broker = engines.make_broker(settings, settings.name)
     notifier = Notifier.from_environment()
     run_as = steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
-        consumer = stack.enter_context(open_consumer(arguments.archive, archive_limits(settings), run_as))
+        consumer = stack.enter_context(open_consumer(arguments.archive, settings.archive_limits, run_as))
         # Before init.sh can add files to it.
         named = digest(consumer.directory)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
         engine = LocalEngine(
             entry_point=consumer.entry_point,
             venv=venv,
-            services=Services.from_values(settings),
-            warm=settings["start"] == "warm",
-            preload=(*consumer.preload, *settings["preload"]),
+            services=settings.services,
+            warm=settings.start == "warm",
+            preload=(*consumer.preload, *settings.preload),
             run_as=run_as,
         )
-        state_dir = settings["state_dir"] or defaults.default_state_dir(f"{broker.queue} (worker)")
+        state_dir = settings.state_dir or defaults.default_state_dir(f"{broker.queue} (worker)")
         worker = stack.enter_context(
             engines.remote_worker(broker, named, engine, settings, state_dir, signals.stop.set)
         )
@@ -77,6 +82,6 @@ def work(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
         steps.keep_running(lambda: worker.alive, lambda: f"{worker.running} jobs running", notifier, signals)
         if not worker.alive:
             raise ServiceError("the worker has ended by itself", "look for the reason in the log, and start it again")
-        log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings["grace"])
+        log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings.grace)
     log.info("stopped")
     return 0

@@ -7,17 +7,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from pacifica_notifications_consumer.errors import Cancelled, PacificaError
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.settings import OPTIONS, Settings
 from pacifica_notifications_runner.process import logs
 
 #: As the shell reports a program that a closed pipe ended.
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
-def execute(program: str, arguments: argparse.Namespace, work: Callable[[dict[str, Any]], int]) -> int:
+def execute(program: str, arguments: argparse.Namespace, work: Callable[[Settings], int]) -> int:
     """Do a command's work and return its exit status.
 
     Args:
@@ -28,12 +28,13 @@ def execute(program: str, arguments: argparse.Namespace, work: Callable[[dict[st
     # Some supervisors have it ignored, and then no child's end can be learnt.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A mistake in the settings must be told in the form that was asked for, too.
-    log_format = arguments.log_format or os.environ.get(options.LOG_FORMAT.variable) or options.LOG_FORMAT.default
+    option = OPTIONS["log_format"]
+    log_format = arguments.log_format or os.environ.get(option.variable) or option.default
     logs.set_up_logging(log_format, verbose=False)
     try:
-        settings = options.read_options(arguments)
-        log_format = settings["log_format"]
-        logs.set_up_logging(log_format, verbose=settings["verbose"])
+        settings = command_line.read_settings(arguments)
+        log_format = settings.log_format
+        logs.set_up_logging(log_format, verbose=settings.verbose)
         return work(settings)
     except PacificaError as error:
         logs.report(program, error, log_format)

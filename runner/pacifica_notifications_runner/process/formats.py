@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from pacifica_notifications_consumer.settings.converters import describe_size
 from pacifica_notifications_consumer.streams.progress import Progress, describe_progress
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_STEP = 1024
 
 
 def duration(seconds: float | None) -> str:
@@ -30,16 +30,7 @@ def duration(seconds: float | None) -> str:
 
 def size(count: int | None) -> str:
     """A number of bytes."""
-    if count is None:
-        return ""
-    if count < _STEP:
-        return f"{count} B"
-    number = float(count)
-    for unit in ("KiB", "MiB", "GiB"):
-        number /= _STEP
-        if number < _STEP:
-            return f"{number:.1f} {unit}"
-    return f"{number / _STEP:.1f} TiB"
+    return "" if count is None else describe_size(count)
 
 
 def clock(moment: str | None) -> str:

@@ -10,6 +10,7 @@ import time
 
 from pacifica_notifications_consumer.errors import Cancelled, PacificaError
 from pacifica_notifications_consumer.system.log_context import log_facts
+from pacifica_notifications_runner.options.settings import with_flags
 from pacifica_notifications_runner.process import terminal
 
 _FORM, _TIME_FORM = "%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"
@@ -30,7 +31,7 @@ class _JsonFormatter(logging.Formatter):
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": with_flags(record.getMessage()),
             **log_facts(),
         }
         if record.exc_info:
@@ -39,10 +40,10 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _TextFormatter(logging.Formatter):
-    """Lines of text; at a terminal, those that need attention stand out in a colour."""
+    """Lines of text, with the flags of settings; at a terminal, those that need attention stand out in a colour."""
 
     def format(self, record: logging.LogRecord) -> str:
-        plain = super().format(record)
+        plain = with_flags(super().format(record))
         colour = _COLOURS.get(record.levelno)
         return terminal.coloured(plain, colour, sys.stderr) if colour else plain
 
@@ -68,6 +69,6 @@ def report(program: str, error: PacificaError, log_format: str = "text") -> None
         logging.getLogger(__name__).critical("%s%s", error, f"\n{error.output}" if error.output else "")
         return
     label = "" if isinstance(error, Cancelled) else f"{terminal.coloured('error:', terminal.RED, sys.stderr)} "
-    terminal.note(f"{program}: {label}{error}")
+    terminal.note(f"{program}: {label}{with_flags(str(error))}")
     if error.output:
         terminal.note(textwrap.indent(error.output, "    "))

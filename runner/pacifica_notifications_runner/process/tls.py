@@ -16,11 +16,11 @@ def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None
     """
     if cert is None:
         if key is not None:
-            raise ConfigurationError("there is a --tls-key without a certificate", "name it with --tls-cert")
+            raise ConfigurationError("there is a key of TLS without a certificate", "set `tls_cert`")
         return None
-    for path, flag in ((cert, "--tls-cert"), (key, "--tls-key")):
+    for path, setting in ((cert, "tls_cert"), (key, "tls_key")):
         if path is not None:
-            _check_readable(path, flag)
+            _check_readable(path, setting)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -29,16 +29,16 @@ def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None
     except (ssl.SSLError, ValueError) as error:
         raise ConfigurationError(
             f"the certificate {cert} cannot be used with the key {key or 'in it'}: {_reason(error)}",
-            "give --tls-cert a certificate and --tls-key its unencrypted private key, both in PEM",
+            "set `tls_cert` to a certificate and `tls_key` to its unencrypted private key, both in PEM",
         ) from error
     return context
 
 
-def _check_readable(path: Path, flag: str) -> None:
+def _check_readable(path: Path, setting: str) -> None:
     try:
         path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}", f"correct {flag}") from error
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}", f"correct `{setting}`") from error
 
 
 def _no_password() -> str:

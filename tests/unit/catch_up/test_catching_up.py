@@ -75,8 +75,8 @@ def test_after_policy_was_down(
     assert "policy can be asked again" in caplog.text
 
 
-@pytest.mark.parametrize(("services", "missing"), [(Services(), "POLICY_URL"), (Services(policy_url="x"), "USERNAME")])
+@pytest.mark.parametrize(("services", "missing"), [(Services(), "policy_url"), (Services(policy_url="x"), "username")])
 def test_whom_to_ask(store: TestedStore, services: Services, missing: str) -> None:
     """Without an address of policy, or without a user, it says what to set."""
-    with pytest.raises(ConfigurationError, match=f"set PACIFICA_{missing}"), catching_up(store, services):
+    with pytest.raises(ConfigurationError, match=f"set `{missing}`"), catching_up(store, services):
         pass

@@ -97,9 +97,9 @@ def test_gssapi(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("settings", "lacking"),
     [
-        ({"authentication": "basic", "username": "alice"}, "PACIFICA_PASSWORD"),
-        ({"authentication": "basic", "password": "secret"}, "--username"),
-        ({"authentication": "clientssl"}, "--client-cert"),
+        ({"authentication": "basic", "username": "alice"}, "`password`"),
+        ({"authentication": "basic", "password": "secret"}, "`username`"),
+        ({"authentication": "clientssl"}, "`client_cert`"),
     ],
 )
 def test_missing_settings(settings: dict[str, Any], lacking: str) -> None:

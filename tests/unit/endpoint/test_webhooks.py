@@ -100,7 +100,7 @@ def test_deepest_event(endpoint: Endpoint, runner: JobRunner, depth: int, status
     answers = [post(endpoint, event, **JSON), post(endpoint, [event | {"id": "b"}], **BATCH)]
     assert [answer.status for answer in answers] == [status] * 2
     if status == 400:
-        assert all("allow more with --max-depth" in said(answer)["detail"] for answer in answers)
+        assert all("raise `max_depth`" in said(answer)["detail"] for answer in answers)
 
 
 @pytest.mark.parametrize(

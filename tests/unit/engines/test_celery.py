@@ -21,6 +21,7 @@ from pacifica_notifications_consumer.engines.celery.watcher import WatchedAttemp
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Ending, Fate, RemoteLocation
 from pacifica_notifications_runner import engines
+from pacifica_notifications_runner.options.settings import Settings
 
 
 @pytest.fixture
@@ -181,13 +182,13 @@ def test_digest_names_what_a_consumer_is(tmp_path: Path) -> None:
 
 def test_how_many_jobs_are_out() -> None:
     """As many jobs as somebody says; else few on this machine, and more on others."""
-    assert engines.how_many({"engine": "local", "workers": None}) == 2
-    assert engines.how_many({"engine": "celery", "workers": None}) == 64
-    assert engines.how_many({"engine": "celery", "workers": 3}) == 3
+    assert engines.how_many(Settings()) == 2
+    assert engines.how_many(Settings(engine="celery")) == 64
+    assert engines.how_many(Settings(engine="celery", workers=3)) == 3
 
 
 def test_queue_is_called_after_the_consumer() -> None:
     """The queue has the consumer's name unless another one is given."""
-    settings = {"broker_url": "redis://h", "result_backend": None, "queue": None, "priority": 3, "lost_after": 60.0}
+    settings = Settings(broker_url="redis://h", priority=3)
     assert engines.make_broker(settings, "mine") == Broker(url="redis://h", queue="mine", priority=3)
-    assert engines.make_broker(settings | {"queue": "other"}, "mine").queue == "other"
+    assert engines.make_broker(attrs.evolve(settings, queue="other"), "mine").queue == "other"

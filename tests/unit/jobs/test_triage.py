@@ -56,7 +56,7 @@ CASES = [
     (FLAT, event({}), Verdict.MATCHED, ""),
     (FLAT, event({}, extensions={"a": "[[[{{{"}), Verdict.MATCHED, ""),
     (FLAT, event({"a": []}, extensions={"a": "]}]}"}), Verdict.MALFORMED, "nested more than 3 deep"),
-    (FLAT, event({"a": []}), Verdict.MALFORMED, "nested more than 3 deep; make it flatter, or allow more with"),
+    (FLAT, event({"a": []}), Verdict.MALFORMED, "nested more than 3 deep; make it flatter, or raise `max_depth`"),
     (Triage(name="mine", max_depth=4), event({"a": []}), Verdict.MATCHED, ""),
     (TRIAGE, nested(100), Verdict.UNMATCHED, ""),
     (TRIAGE, nested(101), Verdict.MALFORMED, "nested more than 100 deep"),

@@ -138,7 +138,7 @@ def test_damaged_and_later_databases(tmp_path: Path) -> None:
     """A file that is not a database, or a database of a later version, is refused with advice."""
     path = tmp_path / "ledger.sqlite3"
     path.write_bytes(b"no database" * 1000)
-    with pytest.raises(StateError, match=r"cannot be used: file is not a database; it is no SQLite database: move"):
+    with pytest.raises(StateError, match=r"cannot be used: file is not a database; it is not an SQLite database: move"):
         Database(path, STEPS)
     path.unlink()
     with contextlib.closing(sqlite3.connect(path)) as connection:

@@ -7,7 +7,7 @@ import pytest
 
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.settings.option import SECTION, resolve
-from pacifica_notifications_consumer.settings.services import SERVICE_OPTIONS, Services
+from pacifica_notifications_consumer.settings.services import Services
 
 CONFIG = """
 [globals]
@@ -85,12 +85,12 @@ def test_precedence(tmp_path: Path) -> None:
         "CARTD_CART_API_URL": "http://their-variable",
         "POLICY_ADDR": "their-variable",
     }
-    values = resolve(SERVICE_OPTIONS, {"producer_url": "http://flag"}, environ, ours)
-    assert values["producer_url"] == "http://flag"
-    assert values["cartd_url"] == "http://our-variable"
-    assert values["policy_url"] == "http://their-variable:8181"
-    assert values["username"] == "from our file"
-    assert values["password"] == "100%"
+    values = resolve(Services, {"producer_url": "http://flag"}, environ, ours)
+    assert values.producer_url == "http://flag"
+    assert values.cartd_url == "http://our-variable"
+    assert values.policy_url == "http://their-variable:8181"
+    assert values.username == "from our file"
+    assert values.password == "100%"
 
 
 def test_parts_of_ingest_give_way_to_its_address(tmp_path: Path) -> None:
@@ -132,6 +132,6 @@ def test_home_that_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     environ = home(tmp_path)
     (tmp_path / ".pacifica_cli" / "config.ini").write_text("no INI file")
     with pytest.raises(ConfigurationError):
-        resolve(SERVICE_OPTIONS, {}, environ)
+        resolve(Services, {}, environ)
     monkeypatch.setattr("pacifica_notifications_consumer.settings.official_clients.os.access", lambda *_: False)
-    assert resolve(SERVICE_OPTIONS, {}, environ)["username"] is None
+    assert resolve(Services, {}, environ).username is None

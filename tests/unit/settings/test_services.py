@@ -41,14 +41,14 @@ def test_every_request_carries_the_credentials(password: str | None) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "problem", "advice"),
     [
-        (401, b"", "401 Unauthorized to POST /eventmatch", "check --username and --password-file"),
-        (403, b'{"message": "Forbidden"}', "403 Forbidden to POST /eventmatch: Forbidden", "check --username"),
-        (404, b"<html>", "404 Not Found", "check that --producer-url (PACIFICA_PRODUCER_URL) is the address"),
+        (401, b"", "401 Unauthorized to POST /eventmatch", "check `username` and `password_file`"),
+        (403, b'{"message": "Forbidden"}', "403 Forbidden to POST /eventmatch: Forbidden", "check `username`"),
+        (404, b"<html>", "404 Not Found", "check that `producer_url` is the address"),
         (500, b'{"message": "a\\n b", "traceback": "T"}', ": a b", "look into the log of the producer"),
-        (302, b"", "302 Found", "check that --producer-url"),
-        (200, b"<html>", "something that is not JSON", "check that --producer-url"),
-        (200, b"[]", "without the UUID", "check that --producer-url"),
-        (200, b'{"uuid": 7}', "without the UUID", "check that --producer-url"),
+        (302, b"", "302 Found", "check that `producer_url`"),
+        (200, b"<html>", "something that is not JSON", "check that `producer_url`"),
+        (200, b"[]", "without the UUID", "check that `producer_url`"),
+        (200, b'{"uuid": 7}', "without the UUID", "check that `producer_url`"),
     ],
 )
 def test_refusals(status: int, body: bytes, problem: str, advice: str) -> None:

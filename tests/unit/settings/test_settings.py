@@ -1,17 +1,23 @@
 """A setting has one name in three forms, one precedence, and errors that say where the wrong value stands."""
 
 import argparse
+import itertools
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pacifica_notifications_consumer.archive.archive import ArchiveLimits
+from pacifica_notifications_consumer.catch_up.catch_up import CatchUpRules
 from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.http.limits import ServerLimits
+from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.settings.option import SECTION, Option, resolve
-from pacifica_notifications_consumer.settings.services import SERVICE_OPTIONS, Services
+from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner import defaults as defaults
-from pacifica_notifications_runner.options import groups as options
+from pacifica_notifications_runner.options.command_line import add_settings, read_settings
+from pacifica_notifications_runner.options.settings import OPTIONS, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -27,14 +33,14 @@ def ini(path: Path, text: str) -> Path:
     return path
 
 
-def service_values(flags: dict[str, Any], environ: dict[str, str], config: Path | None = None) -> dict[str, Any]:
-    return resolve(SERVICE_OPTIONS, flags, environ, config)
+def services(flags: dict[str, Any], environ: dict[str, str], config: Path | None = None) -> Services:
+    return resolve(Services, flags, environ, config)
 
 
-def parse(*arguments: str) -> dict[str, Any]:
+def parse(*arguments: str) -> Settings:
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    options.add_options(parser, options.START_OPTIONS)
-    return options.read_options(parser.parse_args(arguments))
+    add_settings(parser, list(OPTIONS))
+    return read_settings(parser.parse_args(arguments))
 
 
 def test_precedence(tmp_path: Path) -> None:
@@ -43,18 +49,18 @@ def test_precedence(tmp_path: Path) -> None:
         tmp_path / "c.ini", "cartd-url = http://file:1\ningest_url = http://file:2\npolicy_url = http://file:3"
     )
     environ = {"PACIFICA_CARTD_URL": "http://environment:1", "PACIFICA_INGEST_URL": "http://environment:2"}
-    values = service_values({"cartd_url": "http://flag:1/"}, environ, config)
-    assert values["cartd_url"] == "http://flag:1"
-    assert values["ingest_url"] == "http://environment:2"
-    assert values["policy_url"] == "http://file:3"
-    assert values["producer_url"] == "http://127.0.0.1:8070"
+    values = services({"cartd_url": "http://flag:1/"}, environ, config)
+    assert values.cartd_url == "http://flag:1"
+    assert values.ingest_url == "http://environment:2"
+    assert values.policy_url == "http://file:3"
+    assert values.producer_url == "http://127.0.0.1:8070"
 
 
-@pytest.mark.parametrize("option", options.START_OPTIONS, ids=lambda option: option.name)
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=lambda option: option.name)
 def test_every_setting_has_matching_names(option: Option) -> None:
     """Each setting shows its flag and its variable in --help, but a password has no flag."""
     parser = argparse.ArgumentParser()
-    options.add_options(parser, options.START_OPTIONS)
+    add_settings(parser, list(OPTIONS))
     text = "".join(parser.format_help().split())
     assert (option.flag + (option.metavar or "") in text) == option.has_flag
     assert (f"[{option.variable}]" in text) == option.has_flag
@@ -90,13 +96,13 @@ def test_password_sources(
     """The password comes from the foremost place that has one, directly or as a file's name."""
     monkeypatch.chdir(tmp_path)
     Path("F").write_text("from the file\n")
-    assert service_values(flags, environ, ini(tmp_path / "c.ini", text))["password"] == expected
+    assert services(flags, environ, ini(tmp_path / "c.ini", text)).password == expected
 
 
 def test_two_passwords_in_one_place() -> None:
     """A password and a password file side by side are a mistake, not a riddle."""
     with pytest.raises(ConfigurationError, match="both password and password_file"):
-        service_values({}, {"PACIFICA_PASSWORD": "a", "PACIFICA_PASSWORD_FILE": "b"})
+        services({}, {"PACIFICA_PASSWORD": "a", "PACIFICA_PASSWORD_FILE": "b"})
 
 
 @pytest.mark.parametrize(("content", "problem"), [(None, "No such file"), (b"\n", "is empty"), (b"\xff", "not text")])
@@ -106,7 +112,7 @@ def test_unusable_password_file(tmp_path: Path, content: bytes | None, problem: 
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=problem):
-        service_values({"password_file": str(path)}, {})
+        services({"password_file": str(path)}, {})
 
 
 @pytest.mark.parametrize(
@@ -151,8 +157,8 @@ def test_source_of_a_wrong_value_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_unknown_key(tmp_path: Path) -> None:
-    """A key that is no setting is refused, with the one that was probably meant."""
-    with pytest.raises(ConfigurationError, match=r"sets producer_ur, which is no setting; did you mean producer_url\?"):
+    """A key that is not a setting is refused, with the one that was probably meant."""
+    with pytest.raises(ConfigurationError, match=r"producer_ur, which is not a setting; did you mean producer_url\?"):
         parse("--config", str(ini(tmp_path / "c.ini", "producer_ur = http://h")))
 
 
@@ -171,16 +177,16 @@ def test_values_of_all_kinds(tmp_path: Path) -> None:
     """Numbers, durations, switches and paths of a file become what they should."""
     config = ini(tmp_path / "c.ini", "verbose = on\njob-timeout = 0\nsetup_timeout = 1.5\nworkers = 3\nstate_dir = /s")
     values = parse("--config", str(config))
-    assert (values["verbose"], values["job_timeout"], values["setup_timeout"]) == (True, None, 1.5)
-    assert (values["workers"], values["state_dir"]) == (3, Path("/s"))
-    assert parse("--verbose")["verbose"] is True
-    assert parse()["verbose"] is False
+    assert (values.verbose, values.job_timeout, values.setup_timeout) == (True, None, 1.5)
+    assert (values.workers, values.state_dir) == (3, Path("/s"))
+    assert parse("--verbose").verbose is True
+    assert parse().verbose is False
 
 
 def test_services_pass_through_an_environment() -> None:
     """What the runner hands to an entry-point's environment arrives there whole."""
-    services = Services(policy_url="http://p", username="alice", password="secret", consumer="mine")
-    assert Services.from_environment(services.environ()) == services
+    given = Services(policy_url="http://p", username="alice", password="secret", consumer="mine")
+    assert Services.from_environment(given.environ()) == given
     assert Services.from_environment({}) == Services()
 
 
@@ -194,7 +200,7 @@ def test_target_needs_a_path() -> None:
     """A target without a path would be answered with 404, and the subscription be disabled."""
     with pytest.raises(ConfigurationError, match="it must end with the path"):
         parse("--target-url", "http://proxy:80")
-    assert parse("--target-url", "http://proxy:80/receive")["target_url"] == "http://proxy:80/receive"
+    assert parse("--target-url", "http://proxy:80/receive").target_url == "http://proxy:80/receive"
 
 
 def test_services_hide_the_password() -> None:
@@ -214,5 +220,22 @@ def test_default_names_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_username_is_required() -> None:
     """Without a user the producer would disable the subscription at the first notification."""
-    with pytest.raises(ConfigurationError, match="no user name; say with --username"):
+    with pytest.raises(ConfigurationError, match="no user name; set `username`"):
         defaults.require_username(None)
+
+
+def test_settings_of_other_classes_are_in_their_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of the library gets its own settings, under their names, and its defaults for those that are not set."""
+    monkeypatch.setenv("PACIFICA_JOB_MEMORY", "8G")
+    settings = parse("--max-head", "1K", "--catch-up-rate", "5", "--job-cpu", "0")
+    assert settings.job_limits == JobLimits(memory=8 << 30)
+    assert settings.server_limits == ServerLimits(head=1024)
+    assert settings.catch_up == CatchUpRules(rate=5.0)
+    assert settings.archive_limits == ArchiveLimits()
+
+
+def test_each_setting_is_in_one_group() -> None:
+    """A heading of the help stands over fields that follow each other, so that none has two places."""
+    groups = [group for group, _ in itertools.groupby(OPTIONS.values(), key=lambda option: option.group)]
+    assert "" not in groups
+    assert len(groups) == len(set(groups))

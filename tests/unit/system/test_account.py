@@ -240,7 +240,7 @@ def test_state_directory_is_open_to_go_through(account: Account, place: Path) ->
     (place / "closed").mkdir(mode=0o700)
     with pytest.raises(ConfigurationError, match="closed is closed to that user") as caught:
         StateDirectory(place / "closed" / "state", "tester", account)
-    assert "--state-dir" in caught.value.advice
+    assert "`state_dir`" in caught.value.advice
 
 
 @as_root

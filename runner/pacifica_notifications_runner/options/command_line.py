@@ -1,0 +1,134 @@
+"""The command lines of the commands: flags and help derive from the settings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pacifica_notifications_consumer.settings.option import CONFIG_VARIABLE, SECTION, Option, resolve
+from pacifica_notifications_runner.options.settings import LIMITS, LOG, OPTIONS, Settings, with_flags
+
+CONFIG_HELP = f"an INI file; its section [{SECTION}] may set these options, too ({CONFIG_VARIABLE})"
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the flags of settings out of the usage, since there are many."""
+
+    def add_usage(
+        self, usage: str | None, actions: Iterable[argparse.Action], groups: Any, prefix: str | None = None
+    ) -> None:
+        actions = list(actions)
+        own = [action for action in actions if action.dest not in OPTIONS]
+        if len(own) < len(actions):
+            own.append(argparse.Action(["--SETTING"], dest="setting", metavar="VALUE ..."))
+        super().add_usage(usage, own, groups, prefix)
+
+
+class _Help(argparse.Action):
+    """Shows a command's help without the limits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parser._action_groups[:] = [group for group in parser._action_groups if group.title != LIMITS]
+        parser.print_help()
+        parser.exit()
+
+
+def add_subcommand(
+    subparsers: Any,
+    name: str,
+    help_text: str,
+    description: str,
+    epilog: str = "",
+    *,
+    settings: Sequence[str] | None = (),
+) -> argparse.ArgumentParser:
+    """Add a subcommand to a command.
+
+    Args:
+        subparsers: The subcommands.
+        name: What it is called.
+        help_text: What it does, in some words.
+        description: What it does, whole.
+        epilog: What else is to be said, its exit statuses above all.
+        settings: The settings that it has flags for, besides those of logging; None for no flags at all.
+
+    Returns:
+        Its parser, to be given arguments and flags of its own.
+    """
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=help_text,
+        description=description,
+        epilog=epilog,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    add_help(parser, parser, everything=any(OPTIONS[name].group == LIMITS for name in settings or ()))
+    if settings is not None:
+        add_settings(parser, (*settings, *LOG))
+    return parser
+
+
+def add_help(parser: argparse.ArgumentParser, to: argparse._ActionsContainer, *, everything: bool) -> None:
+    """Give a command the flags that show its help.
+
+    Args:
+        parser: The command.
+        to: The group that is to have them.
+        everything: Whether it has limits, which are shown only on demand.
+    """
+    parser.formatter_class = _Formatter
+    to.add_argument("-h", "--help", nargs=0, action=_Help, default=argparse.SUPPRESS, help="show this and exit")
+    if everything:
+        to.add_argument("--help-all", action="help", help="show this with the options that set limits, and exit")
+
+
+def add_settings(parser: argparse.ArgumentParser, names: Sequence[str], first: Sequence[str] = ()) -> None:
+    """Give a command the flags of its settings in groups, each documented with its variable and its default.
+
+    Args:
+        parser: The command.
+        names: The settings.
+        first: Those that are shown before all others.
+    """
+    order = list(OPTIONS)
+    options = [OPTIONS[name] for name in (*first, *sorted({*names} - {*first}, key=order.index))]
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for option in options:
+        title = "Most needed" if option.name in first else option.group
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        if option.has_flag:
+            _add_flag(groups[title], option)
+    group = groups.get("Consumer") or parser.add_argument_group("Consumer")
+    group.add_argument("--config", metavar="FILE", type=Path, help=CONFIG_HELP)
+
+
+def _add_flag(group: argparse._ArgumentGroup, option: Option) -> None:
+    default = f" (default: {option.shown_default})" if option.metavar and option.shown_default else ""
+    note = f"; {option.note}" if option.note else ""
+    help_text = with_flags(f"{option.help}{note}{default} [{option.variable}]", variables=False).replace("%", "%%")
+    if option.metavar is None:
+        group.add_argument(option.flag, dest=option.name, action="store_const", const="yes", help=help_text)
+    else:
+        group.add_argument(option.flag, dest=option.name, metavar=option.metavar, help=help_text)
+
+
+def add_version(to: argparse._ActionsContainer) -> None:
+    """Give a command the flag ``--version``."""
+    installed = version("pacifica-notifications-consumer")
+    to.add_argument("--version", action="version", version=f"pacifica-notifications-consumer {installed}")
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """Find the values of all settings, those that a command has no flags for included.
+
+    Raises:
+        ConfigurationError: One of them is wrong.
+    """
+    config = arguments.config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    return resolve(Settings, vars(arguments), os.environ, config)

@@ -1,0 +1,304 @@
+"""The settings of the commands: each field is a flag, an environment variable and a key of the INI file in one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from pacifica_notifications_consumer.archive.archive import ArchiveLimits
+from pacifica_notifications_consumer.catch_up.catch_up import CatchUpRules
+from pacifica_notifications_consumer.cloudevents.notification import MAX_DEPTH
+from pacifica_notifications_consumer.endpoint.endpoint import MAX_BODY, MAX_EVENTS, MAX_SIGNED_BODY
+from pacifica_notifications_consumer.engines.celery.broker import HIGHEST_PRIORITY, LOST_AFTER, SCHEMES, check_url
+from pacifica_notifications_consumer.environment.cache import CacheLimits
+from pacifica_notifications_consumer.environment.installer import INSTALLERS
+from pacifica_notifications_consumer.http.limits import ServerLimits
+from pacifica_notifications_consumer.jobs.limits import JobLimits
+from pacifica_notifications_consumer.jobs.retention import Keep
+from pacifica_notifications_consumer.settings import converters as read
+from pacifica_notifications_consumer.settings.option import Option, options_of, setting, settings_of
+from pacifica_notifications_consumer.settings.services import Services
+
+CONSUMER, PACIFICA, ENDPOINT, JOBS, ENVIRONMENT = "Consumer", "Pacifica", "Endpoint", "Jobs", "Environment"
+MACHINES, STATUS, SECURITY, LIMITS, SANDBOX = "Many machines", "Status page", "Security", "Limits", "Sandbox"
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """The settings of all commands, in the order in which a command's help shows them."""
+
+    name: str | None = setting(
+        "the consumer's name: the subscription carries it, and its own uploads do, by which it knows to leave them "
+        "alone; must differ between consumers (default: USER@HOST:ARCHIVE)",
+        read.consumer_name,
+        group=CONSUMER,
+    )
+    state_dir: Path | None = setting(
+        "where the queue and the jobs' directories live; one runner at a time may use it "
+        "(default: a directory of the consumer's name in ~/.local/state/pacifica-notifications-consumer)",
+        Path,
+        metavar="DIR",
+    )
+    log_format: str = setting(
+        "text for people, json for one JSON object a line",
+        read.one_of("text", "json"),
+        default="text",
+        metavar="text|json",
+    )
+    verbose: bool = setting("log everything, the installer's output too", read.switch, default=False, metavar=None)
+
+    services: Services = settings_of(Services, PACIFICA)
+    register_timeout: float = setting(
+        "seconds to go on trying at the start if the producer cannot be reached; 0 for one try",
+        read.seconds,
+        default=300.0,
+    )
+    watch_interval: float = setting(
+        "seconds between two looks at the subscription, which is mended if the producer switched it off or lost it; "
+        "0 for none",
+        read.seconds,
+        default=30.0,
+    )
+    catch_up: CatchUpRules = settings_of(CatchUpRules, PACIFICA)
+
+    address: str = setting(
+        "the address the endpoint listens on; 0.0.0.0 for all",
+        str,
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        group=ENDPOINT,
+    )
+    port: int = setting("the port the endpoint listens on; 0 picks a free one", read.port, default=0)
+    target_url: str | None = setting(
+        "the address that the producer is to call, when it differs from http://ADDRESS:PORT/receive (behind a proxy)",
+        read.url_with_path,
+    )
+    response_policy: str = setting(
+        "the answer to a request that is JSON but not a notification: pacifica takes it and keeps it aside, since "
+        "Pacifica's producer gives a consumer up at the first refusal; strict refuses it, and offers other senders "
+        "the handshake of the specification of webhooks",
+        read.one_of("pacifica", "strict"),
+        default="pacifica",
+        metavar="pacifica|strict",
+    )
+    webhook_origins: tuple[str, ...] = setting(
+        "with `response_policy` strict: which senders are told, if they ask, that they may send; * for any",
+        read.origins,
+        default=("*",),
+        metavar="NAME,NAME",
+    )
+
+    workers: int | None = setting(
+        "how many jobs run at the same time, or are out with the workers of `engine` celery (default: 2, or 64)",
+        read.count,
+        group=JOBS,
+    )
+    job_timeout: float | None = setting("seconds that an attempt may take; 0 for no limit", read.limit)
+    attempts: int = setting("how many times a job is tried before it is dead", read.count, default=1)
+    crash_limit: int = setting(
+        "how many times a job is run again that was running when the runner or the machine died", read.whole, default=3
+    )
+    grace: float = setting(
+        "seconds that running jobs are given at a stop before they go back to the queue", read.seconds, default=30.0
+    )
+    start: str = setting(
+        "how entry-points start: warm, within milliseconds, as children of a process that has imported the modules "
+        "that they need; or cold, each as an interpreter of its own",
+        read.one_of("warm", "cold"),
+        default="warm",
+        metavar="warm|cold",
+    )
+    preload: tuple[str, ...] = setting(
+        "modules that are imported before entry-points start warm, in addition to requests, jsonpath2, promise, "
+        "this library, and those in the archive's preload.txt",
+        read.module_names,
+        default=(),
+        metavar="MODULE,MODULE",
+    )
+    keep: Keep | None = setting(
+        "which finished jobs to keep, with their directories: those of an age (30d, 12h), a number of the newest "
+        "(1000), or both (30d,1000); dead ones go by age only (default: all)",
+        Keep.parse,
+        metavar="AGE,COUNT",
+    )
+
+    python: str | None = setting(
+        "the interpreter of the consumer's environment, 3.11 or later (default: the running one)",
+        str,
+        metavar="FILE",
+        group=ENVIRONMENT,
+    )
+    installer: str = setting(
+        "the installer of the requirements: auto takes uv where it is there, and else pip",
+        read.one_of(*INSTALLERS),
+        default="auto",
+        metavar="|".join(INSTALLERS),
+    )
+    venv_cache: Path | None = setting(
+        "a directory in which environments are kept for the next start of the same consumer, on which its init.sh "
+        "does not run (default: none; the environment is removed at the end)",
+        Path,
+        metavar="DIR",
+    )
+    venv_cache_keep: CacheLimits = setting(
+        "which unused environments are kept there: an age since their last use (30d, 12h), a size of all together "
+        "(20G), or both",
+        CacheLimits.parse,
+        default=CacheLimits(),
+        metavar="AGE,SIZE",
+    )
+    setup_timeout: float | None = setting(
+        "seconds that init.sh may take, and installing the requirements; 0 for no limit", read.limit, default=1800.0
+    )
+
+    engine: str = setting(
+        "the engine that runs jobs: local, processes of this machine; or celery, workers on any machines, each "
+        "started with pacifica-notifications-consumer worker",
+        read.one_of("local", "celery"),
+        default="local",
+        metavar="local|celery",
+        group=MACHINES,
+    )
+    broker_url: str | None = setting(
+        "the broker through which workers get jobs, RabbitMQ or Redis: amqp://HOST:PORT or redis://HOST:PORT/NUMBER, "
+        "with TLS amqps:// or rediss://; one with a password is not taken from the command line",
+        check_url,
+        metavar="URL",
+        secret=True,
+    )
+    result_backend: str | None = setting(
+        "the Redis in which results are kept until they are in the ledger (default: the broker, if that is Redis)",
+        lambda text: check_url(text, SCHEMES[:2]),
+        metavar="URL",
+        secret=True,
+    )
+    queue: str | None = setting(
+        "the queue of jobs at the broker, which must be this consumer's own (default: the consumer's name)",
+        read.consumer_name,
+    )
+    lost_after: float = setting(
+        "seconds without a sign of life after which a worker counts as lost, and its jobs are run elsewhere; it ends "
+        "them itself before; to be the same for the consumer and its workers",
+        read.lost_after,
+        default=LOST_AFTER,
+    )
+    priority: int = setting(
+        f"from 0 to {HIGHEST_PRIORITY}: of jobs in one queue, those of a higher priority come first",
+        lambda text: read.whole_number(text, 0, HIGHEST_PRIORITY),
+        default=0,
+        metavar="N",
+    )
+    concurrency: int = setting("how many jobs a worker runs at the same time", read.count, default=2)
+
+    status_address: str = setting(
+        "the address the status page listens on; it asks for the token that is new at each start",
+        str,
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        group=STATUS,
+    )
+    status_port: int = setting("the port the status page listens on; 0 picks a free one", read.port, default=0)
+
+    tls_cert: Path | None = setting(
+        "the certificate of the endpoint with those that it rests on, in PEM: the endpoint then speaks HTTPS",
+        Path,
+        metavar="FILE",
+        group=SECURITY,
+    )
+    tls_key: Path | None = setting("the private key of `tls_cert`, if it is not in the same file", Path, metavar="FILE")
+    endpoint_auth: Literal["bearer", "basic"] = setting(
+        "how the producer authenticates itself: bearer or basic, both with a secret that is new at each start",
+        read.one_of("bearer", "basic"),
+        default="bearer",
+        metavar="bearer|basic",
+    )
+    webhook_secrets: Path | None = setting(
+        "a file with secrets of Standard Webhooks (whsec_...), one a line: a request that is signed with one of them "
+        "need not carry the token",
+        Path,
+        metavar="FILE",
+    )
+    run_as: str | None = setting(
+        "the user of this machine as whom init.sh, the installer and entry-points run, so that they can reach neither "
+        "the consumer's secrets nor its queue; only root can do that (default: the user who runs the command)",
+        str,
+        metavar="USER",
+    )
+    allow_new_privileges: bool = setting(
+        "let init.sh and entry-points run programs that give them more rights, such as sudo",
+        read.switch,
+        default=False,
+        metavar=None,
+    )
+
+    max_body: int = setting(
+        "bytes that a body may have, such as 256M; a notification that names 100,000 files has 26 million",
+        read.size,
+        default=MAX_BODY,
+        group=LIMITS,
+    )
+    max_signed_body: int = setting(
+        "bytes of a body that are read of a sender that only signs it, since the signature can be checked only then",
+        read.size,
+        default=MAX_SIGNED_BODY,
+    )
+    max_events: int = setting(
+        "how many events a batch may have; all of it is committed in one go", read.count, default=MAX_EVENTS
+    )
+    max_depth: int = setting(
+        "how many objects and arrays of a notification may lie within each other; Pacifica's have 3, and deeper ones "
+        "are set aside, since programs that process them may not bear it",
+        read.count,
+        default=MAX_DEPTH,
+    )
+    webhook_rate: int | None = setting(
+        "with `response_policy` strict: how many requests a minute are taken; 0 for any number", read.count_limit
+    )
+    server_limits: ServerLimits = settings_of(ServerLimits, LIMITS)
+    archive_limits: ArchiveLimits = settings_of(ArchiveLimits, LIMITS)
+    output_limit: int = setting(
+        "bytes of an entry-point's output that are kept, such as 16M; of more, the first and the last half of them",
+        read.size,
+        default=16 << 20,
+    )
+    job_limits: JobLimits = settings_of(JobLimits, LIMITS)
+
+    producer_port: int = setting(
+        "the port of the sandbox's producer; 0 picks a free one", read.port, default=8070, group=SANDBOX
+    )
+    cartd_port: int = setting("the port of the sandbox's cartd; 0 picks a free one", read.port, default=8081)
+    ingest_port: int = setting("the port of the sandbox's ingest; 0 picks a free one", read.port, default=8066)
+    policy_port: int = setting("the port of the sandbox's policy; 0 picks a free one", read.port, default=8181)
+
+
+#: The settings by their names.
+OPTIONS = {option.name: option for option in options_of(Settings)}
+
+# Which of them commands have flags for, where several do.
+LOG = ("log_format", "verbose")
+NAMED = ("name", "state_dir")
+ASKING = ("policy_url", "username", "password_file", "authentication", "client_cert", "client_key", "ca_bundle")
+SERVICES = ("cartd_url", "proxy_url", "ingest_url", "ingest_upload_url", "ingest_status_url", *ASKING)
+SETUP = ("python", "installer", "venv_cache", "venv_cache_keep", "setup_timeout", "archive_size")
+RIGHTS = ("run_as", "allow_new_privileges")
+
+_NAMES = re.compile("`([a-z_]+)`")
+
+
+def with_flags(text: str, *, variables: bool = True) -> str:
+    """Show the flags of settings, and their variables, where a text has their names in backticks."""
+
+    def show(found: re.Match[str]) -> str:
+        option = OPTIONS.get(found[1])
+        return _shown(option, variables) if option else found[0]
+
+    return _NAMES.sub(show, text)
+
+
+def _shown(option: Option, variables: bool) -> str:
+    if not option.has_flag:
+        return option.variable
+    return f"{option.flag} ({option.variable})" if variables else option.flag
