@@ -16,11 +16,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.contenders.servers import PORT, REDIS, REDIS_SERVER, serving
 from tests.benchmarks.http_load import Load, post_for
-from tests.benchmarks.servers import PORT, REDIS, REDIS_SERVER, serving
 from tests.integration.bed import PYTHON as OFFICIAL_PYTHON
 
 _HERE = Path(__file__).parent
+_CONTENDERS = _HERE / "contenders"
+_ENDPOINT = "tests.benchmarks.contenders.endpoint_server"
 _NOTIFICATION = _HERE.parent / "data" / "notifications" / "ingest-nested-files.json"
 _SMALL, _LARGE_FILES = 2900, 5000
 _WARM_UP_SECONDS, _SECONDS, _ROUNDS = 0.5, 1.5, 2
@@ -50,8 +52,12 @@ def _contenders(directory: Path) -> Iterator[dict[str, str]]:
         redis = serve([REDIS_SERVER, *REDIS])
         broker = redis.replace("http", "redis") + "/0"
         urls = {
-            _OURS: serve([sys.executable, "-m", "tests.benchmarks.endpoint_server", directory, PORT], "/receive"),
-            _DISPATCHER: serve([OFFICIAL_PYTHON, _HERE / "dispatcher_server.py", directory, broker, PORT], "/receive"),
+            _OURS: serve(
+                [sys.executable, "-m", "tests.benchmarks.contenders.endpoint_server", directory, PORT], "/receive"
+            ),
+            _DISPATCHER: serve(
+                [OFFICIAL_PYTHON, _CONTENDERS / "dispatcher_server.py", directory, broker, PORT], "/receive"
+            ),
         }
         if webhook := shutil.which("webhook"):
             hooks = directory / "hooks.json"
@@ -61,7 +67,7 @@ def _contenders(directory: Path) -> Iterator[dict[str, str]]:
         else:
             print("\nwebhook is left out: install it with `apt-get install webhook`")
         for kind, name in (("committing", "http.server, one commit each"), ("as-it-comes", "http.server as it comes")):
-            urls[name] = serve([sys.executable, _HERE / "plain_server.py", directory, PORT, kind])
+            urls[name] = serve([sys.executable, _CONTENDERS / "plain_server.py", directory, PORT, kind])
         yield urls
 
 
@@ -125,7 +131,7 @@ def _pending_jobs() -> None:
     print("\nAccepting beside pending jobs, 8 clients, kept connections: requests a second")
     for pending in (1, 10_000):
         with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-            command = [sys.executable, "-m", "tests.benchmarks.endpoint_server", directory, PORT, pending]
+            command = [sys.executable, "-m", "tests.benchmarks.contenders.endpoint_server", directory, PORT, pending]
             with serving(command, Path(directory)) as url:
                 while not any("ready" in log.read_text() for log in Path(directory).glob("*.log")):
                     time.sleep(0.1)

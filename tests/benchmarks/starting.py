@@ -24,11 +24,13 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from tests.benchmarks.queue_worker import huey_queue, note, rq_queue
-from tests.benchmarks.servers import PORT, REDIS, REDIS_SERVER, serving
+from tests.benchmarks.contenders.queue_worker import huey_queue, note, rq_queue
+from tests.benchmarks.contenders.servers import PORT, REDIS, REDIS_SERVER, serving
 from tests.integration.bed import PYTHON as OFFICIAL_PYTHON
 
 _HERE = Path(__file__).parent
+_CONTENDERS = _HERE / "contenders"
+_JOB_SERVER = "tests.benchmarks.contenders.job_server"
 _OURS, _DISPATCHER, _WEBHOOK = (
     "the runner, warm, 8 workers",
     "pacifica-dispatcher, Celery, 2 forked",
@@ -153,13 +155,13 @@ def _contenders(directory: Path) -> Iterator[dict[str, Contender]]:
         found: dict[str, Contender] = {}
         for name, way in ((_OURS, "warm"), ("the runner, cold", "cold")):
             script, notes = _script(directory, way)
-            url = serve(sys.executable, "-m", "tests.benchmarks.job_server", directory, PORT, script, way)
+            url = serve(sys.executable, "-m", _JOB_SERVER, directory, PORT, script, way)
             found[name] = Contender(_poster(f"{url}/receive"), notes)
         redis = serve(REDIS_SERVER, *REDIS)
         broker = redis.replace("http", "redis") + "/0"
         notes = directory / "dispatcher"
-        url = serve(OFFICIAL_PYTHON, _HERE / "dispatcher_server.py", directory, broker, PORT)
-        run(OFFICIAL_PYTHON, _HERE / "dispatcher_worker.py", directory, broker, notes)
+        url = serve(OFFICIAL_PYTHON, _CONTENDERS / "dispatcher_server.py", directory, broker, PORT)
+        run(OFFICIAL_PYTHON, _CONTENDERS / "dispatcher_worker.py", directory, broker, notes)
         found[_DISPATCHER] = Contender(_poster(f"{url}/receive"), notes)
         if shutil.which("webhook"):
             found[_WEBHOOK] = _webhook(directory, serve)
@@ -167,11 +169,11 @@ def _contenders(directory: Path) -> Iterator[dict[str, Contender]]:
             print("\nwebhook is left out: install it with `apt-get install webhook`")
         port, notes = redis.rpartition(":")[2], directory / "rq"
         for _ in range(2):
-            run(sys.executable, "-m", "tests.benchmarks.queue_worker", "rq", port)
+            run(sys.executable, "-m", "tests.benchmarks.contenders.queue_worker", "rq", port)
         queue = rq_queue(port)
         found["rq, 2 workers that fork"] = Contender(lambda name: queue.enqueue(note, str(notes), name), notes)
         huey_notes = directory / "huey"
-        run(sys.executable, "-m", "tests.benchmarks.queue_worker", "huey", directory / "huey.sqlite3")
+        run(sys.executable, "-m", "tests.benchmarks.contenders.queue_worker", "huey", directory / "huey.sqlite3")
         _, task = huey_queue(str(directory / "huey.sqlite3"))
         found["huey on SQLite, in its own process"] = Contender(lambda name: task(str(huey_notes), name), huey_notes)
         found["a bare subprocess, 2 at a time"] = _subprocesses(directory)
@@ -275,7 +277,10 @@ def _memory() -> None:
         script, _ = _script(directory, "warm")
         before = _children(os.getpid())
         url = stack.enter_context(
-            serving([sys.executable, "-m", "tests.benchmarks.job_server", directory, PORT, script, "warm"], directory)
+            serving(
+                [sys.executable, "-m", _JOB_SERVER, directory, PORT, script, "warm"],
+                directory,
+            )
         )
         _poster(f"{url}/receive")("memory")
         time.sleep(1.5)
@@ -283,9 +288,15 @@ def _memory() -> None:
         mine = sum(map(_proportional_size, ours))
         redis = stack.enter_context(serving([REDIS_SERVER, *REDIS], directory))
         broker = redis.replace("http", "redis") + "/0"
-        server = [OFFICIAL_PYTHON, _HERE / "dispatcher_server.py", directory, broker, PORT]
+        server = [OFFICIAL_PYTHON, _CONTENDERS / "dispatcher_server.py", directory, broker, PORT]
         url = stack.enter_context(serving(server, directory))
-        worker = [OFFICIAL_PYTHON, _HERE / "dispatcher_worker.py", directory, broker, directory / "notes"]
+        worker = [
+            OFFICIAL_PYTHON,
+            _CONTENDERS / "dispatcher_worker.py",
+            directory,
+            broker,
+            directory / "notes",
+        ]
         stack.enter_context(running(worker, directory))
         _poster(f"{url}/receive")("memory")
         time.sleep(5)

@@ -23,12 +23,13 @@ from tests.benchmarks.measure import compare, seconds
 from tests.integration.bed import PYTHON as OFFICIAL_PYTHON
 
 _HERE = Path(__file__).parent
+_CONTENDERS = _HERE / "contenders"
 _MIB = 1 << 20
 _MEMORY = Path("/dev/shm")  # noqa: S108  (a directory is made in it)
 _ROUNDS = 5
 _SERVERS = {
-    "the web server of the real services": [str(OFFICIAL_PYTHON), str(_HERE / "cheroot_server.py")],
-    "a server that costs next to nothing": [sys.executable, "-m", "tests.benchmarks.wire_server"],
+    "the web server of the real services": [str(OFFICIAL_PYTHON), str(_CONTENDERS / "cheroot_server.py")],
+    "a server that costs next to nothing": [sys.executable, "-m", "tests.benchmarks.contenders.wire_server"],
 }
 
 
@@ -75,8 +76,8 @@ def _measure(home: Path, url: str, what: str, mib: float, peaks: dict[str, float
 
         return act
 
-    ours = [sys.executable, "-m", "tests.benchmarks.transfer_contender"]
-    theirs = [str(OFFICIAL_PYTHON), str(_HERE / "official_contender.py")]
+    ours = [sys.executable, "-m", "tests.benchmarks.contenders.transfer_contender"]
+    theirs = [str(OFFICIAL_PYTHON), str(_CONTENDERS / "official_contender.py")]
     peer = "curl | tar x"
     contenders = {
         "download(), size and hash verified": by_python("download()", ours, "download", "in"),

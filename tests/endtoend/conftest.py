@@ -26,12 +26,11 @@ from pacifica_notifications_consumer.jobs.job import Job, JobState
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
+from tests.support.paths import DATA, ROOT
 
 BIN = Path(sys.executable).parent
 START = "start-pacifica-notifications-consumer"
 TOOL = "pacifica-notifications-consumer"
-ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT / "tests" / "data"
 TODAYS_EXAMPLE = ROOT / "runner" / "pacifica_notifications_runner" / "templates" / "uppercase"
 NOTIFICATIONS = sorted((DATA / "notifications").glob("*.json"))
 DEADLINE = 60.0

@@ -40,8 +40,8 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.options.settings import OPTIONS
 from tests.engines.brokers import RedisServer
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
 DEADLINE = 120.0
 _PATIENCE = 60.0

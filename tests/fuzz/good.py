@@ -7,8 +7,9 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.paths import NOTIFICATIONS as DATA
+
 Try = Callable[[random.Random], None]
-DATA = Path(__file__).parents[1] / "data" / "notifications"
 NOTIFICATIONS = [path.read_bytes() for path in sorted(DATA.glob("*.json"))]
 SMALL = [body for body in NOTIFICATIONS if len(body) < 10_000]
 _EVENT = {

@@ -32,11 +32,12 @@ from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.jobs.job import JobState, Origin
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.settings.services import Services
-from tests.endtoend.conftest import ROOT, TOOL, Deployment, Operator, pack, wait_until
+from tests.endtoend.conftest import TOOL, Deployment, Operator, pack, wait_until
 from tests.endtoend.recorder import Request, recording
 from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION, write
 from tests.support.background import Background
+from tests.support.paths import ROOT
 
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", "7"))
 #: The filters that the documentation shows.

@@ -25,10 +25,10 @@ from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.jobs import JobState
 from pacifica_notifications_consumer.queue import JobBook
 from pacifica_notifications_consumer.testing import TriedConsumer, sandbox_environ
+from tests.support.paths import DATA
 from tests.support.runner_tools import DEADLINE, body
 from tests.unit.test_package import FOLDERS
 
-DATA = Path(__file__).parents[1] / "data"
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
 #: What is returned and not made by composers, and a mapping of files in which a `str` would not say which it is.
 RETURNED = {"Attempt", "Consumer", "JobDirectory", "Match"}

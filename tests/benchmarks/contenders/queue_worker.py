@@ -32,7 +32,7 @@ def rq_queue(port: str) -> Any:
 
 
 if __name__ == "__main__":
-    from tests.benchmarks.queue_worker import huey_queue, rq_queue
+    from tests.benchmarks.contenders.queue_worker import huey_queue, rq_queue
 
     kind, where = sys.argv[1:]
     if kind == "huey":

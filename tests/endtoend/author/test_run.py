@@ -11,7 +11,6 @@ import pytest
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import (
-    DATA,
     KEEPER,
     NOTIFICATIONS,
     TODAYS_EXAMPLE,
@@ -25,6 +24,7 @@ from tests.endtoend.conftest import (
     send,
     wait_until,
 )
+from tests.support.paths import DATA
 
 #: What rejects, what handles, and the exit statuses that are to come of it.
 REJECTED = """\

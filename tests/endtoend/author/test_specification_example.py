@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from tests.endtoend.conftest import DATA, START, TOOL, Deployment, Operator, contents, pack, send, wait_until
+from tests.endtoend.conftest import START, TOOL, Deployment, Operator, contents, pack, send, wait_until
+from tests.support.paths import DATA
 
 EXAMPLE = DATA / "specification_example"
 

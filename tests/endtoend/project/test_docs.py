@@ -29,8 +29,8 @@ from pacifica_notifications_consumer.streams.tar_stream import TarStream
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.options.settings import LIMITS, OPTIONS
 from tests.endtoend.doc_player import DEADLINE, Player, blocks, is_played, unplayed
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 LIBRARY = library.__name__
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")

@@ -12,7 +12,8 @@ import pytest
 
 from pacifica_notifications_runner import start
 from pacifica_notifications_runner.options.settings import OPTIONS
-from tests.endtoend.conftest import BIN, ROOT, START
+from tests.endtoend.conftest import BIN, START
+from tests.support.paths import ROOT
 
 DEPLOYMENT = ROOT / "runner" / "deployment"
 UNIT = DEPLOYMENT / "pacifica-consumer@.service"

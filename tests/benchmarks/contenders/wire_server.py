@@ -1,4 +1,4 @@
-"""A server that costs as little as can be, for measuring clients: `python -m tests.benchmarks.wire_server CART.tar`.
+"""A server that costs as little as possible, to measure clients; its argument is the tar of a cart.
 
 It speaks as much of cartd and of ingest as their clients need: a cart is ready at once and sent as cartd sends it, in
 chunks of 4 MB, by the kernel alone; what is uploaded is read and thrown away, and complete at once.

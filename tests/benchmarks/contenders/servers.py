@@ -25,7 +25,7 @@ def serving(command: Sequence[object], directory: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     words = [str(port if word is PORT else word) for word in command]
     with (directory / f"{port}.log").open("wb") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
+        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=Path(__file__).parents[3])
     try:
         deadline = time.monotonic() + 60
         while True:

@@ -24,7 +24,6 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import (
-    ROOT,
     START,
     TODAYS_EXAMPLE,
     TOOL,
@@ -41,6 +40,7 @@ from tests.endtoend.conftest import (
     wait_until,
 )
 from tests.engines.brokers import RedisServer
+from tests.support.paths import ROOT
 
 NOBODY = "nobody"
 DEPLOYMENT = ROOT / "runner" / "deployment"

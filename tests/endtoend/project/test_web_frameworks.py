@@ -13,8 +13,9 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from tests.endtoend.conftest import DEADLINE, ROOT, Operator, event, jobs_in, send, wait_until
+from tests.endtoend.conftest import DEADLINE, Operator, event, jobs_in, send, wait_until
 from tests.endtoend.doc_player import blocks
+from tests.support.paths import ROOT
 
 PROGRAMS = {
     info.split()[1]: code

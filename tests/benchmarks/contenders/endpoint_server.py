@@ -22,7 +22,7 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import listening
 
 #: The documented expression, which finds nothing in what is posted: what is measured is accepting, not running.
-_TEMPLATES = Path(__file__).parents[2] / "runner" / "pacifica_notifications_runner" / "templates"
+_TEMPLATES = Path(__file__).parents[3] / "runner" / "pacifica_notifications_runner" / "templates"
 _FILTER = _TEMPLATES / "uppercase" / "jsonpath2.txt"
 
 

@@ -18,8 +18,9 @@ import requests
 
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from tests.endtoend.conftest import BIN, DATA, KEEPER, START, Deployment, Operator, event, pack, wait_until
+from tests.endtoend.conftest import BIN, KEEPER, START, Deployment, Operator, event, pack, wait_until
 from tests.endtoend.recorder import Answer, Request, recording
+from tests.support.paths import DATA
 
 GOOD = {"__main__.py": KEEPER}
 NO_FILTER = {**GOOD, "jsonpath2.txt": "\n"}

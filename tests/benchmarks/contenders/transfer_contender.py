@@ -1,6 +1,6 @@
 """One download or upload by this library, in a process of its own: prints the seconds and the peak memory in bytes.
 
-`python -m tests.benchmarks.transfer_contender download|upload DIRECTORY URL`
+`python -m tests.benchmarks.contenders.transfer_contender download|upload DIRECTORY URL`
 """
 
 from __future__ import annotations
