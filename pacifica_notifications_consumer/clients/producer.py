@@ -22,21 +22,13 @@ AuthKind = Literal["bearer", "basic"]
 
 @attrs.frozen(kw_only=True)
 class SubscriptionSpec:
-    """The wanted content of a subscription.
-
-    Args:
-        name: The subscription's name.
-        jsonpath: The filter: the producer posts a notification if this JSONPath matches in it.
-        target_url: The address that the producer posts to.
-        token: The secret with which the producer authenticates itself there.
-        auth: How the token is sent: as bearer token, or as the password of `BASIC_USER`.
-    """
+    """The wanted content of a subscription."""
 
     name: str
     jsonpath: str
     target_url: str
-    token: str = attrs.field(repr=False)
-    auth: AuthKind = "bearer"
+    token: str = attrs.field(repr=False)  #: the secret with which the producer authenticates itself at the address
+    auth: AuthKind = "bearer"  #: how the token is sent: as bearer token, or as the password of `BASIC_USER`
 
     def document(self) -> dict[str, Any]:
         """The producer's JSON document of it, with all keys: a key that is missing in a PUT would be emptied."""
@@ -84,10 +76,9 @@ class Producer(ServiceClient):
         return sorted(answer, key=lambda each: str(each.get("created")))
 
     def subscription(self, uuid: str) -> dict[str, Any] | None:
-        """Fetch a subscription; its ``disabled`` and ``error`` tell whether and why the producer has disabled it.
+        """The producer's document of a subscription, with the credentials; None if it does not exist.
 
-        Returns:
-            The producer's document, with the credentials; None if the subscription does not exist.
+        Its ``disabled`` and ``error`` tell whether and why the producer has disabled it.
         """
         gone = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
         response = self.request("GET", f"/eventmatch/{uuid}", expect=(HTTPStatus.OK, *gone))
