@@ -27,9 +27,7 @@ class SourceError(Exception):
 
     def __init__(self, file: str, line: int, reason: str) -> None:
         super().__init__(f"{file}:{line}: {reason}")
-        self.file = file
-        self.line = line
-        self.reason = reason
+        self.line, self.reason = line, reason
 
 
 def parse(path: Path, shown_as: str) -> ast.Module:

@@ -62,14 +62,16 @@ class Producer(ServiceClient):
 
     def subscribe(self, wanted: SubscriptionSpec) -> str:
         """Create a subscription and return its UUID."""
-        return self._uuid(self.json(self.request("POST", "/eventmatch", json=wanted.document())))
+        answer = self.json(self.request("POST", "/eventmatch", json=wanted.document()))
+        if not isinstance(answer, dict) or not isinstance(uuid := answer.get("uuid"), str):
+            raise self._malformed("the UUID of the new subscription")
+        return uuid
 
     def subscriptions(self) -> list[dict[str, Any]]:
         """All subscriptions of the user, the oldest first."""
         response = self.request("GET", "/eventmatch", expect=(HTTPStatus.OK, HTTPStatus.FORBIDDEN))
         if response.status_code == HTTPStatus.FORBIDDEN:
-            # The producer answers 403 if the user has no subscriptions.
-            return []
+            return []  # the user has no subscriptions
         answer = self.json(response)
         if not isinstance(answer, list) or not all(isinstance(each, dict) for each in answer):
             raise self._malformed("a list of subscriptions")
@@ -96,12 +98,6 @@ class Producer(ServiceClient):
     def unsubscribe(self, uuid: str) -> None:
         """Delete a subscription, if it exists."""
         self.request("DELETE", f"/eventmatch/{uuid}", expect=(HTTPStatus.OK, HTTPStatus.FORBIDDEN))
-
-    def _uuid(self, answer: object) -> str:
-        uuid = answer.get("uuid") if isinstance(answer, dict) else None
-        if not isinstance(uuid, str):
-            raise self._malformed("the UUID of the new subscription")
-        return uuid
 
     def _malformed(self, expected: str) -> ServiceError:
         return ServiceError(

@@ -95,6 +95,4 @@ def _extensions(event: Mapping[str, Any], version: Version, number: str) -> Iter
 
 
 def _is_scalar(value: object) -> bool:
-    if isinstance(value, bool | str) or value is None:
-        return True
-    return isinstance(value, int) and value in _INTEGER
+    return isinstance(value, bool | str | None) or (isinstance(value, int) and value in _INTEGER)

@@ -114,10 +114,6 @@ class Handler(BaseHTTPRequestHandler):
         length = head.body_length()
         return ChunkedBody(self._client, go_on) if length is None else SizedBody(self._client, length, go_on)
 
-    def date_time_string(self, timestamp: float | None = None) -> str:
-        """The time, now by default, in the format of RFC 9110, section 5.6.7."""
-        return _now() if timestamp is None else formatdate(timestamp, usegmt=True)
-
     def reply(self, status: int, body: bytes = b"", content_type: str = "", **headers: str) -> None:
         """Send a whole response.
 

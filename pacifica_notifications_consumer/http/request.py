@@ -66,8 +66,7 @@ class Head:
             HTTPError: It is malformed, has too many fields, or asks for a version other than HTTP/1.
         """
         request_line, *lines = head.decode("latin-1").split("\r\n")
-        found = _REQUEST_LINE.fullmatch(request_line)
-        if found is None:
+        if (found := _REQUEST_LINE.fullmatch(request_line)) is None:
             raise HTTPError(HTTPStatus.BAD_REQUEST, "the request line is malformed")
         method, target, major, minor = found.groups()
         if major != "1":

@@ -22,10 +22,8 @@ def lay_out(files: list[dict[str, Any]], store: Store) -> Layout:
     for wanted in files:
         content = store.file(wanted["id"])
         if content is None:
-            page = {
-                "status": "500 Internal Server Error",
-                "message": f"Can't get file {wanted['id']}: No such file or directory",
-            }
+            message = f"Can't get file {wanted['id']}: No such file or directory"
+            page = {"status": "500 Internal Server Error", "message": message}
             raise ValueError(f"Failed to stage with error: {json.dumps(json.dumps(page))}")
         _verify(content, wanted["hashtype"], wanted["hashsum"])
         parts = _inside(wanted["path"])

@@ -34,7 +34,7 @@ class Store:
         self._events: dict[int, Path] = {}
         with _usable(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._guard = _lock(directory)
+            self._guard = (directory / "lock").open("ab")
         try:
             with _usable(directory):
                 self._open()
@@ -43,6 +43,8 @@ class Store:
             raise
 
     def _open(self) -> None:
+        if not try_lock(self._guard):
+            raise InUse(f"another sandbox uses {self.directory}", "stop it, or choose another directory")
         for folder in (self._files, self._jobs, self._subscriptions, self._transactions, self.uploads, self.carts):
             folder.mkdir(mode=0o700, exist_ok=True)
         for leftover in (*self.uploads.glob(f"*{NEW}"), *self._files.glob(f"*{NEW}"), *self.carts.iterdir()):
@@ -176,14 +178,6 @@ def _write(path: Path, document: Any) -> None:
     # A reader, or a sandbox started after a crash, sees the old document or the new one, never half of one.
     with replacing(path, mode=0o600) as out:
         out.write(json.dumps(document).encode("ascii"))
-
-
-def _lock(directory: Path) -> IO[bytes]:
-    guard = (directory / "lock").open("ab")
-    if not try_lock(guard):
-        guard.close()
-        raise InUse(f"another sandbox uses {directory}", "stop it, or choose another directory")
-    return guard
 
 
 def _usable(directory: Path) -> contextlib.AbstractContextManager[None]:
