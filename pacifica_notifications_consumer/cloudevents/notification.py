@@ -68,8 +68,15 @@ class FileRecord:
                     "take the producer's notification; one that upload() wrote has all of it if it may ask policy "
                     "(PACIFICA_POLICY_URL)",
                 )
-        values = {column.removeprefix("_"): row[column] for column in _COLUMNS}
-        return cls(**values, mtime=_text(row.get("mtime")) or "")
+        return cls(
+            id=row["_id"],
+            name=row["name"],
+            subdir=row["subdir"],
+            size=row["size"],
+            hashtype=row["hashtype"],
+            hashsum=row["hashsum"],
+            mtime=_text(row.get("mtime")) or "",
+        )
 
 
 _COLUMNS: dict[str, type | tuple[type, ...]] = {

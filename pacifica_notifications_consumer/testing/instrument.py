@@ -86,17 +86,14 @@ def files_below(paths: Sequence[Path]) -> dict[str, Path]:
 
 def files_in(directory: Path) -> dict[str, Path]:
     """The files in a directory and its folders, by their paths below it."""
-    found = {}
-    for folder, _, names in os.walk(directory, onerror=_refuse):
-        for path in (Path(folder, name) for name in names):
-            found[path.relative_to(directory).as_posix()] = path
-    return dict(sorted(found.items()))
+    walked = os.walk(directory, onerror=_refuse)
+    paths = (Path(folder, name) for folder, _, names in walked for name in names)
+    return dict(sorted((path.relative_to(directory).as_posix(), path) for path in paths))
 
 
 def _refuse(error: OSError) -> None:
-    raise UploadError(
-        f"cannot read {error.filename}: {error.strerror}", "check the path and the access rights"
-    ) from error
+    problem = f"cannot read {error.filename}: {error.strerror}"
+    raise UploadError(problem, "check the path and the access rights") from error
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
