@@ -81,13 +81,9 @@ class Consumer:
     def load(cls, directory: str | os.PathLike[str]) -> Consumer:
         """Load an extracted consumer.
 
-        Args:
-            directory: The consumer's directory.
-
         Raises:
             FilterError: ``jsonpath2.txt`` is empty, has several lines, or cannot be parsed.
-            ArchiveError: ``init.sh`` has the line endings of Windows, or ``preload.txt`` has a line that is not a
-                module's name.
+            ArchiveError: ``init.sh`` or ``preload.txt`` is not usable.
         """
         directory = Path(directory)
         return cls(
@@ -123,15 +119,7 @@ def open_archive(
 
 @contextlib.contextmanager
 def consumer_directory(fill: Callable[[Path], None], run_as: Account | None) -> Iterator[Path]:
-    """Make a temporary directory for a consumer, and fill it.
-
-    Args:
-        fill: Called with the empty directory; puts the consumer into it.
-        run_as: See `open_archive`.
-
-    Raises:
-        ConfigurationError: See `open_archive`.
-    """
+    """Make a temporary directory for a consumer, which ``run_as`` owns, and fill it; raises as `open_archive` does."""
     with temporary_directory("pacifica-consumer-") as place:
         directory = place / "consumer"
         directory.mkdir(mode=0o700)
@@ -143,31 +131,13 @@ def consumer_directory(fill: Callable[[Path], None], run_as: Account | None) -> 
 
 
 def check_archive(path: Path, limits: ArchiveLimits | None = None, *, shown_as: Path | None = None) -> None:
-    """Check an archive without extracting it.
-
-    Args:
-        path: The archive.
-        limits: Limits on the archive; by default `ArchiveLimits`.
-        shown_as: The archive's path in errors; by default its own.
-
-    Raises:
-        ArchiveError: See `open_archive`.
-    """
+    """Check an archive, which errors call ``shown_as``, without extracting it; raises `ArchiveError`."""
     with zipfile.ZipFile(path) as archive:
         _check(shown_as or path, archive.infolist(), limits or ArchiveLimits())
 
 
 def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
-    """Extract a consumer archive into an empty directory.
-
-    Args:
-        path: The archive.
-        directory: The empty directory.
-        limits: Limits on the archive.
-
-    Raises:
-        ArchiveError: See `open_archive`; the files that were extracted before the error stay.
-    """
+    """Extract a consumer archive into an empty directory; files that were extracted before an `ArchiveError` stay."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -284,11 +254,7 @@ def digest(directory: str | os.PathLike[str]) -> str:
 
 
 def find_init_script(path: Path) -> Path | None:
-    """Find and check an ``init.sh``; None if it does not exist.
-
-    Raises:
-        ArchiveError: It has the line endings of Windows, with which no shell can run it.
-    """
+    """Find and check an ``init.sh``, which cannot run with the line endings of Windows; None if it does not exist."""
     if _existing(path) and b"\r\n" in path.read_bytes():
         raise ArchiveError(f"{path.name} has the line endings of Windows", "save it with Unix line endings (LF)")
     return _existing(path)
@@ -299,11 +265,7 @@ def _existing(path: Path) -> Path | None:
 
 
 def read_preload(path: Path) -> tuple[str, ...]:
-    """Read the modules' names in a ``preload.txt``; empty if it does not exist.
-
-    Raises:
-        ArchiveError: A line is not a module's name, or the file is not UTF-8.
-    """
+    """Read the modules' names in a ``preload.txt``, if it exists; raises `ArchiveError` if it is not usable."""
     try:
         return module_names(path.read_text(encoding="utf-8-sig")) if path.is_file() else ()
     except ValueError as error:
@@ -312,11 +274,7 @@ def read_preload(path: Path) -> tuple[str, ...]:
 
 
 def read_filter(path: Path) -> Filter | None:
-    """Read the filter in a ``jsonpath2.txt``; None if it does not exist.
-
-    Raises:
-        FilterError: The file is empty, has several lines, is not UTF-8, or cannot be parsed.
-    """
+    """Read the filter in a ``jsonpath2.txt``, if it exists; raises `FilterError` if it is not usable."""
     if not path.is_file():
         return None
     try:

@@ -120,8 +120,7 @@ def check_parts(directory: str | os.PathLike[str]) -> Iterator[Finding]:
 
 
 def finding_of(error: PacificaError, place: str) -> Finding:
-    """Make a finding of an error."""
-    # Some errors begin with the place.
+    """Make a finding of an error, whose message may begin with the place."""
     problem = error.problem.removeprefix(f"{place}: ")
     return Finding(level=Level.ERROR, place=place, problem=problem, advice=error.advice, details=error.output)
 
@@ -140,8 +139,7 @@ def check_imports(consumer: Consumer, venv: Venv, run_as: Account = CURRENT_USER
     except SourceError:
         return  # check_parts reports it
     wanted = [*found, *(name.partition(".")[0] for name in consumer.preload)]
-    missing = _missing(wanted, venv, consumer.directory, run_as)
-    for module in missing:
+    for module in _missing(wanted, venv, consumer.directory, run_as):
         if module in found:
             yield _missing_import(found[module], consumer)
         else:

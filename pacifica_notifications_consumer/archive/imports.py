@@ -14,47 +14,24 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Import:
-    """An import.
-
-    Args:
-        module: The name of the top-level module.
-        file: The importing file, below the consumer's directory.
-        line: The line number.
-        optional: Whether the import stands in a ``try`` that handles its failure.
-    """
+    """An import of a top-level module in a file, which is given by its path below the consumer's directory."""
 
     module: str
     file: str
     line: int
-    optional: bool
+    optional: bool  #: whether it stands in a ``try`` that handles its failure
 
 
 class SourceError(Exception):
-    """A file of a consumer is not valid Python.
-
-    Args:
-        file: The file.
-        line: The line number; 0 if unknown.
-        reason: The parser's message.
-    """
+    """A file of a consumer is not valid Python; the line is 0 if it is not known."""
 
     def __init__(self, file: str, line: int, reason: str) -> None:
         super().__init__(f"{file}:{line}: {reason}")
-        self.file = file
-        self.line = line
-        self.reason = reason
+        self.line, self.reason = line, reason
 
 
 def parse(path: Path, shown_as: str) -> ast.Module:
-    """Parse a file as Python.
-
-    Args:
-        path: The file.
-        shown_as: Its name in errors.
-
-    Raises:
-        SourceError: It is not valid Python.
-    """
+    """Parse a file, which errors call ``shown_as``, as Python; raises `SourceError`."""
     try:
         source = path.read_bytes()
         # Python refuses to run a file with bytes that are invalid in its encoding, even in a comment.
@@ -72,14 +49,7 @@ def parse(path: Path, shown_as: str) -> ast.Module:
 def find_imports(directory: Path, entry_point: str) -> Iterator[Import]:
     """Find the third-party imports of an entry-point, and of the modules beside it that it imports.
 
-    Modules of the standard library and modules beside the entry-point are not yielded.
-
-    Args:
-        directory: The consumer's directory.
-        entry_point: The entry-point's file name.
-
-    Raises:
-        SourceError: One of the files is not valid Python.
+    Modules of the standard library and modules beside the entry-point are not yielded. Raises `SourceError`.
     """
     waiting, seen = [directory / entry_point], set[Path]()
     while waiting:

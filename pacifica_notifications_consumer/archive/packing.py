@@ -90,16 +90,7 @@ def open_consumer(
 
 
 def unpack(path: Path, directory: Path, limits: ArchiveLimits | None = None) -> None:
-    """Put a consumer into an empty directory as it would be deployed.
-
-    Args:
-        path: A ``consumer.zip``, or a directory that could be packed into one.
-        directory: The empty directory.
-        limits: Limits on the archive; by default `ArchiveLimits`.
-
-    Raises:
-        ArchiveError: The archive or directory is not a usable consumer.
-    """
+    """Put a consumer, packed or not, into an empty directory, as it would be deployed; see `open_consumer`."""
     if not _is_directory(path):
         extract(path, directory, limits or ArchiveLimits())
         return
@@ -123,15 +114,12 @@ def _collect(directory: Path, archive: Path) -> tuple[list[str], list[tuple[str,
             shown = path.relative_to(directory).as_posix()
             if reason := _reason(path, archive):
                 left_out.append((shown, reason))
+                if name in folders:
+                    folders.remove(name)
             elif path.is_symlink():
                 raise ArchiveError(f"{path} is a symbolic link", "replace it with a copy of its target")
             elif name in names:
                 files.append(shown)
-                continue
-            else:
-                continue
-            if name in folders:
-                folders.remove(name)
     return sorted(files), sorted(left_out)
 
 

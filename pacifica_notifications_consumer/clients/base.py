@@ -28,9 +28,6 @@ def make_session(services: Services) -> requests.Session:
     The user goes into ``Http-Remote-User``, which Pacifica's services read. The kind of authentication is
     ``services.authentication``; by default it is ``basic`` if both a user and a password are set.
 
-    Args:
-        services: The services' addresses and credentials.
-
     Raises:
         ConfigurationError: A setting or a package that the kind of authentication needs is missing.
     """
@@ -81,12 +78,7 @@ PATIENT_TRIES = 8
 
 
 class ServiceClient:
-    """A Pacifica service; each subclass has a method for each of the service's requests.
-
-    Args:
-        url: The service's address.
-        session: From `make_session`.
-    """
+    """A Pacifica service; each subclass has a method for each of the service's requests."""
 
     #: The service's name in messages.
     title: str
@@ -114,17 +106,10 @@ class ServiceClient:
         tries: int | None = None,
         **arguments: Any,
     ) -> requests.Response:
-        """Send a request and return the response.
+        """Send a request; raises `ServiceError` if the service cannot be reached, or the status is not an expected one.
 
-        Args:
-            method: The HTTP method.
-            path: The path, appended to the service's address; or a full URL of the same service.
-            expect: The statuses that are not an error.
-            tries: Overrides `ServiceClient.tries`.
-            arguments: Passed on to `requests.Session.request`.
-
-        Raises:
-            ServiceError: The service cannot be reached or answered with another status.
+        The path is appended to the service's address, or is a full URL of the same service. Further arguments are those
+        of `requests.Session.request`.
         """
         backoff = Backoff(self.tries if tries is None else tries)
         while True:
@@ -194,11 +179,7 @@ class ServiceClient:
         return f"check that `{self.setting}` is the address of {self.title}"
 
     def json(self, response: requests.Response) -> Any:
-        """Parse a response's body as JSON.
-
-        Raises:
-            ServiceError: The body is not JSON.
-        """
+        """Parse a response's body as JSON; raises `ServiceError` if it is not."""
         try:
             return response.json()
         except (ValueError, RecursionError) as error:
@@ -209,15 +190,7 @@ class ServiceClient:
 
 
 def reading(response: requests.Response, what: str) -> Readinto:
-    """Make a function that reads the body of a streamed response into a buffer.
-
-    Args:
-        response: The response.
-        what: The name of the content, for the function's error.
-
-    Returns:
-        The function; it raises `BrokenOff` when the connection breaks or stalls.
-    """
+    """Make a function that reads the body of a streamed response; it raises `BrokenOff` when the connection breaks."""
     # urllib3's own `read` copies every byte twice more.
     source = response.raw._fp
     assert isinstance(source, http.client.HTTPResponse)  # noqa: S101  (since urllib3 1.x, but it is private)

@@ -47,12 +47,7 @@ class Cartd(ServiceClient):
     tries = PATIENT_TRIES
 
     def create(self, uid: str, files: Mapping[str, FileRecord]) -> None:
-        """Request a cart.
-
-        Args:
-            uid: The cart's name.
-            files: The files, by their paths in the cart.
-        """
+        """Request a cart of files by their paths in it."""
         fileids = (
             {"id": file.id, "path": path, "hashtype": file.hashtype, "hashsum": file.hashsum}
             for path, file in files.items()
@@ -62,14 +57,7 @@ class Cartd(ServiceClient):
         self.request("POST", f"/{uid}", expect=(HTTPStatus.CREATED,), data=body, headers=headers)
 
     def status(self, uid: str) -> CartStatus:
-        """Query the state of a cart.
-
-        Args:
-            uid: The cart's name.
-
-        Raises:
-            ServiceError: cartd cannot be reached, or its answer is not the state of a cart.
-        """
+        """Query the state of a cart."""
         expect = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
         response = self.request("HEAD", f"/{uid}", expect=expect)
         if response.status_code == HTTPStatus.NOT_FOUND:
@@ -82,17 +70,10 @@ class Cartd(ServiceClient):
 
     @contextlib.contextmanager
     def open(self, uid: str) -> Iterator[TarStream]:
-        """Open the tar of a cart that is ready.
+        """Open the tar of a cart that is ready; reading the stream raises `BrokenOff` when the connection breaks.
 
         The first component of each member's name is chosen by cartd, the rest is the path given to `create`. The same
         holds for carts that cartd is configured to bundle.
-
-        Args:
-            uid: The cart's name.
-
-        Raises:
-            ServiceError: cartd cannot be reached or the cart is not ready.
-            BrokenOff: The connection broke; raised while the stream is read.
         """
         # Keeps proxies from compressing the tar.
         plain = {"Accept-Encoding": "identity"}

@@ -30,23 +30,14 @@ class UploadBody(Protocol):
 
 @attrs.frozen(kw_only=True)
 class IngestState:
-    """The progress of an upload in ingest.
+    """The progress of an upload in ingest."""
 
-    Args:
-        state: ``OK`` or ``FAILED``.
-        task: The current or failed step, such as ``Policy Validation``.
-        percent: The progress of that step, as ingest writes it.
-        complete: Whether ingest has ended the upload, with success or not.
-        exception: Why the upload failed; often a whole traceback.
-        created: When the upload arrived, in seconds since 1970 by ingest's clock; None if ingest does not send it.
-    """
-
-    state: str
-    task: str
-    percent: str
-    complete: bool
-    exception: str
-    created: float | None = None
+    state: str  #: ``OK`` or ``FAILED``
+    task: str  #: the current or failed step, such as ``Policy Validation``
+    percent: str  #: the progress of that step, as ingest writes it
+    complete: bool  #: whether ingest has ended the upload, with success or not
+    exception: str  #: why the upload failed; often a whole traceback
+    created: float | None = None  #: the upload's arrival in seconds since 1970 by ingest's clock, if it is sent
 
     @property
     def ok(self) -> bool:
@@ -87,13 +78,9 @@ class Ingest(ServiceClient):
         self.upload_url = services.ingest_upload_url or f"{services.ingest_url}/upload"
 
     def upload(self, tar: UploadBody) -> int:
-        """Send a tar with ``metadata.txt`` and the files below ``data/``.
+        """Send a tar with ``metadata.txt`` and the files below ``data/``; returns the number of ingest's job.
 
-        Returns:
-            The number of ingest's job, which becomes the transaction's id.
-
-        Raises:
-            ServiceError: ingest cannot be reached, refuses, or answers without a number.
+        It becomes the transaction's id.
         """
         headers = {"Content-Type": "application/octet-stream"}
         answer = self.json(self.request("POST", self.upload_url, data=tar, headers=headers))
@@ -103,11 +90,7 @@ class Ingest(ServiceClient):
         return job_id
 
     def state(self, job_id: int) -> IngestState | None:
-        """Query the progress of an upload; None if ingest does not know the number.
-
-        Raises:
-            ServiceError: ingest cannot be reached or refuses.
-        """
+        """Query the progress of an upload; None if ingest does not know the number."""
         url = f"{self._status_url}?job_id={job_id}"
         response = self.request("GET", url, expect=(HTTPStatus.OK, HTTPStatus.NOT_FOUND), tries=PATIENT_TRIES)
         if response.status_code == HTTPStatus.NOT_FOUND:

@@ -18,16 +18,11 @@ from .base import ServiceClient
 
 @attrs.frozen(kw_only=True)
 class Listing:
-    """A page of the transactions that were last changed in a period.
+    """A page of the transactions that were last changed in a period."""
 
-    Args:
-        times: The transactions' numbers, the highest first, with the time of the last change: ISO 8601 in UTC, without
-            zone.
-        total: Number of transactions on all pages.
-    """
-
+    #: The transactions' numbers, the highest first, with the time of the last change: ISO 8601 in UTC, without zone.
     times: dict[int, str]
-    total: int
+    total: int  #: number of transactions on all pages
 
 
 class Policy(ServiceClient):
@@ -60,11 +55,7 @@ class Policy(ServiceClient):
         return any(isinstance(user, dict) and user.get("network_id") == username for user in users)
 
     def transaction(self, transaction_id: int) -> dict[str, Any] | None:
-        """Fetch a transaction: its ``files`` by their ids, its ``key_values``, and so on.
-
-        Returns:
-            The transaction; None if it does not exist.
-        """
+        """Fetch a transaction: its ``files`` by their ids, its ``key_values``, and so on; None if it does not exist."""
         try:
             return read_transaction(self.answer(transaction_id))
         except NotificationError as error:
@@ -79,11 +70,8 @@ class Policy(ServiceClient):
     ) -> Listing:
         """List the transactions that were last changed in a period, those with the highest numbers first.
 
-        Args:
-            since: Begin of the period: ISO 8601 in UTC, without zone; None for no limit.
-            until: End of the period, likewise.
-            page: The page's number, from 1.
-            size: Transactions per page. policy reads all their files, so a large page takes long.
+        The period's limits are ISO 8601 in UTC, without zone. Pages count from 1; policy reads all files of a page's
+        transactions, so a large page takes long.
         """
         wanted = {"item_count": size, "page": page, "start": since, "end": until}
         parameters = {name: value for name, value in wanted.items() if value is not None}
@@ -101,11 +89,7 @@ class Policy(ServiceClient):
             ) from None
 
     def first_since(self, since: str) -> int | None:
-        """The lowest number of the transactions that were last changed since a time; None if there are none.
-
-        Args:
-            since: The time: ISO 8601 in UTC, without zone.
-        """
+        """The lowest number of the transactions that were last changed since a time, if any; see `transactions`."""
         listing = self.transactions(since=since)
         page = listing.total
         while page:
@@ -117,15 +101,7 @@ class Policy(ServiceClient):
         return None
 
     def may_see(self, username: str, notification: bytes) -> bool:
-        """Whether a user may see a notification; the producer asks this before it posts one.
-
-        Args:
-            username: The user's network id.
-            notification: The notification as JSON.
-
-        Raises:
-            ServiceError: policy cannot be reached, or refuses, for example because it does not know the user.
-        """
+        """Whether a user may see a notification in JSON; the producer asks this before it posts one."""
         refusals = (HTTPStatus.FORBIDDEN, HTTPStatus.PRECONDITION_FAILED)
         response = self.request(
             "POST",
@@ -137,11 +113,7 @@ class Policy(ServiceClient):
         return response.status_code == HTTPStatus.OK
 
     def file_ids(self, transaction_id: int) -> dict[tuple[str, str], int]:
-        """Map the subdir and name of each file of a transaction to the file's id.
-
-        Raises:
-            ServiceError: policy cannot be reached, refuses, or does not know the transaction.
-        """
+        """Map the subdir and name of each file of a transaction to the file's id."""
         transaction = self.transaction(transaction_id)
         if transaction is None:
             raise ServiceError(

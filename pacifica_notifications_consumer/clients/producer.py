@@ -21,21 +21,13 @@ AuthKind = Literal["bearer", "basic"]
 
 @attrs.frozen(kw_only=True)
 class SubscriptionSpec:
-    """The wanted content of a subscription.
-
-    Args:
-        name: The subscription's name.
-        jsonpath: The filter: the producer posts a notification if this JSONPath matches in it.
-        target_url: The address that the producer posts to.
-        token: The secret with which the producer authenticates itself there.
-        auth: How the token is sent: as bearer token, or as the password of `BASIC_USER`.
-    """
+    """The wanted content of a subscription."""
 
     name: str
     jsonpath: str
     target_url: str
-    token: str = attrs.field(repr=False)
-    auth: AuthKind = "bearer"
+    token: str = attrs.field(repr=False)  #: the secret with which the producer authenticates itself at the address
+    auth: AuthKind = "bearer"  #: how the token is sent: as bearer token, or as the password of `BASIC_USER`
 
     def document(self) -> dict[str, Any]:
         """The producer's JSON document of it, with all keys: a key that is missing in a PUT would be emptied."""
@@ -69,24 +61,25 @@ class Producer(ServiceClient):
 
     def subscribe(self, wanted: SubscriptionSpec) -> str:
         """Create a subscription and return its UUID."""
-        return self._uuid(self.json(self.request("POST", "/eventmatch", json=wanted.document())))
+        answer = self.json(self.request("POST", "/eventmatch", json=wanted.document()))
+        if not isinstance(answer, dict) or not isinstance(uuid := answer.get("uuid"), str):
+            raise self._malformed("the UUID of the new subscription")
+        return uuid
 
     def subscriptions(self) -> list[dict[str, Any]]:
         """All subscriptions of the user, the oldest first."""
         response = self.request("GET", "/eventmatch", expect=(HTTPStatus.OK, HTTPStatus.FORBIDDEN))
         if response.status_code == HTTPStatus.FORBIDDEN:
-            # The producer answers 403 if the user has no subscriptions.
-            return []
+            return []  # the user has no subscriptions
         answer = self.json(response)
         if not isinstance(answer, list) or not all(isinstance(each, dict) for each in answer):
             raise self._malformed("a list of subscriptions")
         return sorted(answer, key=lambda each: str(each.get("created")))
 
     def subscription(self, uuid: str) -> dict[str, Any] | None:
-        """Fetch a subscription; its ``disabled`` and ``error`` tell whether and why the producer has disabled it.
+        """The producer's document of a subscription, with the credentials; None if it does not exist.
 
-        Returns:
-            The producer's document, with the credentials; None if the subscription does not exist.
+        Its ``disabled`` and ``error`` tell whether and why the producer has disabled it.
         """
         gone = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
         response = self.request("GET", f"/eventmatch/{uuid}", expect=(HTTPStatus.OK, *gone))
@@ -104,12 +97,6 @@ class Producer(ServiceClient):
     def unsubscribe(self, uuid: str) -> None:
         """Delete a subscription, if it exists."""
         self.request("DELETE", f"/eventmatch/{uuid}", expect=(HTTPStatus.OK, HTTPStatus.FORBIDDEN))
-
-    def _uuid(self, answer: object) -> str:
-        uuid = answer.get("uuid") if isinstance(answer, dict) else None
-        if not isinstance(uuid, str):
-            raise self._malformed("the UUID of the new subscription")
-        return uuid
 
     def _malformed(self, expected: str) -> ServiceError:
         return ServiceError(

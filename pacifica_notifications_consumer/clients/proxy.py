@@ -23,12 +23,7 @@ class Proxy(ServiceClient):
 
     @contextlib.contextmanager
     def open(self, file: FileRecord) -> Iterator[Readinto]:
-        """Open a file; yields a function that reads its content into a buffer.
-
-        Raises:
-            ServiceError: The proxy cannot be reached, or does not have the file.
-            BrokenOff: The connection broke; raised while the content is read.
-        """
+        """Open a file; yields a function that reads its content into a buffer, see `reading`."""
         path = f"/files/{quote(file.hashtype, safe='')}/{quote(file.hashsum, safe='')}"
         plain = {"Accept-Encoding": "identity"}
         with self.request("GET", path, stream=True, headers=plain) as response:

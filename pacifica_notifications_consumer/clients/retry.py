@@ -15,12 +15,7 @@ log = logging.getLogger(__name__)
 
 #: Statuses after which another try may work; a service or a proxy in front of it sends them.
 TRANSIENT_STATUSES = frozenset(
-    {
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
+    {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
 #: Seconds before the second try; before any try, at most; and the longest accepted ``Retry-After``.
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 0.5, 30.0, 300.0
@@ -30,21 +25,12 @@ def growing_pause(failures: int, first: float, longest: float) -> float:
     """Seconds to wait after failures in a row: doubled at each failure, and shortened by a random part up to a half.
 
     The random part keeps many clients of the same service from retrying all at once.
-
-    Args:
-        failures: Number of failures, at least 1.
-        first: Longest pause after the first failure, in seconds.
-        longest: Longest pause after any failure, in seconds.
     """
     return min(first * 2.0 ** min(failures - 1, 30), longest) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 class Backoff:
-    """The pauses between the tries of a request or transfer.
-
-    Args:
-        tries: Number of tries, the first included.
-    """
+    """The pauses between the tries of a request or transfer; the first try counts."""
 
     def __init__(self, tries: int) -> None:
         self._tries = tries
@@ -56,19 +42,16 @@ class Backoff:
         self._failures = 0
 
     def pause(self, problem: object, retry_after: float | None = None) -> bool:
-        """Wait before another try; False, without waiting, if there is to be no other.
+        """Log the problem, and wait before another try; False, without waiting, if there is to be no other.
 
-        Args:
-            problem: The failure, for the log.
-            retry_after: Seconds that the service asks to wait; above 5 minutes there is no other try.
+        There is none after the last try, or if the service asks to wait for more than 5 minutes.
         """
         if self._left <= 0 or (retry_after or 0) > _LONGEST_RETRY_AFTER:
             return False
         self._left -= 1
         self._failures += 1
-        seconds = retry_after
-        if seconds is None:
-            seconds = growing_pause(self._failures, _FIRST_PAUSE, _LONGEST_PAUSE)
+        growing = growing_pause(self._failures, _FIRST_PAUSE, _LONGEST_PAUSE)
+        seconds = growing if retry_after is None else retry_after
         log.warning("%s; trying again in %.1f s", problem, seconds)
         time.sleep(seconds)
         return True

@@ -33,9 +33,7 @@ _FILE_COLUMNS = ("_id", "name", "subdir", "size", "hashtype", "hashsum", "mimety
 class Identity:
     """The ``source`` and ``eventID`` of a site's notifications; ``{id}`` stands for the transaction's number.
 
-    Args:
-        source: The value of metadata's setting ``ingest_source``; by default metadata's own default.
-        event_id: The value of metadata's setting ``ingest_eventid``; by default metadata's own default.
+    The values are those of metadata's settings ``ingest_source`` and ``ingest_eventid``, with metadata's defaults.
     """
 
     source: str = f"http://metadata.pacifica.org/transactions?_id={_NUMBER}"
@@ -43,10 +41,9 @@ class Identity:
 
     @classmethod
     def learn(cls, notifications: Iterable[tuple[str | None, str | None]]) -> Identity | None:
-        """Derive a site's settings from its notifications; None if they do not contain the transaction's number.
+        """Derive a site's settings from ``source`` and ``eventID`` of its notifications, the most trusted first.
 
-        Args:
-            notifications: ``source`` and ``eventID`` of notifications, the most trusted first.
+        None if they do not contain the transaction's number.
         """
         for source, event_id in notifications:
             number = _LAST_NUMBER.search(event_id or "")
@@ -75,13 +72,7 @@ class Identity:
 
 
 def read_transaction(answer: bytes) -> dict[str, Any] | None:
-    """Parse policy's answer to the query of a transaction.
-
-    Args:
-        answer: The JSON.
-
-    Returns:
-        The transaction, with its files and key-values; None if it does not exist.
+    """Parse policy's answer to the query of a transaction; None if it does not exist.
 
     Raises:
         NotificationError: The answer is not a transaction, or policy passes on an error of metadata.
@@ -103,23 +94,12 @@ def read_transaction(answer: bytes) -> dict[str, Any] | None:
 
 def _last(text: str, number: str) -> tuple[str, str, str]:
     """Split a text at the last occurrence of a number; if there is none, the middle is empty."""
-    matches = list(re.finditer(rf"(?<!\d){number}(?!\d)", text))
-    if not matches:
-        return text, "", ""
-    start, end = matches[-1].span()
-    return text[:start], text[start:end], text[end:]
+    found = re.fullmatch(rf"(.*)(?<!\d)({number})(?!\d)(.*)", text, re.DOTALL)
+    return (found[1], found[2], found[3]) if found else (text, "", "")
 
 
 def announce(transaction: Mapping[str, Any], identity: Identity) -> bytes:
-    """Write the notification of a transaction.
-
-    Args:
-        transaction: The transaction, from `read_transaction`.
-        identity: The ``source`` and ``eventID`` of the site's notifications.
-
-    Raises:
-        NotificationError: The transaction lacks a column.
-    """
+    """Write the notification of a transaction; raises `NotificationError` if the transaction lacks a column."""
     try:
         event = ingest_event(identity.of(transaction["_id"]), list(_rows(transaction)), transaction["created"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -131,12 +111,9 @@ def announce(transaction: Mapping[str, Any], identity: Identity) -> bytes:
 
 
 def ingest_event(identity: tuple[str, str], rows: Sequence[Mapping[str, Any]], time: str = "") -> dict[str, Any]:
-    """Make the event by which metadata announces a transaction.
+    """Make the event by which metadata announces a transaction; the identity is its ``source`` and ``eventID``.
 
-    Args:
-        identity: Its ``source`` and its ``eventID``, see `Identity.of`.
-        rows: Its ``data``.
-        time: When the transaction was made; by default now, in local time without a zone, as metadata writes it.
+    The time is by default now, in local time without a zone, as metadata writes it.
     """
     source, event_id = identity
     return {
@@ -164,9 +141,6 @@ def _rows(transaction: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"destinationTable": "Files", **{column: file[column] for column in _FILE_COLUMNS}}
     for file in files:
         for pair in file.get("key_values") or ():
-            yield {"destinationTable": "FileKeyValue", **_pair(pair), "file_id": file["_id"]}
+            columns = {"key": pair["key"], "value": pair["value"], "file_id": file["_id"]}
+            yield {"destinationTable": "FileKeyValue", **columns}
     yield {"destinationTable": "Transactions._id", "value": transaction["_id"]}
-
-
-def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
-    return {"key": pair["key"], "value": pair["value"]}

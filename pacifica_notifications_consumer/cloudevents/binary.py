@@ -21,14 +21,7 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
 def make_envelope(headers: Headers, content_type: str, is_json: bool, charset: str, body: bytes) -> bytes:
-    """Make the JSON of an event from a request in binary mode.
-
-    Args:
-        headers: The request's header fields.
-        content_type: The request's ``Content-Type``; empty if it has none.
-        is_json: Whether the ``Content-Type`` is JSON.
-        charset: The character set in the ``Content-Type``, in lower case; empty if it names none.
-        body: The data.
+    """Make the JSON of an event from a request in binary mode; type and character set are those of ``Content-Type``.
 
     Raises:
         NotificationError: A header field is malformed, the version is not supported, or the data are not JSON although

@@ -36,20 +36,23 @@ class Mode(enum.Enum):
 
 @attrs.frozen
 class MediaType:
-    """The content of a ``Content-Type``.
-
-    Args:
-        name: The media type, in lower case.
-        charset: The character set, in lower case; empty if none is named.
-    """
+    """The media type and the character set of a ``Content-Type``, in lower case; empty if none is named."""
 
     name: str = ""
     charset: str = ""
 
-    @classmethod
-    def parse(cls, value: str) -> MediaType:
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def parse(value: str) -> MediaType:
         """Parse a header field's value; the name is empty if it is not a media type."""
-        return _parse(value)
+        found = _MEDIA_TYPE.match(value)
+        if found is None:
+            return MediaType()
+        charset = ""
+        for name, token, quoted in _PARAMETER.findall(value, found.end()):
+            if name.lower() == "charset" and not charset:
+                charset = (token or re.sub(r"\\(.)", r"\1", quoted)).lower()
+        return MediaType(found[1].lower(), charset)
 
     @property
     def is_json(self) -> bool:
@@ -57,28 +60,8 @@ class MediaType:
         return self.name.endswith(("/json", "+json"))
 
 
-@lru_cache(maxsize=256)
-def _parse(value: str) -> MediaType:
-    found = _MEDIA_TYPE.match(value)
-    if found is None:
-        return MediaType()
-    charset = ""
-    for name, token, quoted in _PARAMETER.findall(value, found.end()):
-        if name.lower() == "charset" and not charset:
-            charset = (token or re.sub(r"\\(.)", r"\1", quoted)).lower()
-    return MediaType(found[1].lower(), charset)
-
-
 def mode_of(content_type: str, headers: Headers) -> Mode:
-    """Determine the mode of a request.
-
-    Args:
-        content_type: The request's ``Content-Type``; empty if it has none.
-        headers: The request's header fields.
-
-    Raises:
-        UnknownFormat: The ``Content-Type`` is a format of CloudEvents other than JSON.
-    """
+    """Determine the mode of a request; raises `UnknownFormat` for a format of CloudEvents other than JSON."""
     name = MediaType.parse(content_type).name
     if not name.startswith(_STRUCTURED):
         return Mode.BINARY if "ce-specversion" in headers or "ce-cloudeventsversion" in headers else Mode.STRUCTURED
@@ -89,22 +72,13 @@ def mode_of(content_type: str, headers: Headers) -> Mode:
 
 
 def read_events(mode: Mode, content_type: str, headers: Headers, body: bytes, most: int) -> list[bytes]:
-    """Return the events of a request, each as JSON; the event of structured mode is the unchanged body.
+    """Return the events of a request, each as JSON: any number in a batch, one in other modes.
 
-    Args:
-        mode: The request's mode, from `mode_of`.
-        content_type: The request's ``Content-Type``; empty if it has none.
-        headers: The request's header fields.
-        body: The request's body.
-        most: Maximum number of events in a batch.
-
-    Returns:
-        The events: a batch has any number of them, other modes have one.
+    The event of structured mode is the unchanged and unchecked body.
 
     Raises:
         UnknownFormat: The character set is not supported.
-        NotificationError: The event in binary mode or the batch is malformed. In structured mode, the body is not
-            checked.
+        NotificationError: The event in binary mode or the batch is malformed, or the batch has too many events.
     """
     media_type = MediaType.parse(content_type)
     if mode is Mode.BINARY:
@@ -117,17 +91,12 @@ def read_events(mode: Mode, content_type: str, headers: Headers, body: bytes, mo
 def split_batch(body: bytes, most: int) -> list[bytes]:
     """Split a batch into its events, whose text is unchanged, in UTF-8.
 
-    Args:
-        body: The batch.
-        most: Maximum number of events.
-
     Raises:
-        NotificationError: The batch is not a JSON array of objects, has too many events, or events of different
-            versions.
+        NotificationError: It is not a JSON array of objects, has too many events, or events of different versions.
     """
     try:
         text = body.decode(json.detect_encoding(body))
-        events = list(_elements(text, most))
+        events = _elements(text, most)
     except (ValueError, RecursionError) as error:
         raise NotificationError(f"the batch is not JSON: {error}", "send an array of CloudEvents") from error
     versions = {json.dumps(event.get("specversion", event.get("cloudEventsVersion"))) for event, _ in events}
@@ -143,30 +112,23 @@ def _elements(text: str, most: int) -> list[tuple[dict[str, object], str]]:
     decoder = json.JSONDecoder()
     found: list[tuple[dict[str, object], str]] = []
     position = _skip(text, 0)
-    if text[position : position + 1] != "[":
+    if not text.startswith("[", position):
         raise NotificationError("the batch is not an array", "send an array of CloudEvents")
     position = _skip(text, position + 1)
-    if text[position : position + 1] == "]":
-        return _ended(text, position, found)
-    while True:
+    while found or not text.startswith("]", position):
         event, end = decoder.raw_decode(text, position)
         if not isinstance(event, dict):
-            number = len(found) + 1
-            raise NotificationError(
-                f"element {number} of the batch is a JSON {json_kind(event)}", "send an array of objects"
-            )
+            problem = f"element {len(found) + 1} of the batch is a JSON {json_kind(event)}"
+            raise NotificationError(problem, "send an array of objects")
         if len(found) == most:
             raise NotificationError(f"the batch has more than {most} events", "send smaller batches")
         found.append((event, text[position:end]))
         position = _skip(text, end)
-        if text[position : position + 1] == "]":
-            return _ended(text, position, found)
-        if text[position : position + 1] != ",":
+        if text.startswith("]", position):
+            break
+        if not text.startswith(",", position):
             raise ValueError(f"a comma is missing after element {len(found)}")
         position = _skip(text, position + 1)
-
-
-def _ended(text: str, position: int, found: list[tuple[dict[str, object], str]]) -> list[tuple[dict[str, object], str]]:
     if _skip(text, position + 1) != len(text):
         raise ValueError("unexpected text after the array")
     return found

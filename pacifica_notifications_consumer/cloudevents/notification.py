@@ -60,11 +60,7 @@ class FileRecord:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> FileRecord:
-        """Read a row of the table ``Files``.
-
-        Raises:
-            NotificationError: A column is missing or has the wrong type, or the path would be outside ``downloads/``.
-        """
+        """Read a row of the table ``Files``; raises `NotificationError` if a column is not usable."""
         for column, kind in _COLUMNS.items():
             if not isinstance(row.get(column), kind):
                 raise NotificationError(
@@ -142,13 +138,11 @@ class Notification:
             event = json.loads(body, object_hook=_sharing() if compact else None)
         except (ValueError, RecursionError) as error:
             raise NotificationError(
-                f"the notification is not JSON: {error}",
-                "send a CloudEvents object in JSON, encoded in UTF-8",
+                f"the notification is not JSON: {error}", "send a CloudEvents object in JSON, encoded in UTF-8"
             ) from error
         if not isinstance(event, dict):
             raise NotificationError(
-                f"the notification is a JSON {json_kind(event)}",
-                "send an object: a CloudEvents notification",
+                f"the notification is a JSON {json_kind(event)}", "send an object: a CloudEvents notification"
             )
         if max_depth is not None and _is_deeper(event, max_depth, body):
             raise NotificationError(

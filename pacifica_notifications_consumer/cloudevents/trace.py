@@ -43,10 +43,6 @@ def trace_id(traceparent: str) -> str:
 
 
 def trace_headers(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The header fields with which a request belongs to the trace of this process.
-
-    Args:
-        environ: The environment variables; by default those of this process.
-    """
+    """The header fields with which a request belongs to the trace of this process, or of another environment."""
     traceparent = read_traceparent((os.environ if environ is None else environ).get(TRACE_VARIABLE))
     return {TRACE_HEADER: traceparent} if traceparent else {}

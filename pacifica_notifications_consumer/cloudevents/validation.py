@@ -24,17 +24,10 @@ _INTEGER = range(-(1 << 31), 1 << 31)
 
 
 def problems_of(event: Mapping[str, Any]) -> list[str]:
-    """Validate an event.
-
-    Returns:
-        A sentence for each violation of the event's version of CloudEvents; empty if the event is valid.
-    """
-    if "specversion" not in event:
-        number = "0.1"
-    else:
-        number = event["specversion"] if isinstance(event["specversion"], str) else ""
-        if number not in SPECVERSIONS:
-            return [f"its specversion {str(event['specversion'])[:20]!r} is not one of {', '.join(SPECVERSIONS)}"]
+    """A sentence for each violation of the event's version of CloudEvents; none if the event is valid."""
+    number = event.get("specversion", "0.1")
+    if "specversion" in event and number not in SPECVERSIONS:
+        return [f"its specversion {str(number)[:20]!r} is not one of {', '.join(SPECVERSIONS)}"]
     version = VERSIONS[number]
     return [*_attributes(event, version), *_data(event, number), *_extensions(event, version, number)]
 
@@ -102,6 +95,4 @@ def _extensions(event: Mapping[str, Any], version: Version, number: str) -> Iter
 
 
 def _is_scalar(value: object) -> bool:
-    if isinstance(value, bool | str) or value is None:
-        return True
-    return isinstance(value, int) and value in _INTEGER
+    return isinstance(value, bool | str | None) or (isinstance(value, int) and value in _INTEGER)

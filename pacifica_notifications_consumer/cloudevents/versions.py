@@ -10,27 +10,16 @@ import attrs
 
 @attrs.frozen(kw_only=True, slots=False)
 class Version:
-    """The rules of a version.
+    """The rules of a version."""
 
-    Args:
-        required: The required attributes, which must be non-empty strings.
-        optional: The optional attributes, which must be non-empty strings.
-        time: The attribute that is a time.
-        uris: The attributes that are URIs or URI references.
-        media_type: The attribute for the media type of the data.
-        bag: The attribute that contains the extensions; empty if these are attributes of the event itself.
-        in_json: Whether the values of header fields are JSON values in binary mode.
-        nested: Whether a dash in the name of a header field separates the name of a map from a key in it.
-    """
-
-    required: tuple[str, ...]
-    optional: tuple[str, ...]
+    required: tuple[str, ...]  #: the attributes that must be non-empty strings
+    optional: tuple[str, ...]  #: the attributes that must be non-empty strings if they are there
     time: str
-    uris: tuple[str, ...]
+    uris: tuple[str, ...]  #: the attributes that are URIs or URI references
     media_type: str
-    bag: str = ""
-    in_json: bool = False
-    nested: bool = False
+    bag: str = ""  #: the attribute that contains the extensions; empty if these are attributes of the event itself
+    in_json: bool = False  #: whether the values of header fields are JSON values in binary mode
+    nested: bool = False  #: whether a dash in the name of a header field separates the name of a map from a key in it
 
     @cached_property
     def header_names(self) -> Mapping[str, str]:

@@ -44,12 +44,8 @@ MAX_SIGNED_BODY = 1 << 20
 #: Default limit of the events in a batch.
 MAX_EVENTS = 1000
 
-_METHODS = {
-    RECEIVE: ("POST", "OPTIONS"),
-    "/healthz": ("GET", "HEAD", "OPTIONS"),
-    "/readyz": ("GET", "HEAD", "OPTIONS"),
-    "/metrics": ("GET", "HEAD", "OPTIONS"),
-}
+_READ = ("GET", "HEAD", "OPTIONS")
+_METHODS = {RECEIVE: ("POST", "OPTIONS"), "/healthz": _READ, "/readyz": _READ, "/metrics": _READ}
 #: The media types that a strict endpoint takes, unless the attributes are in header fields.
 _MEDIA_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
 #: The header fields of a receipt.

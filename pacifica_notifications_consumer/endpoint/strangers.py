@@ -9,11 +9,7 @@ log = logging.getLogger(__name__)
 
 
 class Strangers:
-    """Logs requests that were turned away, at most one line a second, so that no client can fill the disk with them.
-
-    Args:
-        place: What they were turned away from, such as ``the endpoint``.
-    """
+    """Logs requests that were turned away, at most one line a second, so that no client can fill the disk with them."""
 
     def __init__(self, place: str) -> None:
         self._place = place
@@ -21,11 +17,7 @@ class Strangers:
         self._told_at = float("-inf")
 
     def note(self, address: str) -> None:
-        """Note a request.
-
-        Args:
-            address: The client's address.
-        """
+        """Note a request by the client's address."""
         self._count += 1
         if time.monotonic() - self._told_at >= 1.0:
             more = f" ({self._count - 1} more since the last line)" if self._count > 1 else ""

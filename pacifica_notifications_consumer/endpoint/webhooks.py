@@ -66,13 +66,7 @@ class Signatures:
         return bool(self.secrets) and all(name in headers for name in _HEADERS)
 
     def why_not(self, headers: Mapping[str, str], body: bytes, now: float) -> str:
-        """Why the signature of a request is refused; empty if it is right.
-
-        Args:
-            headers: The header fields of the request, found in any case.
-            body: The body of the request.
-            now: The time, in seconds since 1970.
-        """
+        """Why the signature of a request is refused, at a time in seconds since 1970; empty if it is right."""
         message_id, timestamp, given = (headers[name] for name in _HEADERS)
         if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 20):
             return "the webhook-timestamp is not a number of seconds"
@@ -145,16 +139,7 @@ class Rate:
 
 
 def handshake(headers: Mapping[str, str], origins: Sequence[str], rate: int | None) -> dict[str, str]:
-    """Answer a sender that asks for permission to send (Webhooks, 4.1).
-
-    Args:
-        headers: The header fields of its request, found in any case.
-        origins: Which senders have permission; ``*`` for any.
-        rate: How many requests a minute are taken; None for any number.
-
-    Returns:
-        Header fields that grant permission; none if the sender did not ask for it, or does not have it.
-    """
+    """Header fields that answer a sender that asks for permission to send (Webhooks, 4.1); none without permission."""
     origin = headers.get("WebHook-Request-Origin", "").strip()
     if not origin or not ({origin.lower(), "*"} & {each.lower() for each in origins}):
         return {}

@@ -17,15 +17,7 @@ _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?\r\n")
 
 
 class Body:
-    """The body of a request, which ends before the connection does.
-
-    Args:
-        connection: The client's connection.
-        go_on: Called before the first read, if the client waits for ``100 Continue``.
-
-    Attributes:
-        is_read: Whether the body has been read to its end.
-    """
+    """The body of a request, which ends before the connection does; ``go_on`` is called before the first read."""
 
     def __init__(self, connection: Connection, go_on: Callable[[], None] | None) -> None:
         self._connection = connection
@@ -34,10 +26,7 @@ class Body:
         self.is_read = False
 
     def read(self, size: int = -1) -> bytes:
-        """Read a part of the body, and wait for it.
-
-        Args:
-            size: Number of bytes; fewer are returned only at the end of the body. If negative, all that remain.
+        """Read a number of bytes, fewer only at the end of the body; all that remain if it is negative.
 
         Raises:
             HTTPError: The client closes the connection early, stalls, or sends malformed chunks.
@@ -45,21 +34,15 @@ class Body:
         raise NotImplementedError
 
     def _begin(self, seconds: float = 0.0) -> None:
-        """Let the client send it, and grant it so many seconds beside those that any body may take."""
-        if self._deadline:
-            return
-        if self._go_on:
-            self._go_on()
-        self._deadline = time.monotonic() + self._connection.limits.body_seconds + seconds
+        """Let the client send the body, and grant it so many seconds beside those that any body may take."""
+        if not self._deadline:
+            if self._go_on:
+                self._go_on()
+            self._deadline = time.monotonic() + self._connection.limits.body_seconds + seconds
 
 
 class SizedBody(Body):
-    """A body with a ``Content-Length`` (RFC 9112, section 6.2).
-
-    Args:
-        connection, go_on: See `Body`.
-        length: Size of the body in bytes.
-    """
+    """A body with a ``Content-Length`` (RFC 9112, section 6.2)."""
 
     def __init__(self, connection: Connection, length: int, go_on: Callable[[], None] | None = None) -> None:
         super().__init__(connection, go_on)

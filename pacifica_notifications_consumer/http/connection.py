@@ -33,24 +33,7 @@ class Closed(ConnectionError):  # noqa: N818  (the name says what happened)
 
 
 class Connection:
-    """A client's connection, with the received bytes that no request has used yet.
-
-    Args:
-        sock: The socket, which becomes non-blocking.
-        address: The client's address, as ``socket.accept`` returns it.
-        tls: The TLS context; None for plain HTTP.
-        limits: Limits on the resources that the client may use.
-
-    Attributes:
-        address: As given.
-        limits: As given.
-        deadline: When the connection is closed if no whole request has arrived, on the monotonic clock.
-        problem: Why the next request is refused, if its head is too large to be read to its end.
-        is_large: Whether the request that has arrived has a large body, which is still to be read.
-        lingers: Whether the connection stays open only until the client has read its last response.
-        busy: Whether a request is being answered.
-        patient: Whether the thread that serves the connection may wait for the client.
-    """
+    """A client's connection, with the received bytes that no request has used yet."""
 
     def __init__(self, sock: socket.socket, address: Any, tls: ssl.SSLContext | None, limits: ServerLimits) -> None:
         self.address = address
@@ -67,12 +50,14 @@ class Connection:
         self._searched = 0
         # Offset of the end of its body, as far as that is known.
         self._request_end = 0
+        #: When the connection is closed if no whole request has arrived, on the monotonic clock.
         self.deadline = time.monotonic() + limits.head_seconds
+        #: Why the next request is refused, if its head is too large to be read to its end.
         self.problem: HTTPError | None = None
-        self.is_large = False
-        self.lingers = False
-        self.busy = False
-        self.patient = True
+        self.is_large = False  #: whether the request that has arrived has a large body, which is still to be read
+        self.lingers = False  #: whether it stays open only until the client has read its last response
+        self.busy = False  #: whether a request is being answered
+        self.patient = True  #: whether the thread that serves the connection may wait for the client
 
     def fileno(self) -> int:
         """The socket's file descriptor, for selectors."""
@@ -81,10 +66,7 @@ class Connection:
     def gather(self) -> bool:
         """Receive the available bytes; returns whether a request can be answered.
 
-        That is so when its head has arrived and, unless the body is large, its body, too.
-
-        Raises:
-            Closed: The client has closed the connection.
+        That is so when its head has arrived and, unless the body is large, its body, too. Raises `Closed`.
         """
         while not self._is_ready():
             try:
@@ -152,17 +134,10 @@ class Connection:
         return bool(self._buffer)
 
     def read(self, most: int, deadline: float) -> bytes:
-        """Read a part of a body, and wait for it.
-
-        Args:
-            most: Maximum number of bytes.
-            deadline: When the whole body must have arrived, on the monotonic clock.
-
-        Returns:
-            The bytes; empty when the client has closed the connection.
+        """Read at most so many bytes of a body; none when the client has closed the connection.
 
         Raises:
-            HTTPError: No bytes arrived for `ServerLimits.stall_seconds`, or the deadline is over.
+            HTTPError: No bytes arrived for `ServerLimits.stall_seconds`, or the monotonic clock passes the deadline.
         """
         if self._buffer:
             data = bytes(self._buffer[:most])
@@ -176,11 +151,7 @@ class Connection:
                     raise HTTPError(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
 
     def read_line(self, deadline: float) -> bytes:
-        """Read a line of a chunked body, with its line end.
-
-        Raises:
-            HTTPError: As `read`, or the line is too long, or the body ends early.
-        """
+        """Read a line of a chunked body, with its line end; raises `HTTPError` as `read` does, or if it is too long."""
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > _LONGEST_LINE:
                 raise HTTPError(HTTPStatus.BAD_REQUEST, "a line of the chunked body is too long")
@@ -194,11 +165,7 @@ class Connection:
         return line
 
     def send(self, data: bytes) -> None:
-        """Send all bytes, and wait for the client to take them.
-
-        Raises:
-            Closed: The client has closed the connection, or takes no bytes.
-        """
+        """Send all bytes, and wait for the client to take them; raises `Closed` if it takes none."""
         rest = memoryview(data)
         while True:
             try:
@@ -228,8 +195,7 @@ class Connection:
     def linger(self) -> bool:
         """Shut down sending; returns whether the client may still be sending.
 
-        RFC 9112, section 9.6: closing a socket that has unread bytes resets the connection, and the client loses the
-        response.
+        Closing a socket that has unread bytes would reset the connection: the response would be lost (RFC 9112, 9.6).
         """
         if self._shaking_hands:
             return False
@@ -242,11 +208,7 @@ class Connection:
         return True
 
     def discard(self) -> None:
-        """Read and discard the bytes that the client still sends.
-
-        Raises:
-            Closed: The client has closed the connection.
-        """
+        """Read and discard the bytes that the client still sends; raises `Closed` after the last."""
         try:
             if not self.socket.recv(_PIECE):
                 raise Closed

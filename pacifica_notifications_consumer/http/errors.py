@@ -18,11 +18,6 @@ class HTTPError(Exception):
 
 
 def problem_document(status: HTTPStatus, detail: str) -> bytes:
-    """The body of a refusal as RFC 9457 defines it.
-
-    Args:
-        status: The status of the response.
-        detail: What is wrong, in words.
-    """
+    """The body of a refusal as RFC 9457 defines it."""
     document = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
     return json.dumps(document).encode("ascii")

@@ -8,9 +8,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol, Self, cast
+
+import attrs
 
 from .body import Body, ChunkedBody, SizedBody
 from .connection import Connection
@@ -107,16 +110,9 @@ class Handler(BaseHTTPRequestHandler):
             if expected.lower() != "100-continue":
                 raise HTTPError(HTTPStatus.EXPECTATION_FAILED, "the only supported Expect is 100-continue")
             if head.version != "HTTP/1.0":
-                go_on = self._go_on
+                go_on = partial(self._client.send, _GO_ON)
         length = head.body_length()
         return ChunkedBody(self._client, go_on) if length is None else SizedBody(self._client, length, go_on)
-
-    def _go_on(self) -> None:
-        self._client.send(_GO_ON)
-
-    def date_time_string(self, timestamp: float | None = None) -> str:
-        """The time, now by default, in the format of RFC 9110, section 5.6.7."""
-        return _now() if timestamp is None else formatdate(timestamp, usegmt=True)
 
     def reply(self, status: int, body: bytes = b"", content_type: str = "", **headers: str) -> None:
         """Send a whole response.
@@ -161,18 +157,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header(*("Transfer-Encoding", "chunked") if in_chunks else ("Connection", "close"))
         self.end_headers()
-        yield ChunkedWriter(self._client) if in_chunks else self.wfile
+        yield _ChunkedWriter(self._client) if in_chunks else self.wfile
         if in_chunks:
             self._client.send(b"0\r\n\r\n")
 
     def reply_problem(self, status: HTTPStatus, detail: str, **headers: str) -> None:
-        """Refuse the request with a problem document (RFC 9457).
-
-        Args:
-            status: The HTTP status.
-            detail: The reason, as a sentence.
-            headers: As in `reply`.
-        """
+        """Refuse the request with a problem document (RFC 9457); the header fields are as in `reply`."""
         self.reply(status, problem_document(status, detail), PROBLEM_TYPE, **headers)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
@@ -181,10 +171,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply_problem(HTTPStatus(code), explain or message or HTTPStatus(code).phrase)
 
     def read_body(self, limit: int | None = None) -> bytes:
-        """Read the request's whole body.
-
-        Args:
-            limit: Maximum size of the body in bytes; None for no limit.
+        """Read the request's whole body, of at most ``limit`` bytes.
 
         Raises:
             HTTPError: The body is larger or malformed, or the client closes the connection early.
@@ -211,25 +198,11 @@ class Writer(Protocol):
         ...
 
 
-class ChunkedWriter:
-    """A file object that sends each write as one chunk of the response."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def write(self, data: bytes) -> int:
-        """Send one chunk."""
-        if data:  # an empty chunk would be the end
-            for piece in (b"%x\r\n" % len(data), data, b"\r\n"):
-                self._connection.send(piece)
-        return len(data)
-
-
+@attrs.frozen
 class _Writer:
     """The file object that `http.server` writes to."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    _connection: Connection
 
     def write(self, data: bytes) -> int:
         self._connection.send(data)
@@ -237,6 +210,16 @@ class _Writer:
 
     def flush(self) -> None:
         """Do nothing: each write is sent at once."""
+
+
+class _ChunkedWriter(_Writer):
+    """Sends each write as one chunk of the response."""
+
+    def write(self, data: bytes) -> int:
+        if data:  # an empty chunk would be the end
+            for piece in (b"%x\r\n" % len(data), data, b"\r\n"):
+                self._connection.send(piece)
+        return len(data)
 
 
 _date = (0, "")

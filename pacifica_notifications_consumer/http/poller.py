@@ -30,16 +30,9 @@ _PAUSE_AFTER_FAULT = 0.05
 class Poller:
     """Accepts connections, and reads requests from them.
 
-    Args:
-        listener: The listening socket.
-        accept: Accepts the next connection and returns it; None when no further client waits.
-        serve: Called with the connections on which a request has arrived, and with a function that returns the
-            connections on which one has arrived since. It must `forget` each connection that it closes or passes to
-            a thread; a thread returns it with `take`.
-        most_waiting: Maximum number of connections; beyond that, the connection that has waited longest is closed.
-
-    Attributes:
-        working: Whether `work` is running.
+    ``accept`` returns None when no further client waits. ``serve`` is called with the connections on which a request
+    has arrived, and with a function that returns those on which one has arrived since. It must `forget` each
+    connection that it closes or passes to a thread; a thread returns it with `take`.
     """
 
     _listener: socket.socket

@@ -20,11 +20,7 @@ _REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]
 
 
 class Headers(Mapping[str, str]):
-    """The header fields of a request; names are case-insensitive.
-
-    Args:
-        fields: Names and values, in the order of the request.
-    """
+    """The header fields of a request, in its order; names are case-insensitive."""
 
     def __init__(self, fields: list[tuple[str, str]]) -> None:
         self._fields = fields
@@ -55,40 +51,27 @@ class Headers(Mapping[str, str]):
 
 @attrs.frozen
 class Head:
-    """The head of a request.
-
-    Args:
-        method: The method, such as ``POST``.
-        target: The target, such as ``/receive?x=y``.
-        version: The version, such as ``HTTP/1.1``.
-        headers: The header fields.
-    """
+    """The head of a request."""
 
     method: str
     target: str
-    version: str
+    version: str  #: such as ``HTTP/1.1``
     headers: Headers
 
     @classmethod
     def parse(cls, head: bytes, most_fields: int = ServerLimits().fields) -> Head:
-        """Parse a head.
-
-        Args:
-            head: Its bytes, without the empty line at the end.
-            most_fields: Maximum number of header fields.
+        """Parse a head without the empty line at its end.
 
         Raises:
             HTTPError: It is malformed, has too many fields, or asks for a version other than HTTP/1.
         """
         request_line, *lines = head.decode("latin-1").split("\r\n")
-        found = _REQUEST_LINE.fullmatch(request_line)
-        if found is None:
+        if (found := _REQUEST_LINE.fullmatch(request_line)) is None:
             raise HTTPError(HTTPStatus.BAD_REQUEST, "the request line is malformed")
         method, target, major, minor = found.groups()
         if major != "1":
-            raise HTTPError(
-                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, f"HTTP/{major}.{minor} is not supported; use HTTP/1.1"
-            )
+            reason = f"HTTP/{major}.{minor} is not supported; use HTTP/1.1"
+            raise HTTPError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, reason)
         if len(lines) > most_fields:
             reason = f"the request has more than {most_fields} header fields"
             raise HTTPError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)

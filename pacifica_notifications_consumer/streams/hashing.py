@@ -19,11 +19,7 @@ def buffers() -> Iterator[memoryview]:
 
 
 class HashingThread:
-    """Hashes pieces of data in order on a thread.
-
-    Args:
-        digest: The hash object.
-    """
+    """Hashes pieces of data in order on a thread."""
 
     def __init__(self, digest: hashlib._Hash) -> None:
         self._digest = digest

@@ -78,11 +78,7 @@ def read_progress(path: Path) -> str:
 
 
 def parse_progress(noted: str | bytes) -> dict[str, Progress]:
-    """Parse the progress that a process has written.
-
-    Returns:
-        The progress of its ``download`` and its ``upload``, without those that it has not begun; empty if malformed.
-    """
+    """Parse the progress of the ``download`` and the ``upload`` that a process has begun; empty if it is malformed."""
     try:
         return {what: Progress(**numbers) for what, numbers in json.loads(noted).items()}
     except (ValueError, TypeError, AttributeError):
@@ -96,14 +92,10 @@ def describe_progress(progress: Mapping[str, Progress]) -> str:
 
 
 class TransferMeter:
-    """Counts the bytes and files of one transfer; may be used by several threads.
+    """Counts the bytes and files of one transfer, ``download`` or ``upload``; may be used by several threads.
 
-    Args:
-        what: ``download`` or ``upload``.
-        bytes_total: Number of all bytes.
-        files_total: Number of all files.
-        callback: Called with the progress at most ten times a second, and at the end. None to write it to the runner's
-            file, show it on the terminal, or log it.
+    The callback gets the progress at most ten times a second, and at the end. Without one, the progress is written to
+    the runner's file, shown on the terminal, or logged.
     """
 
     def __init__(self, what: str, bytes_total: int, files_total: int, callback: ProgressCallback | None) -> None:

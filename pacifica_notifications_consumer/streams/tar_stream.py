@@ -41,9 +41,8 @@ _LONGEST_HEADER = 1 << 20
 class TarStream:
     """The members of a tar, in order.
 
-    Args:
-        readinto: Reads the next bytes into a buffer and returns their number, 0 at the end.
-        max_header: Maximum size in bytes of a header's extension, such as a long name.
+    ``readinto`` reads the next bytes into a buffer and returns their number, 0 at the end. ``max_header`` is the
+    maximum size in bytes of a header's extension, such as a long name.
     """
 
     def __init__(self, readinto: Callable[[memoryview], int], max_header: int = _LONGEST_HEADER) -> None:
@@ -58,8 +57,7 @@ class TarStream:
     def members(self) -> Iterator[tarfile.TarInfo]:
         """Yield the header of each member; its body is skipped unless it is read before the next header.
 
-        Raises:
-            BrokenOff: The tar is damaged or ends early.
+        Raises `BrokenOff` if the tar is damaged or ends early.
         """
         try:
             tar = tarfile.TarFile.open(fileobj=self, mode="r:", tarinfo=_Member)  # type: ignore[call-overload]
@@ -74,14 +72,7 @@ class TarStream:
             raise BrokenOff("the tar ended early")
 
     def body(self, size: int) -> Iterator[memoryview]:
-        """Yield the body of the current member in pieces, each of which is valid until three more have been yielded.
-
-        Args:
-            size: The body's size in bytes.
-
-        Raises:
-            BrokenOff: The tar ends early.
-        """
+        """Yield the current member's body of so many bytes in pieces, each valid until three more have been yielded."""
         for piece in self._pieces(size):
             size -= len(piece)
             yield piece

@@ -69,9 +69,9 @@ class TriedConsumer:
         """
         outcome = self.attempt(notification)
         if outcome.status != 0:
-            ended = "did not run: the notification does not match" if outcome.status is None else "failed with"
-            status = "" if outcome.status is None else f" exit status {outcome.status}"
-            raise AssertionError(f"the entry-point {ended}{status}\n{outcome.output}")
+            failed = f"failed with exit status {outcome.status}"
+            ended = "did not run: the notification does not match" if outcome.status is None else failed
+            raise AssertionError(f"the entry-point {ended}\n{outcome.output}")
         return outcome
 
     def attempt(self, notification: Mapping[str, Any] | bytes) -> Outcome:

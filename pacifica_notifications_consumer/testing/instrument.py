@@ -74,15 +74,7 @@ def _put(uploads: Path, name: str, content: Path | bytes) -> None:
 
 
 def files_below(paths: Sequence[Path]) -> dict[str, Path]:
-    """Collect the files that are given by paths of files and folders.
-
-    Returns:
-        The files by their names in a transaction: a file's own name; for files in a folder, the folder's name and the
-        path below it.
-
-    Raises:
-        UploadError: A path does not exist, or two files have the same name.
-    """
+    """Collect files and the files in folders, by their names in a transaction; a folder's own name comes first."""
     found: dict[str, Path] = {}
     for path in paths:
         for name, file in _files(path):
@@ -93,22 +85,15 @@ def files_below(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def files_in(directory: Path) -> dict[str, Path]:
-    """The files in a directory and its folders, by their paths below it.
-
-    Raises:
-        UploadError: A folder cannot be read.
-    """
-    found = {}
-    for folder, _, names in os.walk(directory, onerror=_refuse):
-        for path in (Path(folder, name) for name in names):
-            found[path.relative_to(directory).as_posix()] = path
-    return dict(sorted(found.items()))
+    """The files in a directory and its folders, by their paths below it."""
+    walked = os.walk(directory, onerror=_refuse)
+    paths = (Path(folder, name) for folder, _, names in walked for name in names)
+    return dict(sorted((path.relative_to(directory).as_posix(), path) for path in paths))
 
 
 def _refuse(error: OSError) -> None:
-    raise UploadError(
-        f"cannot read {error.filename}: {error.strerror}", "check the path and the access rights"
-    ) from error
+    problem = f"cannot read {error.filename}: {error.strerror}"
+    raise UploadError(problem, "check the path and the access rights") from error
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:

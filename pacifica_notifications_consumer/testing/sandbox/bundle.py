@@ -24,11 +24,7 @@ class HashValidationException(Exception):  # noqa: N818  (the real service's nam
 
 
 def read_records(tar: tarfile.TarFile) -> list[Record]:
-    """Read the metadata of a bundle.
-
-    Raises:
-        Exception: The metadata is missing, or is not a list of objects with a ``destinationTable``.
-    """
+    """Read the metadata of a bundle; any error in it is raised."""
     member = tar.extractfile("metadata.txt")
     if member is None:
         raise ValueError("metadata.txt is not a file")
@@ -48,11 +44,7 @@ def number_files(records: list[Record], tar: tarfile.TarFile, store: Store) -> N
 
 
 def archive_files(records: list[Record], tar: tarfile.TarFile, store: Store) -> None:
-    """Copy the files that the metadata names into the archive.
-
-    Raises:
-        Exception: A file is missing, or does not have its hash.
-    """
+    """Copy the files that the metadata names into the archive; any error in them is raised."""
     for record in records:
         if record["destinationTable"] == "Files":
             hashsum = record["hashsum"].replace("sha1:", "")
@@ -84,15 +76,7 @@ def clipped(path: str) -> str:
 
 
 def check_records(records: list[Record], number: int) -> None:
-    """Check metadata by the rules of the metadata service, in its order.
-
-    Args:
-        records: The metadata.
-        number: The transaction's number.
-
-    Raises:
-        Exception: A record is refused; the message is that of the real service.
-    """
+    """Check metadata by the rules of the metadata service, in its order and with its error messages."""
     _check_key_values(records, number)
     for record in records:
         if record["destinationTable"] == "Files":
@@ -129,11 +113,7 @@ def _good_hash(hashtype: str, hashsum: str) -> bool:
 
 
 def transaction_number(records: list[Record]) -> int:
-    """The number of the transaction; a number in the uploaded metadata precedes the one from ingest, and is used.
-
-    Raises:
-        HTTPError: It is not a number.
-    """
+    """The number of the transaction; a number in the uploaded metadata precedes the one from ingest, and is used."""
     value = next(record["value"] for record in records if record["destinationTable"] == "Transactions._id")
     try:
         return int(value)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from ...http.handler import Writer
 from .store import Store
@@ -18,23 +17,13 @@ Layout = dict[tuple[str, ...], Path]
 
 
 def lay_out(files: list[dict[str, Any]], store: Store) -> Layout:
-    """Find the content of each file of a cart, and verify it.
-
-    Args:
-        files: The files that the client has requested.
-        store: The archive.
-
-    Raises:
-        ValueError: A file is unknown, does not have its hash, or has the path of a directory.
-    """
+    """Find and verify the content of each file of a cart; raises `ValueError` with the message of the real cartd."""
     placed: Layout = {}
     for wanted in files:
         content = store.file(wanted["id"])
         if content is None:
-            page = {
-                "status": "500 Internal Server Error",
-                "message": f"Can't get file {wanted['id']}: No such file or directory",
-            }
+            message = f"Can't get file {wanted['id']}: No such file or directory"
+            page = {"status": "500 Internal Server Error", "message": message}
             raise ValueError(f"Failed to stage with error: {json.dumps(json.dumps(page))}")
         _verify(content, wanted["hashtype"], wanted["hashsum"])
         parts = _inside(wanted["path"])
@@ -78,17 +67,9 @@ def _directories(placed: Layout) -> set[tuple[str, ...]]:
 
 
 def write_tar(layout: Layout, top: str, made: float, out: Writer, store: Store) -> None:
-    """Write a cart's tar: a top directory with all directories and files, sorted.
-
-    Args:
-        layout: The files.
-        top: The name of the top directory.
-        made: The modification time of the directories, in seconds since 1970.
-        out: Takes the bytes, in order.
-        store: The archive.
-    """
-    stream = _Forward(out)
-    with tarfile.open(fileobj=stream, mode="w|", bufsize=PIECE) as tar:
+    """Write a cart's tar: a top directory with all directories, which get the time ``made``, and files, sorted."""
+    # For this mode, `tarfile` needs only the method `write`.
+    with tarfile.open(fileobj=cast("IO[bytes]", out), mode="w|", bufsize=PIECE) as tar:
         for parts in sorted({(), *layout, *_directories(layout)}):
             name = "/".join((top, *parts)) if top else "/".join(parts)
             if parts in layout:
@@ -100,18 +81,3 @@ def write_tar(layout: Layout, top: str, made: float, out: Writer, store: Store) 
                 info = tar.gettarinfo(store.directory, arcname=name)
                 info.mode, info.mtime = 0o755, made
                 tar.addfile(info)
-
-
-class _Forward(io.RawIOBase):
-    """The file object to which `tarfile` writes."""
-
-    def __init__(self, out: Writer) -> None:
-        super().__init__()
-        self._out = out
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._out.write(bytes(data))
-        return len(data)

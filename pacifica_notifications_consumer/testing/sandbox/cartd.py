@@ -41,13 +41,7 @@ class Cart:
 
 
 class Carts:
-    """Creates, stages, finds and deletes carts, which exist as long as the sandbox runs.
-
-    Args:
-        store: The archive.
-        staging_seconds: Minimum time in seconds to stage a cart.
-        say: Called with a sentence for each event.
-    """
+    """Creates, stages, finds and deletes carts, which exist as long as the sandbox runs."""
 
     def __init__(self, store: Store, *, staging_seconds: float, say: Callable[[str], None]) -> None:
         self._store = store
@@ -129,11 +123,7 @@ class Carts:
 
 
 def check_request(request: Any) -> None:
-    """Check a request by the rules of the real cartd's JSON schema.
-
-    Raises:
-        TypeError: The request violates the schema.
-    """
+    """Check a request by the rules of the real cartd's JSON schema; raises `TypeError`."""
     files = request.get("fileids") if isinstance(request, dict) else None
     if not isinstance(files, list):
         raise TypeError("'fileids' is a required property and must be a list")
@@ -159,24 +149,15 @@ class CartHandler(ServiceHandler):
         if len(self.segments) > 1:
             raise ValueError("the path has more segments than the cart's uid")
         uid = self.segments[0] if self.segments else ""
-        match self.command:
-            case "POST":
-                self._make(uid)
-            case "HEAD":
-                self._head(uid)
-            case "GET":
-                self._get(uid)
-            case "DELETE":
-                self._delete(uid)
-            case _:
-                raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
+        methods = {"POST": self._make, "HEAD": self._head, "GET": self._get, "DELETE": self._delete}
+        if self.command not in methods:
+            raise HTTPError(HTTPStatus.METHOD_NOT_ALLOWED, "Specified method is invalid for this resource")
+        methods[self.command](uid)
 
     def _make(self, uid: str) -> None:
         if self.content_type() not in ("application/json", "text/javascript"):
-            raise HTTPError(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                "Expected an entity of content type application/json, text/javascript",
-            )
+            reason = "Expected an entity of content type application/json, text/javascript"
+            raise HTTPError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
         try:
             request = from_json(self.document())
         except ValueError as error:
@@ -227,8 +208,7 @@ class CartHandler(ServiceHandler):
         start, end = _wanted(self.headers.get("Range", ""), status.st_size)
         partial = (start, end) != (0, status.st_size)
         self.send_response(HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK)
-        headers["Last-Modified"] = formatdate(status.st_mtime, usegmt=True)
-        headers["Accept-Ranges"] = "bytes"
+        headers |= {"Last-Modified": formatdate(status.st_mtime, usegmt=True), "Accept-Ranges": "bytes"}
         headers["Content-Length"] = str(end - start)
         if partial:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{status.st_size}"

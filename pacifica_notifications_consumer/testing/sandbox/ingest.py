@@ -25,15 +25,7 @@ _WORKERS = 2  # like Celery on a small machine, so that transactions do not alwa
 
 @attrs.define(eq=False, slots=False)
 class IngestService:
-    """Processes uploads and stores their states.
-
-    Args:
-        store: Stores files, states and transactions.
-        policy: Checks the metadata of uploads.
-        source: The ``source`` of the events, in which ``{id}`` stands for the transaction's number.
-        emit: Called with the event of each complete transaction.
-        say: Called with a sentence for each event.
-    """
+    """Processes uploads and stores their states; ``{id}`` in the source stands for the transaction's number."""
 
     _store: Store
     _policy: PolicyService
@@ -51,14 +43,7 @@ class IngestService:
                 self._workers.submit(partial(self._process, job))
 
     def accept(self, pieces: Iterable[bytes]) -> dict[str, Any]:
-        """Receive a bundle.
-
-        Args:
-            pieces: The tar, as it arrives.
-
-        Returns:
-            The state of the upload before the bundle is processed.
-        """
+        """Receive a bundle, and return the state of the upload before the bundle is processed."""
         job = _IngestJob(self._store, self._store.reserve("upload"))
         job.update("UPLOADING", 0)
         state = dict(job.state)
@@ -67,11 +52,7 @@ class IngestService:
         return state
 
     def state(self, number: int) -> dict[str, Any]:
-        """The state of an upload.
-
-        Raises:
-            HTTPError: There is no upload with this number.
-        """
+        """The state of an upload; raises `HTTPError` if there is no such upload."""
         if number <= 0:
             # The real ingest answers this without a query of its database.
             state = _fresh_state(None)

@@ -19,12 +19,7 @@ from .wire import ServiceHandler, from_json
 
 @attrs.frozen(kw_only=True)
 class PolicyService:
-    """The rules of a Pacifica in which every known user is a member of every project.
-
-    Attributes:
-        project_field: The name of a transaction's project: ``project``, or ``proposal`` in older versions of Pacifica.
-        users: The number of each user by network id; None if every user is known.
-    """
+    """The rules of a Pacifica in which every known user is in every project; without ``users``, all are known."""
 
     project_field: str = "project"
     users: Mapping[str, int] | None = None
@@ -37,12 +32,7 @@ class PolicyService:
         return int(user) if user.isdecimal() else zlib.crc32(user.encode()) % 1_000_000 + 1
 
     def check_upload(self, records: list[dict[str, Any]]) -> None:
-        """Check the metadata of an upload.
-
-        Raises:
-            HTTPError: The submitter, project or instrument is missing or unknown.
-            Exception: An error to which the real policy answers 500, such as a submitter that is not a number.
-        """
+        """Check the metadata of an upload; the real policy answers 500 to errors other than `HTTPError`."""
         values = {
             field: next((r["value"] for r in records if r["destinationTable"] == f"Transactions.{field}"), None)
             for field in ("submitter", self.project_field, "instrument")
@@ -56,25 +46,15 @@ class PolicyService:
         _number(values["instrument"], "instrument")
 
     def check_event(self, user: str, event: Any) -> None:
-        """Check whether a user may see an event.
-
-        Raises:
-            HTTPError: The user may not see it.
-            Exception: An error to which the real policy answers 500: an unknown user, a malformed event.
-        """
+        """Check whether a user may see an event; raises errors as `check_upload` does, also for an unknown user."""
         number = self.number(user)
         if number is None:
             raise LookupError(f"no user has the network id {user!r}")
         kind = event.get("eventType", "Not Present")
         if kind != INGEST_EVENT:
-            reason = f"Precondition Failed: Invalid eventType for {kind}"
-            raise HTTPError(HTTPStatus.PRECONDITION_FAILED, reason)
-        self.check_upload(
-            [
-                {**record, "value": number} if record["destinationTable"] == "Transactions.submitter" else record
-                for record in event["data"]
-            ]
-        )
+            raise HTTPError(HTTPStatus.PRECONDITION_FAILED, f"Precondition Failed: Invalid eventType for {kind}")
+        table = "Transactions.submitter"
+        self.check_upload([r | {"value": number} if r["destinationTable"] == table else r for r in event["data"]])
 
     def _known(self, submitter: int) -> bool:
         return self.users is None or submitter in self.users.values()
@@ -116,13 +96,7 @@ def _user(network_id: str, number: int | None) -> dict[str, Any]:
 
 
 def transaction_info(event: dict[str, Any], submitted: str, project_field: str = "project") -> dict[str, Any]:
-    """Policy's answer to the query of a transaction.
-
-    Args:
-        event: The transaction's event.
-        submitted: The time of its upload: ISO 8601 in UTC, without zone.
-        project_field: See `PolicyService`.
-    """
+    """Policy's answer to the query of a transaction; ``submitted`` is ISO 8601 in UTC, without zone."""
     records = event["data"]
     first = {
         field: next(r["value"] for r in records if r["destinationTable"] == f"Transactions.{field}")

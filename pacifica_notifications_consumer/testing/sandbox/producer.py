@@ -26,13 +26,7 @@ _compiled = lru_cache(maxsize=256)(Filter)
 
 
 class ProducerService:
-    """Matches and delivers events.
-
-    Args:
-        store: Stores the subscriptions.
-        policy: Decides which users may see an event.
-        say: Called with a sentence for each event.
-    """
+    """Matches and delivers events."""
 
     def __init__(self, store: Store, policy: PolicyService, say: Callable[[str], None]) -> None:
         self.subscriptions = Subscriptions(store, say)

@@ -17,15 +17,7 @@ from ...system.files import NEW, replacing, try_lock
 
 
 class Store:
-    """The sandbox's persistent data.
-
-    Args:
-        directory: The directory; created if it does not exist. Files in it are named by their ids, so that no name
-            from a client becomes a path.
-
-    Raises:
-        StateError: The directory cannot be used, or another sandbox uses it.
-    """
+    """The sandbox's persistent data; its files are named by ids, so that no name from a client becomes a path."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -42,7 +34,7 @@ class Store:
         self._events: dict[int, Path] = {}
         with _usable(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._guard = _lock(directory)
+            self._guard = (directory / "lock").open("ab")
         try:
             with _usable(directory):
                 self._open()
@@ -51,14 +43,9 @@ class Store:
             raise
 
     def _open(self) -> None:
-        for folder in (
-            self._files,
-            self._jobs,
-            self._subscriptions,
-            self._transactions,
-            self.uploads,
-            self.carts,
-        ):
+        if not try_lock(self._guard):
+            raise InUse(f"another sandbox uses {self.directory}", "stop it, or choose another directory")
+        for folder in (self._files, self._jobs, self._subscriptions, self._transactions, self.uploads, self.carts):
             folder.mkdir(mode=0o700, exist_ok=True)
         for leftover in (*self.uploads.glob(f"*{NEW}"), *self._files.glob(f"*{NEW}"), *self.carts.iterdir()):
             leftover.unlink()
@@ -121,11 +108,7 @@ class Store:
         return state
 
     def insert(self, number: int, event: dict[str, Any]) -> None:
-        """Store a transaction as its event; `publish` wakes the callers that wait for it.
-
-        Raises:
-            HTTPError: A transaction with this number exists; the message is that of Pacifica's metadata service.
-        """
+        """Store a transaction as its event; `publish` wakes the callers that wait for it."""
         with self._lock:
             if number in self._events:
                 raise HTTPError(
@@ -145,10 +128,7 @@ class Store:
             self._completion.notify_all()
 
     def transactions(self) -> list[int]:
-        """The numbers of the transactions, the oldest first.
-
-        Includes transactions that are not published yet, since the state of their upload may be complete already.
-        """
+        """The numbers of the transactions, the oldest first, with those that are not published yet."""
         with self._lock:
             return list(self._events)
 
@@ -198,14 +178,6 @@ def _write(path: Path, document: Any) -> None:
     # A reader, or a sandbox started after a crash, sees the old document or the new one, never half of one.
     with replacing(path, mode=0o600) as out:
         out.write(json.dumps(document).encode("ascii"))
-
-
-def _lock(directory: Path) -> IO[bytes]:
-    guard = (directory / "lock").open("ab")
-    if not try_lock(guard):
-        guard.close()
-        raise InUse(f"another sandbox uses {directory}", "stop it, or choose another directory")
-    return guard
 
 
 def _usable(directory: Path) -> contextlib.AbstractContextManager[None]:

@@ -16,26 +16,16 @@ from .store import Store
 
 Subscription = dict[str, Any]
 
-FIELDS = (
-    "uuid",
-    "name",
-    "jsonpath",
-    "user",
-    "disabled",
-    "error",
-    "target_url",
-    "version",
-    "extensions",
-    "auth",
-    "created",
-    "updated",
-    "deleted",
-)
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("uuid", "name", "jsonpath", "user", "target_url", "version", "created", "updated"), (str,)),
     **dict.fromkeys(("disabled", "error", "deleted"), (str, NoneType)),
     "extensions": (dict,),
 }
+#: In the order of the producer's answers.
+_FIELDS = (
+    *("uuid", "name", "jsonpath", "user", "disabled", "error", "target_url"),
+    *("version", "extensions", "auth", "created", "updated", "deleted"),
+)
 _TIMES = ("disabled", "created", "updated", "deleted")
 _CREDENTIALS = {"basic": ("username", "password"), "header": ("type", "credentials")}
 _LONGEST_NAME = 255
@@ -44,12 +34,7 @@ _ALL_READ_ONLY = {"uuid", "user", "created", "updated", "deleted", "version"}
 
 
 class Subscriptions:
-    """All subscriptions; users can access only their own.
-
-    Args:
-        store: Stores the subscriptions.
-        say: Called with a sentence for each event.
-    """
+    """All subscriptions; users can access only their own, and others raise `HTTPError`."""
 
     def __init__(self, store: Store, say: Callable[[str], None]) -> None:
         self._store = store
@@ -67,27 +52,14 @@ class Subscriptions:
         return [subscription for subscription in self.kept() if not subscription["disabled"]]
 
     def of(self, user: str) -> list[Subscription]:
-        """The subscriptions of a user.
-
-        Raises:
-            HTTPError: The user has none.
-        """
+        """The subscriptions of a user; raises `HTTPError` if there are none."""
         found = [subscription for subscription in self.kept() if subscription["user"] == user]
         if not found:
             raise _forbidden()
         return found
 
     def get(self, user: str, name: str) -> Subscription:
-        """A subscription of a user.
-
-        Args:
-            user: The user's name.
-            name: The UUID as a string.
-
-        Raises:
-            HTTPError: It does not exist, or another user owns it.
-            ValueError: The name is not a UUID.
-        """
+        """A subscription of a user by its UUID; raises `ValueError` if the name is not a UUID."""
         key = str(uuid.UUID(f"{{{name}}}"))
         with self._lock:
             subscription = self._all.get(key)
@@ -96,16 +68,11 @@ class Subscriptions:
             return dict(subscription)
 
     def create(self, user: str, body: Any) -> Subscription:
-        """Create a subscription.
-
-        Raises:
-            HTTPError: The body has a time of deletion.
-            Exception: The body is refused.
-        """
+        """Create a subscription; any error in the body is raised."""
         values = _checked(body)
         now = datetime.now().isoformat()
         subscription: Subscription = {
-            **dict.fromkeys(FIELDS),
+            **dict.fromkeys(_FIELDS),
             "uuid": str(uuid.uuid4()),
             "version": "v0.1",
             "created": now,
@@ -126,12 +93,7 @@ class Subscriptions:
         return self.get(user, subscription["uuid"])
 
     def update(self, user: str, name: str, read_body: Callable[[], Any]) -> Subscription:
-        """Change the given values; ``auth`` and ``extensions`` are emptied if they are not given.
-
-        Raises:
-            HTTPError: The user cannot access the subscription before or after the change.
-            Exception: The body is refused.
-        """
+        """Change the given values; ``auth`` and ``extensions`` are emptied if they are not given."""
         subscription = self.get(user, name)
         values = _checked(read_body())
         values.pop("uuid", None)
@@ -143,11 +105,7 @@ class Subscriptions:
         return self.get(user, name)
 
     def delete(self, user: str, name: str) -> None:
-        """Delete a subscription.
-
-        Raises:
-            HTTPError: The user cannot access the subscription.
-        """
+        """Delete a subscription."""
         now = datetime.now().isoformat()
         subscription = {**self.get(user, name), "deleted": now, "updated": now}
         with self._lock:
@@ -186,7 +144,7 @@ def _checked(body: Any) -> Subscription:
         raise ValueError(f"a body with all of {', '.join(sorted(_ALL_READ_ONLY))} is not allowed")
     if len(body.get("name", "")) > _LONGEST_NAME:
         raise ValueError(f"value too long for type character varying({_LONGEST_NAME})")
-    values = {"extensions": {}, "auth": {}, **{field: body[field] for field in FIELDS if field in body}}
+    values = {"extensions": {}, "auth": {}, **{field: body[field] for field in _FIELDS if field in body}}
     for field in _TIMES:
         if values.get(field) is not None:
             # The real producer's database does not store the zone.

@@ -23,8 +23,7 @@ AnyHandler = TypeVar("AnyHandler", bound="ServiceHandler")
 def error_page(error: Exception) -> dict[str, str]:
     """The document with which a Pacifica service answers a request that failed.
 
-    An `HTTPError` has its own status and reason. Any other error is a 500, with its message only in the traceback, as
-    with the real services.
+    Errors other than `HTTPError` are a 500 with the message only in the traceback, as with the real services.
     """
     status, message = HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED
     if isinstance(error, HTTPError):
@@ -76,21 +75,13 @@ class ServiceHandler(Handler):
         return json.dumps(page).encode("ascii")
 
     def body(self) -> Iterator[bytes]:
-        """Read the request's body in pieces.
-
-        Raises:
-            HTTPError: The body has no length and is not chunked, is malformed, or ends early.
-        """
+        """Read the request's body in pieces; it must have a length or be chunked."""
         self._check_length()
         while piece := self.rfile.read(PIECE):
             yield piece
 
     def document(self) -> bytes:
-        """Read the request's whole body into memory.
-
-        Raises:
-            HTTPError: See `body`; or the body is too large.
-        """
+        """Read the request's whole body into memory."""
         self._check_length()
         return self.read_body(_LARGEST_DOCUMENT)
 
@@ -109,9 +100,5 @@ def bind(handler: type[AnyHandler], **state: object) -> type[AnyHandler]:
 
 
 def from_json(body: bytes) -> Any:
-    """Decode a JSON document.
-
-    Raises:
-        ValueError: The document is not JSON in UTF-8.
-    """
+    """Decode a JSON document in UTF-8."""
     return json.loads(body.decode("utf-8"))

@@ -12,12 +12,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class TaskThreads:
-    """Threads that run tasks from a queue in order of submission.
-
-    Args:
-        name: Prefix of the threads' names.
-        count: Number of threads.
-    """
+    """Threads that run tasks from a queue in order of submission."""
 
     def __init__(self, name: str, count: int) -> None:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -35,12 +30,7 @@ class TaskThreads:
         self._queue.put(work)
 
     def close(self, *, drain: bool, seconds: float) -> None:
-        """End the threads.
-
-        Args:
-            drain: Whether queued tasks are still run; running tasks are finished in any case.
-            seconds: The time to wait for the threads; the remaining tasks are dropped after it.
-        """
+        """End the threads; with ``drain`` they run the queued tasks first, as far as the seconds suffice."""
         if not drain:
             self._dropping.set()
         for _ in self._threads:
