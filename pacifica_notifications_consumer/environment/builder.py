@@ -133,7 +133,7 @@ class VenvBuilder:
             local.digest if local else None,
             # These variables determine where packages come from.
             sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),
-            # What one user can change is not for another one.
+            # Users do not share environments, because each could change the environment of the others.
             self._run_as.uid,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -156,7 +156,7 @@ class VenvBuilder:
         self._run_as.admit(home, venv.path, temporary, advice=advice)
         base = self._run_as.environ()
         if not self._run_as.has_home():
-            # uv insists on a cache, and has it there.
+            # uv and pip keep their caches in the home directory, which this user does not have.
             base = {**base, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
         environ = installer_environ(venv.environ(base), constraints)
         with self._run_as.acting():
