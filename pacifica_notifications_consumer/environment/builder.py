@@ -74,7 +74,7 @@ class VenvBuilder:
         cancel: threading.Event | None = None,
         run_as: Account | None = None,
     ) -> None:
-        # Paths must hold in the working directory of the programs; a bare name is looked up on PATH.
+        # Make paths absolute, because programs run in other working directories; a bare name is looked up on PATH.
         self._python = str(Path(python).absolute()) if os.sep in os.fspath(python) else os.fspath(python)
         self._directory = Path.cwd() if directory is None else Path(directory).absolute()
         self._requirements = None if requirements is None else Path(requirements).absolute()
@@ -278,7 +278,7 @@ class VenvBuilder:
 
 
 def _still_running(what: str) -> Periodic:
-    """Log at intervals that a program is still running: some print nothing for minutes."""
+    """Log at intervals that a program is still running, because some print nothing for minutes."""
     began = time.monotonic()
     return Periodic(
         lambda: log.info("%s is still running after %.0f s", what, time.monotonic() - began),

@@ -311,5 +311,5 @@ def test_notes_of_progress_that_are_none(tmp_path: Path) -> None:
 def test_other_engines_have_users_of_their_own(account: Account, place: Path) -> None:
     """Who says it in a place where it means nothing is told so."""
     engine = LocalEngine(entry_point=place / "x.py", venv=Venv(place), services=Services())
-    with pytest.raises(ConfigurationError, match="run_as is of no meaning to another engine"):
+    with pytest.raises(ConfigurationError, match="run_as cannot be used with another engine"):
         JobRunner(place / "x.py", place / "state", name="x", engine=engine, run_as=account)
