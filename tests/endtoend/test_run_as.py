@@ -322,8 +322,11 @@ def test_the_rights_that_it_takes(
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
-        (["--run-as", "nobody-at-all"], "there is no user 'nobody-at-all' on this machine; correct --run-as, or make "),
-        (["--run-as", "root"], "root has all rights; name a user with --run-as who has few"),
+        (
+            ["--run-as", "nobody-at-all"],
+            "the user 'nobody-at-all' does not exist on this machine; correct --run-as, or make ",
+        ),
+        (["--run-as", "root"], "root has all rights; name a user with few rights with --run-as"),
         (
             ["--run-as", NOBODY, "--state-dir", "{closed}/state"],
             "the user nobody cannot reach {closed}/state/jobs: {closed} is closed to that user; choose another",
