@@ -1,4 +1,4 @@
-"""Finding transactions that nobody announced."""
+"""Finding transactions whose notifications never arrived."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

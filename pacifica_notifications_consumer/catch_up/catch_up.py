@@ -42,37 +42,37 @@ from .seeker import CatchUpStore, Seeker, SeekResult, Throttle, TransactionOutco
 
 log = logging.getLogger(__name__)
 
-#: The name under which the ledger keeps where policy was asked last, and for whom.
+#: The name under which the ledger keeps the URL of policy and the user name of the last run.
 ASKER = "asker"
-#: How many transactions are gone through before that is written down, and how many are asked for at the same time.
+#: The number of transactions that are checked per commit, and the number of requests to policy at the same time.
 _WINDOW, _ASKERS = 64, 4
-#: Delivered notifications from which is learnt what they carry, and which transaction was the last one.
+#: The number of delivered notifications that show the site's attributes and the last announced transaction.
 _SAMPLE = 1000
-#: Seconds between two looks into the ledger, for an incident or for a range that somebody has put there.
+#: Seconds between two queries of the ledger for new incidents, and for ranges that a command has added.
 _LOOK = 1.0
-#: Seconds before an unknown transaction is asked for again, at least and at most.
+#: The minimum and the maximum of seconds before policy is asked again for an unknown transaction.
 _SOONEST, _LATEST = 5.0, 3600.0
-#: There are no transactions up to then, so it takes policy and metadata little to say so.
+#: A date before all transactions, so that a request up to it costs policy and metadata little.
 _LONG_AGO = "1970-01-01"
-#: Seconds before a struggling policy is asked again: first, and at most.
+#: Seconds before a failing policy is asked again: the first pause, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
 
 
 @documented
 @attrs.frozen(kw_only=True)
 class CatchUpRules:
-    """How missed transactions are looked for; times are aware of their zones."""
+    """The rules of the search for missed transactions; times are aware of their zones."""
 
     start: int | datetime | None = setting(
-        "look for missed transactions from this one on: a number, or a time such as 2026-11-24T18:00; looked at once, "
-        "however often the consumer is started with it; by default from where the last look ended, or the last "
-        "announced one; on a new state directory, from the newest one on",
+        "look for missed transactions from this one on: a number, or a time such as 2026-11-24T18:00; done once, "
+        "however often the consumer is started with it; by default from the end of the last search, or the last "
+        "announced transaction; on a new state directory, from the newest one on",
         transaction_or_time,
         name="catch_up_from",
     )
     interval: float = setting(
-        "seconds between two looks for transactions that were not announced, if `policy_url` tells where to ask; 0 for "
-        "none but those at the start and after the subscription had to be mended",
+        "seconds between two searches for transactions that were not announced, if `policy_url` is set; 0 for no "
+        "searches but those at the start and after repairs of the subscription",
         seconds,
         name="catch_up_interval",
         default=600.0,
@@ -85,7 +85,7 @@ class CatchUpRules:
         default=86_400.0,
     )
     rate: float = setting(
-        "questions to policy in a second at most, while missed transactions are looked for",
+        "maximum number of requests to policy per second in a search for missed transactions",
         rate,
         name="catch_up_rate",
         default=20.0,
@@ -93,17 +93,17 @@ class CatchUpRules:
 
 
 class CatchUp:
-    """Looks for what was missed.
+    """Searches for missed transactions.
 
     Args:
-        store: Judges and takes it.
-        policy: Tells of it.
-        username: Who must be allowed to see it.
-        rules: How it is done.
-        stop: Ends it when set, wherever it is.
+        store: Decides about the transactions, and takes the missed ones.
+        policy: The client of policy.
+        username: The user that must be allowed to see a transaction.
+        rules: The rules of the search.
+        stop: The event that ends the search at any point.
 
-    All methods raise `ServiceError` when policy cannot be asked, or metadata behind it, `StateError` when the disk
-    takes no more, and `Cancelled` when they are stopped; what was found by then is kept, and the next call goes on.
+    All methods raise `ServiceError` when policy, or metadata behind it, cannot be asked, `StateError` when the ledger
+    cannot be written, and `Cancelled` when they are stopped. Results up to then are kept; the next call continues.
     """
 
     def __init__(
@@ -118,16 +118,17 @@ class CatchUp:
         self._learn()
 
     def _learn(self) -> None:
-        """Find out what the site's notifications carry: what it sent lately says so, or sent before."""
+        """Learn the site's attributes from recently delivered notifications, or reuse those learnt before."""
         if learnt := Identity.learn(self._coverage.last_delivered(_SAMPLE)):
             self._coverage.put_fact("identity", attrs.asdict(learnt))
         self._identity = Identity(**(self._coverage.fact("identity") or {}))
 
     def look(self, *, all_of_it: bool) -> None:
-        """Ask which transaction is the newest, and have all up to it looked at.
+        """Ask policy for the newest transaction, and move the end of the follower.
 
         Args:
-            all_of_it: Otherwise only those that were there at the last look: what is new may yet be announced.
+            all_of_it: Whether to move it to the newest transaction. Otherwise it is moved to the newest of the look
+                before, because later transactions may still be announced.
         """
         self._learn()
         seen = self._coverage.newest
@@ -135,22 +136,22 @@ class CatchUp:
         follower = self._coverage.span(FOLLOWER) or self._begin(newest.number)
         if newest.anew:
             before, first = newest.anew
-            log.warning("the site has begun to number its transactions from %d on, after %d", first, before)
+            log.warning("the site now numbers its transactions from %d on, after %d", first, before)
             if left := range(follower.next, before + 1):
                 self._coverage.add_span(left)
             follower = attrs.evolve(follower, next=first, last=first - 1)
         horizon = newest.number if all_of_it or seen is None else seen[0]
         follower = attrs.evolve(follower, last=max(follower.last, horizon))
-        # First, since the next look may not see them any more.
+        # Before `follow`: the next look may not see the strays any more.
         self._settle(newest.strays, {})
         self._coverage.follow(follower, (newest.number, newest.changed))
         self._start_where_told(follower)
 
     def work(self) -> bool:
-        """Look at some of all that is to be looked at, and at the gaps that are due.
+        """Check the next window of each span, and the gaps that are due.
 
         Returns:
-            Whether there is more. Of a long range it is a piece at a time, so that no other one waits for its end.
+            Whether there may be more to check. A long span is checked in windows, so that other spans need not wait.
         """
         spans = self._coverage.spans()
         for span in spans:
@@ -160,11 +161,11 @@ class CatchUp:
         return bool(spans or gaps)
 
     def scan(self, span: Span, tell: Callable[[int, Sequence[SeekResult]], None]) -> None:
-        """Look at a range of transactions, from the lowest number to the highest.
+        """Check a span of transactions, from the lowest number to the highest.
 
         Args:
-            span: The range.
-            tell: Takes how many have been looked at, and what was found out, some at a time.
+            span: The span.
+            tell: Called after each window with the number of checked transactions and the window's results.
         """
         first = span.next
         while span.next <= span.last:
@@ -180,10 +181,10 @@ class CatchUp:
         return attrs.evolve(span, next=numbers.stop), findings
 
     def examine(self, numbers: Sequence[int]) -> tuple[dict[int, float | None], list[SeekResult]]:
-        """Find out about transactions without noting that they have been looked at; those that were missed are taken.
+        """Check transactions, and take the missed ones, without recording in the ledger that they were checked.
 
         Returns:
-            When the notification of each came, None if it did not; and what was found out about those.
+            The arrival of each one's notification, None if it did not arrive; and the results for those.
         """
         known = dict(zip(numbers, self._coverage.known(map(self._identity.of, numbers)), strict=True))
         return known, self._seek([number for number in numbers if known[number] is None])
@@ -192,8 +193,8 @@ class CatchUp:
         """Find the transactions of a range.
 
         Args:
-            first: A number, or a time that is aware of its zone; None for where the follower is.
-            last: The same; None for the newest.
+            first: A number, or a time with time zone; None for the position of the follower.
+            last: Likewise; None for the newest transaction.
         """
         if isinstance(first, datetime):
             start = self._policy.first_since(_metadata_time(first))
@@ -203,7 +204,7 @@ class CatchUp:
         else:
             start = first
         if isinstance(last, int):
-            # Who names a number means it, be it far away from all others.
+            # An explicit number may be a stray.
             end = min(last, max(self._policy.transactions().times, default=0))
         else:
             end = find_newest(self._policy, self._coverage.newest).number
@@ -212,18 +213,18 @@ class CatchUp:
         return range(end + 1 if start is None else max(1, start), end + 1)
 
     def _begin(self, newest: int) -> Span:
-        """Where the follower begins, on a ledger that has none."""
+        """The start of the follower on a ledger without one."""
         announced = (self._identity.number(*pair) for pair in self._coverage.last_delivered(_SAMPLE))
         last = max((number for number in announced if number is not None), default=newest)
         return Span(id=FOLLOWER, next=last + 1, last=last)
 
     def _start_where_told(self, follower: Span) -> None:
-        """Look at what was before, but once: the setting may stay where it is."""
+        """Add a span for `CatchUpRules.start`, once for each value of the setting."""
         told = None if self._rules.start is None else str(self._rules.start)
         if told is None or self._coverage.fact("start") == told:
             return
         numbers = self.numbers(self._rules.start, follower.next - 1)
-        log.info("looking at %d transactions from before, from %s on", len(numbers), told)
+        log.info("checking %d earlier transactions, from %s on", len(numbers), told)
         if numbers:
             self._coverage.add_span(numbers)
         self._coverage.put_fact("start", told)
@@ -238,7 +239,7 @@ class CatchUp:
         return findings
 
     def _check_failures(self, findings: Sequence[SeekResult]) -> None:
-        """Tell transactions that policy cannot tell of from a policy that cannot tell anything, which ends it all."""
+        """Raise an error if policy fails for all requests, not only for single transactions."""
         unreadable = [finding for finding in findings if finding.fate is TransactionOutcome.UNREADABLE]
         if unreadable:
             self._policy.transactions(until=_LONG_AGO)
@@ -248,12 +249,12 @@ class CatchUp:
             )
 
     def _log(self, findings: Sequence[SeekResult]) -> int:
-        """Say what was found; returns how many were refused."""
+        """Log the results; returns the number of refused transactions."""
         recovered = [finding.transaction_id for finding in findings if finding.fate is TransactionOutcome.RECOVERED]
         refused = sum(finding.fate is TransactionOutcome.REFUSED for finding in findings)
         if recovered or refused:
             log.info(
-                "transactions that nobody announced: %d recovered%s, %d match but are not for %s",
+                "transactions that were not announced: %d recovered%s, %d match but are not for %s",
                 len(recovered),
                 f" (from {min(recovered)} to {max(recovered)})" if recovered else "",
                 refused,
@@ -262,14 +263,14 @@ class CatchUp:
         return refused
 
     def _open(self, findings: Sequence[SeekResult], known: dict[int, float | None]) -> Iterator[SeekResult]:
-        """Those that are to be asked for again: not those that were left out so long ago that nothing can come."""
+        """The transactions to be asked for again; numbers that were left out before an old transaction are not."""
         newest = self._coverage.newest
         too_old = False
         found = {finding.transaction_id: finding for finding in findings}
         for number in sorted(known, reverse=True):
             finding = found.get(number)
             if finding is None:
-                # What has a higher number was begun later.
+                # A transaction with a higher number was started later.
                 too_old = too_old or time.time() - (known[number] or 0.0) > self._rules.patience
             elif finding.created:
                 too_old = too_old or _seconds_between(finding.created, newest) > self._rules.patience
@@ -277,11 +278,11 @@ class CatchUp:
                 yield finding
 
     def _settle(self, numbers: Sequence[int], since: Mapping[int, float]) -> None:
-        """Find out about single transactions, and keep as gaps those of which nothing can be told yet.
+        """Check single transactions, and record those without a result as gaps.
 
         Args:
-            numbers: Theirs.
-            since: When those were first asked for that have been asked for.
+            numbers: The numbers of the transactions.
+            since: The times of the first requests for numbers that are gaps already.
         """
         if not numbers:
             return
@@ -306,25 +307,25 @@ class CatchUp:
 
 
 def windows(numbers: range) -> Iterator[range]:
-    """Cut a range into pieces that are looked at together."""
+    """Split a range into windows that are checked together."""
     return (numbers[start : start + _WINDOW] for start in range(0, len(numbers), _WINDOW))
 
 
 @contextlib.contextmanager
 def catching_up(store: CatchUpStore, services: Services, rules: CatchUpRules | None = None) -> Iterator[None]:
-    """Look for missed transactions for as long as the context lasts, on a thread of its own.
+    """Search for missed transactions on a separate thread for as long as the context lasts.
 
     Args:
         store: Takes them; a `JobRunner` that has been entered.
-        services: Where policy is, and whose transactions they are.
-        rules: How it is done.
+        services: The URL of policy, and the user name.
+        rules: The rules of the search.
 
     Raises:
-        ConfigurationError: It is not known where policy is, or who asks.
+        ConfigurationError: The URL of policy or the user name is missing.
     """
     if services.policy_url is None or services.username is None:
         missing = "username" if services.policy_url else "policy_url"
-        raise ConfigurationError(f"missed transactions cannot be looked for: {missing} is not set", f"set `{missing}`")
+        raise ConfigurationError(f"cannot look for missed transactions: {missing} is not set", f"set `{missing}`")
     store.coverage.put_fact(ASKER, {"policy_url": services.policy_url, "username": services.username})
     rules = rules or CatchUpRules()
     stop = threading.Event()
@@ -336,7 +337,7 @@ def catching_up(store: CatchUpStore, services: Services, rules: CatchUpRules | N
 
 
 class _Follower:
-    """Looks at the start, after each incident, each interval; and works when there is work."""
+    """Starts a search at the start, after each incident and at each interval, and continues it until it is done."""
 
     def __init__(self, catch_up: CatchUp, store: CatchUpStore, interval: float) -> None:
         self._catch_up = catch_up
@@ -354,13 +355,13 @@ class _Follower:
             return None
         except (ServiceError, StateError) as error:
             self._failures += 1
-            # While policy was down, the producer could not ask it either: something may have been missed.
+            # While policy was down, the producer could not ask it either, so notifications may have been missed.
             self._incident = -1
             level = logging.WARNING if self._failures == 1 else logging.DEBUG
-            log.log(level, "cannot look for what was missed: %s", error)
+            log.log(level, "cannot look for missed transactions: %s", error)
             return growing_pause(self._failures, _FIRST_PAUSE, _LONGEST_PAUSE)
         if self._failures:
-            log.info("policy can be asked again; what was missed meanwhile is looked for")
+            log.info("policy can be asked again; looking for transactions that were missed meanwhile")
         self._failures = 0
         return 0.0 if more else _LOOK
 
@@ -379,12 +380,12 @@ class _Follower:
 
 
 def _metadata_time(time_: datetime) -> str:
-    """A time as metadata writes it."""
+    """Format a time as metadata does."""
     return time_.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat()
 
 
 def _seconds_between(earlier: str, newest: tuple[int, str] | None) -> float:
-    """The seconds from one of metadata's times to that of the newest transaction; 0 if they cannot be told."""
+    """The seconds from one of metadata's times to that of the newest transaction; 0 if one is not a time."""
     with contextlib.suppress(ValueError):
         if newest:
             return (datetime.fromisoformat(newest[1]) - datetime.fromisoformat(earlier)) / timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""How a site numbers its transactions: one after the other, but for what uploaders choose, and until it begins anew."""
+"""Find the newest transaction, in spite of strays (numbers that uploaders chose) and of sites that number anew."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import attrs
 
 from ..clients.policy import Policy
 
-#: A number that is so far above the next lower one is taken for one of an uploader's own choosing.
+#: A number that is further above the next lower one counts as a stray.
 _JUMP = 10_000
-#: How many of the highest numbers are looked at then; with half of them so far above, the site has begun anew.
+#: The number of transactions that are then compared; if more than half are strays, the site numbers anew.
 _PAGE = 20
 
 
 @attrs.frozen(kw_only=True)
 class NewestTransaction:
-    """The newest transaction of those that are numbered one after the other.
+    """The newest transaction that is not a stray.
 
     Args:
-        number: Its number; 0 if there is none.
-        changed: When it was last changed, as policy writes it.
-        strays: Numbers far above it, of an uploader's own choosing.
-        anew: The last number before a site began to number anew, and the first one then; None if it did not.
+        number: Its number; 0 without transactions.
+        changed: The time of its last change, as policy writes it.
+        strays: Numbers far above it that uploaders chose.
+        anew: If the site numbers anew, the last number before and the first number after; otherwise None.
     """
 
     number: int
@@ -36,14 +36,14 @@ def find_newest(policy: Policy, seen: tuple[int, str] | None) -> NewestTransacti
     """Find the newest transaction.
 
     Args:
-        policy: Knows it.
-        seen: The number of what was the newest one at an earlier look, and when it was last changed.
+        policy: The client of policy.
+        seen: The number and the last change of the newest transaction of an earlier look; None without one.
 
     Raises:
-        ServiceError: policy cannot be reached or refuses, or metadata behind it.
+        ServiceError: policy, or metadata behind it, cannot be reached or refuses.
     """
     number, changed = seen or (0, "")
-    # Since then only: what policy counts is then little.
+    # Only changes since then, which cost policy little.
     listing = policy.transactions(since=changed or None, size=2)
     if not listing.times:
         return NewestTransaction(number=number, changed=changed)
@@ -62,7 +62,7 @@ def find_newest(policy: Policy, seen: tuple[int, str] | None) -> NewestTransacti
 
 
 def _begin(times: dict[int, str]) -> NewestTransaction:
-    """Without an earlier look the longest run of numbers is the one that goes on; of equal ones, the lowest."""
+    """Without an earlier look, the newest transaction ends the longest run of numbers; of equal runs, the lowest."""
     numbers = sorted(times)
     runs = [[numbers[0]]]
     for lower, higher in itertools.pairwise(numbers):
@@ -74,7 +74,7 @@ def _begin(times: dict[int, str]) -> NewestTransaction:
 
 
 def _find_break(policy: Policy, seen: tuple[int, str]) -> tuple[int, int]:
-    """The last number before the site began anew, and the first one then."""
+    """The last number before the site began to number anew, and the first number after."""
     first = 0
     for page in itertools.count(1):
         numbers = policy.transactions(since=seen[1] or None, page=page, size=_PAGE).times

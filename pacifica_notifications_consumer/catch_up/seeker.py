@@ -1,4 +1,4 @@
-"""A transaction that nobody announced to us: what policy says of it, and what becomes of it."""
+"""Seeker: checks a transaction that was not announced, and takes it if it matches and the user may see it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..ledger.ledger import Ledger
 
 
 class CatchUpStore(Protocol):
-    """Takes what was missed; `JobRunner` is one, for a consumer that runs."""
+    """Takes missed transactions; `JobRunner` is the store of a running consumer."""
 
     @property
     def coverage(self) -> Coverage:
@@ -38,12 +38,12 @@ class CatchUpStore(Protocol):
 
 @attrs.frozen
 class LedgerStore:
-    """Takes what was missed by a consumer that does not run; its jobs run when it is started.
+    """The store of a stopped consumer; the jobs run when the consumer is started.
 
     Args:
-        ledger: The consumer's.
-        readers: Judge as it does.
-        take: Otherwise nothing is taken, but judged all the same.
+        ledger: The ledger of the consumer.
+        readers: The processes that decide about transactions.
+        take: Whether to take missed transactions; otherwise they are only decided about.
     """
 
     ledger: Ledger
@@ -67,7 +67,7 @@ class LedgerStore:
 
 
 class TransactionOutcome(enum.Enum):
-    """What becomes of a transaction."""
+    """The outcome of checking a transaction."""
 
     #: It was taken as if it had been announced.
     RECOVERED = "recovered"
@@ -77,19 +77,19 @@ class TransactionOutcome(enum.Enum):
     LEFT_ALONE = "left alone"
     #: policy does not know it.
     UNKNOWN = "unknown"
-    #: policy could not tell.
+    #: The answer of policy was an error, or incomplete.
     UNREADABLE = "unreadable"
 
 
 @attrs.frozen(kw_only=True)
 class SeekResult:
-    """What was found out about a transaction.
+    """The result of checking a transaction.
 
     Args:
-        transaction_id: Its number.
-        fate: What becomes of it.
-        created: When it was made: ISO 8601 in UTC, without zone; empty if that was not told.
-        problem: Why policy could not tell, in words.
+        transaction_id: The number of the transaction.
+        fate: The outcome.
+        created: The time of its creation in UTC, in ISO 8601 without zone; empty if unknown.
+        problem: The error of an unreadable transaction, as a text.
     """
 
     transaction_id: int
@@ -99,11 +99,11 @@ class SeekResult:
 
 
 class Throttle:
-    """Keeps questions from coming faster than so many a second.
+    """Limits the rate of requests.
 
     Args:
-        rate: So many.
-        stop: Ends it all when set.
+        rate: The maximum number of requests per second.
+        stop: The event that ends all waiting.
     """
 
     def __init__(self, rate: float, stop: threading.Event) -> None:
@@ -113,10 +113,10 @@ class Throttle:
         self._next = 0.0
 
     def wait(self) -> None:
-        """Wait for one's turn.
+        """Wait until the next request may be sent.
 
         Raises:
-            Cancelled: There are to be no more.
+            Cancelled: ``stop`` is set.
         """
         with self._lock:
             turn = max(self._next, time.monotonic())
@@ -127,14 +127,14 @@ class Throttle:
 
 @attrs.frozen
 class Seeker:
-    """Finds out about transactions, and has those taken that were missed; may be used by several threads.
+    """Checks transactions, and takes the missed ones; may be used by several threads.
 
     Args:
-        store: Judges and takes them.
-        policy: Knows them.
-        username: Who must be allowed to see what is taken.
-        identity: What the site's notifications carry.
-        pace: Keeps policy from being overrun.
+        store: Decides about the transactions, and takes them.
+        policy: The client of policy.
+        username: The user that must be allowed to see a transaction.
+        identity: The attributes that all notifications of the site share.
+        pace: Limits the requests to policy.
     """
 
     _store: CatchUpStore
@@ -144,11 +144,11 @@ class Seeker:
     _pace: Throttle
 
     def seek(self, transaction_id: int) -> SeekResult:
-        """Find out about a transaction.
+        """Check a transaction.
 
         Raises:
-            StateError: The disk does not take its notification.
-            Cancelled: There are to be no more questions.
+            StateError: Its notification cannot be written to disk.
+            Cancelled: The search was stopped.
         """
         created = ""
         try:
@@ -163,7 +163,7 @@ class Seeker:
         return SeekResult(transaction_id=transaction_id, fate=fate, created=created)
 
     def _decide(self, announced: TriagedTransaction) -> TransactionOutcome:
-        # What could not be decided is set aside, as if it had been announced.
+        # Undecidable notifications are taken, too, and set aside like announced ones.
         if announced.decision.verdict not in (Verdict.MATCHED, Verdict.UNDECIDABLE):
             return TransactionOutcome.LEFT_ALONE
         self._pace.wait()

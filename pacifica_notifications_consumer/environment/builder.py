@@ -74,7 +74,7 @@ class VenvBuilder:
         cancel: threading.Event | None = None,
         run_as: Account | None = None,
     ) -> None:
-        # Paths must hold in the working directory of the programs; a bare name is looked up on PATH.
+        # Make paths absolute, because programs run in other working directories; a bare name is looked up on PATH.
         self._python = str(Path(python).absolute()) if os.sep in os.fspath(python) else os.fspath(python)
         self._directory = Path.cwd() if directory is None else Path(directory).absolute()
         self._requirements = None if requirements is None else Path(requirements).absolute()
@@ -133,7 +133,7 @@ class VenvBuilder:
             local.digest if local else None,
             # These variables determine where packages come from.
             sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),
-            # What one user can change is not for another one.
+            # Users do not share environments, because each could change the environment of the others.
             self._run_as.uid,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -156,7 +156,7 @@ class VenvBuilder:
         self._run_as.admit(home, venv.path, temporary, advice=advice)
         base = self._run_as.environ()
         if not self._run_as.has_home():
-            # uv insists on a cache, and has it there.
+            # uv and pip keep their caches in the home directory, which this user does not have.
             base = {**base, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
         environ = installer_environ(venv.environ(base), constraints)
         with self._run_as.acting():
@@ -278,7 +278,7 @@ class VenvBuilder:
 
 
 def _still_running(what: str) -> Periodic:
-    """Log at intervals that a program is still running: some print nothing for minutes."""
+    """Log at intervals that a program is still running, because some print nothing for minutes."""
     began = time.monotonic()
     return Periodic(
         lambda: log.info("%s is still running after %.0f s", what, time.monotonic() - began),

@@ -256,4 +256,4 @@ def _damage(build: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its {_CONTENTS} cannot be read: {error}"
     python = Venv(build / "venv").python
-    return "" if python.exists() else f"its interpreter {python.resolve()} has gone"
+    return "" if python.exists() else f"its interpreter {python.resolve()} does not exist any more"

@@ -48,7 +48,7 @@ class Interpreter:
 
     @classmethod
     def probe(cls, executable: str, run_as: Account = CURRENT_USER) -> Interpreter:
-        """Ask an interpreter what it is.
+        """Run an interpreter to find out its version and build.
 
         Args:
             executable: The path or the name of the program.

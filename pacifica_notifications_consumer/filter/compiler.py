@@ -1,11 +1,10 @@
-"""Turn what jsonpath2 has parsed into plain Python functions.
+"""Compile the nodes of a JSONPath that jsonpath2 has parsed into plain Python functions.
 
-jsonpath2 walks its tree of objects anew for each value, and makes objects for what it finds; the functions made here do
-the same comparisons in the same order, and take a hundredth of the time. Whatever part of a tree is not known here is
-left to jsonpath2 itself.
+jsonpath2 walks its tree of nodes for each value, and creates an object for each result. The compiled functions make the
+same comparisons in the same order in a hundredth of the time. Nodes of unknown types are evaluated by jsonpath2 itself.
 
-There are two functions for each part: one that finds all values, and one that only says whether there are any. Both
-take the whole document, which ``$`` stands for, and the value at hand, which ``@`` stands for.
+Each node has two functions: one iterates over all values, the other only tests whether any exist. Both take the whole
+document (``$``) and the current value (``@``).
 """
 
 from __future__ import annotations
@@ -37,24 +36,24 @@ Compare = Callable[[Any, Any], Any]
 
 
 class Compiled(NamedTuple):
-    """A part of an expression.
+    """The compiled form of a node.
 
     Args:
-        find: Iterates over the values that it finds.
-        test: Whether it finds any.
+        find: Iterates over the values that the node finds.
+        test: Returns whether it finds any.
     """
 
     find: Find
     test: Test
 
 
-#: Stands for what is not there.
+#: The value of a missing name.
 _ABSENT = object()
 
 
 def compile_node(node: Node) -> Compiled:
-    """Compile a node with all that follows it."""
-    # From the end, and without recursion: jsonpath2 takes paths that are longer than Python's calls may be deep.
+    """Compile a node and all nodes after it."""
+    # From the end, and without recursion: paths may be longer than Python's recursion limit.
     chain: list[Node] = []
     while type(node) in _STEPS:
         chain.append(node)
@@ -89,7 +88,7 @@ def _is_array(value: Any) -> TypeGuard[Sequence[Any]]:
 
 
 def children(value: Any) -> Iterable[Any]:
-    """The values in an object or an array; none in anything else."""
+    """The values in an object or an array; none for other values."""
     if type(value) is list:
         return value
     if _is_object(value):
@@ -100,7 +99,7 @@ def children(value: Any) -> Iterable[Any]:
 def _descent(_: Node, following: Compiled) -> Compiled:
     def values(top: Any) -> Iterator[Any]:
         yield top
-        # Without recursion: a document may be nested deeper than Python's calls may.
+        # Without recursion: documents may be nested deeper than Python's recursion limit.
         levels = [iter(children(top))]
         while levels:
             for value in levels[-1]:
@@ -154,7 +153,7 @@ def _subscript(subscript: Subscript, following: Compiled) -> Compiled:
 
 
 def _each(find: Find, following: Compiled) -> Compiled:
-    """What follows, for each of some values."""
+    """Apply the next node to each of several values."""
 
     def find_all(root: Any, current: Any) -> Iterator[Any]:
         for value in find(root, current):
@@ -180,12 +179,12 @@ def _elements(select: Callable[[Sequence[Any]], Iterable[Any]], following: Compi
 
 
 def _at(array: Sequence[Any], index: int) -> Iterable[Any]:
-    # Counted from the end, as jsonpath2 does and Python would, but nothing beyond either end.
+    # Negative indices count from the end, as in Python; indices beyond either end find nothing.
     return (array[index],) if -len(array) <= index < len(array) else ()
 
 
 def _slice(subscript: ArraySliceSubscript, array: Sequence[Any]) -> Iterable[Any]:
-    """The elements of a slice, by jsonpath2's own arithmetic, which is not quite Python's."""
+    """The elements of a slice by jsonpath2's arithmetic, which differs from Python's."""
     length = len(array)
     start, end = subscript.start, subscript.end
     if start is None:
@@ -201,7 +200,7 @@ def _slice(subscript: ArraySliceSubscript, array: Sequence[Any]) -> Iterable[Any
 
 
 def _within(indices: range, least: int, most: int) -> range:
-    """Those of some indices that lie within limits, found without going through the others, however many there are."""
+    """The part of a range that lies within limits, computed without iterating over the range."""
     first, last = (least, most) if indices.step > 0 else (most, least)
     begin = -((indices.start - first) // indices.step)
     end = (last - indices.start) // indices.step + 1
@@ -234,7 +233,7 @@ def _filter(holds: Test, following: Compiled) -> Compiled:
 
 
 def _computed(node: Compiled) -> Find:
-    """Values whose name or index is itself found by a path."""
+    """A subscript whose names or indices are found by another path."""
 
     def find(root: Any, current: Any) -> Iterator[Any]:
         for key in node.find(root, current):
@@ -248,7 +247,7 @@ def _computed(node: Compiled) -> Find:
 
 
 def compile_expression(expression: Expression) -> Test:
-    """Compile what stands in the parentheses of a filter."""
+    """Compile the expression in the parentheses of a filter."""
     kind = type(expression)
     if kind is SomeExpression:
         return _some(expression.next_node_or_value)
@@ -321,7 +320,7 @@ def _comparison_with_node(compare: Compare, left: Node | object, right: Node) ->
     find_right = compile_node(right).find
 
     def test(root: Any, current: Any) -> bool:
-        # As in jsonpath2, the values on the right are used up by the first one on the left.
+        # As in jsonpath2, the first value on the left exhausts the iterator of values on the right.
         on_the_right = iter(find_right(root, current))
         return any(compare(one, other) for one in find_left(root, current) for other in on_the_right)
 
@@ -343,7 +342,7 @@ def only_member(node: Node) -> str | None:
 
 
 def _comparison_of_member(compare: Compare, name: str, right: object, general: Test) -> Test:
-    """The comparison that filters are mostly made of."""
+    """The most frequent comparison: a name of the current value with a constant."""
     if compare is operator.eq:
 
         def equals(root: Any, current: Any) -> bool:

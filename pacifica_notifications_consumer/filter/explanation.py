@@ -1,4 +1,4 @@
-"""Why an event matches a filter, or which step of the path ended the search."""
+"""Explain why an event matches a filter, or which step of the path ended the search."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from jsonpath2.subscripts.objectindex import ObjectIndexSubscript
 
 from .compiler import Test, compile_expression, compile_node
 
-#: How many values are counted, how many are shown, and in how many characters each.
+#: The maximum numbers of values to count, of values to show, and of characters of each shown value.
 _MOST_VALUES, _SAMPLES, _SAMPLE_LENGTH = 10_000, 3, 100
 
 
 @attrs.frozen(kw_only=True)
 class Step:
-    """A step of a path, and how far it led.
+    """A step of a path.
 
     Args:
-        path: The path up to and with it.
-        found: How many values the path finds so far; counting ends at ten thousand.
-        sample: The first of them, in JSON, shortened.
+        path: The path up to and including the step.
+        found: The number of values that this path finds, at most ten thousand.
+        sample: The first of these values, in shortened JSON.
     """
 
     path: str
@@ -41,13 +41,13 @@ class Step:
 
 @attrs.frozen(kw_only=True)
 class Explanation:
-    """Why an event matches, or does not.
+    """The reason why an event matches, or does not match.
 
     Args:
-        matches: Whether it does.
-        steps: The steps of the path, from ``$`` to the one that ended the search, or to the last.
-        reasons: What is to be said about the step that ended the search, in sentences; empty if it matches.
-        nearest: Values that it looked at, those first that came closest, in JSON, shortened; empty if it matches.
+        matches: Whether it matches.
+        steps: The steps of the path, from ``$`` to the step that ended the search, or to the last step.
+        reasons: Sentences about the step that ended the search; empty if the event matches.
+        nearest: Values before that step, the closest ones first, in shortened JSON; empty if the event matches.
     """
 
     matches: bool
@@ -87,7 +87,7 @@ def explain(root: RootNode, event: Any) -> Explanation:
 
 
 def _follow(chain: Sequence[Node], event: Any) -> tuple[str, list[Any]]:
-    """A path made of some nodes, and what it finds."""
+    """Build a step from the nodes up to it, and from the values that it finds."""
     root = RootNode(_joined(chain))
     return root.tojsonpath(), list(itertools.islice(compile_node(root).find(event, event), _MOST_VALUES))
 
@@ -115,7 +115,7 @@ def _joined(chain: Sequence[Node]) -> Node:
 
 
 def _reasons(last: SubscriptNode, event: Any, values: Sequence[Any]) -> Iterator[str]:
-    """What can be said about a step that finds nothing in any of some values."""
+    """Describe why a step finds nothing in any of several values."""
     for subscript in last.subscripts:
         if isinstance(subscript, ObjectIndexSubscript):
             objects = [value for value in values if isinstance(value, dict)]
@@ -133,7 +133,7 @@ def _holds(test: Test, event: Any, value: Any) -> bool:
     try:
         return test(event, value)
     except (TypeError, ValueError, LookupError, AttributeError):
-        # By itself it may be asked what the conditions before it would have spared it.
+        # In the filter, an earlier condition may have kept this one from being evaluated on such a value.
         return False
 
 

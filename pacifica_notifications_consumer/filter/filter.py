@@ -1,6 +1,6 @@
 """The JSONPath that decides whether a notification concerns a consumer.
 
-The dialect and its semantics are those of the package jsonpath2, which reads the expression; then it is compiled.
+The dialect and its semantics are those of the package jsonpath2, which parses the expression; then it is compiled.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ if TYPE_CHECKING:
 class Filter:
     """A JSONPath to test notifications against.
 
-    It finds what jsonpath2 finds, in the same order, with one exception: an event that is nested more deeply than
-    jsonpath2 can follow is followed all the same.
+    It finds the same values as jsonpath2, in the same order, except that events may be nested more deeply.
 
     Args:
         jsonpath: An expression of jsonpath2's dialect, such as ``$["data"][*]``.
 
     Raises:
-        FilterError: The expression cannot be parsed; the message points at the place.
+        FilterError: The expression cannot be parsed; the message shows the position.
     """
 
     def __init__(self, jsonpath: str) -> None:
-        # Imported late: the ANTLR runtime beneath it costs more than the rest of this library together.
+        # Imported late: importing the ANTLR runtime takes longer than importing the rest of this library.
         from jsonpath2.path import Path
 
         from .compiler import compile_node
@@ -45,7 +44,7 @@ class Filter:
         self.jsonpath = jsonpath
 
     def matches(self, event: Any) -> bool:
-        """Whether the expression finds anything in an event, stopping at the first hit.
+        """Whether the expression finds a value in an event; stops at the first one.
 
         Args:
             event: A notification as ``json.loads`` returns it.
@@ -71,7 +70,7 @@ class Filter:
             raise self._failure(error) from error
 
     def explain(self, event: Any) -> Explanation:
-        """Say why an event matches, or which step of the path ended the search, with samples of what it looked at.
+        """Explain why an event matches, or which step of the path ended the search, with sample values.
 
         Raises:
             FilterError: As `matches`.

@@ -1,10 +1,10 @@
-"""Write the test of an expression as one Python function, where it is made of the parts that filters mostly have.
+"""Generate the test of an expression as one Python function for the most frequent kinds of nodes.
 
-Calls are what takes time when a hundred thousand rows are tested; here the whole chain of names, wildcards and filters
-becomes loops and conditions of a single function. All other parts are called.
+Function calls dominate the time of a test of a hundred thousand rows. So chains of names, wildcards and filters become
+loops and conditions in a single function, which calls the compiled functions of all other nodes.
 
-The closures of `compiler` alone would do, but take 3.5 to 5.5 times as long as a predicate that is written by hand, and
-still 2.3 to 2.7 times when the usual chain is one closure; a generated function takes 1.3 to 1.9 times as long.
+The closures of `compiler` alone take 3.5 to 5.5 times as long as a predicate written by hand, and 2.3 to 2.7 times if
+the usual chain is one closure; a generated function takes 1.3 to 1.9 times as long.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ from jsonpath2.subscripts.wildcard import WildcardSubscript
 
 from .compiler import Test, children, compile_expression, compile_node, only_member
 
-#: Python allows no more than twenty blocks within one another.
+#: Python allows at most twenty nested blocks.
 _MOST_LOOPS = 15
 _ABSENT = object()
 
 
 def generate_test(root: RootNode) -> Test:
-    """Make a function that says whether an expression finds anything in a document.
+    """Make a function that tests whether an expression finds a value in a document.
 
     Args:
         root: The expression, as jsonpath2 has parsed it.
 
     Returns:
-        The function; it takes the document twice, as all tests do.
+        The function; like all tests, it takes the document twice, as ``$`` and as ``@``.
     """
     try:
         return _Generator().function(root.next_node)
     except (SyntaxError, RecursionError, MemoryError):
-        # It is too large for one function.
+        # The expression is too large for one function.
         return compile_node(root).test
 
 
 class _Generator:
     def __init__(self) -> None:
         self._lines: list[str] = []
-        # Whatever comes from the expression is bound to a name and never becomes part of the source.
+        # Values from the expression are bound to names; they never become part of the source.
         self._bound: dict[str, Any] = {"Mapping": Mapping, "children": children, "ABSENT": _ABSENT}
         self._values = 0
 
     def function(self, node: Node) -> Test:
         self._node(node, "root", 1, 0)
         source = "\n".join(["def test(root, _):", *self._lines, "    return False"])
-        exec(source, self._bound)  # noqa: S102  (the source is made of the words in this module)
+        exec(source, self._bound)  # noqa: S102  (the source consists of words of this module)
         test: Callable[[Any, Any], bool] = self._bound["test"]
         return test
 

@@ -1,4 +1,4 @@
-"""Say what is wrong with a JSONPath: where, what was expected, and how jsonpath2 writes what was probably meant."""
+"""Explain syntax errors in a JSONPath: the position, the expected tokens, and a hint for users of other dialects."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from jsonpath2.parser.JSONPathParser import JSONPathParser
 from ..errors import FilterError
 
 DIALECT = "write it in jsonpath2's dialect, as in " + '$["data"][*][?(@["destinationTable"] = "Files")]'
-#: Of a long expression only what is around the place is shown.
+#: The numbers of characters that are shown before and after the position of an error.
 _BEFORE, _AFTER = 60, 40
 _MOST_EXPECTED = 6
 _WORDS = {"<EOF>": "the end", "STRING": "a text in double quotes", "NUMBER": "a number", "ID": "a name"}
-#: What is told by one word.
+#: Groups of tokens that a message names by one word.
 _GROUPS = (
     (frozenset({"'@'", "'$'"}), "a path"),
     (frozenset({"'true'", "'false'", "'null'", "'{'", "'['", _WORDS["STRING"], _WORDS["NUMBER"]}), "a value"),
 )
-#: What people write who know another dialect, looked for at the place and just before it, and what it is here.
+#: Patterns of other dialects at the position of an error, and their equivalents in jsonpath2's dialect.
 _HINTS = (
     (r"==", "equality is a single =, as in " + '?(@["a"] = 1)'),
-    (r"=~", "there are no regular expressions in jsonpath2; compare with = or with charAt() and substring()"),
+    (r"=~", "jsonpath2 does not support regular expressions; compare with = or with charAt() and substring()"),
     (r"<>", "inequality is !="),
     (r"&&?", "write and"),
     (r"\|\|?", "write or"),
     (r"!(?!=)", "write not, as in " + '?(not @["a"])'),
     (r"'", "texts and names stand in double quotes, as in " + '$["data"]'),
     (r"\?\s*@", "a filter stands in parentheses, as in " + '?(@["a"] = 1)'),
-    (r"\b(in|contains|like|matches)\b", "there is no such operator in jsonpath2; use =, and or between several values"),
+    (r"\b(in|contains|like|matches)\b", "jsonpath2 does not have this operator; use =, and or between several values"),
     (r"\.\d", "indices are whole numbers"),
 )
 
 
 def check_syntax(jsonpath: str) -> None:
-    """Parse an expression once with an error listener of our own.
+    """Parse an expression with our own error listener.
 
-    jsonpath2's parser keeps ANTLR's default listener, which writes to the standard error of whoever uses it.
+    jsonpath2's parser keeps ANTLR's default listener, which writes to standard error.
 
     Raises:
         FilterError: It cannot be parsed.
@@ -72,7 +72,7 @@ def check_syntax(jsonpath: str) -> None:
 
 
 def _error_at(jsonpath: str, line: int, column: int, symbol: Any, recognizer: Any) -> FilterError:
-    # The parser counts lines by this alone, and the last one may be empty.
+    # Not splitlines(): the parser counts only line feeds, and the last line may be empty.
     text = jsonpath.split("\n")[line - 1]
     start = max(0, column - _BEFORE)
     excerpt = text[start : column + _AFTER]

@@ -113,7 +113,7 @@ class StateDirectory:
     """
 
     def __init__(self, path: Path, owner: str, run_as: Account = CURRENT_USER) -> None:
-        # Resolved, since entry-points run in another working directory.
+        # Resolve the path, because entry-points run in another working directory.
         self.path = path.resolve()
         self._run_as = run_as
         with explained(StateError, f"cannot use the state directory {path}", "choose another with `state_dir`"):
@@ -122,7 +122,7 @@ class StateDirectory:
             (self.path / "jobs").mkdir(mode=0o700, exist_ok=True)
             run_as.admit(self.path)
             run_as.admit(self.path / "jobs")
-            # The files, too: a runner that was this user's may have made them.
+            # Check the files, too: an earlier runner that ran as `run_as` may have created and still own them.
             for file in (self.path / "jobs", self.path / "lock", self.ledger):
                 if file.exists():
                     run_as.check_way(file, "choose another directory with `state_dir`")

@@ -117,15 +117,15 @@ class Coverage:
         return [row[0] if row else None for row in rows]
 
     def last_delivered(self, limit: int) -> list[tuple[str, str]]:
-        """``source`` and ``eventID`` of the notifications that were delivered last, the last one first."""
+        """``source`` and ``eventID`` of the latest delivered notifications, the latest first."""
         return self._database.read(_LAST_DELIVERED, limit)
 
     def spans(self) -> list[Span]:
-        """What is to be looked at, the follower first."""
+        """The spans that are not completely examined, the follower first."""
         return [Span(id=number, next=next_, last=last) for number, next_, last in self._database.read(_SPANS)]
 
     def span(self, number: int) -> Span | None:
-        """One of the spans; None when all of it has been looked at, unless it is the follower."""
+        """The span with a number; None if it has been examined completely (the follower remains)."""
         rows = self._database.read(_ONE_SPAN, number)
         return Span(id=number, next=rows[0][1], last=rows[0][2]) if rows else None
 
@@ -185,7 +185,7 @@ class Coverage:
         ]
 
     def next_gap(self) -> float | None:
-        """When the next gap is to be asked for, in seconds since 1970; None if there is none."""
+        """The time of the next request for a gap, in seconds since 1970; None without gaps."""
         due: float | None = self._database.read(_NEXT_GAP)[0][0]
         return due
 
@@ -206,18 +206,18 @@ class Coverage:
         self._database.write(settle)
 
     def counts(self) -> MissedCounts:
-        """How many transactions nobody announced."""
+        """Count the transactions that were not announced."""
         tally: dict[str, int] = dict(self._database.read(_TALLY))
         (unknown,) = self._database.read(_COUNT_GAPS)[0]
         return MissedCounts(recovered=tally.get("recovered", 0), refused=tally.get("refused", 0), unknown=unknown)
 
     def last_incident(self) -> int:
-        """The number of the newest incident, 0 if there was none."""
+        """The number of the newest incident; 0 without incidents."""
         number: int = self._database.read(_INCIDENTS)[0][0]
         return number
 
     def fact(self, name: str) -> Any:
-        """What was put under a name; None if nothing was."""
+        """The value that was stored under a name; None without one."""
         rows = self._database.read(_FACT, name)
         return json.loads(rows[0][0]) if rows else None
 

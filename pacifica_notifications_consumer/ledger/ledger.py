@@ -132,7 +132,7 @@ class Ledger:
             job = read_job(connection.execute(statements.ONE_JOB, found).fetchone())
             return job, connection.execute(statements.BODY_OF_JOB, found).fetchone()
 
-        # Most often there is none, and to look for it costs no commit.
+        # Usually no job is due, and a query needs no commit.
         if not self._database.read(statements.NEXT_JOB, now):
             return None
         claimed = self._database.write(claim)
@@ -199,7 +199,7 @@ class Ledger:
         self._change_claimed(job, statements.NOTE_PLACE, place.worker, place.directory, time.time())
 
     def handed_out(self) -> list[RemoteJob]:
-        """The jobs of which the result has not come back from other machines, those that were cancelled included."""
+        """The jobs whose results have not arrived from other machines, including cancelled jobs."""
         rows = self._database.read(statements.HANDED_OUT)
         return [RemoteJob(job_id=job_id, state=JobState(state), task=task) for job_id, state, task in rows]
 
@@ -278,7 +278,7 @@ class Ledger:
         return self._database.write(requeue)
 
     def next_due(self) -> float | None:
-        """When the next waiting job is due, in seconds since 1970; None when none waits."""
+        """When the next waiting job is due, in seconds since 1970; None if no job waits."""
         due: float | None = self._database.read(statements.NEXT_DUE)[0][0]
         return due
 
@@ -319,7 +319,12 @@ class Ledger:
             self._bodies.remove(file)
 
     def forget_set_aside(self, age: float, limit: int) -> None:
-        """Remove the bodies of notifications that made no job and were kept for people to look at."""
+        """Remove old bodies of notifications that were set aside.
+
+        Args:
+            age: Seconds since their arrival from which they are removed.
+            limit: The maximum number of bodies to remove.
+        """
         rows = self._database.read(statements.SET_ASIDE_BEFORE, time.time() - age, limit)
         numbers = [(number,) for number, _ in rows]
         if numbers:
@@ -328,7 +333,10 @@ class Ledger:
             self._bodies.remove(file)
 
     def remove_orphans(self) -> None:
-        """Remove the files of notifications that a crash kept from being committed; nobody else may use the ledger."""
+        """Remove the files of notifications that were not committed because of a crash.
+
+        No other thread or process may be using the ledger.
+        """
         self._bodies.remove_all_but({file for (file,) in self._database.read(statements.BODY_FILES)})
 
     def note_incident(self, incident: Incident) -> None:

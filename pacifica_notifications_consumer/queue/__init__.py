@@ -1,4 +1,4 @@
-"""The job queue: workers, maintenance, and the queries of operators."""
+"""The job queue: workers, recovery, maintenance, and the queries of operators."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What a running consumer measures: how long notifications and jobs take, as histograms."""
+"""Histograms of the durations that a running consumer measures."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import attrs
 
 @attrs.frozen
 class Distribution:
-    """What a histogram has counted so far.
+    """The counts of a histogram at one time.
 
     Args:
-        bounds: The upper bounds of its buckets, in seconds.
-        counts: How many observations lay below or at each bound.
-        count: How many there were in all.
-        total: Their sum, in seconds.
+        bounds: The upper bounds of the buckets, in seconds.
+        counts: The number of observations below or at each bound.
+        count: The number of all observations.
+        total: The sum of all observations, in seconds.
     """
 
     bounds: tuple[float, ...]
@@ -30,7 +30,7 @@ class Histogram:
     """Counts durations in buckets; may be used from any thread.
 
     Args:
-        bounds: The upper bounds of the buckets, in seconds, rising.
+        bounds: The upper bounds of the buckets, in seconds, in ascending order.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -47,7 +47,7 @@ class Histogram:
             self._total += seconds
 
     def read(self) -> Distribution:
-        """What it has counted."""
+        """Read the current counts."""
         with self._lock:
             counts, total = list(self._counts), self._total
         sums = [sum(counts[: n + 1]) for n in range(len(counts))]
@@ -56,10 +56,10 @@ class Histogram:
 
 @attrs.frozen(kw_only=True)
 class Histograms:
-    """The histograms of a running consumer; they begin anew with each start.
+    """The histograms of a running consumer, empty at each start.
 
     Attributes:
-        commits: Seconds from having read notifications to having them on the disk, once for all that came together.
+        commits: Seconds from reading notifications to their commit to disk, once for each group of notifications.
         waits: Seconds from the arrival of a notification to the first attempt at its job.
         attempts: Seconds that attempts took.
     """

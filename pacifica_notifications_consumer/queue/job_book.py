@@ -18,23 +18,23 @@ from ..jobs.job import Job, JobState
 from ..ledger.coverage import Coverage
 from ..ledger.ledger import Ledger
 
-#: How many jobs are queued again in one transaction; more would block other writers for long.
+#: The number of jobs that one transaction queues again; more would block other writers for long.
 _HANDFUL = 100
 #: The name under which the ledger keeps the settings of the last `Triage`.
 TRIAGE = "judge"
-#: The name under which it keeps the place that jobs are handed to.
+#: The name under which the ledger keeps the place to which jobs are handed out.
 PLACE = "place"
 
 
 @attrs.frozen(kw_only=True)
 class Selection:
-    """Which jobs are to be replayed, of those that have ended or failed.
+    """Selects jobs to be replayed among those that have ended or failed.
 
     Args:
-        since: When their notifications came at the earliest, in seconds since 1970; None for any time.
-        until: And at the latest.
-        match: What their notifications match; None for anything.
-        states: The states that they are in; empty for any.
+        since: The earliest arrival of their notifications, in seconds since 1970; None for any time.
+        until: The latest arrival, likewise.
+        match: The filter that their notifications match; None for any.
+        states: The states of the jobs; empty for any.
     """
 
     since: float | None = None
@@ -46,24 +46,23 @@ class Selection:
 class JobBook:
     """A consumer's notifications and jobs; `JobRunner` is a subclass that also runs them.
 
-    For a consumer that is stopped it is used by itself, as a context manager that keeps the consumer from being started
-    meanwhile.
+    For a stopped consumer, use this class itself, as a context manager that keeps the consumer from being started.
 
     Args:
         state_dir: The consumer's state directory.
 
     Raises:
-        ConfigurationError: No consumer has run there (when entering).
-        InUse: It is running (when entering).
+        ConfigurationError: No consumer has used the state directory (when entering).
+        InUse: The consumer is running (when entering).
         StateError: The state directory cannot be used (when entering).
     """
 
-    #: The ledger, in which everything else about notifications and jobs can be looked up.
+    #: The ledger, for all further queries about notifications and jobs.
     ledger: Ledger
     _state: StateDirectory
 
     def __init__(self, state_dir: str | os.PathLike[str]) -> None:
-        #: Where the queue and the jobs' directories live.
+        #: The directory of the queue and the jobs' directories.
         self.state_dir = Path(state_dir).resolve()
         self._book = contextlib.ExitStack()
 
@@ -86,32 +85,32 @@ class JobBook:
 
     @property
     def place(self) -> str:
-        """The broker that its jobs are handed to, or were when it ran last; empty if they run on its own machine."""
+        """The broker to which the runner hands its jobs out, or did last; empty if they run on its own machine."""
         return str((self.coverage.fact(PLACE) or {}).get("place", ""))
 
     @property
     def trouble(self) -> str:
-        """Why jobs cannot be handed out, or their ends not be received; empty if they can, or if it is not running."""
+        """Why jobs cannot be handed out or results cannot be received; empty if they can, or in a stopped consumer."""
         return ""
 
     @property
     def coverage(self) -> Coverage:
-        """Which transactions have been looked at, announced or not."""
+        """The transactions that have been examined, whether or not they were announced."""
         return self.ledger.coverage
 
     def cancel(self, job_id: int, reason: str = "cancelled") -> bool:
-        """Cancel a job that waits or is running; its processes are ended.
+        """Cancel a waiting or running job; its processes are ended.
 
         Returns:
-            Whether it was such a job. One that runs is cancelled a moment later, unless it succeeds in that moment.
+            Whether it was waiting or running. A running job may still succeed before its processes are ended.
         """
         return self.ledger.cancel(job_id, reason)
 
     def requeue(self, job_id: int) -> bool:
-        """Queue a job anew that has ended, or that waits for its next attempt; its attempts are counted afresh.
+        """Queue a job again that has ended or failed; its counts of attempts and crashes are reset.
 
         Returns:
-            Whether it was such a job.
+            Whether it had ended or failed.
         """
         return bool(self._requeue([job_id]))
 
@@ -119,7 +118,7 @@ class JobBook:
         return self.ledger.requeue(job_ids)
 
     def select(self, selection: Selection) -> Iterator[Job]:
-        """Look for jobs that have ended or failed, the oldest first.
+        """Find jobs that have ended or failed, the oldest first.
 
         Raises:
             FilterError: ``selection.match`` fails on a notification.
@@ -138,18 +137,15 @@ class JobBook:
             raise FilterError(f"{filter_.jsonpath} fails on the notification of job {job.id}: {error}") from error
 
     def replay(self, selection: Selection) -> list[int]:
-        """Queue jobs anew, as `requeue` does.
-
-        Args:
-            selection: Which ones.
+        """Queue the selected jobs again, see `requeue`.
 
         Returns:
-            The numbers of those that were queued.
+            The numbers of the queued jobs.
 
         Raises:
-            FilterError: As `select`.
+            FilterError: See `select`.
         """
-        # All are found before any is queued, so that one that has ended again by then is not found twice.
+        # Find all jobs before queueing any: a job that ends again meanwhile would be found twice.
         found = [job.id for job in self.select(selection)]
         handfuls = (found[start : start + _HANDFUL] for start in range(0, len(found), _HANDFUL))
         return [number for handful in handfuls for number in self._requeue(handful)]
@@ -158,7 +154,7 @@ class JobBook:
         """Look up a job.
 
         Raises:
-            KeyError: There is no such job.
+            KeyError: The job does not exist.
         """
         return self.ledger.records.job(job_id)
 
@@ -166,14 +162,14 @@ class JobBook:
         """The newest jobs, the newest first.
 
         Args:
-            limit: How many at most.
-            before: Only those with lower numbers.
-            state: Only those in it.
+            limit: The maximum number of jobs.
+            before: Only jobs with lower numbers; None for all.
+            state: Only jobs in this state; None for all.
         """
         return self.ledger.records.jobs(limit, before, state)
 
     def directory(self, job_id: int) -> JobDirectory:
-        """Where a job's ``SRC``, ``DST`` and output are."""
+        """The directory of a job, with ``SRC``, ``DST`` and the output."""
         return self._state.job(job_id)
 
     def count_jobs(self) -> dict[JobState, int]:

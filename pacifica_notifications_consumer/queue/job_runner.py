@@ -1,4 +1,4 @@
-"""JobRunner: runs an entry-point once for each matching notification, from a durable queue."""
+"""JobRunner: runs an entry-point for each matching notification, from a durable queue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import attrs
 from ..cloudevents.announcement import Identity
 from ..cloudevents.notification import MAX_DEPTH
 from ..cloudevents.trace import read_traceparent, trace_id
-from ..engines.engine import Engine, RemoteEngine, Terms
+from ..engines.engine import Engine, Terms
 from ..engines.executor import ExecutorEngine
 from ..engines.local import LocalEngine
 from ..environment.venv import Venv
@@ -36,53 +36,53 @@ from ..subscription.incident import Incident
 from ..system.account import CURRENT_USER, Account
 from ..system.log_context import concerning
 from .histograms import Histograms
-from .job_book import PLACE, TRIAGE, JobBook
-from .maintenance import Maintenance, report_recovered
+from .job_book import TRIAGE, JobBook
+from .maintenance import Maintenance
+from .recovery import abandon_cancelled, recover
 from .workers import RetryRules, Workers
 
 log = logging.getLogger(__name__)
 
 
 class JobRunner(JobBook):
-    """Takes notifications and runs the entry-point for those that match, some at a time.
+    """Takes notifications, and runs the entry-point for each matching one.
 
-    It is a context manager: entering opens the queue and starts to work on what an earlier run left in it; leaving
-    gives the running jobs a grace period, returns unfinished ones to the queue, and closes it.
+    It is a context manager: entering opens the queue and continues with the jobs that an earlier run left in it, see
+    `recovery`; leaving gives the running jobs a grace period, returns unfinished jobs to the queue, and closes it.
 
     Args:
         entry_point: The script; it is run as ``python entry_point SRC DST`` in its own directory.
-        state_dir: Where the queue and the jobs' directories live; one runner at a time may use it.
-        name: The consumer's name; its own uploads carry it, and are left alone when they are announced.
-        filter: Which notifications to run for; None means all.
-        venv: The environment to run in; by default that of the running interpreter.
-        services: Where Pacifica is and who asks it, for ``download()`` and ``upload()`` in the entry-point; by default
-            what the environment says.
-        workers: How many jobs run at the same time.
+        state_dir: The directory of the queue and the jobs' directories; only one runner at a time may use it.
+        name: The consumer's name. Uploads of the consumer carry it, and their notifications are ignored.
+        filter: The filter that notifications must match; None matches all.
+        venv: The environment of the entry-point; by default that of the running interpreter.
+        services: The Pacifica services and the user name for ``download()`` and ``upload()`` in the entry-point; by
+            default they are read from the environment variables.
+        workers: The maximum number of jobs at the same time.
         timeout: Seconds that an attempt may take; None for no limit.
-        attempts: How many times a job is tried before it is dead. Exit status 75 means "try again later" and does not
-            count.
-        crash_limit: How many times a job is run again that was running when the runner or the machine died.
+        attempts: The number of failed attempts that make a job dead. Exit status 75 means "try again later" and does
+            not count.
+        crash_limit: The number of crashes of the runner or the machine that a job may survive.
         retry_delay: Seconds before the second attempt; doubled for each further one, up to ten minutes, and shortened
-            by up to a half at random so that jobs do not come back all at once.
+            by up to a half at random so that jobs are not retried all at the same time.
         grace: Seconds that running jobs are given when the context is left.
         output_limit: Bytes of an entry-point's output that are kept, half from its beginning, half from its end; None
             for all.
-        limits: What each process of a job may use; by default as much as it wants.
-        warm: Whether a process that has imported what entry-points need forks them, which takes a fraction of the time
-            that an interpreter of their own needs. It is used as soon as it is ready, and where it can be made.
-        preload: Modules that it imports, beside this library, requests, jsonpath2 and promise.
-        keep: Which finished jobs are kept, with their directories; None means all.
-        strict: Whether a notification without the attributes that CloudEvents requires is set aside.
-        max_depth: How deep a notification may be nested; one that is deeper is set aside.
-        engine: What runs the attempts: by default processes of this machine; or an executor, in whose processes
-            entry-points are then started, cold, and which stays open; or a `RemoteEngine`, to which the entry-point,
-            the environment, the services and the ways to start mean nothing.
-        run_as: The user as whom entry-points run, if that is not this process's; only of processes of this machine.
+        limits: The limits of each process of a job; by default none.
+        warm: Whether entry-points are forked by a process that has already imported their modules, which takes a
+            fraction of the time of starting an interpreter. They start without it until it is ready, or if it fails.
+        preload: Modules that this process imports, besides this library, requests, jsonpath2 and promise.
+        keep: The rule that selects the finished jobs to keep, with their directories; None keeps all.
+        strict: Whether to set aside notifications without the attributes that CloudEvents requires.
+        max_depth: The maximum nesting of a notification; deeper ones are set aside.
+        engine: By default, attempts run as processes of this machine. An executor starts them, without ``warm``, in its
+            processes, and stays open. A `RemoteEngine` ignores ``entry_point``, ``venv``, ``services`` and ``warm``.
+        run_as: The user as which entry-points run, without ``engine``; by default the user of this process.
 
     Raises:
         ConfigurationError: ``run_as`` cannot reach the state directory (when entering), or is given with an engine.
-        StateError: The state directory cannot be used (when entering), or jobs of it are still with the machines that
-            another engine handed them to.
+        StateError: The state directory cannot be used (when entering), or its jobs are still on the machines of
+            another engine.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class JobRunner(JobBook):
         super().__init__(state_dir)
         self._run_as = run_as or CURRENT_USER
         if engine and self._run_as is not CURRENT_USER:
-            raise ConfigurationError("run_as is of no meaning to another engine", "tell the user to the engine itself")
+            raise ConfigurationError("run_as cannot be used with another engine", "give run_as to the engine itself")
         self._name = name
         self._triage = Triage(name=name, filter=filter, strict=strict, max_depth=max_depth)
         if engine is None or isinstance(engine, Executor):
@@ -127,7 +127,7 @@ class JobRunner(JobBook):
             )
             engine = ExecutorEngine(executor=engine, engine=local) if engine else local
         self._engine: Engine = engine
-        #: How long things take.
+        #: The durations of commits, waits and attempts.
         self.histograms = Histograms()
         self._worker_count = workers
         self._terms = Terms(consumer=name, timeout=timeout, output_limit=output_limit, limits=limits or JobLimits())
@@ -141,15 +141,21 @@ class JobRunner(JobBook):
 
     def __enter__(self) -> Self:
         if self._closed:
-            raise StateError("this JobRunner has been closed", "make a new one")
+            raise StateError("this JobRunner has been closed", "create a new one")
         with contextlib.ExitStack() as stack:
             self._state = stack.enter_context(
                 contextlib.closing(StateDirectory(self.state_dir, self._name, self._run_as))
             )
             self.ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
             stack.callback(self._engine.close)
-            self._recover()
-            # For who looks at the ledger later, without the archive at hand.
+            recover(
+                self.ledger,
+                self._engine,
+                mark=self._state.mark,
+                last_place=self.place,
+                crash_limit=self._crash_limit,
+            )
+            # Commands that read the ledger use these settings, without the consumer's archive.
             self.coverage.put_fact(TRIAGE, self._triage.settings())
             self._readers = stack.enter_context(contextlib.closing(Readers(self._triage)))
             self._workers = Workers(
@@ -175,43 +181,11 @@ class JobRunner(JobBook):
         self._maintenance.start()
         return self
 
-    def _recover(self) -> None:
-        """Take over from a runner that died; the lock of the state directory says that there is no other one."""
-        place = self._engine.place if isinstance(self._engine, RemoteEngine) else ""
-        self._check_handed_out(place)
-        if left := self._engine.open(self._state.mark):
-            log.warning("processes of jobs that outlived the last runner, and were ended: %d", left)
-        report_recovered(self.ledger.recover(self._crash_limit))
-        self.ledger.remove_orphans()
-        self.coverage.put_fact(PLACE, {"place": place})
-        self._abandon_cancelled()
-
-    def _check_handed_out(self, place: str) -> None:
-        """Insist that jobs that are out can be waited for: who forgets them, has them run twice.
-
-        Raises:
-            StateError: They are with other machines than the engine's.
-        """
-        out = [handed_out for handed_out in self.ledger.handed_out() if not handed_out.state.final]
-        if out and self.place != place:
-            raise StateError(
-                f"jobs of this consumer are still with {self.place or 'other machines'}: {len(out)}",
-                "start it there once more and let them end, or cancel them with: pacifica-notifications-consumer jobs",
-            )
-
-    def _abandon_cancelled(self) -> None:
-        """End jobs elsewhere that were cancelled when nobody waited for them."""
-        for handed_out in self.ledger.handed_out():
-            if handed_out.state.final:
-                if isinstance(self._engine, RemoteEngine):
-                    self._engine.abandon(handed_out.task)
-                self.ledger.take_in(handed_out)
-
     def __exit__(self, *_: object) -> None:
         self._closed = True
         if self._workers is not None:
             self._workers.stop(self._grace)
-            # Not before: it renews the leases of those that are still running.
+            # After the workers: it renews the leases of jobs that are still running.
             self._maintenance.stop()
         self._opened.close()
 
@@ -222,7 +196,7 @@ class JobRunner(JobBook):
 
     @property
     def alive(self) -> bool:
-        """Whether all its threads are at work."""
+        """Whether all its threads are running."""
         return self._workers is not None and self._workers.alive and self._maintenance.alive
 
     @property
@@ -234,54 +208,54 @@ class JobRunner(JobBook):
         """Commit a notification to disk, and queue a job for it if it matches.
 
         Args:
-            body: The notification as it was received. What is none is kept aside, and the receipt says why.
+            body: The notification, byte for byte as received; invalid ones are set aside with a reason in the receipt.
 
         Raises:
-            StateError: The disk does not take it; nothing is kept.
+            StateError: It cannot be written to disk; nothing is kept.
         """
         return self.accept_all([body])[0]
 
     def accept_all(self, bodies: Sequence[bytes], traceparents: Sequence[str] = ()) -> list[Receipt]:
-        """Commit notifications that came at the same time, which takes hardly longer than one.
+        """Commit several notifications, which takes hardly longer than one.
 
         Args:
-            bodies: As of `accept`.
-            traceparents: What the requests that brought them said of the trace that they belong to, one for each or
-                none at all; for those that do not say it themselves.
+            bodies: See `accept`.
+            traceparents: The ``traceparent`` of each one's request, empty without one, or an empty sequence; a
+                ``traceparent`` in the notification takes precedence.
 
         Returns:
             Their receipts, in the same order.
 
         Raises:
-            StateError: The disk does not take them; none is kept.
+            StateError: They cannot be written to disk; none is kept.
         """
         decisions = [self._readers.decide(body) for body in bodies]
         if any(traceparents):
-            for number, said in enumerate(map(read_traceparent, traceparents)):
-                if said and not decisions[number].traceparent:
-                    decisions[number] = attrs.evolve(decisions[number], traceparent=said)
+            for number, traceparent in enumerate(map(read_traceparent, traceparents)):
+                if traceparent and not decisions[number].traceparent:
+                    decisions[number] = attrs.evolve(decisions[number], traceparent=traceparent)
         return self._take(list(zip(decisions, bodies, strict=True)), Origin.DELIVERED)
 
     def triage_transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
-        """Judge a transaction as if it had been announced.
+        """Decide about a transaction as if its notification had arrived.
 
         Args:
-            answer: What policy tells of it.
-            identity: What the site's notifications carry.
+            answer: The answer of policy for the transaction.
+            identity: The attributes that all notifications of the site share.
 
         Returns:
-            Its notification and what is to become of that; None if there is no such transaction.
+            Its notification and the decision; None if the transaction does not exist.
 
         Raises:
-            NotificationError: policy could not tell, or not all.
+            NotificationError: The answer of policy is an error, or is incomplete.
         """
         return self._readers.transaction(answer, identity)
 
     def recover(self, announced: TriagedTransaction) -> Receipt:
-        """Commit a notification to disk that nobody sent, and queue a job for it if it matches.
+        """Commit the notification of a transaction that was not announced; queue a job for it if it matches.
 
         Raises:
-            StateError: The disk does not take it; nothing is kept.
+            StateError: It cannot be written to disk; nothing is kept.
         """
         return self._take([(announced.decision, announced.body)], Origin.RECOVERED)[0]
 
@@ -290,25 +264,25 @@ class JobRunner(JobBook):
         receipts = self.ledger.accept(notifications, origin)
         self.histograms.commits.observe(time.perf_counter() - began)
         if self._workers is not None:
-            # Before anything is said about them: they have waited long enough.
+            # Wake the workers before logging, so that jobs start without delay.
             self._workers.wake(sum(receipt.job_id is not None for receipt in receipts))
         for (decision, _), receipt in zip(notifications, receipts, strict=True):
             level = _level(receipt)
-            # Of most there is nothing to be said.
+            # Most notifications do not match, and are logged only at level DEBUG.
             if log.isEnabledFor(level):
                 _report(level, decision, receipt, origin)
         return receipts
 
     def wait(self, job: int | Receipt, timeout: float | None = None) -> Job:
-        """Wait until a job has ended for good, and return it.
+        """Wait until a job is in a final state, and return it.
 
         Args:
             job: Its number, or the receipt of its notification.
-            timeout: How many seconds to wait; None for as long as it takes.
+            timeout: The maximum number of seconds to wait; None to wait without limit.
 
         Raises:
-            KeyError: There is no job of this number.
-            NotificationError: The receipt's notification has no job; the message has its verdict.
+            KeyError: The job does not exist.
+            NotificationError: The receipt's notification has no job; the message contains the verdict.
             TimeoutError: The job has not ended in time.
         """
         job_id = _job_of(job) if isinstance(job, Receipt) else job
@@ -323,7 +297,7 @@ class JobRunner(JobBook):
         running = self._workers is not None and self._workers.cancel(job_id, reason)
         cancelled = running or super().cancel(job_id, reason)
         if cancelled and not running:
-            self._abandon_cancelled()
+            abandon_cancelled(self.ledger, self._engine)
         self._tell()
         return cancelled
 
@@ -334,16 +308,16 @@ class JobRunner(JobBook):
         return queued
 
     def note_incident(self, incident: Incident) -> None:
-        """Keep what happened to the subscription in the ledger.
+        """Record an incident of the subscription in the ledger.
 
         Raises:
-            StateError: The disk does not take it.
+            StateError: It cannot be written to disk.
         """
         self.ledger.note_incident(incident)
 
     def _tell(self) -> None:
         with self._changed:
-            # Those who wait for a job's end wait here: one alone might be the wrong one.
+            # Each caller of `wait` checks its own job, so all must be woken.
             self._changed.notify_all()
 
 
@@ -351,7 +325,7 @@ def _job_of(receipt: Receipt) -> int:
     if receipt.job_id is None:
         because = f"{receipt.verdict.value}: {receipt.reason}" if receipt.reason else receipt.verdict.value
         raise NotificationError(
-            f"there is no job for notification {receipt.notification_id}, which is {because}",
+            f"notification {receipt.notification_id} has no job, because it is {because}",
             "wait only for receipts with a job_id",
         )
     return receipt.job_id

@@ -1,4 +1,4 @@
-"""Maintenance: a thread that renews leases, takes back jobs whose lease ran out, and removes jobs that are not kept."""
+"""Maintenance: a thread that renews leases, recovers jobs whose lease has expired, and removes old jobs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import time
 
 from ..errors import StateError
 from ..jobs.directory import StateDirectory
-from ..jobs.job import JobState
 from ..jobs.retention import Keep
 from ..ledger.ledger import Ledger
 from ..system.periodic import Periodic
 from ..system.temporary import remove_tree
+from .recovery import report_recovered
 from .workers import LEASE, Workers
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two renewals, and between two looks for what is not kept.
+#: Seconds between two renewals, and between two removals of old jobs.
 _RENEWAL, _TIDYING = LEASE / 4, 60.0
-#: How many jobs are removed in one go, so that nobody waits long for the ledger.
+#: The number of jobs that one transaction removes, so that it does not block the ledger for long.
 _HANDFUL = 50
 
 
@@ -27,10 +27,10 @@ class Maintenance(Periodic):
 
     Args:
         ledger: The ledger.
-        state: Where the jobs' directories are.
-        workers: Who runs the jobs.
-        crash_limit: How often a job may be taken from a worker that lost it; then it is dead.
-        keep: Which finished jobs are kept; None means all.
+        state: The directory of the jobs' directories.
+        workers: The threads that run the jobs.
+        crash_limit: See `Ledger.recover`.
+        keep: The rule that selects the finished jobs to keep; None keeps all.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Maintenance(Periodic):
             log.critical("%s", error)
 
     def _renew(self) -> None:
-        # In this order: after a long sleep of the machine all leases have run out, and those of our own come first.
+        # Renew first: after a suspend of the machine all leases have expired, also those of jobs that still run here.
         self._ledger.renew(self._workers.running, LEASE)
         lost = self._ledger.recover(self._crash_limit, expired=True)
         report_recovered(lost)
@@ -64,7 +64,7 @@ class Maintenance(Periodic):
     def _tidy(self, keep: Keep) -> None:
         removed = 0
         while not self.stopping.is_set() and (found := self._ledger.finished(keep, _HANDFUL)):
-            # First the directories: what a crash in between leaves is found again.
+            # Remove directories first: after a crash in between, the next removal finds the jobs again.
             for job_id in found:
                 remove_tree(self._state.job(job_id).path)
             self._ledger.forget(found)
@@ -73,13 +73,3 @@ class Maintenance(Periodic):
             self._ledger.forget_set_aside(keep.age, _HANDFUL)
         if removed:
             log.info("finished jobs that were removed with their directories, by the rule of `keep`: %d", removed)
-
-
-def report_recovered(states: dict[int, JobState]) -> None:
-    """Log what became of jobs whose runner died."""
-    again = [job_id for job_id, state in states.items() if state is not JobState.DEAD]
-    if again:
-        log.warning("jobs that were running when the last runner died, and are run again: %d", len(again))
-    for job_id, state in states.items():
-        if state is JobState.DEAD:
-            log.error("job %d: dead; it was running too often when the runner or the machine died", job_id)

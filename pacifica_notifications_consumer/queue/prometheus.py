@@ -16,20 +16,20 @@ from .job_runner import JobRunner
 
 PREFIX = "pacifica_consumer_"
 
-#: A number, numbers by the words of a label, or a distribution.
+#: A number, numbers by the values of a label, or a distribution.
 Value = float | Mapping[Any, int] | Distribution
 
 
 @attrs.frozen
 class Family:
-    """Metrics of one name.
+    """Metrics with the same name.
 
     Args:
-        name: Their name, without the prefix.
+        name: The name, without the prefix.
         kind: ``counter``, ``gauge`` or ``histogram``.
-        help: Their meaning.
-        read: Reads their values.
-        label: The label that tells one from another; empty if there is only one metric.
+        help: The description.
+        read: Returns the values.
+        label: The label that distinguishes them; empty if there is only one metric.
     """
 
     name: str
@@ -114,7 +114,7 @@ FAMILIES = (
 def write_metrics(runner: JobRunner) -> str:
     """Write the metrics of a consumer.
 
-    The counts are those of its state directory, so they outlive a restart; the histograms begin anew with each start.
+    The counts are read from the ledger, so they outlive a restart; the histograms are empty at each start.
 
     Args:
         runner: The consumer's runner, entered.
@@ -134,7 +134,7 @@ def _lines(family: Family, value: Value) -> Iterator[str]:
         yield f"{name}_count {value.count}"
     elif isinstance(value, Mapping):
         for word, number in value.items():
-            # No word here has characters that would have to be escaped.
+            # None of the values contains characters that must be escaped.
             yield f'{name}{{{family.label}="{word.value if isinstance(word, Enum) else word}"}} {number}'
     else:
         yield f"{name} {value}"

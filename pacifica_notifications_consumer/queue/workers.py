@@ -1,4 +1,4 @@
-"""Workers: threads that take jobs from the ledger, have an engine run them, and record how that ended.
+"""Workers: threads that take jobs from the ledger, let an engine run them, and record the results.
 
 A claim gives a job a new random token and a lease. Each later change names the token (`WHERE id = ? AND token = ?`) and
 is refused (`LeaseLost`) when the job has another one by then, so a result is recorded at most once::
@@ -9,13 +9,11 @@ is refused (`LeaseLost`) when the job has another one by then, so a result is re
     lease to    60          75          90          none
     state       running ──────────────────────────── succeeded, failed (another attempt is due), or dead
 
-    worker      claim ── fault of ours: its lease is not renewed any more
-    maintenance          lease has run out: recover (crashes + 1; queued again, or dead if over the limit)
+    worker      claim ── bug in the worker: the lease is not renewed any more
+    maintenance          lease has expired: recover (crashes + 1; queued again, or dead if over the limit)
 
-A runner that is killed renews nothing. The next start does not wait for its leases: the lock on the state directory
-says that no other runner is alive, so it ends the processes left over and recovers every job that is still running.
-Attempts and crashes are counted separately (`attempts`, `crash_limit`); a stop counts as neither. Jobs that were handed
-to other machines go on there: they keep their task, and the next claim waits for it instead of running them again.
+The start after a kill -9 does not wait for leases to expire, see `recovery`. Attempts and crashes are counted
+separately (`attempts`, `crash_limit`); a stop counts as neither.
 """
 
 from __future__ import annotations
@@ -43,28 +41,27 @@ from .histograms import Histograms
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which a claim holds; it is renewed several times in that.
+#: Seconds until a claim expires; it is renewed several times in this time.
 LEASE = 60.0
-#: By this an entry-point says that it wants to be tried again later (EX_TEMPFAIL of sysexits.h).
+#: The exit status of an entry-point that wants to be tried again later (EX_TEMPFAIL of sysexits.h).
 TRY_AGAIN = 75
 _LONGEST_DELAY = 600.0
 #: Seconds that a worker waits after the ledger failed.
 _PAUSE_AFTER_FAULT = 5.0
-#: Seconds between two looks at how far a job is, and between two lines about it in the log.
+#: Seconds between two reads of a job's progress, and between two log lines about it.
 _PROGRESS_SECONDS, _PROGRESS_LOG_SECONDS = 1.0, 60.0
-#: The longest wait for a job, since one whose lease has run out comes back without a call.
+#: The maximum number of seconds between two queries for jobs: not every job that becomes due calls `Workers.wake`.
 _LONGEST_IDLE = 5.0
 
 
 @attrs.frozen(kw_only=True)
 class RetryRules:
-    """How often a job is tried, and when.
+    """The number and the times of a job's attempts; see `JobRunner`.
 
     Args:
-        attempts: How many attempts may fail; then it is dead.
-        delay: Seconds before the second attempt; doubled for each further one, up to ten minutes, and shortened by up
-            to a half at random so that jobs do not come back all at once.
-        crash_limit: How many times it is run again when something else died under it.
+        attempts: The number of failed attempts that make a job dead.
+        delay: Seconds before the second attempt; doubled for each further one, and shortened at random.
+        crash_limit: The number of crashes that a job may survive.
     """
 
     attempts: int = 1
@@ -72,23 +69,23 @@ class RetryRules:
     crash_limit: int = 3
 
     def pause(self, failures: int) -> float:
-        """Seconds before the next attempt, after so many that did not succeed."""
+        """Seconds before the next attempt after a number of failures."""
         return growing_pause(failures, self.delay, _LONGEST_DELAY)
 
 
 @attrs.define(kw_only=True, eq=False, slots=False)
 class Workers:
-    """Some threads that run jobs.
+    """The threads that run jobs.
 
     Args:
-        count: How many jobs run at the same time.
-        ledger: Where the jobs are.
-        state: Where their directories are.
-        engine: What runs them.
-        terms: What holds for all of them.
-        readers: What reads notifications.
-        rules: How often a job is tried.
-        histograms: What measures how long they take.
+        count: The number of threads, and so of jobs at the same time.
+        ledger: The ledger with the jobs.
+        state: The directory of the jobs' directories.
+        engine: The engine that runs the attempts.
+        terms: The conditions of all attempts.
+        readers: The processes that read notifications.
+        rules: The number and the times of attempts.
+        histograms: The histograms of waits and attempts.
         on_end: Called when a job has changed its state.
     """
 
@@ -113,18 +110,18 @@ class Workers:
         self._threads = [threading.Thread(target=self._work, name=f"worker {n + 1}") for n in range(self._count)]
 
     def start(self) -> None:
-        """Begin to take jobs."""
+        """Start to take jobs."""
         for thread in self._threads:
             thread.start()
 
     def wake(self, jobs: int = 1) -> None:
-        """Say that there are so many more jobs."""
+        """Wake threads for a number of new jobs."""
         with self._news:
             self._told += jobs
             self._news.notify(jobs)
 
     def halt(self) -> None:
-        """End the jobs that are running. May be called from a signal handler."""
+        """End the running jobs. May be called from a signal handler."""
         self._halt.set()
 
     def stop(self, grace: float) -> None:
@@ -132,7 +129,7 @@ class Workers:
         with self._news:
             self._closing = True
             self._news.notify_all()
-        # What runs elsewhere goes on there.
+        # Jobs on other machines go on there.
         deadline = time.monotonic() + (0.0 if self._remote else grace)
         for thread in self._threads:
             while thread.is_alive() and time.monotonic() < deadline and not self._halt.is_set():
@@ -143,12 +140,12 @@ class Workers:
 
     @property
     def alive(self) -> bool:
-        """Whether all threads are at work."""
+        """Whether all threads are running."""
         return all(thread.is_alive() for thread in self._threads)
 
     @property
     def running(self) -> list[Job]:
-        """The jobs that are running, as they were claimed."""
+        """The running jobs, as they were claimed."""
         return list(self._running.values())
 
     def cancel(self, job_id: int, reason: str) -> bool:
@@ -167,12 +164,12 @@ class Workers:
                 log.critical("%s", error)
                 self._halt.wait(_PAUSE_AFTER_FAULT)
             except Exception:
-                # A fault of ours must cost one job, not the worker.
-                log.exception("a job could not be run to its end; it is run again when its lease has run out")
+                # A bug must not end the thread.
+                log.exception("a bug interrupted a job; it is run again when its lease has expired")
             self._on_end()
 
     def _next_job(self) -> Job | None:
-        """Wait for a job that is due; None when there is to be no more work."""
+        """Wait for a job that is due; None when the threads stop."""
         while not self._closing:
             told = self._told
             if job := self._ledger.claim(LEASE, to_hand_out=self._remote is not None):
@@ -180,7 +177,7 @@ class Workers:
             due = self._ledger.next_due()
             idle = _LONGEST_IDLE if due is None else min(max(0.0, due - time.time()), _LONGEST_IDLE)
             with self._news:
-                # What was told since the look would otherwise be missed.
+                # Do not wait if `wake` was called since the query.
                 if not self._closing and told == self._told:
                     self._news.wait(idle)
         return None
@@ -192,7 +189,7 @@ class Workers:
             try:
                 self._run(job, traceparent)
             except LeaseLost as error:
-                log.warning("job %d: its result counts for nothing: %s", job.id, error)
+                log.warning("job %d: its result is discarded: %s", job.id, error)
             finally:
                 del self._running[job.id]
                 self._cancelled.pop(job.id, None)
@@ -236,7 +233,7 @@ class Workers:
         self._histograms.attempts.observe(time.monotonic() - started)
         self._ended(job, ending, stop(), time.monotonic() - started)
         if self._remote and ending is not None:
-            # Not before it is written down: a runner that died in between would have it run once more.
+            # After the result is in the ledger: if the runner died in between, the job would be run again.
             self._remote.forget(job.task)
 
     def _placed(self, job: Job, place: RemoteLocation) -> None:
@@ -246,7 +243,7 @@ class Workers:
         try:
             self._ledger.note_place(job, place)
         except StateError as error:
-            log.warning("job %d: where it runs cannot be written down: %s", job.id, error)
+            log.warning("job %d: the place where it runs cannot be recorded: %s", job.id, error)
 
     def _ended(self, job: Job, ending: Ending | None, stop: Stop | None, seconds: float) -> None:
         if ending is None or (ending.fate is Fate.CRASHED and stop):
@@ -270,7 +267,7 @@ class Workers:
             log.warning("job %d: cancelled", job.id)
         elif self._remote and not ended:
             self._ledger.hand_back(job)
-            log.info("job %d: goes on where it is; the next start waits for it", job.id)
+            log.info("job %d: goes on running on its machine; the next start waits for it", job.id)
         else:
             self._returned(job, "")
 
@@ -282,7 +279,7 @@ class Workers:
     def _crashed(self, job: Job, reason: str) -> None:
         state = self._ledger.crash(job, self._rules.crash_limit, reason)
         if state is JobState.DEAD:
-            log.error("job %d: dead: %s, and that too often", job.id, reason)
+            log.error("job %d: dead after too many crashes: %s", job.id, reason)
         else:
             log.warning("job %d: %s; it is run again", job.id, reason)
 
@@ -304,7 +301,7 @@ class Workers:
             log.error("job %d: dead; its output is in %s", job.id, output)
 
     def _record(self, job: Job, state: JobState, ending: Ending, delay: float = 0.0) -> None:
-        """Write down how an attempt ended, for as long as it takes: a lost result would run the job once more."""
+        """Record the result of an attempt, and try until that succeeds: without its result the job would run again."""
         while True:
             try:
                 return self._ledger.end_attempt(job, state, ending, delay=delay)
@@ -322,7 +319,7 @@ def _was_out(job: Job) -> bool:
 
 
 class _ProgressWatch:
-    """Takes what a job notes of its downloads and uploads into its record, and now and then into the log."""
+    """Copies the progress of a job's downloads and uploads into the ledger, and once a minute into the log."""
 
     def __init__(self, job: Job, noted: Path, ledger: Ledger) -> None:
         self._job = job
@@ -333,7 +330,7 @@ class _ProgressWatch:
         self._next_log = time.monotonic() + _PROGRESS_LOG_SECONDS
 
     def look(self) -> None:
-        """Look, if the last look was some time ago."""
+        """Read the progress, if the last read was some time ago."""
         now = time.monotonic()
         if now < self._next_look:
             return
@@ -344,7 +341,7 @@ class _ProgressWatch:
                 return
             self._ledger.note_progress(self._job, noted)
         except (OSError, StateError):
-            # It is not there yet, or the ledger has other worries: the job goes on all the same.
+            # The file does not exist yet, or the ledger cannot be written; the job goes on nevertheless.
             return
         self._seen = changed
         if now >= self._next_log:
@@ -352,7 +349,7 @@ class _ProgressWatch:
             log.info("job %d: %s", self._job.id, describe_progress(progress))
 
     def take_over(self) -> None:
-        """Look for the last time, and remove the note."""
+        """Read the progress for the last time, and remove its file."""
         self._next_look = 0.0
         self.look()
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""An incident: a time in which the producer may have announced transactions that this consumer was not told of."""
+"""An incident: a period in which notifications of the producer may have been missed."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import attrs
 
 
 class IncidentKind(enum.Enum):
-    """What was the matter with a subscription."""
+    """The cause of an incident."""
 
-    #: The producer had switched it off after a bad answer of ours, or a connection that failed.
+    #: The producer had disabled the subscription after an error status, or a failed connection.
     DISABLED = "disabled"
-    #: It was gone.
+    #: The subscription had been deleted.
     DELETED = "deleted"
-    #: It led elsewhere, or carried other credentials or another filter than ours.
+    #: The subscription had another target, other credentials or another filter.
     CHANGED = "changed"
-    #: The producer could not be asked, so that nobody knows; or not yet, at the start.
+    #: The state of the subscription was unknown, because the producer could not be reached.
     UNREACHABLE = "unreachable"
-    #: An earlier run left it behind, and nobody listened since.
+    #: The subscription of an earlier run still existed, but no consumer was running.
     LEFT_BEHIND = "left behind"
 
 
 @attrs.frozen(kw_only=True)
 class Incident:
-    """What happened to a subscription, and when notifications may have been missed.
+    """An incident of a subscription.
 
     Args:
-        kind: What happened.
-        since: The last time that all was known to be well, in seconds since 1970; None if that was never known.
-        until: When it was mended, in seconds since 1970.
-        detail: What the producer says of it, in words; may be empty.
+        kind: The cause.
+        since: The last time that the subscription was healthy, in seconds since 1970; None if unknown.
+        until: The time of the repair, in seconds since 1970.
+        detail: The producer's error message, or another detail; may be empty.
     """
 
     kind: IncidentKind

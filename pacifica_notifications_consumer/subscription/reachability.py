@@ -13,7 +13,7 @@ from ..settings.services import Services
 
 
 def check_user(services: Services) -> None:
-    """Ask policy whether it knows the user; without the address of policy or a user name there is nothing to ask.
+    """Ask policy whether it knows the user; does nothing without the URL of policy or a user name.
 
     Raises:
         ConfigurationError: Policy does not know the user.
@@ -34,8 +34,8 @@ def find_target_url(*, producer_url: str, address: str, port: int, path: str, tl
 
     Args:
         producer_url: The producer's URL.
-        address: The address that the endpoint listens on; for all addresses of the machine, the URL has the one of the
-            interface that leads to the producer.
+        address: The address that the endpoint listens on. For all addresses of the machine, the URL contains the
+            address of the interface that leads to the producer.
         port: The port that the endpoint listens on.
         path: The path that takes notifications.
         tls: Whether the endpoint speaks HTTPS.
@@ -65,7 +65,7 @@ def check_reachability(*, producer_url: str, address: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address means this very machine; not so for a name that cannot be resolved."""
+    """Whether a name or an address is a loopback address; False for a name that cannot be resolved."""
     try:
         addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
     except OSError:

@@ -1,7 +1,7 @@
-"""A subscription at the producer, for as long as the consumer runs: made, watched, mended and unmade.
+"""The subscription at the producer: created at the start, checked and repaired at intervals, deleted at the end.
 
-The producer posts each notification once. At the first answer that it does not like it switches the subscription off,
-silently and for good; so somebody has to look.
+The producer posts each notification once. After the first error it disables the subscription without telling the
+consumer, so the consumer has to check it.
 """
 
 from __future__ import annotations
@@ -29,38 +29,38 @@ from .incident import Incident, IncidentKind
 
 log = logging.getLogger(__name__)
 
-#: What a subscription without a filter says: it finds the whole notification, so it matches every one.
+#: The JSONPath of a subscription without a filter: it finds the whole notification, so it matches all.
 EVERYTHING = "$"
 _TOKEN_BYTES = 32
-#: Seconds before the second try to reach a producer, and at most before any.
+#: Seconds before another try to reach the producer: the first pause, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-#: Seconds at most between two repairs, when the producer switches the subscription off again and again.
+#: The maximum of seconds between two checks when the producer disables the subscription repeatedly.
 _LONGEST_REPAIR_PAUSE = 600.0
 
 
 def mint_token() -> str:
-    """Make a bearer token that nobody can guess."""
+    """Make a random bearer token, too long to be guessed."""
     return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 class Subscription:
-    """A subscription at the producer, to be looked at now and then.
+    """A subscription at the producer.
 
     Args:
-        producer: The producer.
-        wanted: How it is to be.
-        on_incident: Takes each time in which notifications may have been missed.
+        producer: The client of the producer.
+        wanted: The desired subscription.
+        on_incident: Called with each incident.
 
     Attributes:
-        uuid: The producer's name for it; it changes when it had to be made anew.
-        trouble: What is the matter with it, in words; empty when it is well.
+        uuid: The producer's id of the subscription, which changes when it is created again.
+        trouble: A description of the problem; empty when the subscription is healthy.
     """
 
     def __init__(self, producer: Producer, wanted: SubscriptionSpec, on_incident: Callable[[Incident], None]) -> None:
         self._producer = producer
         self._wanted = wanted
         self._on_incident = on_incident
-        # When it was last known to be well.
+        # The last time that it was healthy.
         self._well_at: float | None = None
         self._repairs = 0
         self._counts: collections.Counter[IncidentKind] = collections.Counter()
@@ -69,16 +69,16 @@ class Subscription:
 
     @property
     def incidents(self) -> Mapping[IncidentKind, int]:
-        """How often it had to be mended since the start, by what was the matter."""
+        """The number of incidents since the start, by cause."""
         return dict(self._counts)
 
     @property
     def repairs(self) -> int:
-        """How often it had to be mended since it was last found well."""
+        """The number of repairs since a check last found it healthy."""
         return self._repairs
 
     def establish(self) -> None:
-        """Make it; what an earlier run left behind under its name is taken over, not doubled.
+        """Create it, or take over a subscription of the same name that an earlier run left behind.
 
         Raises:
             ServiceError: The producer cannot be reached or refuses.
@@ -98,10 +98,10 @@ class Subscription:
         self._well_at = time.time()
 
     def check(self) -> None:
-        """Look at it, and mend it if need be.
+        """Check it, and repair it if necessary.
 
         Raises:
-            ServiceError: The producer cannot be asked, or does not let it be mended; `trouble` says so, too.
+            ServiceError: The producer cannot be reached or refuses; `trouble` contains the error, too.
         """
         asked_at = time.time()
         try:
@@ -123,7 +123,7 @@ class Subscription:
         self._repairs += 1
         self._note(kind, since, detail)
         self._well_at = time.time()
-        self.trouble = "" if self._repairs == 1 else f"it had to be mended {self._repairs} times in a row: {detail}"
+        self.trouble = "" if self._repairs == 1 else f"it had to be repaired {self._repairs} times in a row: {detail}"
 
     def _diagnose(self, found: Mapping[str, Any] | None) -> tuple[IncidentKind | None, str]:
         if found is None:
@@ -131,7 +131,7 @@ class Subscription:
         if found.get("disabled"):
             return IncidentKind.DISABLED, _said(found)
         if differences := self._wanted.differs_from(found):
-            return IncidentKind.CHANGED, f"somebody changed its {', '.join(differences)}"
+            return IncidentKind.CHANGED, f"another client changed its {', '.join(differences)}"
         return None, ""
 
     def remove(self) -> None:
@@ -143,9 +143,9 @@ class Subscription:
         self._producer.unsubscribe(self.uuid)
 
     def _disabled_at(self, found: Mapping[str, Any]) -> float | None:
-        """Since when it has been off: as the producer says, if that can be, else since it was last known to be well."""
+        """The time when it was disabled, as the producer says if that is plausible, else when it was last healthy."""
         with contextlib.suppress(ValueError):
-            # The producer writes its local time, without saying which that is.
+            # The producer writes its local time without the zone, which may differ from ours.
             disabled_at = datetime.fromisoformat(str(found.get("disabled"))).timestamp()
             if (self._well_at or 0.0) <= disabled_at <= time.time():
                 return disabled_at
@@ -158,8 +158,8 @@ class Subscription:
         try:
             self._on_incident(incident)
         except Exception:
-            # Whoever keeps the books: the subscription comes first.
-            log.exception("what happened to the subscription could not be noted")
+            # An error of the callback must not end the repair.
+            log.exception("an incident of the subscription could not be recorded")
 
 
 @contextlib.contextmanager
@@ -176,19 +176,19 @@ def subscribed(
     on_incident: Callable[[Incident], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Iterator[Subscription]:
-    """Subscribe an endpoint to the producer, watch over that, and unsubscribe it with the context.
+    """Subscribe an endpoint to the producer, check the subscription at intervals, and delete it with the context.
 
     Args:
-        services: Where the producer is and who asks it.
-        name: What the subscription is called.
-        filter: Which notifications the producer is to post; None means all.
-        target_url: Where it posts them.
-        token: What it shows with each.
-        auth: How it shows it.
-        watch_interval: Seconds between two looks at the subscription; 0 for none.
-        register_timeout: Seconds to go on trying while the producer cannot be reached; 0 for one try.
-        on_incident: Takes each time in which notifications may have been missed; called on another thread, too.
-        stop: Ends the trying when set.
+        services: The URL of the producer, and the user name.
+        name: The name of the subscription.
+        filter: The filter that notifications must match; None matches all.
+        target_url: The URL to which the producer posts notifications.
+        token: The token that the producer sends with each notification.
+        auth: The authentication scheme of the token.
+        watch_interval: Seconds between two checks of the subscription; 0 for none.
+        register_timeout: Seconds to retry while the producer cannot be reached; 0 for one try.
+        on_incident: Called with each incident; called on another thread, too.
+        stop: The event that ends the retries.
 
     Raises:
         ServiceError: The producer cannot be reached or refuses.
@@ -238,16 +238,16 @@ def _watching(subscription: Subscription, interval: float) -> contextlib.Abstrac
         except ServiceError as error:
             failures += 1
             if failures == 1:
-                log.warning("the subscription cannot be looked at: %s", error)
+                log.warning("the subscription cannot be checked: %s", error)
                 return min(_pause(failures), interval)
             return _pause(failures)
         failures = 0
-        # One that is switched off again and again is not to flood the log, nor the producer's.
+        # A subscription that is disabled repeatedly must not flood the logs.
         return min(interval * 2.0 ** max(0, subscription.repairs - 1), max(interval, _LONGEST_REPAIR_PAUSE))
 
     if not interval:
         return contextlib.nullcontext()
-    # When it is stopped, it may be about to make the subscription anew, which is waited for.
+    # Stopping waits for a running check, which may be creating the subscription again.
     return Periodic(look, name="subscription", interval=interval, delay=interval, daemon=True)
 
 
@@ -261,24 +261,24 @@ def _pause(failures: int) -> float:
 
 
 def _said(found: Mapping[str, Any]) -> str:
-    """What the producer says why it switched a subscription off."""
+    """The producer's error message for a disabled subscription."""
     error = found.get("error")
     return summarize(error) if isinstance(error, str) and error.strip() else ""
 
 
 def _describe(incident: Incident, target_url: str) -> str:
-    """An incident in one sentence."""
-    what = {
+    """Describe an incident in one sentence."""
+    event = {
         IncidentKind.DISABLED: "the producer had switched the subscription off, since it could not reach "
         f"{target_url} or did not like the answer; it is on again",
-        IncidentKind.DELETED: "the subscription was gone, and was made anew",
-        IncidentKind.CHANGED: "the subscription was not as it should be, and was corrected",
-        IncidentKind.UNREACHABLE: "the producer can be asked again, and the subscription is well",
+        IncidentKind.DELETED: "the subscription had been deleted, and was created again",
+        IncidentKind.CHANGED: "the subscription had been changed, and was corrected",
+        IncidentKind.UNREACHABLE: "the producer can be reached again, and the subscription is healthy",
         IncidentKind.LEFT_BEHIND: "an earlier run had left its subscription behind, which was taken over",
     }[incident.kind]
     since = "an unknown time" if incident.since is None else _clock(incident.since)
     detail = f" ({incident.detail})" if incident.detail else ""
-    return f"{what}{detail}; notifications may have been missed from {since} to {_clock(incident.until)}"
+    return f"{event}{detail}; notifications may have been missed from {since} to {_clock(incident.until)}"
 
 
 def _clock(seconds: float) -> str:

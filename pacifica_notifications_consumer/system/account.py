@@ -1,8 +1,7 @@
-"""The user of the system as whom a consumer's own code runs: its ``init.sh``, its installer, its entry-points.
+"""Account: the user that runs a consumer's own code, which is its ``init.sh``, its installer and its entry-points.
 
-By default it is the user of this process, for whom nothing has to be done: `CURRENT_USER`. If it is another one, the
-runner stays root. Where it works on files that this user may change meanwhile, it acts with the user's rights: a link
-that the user puts there must not lead it to others' files.
+By default this is `CURRENT_USER`, the user of this process. For another user, the runner stays root, and accesses files
+that this user may change with the user's rights, so that the user's links cannot lead it to files of other users.
 """
 
 from __future__ import annotations
@@ -22,14 +21,15 @@ import attrs
 from ..errors import ConfigurationError
 from ..settings.option import PREFIX
 
-#: The prefixes of the variables that are about the user who started the runner, or for the runner alone.
+#: The prefixes of variables that describe the user of the runner, or that only the runner may read.
 _OF_ANOTHER = (PREFIX, "SUDO_", "XDG_", "SSH_", "DBUS_", "MAIL")
-_NOBODY = -1
+#: An invalid number, with which setfsuid and setfsgid only return the current one.
+_INVALID = -1
 
 
 @attrs.frozen(kw_only=True)
 class Account:
-    """A user of the system who is not root.
+    """A user of the system other than root.
 
     Args:
         name: The user's name.
@@ -49,16 +49,16 @@ class Account:
 
     @classmethod
     def find(cls, name: str) -> Account:
-        """Look up the user of a name, to run programs as that user.
+        """Look up a user by name, to run programs as that user.
 
         Raises:
-            ConfigurationError: There is none, it is root, or this process may not run programs as that user.
+            ConfigurationError: The user does not exist or is root, or this process may not run programs as that user.
         """
         try:
             found = pwd.getpwnam(name)
         except KeyError:
             raise ConfigurationError(
-                f"there is no user {name!r} on this machine", "correct `run_as`, or make one: useradd --system"
+                f"the user {name!r} does not exist on this machine", "correct `run_as`, or make one: useradd --system"
             ) from None
         if found.pw_uid == 0:
             raise ConfigurationError(f"{name} has all rights", "set `run_as` to a user with few")
@@ -78,7 +78,7 @@ class Account:
 
     def has_home(self) -> bool:
         """Whether the user has a home directory, and may write to it."""
-        # Tried, since os.access goes by the rights of the process.
+        # Try to write, because os.access checks the rights of the process.
         with self.acting(), contextlib.suppress(OSError):
             os.rmdir(tempfile.mkdtemp(dir=self.home))  # noqa: PTH106
             return True
@@ -86,13 +86,13 @@ class Account:
 
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
-        """Have this thread reach files with this user's rights alone, and make files that belong to the user.
+        """Let this thread access files with the rights of this user only, and create files that the user owns.
 
-        So does a thread that it starts meanwhile, for as long as it lives. The process leaves its own supplementary
-        groups for the user's.
+        A thread that is started in the context keeps these rights. The supplementary groups of the process become the
+        user's.
         """
         if tuple(os.getgroups()) != self.groups:
-            # Of the whole process: a thread has none of its own. As root it needs none.
+            # The groups of the whole process, because threads do not have their own. Root does not need any.
             os.setgroups(self.groups)
         before = _act_as(self.uid, self.gid)
         try:
@@ -101,24 +101,24 @@ class Account:
             _act_as(*before)
 
     def popen_arguments(self) -> dict[str, Any]:
-        """The arguments by which `subprocess.Popen` starts a program as this user."""
+        """The arguments of `subprocess.Popen` to start a program as this user."""
         return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
 
     def environ(self) -> Mapping[str, str]:
-        """This process's variables for a program of this user.
+        """The environment variables for a program of this user.
 
-        Left out are variables about another user, and those for the runner alone, secrets among them.
+        These are the variables of this process, without those about another user and those of the runner, with secrets.
         """
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_ANOTHER)}
         return kept | {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
 
     def admit(self, place: Path, *own: Path, advice: str = "") -> None:
-        """Let this user through a directory of ours.
+        """Let this user pass through a directory of ours.
 
         Args:
             place: The directory.
-            own: Directories in it that become the user's, with all that is in them.
-            advice: What to do if the user cannot reach it, or may change it; by default that is not checked.
+            own: Directories in it that are given to the user, see `own`.
+            advice: The advice in the error, see `check_way`; if empty, the way is not checked.
 
         Raises:
             ConfigurationError: See `check_way`.
@@ -127,15 +127,15 @@ class Account:
             self.own(directory)
         mode = stat.S_IMODE(place.stat().st_mode)
         if mode & 0o111 != 0o111:
-            # All users may go through it, but not list it.
+            # Let all users pass through it, but not list it.
             place.chmod(mode | 0o111)
         if advice:
             self.check_way(place, advice)
 
     def own(self, directory: Path) -> None:
-        """Give this user a directory that lies in one of ours, with all that is in it.
+        """Change the owner of a directory and of all that it contains to this user.
 
-        Files with several names keep their owner: one of the names may have been made here by another user.
+        Files with several hard links keep their owner, because another user may have created a link to a foreign file.
         """
         if directory.lstat().st_uid == self.uid:
             return
@@ -144,18 +144,18 @@ class Account:
                 seen = os.stat(name, dir_fd=at, follow_symlinks=False)
                 if stat.S_ISDIR(seen.st_mode) or seen.st_nlink == 1:
                     os.chown(name, self.uid, self.gid, dir_fd=at, follow_symlinks=False)
-        # Last of all: until then a directory of root is closed to the user.
+        # The directory itself last: until then the user cannot change it.
         os.chown(directory, self.uid, self.gid, follow_symlinks=False)
 
     def check_way(self, path: Path, advice: str) -> None:
-        """Check that this user can reach a directory or a file of ours, and cannot put anything else in its place.
+        """Check that this user can reach a directory or a file of ours, and cannot replace it.
 
         Args:
-            path: Where it is.
-            advice: What to do if not.
+            path: The directory or the file.
+            advice: The advice in the error.
 
         Raises:
-            ConfigurationError: A directory on the way is closed to the user, or the user may change it.
+            ConfigurationError: The user may not enter a directory of the path, or may change one.
         """
         with self.acting():
             for part in (*reversed(path.parents), path):
@@ -179,7 +179,7 @@ class Account:
 
 
 class _CurrentUser(Account):
-    """The user of this process, to whom all belongs already."""
+    """The user of this process, which needs no changes."""
 
     def has_home(self) -> bool:
         return True
@@ -201,19 +201,19 @@ class _CurrentUser(Account):
         pass
 
 
-#: What stands for the user of this process; a number of -1 leaves an owner as it is.
+#: The user of this process; the number -1 leaves an owner unchanged.
 CURRENT_USER: Account = _CurrentUser(name="", uid=-1, gid=-1, groups=(), home="", shell="")
 
 
 def _act_as(uid: int, gid: int) -> tuple[int, int]:
-    """Reach files as another user, in this thread alone; returns the numbers of the user and the group before.
+    """Access files as another user, in this thread only; returns the previous numbers of user and group.
 
     Raises:
-        PermissionError: The system does not let us.
+        PermissionError: The system refuses.
     """
     c = ctypes.CDLL(None)
     before = c.setfsuid(uid), c.setfsgid(gid)
-    # They do not say whether they were allowed to.
-    if (c.setfsuid(_NOBODY), c.setfsgid(_NOBODY)) != (uid, gid):
+    # The functions do not report failures.
+    if (c.setfsuid(_INVALID), c.setfsgid(_INVALID)) != (uid, gid):
         raise PermissionError(f"this process may not act as the user {uid}")
     return before

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, names that reach the disk, and locks that end with their process."""
+"""Atomic replacement of files, sync of directories, and locks that end with their process."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-#: How the names of files end that are not whole yet.
+#: The suffix of incomplete files.
 NEW = ".new"
 
 
 @contextlib.contextmanager
 def replacing(path: Path, *, mode: int = 0o666, sync: bool = False) -> Iterator[IO[bytes]]:
-    """Write a file that takes its place when the context ends: readers see the old content or the whole new one.
+    """Replace a file when the context ends, so that readers see either the old or the complete new content.
 
-    It is written under its name with ``.new`` added, and removed if the context ends with an exception. Two at the same
-    time for one path are not foreseen.
+    The new content is written to a file with the suffix ``.new``, which is removed if the context ends with an
+    exception. Only one thread at a time may replace the same file.
 
     Args:
         path: The file.
-        mode: Its access rights, less those that the umask takes.
-        sync: Whether its content is on the disk before it takes its place; then a power failure cannot leave it empty.
+        mode: The access rights, reduced by the umask.
+        sync: Whether to sync the content before the replacement, so that a power failure cannot leave an empty file.
 
     Raises:
         OSError: It cannot be written.
     """
     new = path.with_name(path.name + NEW)
-    # A crash may have left one, with other rights.
+    # A crash may have left such a file, with other rights.
     new.unlink(missing_ok=True)
     try:
         with open(new, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
@@ -54,17 +54,17 @@ def sync_directory(directory: Path) -> None:
 
 
 def try_lock(file: IO[Any] | int, *, shared: bool = False) -> bool:
-    """Lock an open file or directory until it is closed, which the system does however a process ends.
+    """Lock an open file or directory until it is closed, or its process ends.
 
     Args:
-        file: The file, or its number.
-        shared: Whether others may lock it at the same time, if they share it, too.
+        file: The file, or its descriptor.
+        shared: Whether other processes may hold shared locks at the same time.
 
     Returns:
         False if another process has locked it.
 
     Raises:
-        OSError: The file system knows no locks.
+        OSError: The file system does not support locks.
     """
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What a line of the log is about, for formatters that can show it: the job, the notification, the trace."""
+"""The context of log lines for formatters: the job, the notification and the trace that a line is about."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _facts: ContextVar[Mapping[str, object]] = ContextVar("pacifica_log_context", de
 
 @contextlib.contextmanager
 def concerning(**facts: object) -> Iterator[None]:
-    """Say of what is logged in the context, on this thread, what it is about; empty facts are left out."""
+    """Add facts to all log lines of this thread within the context; empty facts are left out."""
     before = _facts.set({**_facts.get(), **{name: fact for name, fact in facts.items() if fact not in (None, "")}})
     try:
         yield
@@ -21,5 +21,5 @@ def concerning(**facts: object) -> Iterator[None]:
 
 
 def log_facts() -> Mapping[str, object]:
-    """What is logged now is about this: ``job`` and ``notification`` (numbers), ``event`` and ``trace`` (texts)."""
+    """The facts of the current context: ``job`` and ``notification`` (numbers), ``event`` and ``trace`` (texts)."""
     return _facts.get()

@@ -1,7 +1,7 @@
-"""Find and end the processes of a job wherever they went, also those of a runner that is dead.
+"""Find and end the processes of a job, also orphans of a dead runner.
 
-A job's processes carry a mark in their environment, which their children inherit into whatever group, session or
-parent they move. It is read from Linux's /proc; on other systems nothing is found.
+A job's processes have a mark in their environment, which their children inherit even if they change their process
+group, session or parent. It is read from Linux's /proc; on other systems no processes are found.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from .account import CURRENT_USER, Account
 #: The variable that holds the mark.
 MARK_VARIABLE = "PACIFICA_JOB"
 _PROC = "/proc"
-#: Seconds in which a process that is killed ought to be gone.
+#: Seconds after SIGKILL in which a process should have ended.
 _KILL_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
 
 def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER) -> int:
-    """End the processes that carry a mark: politely, and after some seconds by force.
+    """End the processes with a mark by SIGTERM, and those that remain by SIGKILL.
 
     Args:
-        mark: What the value of their `MARK_VARIABLE` begins with.
-        kill_after: Seconds to wait in between.
-        run_as: The user whose processes they may be. Not every root may look at those of others, as in a container.
+        mark: The prefix of the value of their `MARK_VARIABLE`.
+        kill_after: Seconds between the two signals.
+        run_as: The user of the processes, because in a container root may not be allowed to read their environments.
 
     Returns:
-        How many there were.
+        The number of processes.
     """
     ended: set[int] = set()
     deadline = time.monotonic() + kill_after
     number = signal.SIGTERM if kill_after > 0 else signal.SIGKILL
-    # As long as there are any, they may have started more.
+    # Repeat, because processes may have started more processes meanwhile.
     while found := dict(_marked(mark, run_as)):
         try:
             for pid, handle in found.items():
@@ -50,7 +50,7 @@ def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER) -> 
             seconds = max(0.0, deadline - time.monotonic()) if number is signal.SIGTERM else _KILL_SECONDS
             if not _wait(found.values(), seconds):
                 if number is signal.SIGKILL:
-                    # They may be stuck in the system, as on a network disk that is gone; nobody else can help that.
+                    # A system call, such as on an unreachable network disk, may block a process even after SIGKILL.
                     log.warning("still waiting for the end of processes: %s", ", ".join(map(str, found)))
                 number = signal.SIGKILL
         finally:
@@ -77,16 +77,16 @@ def _wait(handles: Collection[int], seconds: float) -> bool:
 
 
 def _marked(mark: str, run_as: Account) -> Iterator[tuple[int, int]]:
-    """Find living processes with a mark; yields their ids with handles that cannot come to mean another process."""
+    """Find running processes with a mark; yields their ids and their pidfds, which always refer to the same process."""
     wanted = os.fsencode(f"{MARK_VARIABLE}={mark}")
-    # Not with pathlib: this is done after every job, and there may be thousands of processes.
+    # pathlib would be too slow: this runs after every job, and there may be thousands of processes.
     for name in os.listdir(_PROC) if os.path.isdir(_PROC) else ():  # noqa: PTH112, PTH208
         if name.isdigit() and int(name) != os.getpid() and _carries(name, wanted, run_as):
             try:
                 handle = os.pidfd_open(int(name))
             except OSError:
                 continue
-            # Looked at once more: the number may have changed hands in between.
+            # Check again, because another process may have got the number in between.
             if _carries(name, wanted, run_as):
                 yield int(name), handle
             else:

@@ -1,4 +1,4 @@
-"""Work that is done again and again, on a thread of its own."""
+"""Periodic: calls a function at intervals on a separate thread."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ log = logging.getLogger(__name__)
 class Periodic:
     """A thread that calls a function, pauses, and calls it again, until it is stopped.
 
-    An exception is logged with its traceback, and the function is called again after ``interval``. It may also be used
-    as a context manager, which starts and stops it.
+    An exception is logged with its traceback, and the function is called again after ``interval``. The thread may also
+    be used as a context manager, which starts and stops it.
 
     Args:
-        work: Called each time; it may return the seconds until the next call, for other than ``interval``.
-        name: The thread's name, which the log tells when ``work`` raises.
+        work: The function; it may return the seconds until the next call, instead of ``interval``.
+        name: The name of the thread, which is logged when ``work`` raises.
         interval: Seconds from the end of a call to the next one.
         delay: Seconds until the first call.
-        daemon: Whether the process may end while it runs.
-        stopping: The event to set when it is to end; by default one of its own.
+        daemon: Whether the process may end while the thread runs.
+        stopping: The event that ends the thread; by default a new one.
 
     Attributes:
-        stopping: Set when it is to end, for work that takes long.
+        stopping: The event that ends the thread, which a long call should check.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Periodic:
         self.stopping = stopping or threading.Event()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
@@ -54,7 +54,7 @@ class Periodic:
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the present call, and wait for that; does nothing if it was never started."""
+        """End the thread after the current call, and wait for it; does nothing if it was never started."""
         self.stopping.set()
         self.wake()
         if self._thread.ident is not None:

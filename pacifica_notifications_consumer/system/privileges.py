@@ -13,7 +13,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def give_up_new_privileges() -> None:
-    """Keep programs that this process starts from gaining rights, as ``sudo`` does; for good, and on Linux only."""
+    """Keep this process and its programs from gaining rights, as through ``sudo``; permanent, and only on Linux."""
     if sys.platform != "linux":
         return
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):

@@ -1,4 +1,4 @@
-"""Run another program in a session of its own, so that it can be ended with all that it started."""
+"""Run a program in a new session, so that it can be ended with all processes of its process group."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ import attrs
 from ..errors import Cancelled, PacificaError
 from .account import CURRENT_USER, Account
 
-#: Seconds between asking a program's group to end and ending it.
+#: Seconds between SIGTERM and SIGKILL to a program's process group.
 KILL_AFTER = 5.0
-#: Seconds between two looks at whether something else says that it is enough.
+#: Seconds between two calls of `stop`.
 _LOOK = 0.05
 _TAIL = 200
 
 
 @attrs.frozen
 class CompletedProgram:
-    """How a program ended.
+    """The result of a program.
 
     Args:
-        status: Its exit status; negative is the number of the signal that ended it.
-        timed_out: Whether it was ended because it took too long.
-        output: The last lines of what it printed, if that was captured.
+        status: The exit status, or the negative number of the signal that ended it.
+        timed_out: Whether it was ended because of the timeout.
+        output: The last lines of its output, if captured.
     """
 
     status: int
@@ -43,17 +43,17 @@ class CompletedProgram:
 
 
 def describe_status(status: int) -> str:
-    """Say how a program ended, given its exit status or the negative number of a signal."""
+    """Describe an exit status, or the negative number of a signal."""
     return f"exit status {status}" if status >= 0 else f"signal {-status} ({signal.strsignal(-status)})"
 
 
 @attrs.frozen
 class Usage:
-    """What a program and its children used, as far as they were waited for.
+    """The resource usage of a program and of the children that it waited for.
 
     Args:
-        cpu_seconds: Processor time.
-        peak_memory: The most memory that one of them held, in bytes.
+        cpu_seconds: The processor time.
+        peak_memory: The peak memory of one process, in bytes.
     """
 
     cpu_seconds: float
@@ -61,17 +61,17 @@ class Usage:
 
 
 class ProcessLost(PacificaError):  # noqa: N818  (as LeaseLost: it says what happened)
-    """A process went where nobody will ever know how it ended."""
+    """The exit status of a process cannot be determined."""
 
 
 class Process(abc.ABC):
-    """A program that runs in a session of its own.
+    """A program that runs in a new session.
 
     Args:
-        pid: Its number.
+        pid: The id of its process.
 
     Attributes:
-        usage: What it used; None before its end, and if nobody can know.
+        usage: The resource usage; None before the end, or if unknown.
     """
 
     def __init__(self, pid: int) -> None:
@@ -79,12 +79,12 @@ class Process(abc.ABC):
         self.usage: Usage | None = None
 
     def wait(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> int | None:
-        """Wait until it ends and return its status; None when the time is up or ``stop`` says so.
+        """Wait until it ends and return its status; None after the timeout, or if ``stop`` returns True.
 
-        What it left running in its group is ended with it.
+        The remaining processes of its group are then ended.
 
         Raises:
-            ProcessLost: Its status cannot be had.
+            ProcessLost: Its status cannot be determined.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._has_exited():
@@ -94,10 +94,10 @@ class Process(abc.ABC):
         return self._reap()
 
     def end(self, kill_after: float = KILL_AFTER) -> int:
-        """End it with its whole group: politely, and after some seconds by force. Returns its status.
+        """End its process group by SIGTERM, after some seconds by SIGKILL, and return its status.
 
         Raises:
-            ProcessLost: As `wait`.
+            ProcessLost: See `wait`.
         """
         self._signal_group(signal.SIGTERM)
         deadline = time.monotonic() + kill_after
@@ -111,15 +111,15 @@ class Process(abc.ABC):
 
     @abc.abstractmethod
     def _sleep(self, seconds: float) -> None:
-        """Wait some seconds, or until it ends."""
+        """Wait some seconds, but not longer than until it ends."""
 
     @abc.abstractmethod
     def _has_exited(self) -> bool:
-        """Say whether it has ended, its number still being its own."""
+        """Whether it has ended; its id must still be reserved."""
 
     @abc.abstractmethod
     def _reap(self) -> int:
-        """End what is left of its group, for which nobody would ever wait, and return its status."""
+        """End the remaining processes of its group, and return its status."""
 
 
 class ColdProcess(Process):
@@ -129,8 +129,8 @@ class ColdProcess(Process):
         arguments: The program and its arguments.
         environ: Its environment.
         cwd: Its working directory.
-        output: Where its standard output and standard error go.
-        run_as: The user as whom it runs; by default this process's.
+        output: The file for its standard output and standard error.
+        run_as: The user that runs it; by default the user of this process.
     """
 
     def __init__(
@@ -165,13 +165,13 @@ class ColdProcess(Process):
             poll.poll(seconds * 1000)
 
     def _has_exited(self) -> bool:
-        # Looked at without reaping: until then its number, which is its group's too, cannot become another's.
+        # Check without reaping: until then the id, which is also the group's, cannot be reused.
         if self._popen.returncode is not None:
             return True
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
-            # Somebody has SIGCHLD ignored: it ended, and nobody will ever know how.
+            # The process ignores SIGCHLD, so the child ended without leaving a status.
             return True
 
     def _reap(self) -> int:
@@ -192,14 +192,14 @@ MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def _open_pidfd(pid: int) -> int | None:
-    """Something to wait on for a process's end, where the system has that."""
+    """A descriptor that becomes readable when a process ends; None on systems without pidfds."""
     with contextlib.suppress(OSError, AttributeError):
         return os.pidfd_open(pid)
     return None
 
 
 def start_module(name: str, *arguments: str, **pipes: Any) -> subprocess.Popen[bytes]:
-    """Start a module of this program with this interpreter, which takes its orders on its standard input.
+    """Start a module of this program with this interpreter; it reads commands from its standard input.
 
     Args:
         name: The module.
@@ -210,7 +210,7 @@ def start_module(name: str, *arguments: str, **pipes: Any) -> subprocess.Popen[b
         [sys.executable, "-m", name, *arguments],
         stdin=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        # Signals of a terminal to this process, and those that end its group, are not meant for it.
+        # A new session, so that signals to this process's group, such as Ctrl-C, do not reach it.
         start_new_session=True,
         **pipes,
     )
@@ -226,16 +226,16 @@ def run_captured(
     cancel: threading.Event | None = None,
     run_as: Account = CURRENT_USER,
 ) -> CompletedProgram:
-    """Run a program, pass each line that it prints to a callback, and keep the last ones.
+    """Run a program, pass each line of its output to a callback, and keep the last lines.
 
     Args:
         arguments: The program and its arguments.
         environ: Its environment.
         cwd: Its working directory.
-        timeout: Seconds after which it is ended; None for never.
-        on_line: Called with each line, from another thread.
-        cancel: Ends it when set.
-        run_as: As of `ColdProcess`.
+        timeout: Seconds after which it is ended; None for no limit.
+        on_line: Called with each line, on another thread.
+        cancel: The event that ends it.
+        run_as: See `ColdProcess`.
 
     Raises:
         Cancelled: ``cancel`` was set.
@@ -253,7 +253,7 @@ def run_captured(
     finally:
         if not ended:
             process.end()
-        # A grandchild that left the group may hold the pipe open for ever: what it prints is not waited for.
+        # Wait only a second, because a grandchild that left the group may hold the pipe open for ever.
         reader.join(1.0)
     if status is None and cancel is not None and cancel.is_set():
         raise Cancelled(f"stopped while {Path(str(arguments[0])).name} was running")

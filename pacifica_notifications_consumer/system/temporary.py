@@ -1,4 +1,4 @@
-"""Temporary directories that go when they are not needed any more, or else when the next one is made."""
+"""Temporary directories that are removed after use, or after a crash when the next one is created."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from .files import try_lock
 
 log = logging.getLogger(__name__)
 
-#: Seconds in which a new directory is surely held by its process.
+#: Seconds after its creation in which a directory may not have been locked yet.
 _MADE_JUST_NOW = 60.0
 
 
 def make_temporary_directory(prefix: str) -> Path:
-    """Make a new directory, for this user alone, that stays.
+    """Make a new directory that only this user can access, and that is not removed.
 
     Raises:
-        StateError: The system's place for such things cannot be written to.
+        StateError: The system's directory for temporary files cannot be written to.
     """
     advice = "let TMPDIR name a directory that can be written to"
     with explained(StateError, "cannot make a temporary directory", advice):
-        # Resolved, since programs show the path: on some systems the place is behind a link.
+        # Resolve the path, because programs show it, and some systems have a link there.
         return Path(tempfile.mkdtemp(prefix=prefix)).resolve()
 
 
 @contextlib.contextmanager
 def temporary_directory(prefix: str) -> Iterator[Path]:
-    """Make a new directory that is removed, with all that is in it, when the context ends.
+    """Make a new directory that is removed, with all that it contains, when the context ends.
 
-    If the process is killed before, it is removed when the next one with this prefix is made, by whatever process.
+    If the process is killed before, any process removes it when it makes the next directory with this prefix.
 
     Raises:
-        StateError: As `make_temporary_directory`.
+        StateError: See `make_temporary_directory`.
     """
     directory = make_temporary_directory(prefix)
-    # The system lets go of it however this process ends.
+    # The system releases the lock when the process ends in any way.
     lock = os.open(directory, os.O_RDONLY)
     try:
         try_lock(lock)
@@ -55,13 +55,13 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
 
 
 def _remove_abandoned(place: Path, prefix: str) -> None:
-    """Remove directories of this user that nobody holds."""
+    """Remove directories of this user that are not locked by a process."""
     for path in place.glob(f"{glob.escape(prefix)}*"):
         with contextlib.suppress(OSError):
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 found = os.fstat(lock)
-                # One that was made a moment ago may not be held yet.
+                # The process of a new directory may not have locked it yet.
                 is_older = time.time() - found.st_mtime > _MADE_JUST_NOW
                 if found.st_uid == os.geteuid() and is_older and try_lock(lock):
                     log.info("removing %s, which a process that died has left", path)
@@ -71,9 +71,9 @@ def _remove_abandoned(place: Path, prefix: str) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove a directory with all that is in it, folders that were made read-only included."""
+    """Remove a directory with all that it contains, including read-only folders."""
     shutil.rmtree(directory, ignore_errors=True)
-    # Root needs no rights; and what another user puts there meanwhile is not to get any.
+    # Root does not need rights, and must not change the rights of files that another user creates meanwhile.
     if not directory.exists() or os.geteuid() == 0:
         return
     for folder, folders, _ in os.walk(directory):

@@ -128,7 +128,7 @@ def _paths_in_cart(missing: dict[str, FileRecord]) -> dict[str, FileRecord]:
 
 @contextlib.contextmanager
 def _cart(cartd: Cartd, files: dict[str, FileRecord], timeout: float | None) -> Iterator[TarStream]:
-    """Have a cart prepared, open its tar, and delete it afterwards."""
+    """Have cartd prepare a cart, open the cart's tar, and delete the cart afterwards."""
     uid = str(uuid.uuid4())
     if timeout is None:
         timeout = _STAGING_SECONDS + _STAGING_SECONDS_PER_FILE * len(files)

@@ -77,7 +77,7 @@ class UploadRecord:
 
     def _add(self, *facts: dict[str, Any]) -> None:
         with explained(UploadError, f"cannot write {self.path}", "make room there"), self.path.open("ab") as file:
-            # A crash may have left half a line.
+            # A crash may have left an incomplete line.
             file.write(b"\n" if file.tell() else b"")
             for fact in facts:
                 self._take(fact)

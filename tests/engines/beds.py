@@ -1,4 +1,4 @@
-"""What the one suite of tests runs on: each engine, with all that it needs."""
+"""The engines on which the common test suite runs, each with its workers and brokers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.engines.worker import ARCHIVE, ENTRY_POINT
 from tests.support.runner_tools import DEADLINE, eventually
 
 _ROOT = Path(__file__).parents[2]
-#: After so many seconds workers count as lost.
+#: Seconds after which workers count as lost.
 LOST_AFTER = 4.0
 SERVICES = Services(username="worker", password="of the worker", cartd_url="http://cartd:1")
 
@@ -50,7 +50,7 @@ class Bed:
     warm: bool = False
 
     def runner(self, path: Path, **arguments: Any) -> JobRunner:
-        """A runner on this engine, its files below a directory."""
+        """A runner on this engine, with its files below a directory."""
         consumer = path / "consumer"
         consumer.mkdir(exist_ok=True)
         (consumer / "__main__.py").write_text(ENTRY_POINT)
@@ -65,12 +65,12 @@ class Bed:
         return JobRunner(consumer / "__main__.py", path / "state", **(options | arguments))
 
     def directory(self, runner: JobRunner, job: Job) -> JobDirectory:
-        """Where the attempt was made."""
+        """The directory of the attempt."""
         return JobDirectory(Path(job.place.directory)) if job.place else runner.directory(job.id)
 
 
 def body(path: Path, source: str, number: int = 1, **more: Any) -> bytes:
-    """A notification that says what is to be done, and where that is noted."""
+    """A notification with the entry-point's task and the directory for its notes."""
     data = {"source": source, "place": str(path)} | more
     return json.dumps({"source": "here", "eventID": f"e.{number}", "data": data}, ensure_ascii=False).encode()
 
@@ -82,19 +82,19 @@ def accept(runner: JobRunner, path: Path, source: str, number: int = 1) -> int:
 
 
 def notes(path: Path) -> Counter[str]:
-    """How often entry-points began and ended."""
+    """Count the starts and the ends of entry-points."""
     lines = (path / "notes").read_text().splitlines() if (path / "notes").exists() else []
     return Counter(line.split()[0] for line in lines)
 
 
 def pids(path: Path) -> list[int]:
-    """The processes of the entry-points that began, in that order."""
+    """The process ids of the entry-points, in the order of their starts."""
     lines = (path / "notes").read_text().splitlines() if (path / "notes").exists() else []
     return [int(line.split()[2]) for line in lines if line.startswith("begin")]
 
 
 class WorkerProcess:
-    """A worker in a process of its own, with directories of its own."""
+    """A worker in a separate process, with its own directories."""
 
     def __init__(self, home: Path, broker: Broker, concurrency: int = 4, **environ: str) -> None:
         self.home = home
@@ -165,7 +165,7 @@ def celery_bed(path: Path, broker: Broker) -> Iterator[Bed]:
 
 @contextlib.contextmanager
 def quick_warm_start() -> Iterator[None]:
-    """Have the warm process import nothing beforehand."""
+    """Let the warm process preload no modules."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(warm_start, "DOCUMENTED", ())
         yield

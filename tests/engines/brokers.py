@@ -1,4 +1,4 @@
-"""Real brokers for tests: Redis and RabbitMQ, each with files and ports of its own, to be killed and started again."""
+"""Real brokers for tests: Redis and RabbitMQ, with their own files and ports, which tests kill and start again."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Server:
         return self._popen.pid
 
     def end(self, number: int) -> None:
-        """End the process that was started, and all of its own session."""
+        """End the process and all processes of its session."""
         assert self._popen
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, number)
@@ -88,7 +88,7 @@ class Server:
 
 
 class RedisServer(Server):
-    """A Redis that writes down all that it is told before it answers."""
+    """A Redis that writes each command to disk before it answers."""
 
     def __init__(self, home: Path, password: str = "") -> None:
         super().__init__(home)
@@ -107,7 +107,7 @@ class RedisServer(Server):
         return [str(word) for word in words]
 
     def ready(self) -> bool:
-        # It listens before it has read what it wrote down.
+        # Redis listens before it has loaded its data.
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1.0) as connection:
                 connection.sendall(b"PING\r\n")
@@ -117,7 +117,7 @@ class RedisServer(Server):
 
 
 class RabbitServer(Server):
-    """A RabbitMQ with its own Erlang port mapper, that nobody else on this machine can see."""
+    """A RabbitMQ with its own Erlang port mapper, separate from other Erlang programs on this machine."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
@@ -160,7 +160,7 @@ class RabbitServer(Server):
 
     def close(self) -> None:
         super().close()
-        # The port mapper that it started outlives it, in a session of its own.
+        # RabbitMQ starts the port mapper in another session, where it outlives RabbitMQ.
         with contextlib.suppress(OSError):
             subprocess.run(
                 ["epmd", "-port", str(self._mapper_port), "-kill"],  # noqa: S607

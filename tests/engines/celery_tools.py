@@ -1,4 +1,4 @@
-"""A runner whose jobs go to a broker, and what its entry-points note."""
+"""A runner that hands its jobs to a broker, and the notes of its entry-points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import time
 while not os.path.exists(place + "/end"):
     time.sleep(0.02)
 """
-#: Notes when it was alive, by a clock that all processes of this machine share, until it is told to end.
+#: Notes when it is alive, on a clock that all processes of this machine share, until the file ``end`` exists.
 LIVE = """
 import time
 while True:
@@ -37,17 +37,17 @@ def bed_of(broker: Broker) -> Bed:
 
 @contextlib.contextmanager
 def running(path: Path, broker: Broker, **arguments: Any) -> Iterator[JobRunner]:
-    """A runner whose jobs go to a broker."""
+    """A runner that hands its jobs to a broker."""
     with bed_of(broker).runner(path, **arguments) as runner:
         yield runner
 
 
 def lives(path: Path, after: int = 0) -> list[tuple[float, float]]:
-    """When the entry-points were alive, in the order in which they began, the first few left out."""
+    """The times at which entry-points were alive, in the order of their starts, without the first few entry-points."""
     found = []
     for pid in pids(path)[after:]:
         life = path / f"life-{pid}"
-        # One that has just begun has made the file, but may not have written to it.
+        # An entry-point that has just started has created its file, but may not have written to it.
         eventually(functools.partial(_times, life))
         times = _times(life)
         found.append((times[0], times[-1]))

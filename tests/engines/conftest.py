@@ -1,4 +1,4 @@
-"""What the tests of engines share: brokers, and the engines themselves."""
+"""Fixtures of the engines' tests: brokers and engines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def rabbit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitSe
 
 
 def broker_of(kind: str, request: pytest.FixtureRequest) -> Broker:
-    """A queue of its own at a broker that runs."""
+    """A new queue at a running broker."""
     redis: RedisServer = request.getfixturevalue("redis_server")
     queue = f"queue {next(_numbers)}"
     if kind == "redis":
@@ -47,7 +47,7 @@ def broker_of(kind: str, request: pytest.FixtureRequest) -> Broker:
     return Broker(url=rabbit.url(), results_url=redis.url(1), queue=queue, lost_after=LOST_AFTER)
 
 
-# Side by side, so that each is started once.
+# One parameter after another, so that each engine is started once.
 @pytest.fixture(scope="session", params=[pytest.param(kind, marks=pytest.mark.xdist_group(kind)) for kind in ENGINES])
 def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     """Each engine."""

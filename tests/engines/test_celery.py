@@ -1,4 +1,4 @@
-"""What travels between a runner and its workers: messages that come twice, are not for them, or make no sense."""
+"""Messages between a runner and its workers: sent twice, meant for other workers, or invalid."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.runner_tools import alive
 
 
 def test_message_that_comes_twice(broker: Broker, tmp_path: Path) -> None:
-    """A message that was sent more than once, or comes when all is over, runs nothing."""
+    """A message that was sent more than once, or arrives after the attempt has ended, runs nothing."""
     engine = CeleryEngine(broker, ARCHIVE)
     send = engine._send
     sent: list[Any] = []
@@ -54,7 +54,7 @@ def test_message_that_comes_twice(broker: Broker, tmp_path: Path) -> None:
 
 
 def test_worker_of_another_version_refuses(broker: Broker, tmp_path: Path) -> None:
-    """A worker of another archive says so and takes nothing; one of the right version runs the job."""
+    """A worker of another archive refuses a job with a reason; a worker of the same archive runs it."""
     with contextlib.ExitStack() as stack:
         other = stack.enter_context(
             contextlib.closing(WorkerProcess(tmp_path / "other", broker, TEST_ARCHIVE="fedcba9876543210"))
@@ -108,7 +108,7 @@ def test_priority(broker: Broker, tmp_path: Path) -> None:
 
 
 def test_secrets_stay_out_of_the_broker(broker: Broker, tmp_path: Path) -> None:
-    """Neither the runner's password nor the worker's is ever written to the broker or to the place of results."""
+    """Neither the runner's password nor the worker's is written to the broker or to the Redis with the results."""
     services = Services(username="alice", password="canary of the runner")
     watched = redis.Redis.from_url(broker.records_url)
     source = "print(len(os.environ['PACIFICA_PASSWORD']))"
@@ -127,7 +127,7 @@ def test_secrets_stay_out_of_the_broker(broker: Broker, tmp_path: Path) -> None:
 
 
 def test_messages_are_json_only(broker: Broker, tmp_path: Path) -> None:
-    """A message in another form, one that makes no sense, and one that would lead elsewhere, run nothing."""
+    """A message in another form, an invalid message, and a message whose name is a path run nothing."""
     app = make_app(broker)
     ran = tmp_path / "ran"
 
@@ -165,7 +165,7 @@ def test_messages_are_json_only(broker: Broker, tmp_path: Path) -> None:
             app.send_task(TASK, kwargs=good, task_id=name, ignore_result=True)
         with running(tmp_path, broker) as runner:
             assert runner.wait(accept(runner, tmp_path, ""), DEADLINE).state is JobState.SUCCEEDED
-        assert worker.log.count("is no attempt's name") == 4
+        assert worker.log.count("is not an attempt's name") == 4
         assert worker.process.poll() is None
         assert len(list((worker.home / "state" / "jobs").iterdir())) == 1
     kombu.serialization.disable_insecure_serializers()
@@ -174,7 +174,7 @@ def test_messages_are_json_only(broker: Broker, tmp_path: Path) -> None:
 
 
 def test_record_that_makes_no_sense(broker: Broker, tmp_path: Path) -> None:
-    """A record that somebody has spoilt counts as none: the job is run all the same."""
+    """A damaged record counts as missing: the job is run nevertheless."""
     client = redis.Redis.from_url(broker.records_url)
     with contextlib.closing(client), running(tmp_path, broker) as runner:
         job_id = accept(runner, tmp_path, "")
@@ -193,7 +193,7 @@ def _key(runner: JobRunner, job_id: int) -> str:
 
 
 def test_cancelled_while_nobody_looked(broker: Broker, tmp_path: Path) -> None:
-    """A job elsewhere that was cancelled when the consumer was stopped is ended at its next start."""
+    """A job on another machine that was cancelled while the consumer was stopped is ended at the next start."""
     with workers(tmp_path, broker, 1):
         with running(tmp_path, broker) as runner:
             job_id = accept(runner, tmp_path, WAIT)
@@ -208,7 +208,7 @@ def test_cancelled_while_nobody_looked(broker: Broker, tmp_path: Path) -> None:
 
 
 def test_jobs_that_are_out_keep_their_engine(broker: Broker, tmp_path: Path) -> None:
-    """As long as jobs are with other machines, the consumer is not started on another engine or broker."""
+    """A consumer with jobs on other machines does not start with another engine or broker."""
     with running(tmp_path, broker) as runner:
         job_id = accept(runner, tmp_path, "")
         eventually(lambda: bool(runner.job(job_id).task))
@@ -235,25 +235,25 @@ def test_jobs_that_are_out_keep_their_engine(broker: Broker, tmp_path: Path) -> 
     ],
 )
 def test_addresses_that_are_none(url: str, results_url: str, expected: str) -> None:
-    """An address that is none is refused with what it must look like, and is not shown."""
+    """An invalid URL is refused with a message that shows the right form, but not the URL."""
     with pytest.raises(ConfigurationError) as caught:
         Broker(url=url, results_url=results_url, queue="q")
     assert expected in str(caught.value)
 
 
 def test_place_has_no_secret() -> None:
-    """What a broker is called in logs and errors has no password."""
+    """The name of a broker in logs and errors does not contain the password."""
     broker = Broker(url="amqp://me:secret@host:1/v", results_url="rediss://:secret@other/2", queue="q")
     assert broker.place == "the queue 'q' at amqp://host:1/v with results at rediss://other/2"
     assert "secret" not in repr(broker)
 
 
 def test_fates_are_told() -> None:
-    """Each fate of an attempt is a word that both sides know."""
+    """The names of the fates, which stand in records in Redis, do not change."""
     assert {fate.value for fate in Fate} == {"ended", "crashed", "put off", "returned"}
 
 
 def test_message_travels_as_it_is() -> None:
-    """A message is read as it was written, whatever its bytes."""
+    """A message is read as it was written, with any bytes in it."""
     message = Message(job_id=1, archive="a", terms=Terms(consumer="c"), body='{"ä": "\\u0000"}'.encode("utf-16"))
     assert Message.read(json.loads(json.dumps(message.document()))) == message

@@ -30,7 +30,7 @@ from tests.support.relay import Relay
 
 @pytest.fixture(params=["redis", "rabbitmq", "results of rabbitmq"])
 def mortal(request: pytest.FixtureRequest, own_redis: RedisServer) -> tuple[Broker, Server]:
-    """A broker, and what of it is to be killed."""
+    """A broker, and the server of it that the test kills."""
     if request.param == "redis":
         return Broker(url=own_redis.url(), queue="mortal", lost_after=5 * LOST_AFTER), own_redis
     rabbit: RabbitServer = request.getfixturevalue("own_rabbit")
@@ -39,7 +39,7 @@ def mortal(request: pytest.FixtureRequest, own_redis: RedisServer) -> tuple[Brok
 
 
 def test_broker_is_killed(mortal: tuple[Broker, Server], tmp_path: Path) -> None:
-    """Jobs that ran, waited or came while the broker was away for a moment end well, each run once."""
+    """Jobs that ran, waited or arrived during a short outage of the broker succeed, and each is run once."""
     broker, server = mortal
     with workers(tmp_path, broker, 2, concurrency=2) as _, running(tmp_path, broker, workers=20) as runner:
         jobs = [accept(runner, tmp_path, "import time; time.sleep(1.5)", number) for number in range(8)]
@@ -55,7 +55,7 @@ def test_broker_is_killed(mortal: tuple[Broker, Server], tmp_path: Path) -> None
 
 
 def test_broker_that_forgets(own_redis: RedisServer, tmp_path: Path) -> None:
-    """Jobs of which the broker has lost the messages, or all that it knew, are run all the same."""
+    """Jobs are run even if the broker has lost their messages, or all of its data."""
     broker = Broker(url=own_redis.url(), queue="forgetful", lost_after=LOST_AFTER)
     client = redis.Redis.from_url(own_redis.url())
     with contextlib.closing(client), running(tmp_path, broker, workers=20) as runner:
@@ -78,7 +78,7 @@ def test_broker_that_forgets(own_redis: RedisServer, tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def network(broker: Broker) -> Iterator[tuple[list[Relay], Broker]]:
-    """A broker as it is seen through a network that can be cut."""
+    """A broker behind a relay that the test can cut."""
     urls: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
         networks = []
@@ -90,7 +90,7 @@ def network(broker: Broker) -> Iterator[tuple[list[Relay], Broker]]:
 
 
 def test_network_of_a_worker_is_cut(broker: Broker, tmp_path: Path) -> None:
-    """A worker that is cut off ends its job before another one begins it, and works again when it is back."""
+    """A worker that is cut off ends its job before another worker starts it, and works again after the outage."""
     with contextlib.ExitStack() as stack:
         networks, seen = stack.enter_context(network(broker))
         [far] = stack.enter_context(workers(tmp_path / "far", seen, 1))
@@ -116,7 +116,7 @@ def test_network_of_a_worker_is_cut(broker: Broker, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [1.0, LOST_AFTER + 2.0])
 def test_network_of_the_runner_is_cut(broker: Broker, tmp_path: Path, seconds: float) -> None:
-    """What ends while the runner sees nothing is not run again; what comes meanwhile is handed out afterwards."""
+    """Jobs that end while the runner is cut off are not run again; jobs that arrive are handed out afterwards."""
     with network(broker) as (networks, seen), workers(tmp_path, broker), running(tmp_path, seen) as runner:
         first = accept(runner, tmp_path, WAIT)
         eventually(lambda: bool(pids(tmp_path)))
@@ -133,7 +133,7 @@ def test_network_of_the_runner_is_cut(broker: Broker, tmp_path: Path, seconds: f
 
 
 def test_job_longer_than_the_visibility_timeout(own_redis: RedisServer, tmp_path: Path) -> None:
-    """What Redis delivers once more, since nobody has acknowledged it for long, is not run once more."""
+    """A message that Redis delivers again, because it was not acknowledged in time, does not run the job again."""
     broker = Broker(url=own_redis.url(), queue="visible", lost_after=LOST_AFTER, visibility_timeout=1.0)
     with workers(tmp_path, broker) as started, running(tmp_path, broker) as runner:
         job_id = accept(runner, tmp_path, WAIT)
@@ -145,7 +145,7 @@ def test_job_longer_than_the_visibility_timeout(own_redis: RedisServer, tmp_path
 
 
 def test_runner_that_died_before_it_sent(broker: Broker, tmp_path: Path) -> None:
-    """A job that was to be handed out when the runner died is handed out by the next one, and counts no crash."""
+    """A job that the runner was handing out when it died is handed out by the next runner, and counts no crash."""
     engine = CeleryEngine(broker, ARCHIVE)
 
     def never(attempt: Any) -> None:
@@ -162,7 +162,7 @@ def test_runner_that_died_before_it_sent(broker: Broker, tmp_path: Path) -> None
 
 
 def test_trouble_is_told(own_redis: RedisServer, tmp_path: Path) -> None:
-    """That the broker cannot be reached is told, and notifications are taken all the same; also at the start."""
+    """An unreachable broker is reported, and notifications are accepted nevertheless; also at the start."""
     broker = Broker(url=own_redis.url(), queue="told", lost_after=LOST_AFTER)
     own_redis.kill()
     with running(tmp_path, broker) as runner:
@@ -175,7 +175,7 @@ def test_trouble_is_told(own_redis: RedisServer, tmp_path: Path) -> None:
 
 
 def test_worker_without_a_broker(own_redis: RedisServer, tmp_path: Path) -> None:
-    """A worker whose broker cannot be reached at its start says so, and leaves nothing behind."""
+    """A worker whose broker cannot be reached at its start fails with an error, and leaves no thread or process."""
     broker = Broker(url=own_redis.url(), queue="none", lost_after=LOST_AFTER)
     own_redis.kill()
     engine = LocalEngine(entry_point=tmp_path / "__main__.py", venv=Venv(tmp_path), services=Services(), warm=False)

@@ -41,7 +41,7 @@ def test_lost_worker(broker: Broker, tmp_path: Path, number: int) -> None:
 
 
 def test_worker_that_freezes_for_a_while(own_redis: RedisServer, tmp_path: Path) -> None:
-    """A worker that froze for long, but came back before it counted as lost, returns what the watchman has ended."""
+    """A worker that froze, but came back before it counted as lost, returns the attempts that the watchdog ended."""
     broker = Broker(url=own_redis.url(), queue="frozen", lost_after=8.0)
     with workers(tmp_path, broker, 1) as [worker], running(tmp_path, broker) as runner:
         job_id = accept(runner, tmp_path, LIVE)
@@ -56,7 +56,7 @@ def test_worker_that_freezes_for_a_while(own_redis: RedisServer, tmp_path: Path)
 
 
 def test_worker_that_cannot_start_anything(broker: Broker, tmp_path: Path) -> None:
-    """A worker whose disk takes nothing spoils no job: it waits, says why, and is run by another worker."""
+    """A job that a worker cannot start because of its disk waits with the reason, and is run by another worker."""
     with contextlib.ExitStack() as stack:
         [full] = stack.enter_context(workers(tmp_path / "full", broker, 1))
         jobs = full.home / "state" / "jobs"
@@ -73,7 +73,7 @@ def test_worker_that_cannot_start_anything(broker: Broker, tmp_path: Path) -> No
 
 
 def test_survivors_of_a_runner_without_workers(broker: Broker, tmp_path: Path) -> None:
-    """What a killed runner had run itself is ended before the next one has workers run it."""
+    """The processes of a killed runner are ended before the next runner hands their jobs out to workers."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -96,7 +96,7 @@ def test_survivors_of_a_runner_without_workers(broker: Broker, tmp_path: Path) -
 
 
 def test_job_that_loses_its_workers_does_not_loop(broker: Broker, tmp_path: Path) -> None:
-    """A job is dead when its worker was lost once too often."""
+    """A job is dead when its workers were lost more often than the crash limit allows."""
     with workers(tmp_path, broker, 2) as started, running(tmp_path, broker, crash_limit=1) as runner:
         job_id = accept(runner, tmp_path, LIVE)
 
@@ -113,7 +113,7 @@ def test_job_that_loses_its_workers_does_not_loop(broker: Broker, tmp_path: Path
 
 
 def test_worker_that_stops_returns_its_jobs(broker: Broker, tmp_path: Path) -> None:
-    """A job whose worker is stopped in good order is run by another one, and that counts for nothing."""
+    """A job whose worker is stopped normally is run by another worker, without an attempt or a crash being counted."""
     with workers(tmp_path, broker) as started, running(tmp_path, broker) as runner:
         job_id = accept(runner, tmp_path, LIVE)
         eventually(lambda: bool(pids(tmp_path)))
@@ -141,7 +141,7 @@ def test_worker_that_was_killed_comes_back(broker: Broker, tmp_path: Path) -> No
 
 
 def test_old_directories_of_a_worker_go(broker: Broker, tmp_path: Path) -> None:
-    """A worker keeps as many directories of ended attempts as it is told to."""
+    """A worker keeps the configured number of directories of ended attempts."""
     from pacifica_notifications_consumer.engines.celery.worker import remove_old
     from pacifica_notifications_consumer.jobs.retention import Keep
 
@@ -154,15 +154,16 @@ def test_old_directories_of_a_worker_go(broker: Broker, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4"]
 
 
-def test_watchman_ends_with_its_worker(broker: Broker, tmp_path: Path) -> None:
-    """No process of a worker is left when it has ended, whichever way."""
+def test_watchdog_ends_with_its_worker(broker: Broker, tmp_path: Path) -> None:
+    """The watchdog of a worker ends when the worker is stopped, and when it is killed."""
     for way in ("stop", "kill"):
         with workers(tmp_path / way, broker, 1) as [worker]:
+            assert _watchdogs(tmp_path)
             if way == "kill":
                 worker.kill()
-        eventually(lambda: not _watchmen(tmp_path))
+        eventually(lambda: not _watchdogs(tmp_path))
 
 
-def _watchmen(path: Path) -> list[str]:
-    shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout  # noqa: S607
-    return [line for line in shown.splitlines() if "watchman" in line and str(path) in line]
+def _watchdogs(path: Path) -> list[str]:
+    shown = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout  # noqa: S607
+    return [line for line in shown.splitlines() if "watchdog" in line and str(path) in line]

@@ -1,4 +1,4 @@
-"""The one suite of all engines: an entry-point finds the same and ends the same, whatever runs it."""
+"""The common test suite of all engines: entry-points have the same environment and results on each engine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print("said", file=sys.stderr)
 
 
 def test_contract(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs as `python __main__.py SRC DST` in its own directory and session, with Pacifica's addresses at hand."""
+    """An entry-point runs as `python __main__.py SRC DST` in its own directory and session, with Pacifica's URLs."""
     monkeypatch.setenv("PACIFICA_SECRET_OF_THE_RUNNER", "x")
     row = {"destinationTable": "Files", "subdir": "a/b"}
     event = {"source": "here", "eventID": "e.1", "data": {"source": REPORT, "place": str(tmp_path)}}
@@ -70,7 +70,7 @@ def test_contract(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_notification_byte_for_byte(bed: Bed, tmp_path: Path) -> None:
-    """A large notification arrives as it was received, spaces and escapes and all."""
+    """A large notification arrives byte for byte as it was received, with its spaces and escapes."""
     source = "import hashlib; print(hashlib.sha256(open(sys.argv[1] + '/notification.json', 'rb').read()).hexdigest())"
     data = json.dumps({"source": source, "place": str(tmp_path)})
     padding = "ä€\U0001f600" * 200_000 + "\\u00e4"
@@ -93,7 +93,7 @@ def test_notification_byte_for_byte(bed: Bed, tmp_path: Path) -> None:
     ],
 )
 def test_endings(bed: Bed, tmp_path: Path, source: str, expected: tuple[JobState, int | None, str]) -> None:
-    """How the entry-point ends decides about the job, and is recorded."""
+    """The exit status of the entry-point determines the state of the job, and is recorded."""
     job = run_one(bed, tmp_path, source)
     assert (job.state, job.exit_status, job.reason) == expected
     assert (job.attempts, job.crashes, job.deferrals) == (1, 0, 0)
@@ -118,7 +118,7 @@ raise ValueError("this is why")
 
 
 def test_progress_and_output_while_it_runs(bed: Bed, tmp_path: Path) -> None:
-    """How far a job is, and what it prints, can be seen while it runs, and afterwards."""
+    """The progress and the output of a job can be read while it runs, and afterwards."""
     source = f"""
 from pacifica_notifications_consumer.streams.progress import TransferMeter
 print("first", flush=True)
@@ -144,7 +144,7 @@ print("last")
 
 
 def test_timeout_ends_all_its_processes(bed: Bed, tmp_path: Path) -> None:
-    """An entry-point that takes too long is ended with its children, which ignore being asked."""
+    """An entry-point that exceeds its timeout is ended with its children, even if these ignore SIGTERM."""
     source = f"""
 import signal, time
 if os.fork() == 0:
@@ -161,7 +161,7 @@ time.sleep(100)
 
 
 def test_daemons_end_with_the_job(bed: Bed, tmp_path: Path) -> None:
-    """Nothing that an entry-point starts outlives its attempt."""
+    """No process that an entry-point starts outlives its attempt."""
     source = """
 import time
 if os.fork() == 0:
@@ -176,7 +176,7 @@ while not os.path.exists(place + "/daemon") or not open(place + "/daemon").read(
 
 
 def test_attempts(bed: Bed, tmp_path: Path) -> None:
-    """A failing job is tried as often as it may be, and succeeds if one attempt does."""
+    """A failing job gets all its attempts, and succeeds if one attempt succeeds."""
     source = "sys.exit(open(place + '/notes').read().count('begin') < 3)"
     job = run_one(bed, tmp_path, source, attempts=3)
     assert (job.state, job.attempts, job.exit_status) == (JobState.SUCCEEDED, 3, 0)
@@ -184,14 +184,14 @@ def test_attempts(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_trying_again_later(bed: Bed, tmp_path: Path) -> None:
-    """Exit status 75 always gets another attempt, and is no failure."""
+    """Exit status 75 always leads to another attempt, and does not count as a failure."""
     source = "sys.exit(75 if open(place + '/notes').read().count('begin') < 3 else 0)"
     job = run_one(bed, tmp_path, source)
     assert (job.state, job.attempts, job.deferrals) == (JobState.SUCCEEDED, 1, 2)
 
 
 def test_cancelling(bed: Bed, tmp_path: Path) -> None:
-    """A running job is ended with all its processes, one that waits never begins, and either can be run after all."""
+    """Cancelling ends a running job's processes and keeps a waiting job from starting; both can be queued again."""
     with bed.runner(tmp_path, workers=1) as runner:
         running, waiting = accept(runner, tmp_path, WAIT, 1), accept(runner, tmp_path, WAIT, 2)
         eventually(lambda: bool(pids(tmp_path)))
@@ -222,7 +222,7 @@ while not all(os.path.exists(f"{place}/at-e.{n}") for n in (1, 2)):
 
 
 def test_many_jobs(bed: Bed, tmp_path: Path) -> None:
-    """Of many jobs each is run once."""
+    """Each of many jobs is run once."""
     with bed.runner(tmp_path, workers=4) as runner:
         jobs = [accept(runner, tmp_path, "", number) for number in range(30)]
         assert {runner.wait(job, DEADLINE).state for job in jobs} == {JobState.SUCCEEDED}
@@ -230,7 +230,7 @@ def test_many_jobs(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_trace(bed: Bed, tmp_path: Path) -> None:
-    """The entry-point learns the trace of its notification."""
+    """The entry-point's TRACEPARENT belongs to the trace of its notification."""
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     source = "print(os.environ['TRACEPARENT'])"
     with bed.runner(tmp_path) as runner:
@@ -241,7 +241,7 @@ def test_trace(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_output_limit(bed: Bed, tmp_path: Path) -> None:
-    """Of an entry-point that prints a lot the beginning and the end are kept where it ran."""
+    """The beginning and the end of a large output are kept on the machine where the entry-point ran."""
     source = "print('first')\nfor n in range(100_000): print('x' * 99)\nprint('last')"
     with bed.runner(tmp_path, output_limit=10_000) as runner:
         job = runner.wait(accept(runner, tmp_path, source), DEADLINE)
@@ -270,13 +270,13 @@ def test_output_limit(bed: Bed, tmp_path: Path) -> None:
     ],
 )
 def test_limits(bed: Bed, tmp_path: Path, limits: JobLimits, source: str, expected: tuple[int, str]) -> None:
-    """A job gets no more of the machine than it may have: memory, processor time, size of files."""
+    """A job cannot exceed its limits of memory, processor time and file size."""
     job = run_one(bed, tmp_path, source, limits=limits)
     assert (job.exit_status, expected[1] in job.ending.output_tail) == (expected[0], True)
 
 
 def test_stopping_the_runner(bed: Bed, tmp_path: Path) -> None:
-    """A job that outlasts the runner is queued without being counted; elsewhere it goes on, and is waited for."""
+    """A job that runs when the runner stops is queued again, not counted; on another machine it goes on running."""
     with bed.runner(tmp_path) as runner:
         job_id = accept(runner, tmp_path, WAIT)
         eventually(lambda: bool(pids(tmp_path)) and (not bed.remote or runner.job(job_id).place is not None))
@@ -289,7 +289,7 @@ def test_stopping_the_runner(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_killing_the_runner(bed: Bed, tmp_path: Path) -> None:
-    """What outlived a killed runner is ended and run anew by the next one; what runs elsewhere is waited for."""
+    """The next start ends and reruns the jobs of a killed runner; it waits for those on other machines."""
     if bed.make() is not None and not bed.remote:
         pytest.skip("an executor's processes are children of the runner, and cannot be forked")
     pid = os.fork()
@@ -313,7 +313,7 @@ def test_killing_the_runner(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_result_of_a_job_that_ended_while_nobody_waited(bed: Bed, tmp_path: Path) -> None:
-    """A job that ended elsewhere between two runners is not run again."""
+    """A job that ended on another machine while the runner was stopped is not run again."""
     if not bed.remote:
         pytest.skip("nothing goes on without a runner")
     with bed.runner(tmp_path) as runner:

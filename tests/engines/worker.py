@@ -21,7 +21,7 @@ from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.process.signals import StopSignals
 
-#: Does what the notification says.
+#: Performs the task in the notification.
 ENTRY_POINT = """\
 import json, os, sys
 event = json.load(open(sys.argv[1] + "/notification.json", encoding="utf-8"))
@@ -41,9 +41,9 @@ ARCHIVE = "0123456789abcdef"
 
 def main(home: Path, broker: Broker, concurrency: int) -> None:
     logging.basicConfig(filename=home / "log", level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    # None of the tests' jobs imports these; without them it is there in an instant.
+    # The tests' jobs import none of the modules that the warm process preloads; it starts faster without them.
     vars(warm_start)["DOCUMENTED"] = ()
-    # Seconds between two looks at what has not been acknowledged for long.
+    # Seconds between two searches for messages that were not acknowledged in time.
     Channel.unacked_restore_interval, Channel.unacked_restore_throttle = 1, 1
     entry_point = Path(os.environ.get("TEST_ENTRY_POINT", home / "__main__.py"))
     if "TEST_ENTRY_POINT" not in os.environ:

@@ -19,7 +19,7 @@ _MOST_FINDINGS = 20
 
 
 class _Records(logging.Handler):
-    """What is logged as a fault of ours."""
+    """Log records of bugs in the library."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

@@ -1,7 +1,7 @@
-"""Many machines: attempts handed through a broker to workers on other machines, and their results taken back.
+"""Several machines: hand attempts out through a broker to workers on other machines, and collect the results.
 
-The runner's side is `CeleryEngine`, the other one `RemoteWorker`; both need the extra ``celery``. What they tell each
-other of an attempt stands in a record in Redis, `AttemptRecords`; the ledger stays the one truth about jobs.
+The runner's side is `CeleryEngine`, the workers' side `RemoteWorker`; both need the extra ``celery``. They communicate
+about an attempt through a record in Redis (`AttemptRecords`); only the ledger determines the states of jobs.
 """
 
 TYPE_CHECKING = False

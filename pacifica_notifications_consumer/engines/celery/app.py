@@ -9,7 +9,7 @@ from kombu.entity import Exchange, Queue
 
 from .broker import HIGHEST_PRIORITY, Broker
 
-#: Seconds without a sign of RabbitMQ after which a connection counts as cut.
+#: Seconds between AMQP heartbeats; a connection to RabbitMQ without them is closed.
 _HEARTBEAT = 10
 #: Seconds that the broker may take to confirm that it has a message.
 CONFIRM = 10.0
@@ -30,16 +30,16 @@ def make_app(broker: Broker) -> Any:
         task_default_queue=broker.queue,
         task_default_exchange=broker.queue,
         task_default_routing_key=broker.queue,
-        # What can be written as JSON can do no harm when it is read.
+        # Only JSON, because reading it cannot execute code, unlike pickle.
         task_serializer="json",
         result_serializer="json",
         event_serializer="json",
         accept_content=["json"],
-        # The record in Redis is the result: a result of Celery's would be a second one.
+        # `AttemptRecords` holds the result, so Celery stores none.
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
         task_acks_late=True,
-        # So that a job waits for the next free worker, not for the one that fetched it.
+        # Let a job wait for the next free worker, not for the worker that fetched it.
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
@@ -50,7 +50,7 @@ def make_app(broker: Broker) -> Any:
         broker_connection_max_retries=None,
         broker_transport_options=_transport_options(broker),
     )
-    # Variables of Celery's own would come before what was said here.
+    # Celery's environment variables would take precedence over the broker's URL.
     connect = app._connection
     app.connection_for_read = lambda url=None, **options: connect(url or broker.url, **options)
     app.connection_for_write = lambda url=None, **options: connect(url or broker.url, **options)
@@ -64,7 +64,7 @@ def _transport_options(broker: Broker) -> dict[str, Any]:
         "visibility_timeout": broker.visibility_timeout,
         "queue_order_strategy": "priority",
         "priority_steps": list(range(HIGHEST_PRIORITY + 1)),
-        # A key of its own: another program's Celery on the same Redis must not see our messages, nor we its.
+        # A prefix of our own, so that programs with Celery on the same Redis do not see each other's messages.
         "global_keyprefix": "pacifica-notifications-consumer:broker:",
         "socket_connect_timeout": 5.0,
         "socket_timeout": 10.0,
@@ -74,15 +74,15 @@ def _transport_options(broker: Broker) -> dict[str, Any]:
 
 
 def priority_of(broker: Broker) -> int:
-    """A priority as the broker counts: to RabbitMQ the highest number comes first, to Redis the lowest."""
+    """Convert a priority to the broker's order: RabbitMQ delivers the highest number first, Redis the lowest."""
     return HIGHEST_PRIORITY - broker.priority if broker.is_redis else broker.priority
 
 
 def count_waiting(app: Any, broker: Broker) -> int:
-    """How many attempts wait in the queue.
+    """Count the attempts that wait in the queue.
 
     Raises:
-        OSError: The broker cannot be reached; or another error of its client's.
+        Exception: The broker cannot be reached; the types depend on its client.
     """
     with app.connection_for_read() as connection:
         connection.ensure_connection(max_retries=1, timeout=5.0)
@@ -90,5 +90,5 @@ def count_waiting(app: Any, broker: Broker) -> int:
             try:
                 return int(channel.queue_declare(broker.queue, passive=True).message_count)
             except connection.channel_errors:
-                # Nobody has declared it so far.
+                # The queue has not been declared yet.
                 return 0

@@ -1,4 +1,4 @@
-"""The broker: where attempts are handed to workers on other machines, and where their records are kept."""
+"""The broker, through which attempts reach workers on other machines, and the Redis that keeps their records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import attrs
 
 from ...errors import ConfigurationError
 
-#: What it may be: RabbitMQ or Redis, plain or with TLS.
+#: The schemes of a broker's URL: Redis or RabbitMQ, plain or with TLS.
 SCHEMES = ("redis", "rediss", "amqp", "amqps")
 _OF_REDIS = ("redis", "rediss")
 #: The highest priority that an attempt may have; the lowest is 0.
@@ -19,20 +19,20 @@ LOST_AFTER = 60.0
 
 @attrs.frozen(kw_only=True)
 class Broker:
-    """Where attempts go, and on what terms; the runner and its workers must agree about all of it.
+    """The broker and the settings of its queue; they must be the same for the runner and its workers.
 
     Args:
         url: The broker: ``redis://[[USER]:PASSWORD@]HOST[:PORT][/NUMBER]``, ``amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST]``,
             or either with TLS, ``rediss://`` and ``amqps://``.
-        results_url: The Redis where records and results are kept; by default the broker, if that is Redis.
-        queue: The queue of this consumer; another one's must have another name.
-        priority: From 0 to 9: attempts of a higher one in the same queue come first.
-        lost_after: Seconds without a sign of life after which a worker counts as lost, and its attempts as crashed.
-        visibility_timeout: Seconds after which Redis, as a broker, delivers once more what was not acknowledged; a
-            second delivery is left alone, so that this is only about messages.
+        results_url: The Redis that keeps records and results; by default the broker, if that is Redis.
+        queue: The queue of this consumer; each consumer needs a queue of its own.
+        priority: From 0 to 9; attempts of higher priority in the same queue come first.
+        lost_after: Seconds without heartbeat after which a worker counts as lost, and its attempts as crashed.
+        visibility_timeout: Seconds after which Redis, as a broker, delivers an unacknowledged message again; the
+            worker ignores the second message of an attempt.
 
     Raises:
-        ConfigurationError: The addresses are not usable, or results have no place.
+        ConfigurationError: A URL is invalid, or ``results_url`` is missing.
     """
 
     url: str = attrs.field(repr=False)
@@ -68,7 +68,7 @@ class Broker:
 
     @property
     def place(self) -> str:
-        """What it is called, without secrets: the broker, where results are kept, and the queue."""
+        """The queue, the broker and the Redis with the results, without passwords."""
         through = "" if self.records_url == self.url else f" with results at {without_password(self.records_url)}"
         return f"the queue {self.queue!r} at {without_password(self.url)}{through}"
 
@@ -77,7 +77,7 @@ def check_url(text: str, schemes: tuple[str, ...] = SCHEMES) -> str:
     """Check the address of a broker.
 
     Raises:
-        ValueError: It is none. It is not shown, since a password may stand in it.
+        ValueError: It is invalid. The message does not contain it, because it may contain a password.
     """
     try:
         parts = urlsplit(text)
@@ -90,7 +90,7 @@ def check_url(text: str, schemes: tuple[str, ...] = SCHEMES) -> str:
 
 
 def without_password(url: str) -> str:
-    """An address to be shown."""
+    """A URL without user and password, to be shown."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"

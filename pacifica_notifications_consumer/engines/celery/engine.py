@@ -1,4 +1,4 @@
-"""CeleryEngine: hands attempts to workers on other machines, and waits for their results.
+"""CeleryEngine: hands attempts out to workers on other machines, and waits for their results.
 
 A worker claims an attempt in its record and sends a heartbeat every second. When these do not arrive any more, the
 attempt ends on the worker's side before the job can be run again (here with `lost_after` = 60)::
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 
 class CeleryEngine:
-    """Has attempts run by `RemoteWorker`, on whatever machine.
+    """Hands attempts out to `RemoteWorker` processes on any machine.
 
     Args:
-        broker: Where they are handed to.
-        archive: The digest of the consumer, see `archive.digest`; a worker of another one refuses its attempts.
+        broker: The broker of the workers.
+        archive: The digest of the consumer, see `archive.digest`; workers with another consumer refuse its attempts.
     """
 
     def __init__(self, broker: Broker, archive: str) -> None:
@@ -50,13 +50,13 @@ class CeleryEngine:
 
     @property
     def trouble(self) -> str:
-        """What is the matter with the way to the workers; empty if all is well."""
+        """A description of what cannot be reached; empty if all can."""
         return self._watcher.trouble
 
     def open(self, mark: str) -> int:
-        """See `Engine.open`; when nobody can be reached, attempts wait until that is otherwise.
+        """See `Engine.open`; attempts wait until the broker and the records can be reached.
 
-        Those that are out are found by their names. But an earlier runner may have run some on this machine.
+        The ended processes are those of an earlier runner that ran attempts on this machine.
         """
         ended = end_marked(mark, KILL_AFTER)
         try:
@@ -93,7 +93,7 @@ class CeleryEngine:
         try:
             self._records.forget(task)
         except RecordsError as error:
-            # It goes by itself, some day.
+            # Redis removes the record itself when it expires.
             log.warning("the record of attempt %s cannot be removed: %s", task, error)
 
     def abandon(self, task: str) -> None:
@@ -107,10 +107,10 @@ class CeleryEngine:
             log.warning("attempt %s, which was cancelled, may run to its end: %s", task, error)
 
     def _send(self, attempt: Attempt) -> None:
-        """Hand an attempt out, or once more if the message may have been lost; it is run once in any case.
+        """Send the message of an attempt, also again if it may have been lost; the attempt's claim lets it run once.
 
         Raises:
-            Exception: The broker or the records cannot be reached; of whatever kind their clients have for that.
+            Exception: The broker or the records cannot be reached; the types depend on their clients.
         """
         message = Message(
             job_id=attempt.job_id,
@@ -128,7 +128,7 @@ class CeleryEngine:
             ignore_result=True,
             retry=False,
             confirm_timeout=CONFIRM,
-            # What is shown of it to people.
+            # Monitoring tools show these instead of the arguments.
             argsrepr="()",
             kwargsrepr=f"{{'job_id': {attempt.job_id}}}",
         )

@@ -1,4 +1,4 @@
-"""What travels to a worker with an attempt: all that it takes to make it, but no secret."""
+"""The message that hands an attempt out to a worker; it does not contain secrets."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ...jobs.limits import JobLimits
 from ...settings.converters import header_text
 from ..engine import Terms
 
-#: The name of the task that makes attempts.
+#: The name of the Celery task that runs attempts.
 TASK = "pacifica.notifications.attempt"
-#: Bytes that a notification may have, so that a hostile message does not fill the memory of a worker.
+#: The maximum size of a notification in bytes, so that a hostile message does not fill the memory of a worker.
 _LARGEST_BODY = 1 << 30
 _LEVEL = 1
 
 
 @attrs.frozen(kw_only=True)
 class Message:
-    """An attempt on its way.
+    """An attempt to be run.
 
     Args:
-        job_id: The job's number.
-        archive: The digest of the consumer that is to be run, as `archive.digest` has it.
+        job_id: The number of the job.
+        archive: The digest of the consumer that is to be run, see `archive.digest`.
         body: The notification, byte for byte as received.
-        terms: What holds for it.
-        traceparent: Names the trace that it belongs to; empty if there is none.
+        terms: The conditions of the attempt.
+        traceparent: The ``traceparent`` of the attempt; empty without one.
     """
 
     job_id: int
@@ -41,11 +41,10 @@ class Message:
     traceparent: str = ""
 
     def document(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """The message as a JSON object."""
         return {
             "job_id": self.job_id,
             "archive": self.archive,
-            # Whatever its bytes are, they arrive as they are.
             "body": base64.b64encode(zlib.compress(self.body, _LEVEL)).decode("ascii"),
             "terms": attrs.asdict(self.terms),
             "traceparent": self.traceparent,
@@ -53,25 +52,25 @@ class Message:
 
     @classmethod
     def read(cls, document: Any) -> Message:
-        """Read one; nobody says who wrote it.
+        """Read and check the JSON object of a message, which any client of the broker may have written.
 
         Raises:
-            ValueError: It is none.
+            ValueError: It is not a message.
         """
         try:
             said = document["terms"]
             terms = Terms(**{**said, "limits": JobLimits(**said["limits"])})
             message = cls(**{**document, "terms": terms, "body": _unpacked(document["body"])})
         except (TypeError, KeyError, AttributeError, binascii.Error, zlib.error) as error:
-            raise ValueError(f"it is no attempt of this version: {type(error).__name__}") from error
+            raise ValueError(f"it is not a message of this version: {type(error).__name__}") from error
         texts = (message.archive, message.traceparent, terms.consumer)
         if not all(isinstance(text, str) for text in texts) or not isinstance(message.job_id, int):
-            raise ValueError("a text or a number in it is none")
+            raise ValueError("a value in it has the wrong type")
         header_text(terms.consumer)
         counts = (terms.output_limit, *attrs.astuple(terms.limits))
         whole = all(count is None or type(count) is int for count in counts)
         if not whole or not all(map(_positive, (terms.timeout, *counts))):
-            raise ValueError("a limit in it is none")
+            raise ValueError("a limit in it is not a positive number")
         return message
 
 

@@ -1,4 +1,4 @@
-"""The mirror: what an attempt prints on another machine, in the output file of its job here."""
+"""OutputCopy: copies the output of an attempt on another machine into the output file of its job."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from ...jobs.directory import JobDirectory
 from ..output import Output
 from .records import UNKNOWN
 
-#: The name of the file that says how far the output of which attempt has been copied.
+#: The name of the file with the attempt's name and the number of bytes of its output that have been copied.
 _POSITION = "output.position"
 
 
 class OutputCopy:
-    """Copies what comes of an attempt's output to the job's, after that of earlier attempts.
+    """Appends the output of an attempt, as the worker passes it on, to the output of the job's earlier attempts.
 
-    What came too fast to be passed on is left out, and a line says so.
+    A line marks bytes that are missing, because the entry-point printed faster than the worker passed the output on.
 
     Args:
-        directory: The job's directory here.
-        task: The attempt.
-        limit: Bytes that are kept; None for all.
+        directory: The directory of the job on this machine.
+        task: The name of the attempt.
+        limit: The number of bytes of the output that are kept; None for all.
 
     Attributes:
-        whole: Where the whole output is.
+        whole: The directory, and its machine, that has the whole output.
     """
 
     def __init__(self, directory: JobDirectory, task: str, limit: int | None) -> None:
@@ -37,7 +37,7 @@ class OutputCopy:
             self._position = int(position) if noted == task else 0
 
     def add(self, start: int, piece: bytes) -> None:
-        """Take the bytes of the output from some place on; those that were there already are not taken again."""
+        """Append bytes of the output that start at an offset, except those that have been copied already."""
         left_out = "some" if start == UNKNOWN else str(max(0, start - self._position))
         start = self._position if start == UNKNOWN else start
         end = start + len(piece)
@@ -51,7 +51,7 @@ class OutputCopy:
         self._output.trim()
 
     def finish(self) -> None:
-        """Cut out what is not kept, and forget the attempt."""
+        """Trim the output to the limit, and forget the attempt."""
         self._output.finish()
         with contextlib.suppress(OSError):
             self._noted.unlink(missing_ok=True)

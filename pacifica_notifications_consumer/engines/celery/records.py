@@ -1,9 +1,8 @@
-"""Records in Redis by which the runner and the workers tell each other how attempts stand.
+"""AttemptRecords: the records in Redis through which the runner and the workers communicate about attempts.
 
-Each is a hash of a few fields. The runner opens it before it hands the attempt out, and removes it when the result is
-in its ledger. Whoever claims it first, and alone, may run the attempt; so that a message that a broker delivers twice,
-or that was sent twice to be sure, does no harm. A worker that runs one writes into it again and again; when that stops,
-it counts as lost.
+Each record is a hash. The runner creates it before it hands the attempt out, and removes it when the result is in the
+ledger. Only the first worker that claims the record may run the attempt, so a message that was sent or delivered twice
+does no harm. The worker writes a heartbeat into the record; without heartbeats the attempt counts as lost.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ import redis
 
 from ...jobs.job import Ending, Fate, RemoteLocation
 
-#: What the methods of a `AttemptRecords` raise when Redis cannot be reached, or refuses.
+#: The error of `AttemptRecords`: Redis cannot be reached, or refuses.
 RecordsError = redis.RedisError
 _PREFIX = "pacifica-notifications-consumer:attempt:"
-#: Seconds for which a record is kept that nobody touches.
+#: Seconds after the last write when Redis removes a record.
 _KEPT = 30 * 86_400
-#: Seconds that an answer may take.
+#: The timeout of a request to Redis in seconds.
 _PATIENCE = 5.0
-#: What stands in a claim of the runner's.
+#: The runner's claim, which withdraws an attempt.
 _RUNNER = "runner"
-#: What an ending consists of; that it is so, nobody says but who wrote it.
+#: The fields of an `Ending` with their types, which are checked because any client of Redis may have written them.
 _ENDING = {
     "status": int | None,
     "reason": str,
@@ -36,35 +35,35 @@ _ENDING = {
     "peak_memory": int | None,
     "output_tail": str,
 }
-#: The most characters of what a worker tells at once.
+#: The maximum number of characters of a worker's progress or output in a record.
 _LARGEST_NEWS = 1 << 20
-#: A place in an output that nobody knows.
+#: The offset of output whose position is not known.
 UNKNOWN = -1
 _FIELDS = ("open", "claim", "beat", "news", "refused", "ending")
 
 
 class Claim(enum.Enum):
-    """What came of the wish to claim an attempt."""
+    """The result of claiming an attempt."""
 
     OURS = "ours"
-    #: Somebody else has it.
+    #: A worker, or the runner, claimed it earlier.
     TAKEN = "taken"
-    #: Nobody waits for it any more.
+    #: The runner has removed the record, because it does not wait for the attempt any more.
     GONE = "gone"
 
 
 @attrs.frozen(kw_only=True)
 class AttemptView:
-    """How an attempt stands.
+    """The state of an attempt according to its record.
 
     Args:
-        opened: Whether there is a record.
-        place: Where it is run; None until a worker has claimed it.
-        withdrawn: Whether it has been claimed so that no worker runs it.
-        beat: Changes as long as its worker is alive.
-        news: Changes when there is something new about its progress or output.
-        refused: Why a worker will not run it; empty if none said so.
-        ending: How it ended; None before that.
+        opened: Whether the record exists.
+        place: The worker and the directory of the attempt; None until a worker has claimed it.
+        withdrawn: Whether the runner has claimed it, so that no worker runs it.
+        beat: A value that changes as long as the worker is alive.
+        news: A value that changes with the progress or the output.
+        refused: The reason why a worker refused it; empty otherwise.
+        ending: The result; None before the end.
     """
 
     opened: bool
@@ -78,12 +77,12 @@ class AttemptView:
 
 @attrs.frozen(kw_only=True)
 class News:
-    """What a running attempt has to tell.
+    """The progress and new output of a running attempt.
 
     Args:
-        progress: What it noted of its downloads and uploads, in JSON.
-        output_start: Where in its output the following bytes begin; `UNKNOWN` if it has been cut since.
-        output: The last bytes of its output, as far as they may be new.
+        progress: The progress of its downloads and uploads, in JSON.
+        output_start: The offset of ``output`` in bytes; `UNKNOWN` if the output has been trimmed since.
+        output: The last bytes of the output.
     """
 
     progress: str = ""
@@ -92,10 +91,10 @@ class News:
 
 
 class AttemptRecords:
-    """The records.
+    """The records in one Redis.
 
     Args:
-        url: The Redis that keeps them.
+        url: The URL of the Redis.
 
     Raises:
         RecordsError: Redis cannot be reached, or refuses; all methods raise it.
@@ -115,45 +114,45 @@ class AttemptRecords:
         self._redis.close()
 
     def ping(self) -> None:
-        """Find out whether it can be reached."""
+        """Check that Redis can be reached."""
         self._redis.ping()
 
     def open(self, task: str) -> None:
-        """Make a record; a worker will take nothing that has none."""
+        """Create a record; workers claim only attempts with a record."""
         self._put(task, "open", "1")
 
     def claim(self, task: str, place: RemoteLocation, delivery: str) -> Claim:
         """Claim an attempt for a worker.
 
         Args:
-            task: The attempt.
-            place: Where it is going to be run.
-            delivery: Names the message: one that comes twice must not be taken for the same, even by one worker.
+            task: The name of the attempt.
+            place: The worker, and the directory for the attempt.
+            delivery: A random id of this delivery, so that a worker that receives a message twice claims it once.
         """
         return self._claim(task, json.dumps(attrs.asdict(place) | {"delivery": delivery}))
 
     def withdraw(self, task: str) -> Claim:
-        """Claim an attempt for nobody, so that no worker begins it; `Claim.TAKEN` if one has."""
+        """Claim an attempt for the runner, so that no worker starts it; `Claim.TAKEN` if a worker has claimed it."""
         return self._claim(task, _RUNNER)
 
-    def _claim(self, task: str, who: str) -> Claim:
-        # In a transaction, so that a record that was removed in between does not come to life again.
+    def _claim(self, task: str, claimant: str) -> Claim:
+        # In a transaction, so that a record that was removed in between is noticed, and removed again.
         with self._redis.pipeline() as pipe:
-            pipe.hsetnx(_PREFIX + task, "claim", who)
+            pipe.hsetnx(_PREFIX + task, "claim", claimant)
             pipe.hmget(_PREFIX + task, "open", "claim")
             _, (opened, claim) = pipe.execute()
         if not opened:
             self.forget(task)
             return Claim.GONE
-        # An answer that was lost on its way must not make us believe that somebody else was it.
-        return Claim.OURS if claim == who else Claim.TAKEN
+        # Compare the values: if the answer to our claim was lost, our second claim finds the first.
+        return Claim.OURS if claim == claimant else Claim.TAKEN
 
     def cancel(self, task: str) -> None:
-        """Have the worker end an attempt that it has claimed; harmless if there is none."""
+        """Ask the worker that has claimed an attempt to end it."""
         self._put(task, "cancel", "1")
 
     def refuse(self, task: str, reason: str) -> None:
-        """Say that a worker will not run an attempt."""
+        """Record that a worker refuses to run an attempt."""
         self._put(task, "refused", reason)
 
     def _put(self, task: str, field: str, value: str) -> None:
@@ -167,22 +166,22 @@ class AttemptRecords:
         self._redis.delete(_PREFIX + task)
 
     def look(self, tasks: Sequence[str]) -> list[AttemptView]:
-        """See how attempts stand, in their order."""
+        """Read the states of attempts, in the order of their names."""
         with self._redis.pipeline(transaction=False) as pipe:
             for task in tasks:
                 pipe.hmget(_PREFIX + task, *_FIELDS)
             return [_look(fields) for fields in pipe.execute()]
 
     def news(self, task: str) -> News:
-        """What a running attempt has to tell."""
+        """Read the progress and new output of a running attempt."""
         fields = self._redis.hmget(_PREFIX + task, "progress", "output_start", "output")
         return _news(*(str(field or "") for field in fields))
 
     def beat(self, beats: Sequence[Heartbeat]) -> list[bool]:
-        """Show that attempts are being run, and tell the news of them.
+        """Write the heartbeats of running attempts.
 
         Returns:
-            For each whether it is to go on: not if it was cancelled, or nobody waits for it any more.
+            For each attempt whether it may go on: not if it was cancelled, or its record was removed.
         """
         with self._redis.pipeline() as pipe:
             for beat in beats:
@@ -193,20 +192,20 @@ class AttemptRecords:
             answers = pipe.execute()[2::3]
         for beat, (opened, _) in zip(beats, answers, strict=True):
             if not opened:
-                # It has been removed, and we have just made it anew.
+                # The runner had removed the record, and this heartbeat has just created it again.
                 self.forget(beat.task)
         return [bool(opened) and not cancelled for opened, cancelled in answers]
 
 
 @attrs.frozen(kw_only=True)
 class Heartbeat:
-    """A sign of life of an attempt.
+    """A heartbeat of an attempt.
 
     Args:
-        task: The attempt.
-        number: Another one each time.
-        news: What is new; None if nothing is.
-        ending: How it ended; None before that.
+        task: The name of the attempt.
+        number: A number that differs from that of the last heartbeat.
+        news: The new progress or output; None without any.
+        ending: The result; None before the end.
     """
 
     task: str
@@ -215,7 +214,7 @@ class Heartbeat:
     ending: Ending | None = None
 
     def fields(self) -> dict[Any, Any]:
-        """What is to be written."""
+        """The fields of the record that the heartbeat changes."""
         fields = {"beat": str(self.number)}
         if self.news:
             fields["news"] = str(self.number)
@@ -240,7 +239,7 @@ def _look(fields: Sequence[str | None]) -> AttemptView:
             ending=_ending(ending) if ending else None,
         )
     except (ValueError, TypeError, KeyError):
-        # It is of another version, or somebody's idea of a joke; then it is none.
+        # A program of another version, or an attacker, wrote the record: treat it as missing.
         return AttemptView(opened=False)
 
 

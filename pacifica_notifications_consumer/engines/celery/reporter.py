@@ -1,4 +1,4 @@
-"""The reporter: one thread of a worker that shows that its attempts are being run, and tells the news of them."""
+"""Reporter: a thread of a worker that writes the heartbeats, progress and output of its attempts into their records."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from .records import UNKNOWN, AttemptRecords, Heartbeat, News, RecordsError
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two signs of life, and which part of the time that is granted.
+#: The interval of heartbeats: this number of seconds, or, if shorter, this fraction of `Broker.lost_after`.
 _BEAT, _BEATS = 1.0, 12
-#: After which part of that time without an answer an attempt is ended, so that it has ended before it counts as lost.
+#: The fraction of `Broker.lost_after` without contact to Redis after which an attempt is ended, not yet lost.
 _GIVE_UP = 0.5
-#: The most bytes of an output that are told at once.
+#: The maximum number of bytes of output in one heartbeat.
 _PIECE = 1 << 16
 
 
 @attrs.define(eq=False)
 class ReportedAttempt:
-    """What is told of an attempt.
+    """A running attempt, as far as its runner knows about it.
 
     Args:
-        task: The attempt.
-        directory: Where it is run.
-        heard_at: When the runner was last told that it is being run.
+        task: The name of the attempt.
+        directory: The directory of the attempt.
+        heard_at: The time of the last heartbeat that Redis received, on the clock of `time.monotonic`.
     """
 
     task: str
     directory: JobDirectory
     heard_at: float
-    #: Why it is to be ended; None as long as it may go on.
+    #: The reason to end it; None as long as it may go on.
     stop: Stop | None = attrs.field(default=None, init=False)
-    #: How it ended; None before that.
+    #: The result; None before the end.
     ending: Ending | None = attrs.field(default=None, init=False)
-    #: The longest time, in seconds, for which nothing could be told.
+    #: The longest time between two heartbeats in seconds.
     silence: float = attrs.field(default=0.0, init=False)
-    #: Set when nobody has to be told any more.
+    #: Set when the record has the result.
     told: threading.Event = attrs.field(factory=threading.Event, init=False)
     _progress: str = attrs.field(default="", init=False)
     _told_to: int = attrs.field(default=0, init=False)
 
     def news(self) -> News | None:
-        """What is new since it was asked last; None if nothing is."""
+        """The changes since the last call; None without any."""
         progress = read_progress(self.directory.progress) or self._progress
         start, piece = self._new_output()
         if progress == self._progress and not piece:
@@ -66,7 +66,7 @@ class ReportedAttempt:
             size = file.seek(0, 2)
             if size == self._told_to:
                 return 0, b""
-            # With what was told before: the runner may have missed that.
+            # Include output of earlier heartbeats, because the runner does not read each of them.
             start = max(0, size - _PIECE)
             file.seek(start)
             was_cut = size < self._told_to
@@ -75,17 +75,17 @@ class ReportedAttempt:
         return 0, b""
 
     def repeat(self) -> None:
-        """Tell once more what may not have been heard."""
+        """Let the next heartbeat contain progress and output that may have been lost."""
         self._told_to, self._progress = 0, ""
 
 
 class Reporter(Periodic):
-    """Tells of attempts until they have ended.
+    """Writes heartbeats of attempts until they have ended.
 
     Args:
-        records: Where it is told.
-        lost_after: Seconds after which an attempt of which nothing is heard counts as lost.
-        on_contact: Called each time when all is told.
+        records: The records of the attempts.
+        lost_after: Seconds without heartbeat after which an attempt counts as lost.
+        on_contact: Called after each successful write.
     """
 
     def __init__(self, records: AttemptRecords, lost_after: float, on_contact: Callable[[], None]) -> None:
@@ -100,12 +100,12 @@ class Reporter(Periodic):
         super().__init__(self._report, name="reporter", interval=self._pause)
 
     def begin(self, task: str, directory: JobDirectory, claimed_at: float) -> ReportedAttempt:
-        """Begin to tell of an attempt.
+        """Start the heartbeats of an attempt.
 
         Args:
-            task: The attempt.
-            directory: Where it is run.
-            claimed_at: When the claim to it was asked for, on the clock of `time.monotonic`.
+            task: The name of the attempt.
+            directory: The directory of the attempt.
+            claimed_at: The time when the claim was requested, on the clock of `time.monotonic`.
         """
         report = ReportedAttempt(task, directory, claimed_at)
         with self._lock:
@@ -113,19 +113,19 @@ class Reporter(Periodic):
         return report
 
     def was_cut_off(self, report: ReportedAttempt) -> bool:
-        """Whether an attempt could not be heard of for so long that others may have ended it."""
+        """Whether the heartbeats of an attempt paused for so long that the watchdog may have ended it."""
         return max(report.silence, time.monotonic() - report.heard_at) > self._patience
 
     def end(self, report: ReportedAttempt, ending: Ending, gone: Callable[[], bool]) -> bool:
-        """Tell how an attempt ended, for as long as it takes.
+        """Write the result of an attempt, and try until that succeeds.
 
         Args:
-            report: What was told of it.
-            ending: How it ended.
-            gone: Says when it is not to be tried any longer.
+            report: The attempt.
+            ending: The result.
+            gone: Called between tries; returns whether to give up.
 
         Returns:
-            Whether it was told, or nobody wants to know.
+            Whether the result was written, or the runner had removed the record.
         """
         report.ending = ending
         self.wake()
@@ -142,7 +142,7 @@ class Reporter(Periodic):
             self._tell(reports, time.monotonic())
         except RecordsError as error:
             if not self._cut_off:
-                log.error("nothing can be told of running jobs: %s", error)  # noqa: TRY400
+                log.error("the states of running jobs cannot be reported: %s", error)  # noqa: TRY400
             self._cut_off = True
             for report in reports:
                 report.repeat()
@@ -153,7 +153,7 @@ class Reporter(Periodic):
         beats = [self._beat(report) for report in reports]
         go_on = self._records.beat(beats) if beats else []
         if self._cut_off:
-            log.warning("the runner can be told of running jobs again")
+            log.warning("the states of running jobs can be reported again")
         self._cut_off = False
         self._on_contact()
         for report, beat, wanted in zip(reports, beats, go_on, strict=True):
@@ -165,13 +165,13 @@ class Reporter(Periodic):
                 report.stop = Stop.CANCEL
 
     def _beat(self, report: ReportedAttempt) -> Heartbeat:
-        # First the ending: what comes after it would otherwise be missed.
+        # Read the ending before the news: news of an attempt that has ended is then complete.
         ending = report.ending
         return Heartbeat(task=report.task, number=next(self._numbers), news=report.news(), ending=ending)
 
     def _give_up(self, reports: Sequence[ReportedAttempt]) -> None:
-        """End attempts before others count them as lost, and run them once more."""
+        """End attempts before they count as lost and are run again by other workers."""
         for report in reports:
             if not report.stop and not report.ending and time.monotonic() - report.heard_at > self._patience:
-                log.error("attempt %s is ended: nobody can be told that it is being run", report.task)
+                log.error("attempt %s is ended: its heartbeats cannot be written", report.task)
                 report.stop = Stop.HALT

@@ -1,4 +1,4 @@
-"""Waiting for an attempt on another machine: what each look at its record means, and what is to be done then."""
+"""RemoteAttempt: hands out one attempt, and decides from its record whether it runs, has ended, or was lost."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .watcher import WatchedAttempt
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at whether the attempt is to be ended.
+#: Seconds between two calls of `stop`.
 _POLL = 0.2
-#: Seconds between two tries to hand it out.
+#: Seconds between two tries to hand an attempt out.
 _PAUSE = 2.0
-#: How often the queue must have been found empty until an attempt that should wait in it counts as lost on its way.
+#: How often the queue must have been empty until the message of an unclaimed attempt counts as lost.
 _EMPTY = 2
 
 
@@ -30,11 +30,11 @@ class RemoteAttempt:
 
     Args:
         attempt: The attempt.
-        watched: What the watcher sees of it.
-        stop: Asked whether it is to be ended.
-        records: Where its record is.
-        send: Hands it out, or once more; raises whatever it wants where it cannot.
-        lost_after: Seconds without a sign of life after which its worker counts as lost.
+        watched: The watcher's view of it.
+        stop: See `Engine.run`.
+        records: The records of attempts.
+        send: Sends the message of the attempt; may raise any exception.
+        lost_after: Seconds without heartbeat after which its worker counts as lost.
     """
 
     _attempt: Attempt
@@ -53,7 +53,7 @@ class RemoteAttempt:
         self._failed = False
         self._cancelled = False
         self._to_be_sent = not attempt.handed_out
-        # Perhaps the message was never sent.
+        # An earlier runner may have died before it sent the message.
         self._watched.shaken = attempt.handed_out
 
     def wait(self) -> Ending | None:
@@ -71,14 +71,14 @@ class RemoteAttempt:
                 if seen and (ending := self._triage(seen)):
                     return self._unless_cancelled(ending)
             except RecordsError:
-                # The watcher says so.
+                # The watcher logs this.
                 time.sleep(_POLL)
             with self._watched.changed:
                 if self._watched.look is seen:
                     self._watched.changed.wait(_POLL)
 
     def _cancel(self) -> bool:
-        """Have it ended; returns whether no worker had begun it."""
+        """Cancel the attempt; returns whether no worker had started it."""
         if self._cancelled:
             return False
         if self._records.withdraw(self._attempt.task) is Claim.TAKEN:
@@ -107,7 +107,7 @@ class RemoteAttempt:
         self._to_be_sent = self._failed = False
 
     def _triage(self, look: AttemptView) -> Ending | None:
-        """Do what a look asks for; returns how the attempt ended, if it has."""
+        """Act on the state in the record; returns the result of the attempt if it has ended."""
         if look.place:
             self._found(look.place)
         if look.ending:
@@ -117,11 +117,11 @@ class RemoteAttempt:
         if look.refused and self._records.withdraw(self._attempt.task) is Claim.OURS:
             return Ending(reason=look.refused, fate=Fate.PUT_OFF)
         if look.withdrawn:
-            return Ending(reason="it was withdrawn before", fate=Fate.RETURNED)
+            return Ending(reason="it had been withdrawn", fate=Fate.RETURNED)
         if look.place:
             return self._running(look, look.place)
         if not look.opened:
-            # It has been lost with what Redis forgot; its worker will have noticed by then, if it has one.
+            # Redis has lost the record. A worker that runs the attempt has noticed this, and ended it, by then.
             lost = self._watched.silence >= self._lost_after
         else:
             lost = self._watched.shaken or self._watched.queue_empty >= _EMPTY
@@ -148,9 +148,8 @@ class RemoteAttempt:
         self._news = look.news
         try:
             if news.progress:
-                # Where a job of this machine would note it.
+                # The file that a job on this machine writes itself.
                 self._attempt.directory.progress.write_text(news.progress)
             self._output_copy.add(news.output_start, news.output)
         except OSError as error:
-            # The job itself does not mind.
-            log.warning("job %d: what it tells cannot be kept here: %s", self._attempt.job_id, error)
+            log.warning("job %d: its progress and output cannot be written here: %s", self._attempt.job_id, error)

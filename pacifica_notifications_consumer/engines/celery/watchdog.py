@@ -1,7 +1,7 @@
-"""The watchman: a process beside a worker that ends what the worker's attempts left, should it die or freeze.
+"""Watchdog: a process that ends the attempts of a worker that died or froze.
 
-It hears of the worker through a pipe. When that falls silent for too long, or is closed, the attempts count as lost
-elsewhere, or soon will, and may be run once more there.
+The worker writes into a pipe. When it stops writing, or closes the pipe, its attempts soon count as lost, and other
+workers may run them again.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from ...system.orphans import end_marked
 from ...system.processes import KILL_AFTER, start_module
 
 _ALIVE, _GOOD_BYE = b".", b"!"
-#: After which part of the time until its attempts count as lost a worker is taken for frozen.
+#: The fraction of `Broker.lost_after` without a message after which the worker counts as frozen.
 _PATIENCE = 0.75
 
 
 class Watchdog:
-    """The worker's end of it.
+    """Starts the process, and is the worker's end of the pipe.
 
     Args:
-        mark: What the marks of the worker's attempts begin with.
-        lost_after: Seconds after which attempts of which nothing is heard count as lost.
-        run_as: The user as whom they run, if that is not this process's.
+        mark: The prefix of the marks of the worker's attempts.
+        lost_after: Seconds without heartbeat after which attempts count as lost.
+        run_as: The user as which the attempts run; by default the user of this process.
     """
 
     def __init__(self, mark: str, lost_after: float, run_as: Account = CURRENT_USER) -> None:
@@ -34,17 +34,17 @@ class Watchdog:
         self._popen = start_module(__name__, mark, str(lost_after * _PATIENCE), run_as.name)
 
     def keep_alive(self) -> None:
-        """Be told that all is well."""
+        """Tell the process that the worker is healthy."""
         self._tell(_ALIVE)
 
     def close(self) -> None:
-        """Be told that the worker ends in good order, and end."""
+        """Tell the process that the worker ends normally, and wait until the process has ended."""
         self._tell(_GOOD_BYE)
         self._popen.communicate()
 
     @property
     def alive(self) -> bool:
-        """Whether it is there."""
+        """Whether the process is running."""
         return self._popen.poll() is None
 
     def _tell(self, word: bytes) -> None:
@@ -54,11 +54,11 @@ class Watchdog:
                 self._popen.stdin.write(word)
                 self._popen.stdin.flush()
             except OSError:
-                return  # whoever asks whether it is alive will learn it
+                return  # the worker checks `alive`
 
 
 def watch(pipe: int, mark: str, patience: float, run_as: Account) -> None:
-    """Wait for the worker's end, and as often as it falls silent, end its attempts."""
+    """Read the pipe until the worker ends; end the attempts if it died, and whenever it falls silent."""
     while True:
         heard = bool(select.select([pipe], [], [], patience)[0])
         words = os.read(pipe, 1 << 12) if heard else b""

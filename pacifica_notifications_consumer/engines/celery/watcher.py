@@ -1,4 +1,4 @@
-"""The watcher: two threads that look at the records of all attempts that are out, and at the queue."""
+"""Watcher: two threads that poll the records of all attempts on other machines, and the queue."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .records import AttemptRecords, AttemptView, RecordsError
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the records, and for each of a thousand attempts that are out.
+#: Seconds between two polls of the records, plus seconds for each attempt.
 _LOOK, _LOOK_EACH = 0.05, 0.0005
-#: Seconds between two looks at the queue, while some attempts have not been begun.
+#: Seconds between two polls of the queue, while workers have not claimed all attempts.
 _QUEUE = 5.0
-#: Seconds between two tries to reach what cannot be reached.
+#: Seconds before the next poll if Redis or the broker cannot be reached.
 _PAUSE = 1.0
-#: A look that comes later than that does not say that nothing has changed in between.
+#: The maximum number of seconds that one poll adds to a silence: a late poll may have missed changes.
 _LONGEST_STEP = 1.0
 
 
@@ -31,27 +31,27 @@ class WatchedAttempt:
     """An attempt that is being watched.
 
     Args:
-        task: What it is called.
-        changed: Told when there is something new.
+        task: The name of the attempt.
+        changed: Notified when its record has changed.
     """
 
     task: str
     changed: threading.Condition
-    #: How it stands; None before the first look.
+    #: The state in its record; None before the first poll.
     look: AttemptView | None = attrs.field(default=None, init=False)
-    #: Seconds for which nothing has changed, as far as somebody could see.
+    #: Seconds for which polls found the record unchanged.
     silence: float = attrs.field(default=0.0, init=False)
-    #: How often the queue has been found empty since it was handed out.
+    #: How often the queue was empty since it was handed out.
     queue_empty: int = attrs.field(default=0, init=False)
-    #: Whether messages may have been lost since then.
+    #: Whether the broker or Redis may have lost messages or records since then.
     shaken: bool = attrs.field(default=False, init=False)
 
     def sent(self) -> None:
-        """Note that it has just been sent."""
+        """Note that its message has just been sent."""
         self.silence, self.queue_empty, self.shaken = 0.0, 0, False
 
     def see(self, look: AttemptView, seconds: float) -> bool:
-        """Take a look at it, some seconds after the last one; returns whether something has changed."""
+        """Note the state in the record, some seconds after the last call; returns whether it has changed."""
         if look == self.look:
             self.silence += seconds
             return False
@@ -63,8 +63,8 @@ class Watcher:
     """Watches attempts.
 
     Args:
-        records: Where their records are.
-        count_waiting: Counts what waits in the queue; raises whatever it wants where it cannot.
+        records: The records of the attempts.
+        count_waiting: Returns the number of messages in the queue; may raise any exception.
     """
 
     def __init__(self, records: AttemptRecords, count_waiting: Callable[[], int]) -> None:
@@ -80,25 +80,25 @@ class Watcher:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for loop in self._loops:
             loop.start()
 
     def stop(self) -> None:
-        """End."""
+        """Stop the threads."""
         for loop in self._loops:
-            # Both first, so that the time that each takes for its last look is not added up.
+            # Signal both threads before waiting for one, so that their last polls run at the same time.
             loop.stopping.set()
         for loop in self._loops:
             loop.stop()
 
     @property
     def trouble(self) -> str:
-        """What cannot be reached; empty if all is well."""
+        """A description of what cannot be reached; empty if all can."""
         return "; ".join(filter(None, self._trouble.values()))
 
     def watch(self, task: str) -> WatchedAttempt:
-        """Begin to watch an attempt."""
+        """Start to watch an attempt."""
         watched = WatchedAttempt(task, self._changed)
         with self._changed:
             idle = not self._watched
@@ -109,12 +109,12 @@ class Watcher:
         return watched
 
     def unwatch(self, watched: WatchedAttempt) -> None:
-        """Watch an attempt no longer."""
+        """Stop watching an attempt."""
         with self._changed:
             self._watched.remove(watched)
 
     def _guarded(self, what: str, look: Callable[[list[WatchedAttempt]], float]) -> float:
-        """Look if there is something to watch; returns the seconds until the next look."""
+        """Poll if attempts are being watched; returns the seconds until the next poll."""
         with self._changed:
             watched = list(self._watched)
         if not watched:
@@ -129,7 +129,7 @@ class Watcher:
         if self._trouble[what]:
             self._trouble[what] = ""
             log.warning("the %s of attempts on other machines can be looked at again", what)
-            # It may have forgotten attempts that it knew before.
+            # The service may have lost data when it was restarted.
             self._shake()
         return pause
 
@@ -145,12 +145,12 @@ class Watcher:
         try:
             looks = self._records.look([each.task for each in watched])
         except RecordsError:
-            # Changes in the meantime cannot be seen.
+            # Changes in the meantime cannot be seen, so this time does not count as silence.
             self._looked_at = time.monotonic()
             raise
         self._looked_at = began
         with self._changed:
-            # Of all, since each must be asked.
+            # A list, not a generator: `see` must be called for each attempt.
             if any([each.see(look, seconds) for each, look in zip(watched, looks, strict=True)]):  # noqa: C419
                 self._changed.notify_all()
         return _LOOK + _LOOK_EACH * len(watched)

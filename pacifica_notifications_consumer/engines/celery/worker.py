@@ -1,4 +1,4 @@
-"""RemoteWorker: takes attempts from a broker, and runs them on this machine."""
+"""RemoteWorker: receives attempts from a broker, and runs them on this machine."""
 
 from __future__ import annotations
 
@@ -37,35 +37,35 @@ from .watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-#: What an attempt is called: the job's number, and what nobody can guess.
+#: The form of an attempt's name: the job's number and a random token.
 _NAME = re.compile(r"\d{1,20}\.[0-9a-f]{8,64}")
-#: Seconds between two tries to claim an attempt while the records cannot be reached.
+#: Seconds between two tries to claim an attempt while Redis cannot be reached.
 _PAUSE = 1.0
-#: Seconds that a worker pauses when it could not even start an attempt.
+#: Seconds that a worker pauses after it could not start an attempt.
 _AFTER_TROUBLE = 5.0
-#: Seconds that a worker that stops takes to tell how its attempts ended.
+#: Seconds that a stopping worker tries to report the results of its attempts.
 _LAST_WORDS = 10.0
 
 
 class RemoteWorker:
-    """Runs the attempts that a runner hands out, some at a time.
+    """Runs the attempts that a runner hands out.
 
-    It is a context manager: entering begins to take attempts; leaving takes no more, gives those that are running a
-    grace period, and returns the rest to the runner, which has others run them.
+    It is a context manager: entering starts to take attempts. Leaving takes no more, gives the running attempts a
+    grace period, and returns unfinished attempts to the runner, which hands them out again.
 
     Args:
-        broker: Where they come from.
-        engine: What runs them here.
-        archive: The digest of the consumer that it runs; attempts of another one are refused.
-        state_dir: Where the attempts' directories live; one worker at a time may use it.
-        concurrency: How many attempts run at the same time.
+        broker: The broker that the runner uses.
+        engine: The engine that runs the attempts on this machine.
+        archive: The digest of the consumer; attempts of other consumers are refused.
+        state_dir: The directory of the attempts' directories; only one worker at a time may use it.
+        concurrency: The maximum number of attempts at the same time.
         grace: Seconds that running attempts are given when the context is left.
-        keep: Which attempts' directories are kept; None means all.
-        run_as: The user as whom the engine runs entry-points, if that is not this process's.
-        on_end: Called when it takes no more attempts though nobody has asked for that.
+        keep: The rule that selects the attempts' directories to keep; None keeps all.
+        run_as: The user as which the engine runs entry-points; by default the user of this process.
+        on_end: Called when the worker stops taking attempts because of an error.
 
     Raises:
-        ServiceError: The broker, or the place of its records, cannot be reached or refuses (when entering).
+        ServiceError: The broker or the Redis with the records cannot be reached, or refuses (when entering).
         StateError: The state directory cannot be used (when entering).
     """
 
@@ -85,7 +85,7 @@ class RemoteWorker:
         self._broker = broker
         self._engine = engine
         self._archive = archive
-        #: Where the attempts' directories live.
+        #: The directory of the attempts' directories.
         self.state_dir = Path(state_dir).resolve()
         self._concurrency = concurrency
         self._grace = grace
@@ -149,12 +149,12 @@ class RemoteWorker:
             self._controller.start()
         finally:
             if not self._closing.is_set():
-                log.critical("the worker takes no jobs any more: what talks to the broker has ended by itself")
+                log.critical("the worker takes no more jobs: its thread for the broker has ended because of an error")
                 self._on_end()
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
-        # Its loop looks there; it has no other way to be told from another thread.
+        # Celery's loop reads this variable; it cannot be stopped from another thread in another way.
         celery_state.should_stop = 0
         deadline = time.monotonic() + self._grace
         while self._running and time.monotonic() < deadline and not self._halt.is_set():
@@ -169,21 +169,21 @@ class RemoteWorker:
 
     @property
     def alive(self) -> bool:
-        """Whether all its threads and processes are at work."""
+        """Whether all its threads and processes are running."""
         return self._thread.is_alive() and self._reporter.alive and self._watchdog.alive
 
     @property
     def running(self) -> int:
-        """How many attempts are running."""
+        """The number of running attempts."""
         return len(self._running)
 
     def _take(self, task: str, document: dict[str, Any]) -> None:
-        """Do what a message asks for; called on one of some threads."""
+        """Handle a message; called on the threads of Celery's pool."""
         if self._closing.is_set():
             raise Reject(requeue=True)
         if not _NAME.fullmatch(task):
-            # Its directory would be called so.
-            log.error("a message is left alone: %.80r is no attempt's name", task)
+            # The name becomes the name of a directory.
+            log.error("a message is ignored: %.80r is not an attempt's name", task)
             return
         try:
             message = Message.read(document)
@@ -203,7 +203,7 @@ class RemoteWorker:
         place = RemoteLocation(worker=socket.gethostname(), directory=str(directory.path))
         asked_at = time.monotonic()
         if self._claim(task, place, secrets.token_hex(8)) is Claim.OURS:
-            # The records can be reached again: a watchdog that has heard nothing for long would end the attempt.
+            # After a long outage, the watchdog would end the attempt before the first heartbeat.
             self._watchdog.keep_alive()
             self._run(task, message, self._reporter.begin(task, directory, asked_at))
 
@@ -220,7 +220,7 @@ class RemoteWorker:
         try:
             self._records.refuse(task, reason)
         except RecordsError as error:
-            # The message waits for another worker, or for better times.
+            # Return the message to the queue.
             self._closing.wait(_PAUSE)
             raise Reject(requeue=True) from error
 
@@ -255,18 +255,18 @@ class RemoteWorker:
         except (PacificaError, ValueError) as error:
             return Ending(reason=f"could not be started: {error}")
         except OSError as error:
-            # Another machine may have room for it; and this one is not to go through the whole queue.
+            # Another machine may be able to run it. The pause keeps this machine from failing the whole queue.
             self._closing.wait(_AFTER_TROUBLE)
             return Ending(reason=f"worker {socket.gethostname()} could not start it: {error}", fate=Fate.PUT_OFF)
         except Exception as error:
-            log.exception("job %d: a fault of ours", message.job_id)
-            return Ending(reason=f"a fault of the worker: {error!r}", fate=Fate.CRASHED)
+            log.exception("job %d: a bug in the worker", message.job_id)
+            return Ending(reason=f"a bug in the worker: {error!r}", fate=Fate.CRASHED)
         if ending is None:
-            why = "it was to be ended" if report.stop else "its worker was stopped"
+            why = "its end was requested" if report.stop else "its worker was stopped"
             return Ending(reason=why, fate=Fate.RETURNED)
         if (ending.status or 0) < 0 and self._reporter.was_cut_off(report):
-            # It was the watchman, not a fault of its own.
-            return Ending(reason="its worker was cut off", fate=Fate.RETURNED)
+            # The watchdog ended it, so the attempt did not fail.
+            return Ending(reason="its worker lost the connection to Redis", fate=Fate.RETURNED)
         return ending
 
     def _tell(self, report: ReportedAttempt, ending: Ending) -> None:
@@ -276,20 +276,20 @@ class RemoteWorker:
             return self._halt.is_set() and time.monotonic() > last_words
 
         if not self._reporter.end(report, ending, gone):
-            log.error("attempt %s: nobody can be told how it ended; it counts as lost", report.task)
+            log.error("attempt %s: its result cannot be reported, so it counts as lost", report.task)
 
 
 def remove_old(jobs: Path, keep: Keep, running: Collection[str]) -> None:
     """Remove the directories of attempts that are not to be kept.
 
     Args:
-        jobs: Where they are.
-        keep: Which ones stay.
-        running: The names of those that are in use.
+        jobs: The directory that contains them.
+        keep: The rule that selects the directories to keep.
+        running: The names of the directories in use.
     """
     ended: list[tuple[float, Path]] = []
     for path in jobs.iterdir():
-        # Another thread may be at it, too.
+        # Another thread may remove the same directory.
         with contextlib.suppress(OSError):
             if path.name not in running:
                 ended.append((path.stat().st_mtime, path))

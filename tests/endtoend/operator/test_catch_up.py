@@ -64,7 +64,7 @@ def test_stopped_and_killed(
     assert 'pacifica_consumer_missed_total{fate="refused"} 0' in metrics
     assert 'pacifica_consumer_jobs{state="succeeded"} 4' in metrics
     assert deployment.command.stop().status == 0
-    assert "transactions that nobody announced: 1 recovered (from 5 to 5), 0 match but are not for alice" in (
+    assert "transactions that were not announced: 1 recovered (from 5 to 5), 0 match but are not for alice" in (
         deployment.command.stderr
     )
 

@@ -146,7 +146,7 @@ def test_worker_is_stopped_while_a_job_runs(
     assert refused.status == 73
     assert "is in use by a worker of tested" in refused.stderr
     outcome = fleet.deployment.command.stop()
-    assert (outcome.status, "goes on where it is" in outcome.stderr) == (0, True)
+    assert (outcome.status, "goes on running on its machine" in outcome.stderr) == (0, True)
     elsewhere = operator.run(
         START,
         tmp_path / "consumer.zip",

@@ -323,7 +323,7 @@ def test_the_rights_that_it_takes(
     [
         (
             ["--run-as", "nobody-at-all"],
-            "there is no user 'nobody-at-all' on this machine; correct --run-as (PACIFICA_RUN_AS), or",
+            "the user 'nobody-at-all' does not exist on this machine; correct --run-as (PACIFICA_RUN_AS), or",
         ),
         (["--run-as", "root"], "root has all rights; set --run-as (PACIFICA_RUN_AS) to a"),
         (

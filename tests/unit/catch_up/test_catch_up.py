@@ -1,4 +1,4 @@
-"""What nobody announced is found and taken, once; what is not there yet is asked for again; a crash costs nothing."""
+"""Catch-up takes each missed transaction once, asks again for unknown ones, and loses nothing in a crash."""
 
 import contextlib
 import tempfile
@@ -27,7 +27,7 @@ from tests.support.policy_tools import TestedStore, Told, catcher, store_at, tel
 
 @pytest.fixture
 def caught(store: TestedStore, told: Told) -> Iterator[CatchUp]:
-    """One that has begun on a site with three transactions, none of which concern it."""
+    """A catch-up that has started on a site with three transactions, none of which match."""
     told.go(1, 2, 3)
     with catcher(store, told) as caught:
         look(caught)
@@ -36,7 +36,7 @@ def caught(store: TestedStore, told: Told) -> Iterator[CatchUp]:
 
 
 def look(caught: CatchUp, *, all_of_it: bool = True) -> None:
-    """Look, and work until there is nothing left."""
+    """Look, and work until nothing is left to check."""
     caught.look(all_of_it=all_of_it)
     while caught.work():
         pass
@@ -49,13 +49,13 @@ def follower(store: TestedStore) -> tuple[int, int]:
 
 
 def test_history_is_left_alone(store: TestedStore, caught: CatchUp) -> None:
-    """On a new ledger nothing is taken that was there before."""
+    """On a new ledger, earlier transactions are not taken."""
     assert store.jobs() == []
     assert follower(store) == (4, 3)
 
 
 def test_missed_ones_are_taken(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """What matches and may be seen is taken; what was announced is not even asked for."""
+    """Transactions that match and that the user may see are taken; policy is not asked for announced ones."""
     told.go(4, 5, 6, 8)
     told.add(7)
     told.own(9)
@@ -71,7 +71,7 @@ def test_missed_ones_are_taken(store: TestedStore, told: Told, caught: CatchUp) 
 
 
 def test_notification_is_as_if_announced(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """The job's notification is the one that would have come, and one that comes after all is a duplicate."""
+    """The job's notification equals the missed one, which is a duplicate if it arrives later."""
     told.go(4)
     look(caught)
     job = store.ledger.claim(60)
@@ -83,7 +83,7 @@ def test_notification_is_as_if_announced(store: TestedStore, told: Told, caught:
 
 
 def test_nothing_missing_costs_one_question(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """While all is announced, a look asks for the newest transaction and for nothing else."""
+    """While all transactions are announced, a look asks policy only for the newest transaction."""
     told.go(4, 5)
     store.deliver(4, 5, told=told)
     look(caught)
@@ -92,7 +92,7 @@ def test_nothing_missing_costs_one_question(store: TestedStore, told: Told, caug
 
 
 def test_what_is_new_may_yet_be_announced(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """A look on time leaves what came since the last one to the producer, until the next look."""
+    """A regular look leaves transactions since the last look to the producer, until the next look."""
     told.go(4)
     look(caught, all_of_it=False)
     assert store.jobs() == []
@@ -103,7 +103,7 @@ def test_what_is_new_may_yet_be_announced(store: TestedStore, told: Told, caught
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have gaps asked for again soon."""
+    """Shorten the time until gaps are asked for again."""
     monkeypatch.setattr(catch_up, "_SOONEST", 0.05)
 
 
@@ -116,7 +116,7 @@ def ask_again(caught: CatchUp, store: TestedStore) -> None:
 
 @pytest.mark.usefixtures("hurried")
 def test_gap_is_asked_for_again(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """A number that no transaction has yet is asked for again, and what it turns out to be is taken."""
+    """A number without a transaction is asked for again, and its transaction is taken when it exists."""
     told.go(4, 7)
     look(caught)
     assert (store.jobs(), store.coverage.counts().unknown) == ([4, 7], 2)
@@ -132,7 +132,7 @@ def test_gap_is_asked_for_again(store: TestedStore, told: Told, caught: CatchUp)
 
 @pytest.mark.usefixtures("hurried")
 def test_gap_is_given_up(store: TestedStore, told: Told) -> None:
-    """A number that nobody has for long enough was left out, and is not asked for any more."""
+    """A number without a transaction counts as left out after `patience`, and is not asked for any more."""
     with catcher(store, told, patience=0.15) as caught:
         look(caught)
         told.go(3)
@@ -146,7 +146,7 @@ def test_gap_is_given_up(store: TestedStore, told: Told) -> None:
 
 
 def test_old_gaps_are_none(store: TestedStore, told: Told) -> None:
-    """What was left out before a transaction that is old by now can have no transaction any more."""
+    """A number that was left out before an old transaction is not asked for again."""
     told.go(2, 5, created="2026-11-20T10:00:00")
     told.go(8)
     with catcher(store, told, start=1) as caught:
@@ -159,7 +159,7 @@ def test_old_gaps_are_none(store: TestedStore, told: Told) -> None:
 def test_one_that_cannot_be_read(
     store: TestedStore, told: Told, caught: CatchUp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A transaction of which metadata cannot tell holds up no other one, is told of, and is never given up."""
+    """A transaction for which metadata fails does not delay others, is logged, and is asked for again for ever."""
     told.go(4, 5, 6)
     told.broken.add(5)
     look(caught)
@@ -174,7 +174,7 @@ def test_one_that_cannot_be_read(
 
 
 def test_policy_that_is_down(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """Without metadata nothing is concluded; afterwards it goes on where it was."""
+    """During an outage of metadata no transaction counts as checked; afterwards the search continues there."""
     told.go(4)
     caught.look(all_of_it=True)
     told.down = True
@@ -201,7 +201,7 @@ def test_policy_that_is_down(store: TestedStore, told: Told, caught: CatchUp) ->
     ids=str,
 )
 def test_from_where_told(store: TestedStore, told: Told, start: int | datetime, expected: list[int]) -> None:
-    """It begins with a number or with a time, and does that once."""
+    """`start` may be a number or a time, and takes effect once."""
     for number in range(1, 5):
         told.go(number, created=f"2026-11-25T{10 + number}:00:00" if number != 3 else "2026-11-25T12:00:00")
     told.transactions[2]["updated"] = "2026-11-25T11:30:00"
@@ -216,7 +216,7 @@ def test_from_where_told(store: TestedStore, told: Told, start: int | datetime, 
 
 
 def test_from_the_last_announced(store: TestedStore, told: Told) -> None:
-    """On a ledger that has never caught up it begins after the last transaction that was announced."""
+    """On a ledger without a follower, the search starts after the last announced transaction."""
     told.go(*range(1, 7))
     store.deliver(2, 4, 3, told=told)
     with catcher(store, told) as caught:
@@ -225,7 +225,7 @@ def test_from_the_last_announced(store: TestedStore, told: Told) -> None:
 
 
 def test_site_of_its_own_identity(store: TestedStore, told: Told) -> None:
-    """What a site has set for source and eventID is learnt from what it delivers."""
+    """The site's source and form of eventID are learnt from delivered notifications."""
     site = Identity(source="https://example.org/7/t/{id}", event_id="example.{id}")
     told.go(*range(1, 4))
     store.deliver(1, told=told, identity=site)
@@ -237,7 +237,7 @@ def test_site_of_its_own_identity(store: TestedStore, told: Told) -> None:
 
 
 def test_number_of_somebodys_own(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """A transaction with a number far away is taken, and the others are followed all the same."""
+    """A stray is taken, and the follower stays with the other transactions."""
     told.go(4, 10**9)
     for _ in range(2):
         look(caught)
@@ -250,7 +250,7 @@ def test_number_of_somebodys_own(store: TestedStore, told: Told, caught: CatchUp
 
 @pytest.mark.usefixtures("hurried")
 def test_number_of_somebodys_own_that_cannot_be_read(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """One far away of which metadata cannot tell is asked for again, like any other one."""
+    """A stray for which metadata fails is asked for again, like any other transaction."""
     told.go(10**9)
     told.broken.add(10**9)
     told.go(4, created="2026-11-26T10:00:00")
@@ -267,7 +267,7 @@ def test_number_of_somebodys_own_that_cannot_be_read(store: TestedStore, told: T
 
 @pytest.mark.parametrize("others", [(1, 2, 3), (3,)], ids=["several", "one"])
 def test_number_of_somebodys_own_at_the_beginning(store: TestedStore, told: Told, others: tuple[int, ...]) -> None:
-    """One that was there before a new consumer does not lead it astray, nor one who asks for a range by hand."""
+    """A stray from before a new consumer's start does not move the follower, nor the end of an operator's range."""
     told.go(*others, 10**9)
     with catcher(store, told) as caught:
         look(caught)
@@ -282,7 +282,7 @@ def test_number_of_somebodys_own_at_the_beginning(store: TestedStore, told: Told
 
 @pytest.mark.parametrize("count", [15, 80])
 def test_site_that_numbers_anew(store: TestedStore, told: Told, caught: CatchUp, count: int) -> None:
-    """When many have numbers far away, it goes on there, and what was missed before is not forgotten."""
+    """When many numbers are far above, the follower moves there, and earlier missed transactions are still found."""
     anew = range(10**6, 10**6 + count)
     told.go(4, *anew)
     for _ in range(2):
@@ -292,7 +292,7 @@ def test_site_that_numbers_anew(store: TestedStore, told: Told, caught: CatchUp,
 
 
 def test_long_range_holds_up_nothing(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """While a long range is looked at, what is missed now is found before its end."""
+    """A newly missed transaction is found before the end of a long range that is being checked."""
     told.add(*range(4, 1000))
     store.deliver(*range(4, 1000), told=told)
     look(caught)
@@ -306,7 +306,7 @@ def test_long_range_holds_up_nothing(store: TestedStore, told: Told, caught: Cat
 
 
 def test_what_cannot_be_decided(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """A transaction on which the filter fails is set aside, as if announced, and counts as no recovered one."""
+    """A transaction on which the filter fails is set aside, and does not count as recovered."""
     told.go(4)
     readers = Readers(Triage(name="mine", filter=Filter('$["data"][::0]')))
     with contextlib.closing(readers), catcher(TestedStore(store.ledger, readers), told) as undecided:
@@ -316,7 +316,7 @@ def test_what_cannot_be_decided(store: TestedStore, told: Told, caught: CatchUp)
 
 
 class Frail:
-    """A desk whose disk fails after so many notifications."""
+    """A store whose disk fails after a number of notifications."""
 
     def __init__(self, store: TestedStore, after: int) -> None:
         self._desk, self._left = store, after
@@ -337,7 +337,7 @@ class Frail:
     crashes=st.lists(st.integers(0, 30), max_size=4),
 )
 def test_crashes_lose_and_double_nothing(kinds: list[str], crashes: list[int]) -> None:
-    """Wherever it breaks off, what matches is taken once in the end, and nothing else is."""
+    """After an interruption at any point, each matching transaction is taken once, and no other."""
     with tempfile.TemporaryDirectory() as home, telling() as told:
         told.add(1)
         with store_at(Path(home)) as store, catcher(store, told) as caught:
@@ -364,7 +364,7 @@ def test_crashes_lose_and_double_nothing(kinds: list[str], crashes: list[int]) -
 
 
 def test_stop(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """It stops wherever it is, without concluding anything."""
+    """A stop ends the search at any point, and unchecked transactions do not count as checked."""
     told.go(*range(4, 300))
     stop = threading.Event()
     with catcher(store, told, stop, rate=50.0) as slow:
@@ -378,7 +378,7 @@ def test_stop(store: TestedStore, told: Told, caught: CatchUp) -> None:
 
 
 def test_pace(store: TestedStore, told: Told, caught: CatchUp) -> None:
-    """Policy is asked so many times a second at most."""
+    """The requests to policy do not exceed `rate` per second."""
     told.add(*range(4, 44))
     with catcher(store, told, rate=200.0) as slow:
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Missed transactions are looked for at the start, after incidents, on time, and when somebody asks for it."""
+"""The search for missed transactions runs at the start, after incidents, at intervals, and for operators' ranges."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.support.runner_tools import eventually
 
 @pytest.fixture
 def keep_looking(store: TestedStore, told: Told, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Look for as long as a context lasts, with little patience between."""
+    """Search for as long as a context lasts, with short pauses."""
     monkeypatch.setattr(catch_up, "_LOOK", 0.01)
     monkeypatch.setattr(catch_up, "_FIRST_PAUSE", 0.01)
     services = Services(policy_url=told.url, username="alice")
@@ -26,7 +26,7 @@ def keep_looking(store: TestedStore, told: Told, monkeypatch: pytest.MonkeyPatch
 
 
 def test_at_the_start_and_after_incidents(store: TestedStore, told: Told, keep_looking: Callable[..., Any]) -> None:
-    """Without an interval it looks at the start, and again when the subscription has been mended."""
+    """Without an interval the search runs at the start, and after a repair of the subscription."""
     told.go(1)
     with keep_looking(interval=0):
         eventually(lambda: store.coverage.newest is not None)
@@ -41,7 +41,7 @@ def test_at_the_start_and_after_incidents(store: TestedStore, told: Told, keep_l
 
 
 def test_on_time(store: TestedStore, told: Told, keep_looking: Callable[..., Any]) -> None:
-    """With an interval it finds what is missing without any incident."""
+    """With an interval, missed transactions are found without an incident."""
     with keep_looking(interval=0.05):
         eventually(lambda: store.coverage.newest is not None)
         told.go(1)
@@ -49,7 +49,7 @@ def test_on_time(store: TestedStore, told: Told, keep_looking: Callable[..., Any
 
 
 def test_range_put_into_the_ledger(store: TestedStore, told: Told, keep_looking: Callable[..., Any]) -> None:
-    """A range that somebody else has put into the ledger is looked at, too."""
+    """A range that another thread has added to the ledger is checked, too."""
     told.go(1, 2, 3)
     with keep_looking(interval=0):
         eventually(lambda: store.coverage.newest is not None)
@@ -61,22 +61,22 @@ def test_range_put_into_the_ledger(store: TestedStore, told: Told, keep_looking:
 def test_after_policy_was_down(
     store: TestedStore, told: Told, keep_looking: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says once that policy is gone, goes on trying, and then looks at all that came meanwhile."""
+    """An outage of policy is logged once, and transactions from the time of the outage are checked afterwards."""
     caplog.set_level("INFO", "pacifica_notifications_consumer.catch_up.catch_up")
     with keep_looking(interval=0.02):
         eventually(lambda: store.coverage.newest is not None)
         told.down = True
-        eventually(lambda: "cannot look for what was missed" in caplog.text)
+        eventually(lambda: "cannot look for missed transactions" in caplog.text)
         told.go(1)
         time.sleep(0.1)
         told.down = False
         eventually(lambda: store.jobs() == [1])
-    assert caplog.text.count("cannot look for what was missed") == 1
+    assert caplog.text.count("cannot look for missed transactions") == 1
     assert "policy can be asked again" in caplog.text
 
 
 @pytest.mark.parametrize(("services", "missing"), [(Services(), "policy_url"), (Services(policy_url="x"), "username")])
 def test_whom_to_ask(store: TestedStore, services: Services, missing: str) -> None:
-    """Without an address of policy, or without a user, it says what to set."""
+    """Without the URL of policy, or without a user name, the error says which setting is missing."""
     with pytest.raises(ConfigurationError, match=f"set `{missing}`"), catching_up(store, services):
         pass

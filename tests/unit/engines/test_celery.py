@@ -181,14 +181,14 @@ def test_digest_names_what_a_consumer_is(tmp_path: Path) -> None:
 
 
 def test_how_many_jobs_are_out() -> None:
-    """As many jobs as somebody says; else few on this machine, and more on others."""
+    """The number of jobs is the configured one, else a small number on this machine and a larger one on others."""
     assert engines.how_many(Settings()) == 2
     assert engines.how_many(Settings(engine="celery")) == 64
     assert engines.how_many(Settings(engine="celery", workers=3)) == 3
 
 
 def test_queue_is_called_after_the_consumer() -> None:
-    """The queue has the consumer's name unless another one is given."""
+    """The queue has the consumer's name by default."""
     settings = Settings(broker_url="redis://h", priority=3)
     assert engines.make_broker(settings, "mine") == Broker(url="redis://h", queue="mine", priority=3)
     assert engines.make_broker(attrs.evolve(settings, queue="other"), "mine").queue == "other"

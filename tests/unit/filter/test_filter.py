@@ -1,4 +1,4 @@
-"""The filter speaks jsonpath2's dialect, and its errors point at the place."""
+"""The filter uses jsonpath2's dialect, and its errors show the position."""
 
 import json
 import pickle
@@ -53,7 +53,7 @@ def test_none_is_a_value() -> None:
 
 
 def test_specification_filter_never_matches_the_real_producer() -> None:
-    """The documented source is one that the real producer does not send; the path without it matches."""
+    """The real producer does not send the documented source; the path without the source matches."""
     event = EVENTS["ingest-nested-files"]
     documented = Filter((DATA / "specification_example" / "jsonpath2.txt").read_text())
     assert not documented.matches(event)
@@ -73,7 +73,7 @@ def test_specification_filter_never_matches_the_real_producer() -> None:
     ],
 )
 def test_syntax_error_points_at_the_place(expression: str, column: int, capfd: pytest.CaptureFixture[str]) -> None:
-    """The message names the column, a caret stands below it, and nothing is printed behind the caller's back."""
+    """The message names the column, a caret is below it, and nothing is printed to standard error."""
     with pytest.raises(FilterError, match=f"line 1, column {column}:") as caught:
         Filter(expression)
     text, caret = caught.value.output.split("\n")
@@ -90,20 +90,20 @@ def test_syntax_error_points_at_the_place(expression: str, column: int, capfd: p
         ('$[?(@["x"] || @["y"])]', "write or"),
         ('$[?(!@["x"])]', "write not"),
         ('$[?(@["x"] <> 1)]', "inequality is !="),
-        ('$[?(@["x"] =~ "a.*")]', "no regular expressions"),
+        ('$[?(@["x"] =~ "a.*")]', "does not support regular expressions"),
         ('$[?@["x"]]', "stands in parentheses"),
         ("$['data']", "double quotes"),
         ("data", 'begins with $, as in $["data"]'),
         ("data.files", 'begins with $, as in $["data"]'),
         ('@["x"]', 'begins with $, as in $["x"]'),
-        ('$[?(@["x"] in ["a"])]', "no such operator"),
+        ('$[?(@["x"] in ["a"])]', "does not have this operator"),
         ('$[?(@["x"] = y)]', "texts stand in double quotes"),
         ("$[1.5]", "indices are whole numbers"),
         ("$[", "write it in jsonpath2's dialect"),
     ],
 )
 def test_other_dialects(expression: str, hint: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """Who writes another dialect is told how jsonpath2 has it."""
+    """The error for an expression of another dialect shows jsonpath2's form."""
     with pytest.raises(FilterError) as caught:
         Filter(expression)
     assert hint in caught.value.advice
@@ -121,7 +121,7 @@ def test_other_dialects(expression: str, hint: str, capfd: pytest.CaptureFixture
     ],
 )
 def test_what_was_expected(expression: str, problem: str) -> None:
-    """The message says in plain words what could have stood at the place."""
+    """The message names the expected tokens in plain words."""
     with pytest.raises(FilterError) as caught:
         Filter(expression)
     assert problem in caught.value.problem
@@ -129,7 +129,7 @@ def test_what_was_expected(expression: str, problem: str) -> None:
 
 @pytest.mark.parametrize("expression", ["$[unheard()]", "$[" * 3000])
 def test_other_unusable_expressions(expression: str) -> None:
-    """Unknown functions and bottomless nesting are our errors, too."""
+    """Unknown functions and too deep nesting raise `FilterError`, too."""
     with pytest.raises(FilterError, match="cannot parse the JSONPath"):
         Filter(expression)
 
@@ -143,7 +143,7 @@ def test_failure_on_an_event_is_explained() -> None:
 
 
 def test_bottomless_events() -> None:
-    """An event that is nested deeper than Python's calls can be is searched to the ground, unlike by jsonpath2."""
+    """An event that is nested deeper than Python's recursion limit is searched completely, unlike by jsonpath2."""
     event: Any = "ground"
     for _ in range(5000):
         event = [event]
@@ -162,7 +162,7 @@ def test_equality_pickling_and_repr() -> None:
 
 
 def test_threads_share_it() -> None:
-    """One filter can be used by many threads at once."""
+    """Many threads can use one filter at the same time."""
     shared = Filter('$["data"][*][?(@["key"] = "Tag" or @["n"] > 3)]["n"]')
     failed: list[int] = []
 
@@ -190,7 +190,7 @@ def test_threads_share_it() -> None:
     ids=["many wildcards", "many conditions", "many names"],
 )
 def test_large_expressions(expression: str) -> None:
-    """An expression that is too large to be one function is evaluated all the same."""
+    """An expression that is too large for one function is evaluated nevertheless."""
     deep: Any = "ground"
     for _ in range(150):
         deep = {"a": deep, "a299": 299}
@@ -216,7 +216,7 @@ def nested(depth: int) -> Any:
     ids=["names", "wildcards", "filters"],
 )
 def test_long_paths(step: str, wrap: Callable[[Any], Any]) -> None:
-    """A path that is as long as jsonpath2 can follow is no matter of recursion here, either."""
+    """A path of the maximum length that jsonpath2 supports does not exceed the recursion limit."""
     event: Any = 1
     for _ in range(800):
         event = wrap(event)
@@ -227,7 +227,7 @@ def test_long_paths(step: str, wrap: Callable[[Any], Any]) -> None:
 
 
 class Reversed(Subscript):  # type: ignore[misc]  # the base publishes no types
-    """A subscript that no compiler knows: the elements of an array from the end."""
+    """A subscript that the compiler does not know: the elements of an array in reverse order."""
 
     def __jsonpath__(self) -> Iterator[str]:
         yield "reversed"
@@ -238,7 +238,7 @@ class Reversed(Subscript):  # type: ignore[misc]  # the base publishes no types
 
 
 def test_unknown_parts_are_left_to_jsonpath2() -> None:
-    """A part that the compiler does not know does its own work, and what stands before and after it is compiled."""
+    """A node that the compiler does not know is evaluated by itself, between compiled nodes."""
     node = RootNode(
         SubscriptNode(
             SubscriptNode(SubscriptNode(TerminalNode(), [ObjectIndexSubscript("x")]), [Reversed()]),
@@ -260,13 +260,13 @@ def test_unknown_parts_are_left_to_jsonpath2() -> None:
     ],
 )
 def test_slices_far_beyond_the_end(slice_: str, found: list[int]) -> None:
-    """A slice costs what it finds, however far it reaches: a filter must not keep the endpoint from its work."""
+    """The cost of a slice depends on the elements that it finds, not on its bounds."""
     assert list(Filter(f'$["a"][{slice_}]').find({"a": [0, 1, 2]})) == found
 
 
 @given(st.integers(-9, 9), st.integers(-9, 9), st.integers(-4, 4).filter(bool), st.integers(0, 5))
 def test_indices_within_limits(start: int, end: int, step: int, length: int) -> None:
-    """Those are found that going through all of them would find."""
+    """The computed part of a range equals the part that iteration finds."""
     indices = range(start, end, step)
     slow = [index for index in indices if -length <= index < length]
     assert list(filter_compiler._within(indices, -length, length - 1)) == slow
@@ -294,12 +294,12 @@ def measured(expression: str, event: Any) -> float:
     ids=["wide", "descent", "deep", "wildcard in a condition", "slice"],
 )
 def test_growth_is_linear(expression: str, grow: Callable[[int], Any]) -> None:
-    """An event eight times as large takes about eight times as long, and not sixty-four times."""
+    """The time grows linearly with the size of the event, not quadratically."""
     assert measured(expression, grow(32_000)) < 24 * max(measured(expression, grow(4_000)), 0.0005)
 
 
 def test_explanation() -> None:
-    """Why an event does not match is told by the step that ended the search, what held, and what came closest."""
+    """The explanation has the step that ended the search, the conditions that held, and the nearest values."""
     event = EVENTS["ingest-nested-files"]
     why = Filter('$["data"][*][?(@["destinationTable"] = "Files" and @["mimetype"] = "x/y")]["_id"]').explain(event)
     assert not why.matches
@@ -316,13 +316,13 @@ def test_explanation() -> None:
 
 
 def test_explanation_of_a_wrong_name() -> None:
-    """A name that is not there is told with those that are."""
+    """The explanation of a missing name lists the existing names."""
     why = Filter('$["date"][*]').explain(EVENTS["ingest-nested-files"])
     assert why.reasons[0].startswith('none of 1 value has "date"; their names are "cloudEventsVersion", "eventType"')
 
 
 def test_explanation_of_a_match() -> None:
-    """An event that matches is explained by what each step finds."""
+    """The explanation of a match has the values that each step finds."""
     why = Filter('$["data"][*]["_id"]').explain(EVENTS["ingest-nested-files"])
     assert (why.matches, why.reasons, why.nearest) == (True, (), ())
     assert str(why).splitlines()[:2] == ["it matches", "  $ finds 1 value"]
@@ -330,6 +330,6 @@ def test_explanation_of_a_match() -> None:
 
 @pytest.mark.parametrize("jsonpath", ["$[\n", "\n", "$.\n\n", "$[?(\x0b", "$.a\u2028[", "\r\n$["])
 def test_error_in_another_line(jsonpath: str) -> None:
-    """Where a JSONPath is wrong is told, whatever stands between its lines, and behind the last one."""
+    """The position of an error is right with any line separator, and after the last line."""
     with pytest.raises(FilterError, match=r"cannot parse the JSONPath: line \d, column \d"):
         Filter(jsonpath)

@@ -39,18 +39,18 @@ PARTS = st.none() | NUMBERS
 
 
 def slices(start: int | None, end: int | None, step: int | None) -> str:
-    """A slice, as the grammar writes it."""
+    """A slice in the grammar's form."""
     first = f"{'' if start is None else start}:{'' if end is None else end}"
     return first if step is None else f"{first}:{step}"
 
 
 def paths(root: str, subscripts: st.SearchStrategy[str], most: int) -> st.SearchStrategy[str]:
-    """A path from the document or from the value at hand."""
+    """A path from the document or from the current value."""
     return st.lists(subscripts, max_size=most).map(lambda parts: root + "".join(parts))
 
 
 def extend(subscripts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Subscripts that hold paths and filters made of simpler ones."""
+    """Subscripts with paths and filters that are built from simpler ones."""
     inner = paths("@", subscripts, 2) | paths("$", subscripts, 2)
     operands = inner | CONSTANTS
     conditions = st.recursive(
@@ -82,7 +82,7 @@ EXPRESSIONS = paths("$", SIMPLE | extend(SIMPLE | extend(SIMPLE)), 3)
 
 
 def outcome(values: Any) -> tuple[list[str], str]:
-    """What is found, each written down so that 1 is not True, and how it ended."""
+    """The values as texts, so that 1 and True differ, and the error, if any."""
     found: list[str] = []
     try:
         for value in values:
@@ -98,12 +98,12 @@ def outcome(values: Any) -> tuple[list[str], str]:
 @settings(max_examples=CASES, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
 @given(expression=EXPRESSIONS, document=DOCUMENTS)
 def test_same_values_in_the_same_order(expression: str, document: Any) -> None:
-    """Values, their order, and failures are jsonpath2's; `matches` says whether there is a first one."""
+    """Values, their order, and failures equal jsonpath2's; `matches` tells whether a value exists."""
     compare(expression, document)
 
 
 def compare(expression: str, document: Any) -> None:
-    """Hold the filter against jsonpath2."""
+    """Compare the filter with jsonpath2."""
     with contextlib.redirect_stderr(None):
         try:
             path = Path.parse_str(expression)
@@ -162,5 +162,5 @@ def test_documented_expressions(expression: str) -> None:
 
 
 def test_there_are_expressions_and_events() -> None:
-    """What the tests above run through is there."""
+    """The data that the tests above iterate over exists."""
     assert (len(PUBLISHED) > 70, len(DOCUMENTED) >= 8, len(EVENTS) >= 4) == (True, True, True)

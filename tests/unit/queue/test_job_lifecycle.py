@@ -1,4 +1,4 @@
-"""What becomes of a job in bad weather: failures, crashes, cancellation, survivors, too much output, old age."""
+"""Jobs in adverse conditions: failures, crashes, cancellation, orphans, too much output, old age."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ from tests.support.runner_tools import DEADLINE, WAYS, accept, alive, eventually
 @pytest.fixture(params=WAYS)
 def make(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobRunner]:
     """Make a runner of an entry-point's source."""
-    # None of them imports these; without them it is there in an instant.
+    # The tests' jobs import none of the preloaded modules; the warm process starts faster without them.
     monkeypatch.setattr(warm_start, "DOCUMENTED", ())
     return lambda source, **arguments: make_runner(tmp_path, source, way=request.param, **arguments)
 
@@ -46,7 +46,7 @@ while not os.path.exists(place + "/end"):
 
 
 def killed_while_running(make: Callable[..., JobRunner], tmp_path: Path, **arguments: Any) -> int:
-    """Run a job under a runner that is killed meanwhile; returns the id of the process that survived."""
+    """Run a job under a runner that is killed; returns the id of the orphan process."""
     (tmp_path / "running").unlink(missing_ok=True)
     pid = os.fork()
     if pid == 0:
@@ -60,7 +60,7 @@ def killed_while_running(make: Callable[..., JobRunner], tmp_path: Path, **argum
 
 
 def test_survivors_are_ended_before_their_job_is_run_again(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """What outlived a killed runner, however far it moved, is ended at the next start, and then the job is run anew."""
+    """The next start ends all orphans of a killed runner, also daemons, before it runs the job again."""
     (tmp_path / "leave a daemon").touch()
     survivor = killed_while_running(make, tmp_path)
     daemon = int(wait_for_file(tmp_path / "daemon"))
@@ -69,7 +69,7 @@ def test_survivors_are_ended_before_their_job_is_run_again(make: Callable[..., J
     (tmp_path / "leave a daemon").unlink()
     (tmp_path / "end").touch()
     runner = make(WAITER)
-    # The daemon does not listen anyway.
+    # The daemon ignores SIGTERM.
     runner._engine = attrs.evolve(cast(LocalEngine, runner._engine), kill_after=0.1)
     with runner:
         assert not alive(survivor)
@@ -79,7 +79,7 @@ def test_survivors_are_ended_before_their_job_is_run_again(make: Callable[..., J
 
 
 def test_job_that_kills_its_runner_does_not_loop(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """A job is dead when it was running once too often while the runner died; the next job is run."""
+    """A job is dead after more crashes of the runner than its limit allows, and the next job is run."""
     for _ in range(2):
         killed_while_running(make, tmp_path, crash_limit=1)
     with make("", crash_limit=1) as runner:
@@ -89,7 +89,7 @@ def test_job_that_kills_its_runner_does_not_loop(make: Callable[..., JobRunner],
 
 
 def test_daemons_of_a_job_end_with_it(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """Nothing that an entry-point starts outlives its attempt, not even what left its session."""
+    """No process that an entry-point starts outlives its attempt, not even one that left its session."""
     (tmp_path / "leave a daemon").touch()
     with make(WAITER) as runner:
         job_id = accept(runner)
@@ -100,7 +100,7 @@ def test_daemons_of_a_job_end_with_it(make: Callable[..., JobRunner], tmp_path: 
 
 
 def test_trying_again_later(make: Callable[..., JobRunner]) -> None:
-    """Exit status 75 always gets another attempt, and is no failure."""
+    """Exit status 75 always leads to another attempt, and does not count as a failure."""
     source = """
 import os, sys
 n = len(os.listdir(sys.argv[2]))
@@ -121,7 +121,7 @@ def test_pauses_grow_and_differ() -> None:
 
 
 def test_failed_job_waits_for_its_next_attempt(make: Callable[..., JobRunner]) -> None:
-    """Between two attempts a job is failed, not queued and not dead, and can be called back earlier."""
+    """Between two attempts a job is failed, not queued and not dead, and can be queued again earlier."""
     source = "import os, sys; n = len(os.listdir(sys.argv[2])); open(f'{sys.argv[2]}/{n}', 'w'); sys.exit(n < 2)"
     with make(source, attempts=2, retry_delay=1000.0) as runner:
         job_id = accept(runner)
@@ -132,7 +132,7 @@ def test_failed_job_waits_for_its_next_attempt(make: Callable[..., JobRunner]) -
 
 
 def test_cancelling(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """A running job is ended with all its processes, one that waits never begins, and one that has ended stays so."""
+    """Cancelling ends a running job's processes, keeps a waiting job from starting, and leaves an ended job alone."""
     with make(WAITER, workers=1) as runner:
         running, waiting = accept(runner, 1), accept(runner, 2)
         pid = int(wait_for_file(tmp_path / "running"))
@@ -170,7 +170,7 @@ raise ValueError("this is why")
 
 
 def test_output_limit(make: Callable[..., JobRunner]) -> None:
-    """Of an entry-point that prints a lot the beginning and the end are kept."""
+    """The beginning and the end of a large output are kept."""
     runner = make("print('first')\nfor n in range(100_000): print('x' * 99)\nprint('last')", output_limit=10_000)
     with runner:
         job = runner.wait(accept(runner), DEADLINE)
@@ -182,7 +182,7 @@ def test_output_limit(make: Callable[..., JobRunner]) -> None:
 
 
 def test_old_jobs_are_removed(make: Callable[..., JobRunner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Finished jobs go with their directories as `keep` says, unfinished ones never."""
+    """Finished jobs beyond `keep` are removed with their directories; unfinished jobs never are."""
     monkeypatch.setattr(maintenance, "_RENEWAL", 0.01)
     monkeypatch.setattr(maintenance, "_TIDYING", 0.01)
     source = "import sys; sys.exit(sys.argv[1].split('/')[-2] == '1')"
@@ -195,7 +195,7 @@ def test_old_jobs_are_removed(make: Callable[..., JobRunner], tmp_path: Path, mo
 
 
 def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that a fault of ours dropped is run again when its lease has run out."""
+    """A job that a bug in a worker interrupted is run again when its lease has expired."""
     monkeypatch.setattr(maintenance, "_RENEWAL", 0.01)
     monkeypatch.setattr(workers, "LEASE", 0.05)
     monkeypatch.setattr(maintenance, "LEASE", 0.05)
@@ -236,7 +236,7 @@ def test_lease_is_renewed_while_a_job_runs(
 
 
 def test_any_engine_will_do(make: Callable[..., JobRunner]) -> None:
-    """Whatever fits the protocol runs the jobs, and finds all that an entry-point would."""
+    """Any engine that implements the protocol runs the jobs, and gets all that an entry-point gets."""
     seen: list[bytes] = []
 
     class Here:
@@ -257,7 +257,7 @@ def test_any_engine_will_do(make: Callable[..., JobRunner]) -> None:
 
 
 def test_threads_are_watched(make: Callable[..., JobRunner]) -> None:
-    """Whoever watches the runner learns whether it is at work."""
+    """`alive` tells whether all threads of the runner are running."""
     runner = make("")
     seen = [runner.alive]
     with runner:
@@ -267,6 +267,6 @@ def test_threads_are_watched(make: Callable[..., JobRunner]) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the variables are systemd's")
 def test_supervisors_variables_stay_here(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry-point cannot speak to the runner's supervisor in its name."""
+    """An entry-point cannot send messages to the runner's supervisor."""
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/x")
     assert run_one(make("import os; assert 'NOTIFY_SOCKET' not in os.environ")).state is JobState.SUCCEEDED

@@ -25,7 +25,7 @@ from tests.support.runner_tools import DEADLINE, WAYS, alive, body, eventually, 
 @pytest.fixture(params=WAYS)
 def make(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobRunner]:
     """Make a runner of an entry-point's source."""
-    # None of them imports these; without them it is there in an instant.
+    # The tests' jobs import none of the preloaded modules; the warm process starts faster without them.
     monkeypatch.setattr(warm_start, "DOCUMENTED", ())
     return lambda source, **arguments: make_runner(tmp_path, source, way=request.param, **arguments)
 
@@ -44,7 +44,7 @@ print("said", file=sys.stderr)
 
 
 def test_contract_of_an_entry_point(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """It runs as `python __main__.py SRC DST` in its own directory and session, with Pacifica's addresses at hand."""
+    """An entry-point runs as `python __main__.py SRC DST` in its own directory and session, with Pacifica's URLs."""
     row = {"destinationTable": "Files", "subdir": "a/b"}
     with make(REPORT) as runner:
         job_id = runner.accept(body(1, row)).job_id
@@ -112,7 +112,7 @@ def test_password_is_for_the_job_alone(tmp_path: Path) -> None:
     ],
 )
 def test_endings(make: Callable[..., JobRunner], source: str, expected: tuple[JobState, int | None, str]) -> None:
-    """How the entry-point ends decides about the job, and is recorded."""
+    """The exit status of the entry-point determines the state of the job, and is recorded."""
     assert ending_of(make(source)) == expected
 
 
@@ -126,7 +126,7 @@ def test_entry_point_that_cannot_be_started(make: Callable[..., JobRunner], tmp_
 
 
 def test_progress_reaches_the_record(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
-    """How far a job's downloads and uploads are can be seen while it runs, and afterwards."""
+    """The progress of a job's downloads and uploads can be read while it runs, and afterwards."""
     monkeypatch.setattr("pacifica_notifications_consumer.queue.workers._PROGRESS_SECONDS", 0.01)
     source = """
 import sys, time
@@ -152,7 +152,7 @@ with TransferMeter("download", 10, 2, None) as meter:
 
 
 def test_timeout_ends_the_whole_group(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """An entry-point that takes too long is ended with its children, which ignore being asked."""
+    """An entry-point that exceeds its timeout is ended with its children, even if these ignore SIGTERM."""
     child = tmp_path / "child"
     source = f"""
 import os, signal, time
@@ -168,7 +168,7 @@ time.sleep(100)
 
 
 def test_attempts(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """A failing job is tried as often as it may be, with the same directories, and succeeds if one attempt does."""
+    """A failing job gets all its attempts, with the same directories, and succeeds if one attempt succeeds."""
     count = "import os, sys; n = len(os.listdir(sys.argv[2])); open(f'{sys.argv[2]}/{n}', 'w')\n"
     with make(count + "sys.exit(n < 3)", attempts=3) as runner:
         job_id = runner.accept(body()).job_id
@@ -202,7 +202,7 @@ def test_filter_that_fails(make: Callable[..., JobRunner]) -> None:
 
 
 def test_what_is_no_notification(make: Callable[..., JobRunner]) -> None:
-    """What is not a notification is set aside with the reason, and runs nothing."""
+    """A body that is not a notification is set aside with the reason, and runs nothing."""
     with make("") as runner:
         receipts = [runner.accept(each) for each in (b"[]", b"[", b"")]
         assert [receipt.verdict for receipt in receipts] == [Verdict.MALFORMED, Verdict.UNREADABLE, Verdict.UNREADABLE]
@@ -212,7 +212,7 @@ def test_what_is_no_notification(make: Callable[..., JobRunner]) -> None:
 
 @pytest.fixture
 def slow(make: Callable[..., JobRunner], tmp_path: Path) -> Iterator[tuple[Callable[..., JobRunner], Path]]:
-    """Make a runner whose entry-point says that it runs, and ends when a file appears."""
+    """Make a runner whose entry-point creates a file when it runs, and ends when another file appears."""
     source = f"""
 import os, pathlib, time
 pathlib.Path({str(tmp_path / "running")!r}).write_text(str(os.getpid()))
@@ -247,7 +247,7 @@ def test_stop_waits_for_running_jobs(slow: tuple[Callable[..., JobRunner], Path]
 
 
 def test_job_that_ends_well_while_it_is_stopped(make: Callable[..., JobRunner], tmp_path: Path) -> None:
-    """A job that comes to its good end though it was asked to stop has succeeded, and is not run again."""
+    """A job that exits with status 0 after it was asked to stop has succeeded, and is not run again."""
     source = f"""
 import pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -306,7 +306,7 @@ while "1" in sys.argv[1].split("/") and not os.path.exists({end!r}):
 
 
 def test_halt_cuts_the_grace_short(slow: tuple[Callable[..., JobRunner], Path]) -> None:
-    """Who does not want to wait does not have to."""
+    """`halt` cuts the grace period short."""
     make_slow, path = slow
     started = time.monotonic()
     with make_slow(grace=1000.0) as runner:
@@ -333,7 +333,7 @@ while not all(os.path.exists({str(tmp_path)!r} + f"/at-{{n}}") for n in (1, 2)):
 
 
 def test_waiting(make: Callable[..., JobRunner]) -> None:
-    """Waiting for a job that is unknown, or does not end, says so."""
+    """Waiting for an unknown job, or for one that does not end, raises an error."""
     with make("import time; time.sleep(100)") as runner:
         with pytest.raises(KeyError):
             runner.wait(1)
@@ -343,13 +343,13 @@ def test_waiting(make: Callable[..., JobRunner]) -> None:
 
 
 def test_waiting_by_receipt(make: Callable[..., JobRunner]) -> None:
-    """A receipt stands for its job; one without a job says so, with its verdict, and why."""
+    """A receipt can be waited for; a receipt without a job raises an error with its verdict and reason."""
     with make("", filter=Filter('$["data"][*]["mimetype"]')) as runner:
         matched = runner.accept(body(1, {"mimetype": "text/plain"}))
         assert runner.wait(matched, DEADLINE).id == matched.job_id
-        with pytest.raises(NotificationError, match="no job for notification 2, which is unmatched; wait"):
+        with pytest.raises(NotificationError, match="notification 2 has no job, because it is unmatched; wait"):
             runner.wait(runner.accept(body(2)))
-        with pytest.raises(NotificationError, match=r"no job for notification 3, which is unreadable: .*JSON"):
+        with pytest.raises(NotificationError, match=r"notification 3 has no job, because it is unreadable: .*JSON"):
             runner.wait(runner.accept(b"hello"))
 
 

@@ -1,4 +1,4 @@
-"""What a consumer tells of itself: its counts and times, its log with what each line is about, and its traces."""
+"""Observing a consumer: metrics, the context of log lines, and traces."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SAMPLE = re.compile(r'([a-z_]+)(\{[a-z]+="[^"\\\n]*"(?:,[a-z]+="[^"\\\n]*")*\})
 
 
 def samples(text: str) -> dict[str, float]:
-    """The samples of a text in Prometheus' format; each is of a family that has been declared before."""
+    """Parse a text in Prometheus' format; each sample must belong to a family that was declared before."""
     found: dict[str, float] = {}
     families: set[str] = set()
     for line in text.splitlines():
@@ -46,7 +46,7 @@ def samples(text: str) -> dict[str, float]:
 
 
 def test_metrics(tmp_path: Path) -> None:
-    """Counts, times, the queue's depth and age, and the version are told in a form that Prometheus reads."""
+    """The metrics contain counts, times, the queue's depth and age, and the version in Prometheus' format."""
     fails_for_2 = "import sys; sys.exit('e.2' in open(sys.argv[1] + '/notification.json').read())"
     with make_runner(tmp_path, fails_for_2) as runner:
         for number in (1, 2, 1):
@@ -66,7 +66,7 @@ def test_metrics(tmp_path: Path) -> None:
 
 
 def test_age_of_the_queue(tmp_path: Path) -> None:
-    """A job that waits makes the queue one deep, and older."""
+    """A waiting job adds to the depth and the age of the queue."""
     age = "pacifica_consumer_queue_age_seconds"
     with make_runner(tmp_path, "import time; time.sleep(60)", workers=1) as runner:
         accept(runner, 1)
@@ -77,7 +77,7 @@ def test_age_of_the_queue(tmp_path: Path) -> None:
 
 
 def test_histogram() -> None:
-    """Each bucket counts what lies at or below its bound; what lies above all is in the count alone."""
+    """Each bucket counts values up to its bound; values above all bounds are only in the total count."""
     histogram = Histogram((1.0, 2.0))
     for seconds in (0.5, 1.0, 1.5, 3.0):
         histogram.observe(seconds)
@@ -111,7 +111,7 @@ def test_lines_say_what_they_are_about(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_facts_are_nested_and_forgotten() -> None:
-    """What is said in a context adds to what stands around it, and goes with it; empty facts are left out."""
+    """The facts of a context add to those of outer contexts, and end with it; empty facts are left out."""
     with concerning(job=1, trace=""):
         with concerning(event="e"):
             assert log_facts() == {"job": 1, "event": "e"}
@@ -129,7 +129,7 @@ class _Terminal(io.StringIO):
     [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
 )
 def test_colours(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], coloured: bool) -> None:
-    """People at a terminal see warnings in colour, unless they have said that they want none."""
+    """A terminal shows warnings in colour, except with NO_COLOR."""
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
@@ -143,7 +143,7 @@ def test_colours(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], col
 
 
 def test_a_pipe_gets_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is no terminal gets plain text."""
+    """A stream that is not a terminal gets plain text."""
     logs.set_up_logging("text", verbose=False)
     logging.getLogger("pacifica_notifications_runner").error("bad")
     written = capsys.readouterr().err
@@ -169,19 +169,19 @@ def test_a_pipe_gets_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_traceparents(given: object, taken: str) -> None:
-    """What is no traceparent is ignored, and of a later version the known part is taken."""
+    """An invalid traceparent is ignored, and of a later version the known part is used."""
     assert read_traceparent(given) == taken
 
 
 def test_children_are_of_the_same_trace() -> None:
-    """A piece of work gets a number of its own in the trace of what it was caused by."""
+    """A child span has a new id in the trace of its parent."""
     child = child_of(TRACEPARENT)
     assert (trace_id(child), child != TRACEPARENT, read_traceparent(child)) == (TRACE, True, child)
     assert child_of("") == trace_id("") == ""
 
 
 def traced(runner: JobRunner, notification: bytes, header: str = "") -> str:
-    """What the entry-point of a job sees as its traceparent."""
+    """The TRACEPARENT variable of a job's entry-point."""
     with runner:
         (receipt,) = runner.accept_all([notification], [header])
         runner.wait(receipt, DEADLINE)
@@ -202,7 +202,7 @@ def traced(runner: JobRunner, notification: bytes, header: str = "") -> str:
 def test_traces_reach_the_entry_point(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, changes: dict[str, object], header: str, trace: str
 ) -> None:
-    """From the notification, else from its request, as a child of its own; the runner's own trace is not passed on."""
+    """A job's trace is that of its notification, else of the request, in a new child span; never the runner's."""
     monkeypatch.setenv("TRACEPARENT", f"00-{'a' * 32}-{'b' * 16}-01")
     source = "import os; print(os.environ.get('TRACEPARENT', ''))"
     notification = json.dumps({"source": "s", "eventID": "e.1", "data": [], **changes}).encode()
@@ -212,7 +212,7 @@ def test_traces_reach_the_entry_point(
 
 
 def test_traces_reach_pacifica(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an entry-point asks of Pacifica carries its traceparent; without one nothing is said."""
+    """An entry-point's requests to Pacifica carry its traceparent, if it has one."""
     monkeypatch.setenv("TRACEPARENT", TRACEPARENT)
     assert make_session(Services()).headers["traceparent"] == TRACEPARENT
     monkeypatch.setenv("TRACEPARENT", "nonsense")

@@ -1,4 +1,4 @@
-"""The producer is given an address that it can call, and a user that Pacifica knows."""
+"""The producer gets a URL that it can call, and a user that policy knows."""
 
 import socket
 
@@ -27,7 +27,7 @@ def test_target(address: str, tls: bool, expected: str) -> None:
 
 
 def test_no_way_to_the_producer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endpoint on all addresses needs a producer whose name can be resolved, to know which one it calls."""
+    """An endpoint on all addresses needs a producer whose name can be resolved, to choose the address in the URL."""
 
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -42,12 +42,12 @@ def test_no_way_to_the_producer(monkeypatch: pytest.MonkeyPatch) -> None:
     [(LOCAL, "127.0.0.1"), ("http://localhost:8070", "127.0.0.1"), ("http://192.0.2.1:8070", "192.0.2.7")],
 )
 def test_reachable(producer_url: str, address: str) -> None:
-    """A producer on this machine, or an address that others can reach, is fine."""
+    """A producer on this machine, or an address that other machines can reach, is accepted."""
     check_reachability(producer_url=producer_url, address=address)
 
 
 def test_unreachable() -> None:
-    """A producer on another machine is not given an address that is only this machine's."""
+    """A loopback address is refused for a producer on another machine."""
     with pytest.raises(
         ConfigurationError, match=r"cannot call 127\.0\.0\.1.*; set `address` to .* or set `target_url`"
     ):
@@ -55,7 +55,7 @@ def test_unreachable() -> None:
 
 
 def test_user_is_checked_where_policy_may_be_asked() -> None:
-    """A user whom policy does not know is refused at the start, and not by a disabled subscription later."""
+    """A user that policy does not know is refused at the start, before the producer disables the subscription."""
     with Sandbox(users={"alice": 10}) as sandbox:
         check_user(Services(policy_url=sandbox.policy_url, username="alice"))
         check_user(Services(policy_url=None, username="bob"))

@@ -1,4 +1,4 @@
-"""The subscription lives as long as its context, and whatever happens to it meanwhile is mended and told."""
+"""The subscription exists as long as its context, is repaired after any change, and reports incidents."""
 
 import json
 import threading
@@ -40,13 +40,13 @@ def services(sandbox: Sandbox) -> Services:
 
 @pytest.fixture
 def producer(services: Services) -> Iterator[Producer]:
-    """The producer, as somebody else with the same user name reaches it."""
+    """The producer, as another client with the same user name reaches it."""
     with make_session(services) as session:
         yield Producer(services.producer_url, session)
 
 
 def test_it_lives_as_long_as_its_context(sandbox: Sandbox, services: Services) -> None:
-    """A subscription is made with all it needs, and is gone afterwards, even after an error."""
+    """A subscription is created with all its fields, and deleted afterwards, even after an error."""
     arguments = ARGUMENTS | {"filter": Filter('$["data"]')}
     with pytest.raises(ZeroDivisionError), subscribed(services, **arguments) as ours:
         (found,) = sandbox.subscriptions()
@@ -59,7 +59,7 @@ def test_it_lives_as_long_as_its_context(sandbox: Sandbox, services: Services) -
 
 
 def test_without_a_filter_everything_is_wanted(sandbox: Sandbox, services: Services) -> None:
-    """Who has no filter gets every notification; and basic authentication can be had."""
+    """A subscription without a filter gets every notification; and basic authentication is supported."""
     with subscribed(services, **ARGUMENTS, auth="basic"):
         (found,) = sandbox.subscriptions()
         assert found["jsonpath"] == "$"
@@ -67,13 +67,13 @@ def test_without_a_filter_everything_is_wanted(sandbox: Sandbox, services: Servi
 
 
 def test_somebody_else_deleted_it(services: Services, producer: Producer) -> None:
-    """That it is gone already at the end is no error."""
+    """A subscription that was deleted before the end does not cause an error."""
     with subscribed(services, **ARGUMENTS, watch_interval=0) as ours:
         producer.unsubscribe(ours.uuid)
 
 
 def test_it_cannot_be_deleted(caplog: pytest.LogCaptureFixture) -> None:
-    """If the producer is gone at the end, the stop goes on and says what stays behind."""
+    """If the producer cannot be reached at the end, the stop succeeds and logs the remaining subscription."""
     with fault_server(
         lambda handler, _: handler.reply(200, b"[]" if handler.command == "GET" else b'{"uuid": "u-1"}')
     ) as server:
@@ -84,7 +84,7 @@ def test_it_cannot_be_deleted(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_leftovers_are_taken_over(sandbox: Sandbox, services: Services, producer: Producer) -> None:
-    """What earlier runs left under the same name is taken over and not doubled; others' are left alone."""
+    """A subscription of an earlier run is taken over, its duplicates are deleted, and others are not changed."""
     old = SubscriptionSpec(name="mine", jsonpath="$", target_url="http://127.0.0.1:8/old", token="old")
     first, second = producer.subscribe(old), producer.subscribe(old)
     other = producer.subscribe(
@@ -120,17 +120,17 @@ BLOWS: dict[str, tuple[Callable[[Sandbox, Producer, str], None], IncidentKind, s
     "moved": (
         lambda _, producer, uuid: change(producer, uuid, target_url="http://127.0.0.1:8/"),
         IncidentKind.CHANGED,
-        "somebody changed its target_url",
+        "another client changed its target_url",
     ),
     "other token": (
         lambda _, producer, uuid: change(producer, uuid, token="other"),
         IncidentKind.CHANGED,
-        "somebody changed its auth",
+        "another client changed its auth",
     ),
     "other filter and name": (
         lambda _, producer, uuid: change(producer, uuid, jsonpath="$..a", name="x"),
         IncidentKind.CHANGED,
-        "somebody changed its name, jsonpath",
+        "another client changed its name, jsonpath",
     ),
 }
 
@@ -139,7 +139,7 @@ BLOWS: dict[str, tuple[Callable[[Sandbox, Producer, str], None], IncidentKind, s
 def test_it_is_mended(
     blow: str, sandbox: Sandbox, services: Services, producer: Producer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever happens to it is seen, mended, counted, and told with what may have been missed; the token is not."""
+    """Each change is found, repaired, counted, and logged with the time of the incident, but without the token."""
     strike, kind, detail = BLOWS[blow]
     incidents: list[Incident] = []
     with subscribed(services, **ARGUMENTS, watch_interval=0.02, on_incident=incidents.append) as ours:
@@ -163,7 +163,7 @@ def test_it_is_mended(
 
 
 def test_producer_that_is_down_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the producer is down the watch goes on, says so, and tells afterwards from when to when."""
+    """An outage of the producer is logged, and recorded as an incident with its begin and end afterwards."""
     monkeypatch.setattr(subscription_module, "_FIRST_PAUSE", 0.02)
     incidents: list[Incident] = []
     with ExitStack() as stack:
@@ -183,7 +183,7 @@ def test_producer_that_is_down_for_a_while(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_switched_off_again_and_again(sandbox: Sandbox, services: Services) -> None:
-    """One that the producer does not leave on is mended again, less and less often, and counts as in trouble."""
+    """A subscription that is disabled repeatedly is repaired at growing intervals, and counts as in trouble."""
     with subscribed(services, **ARGUMENTS, watch_interval=0.01) as ours:
         for number in range(1, 4):
             disable(sandbox, ours.uuid)
@@ -195,7 +195,7 @@ def test_switched_off_again_and_again(sandbox: Sandbox, services: Services) -> N
 
 @pytest.mark.parametrize("answer", [b"[]", b'"x"', b"{}", b"nonsense", b'{"disabled": 7, "auth": []}'])
 def test_nonsense_does_not_end_the_watch(answer: bytes) -> None:
-    """Whatever the producer answers, the watch goes on."""
+    """The checks continue after any answer of the producer."""
     asked = threading.Event()
 
     def reply(handler: Any, _: bytes) -> None:
@@ -216,7 +216,7 @@ def test_nonsense_does_not_end_the_watch(answer: bytes) -> None:
 
 
 def test_books_that_cannot_be_kept(sandbox: Sandbox, services: Services, producer: Producer) -> None:
-    """If an incident cannot be noted, the subscription is mended all the same."""
+    """If an incident cannot be recorded, the subscription is repaired nevertheless."""
 
     def fail(_: Incident) -> None:
         raise LookupError
@@ -228,7 +228,7 @@ def test_books_that_cannot_be_kept(sandbox: Sandbox, services: Services, produce
 
 
 def test_producer_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """At the start a producer that cannot be reached is tried again, until the time is over."""
+    """At the start, a producer that cannot be reached is tried again until the timeout."""
     monkeypatch.setattr(subscription_module, "_FIRST_PAUSE", 0.01)
     tries = iter([replying(503), replying(502), replying(503)])
 
@@ -256,7 +256,7 @@ def test_producer_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch, caplog:
 
 @pytest.mark.parametrize("answer", [replying(500, b'{"message": "no"}'), replying(404), replying(200, b"<html>")])
 def test_refusal_is_final(answer: Any) -> None:
-    """A producer that refuses, or something that is none, is not asked again."""
+    """A producer that refuses, or a server that is not a producer, is not asked again."""
     with fault_server(answer) as server:
         services = Services(producer_url=server.url, username="alice")
         with pytest.raises(ServiceError), subscribed(services, **ARGUMENTS, register_timeout=1000):
@@ -265,7 +265,7 @@ def test_refusal_is_final(answer: Any) -> None:
 
 
 def test_stop_ends_the_trying() -> None:
-    """Who wants to stop does not have to wait for the producer."""
+    """Setting `stop` ends the tries to reach the producer."""
     stop = threading.Event()
     with fault_server(replying(503)) as server:
         services = Services(producer_url=server.url, username="alice")
@@ -277,7 +277,7 @@ def test_stop_ends_the_trying() -> None:
 
 
 def test_tokens_differ() -> None:
-    """Each start has a token of its own, too long to guess, which is never shown."""
+    """Each start has a new token that is too long to guess, and that is never shown."""
     assert mint_token() != mint_token()
     assert len(mint_token()) >= 40
     wanted = SubscriptionSpec(name="n", jsonpath="$", target_url=TARGET, token=TOKEN)

@@ -1,4 +1,4 @@
-"""Another user: found, started as, and acted as, so that no link of his leads anywhere that he cannot go himself."""
+"""Account: programs run as another user, and the user's links do not lead the runner to files of other users."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def place() -> Iterator[Path]:
 
 
 def test_no_such_user() -> None:
-    """A name that nobody has is an error that says so."""
-    with pytest.raises(ConfigurationError, match="there is no user 'nobody-at-all' on this machine") as caught:
+    """An unknown name is an error."""
+    with pytest.raises(ConfigurationError, match="the user 'nobody-at-all' does not exist on this machine") as caught:
         Account.find("nobody-at-all")
     assert "useradd" in caught.value.advice
 
 
 def test_root_is_no_other_user() -> None:
-    """Whoever has all rights would be no help."""
+    """Root is refused, because it has all rights."""
     with pytest.raises(ConfigurationError, match="root has all rights"):
         Account.find("root")
 
 
 def test_only_root_can_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is not root is told so at once."""
+    """A process that is not root gets an error at once."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(ConfigurationError, match="only root can run programs as nobody"):
         Account.find(NOBODY)
@@ -64,7 +64,7 @@ def test_only_root_can_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @as_root
 def test_found(account: Account) -> None:
-    """What the system knows of the user."""
+    """An account contains the system's data about the user."""
     known = pwd.getpwnam(NOBODY)
     assert (account.uid, account.gid, account.home) == (known.pw_uid, known.pw_gid, known.pw_dir)
     assert account.groups == tuple(os.getgrouplist(NOBODY, known.pw_gid))
@@ -72,7 +72,7 @@ def test_found(account: Account) -> None:
 
 @as_root
 def test_programs_are_started_as_the_user(account: Account) -> None:
-    """With his groups, and none of ours."""
+    """A program runs with the user's groups, and without those of this process."""
     answer = subprocess.run(
         ["/bin/sh", "-c", "id -u; id -g; id -G"],
         capture_output=True,
@@ -85,7 +85,7 @@ def test_programs_are_started_as_the_user(account: Account) -> None:
 
 @as_root
 def test_variables(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is about who started the runner, and what is for the runner alone, no program of the user's gets."""
+    """Variables about the user of the runner, and the runner's own variables, do not reach the user's programs."""
     for name in ("PACIFICA_PASSWORD", "SUDO_USER", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
@@ -98,7 +98,7 @@ def test_variables(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @as_root
 def test_acting(account: Account, place: Path) -> None:
-    """What is made is the user's, what is not his cannot be reached, and the thread is itself again afterwards."""
+    """Files are created as the user's, closed files cannot be read, and the thread gets its rights back afterwards."""
     secret = place / "secret"
     secret.write_text("x")
     secret.chmod(0o600)
@@ -120,7 +120,7 @@ def test_acting(account: Account, place: Path) -> None:
 
 @as_root
 def test_acting_is_this_threads_business(account: Account, place: Path) -> None:
-    """Other threads go on as they are, but for those that it starts meanwhile."""
+    """Other threads keep their rights, except threads that are started in the context."""
     secret = place / "secret"
     secret.write_text("x")
     secret.chmod(0o600)
@@ -141,7 +141,7 @@ def test_acting_is_this_threads_business(account: Account, place: Path) -> None:
 
 @as_root
 def test_groups_of_ours_are_left(account: Account, place: Path) -> None:
-    """What root's group may read, whoever acts as the user may not."""
+    """A file that only root's group may read cannot be read as the user."""
     before = os.getgroups()
     os.setgroups([0])
     try:
@@ -156,7 +156,7 @@ def test_groups_of_ours_are_left(account: Account, place: Path) -> None:
 
 @as_root
 def test_a_tree_changes_hands(account: Account, place: Path) -> None:
-    """All of it, but for what a link leads to, and for files that have another name elsewhere."""
+    """All files change their owner, except targets of links, and files with several hard links."""
     elsewhere = place / "elsewhere"
     elsewhere.write_text("")
     tree = place / "tree"
@@ -173,7 +173,7 @@ def test_a_tree_changes_hands(account: Account, place: Path) -> None:
 
 @as_root
 def test_what_cannot_be_reached(account: Account, place: Path) -> None:
-    """The error names the directory that is closed."""
+    """The error names the directory that the user may not enter."""
     (place / "closed" / "deep").mkdir(parents=True)
     (place / "closed").chmod(0o700)
     account.check_way(place / "closed", "")
@@ -196,7 +196,7 @@ def test_what_cannot_be_reached(account: Account, place: Path) -> None:
 def test_ways_that_the_user_may_change(
     account: Account, place: Path, owner: int, group: int, mode: int, safe: bool
 ) -> None:
-    """Where he could put something else in the place of what is ours, we do not work."""
+    """A directory in which the user could replace our files is refused."""
     way = place / "way"
     (way / "state").mkdir(parents=True)
     (way / "state").chmod(0o711)
@@ -213,7 +213,7 @@ def test_ways_that_the_user_may_change(
 @as_root
 @pytest.mark.parametrize("name", ["lock", "ledger.sqlite3", "jobs"])
 def test_state_directory_that_was_the_users_own(account: Account, place: Path, name: str) -> None:
-    """Who ran the consumer as that user before has to make its state directory root's."""
+    """A state directory that the user owns, from an earlier run as that user, is refused with advice."""
     StateDirectory(place / "state", "tester").close()
     (place / "state" / name).touch()
     os.chown(place / "state" / name, account.uid, account.gid)
@@ -223,7 +223,7 @@ def test_state_directory_that_was_the_users_own(account: Account, place: Path, n
 
 @as_root
 def test_state_directory_is_open_to_go_through(account: Account, place: Path) -> None:
-    """Its user can reach his jobs, and see nothing else; who cannot get there is told so."""
+    """The user can reach the jobs, but not list or read the rest; an unreachable directory is an error."""
     state = StateDirectory(place / "state", "tester", account)
     job = state.job(1)
     job.prepare(b"{}", ["a/b"])
@@ -246,7 +246,7 @@ def test_state_directory_is_open_to_go_through(account: Account, place: Path) ->
 @as_root
 @pytest.mark.parametrize("trap", ["notification", "folder", "pipe"])
 def test_links_lead_the_runner_nowhere(account: Account, place: Path, trap: str) -> None:
-    """What an earlier attempt put into its directories leads the next one to nothing that is not the user's."""
+    """Links of an earlier attempt in the job's directories do not lead the next attempt to foreign files."""
     job = JobDirectory(place / "1", account)
     job.prepare(b"first", ["a"])
     precious = place / "precious"
@@ -271,7 +271,7 @@ def test_links_lead_the_runner_nowhere(account: Account, place: Path, trap: str)
 
 @as_root
 def test_jobs_of_another_user_are_taken_over(account: Account, place: Path) -> None:
-    """Who says --run-as for the first time has jobs with directories of root's."""
+    """Directories of jobs that root owns, from before --run-as was used, are given to the user."""
     JobDirectory(place / "1").prepare(b"first", ["a"])
     (place / "1" / "outgoing" / "uploads" / "a" / "file").touch(mode=0o600)
     job = JobDirectory(place / "1", account)
@@ -282,7 +282,7 @@ def test_jobs_of_another_user_are_taken_over(account: Account, place: Path) -> N
 
 
 def test_the_current_user_needs_nothing(tmp_path: Path) -> None:
-    """For the user of this process nothing changes hands, and nothing is opened or checked, wherever it is."""
+    """For the user of this process, owners and rights are not changed or checked."""
     job = JobDirectory(tmp_path / "1", CURRENT_USER)
     job.prepare(b"{}", [])
     assert stat.S_IMODE(job.path.stat().st_mode) == 0o700
@@ -293,7 +293,7 @@ def test_the_current_user_needs_nothing(tmp_path: Path) -> None:
 
 
 def test_notes_of_progress_that_are_none(tmp_path: Path) -> None:
-    """A note that is a link, a pipe, or endless is none, and keeps nobody waiting."""
+    """A progress file that is a link, a pipe, or endless is ignored without waiting."""
     note = tmp_path / "progress.json"
     assert read_progress(note) == ""
     os.mkfifo(note)
@@ -309,7 +309,7 @@ def test_notes_of_progress_that_are_none(tmp_path: Path) -> None:
 
 @as_root
 def test_other_engines_have_users_of_their_own(account: Account, place: Path) -> None:
-    """Who says it in a place where it means nothing is told so."""
+    """`run_as` together with an engine is refused."""
     engine = LocalEngine(entry_point=place / "x.py", venv=Venv(place), services=Services())
-    with pytest.raises(ConfigurationError, match="run_as is of no meaning to another engine"):
+    with pytest.raises(ConfigurationError, match="run_as cannot be used with another engine"):
         JobRunner(place / "x.py", place / "state", name="x", engine=engine, run_as=account)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and locks."""
+"""Atomic replacement of files, and locks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pacifica_notifications_consumer.system.files import replacing, try_lock
 
 
 def test_readers_see_the_old_or_the_new(tmp_path: Path) -> None:
-    """As long as the new content is being written, the old one is there; then nothing else is left."""
+    """Readers see the old content while the new is being written; afterwards only the new file is left."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with replacing(path) as file:
@@ -37,7 +37,7 @@ def test_half_a_file_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_rights(tmp_path: Path) -> None:
-    """The file has the rights that were asked for, whatever a crash has left there with others."""
+    """The file has the requested rights, even if a crash left an incomplete file with other rights."""
     left = tmp_path / "file.new"
     left.write_bytes(b"left")
     left.chmod(0o644)
@@ -48,7 +48,7 @@ def test_rights(tmp_path: Path) -> None:
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
-    """A link in the place of the new file leads to nothing that is overwritten."""
+    """A link in the place of the new file is removed, and its target is not overwritten."""
     (tmp_path / "precious").write_bytes(b"precious")
     (tmp_path / "file.new").symlink_to(tmp_path / "precious")
     with replacing(tmp_path / "file") as file:
@@ -58,7 +58,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_content_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When it is to be synced, the whole content is, before the file takes its place; otherwise nothing is."""
+    """With `sync`, the whole content is synced before the replacement; without it, nothing is synced."""
     synced: list[tuple[int, bool]] = []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append((os.fstat(file).st_size, (tmp_path / "file").exists())))
     with replacing(tmp_path / "other") as file:
@@ -70,7 +70,7 @@ def test_content_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_locks(tmp_path: Path) -> None:
-    """A lock keeps out all others, a shared one only those that do not share it, and both end with their file."""
+    """A lock excludes all others, a shared lock only exclusive ones, and both end when their file is closed."""
     path = tmp_path / "lock"
     with path.open("ab") as ours:
         assert try_lock(ours)
@@ -84,7 +84,7 @@ def test_locks(tmp_path: Path) -> None:
 
 
 def test_locks_of_the_dead(tmp_path: Path) -> None:
-    """A process that is killed holds no lock any more."""
+    """A killed process does not hold its lock any more."""
     script = "import fcntl, os, sys; fcntl.flock(open(sys.argv[1], 'ab'), fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", script, tmp_path / "lock"], check=False).returncode == -9
     with (tmp_path / "lock").open("ab") as ours:

@@ -1,4 +1,4 @@
-"""The processes of a job are found and ended wherever they went."""
+"""The processes of a job are found and ended in any process group and session."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("kill_after", [0.0, 0.2])
 def test_whole_family_is_ended(kill_after: float, tmp_path: Path) -> None:
-    """Parents and those who left the group, the session and the parent are ended, even if they do not listen."""
+    """Processes that left the group, the session and the parent are ended, even if they ignore SIGTERM."""
     mine, daemon = family(f"{tmp_path}:1:a")
     other, spared = family(f"{tmp_path}:2:a")
     try:
@@ -60,7 +60,7 @@ def test_whole_family_is_ended(kill_after: float, tmp_path: Path) -> None:
 
 
 def test_mark_is_no_part_of_another_variable(tmp_path: Path) -> None:
-    """A process that has the mark in another variable is not one of the job's."""
+    """A process with the mark in another variable is not ended."""
     other = {f"NO_{MARK_VARIABLE}": str(tmp_path), "X": f" {MARK_VARIABLE}={tmp_path}"}
     with subprocess.Popen(["/bin/sleep", "100"], env=os.environ | other) as process:
         assert end_marked(str(tmp_path), 0.0) == 0

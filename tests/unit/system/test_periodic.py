@@ -1,4 +1,4 @@
-"""Work that is done again and again."""
+"""Periodic calls a function at intervals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_called_again_and_again() -> None:
 
 
 def test_the_work_says_when() -> None:
-    """A pause that the function returns counts for more than the interval."""
+    """A pause that the function returns takes precedence over the interval."""
     pauses = [0.0, 0.0, math.inf]
     called = threading.Semaphore(0)
 
@@ -40,7 +40,7 @@ def test_the_work_says_when() -> None:
 
 
 def test_the_first_call_may_wait() -> None:
-    """With a delay nothing is called at the start."""
+    """With a delay, the function is not called at the start."""
     calls: list[None] = []
     with Periodic(lambda: calls.append(None), name="mine", interval=0.0, delay=NEVER):
         pass
@@ -48,7 +48,7 @@ def test_the_first_call_may_wait() -> None:
 
 
 def test_woken() -> None:
-    """A pause of any length ends with a call when the loop is woken; one that is woken at work goes on at once."""
+    """Waking ends a pause of any length; waking during a call leads to the next call at once."""
     called, go_on = threading.Semaphore(0), threading.Semaphore(0)
 
     def work() -> float:
@@ -82,7 +82,7 @@ def test_faults(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_stopped_before_it_began() -> None:
-    """One that was never started can be stopped."""
+    """A thread that was never started can be stopped."""
     loop = Periodic(lambda: None, name="mine", interval=NEVER)
     loop.stop()
     assert not loop.alive

@@ -1,4 +1,4 @@
-"""Programs are run in a session of their own, and ended with all that they started."""
+"""Programs run in new sessions, and are ended with their process groups."""
 
 import os
 import signal
@@ -22,25 +22,25 @@ def run(script: str, tmp_path: Path, **arguments: object) -> tuple[CompletedProg
 
 
 def test_output_and_status(tmp_path: Path) -> None:
-    """Lines of both streams are passed on as they come, and kept; bytes that are no text do no harm."""
+    """Lines of both streams are passed on and kept; bytes that are not UTF-8 are replaced."""
     finished, lines = run("echo one; echo two >&2; printf 'thr\\377ee'; pwd; exit 3", tmp_path)
     assert lines == ["one", "two", f"thr\ufffdee{tmp_path}"]
     assert finished == CompletedProgram(3, False, "\n".join(lines))
 
 
 def test_no_input(tmp_path: Path) -> None:
-    """A program that asks for input gets none, rather than waiting for ever."""
+    """A program that reads its input gets the end of file, and does not wait for ever."""
     assert run("cat; echo end", tmp_path)[1] == ["end"]
 
 
 def test_only_the_last_lines_are_kept(tmp_path: Path) -> None:
-    """Of a program that prints without end the last two hundred lines are kept."""
+    """The last two hundred lines of a long output are kept."""
     finished, _ = run(f"{sys.executable} -c 'for n in range(5000): print(n)'", tmp_path)
     assert finished.output.splitlines() == [str(number) for number in range(4800, 5000)]
 
 
 def test_timeout(tmp_path: Path) -> None:
-    """A program that takes too long is ended, and so is its child that ignores being asked."""
+    """A program that exceeds its timeout is ended, and so is its child that ignores SIGTERM."""
     finished, lines = run("(trap '' TERM; echo $$; exec sleep 100) & echo $!; wait", tmp_path, timeout=0.5)
     assert finished.timed_out
     child = int(lines[-1])
@@ -51,7 +51,7 @@ def test_timeout(tmp_path: Path) -> None:
 
 
 def test_grandchild_that_keeps_the_pipe(tmp_path: Path) -> None:
-    """A background process of its own session that holds the output open does not keep anybody waiting."""
+    """A background process in another session that holds the output open does not delay the result."""
     started = time.monotonic()
     finished, lines = run("setsid sh -c 'echo $$; exec sleep 60' & sleep 0.3", tmp_path)
     assert time.monotonic() - started < DEADLINE
@@ -71,6 +71,6 @@ def test_cancel(tmp_path: Path) -> None:
 
 
 def test_status_in_words() -> None:
-    """A status is told apart from a signal."""
+    """An exit status and a signal are described differently."""
     assert describe_status(3) == "exit status 3"
     assert describe_status(-9) == "signal 9 (Killed)"

@@ -1,4 +1,4 @@
-"""Temporary directories go, whatever is in them."""
+"""Temporary directories are removed with any content."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ with temporary_directory("x-") as directory:
 
 
 def test_what_a_killed_process_leaves_goes_with_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One that is held stays, and so does what is new, of another name, another user's, a file or a link."""
+    """Directories that are locked, new, of another name or another user stay, and so do files and links."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     command = [sys.executable, "-c", _HOLDER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:

@@ -124,7 +124,7 @@ def test_download_again_fetches_what_is_missing(
     assert contents(downloads) == FILES
     assert not (downloads / "empty").is_symlink()
     assert not list(downloads.glob(".*"))
-    # All of it is there: nobody is asked.
+    # All files are present, so no service is asked.
     download(source, services=Services(cartd_url="http://127.0.0.1:9")).get()
 
 

@@ -1,0 +1,66 @@
+"""Recovery after a kill -9 or a power cut.
+
+The killed runner's jobs are still running in the ledger. The next start on the same state directory, whose lock shows
+that no other runner is alive, ends the orphans: the processes of these jobs. Then it counts a crash for each job, and
+queues the job again, or makes it dead after more than ``crash_limit`` crashes. Jobs on other machines go on there: they
+are queued without a crash, and their next claim waits for the result. Cancelled jobs on other machines are ended.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from ..engines.engine import Engine, RemoteEngine
+from ..errors import StateError
+from ..jobs.job import JobState
+from ..ledger.ledger import Ledger
+from .job_book import PLACE
+
+log = logging.getLogger(__name__)
+
+
+def recover(ledger: Ledger, engine: Engine, *, mark: str, last_place: str, crash_limit: int) -> None:
+    """Open the engine, and take over the jobs of the last runner.
+
+    Args:
+        ledger: The ledger.
+        engine: The engine, not yet open.
+        mark: The prefix of the marks of all attempts.
+        last_place: The place of the last runner's `RemoteEngine`; empty for another engine.
+        crash_limit: See `Ledger.recover`.
+
+    Raises:
+        StateError: Jobs are still on the machines of another engine.
+    """
+    place = engine.place if isinstance(engine, RemoteEngine) else ""
+    # Only their own engine can wait for these jobs; without it they would be run twice.
+    if last_place != place and (out := [job for job in ledger.handed_out() if not job.state.final]):
+        raise StateError(
+            f"jobs of this consumer are still with {last_place or 'other machines'}: {len(out)}",
+            "start it there once more and let them end, or cancel them with: pacifica-notifications-consumer jobs",
+        )
+    if orphans := engine.open(mark):
+        log.warning("processes of jobs that outlived the last runner, and were ended: %d", orphans)
+    report_recovered(ledger.recover(crash_limit))
+    ledger.remove_orphans()
+    ledger.coverage.put_fact(PLACE, {"place": place})
+    abandon_cancelled(ledger, engine)
+
+
+def abandon_cancelled(ledger: Ledger, engine: Engine) -> None:
+    """End the cancelled jobs on other machines for which no worker thread waits."""
+    for handed_out in ledger.handed_out():
+        if handed_out.state.final:
+            if isinstance(engine, RemoteEngine):
+                engine.abandon(handed_out.task)
+            ledger.take_in(handed_out)
+
+
+def report_recovered(states: dict[int, JobState]) -> None:
+    """Log the new states of jobs for which a crash was counted."""
+    again = [job_id for job_id, state in states.items() if state is not JobState.DEAD]
+    if again:
+        log.warning("jobs that were running when the last runner died, and are run again: %d", len(again))
+    for job_id, state in states.items():
+        if state is JobState.DEAD:
+            log.error("job %d: dead; it was running too often when the runner or the machine died", job_id)
