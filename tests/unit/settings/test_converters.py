@@ -45,5 +45,5 @@ def test_docstrings_describe_settings() -> None:
     """The help of a setting is its description in the class's docstring, beside those of other arguments."""
     described = (ArchiveLimits.__doc__ or "").partition("\nArgs:\n")[2].splitlines()
     assert [line.split(":")[0].strip() for line in described] == ["entries", "ratio", "size"]
-    assert "    interval: Seconds between two looks" in (CatchUpRules.__doc__ or "")
-    assert "if ``policy_url`` tells where to ask" in (CatchUpRules.__doc__ or "")
+    assert "    interval: Seconds between two searches" in (CatchUpRules.__doc__ or "")
+    assert "if ``policy_url`` is set" in (CatchUpRules.__doc__ or "")
