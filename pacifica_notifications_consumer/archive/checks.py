@@ -217,7 +217,7 @@ def check_loops(consumer: Consumer, name: str = "another") -> Iterator[Finding]:
         yield Finding(
             level=Level.WARNING if filter_ is None else Level.NOTE,
             place=FILTER,
-            problem=f"{'it' if filter_ else 'there is no filter, which'} matches transactions with files of common "
+            problem=f"{'it' if filter_ else 'without a filter it'} matches transactions with files of common "
             "types. The consumer skips its own uploads, which are marked with its name, but two such consumers would "
             "process each other's uploads in an endless loop",
             advice="narrow the filter if other consumers upload similar files",
@@ -282,7 +282,7 @@ def check_notification(filter_: Filter | None, path: str | os.PathLike[str]) -> 
     try:
         event = Notification.parse(path.read_bytes()).event
         if filter_ is None:
-            return Match(path=path, matches=True, explanation=f"there is no {FILTER}: every notification matches")
+            return Match(path=path, matches=True, explanation=f"without a {FILTER} every notification matches")
         explanation = filter_.explain(event)
         return Match(path=path, matches=explanation.matches, explanation=str(explanation))
     except OSError as error:

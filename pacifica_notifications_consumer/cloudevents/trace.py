@@ -30,7 +30,7 @@ def read_traceparent(value: object) -> str:
 
 
 def child_of(traceparent: str) -> str:
-    """The ``traceparent`` of a new span in the same trace; empty if there is no trace."""
+    """The ``traceparent`` of a new span in the same trace; empty without a trace."""
     if not traceparent:
         return ""
     version, trace_id, _, flags = traceparent.split("-")
@@ -38,7 +38,7 @@ def child_of(traceparent: str) -> str:
 
 
 def trace_id(traceparent: str) -> str:
-    """The id of the trace; empty if there is no trace."""
+    """The id of the trace; empty without a trace."""
     return traceparent.split("-")[1] if traceparent else ""
 
 

@@ -22,7 +22,7 @@ def url(text: str) -> str:
         raise ValueError("credentials do not belong into it: use `username` and `password_file`")
     if parts.query or parts.fragment:
         raise ValueError("it must end with its path")
-    _ = parts.port  # raises a ValueError of its own when it is no port
+    _ = parts.port  # raises a ValueError of its own for a bad port
     return text.rstrip("/")
 
 
@@ -45,7 +45,7 @@ def ca_bundle(text: str) -> str | bool:
     if text.lower() in _SWITCH:
         return _SWITCH[text.lower()]
     if not Path(text).exists():
-        raise ValueError("it must be yes, no, or a file with certificates, and there is no such file")
+        raise ValueError("it must be yes, no, or the path of an existing file with certificates")
     return str(Path(text).absolute())
 
 
@@ -113,7 +113,7 @@ AUTHENTICATIONS = ("none", "basic", "clientssl", "gssapi")
 def existing_file(text: str) -> str:
     """Check the path of a file that must be there."""
     if not Path(text).is_file():
-        raise ValueError("there is no such file")
+        raise ValueError("the file does not exist")
     return str(Path(text).absolute())
 
 
@@ -157,7 +157,7 @@ def module_names(text: str) -> tuple[str, ...]:
     words = " ".join(line.partition("#")[0] for line in text.splitlines()).replace(",", " ").split()
     for word in words:
         if not all(part.isidentifier() for part in word.split(".")):
-            raise ValueError(f"{word!r} is no name of a module")
+            raise ValueError(f"{word!r} cannot be the name of a module")
     return tuple(words)
 
 

@@ -52,7 +52,7 @@ class IngestService:
         return state
 
     def state(self, number: int) -> dict[str, Any]:
-        """The state of an upload; raises `HTTPError` if there is no such upload."""
+        """The state of an upload; raises `HTTPError` for an unknown upload."""
         if number <= 0:
             # The real ingest answers this without a query of its database.
             state = _fresh_state(None)

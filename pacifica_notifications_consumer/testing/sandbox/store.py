@@ -71,7 +71,7 @@ class Store:
         return first
 
     def file(self, file_id: int | str) -> Path | None:
-        """The path of a file's content in the archive; None if there is no file with this id."""
+        """The path of a file's content in the archive; None for an unknown id."""
         name = str(file_id)
         if not (name.isascii() and name.isdigit()):
             return None
@@ -100,7 +100,7 @@ class Store:
         _write(self._jobs / f"{upload}.json", state)
 
     def state(self, upload: int) -> dict[str, Any] | None:
-        """The state of an upload; None if there is no upload with this id."""
+        """The state of an upload; None for an unknown id."""
         try:
             state: dict[str, Any] = json.loads((self._jobs / f"{upload}.json").read_bytes())
         except FileNotFoundError:

@@ -141,7 +141,7 @@ LOOPS: list[tuple[str, Mapping[str, str], list[tuple[str, str]]]] = [
     ("only downloads", {"__main__.py": "from pacifica_notifications_consumer import download\n"}, []),
     ("narrow", {"jsonpath2.txt": '$["data"][*][?(@["mimetype"] = "application/x-raw")]'}, []),
     ("text", {"jsonpath2.txt": TEXT}, [("note", "The consumer skips its own uploads")]),
-    ("all", {}, [("warning", "there is no filter, which matches")]),
+    ("all", {}, [("warning", "without a filter it matches")]),
     (
         "another uploader",
         {"__main__.py": "from pacifica.uploader import Uploader\n", "jsonpath2.txt": TEXT},
