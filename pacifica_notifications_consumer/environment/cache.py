@@ -25,7 +25,7 @@ from pathlib import Path
 import attrs
 
 from ..errors import Cancelled, StateError, explained
-from ..settings.converters import AGES, parse_age
+from ..settings.converters import AGES, age_or_number
 from ..system.account import CURRENT_USER, Account
 from ..system.files import replacing, try_lock
 from ..system.temporary import remove_tree
@@ -58,19 +58,17 @@ class CacheLimits:
         Raises:
             ValueError: The text is neither.
         """
-        age: float | None = None
-        size: int | None = None
-        for part in (part.strip() for part in text.split(",")):
-            if age is None and (seconds := parse_age(part)) is not None:
-                age = seconds
-            elif (found := re.fullmatch(r"(\d+)([KMGT])", part)) and size is None:
-                size = int(found[1]) * _UNITS[found[2]]
-            else:
-                raise ValueError(text)
+        error = "it must be an age such as 30d or 12h, a size such as 20G, or both, as in 30d,20G"
+        age, size = age_or_number(text, _read_size, error)
         return cls(age=age, size=size)
 
     def __str__(self) -> str:
         return ",".join(_shown(value, units) for value, units in ((self.age, AGES), (self.size, _UNITS)) if value)
+
+
+def _read_size(text: str) -> int | None:
+    found = re.fullmatch(r"(\d+)([KMGT])", text)
+    return int(found[1]) * _UNITS[found[2]] if found else None
 
 
 def _shown(value: float, units: dict[str, int]) -> str:
@@ -80,19 +78,12 @@ def _shown(value: float, units: dict[str, int]) -> str:
 
 @attrs.frozen(kw_only=True)
 class CachedVenv:
-    """An environment in the cache.
-
-    Args:
-        venv: The environment.
-        key: The hash of everything that determines its content; equal for equal consumers.
-        size: Its size on disk in bytes.
-        used_at: The time of its last use, in seconds since 1970.
-    """
+    """An environment in the cache."""
 
     venv: Venv
-    key: str
-    size: int
-    used_at: float
+    key: str  #: equal for equal consumers: the hash of everything that determines the content
+    size: int  #: in bytes
+    used_at: float  #: in seconds since 1970
 
 
 class VenvCache:
@@ -210,14 +201,12 @@ class VenvCache:
     def _remove(self, build: Path) -> bool:
         """Remove an environment unless a process uses it, builds it, or looks for it."""
         with contextlib.suppress(OSError), (build.parent / "lock").open("ab") as looking:
-            if not try_lock(looking):
-                return False
-            with (build / "in-use").open("ab") as in_use:
-                if not try_lock(in_use):
-                    return False
-                (build / _CONTENTS).unlink(missing_ok=True)
-                remove_tree(build)
-                return True
+            if try_lock(looking):
+                with (build / "in-use").open("ab") as in_use:
+                    if try_lock(in_use):
+                        (build / _CONTENTS).unlink(missing_ok=True)
+                        remove_tree(build)
+                        return True
         return False
 
 
@@ -265,11 +254,3 @@ def _damage(build: Path) -> str:
         return f"its {_CONTENTS} cannot be read: {error}"
     python = Venv(build / "venv").python
     return "" if python.exists() else f"its interpreter {python.resolve()} has gone"
-
-
-def cache_limits(text: str) -> CacheLimits:
-    """Read which environments are kept in the cache."""
-    try:
-        return CacheLimits.parse(text)
-    except ValueError:
-        raise ValueError("it must be an age such as 30d or 12h, a size such as 20G, or both, as in 30d,20G") from None

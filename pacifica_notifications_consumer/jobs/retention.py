@@ -6,7 +6,7 @@ from typing import Self
 
 import attrs
 
-from ..settings.converters import parse_age
+from ..settings.converters import age_or_number
 
 
 @attrs.frozen(kw_only=True)
@@ -28,21 +28,9 @@ class Keep:
         Raises:
             ValueError: It is neither.
         """
-        age: float | None = None
-        count: int | None = None
-        for part in (part.strip() for part in text.split(",")):
-            if age is None and (seconds := parse_age(part)) is not None:
-                age = seconds
-            elif part.isdecimal() and part.isascii() and count is None:
-                count = int(part)
-            else:
-                raise ValueError(text)
+        age, count = age_or_number(
+            text,
+            lambda part: int(part) if part.isdecimal() and part.isascii() else None,
+            "it must be an age such as 30d or 12h, a number of jobs, or both, as in 30d,1000",
+        )
         return cls(age=age, count=count)
-
-
-def keep(text: str) -> Keep:
-    """Read which finished jobs are kept."""
-    try:
-        return Keep.parse(text)
-    except ValueError:
-        raise ValueError("it must be an age such as 30d or 12h, a number of jobs, or both, as in 30d,1000") from None

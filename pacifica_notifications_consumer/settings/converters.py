@@ -97,10 +97,18 @@ _AGE = re.compile(r"(\d+)([smhdw])")
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-def parse_age(text: str) -> float | None:
-    """Read an age such as ``30d``; returns its seconds, or None if it is none."""
-    found = _AGE.fullmatch(text)
-    return float(int(found[1]) * AGES[found[2]]) if found else None
+def age_or_number(text: str, read_number: Callable[[str], int | None], error: str) -> tuple[float | None, int | None]:
+    """Read an age such as ``30d`` in seconds, a number, or both with a comma between; `error` says what is accepted."""
+    age: float | None = None
+    number: int | None = None
+    for part in (part.strip() for part in text.split(",")):
+        if age is None and (found := _AGE.fullmatch(part)):
+            age = float(int(found[1]) * AGES[found[2]])
+        elif number is None and (read := read_number(part)) is not None:
+            number = read
+        else:
+            raise ValueError(error)
+    return age, number
 
 
 def module_names(text: str) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pacifica_notifications_consumer.environment.cache import CacheLimits, cache_limits
+from pacifica_notifications_consumer.environment.cache import CacheLimits
 from pacifica_notifications_consumer.environment.installer import INSTALLERS
-from pacifica_notifications_consumer.jobs.retention import keep
+from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.settings.converters import (
     consumer_name,
     count,
@@ -102,7 +102,7 @@ VENV_CACHE_KEEP = Option(
     name="venv_cache_keep",
     help="which environments that nobody uses are kept there: an age since their last use (30d, 12h), a size of all "
     "together (20G), or both",
-    convert=cache_limits,
+    convert=CacheLimits.parse,
     default=CacheLimits(),
     metavar="AGE,SIZE",
 )
@@ -199,7 +199,7 @@ KEEP = Option(
     name="keep",
     help="which finished jobs to keep, with their directories: those of an age (30d, 12h), a number of the newest "
     "(1000), or both (30d,1000); dead ones go by age only (default: all)",
-    convert=keep,
+    convert=Keep.parse,
     metavar="AGE,COUNT",
 )
 LOG_FORMAT = Option(
