@@ -94,6 +94,10 @@ class Database:
         with self._looking_lock, self._explained():
             yield self._looker
 
+    def change(self, statement: str, *values: object) -> int:
+        """Execute one statement as in `write`; returns the number of rows that it changed."""
+        return self.write(lambda connection: connection.execute(statement, values).rowcount)
+
     def write(self, work: Callable[[sqlite3.Connection], T], *, transaction: bool = True) -> T:
         """Do some work in a transaction, and return its result when that is on the disk.
 
@@ -103,9 +107,6 @@ class Database:
             work: Takes the connection. It may be called more than once, each time as if for the first.
             transaction: Whether it needs a transaction when it does not share one. A single statement does not, and
                 takes half as long alone: Python lets other threads run at each statement, so also at BEGIN and COMMIT.
-
-        Raises:
-            StateError: The disk did not take it.
         """
         write = _Write(work, transaction)
         with self._mutex:
