@@ -49,11 +49,7 @@ _QUESTIONS: Mapping[str, Callable[[Triage, bytes], Any]] = {
 
 
 class Readers:
-    """Parses and triages small notifications in this process, large ones in other processes, which start when needed.
-
-    Args:
-        triage: The rules of the triage.
-    """
+    """Parses and triages small notifications in this process, large ones in others, which start when needed."""
 
     def __init__(self, triage: Triage) -> None:
         self._triage = triage
@@ -66,24 +62,12 @@ class Readers:
         return decision
 
     def folders(self, body: bytes) -> frozenset[str]:
-        """The folders of the notification's files.
-
-        Raises:
-            NotificationError: A folder would be outside the job's directory.
-        """
+        """The folders of the notification's files; NotificationError if one would be outside the job's directory."""
         folders: frozenset[str] = self._ask("folders", body)
         return folders
 
     def transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
-        """Triage a transaction that policy returned; see `triage_transaction`.
-
-        Args:
-            answer: The response of policy.
-            identity: The templates of ``source`` and ``eventID`` in the site's notifications.
-
-        Raises:
-            NotificationError: The response reports an error, or is incomplete.
-        """
+        """See `triage_transaction`."""
         lines = (identity.source.encode(), identity.event_id.encode(), answer)
         announced: TriagedTransaction | None = self._ask("transaction", b"\n".join(lines))
         return announced

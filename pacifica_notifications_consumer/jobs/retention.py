@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
 import attrs
@@ -28,9 +29,6 @@ class Keep:
         Raises:
             ValueError: It is neither.
         """
-        age, count = age_or_number(
-            text,
-            lambda part: int(part) if part.isdecimal() and part.isascii() else None,
-            "it must be an age such as 30d or 12h, a number of jobs, or both, as in 30d,1000",
-        )
+        error = "it must be an age such as 30d or 12h, a number of jobs, or both, as in 30d,1000"
+        age, count = age_or_number(text, lambda part: int(part) if re.fullmatch("[0-9]+", part) else None, error)
         return cls(age=age, count=count)
