@@ -62,9 +62,5 @@ class Interpreter:
             raise ConfigurationError(
                 f"{executable} is Python {version}", "name one of version 3.11 or later with --python"
             )
-        return cls(
-            executable=executable,
-            version=str(version),
-            build=json.dumps(build),
-            pip_wheel=Path(wheels[0]) if wheels else None,
-        )
+        pip_wheel = Path(wheels[0]) if wheels else None
+        return cls(executable=executable, version=str(version), build=json.dumps(build), pip_wheel=pip_wheel)

@@ -109,32 +109,32 @@ class _Reader:
 
     def __init__(self, triage: Triage) -> None:
         self._popen = start_module(__name__, stdout=subprocess.PIPE)
+        assert self._popen.stdin and self._popen.stdout  # noqa: S101  (tells mypy what PIPE means)
+        self._requests, self._answers = self._popen.stdin, self._popen.stdout
         try:
-            self._send(pickle.dumps(triage))
+            _send(self._requests, pickle.dumps(triage))
         except BaseException:
             self.close()
             raise
 
     def ask(self, question: str, body: bytes) -> Any:
-        assert self._popen.stdout  # noqa: S101  (tells mypy what PIPE means)
-        self._send(question.encode())
-        self._send(body)
-        return pickle.loads(_receive(self._popen.stdout))  # noqa: S301  (our own process wrote it)
-
-    def _send(self, data: bytes) -> None:
-        assert self._popen.stdin  # noqa: S101
-        self._popen.stdin.write(_LENGTH.pack(len(data)))
-        self._popen.stdin.write(data)
-        self._popen.stdin.flush()
+        _send(self._requests, question.encode())
+        _send(self._requests, body)
+        return pickle.loads(_receive(self._answers))  # noqa: S301  (our own process wrote it)
 
     def close(self) -> None:
         self._popen.kill()
         # Wait first: closing a pipe flushes data, which blocks while the process lives but does not read.
         self._popen.wait()
-        for pipe in (self._popen.stdin, self._popen.stdout):
-            if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        for pipe in (self._requests, self._answers):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+def _send(pipe: IO[bytes], data: bytes) -> None:
+    pipe.write(_LENGTH.pack(len(data)))
+    pipe.write(data)
+    pipe.flush()
 
 
 def _receive(pipe: IO[bytes]) -> bytes:
@@ -157,9 +157,7 @@ def _main() -> None:
             answer = _QUESTIONS[question](triage, _receive(requests))
         except PacificaError as error:
             answer = error
-        data = pickle.dumps(answer)
-        answers.write(_LENGTH.pack(len(data)) + data)
-        answers.flush()
+        _send(answers, pickle.dumps(answer))
 
 
 if __name__ == "__main__":

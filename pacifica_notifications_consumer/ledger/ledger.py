@@ -240,17 +240,16 @@ class Ledger:
 
     def finished(self, keep: Keep, limit: int) -> list[int]:
         """Find at most `limit` jobs that have ended and exceed the limits of retention."""
-        found: dict[int, None] = {}
-        excess = 0
-        if keep.count is not None:
-            counts = self.count_jobs()
-            excess = max(0, counts[JobState.SUCCEEDED] + counts[JobState.CANCELLED] - keep.count)
+        rows: list[tuple[int]] = []
         if keep.age is not None:
             before = time.time() - keep.age
             for statement in (statements.DONE_BEFORE, statements.DEAD_BEFORE):
-                found |= dict.fromkeys(row[0] for row in self._database.read(statement, before, limit))
-        found |= dict.fromkeys(row[0] for row in self._database.read(statements.OLDEST_DONE, min(excess, limit)))
-        return list(found)[:limit]
+                rows += self._database.read(statement, before, limit)
+        if keep.count is not None:
+            counts = self.count_jobs()
+            excess = counts[JobState.SUCCEEDED] + counts[JobState.CANCELLED] - keep.count
+            rows += self._database.read(statements.OLDEST_DONE, max(0, min(excess, limit)))
+        return list(dict.fromkeys(number for (number,) in rows))[:limit]
 
     def forget(self, job_ids: Iterable[int]) -> None:
         """Remove jobs that have ended; rows of their notifications stay, so that later duplicates are recognized."""

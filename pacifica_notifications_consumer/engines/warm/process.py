@@ -30,27 +30,20 @@ _ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _IDLE, _IDLE_AFTER_FAULT = 5, 1000
 
 
-def preload(modules: Iterable[str], ending: ScriptExit) -> None:
-    """Import modules.
+def preload(modules: list[str], ending: ScriptExit) -> None:
+    """Import modules, those first whose names have a question mark, which are skipped if they are not installed.
 
-    Args:
-        modules: The names of the modules. A name with a question mark is skipped if the module is not installed; the
-            shared libraries of these modules are trusted to need no cleanup at the end of a process.
-        ending: The object that shortens the end of children.
-
-    Raises:
-        ImportError: A module cannot be imported.
-        RuntimeError: The modules have started threads, which would be missing in the children.
+    The shared libraries of these are trusted to need no cleanup at the end of a process.
     """
-    names = list(modules)
-    for name in (name.removesuffix("?") for name in names if name.endswith("?")):
+    optional = [name.removesuffix("?") for name in modules if name.endswith("?")]
+    for name in optional:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name.split(".")[0]:
                 raise
     ending.trust_libraries()
-    for name in names:
+    for name in modules:
         if not name.endswith("?"):
             importlib.import_module(name)
     if threading.active_count() > 1:
@@ -70,18 +63,12 @@ def copy_pages(modules: Iterable[str]) -> None:
 
 
 class Script:
-    """The entry-point, which is compiled in advance, and again when it has changed.
-
-    Args:
-        path: The path of the entry-point.
-
-    Attributes:
-        code: The compiled code; None if the entry-point cannot be read or compiled.
-    """
+    """The entry-point, which is compiled in advance, and again when it has changed."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._seen: tuple[int, ...] = ()
+        #: None if the entry-point cannot be read or compiled.
         self.code: types.CodeType | None = None
 
     def refresh(self) -> None:
@@ -98,17 +85,11 @@ class Script:
 
 
 class ForkRequest(NamedTuple):
-    """The file descriptors that the runner sends for each job, and that the child inherits.
+    """The file descriptors that the runner sends for each job, and that the child inherits."""
 
-    Args:
-        channel: The socket on which the runner receives the start and the end of the job.
-        output: The file for standard output and standard error.
-        command: A file with the working directory, the limits, the arguments and the environment.
-    """
-
-    channel: int
-    output: int
-    command: int
+    channel: int  #: the socket on which the runner receives the start and the end of the job
+    output: int  #: the file for standard output and standard error
+    command: int  #: a file with the working directory, the limits, the arguments and the environment
 
     @classmethod
     def receive(cls, source: socket.socket) -> ForkRequest | None:
@@ -123,27 +104,15 @@ class ForkRequest(NamedTuple):
 
 
 class Spare(NamedTuple):
-    """A child that was forked before it had a job.
+    """A child that was forked before it had a job."""
 
-    Args:
-        handle: The pidfd of the child.
-        socket: The socket to which its request is sent.
-        code: The code of the script at the time of the fork.
-    """
-
-    handle: int
-    socket: socket.socket
-    code: types.CodeType | None
+    handle: int  #: the pidfd of the child
+    socket: socket.socket  #: to which its request is sent
+    code: types.CodeType | None  #: of the script at the time of the fork
 
 
 class ForkServer:
-    """Forks a child for each request, and a spare one when idle; reports how the children end.
-
-    Args:
-        control: The socket on which requests arrive.
-        script: The script that the children run.
-        prepare: Called in a spare child before it waits for its request.
-    """
+    """Forks a child for each request on `control`, and a spare one when idle, which calls `prepare` before it waits."""
 
     def __init__(self, control: socket.socket, script: Script, prepare: Callable[[], None]) -> None:
         self._control = control
@@ -345,10 +314,7 @@ class Child(NamedTuple):
 def serve(control: str, path: str, modules: list[str]) -> Child:
     """Run the warm process; returns only in its children.
 
-    Args:
-        control: The file descriptor of the socket to the runner.
-        path: The entry-point.
-        modules: The modules to import in advance; see `preload`.
+    `control` is the file descriptor of the socket to the runner, `path` the entry-point; see `preload` for `modules`.
     """
     ending, script = ScriptExit(), Script(path)
     names = [name.removesuffix("?") for name in modules]
