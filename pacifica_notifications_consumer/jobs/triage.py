@@ -94,12 +94,9 @@ class TriagedTransaction:
 
 
 def triage_transaction(triage: Triage, answer: bytes, identity: Identity) -> TriagedTransaction | None:
-    """Triage a transaction as if it had been announced; None if it does not exist.
+    """Triage a transaction, as policy returned it, as if it had been announced; None if it does not exist.
 
-    Args:
-        triage: The rules of the triage.
-        answer: The response of policy; a NotificationError is raised if it reports an error or is incomplete.
-        identity: The templates of ``source`` and ``eventID`` in the site's notifications.
+    A NotificationError is raised if the response of policy reports an error or is incomplete.
     """
     if (transaction := read_transaction(answer)) is None:
         return None

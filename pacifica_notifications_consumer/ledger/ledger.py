@@ -93,12 +93,9 @@ class Ledger:
     def claim(self, lease: float, *, to_hand_out: bool = False) -> Job | None:
         """Take the due job that has waited longest, and mark it as running.
 
-        If its body cannot be read, the job is queued again.
-
-        Args:
-            lease: Seconds until the claim expires, unless it is renewed.
-            to_hand_out: Whether the job will be handed out to other machines. Its task then gets a name in the same
-                commit, so that the task can be found after a crash; a job that is already handed out keeps its task.
+        The claim expires after `lease` seconds, unless it is renewed. If the body cannot be read, the job is queued
+        again. The task of a job that will be handed out to other machines gets its name in the same commit, so that it
+        can be found after a crash; a job that is already handed out keeps its task.
         """
         now = time.time()
         token = secrets.token_hex(8)
@@ -133,13 +130,9 @@ class Ledger:
             self._database.write(lambda connection: connection.executemany(statements.RENEW_LEASE, rows) and None)
 
     def end_attempt(self, job: Job, state: JobState, ending: Ending, *, delay: float = 0.0) -> None:
-        """Record the end of an attempt.
+        """Record the end of an attempt, the new state of its job, and the seconds before the next attempt, if any.
 
-        Args:
-            job: The job, as it was claimed.
-            state: The new state: `JobState.FAILED` if it will be tried again, `JobState.QUEUED` if it asked for that.
-            ending: The result of the attempt.
-            delay: Seconds before the next attempt.
+        The state is `JobState.FAILED` if the job will be tried again, `JobState.QUEUED` if the attempt asked for that.
         """
         now = time.time()
         deferred = state is JobState.QUEUED
@@ -189,12 +182,9 @@ class Ledger:
     def recover(self, crash_limit: int, *, expired: bool = False) -> dict[int, JobState]:
         """Queue the jobs again that a dead runner has left running; returns the states of those with a new crash.
 
-        Jobs that were handed out to other machines have not died with the runner: they are queued, too, but no crash
-        is counted.
-
-        Args:
-            crash_limit: The number of crashes that a job may survive; the next one makes the job dead.
-            expired: Whether to recover only jobs whose lease has expired; by default all running jobs.
+        A job may survive `crash_limit` crashes; the next one makes it dead. Jobs that were handed out to other machines
+        have not died with the runner: they are queued, too, but no crash is counted. With `expired`, only jobs whose
+        lease has expired are recovered.
         """
         now = time.time()
         before = now if expired else float("inf")

@@ -33,12 +33,8 @@ def find_upload(
 ) -> int | None:
     """Find the number of an upload; None when it is certain that the upload did not become a transaction.
 
-    Args:
-        ingest: The service that received the upload.
-        policy: The service that looks up transactions; None if its address is not known.
-        since: When the upload began, in seconds since 1970.
-        rows: All metadata rows of the upload.
-        wait: Waits until the upload with a given number has ended, and returns its state.
+    The upload began at `since`, in seconds since 1970, with all these metadata rows. `wait` waits until the upload with
+    a given number has ended. Without policy, an UploadError is raised if the answer depends on it.
     """
     running = []
     for job_id in range(_newest(ingest), 0, -1):

@@ -17,7 +17,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from .child import Appearance, ScriptExit, make_main
 
@@ -242,21 +242,17 @@ def send_message(channel: int, *words: object) -> bool:
     return True
 
 
-class IgnoredSignals:
-    """Ignores the signals by which a supervisor stops all processes; the runner ends the warm process itself."""
+def ignore_signals() -> dict[signal.Signals, Any]:
+    """Ignore the signals by which a supervisor stops all processes, and return their handlers for the children.
 
-    def __init__(self) -> None:
-        # A handler that was not installed from Python (None) could not be restored.
-        known = [number for number in _ASKING if signal.getsignal(number) is not None]
-        self._before = {number: signal.signal(number, signal.SIG_IGN) for number in known}
-
-    def end(self) -> None:
-        """Restore the handlers; called in a child."""
-        for number, reaction in self._before.items():
-            signal.signal(number, reaction)
+    The runner ends the warm process itself.
+    """
+    # A handler that was not installed from Python (None) could not be restored.
+    known = [number for number in _ASKING if signal.getsignal(number) is not None]
+    return {number: signal.signal(number, signal.SIG_IGN) for number in known}
 
 
-def set_up_child(request: ForkRequest, appearance: Appearance, ignored: IgnoredSignals) -> None:
+def set_up_child(request: ForkRequest, appearance: Appearance, handlers: dict[signal.Signals, Any]) -> None:
     """Give this child the session, directory, output, arguments, environment and limits of a new process.
 
     The child goes on only if the runner has received its process id; without that, the runner could not end it.
@@ -284,7 +280,8 @@ def set_up_child(request: ForkRequest, appearance: Appearance, ignored: IgnoredS
     # Python reseeds the generator of `random` after a fork, but not that of numpy.
     if numbers := sys.modules.get("numpy.random"):
         numbers.seed()
-    ignored.end()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     if not send_message(request.channel, "started", os.getpid()):
         os._exit(0)
     os.close(request.channel)
@@ -328,7 +325,7 @@ def serve(control: str, path: str, modules: list[str]) -> Child:
         # Fail now if the system has no pidfds.
         os.close(os.pidfd_open(os.getpid()))
         preload(modules, ending)
-        ignored = IgnoredSignals()
+        handlers = ignore_signals()
     except BaseException as problem:
         give_up(problem)
     server.report_ready()
@@ -337,7 +334,7 @@ def serve(control: str, path: str, modules: list[str]) -> Child:
     # Keep the collector from writing to imported objects, since each write copies a page that children share.
     gc.collect()
     gc.freeze()
-    set_up_child(server.serve(), appearance, ignored)
+    set_up_child(server.serve(), appearance, handlers)
     if script.code is None:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606
     return Child(script.code, ending)
