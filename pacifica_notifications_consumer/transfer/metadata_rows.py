@@ -56,10 +56,10 @@ def key_value_rows(key_values: Mapping[str, Any], consumer: str | None) -> list[
 def _attribute(table: str, value: Any) -> Any:
     number = _number(value)
     if table in _NUMBERED:
-        if isinstance(number, float) and number.is_integer():
+        if number is not None and number % 1 == 0:
             return int(number)
-        if isinstance(number, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
-            return value if isinstance(value, str) else number
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            return value
         raise UploadError(f"{table} is {value!r}", "pass its number, not a name")
     if isinstance(value, str):
         return value

@@ -17,7 +17,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from .child import Appearance, ScriptExit, make_main
 
@@ -294,13 +294,6 @@ def set_up_child(request: ForkRequest, appearance: Appearance, handlers: dict[si
             resource.setrlimit(kind, (soft, hard))
 
 
-def give_up(error: BaseException) -> NoReturn:
-    """Exit, and print the reason why the warm process cannot work, which `start` logs."""
-    sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
-    sys.stderr.flush()
-    os._exit(1)
-
-
 class Child(NamedTuple):
     """The code that a child runs, and the object that has to learn how it ends."""
 
@@ -327,7 +320,10 @@ def serve(control: str, path: str, modules: list[str]) -> Child:
         preload(modules, ending)
         handlers = ignore_signals()
     except BaseException as problem:
-        give_up(problem)
+        # `start` logs this reason why the warm process cannot work.
+        sys.stderr.write(f"\n{type(problem).__name__}: {problem}\n")
+        sys.stderr.flush()
+        os._exit(1)
     server.report_ready()
     script.refresh()
     ending.begin()
