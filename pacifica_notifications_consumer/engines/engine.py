@@ -82,11 +82,9 @@ class Engine(Protocol):
         Returns:
             The number of ended processes.
         """
-        ...
 
     def close(self) -> None:
         """Release all resources; no attempt may be running."""
-        ...
 
     def run(self, attempt: Attempt, stop: Callable[[], Stop | None]) -> Ending | None:
         """Run an attempt, and return when its last process has ended.
@@ -101,7 +99,6 @@ class Engine(Protocol):
         Raises:
             OSError: The entry-point cannot be started.
         """
-        ...
 
 
 @runtime_checkable
@@ -115,12 +112,9 @@ class RemoteEngine(Engine, Protocol):
     @property
     def place(self) -> str:
         """The name of the place to which attempts are handed out; a later runner finds them only there."""
-        ...
 
     def forget(self, task: str) -> None:
         """Release the records of an attempt whose result is in the ledger."""
-        ...
 
     def abandon(self, task: str) -> None:
         """Stop an attempt whose result is not needed any more."""
-        ...

@@ -26,14 +26,10 @@ class ExecutorEngine:
     The processes must see the state directory, the consumer and its environment under the same paths as the runner. The
     settings of the consumer, which may contain a password, are sent with each call. The creator of the executor must
     shut it down.
-
-    Args:
-        executor: The executor.
-        engine: The engine that runs entry-points in the executor's processes; its warm start must be off.
     """
 
     executor: concurrent.futures.Executor
-    engine: LocalEngine
+    engine: LocalEngine  #: runs entry-points in the executor's processes; its warm start must be off
 
     def open(self, mark: str) -> int:
         """See `Engine.open`; processes on other machines are not found."""
@@ -73,21 +69,15 @@ class ExecutorEngine:
 
 @attrs.frozen
 class _Signs:
-    """Files through which the runner and an executor's process coordinate an attempt.
+    """Files through which the runner and an executor's process coordinate an attempt."""
 
-    Args:
-        claimed: Created by the executor's process to run the attempt, or by the runner to withdraw it; the first wins.
-        stop: Created by the runner to stop the attempt.
-    """
-
-    claimed: Path
-    stop: Path
+    claimed: Path  #: made by the executor's process to run the attempt, or the runner to withdraw it; the first wins
+    stop: Path  #: made by the runner to stop the attempt
 
     @classmethod
     def of(cls, attempt: Attempt) -> _Signs:
         # Each attempt has its own files, because an executor may begin an older attempt late.
-        name = attempt.mark.rpartition(":")[2]
-        directory = attempt.directory.path
+        name, directory = attempt.mark.rpartition(":")[2], attempt.directory.path
         return cls(directory / f"claimed.{name}", directory / f"stop.{name}")
 
     def claim(self) -> bool:

@@ -29,24 +29,16 @@ _OF_THE_SUPERVISOR = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_
 class LocalEngine:
     """Runs ``python entry_point SRC DST`` in the entry-point's directory and in a new session.
 
-    Args:
-        entry_point: The script.
-        venv: The environment to run in.
-        services: The addresses of Pacifica's services and the account for them, for ``download()`` and ``upload()`` in
-            the entry-point.
-        warm: Whether entry-points are forked from a process that has imported their modules. Otherwise, and while such
-            a process cannot be used, each starts a new interpreter.
-        preload: The modules that this process imports in addition to those of the documented entry-point.
-        kill_after: Seconds between SIGTERM and SIGKILL when the processes of an attempt are ended.
-        run_as: The user that runs the processes; by default the user of this process.
+    With `warm`, entry-points are forked from a process that has imported their modules: those of the documented
+    entry-point, and `preload`. Otherwise, and while this process cannot be used, each starts a new interpreter.
     """
 
     entry_point: Path
     venv: Venv
-    services: Services
+    services: Services  #: for ``download()`` and ``upload()`` in the entry-point
     warm: bool = True
     preload: Sequence[str] = ()
-    kill_after: float = KILL_AFTER
+    kill_after: float = KILL_AFTER  #: seconds between SIGTERM and SIGKILL when the processes of an attempt are ended
     run_as: Account = CURRENT_USER
     _warm_start: WarmStart | None = attrs.field(default=None, init=False)
 
@@ -115,15 +107,12 @@ class LocalEngine:
         environ = self._environ(attempt) | {PROGRESS_VARIABLE: os.fspath(directory.progress)}
         arguments = [self.venv.python, self.entry_point, directory.source, directory.destination]
         cwd, limits = self.entry_point.parent, attempt.terms.limits
-        process = None
         if self._warm_start is not None:
-            process = self._warm_start.launch(
-                arguments, environ=environ, cwd=cwd, output=output, limits=limits.resources()
-            )
-        if process is not None:
-            return process
-        launched = limits.launch(arguments)
-        return ColdProcess(launched, environ=environ, cwd=cwd, output=output, run_as=self.run_as)
+            resources = limits.resources()
+            process = self._warm_start.launch(arguments, environ=environ, cwd=cwd, output=output, limits=resources)
+            if process is not None:
+                return process
+        return ColdProcess(limits.launch(arguments), environ=environ, cwd=cwd, output=output, run_as=self.run_as)
 
     def _environ(self, attempt: Attempt) -> dict[str, str]:
         # The mark comes first, because a forked child can show only the beginning of its environment (see

@@ -22,12 +22,7 @@ class Output:
 
     The processes write to the file directly: no output is lost if the runner dies, and the runner never waits for a
     pipe that a grandchild holds open. While they run, the middle of a large file is released to the file system (as a
-    hole); at the end it is cut out.
-
-    Args:
-        path: The file.
-        limit: Bytes to keep, half from the beginning and half from the end; None for all.
-        run_as: The user that runs the processes; by default the user of this process.
+    hole); at the end it is cut out: of `limit` bytes, half are from the beginning and half from the end.
     """
 
     def __init__(self, path: Path, limit: int | None, run_as: Account = CURRENT_USER) -> None:

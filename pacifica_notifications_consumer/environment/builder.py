@@ -139,7 +139,6 @@ class VenvBuilder:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     def _build(self, home: Path, interpreter: Interpreter, installer: Installer) -> Venv:
-        """Build an environment in a directory."""
         venv = Venv(home / "venv")
         wheel = build_wheel(home)
         # Installers do not query an index for a name that a constraint binds to a file. So neither the requirements nor
@@ -189,14 +188,9 @@ class VenvBuilder:
 
     def _files_of_directory(self) -> dict[str, tuple[int, int]]:
         """Size and modification time of each file that ``init.sh`` might change; empty without ``init.sh``."""
-        found: dict[str, tuple[int, int]] = {}
-        if self._init_script is None:
-            return found
-        for folder, _, names in os.walk(self._directory):
-            for name in names:
-                seen = os.lstat(f"{folder}/{name}")
-                found[f"{folder}/{name}"] = (seen.st_size, seen.st_mtime_ns)
-        return found
+        walked = os.walk(self._directory) if self._init_script else ()
+        found = {path: os.lstat(path) for folder, _, names in walked for path in (f"{folder}/{name}" for name in names)}
+        return {path: (seen.st_size, seen.st_mtime_ns) for path, seen in found.items()}
 
     def _run_init_script(self, script: Path, environ: Mapping[str, str]) -> None:
         log.info("running %s", script.name)
@@ -233,13 +227,7 @@ class VenvBuilder:
         self._call(installer, venv, [wheel, *given], environ)
 
     def _call(
-        self,
-        installer: Installer,
-        venv: Venv,
-        packages: Packages,
-        environ: Mapping[str, str],
-        *,
-        hashes: bool = False,
+        self, installer: Installer, venv: Venv, packages: Packages, environ: Mapping[str, str], *, hashes: bool = False
     ) -> None:
         command = installer.command(venv, packages, environ, hashes=hashes)
         finished = self._run(command, environ, self._directory, installer.name, installer.shown)

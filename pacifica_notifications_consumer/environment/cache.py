@@ -72,19 +72,12 @@ def _with_unit(text: str) -> int:
 
 @attrs.frozen(kw_only=True)
 class CachedVenv:
-    """An environment in the cache.
-
-    Args:
-        venv: The environment.
-        key: The hash of everything that determines its content; equal for equal consumers.
-        size: Its size on disk in bytes.
-        used_at: The time of its last use, in seconds since 1970.
-    """
+    """An environment in the cache."""
 
     venv: Venv
-    key: str
-    size: int
-    used_at: float
+    key: str  #: equal for equal consumers: the hash of everything that determines the content
+    size: int  #: in bytes
+    used_at: float  #: in seconds since 1970
 
 
 class VenvCache:
@@ -202,14 +195,12 @@ class VenvCache:
     def _remove(self, build: Path) -> bool:
         """Remove an environment unless a process uses it, builds it, or looks for it."""
         with contextlib.suppress(OSError), (build.parent / "lock").open("ab") as looking:
-            if not try_lock(looking):
-                return False
-            with (build / "in-use").open("ab") as in_use:
-                if not try_lock(in_use):
-                    return False
-                (build / _CONTENTS).unlink(missing_ok=True)
-                remove_tree(build)
-                return True
+            if try_lock(looking):
+                with (build / "in-use").open("ab") as in_use:
+                    if try_lock(in_use):
+                        (build / _CONTENTS).unlink(missing_ok=True)
+                        remove_tree(build)
+                        return True
         return False
 
 

@@ -45,37 +45,21 @@ class Installer(Protocol):
     @property
     def name(self) -> str:
         """The name of the program."""
-        ...
 
     @property
     def version(self) -> str:
         """The version of the program."""
-        ...
 
     def command(self, venv: Venv, packages: Packages, environ: Mapping[str, str], *, hashes: bool) -> list[str | Path]:
-        """The command that installs packages and compiles them.
-
-        Args:
-            venv: The environment to install into.
-            packages: The packages and requirements files.
-            environ: The environment variables of the command.
-            hashes: Whether every package must have a hash and match it.
-        """
-        ...
+        """The command that installs packages and compiles them; with `hashes`, each must have a hash and match it."""
 
     def shown(self, line: str) -> bool:
         """Whether a printed line shows progress that an operator wants to see."""
-        ...
 
 
 @attrs.frozen(kw_only=True)
 class Pip:
-    """The installer pip, which is installed beside this library or comes with an interpreter.
-
-    Args:
-        program: The command that starts it.
-        version: Its version.
-    """
+    """The installer pip, which is installed beside this library or comes with an interpreter."""
 
     program: tuple[str, ...]
     version: str
@@ -107,12 +91,7 @@ class Pip:
 
 @attrs.frozen(kw_only=True)
 class Uv:
-    """The installer uv.
-
-    Args:
-        program: The path of the program.
-        version: Its version.
-    """
+    """The installer uv."""
 
     program: str
     version: str
@@ -154,16 +133,7 @@ _UV_SHOWN = re.compile(r"\s*(Resolved|Downloading|Building|Prepared|Installed)\b
 
 
 def find_installer(kind: str, interpreter: Interpreter) -> Installer:
-    """Find an installer.
-
-    Args:
-        kind: ``uv``, ``pip``, or ``auto`` for uv if it is available, else pip.
-        interpreter: The interpreter of the environment.
-
-    Raises:
-        ConfigurationError: The requested installer is unknown or missing.
-        VenvError: Neither uv nor pip is available.
-    """
+    """Find ``uv``, ``pip``, or for ``auto`` uv if it is available, else pip."""
     finders: dict[str, Callable[[], Installer | None]] = {"uv": Uv.find, "pip": lambda: Pip.find(interpreter)}
     for name, find in finders.items():
         if kind in ("auto", name) and (found := find()) is not None:
@@ -180,12 +150,7 @@ def find_installer(kind: str, interpreter: Interpreter) -> Installer:
 
 
 def installer_environ(environ: Mapping[str, str], constraints: Path) -> dict[str, str]:
-    """The environment variables of either installer; settings of pip are translated for uv.
-
-    Args:
-        environ: The variables of a program in the environment.
-        constraints: A constraints file that applies in addition to those in the variables.
-    """
+    """The environment variables of either installer, with one more file of constraints; pip's settings hold for uv."""
     changed = {name: value for name, value in environ.items() if name not in _ELSEWHERE}
     changed["PIP_CONSTRAINT"] = " ".join(filter(None, [changed.get("PIP_CONSTRAINT"), constraints.as_uri()]))
     if "UV_CONSTRAINT" in changed:
@@ -202,12 +167,9 @@ def installer_environ(environ: Mapping[str, str], constraints: Path) -> dict[str
 
 
 def put_pip_into(venv: Venv, interpreter: Interpreter) -> bool:
-    """Put pip into an environment, for scripts that call it.
+    """Put pip into an environment, for scripts that call it; returns whether a pip was found.
 
     It is unpacked, not installed, which takes a tenth of the time.
-
-    Returns:
-        Whether a pip was found.
     """
     if interpreter.pip_wheel is not None:
         with zipfile.ZipFile(interpreter.pip_wheel) as wheel:

@@ -34,16 +34,8 @@ _FAILURES = (
 
 
 def requirement_error(output: str) -> RequirementError:
-    """Find the failed requirement in the output of an installer, and suggest a correction.
-
-    Args:
-        output: The output of uv or pip.
-
-    Returns:
-        The error, which includes the output without warnings.
-    """
-    lines = [line for line in output.splitlines() if not line.startswith("WARNING: ")]
-    output = "\n".join(lines)
+    """Find the failed requirement in the output of uv or pip, and suggest a correction."""
+    output = "\n".join(line for line in output.splitlines() if not line.startswith("WARNING: "))
     problem, advice = "the requirements cannot be installed", "see the output of the installer below"
     if _ANOTHER_VERSION_OF_US.search(output):
         running = version(DISTRIBUTION)

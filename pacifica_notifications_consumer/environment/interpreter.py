@@ -32,31 +32,16 @@ print(json.dumps([sys.version_info[:2], sys.version.split()[0], build,
 
 @attrs.frozen(kw_only=True)
 class Interpreter:
-    """A Python interpreter.
+    """A Python interpreter."""
 
-    Args:
-        executable: The path or the name of the program.
-        version: The version, such as ``3.11.7``.
-        build: A description that distinguishes interpreters of the same version, and of different platforms.
-        pip_wheel: The wheel of pip that comes with the interpreter for new environments; None without one.
-    """
-
-    executable: str
-    version: str
-    build: str
-    pip_wheel: Path | None
+    executable: str  #: path or name
+    version: str  #: such as ``3.11.7``
+    build: str  #: distinguishes interpreters of the same version, and of different platforms
+    pip_wheel: Path | None  #: comes with the interpreter for new environments
 
     @classmethod
     def probe(cls, executable: str, run_as: Account = CURRENT_USER) -> Interpreter:
-        """Run an interpreter to find out its version and build.
-
-        Args:
-            executable: The path or the name of the program.
-            run_as: The user that will run it; by default the user of this process.
-
-        Raises:
-            ConfigurationError: The program is not a usable Python, or is older than 3.11.
-        """
+        """Ask an interpreter what it is; ConfigurationError if this user cannot run it, or it is older than 3.11."""
         try:
             answer = subprocess.run(
                 [executable, "-I", "-c", _PROBE],
@@ -77,9 +62,5 @@ class Interpreter:
             raise ConfigurationError(
                 f"{executable} is Python {version}", "set `python` to one of version 3.11 or later"
             )
-        return cls(
-            executable=executable,
-            version=str(version),
-            build=json.dumps(build),
-            pip_wheel=Path(wheels[0]) if wheels else None,
-        )
+        pip_wheel = Path(wheels[0]) if wheels else None
+        return cls(executable=executable, version=str(version), build=json.dumps(build), pip_wheel=pip_wheel)

@@ -19,23 +19,16 @@ _PATH = re.compile(r"(?:\.{0,2}/[^\s\[;]*|[^\s\[;]+\.(?:whl|zip|tar\.gz|tgz|tar\
 
 @attrs.frozen(kw_only=True)
 class LocalReferences:
-    """The local files and directories that a requirements file refers to.
+    """The local files and directories that a requirements file refers to."""
 
-    Args:
-        digest: The hash of their contents.
-        editable: The first editable install; empty without one.
-    """
-
-    digest: str
-    editable: str
+    digest: str  #: of their contents
+    editable: str  #: the first editable install; empty without one
 
     @classmethod
     def of(cls, path: Path, directory: Path) -> LocalReferences:
         """Find the references of a requirements file and of the files that it includes.
 
-        Args:
-            path: The requirements file.
-            directory: The working directory of the installer, to which paths of packages are relative.
+        Paths of packages are relative to `directory`, the working directory of the installer.
         """
         digest = hashlib.sha256()
         editable = ""

@@ -28,17 +28,7 @@ _EARLIEST = (1980, 1, 1, 0, 0, 0)
 
 
 def build_wheel(directory: Path) -> Path:
-    """Build the wheel of the running package.
-
-    Args:
-        directory: The directory to write the wheel into.
-
-    Returns:
-        The path of the wheel.
-
-    Raises:
-        VenvError: The installed package is incomplete.
-    """
+    """Build the wheel of the running package in a directory."""
     installed = distribution(DISTRIBUTION)
     stem = f"{DISTRIBUTION.replace('-', '_')}-{installed.version}"
     path = directory / f"{stem}-py3-none-any.whl"

@@ -17,15 +17,7 @@ LEDGER = "ledger.sqlite3"
 
 
 def check_used(state_dir: Path) -> None:
-    """Check that a consumer has run in a directory.
-
-    Args:
-        state_dir: The state directory.
-
-    Raises:
-        ConfigurationError: No consumer has run there.
-        StateError: This user has no access to the directory.
-    """
+    """Check that a consumer has run in a directory, and that this user has access to it."""
     with explained(StateError, f"cannot look into {state_dir}", "do this as the user who runs the consumer"):
         used = (state_dir / LEDGER).is_file()
     if not used:
@@ -72,12 +64,7 @@ class JobDirectory:
     def prepare(self, body: bytes, folders: Iterable[str]) -> None:
         """Create ``SRC`` and ``DST`` as an entry-point expects them; files of an earlier attempt stay.
 
-        Args:
-            body: The notification, byte for byte as received.
-            folders: The folders of the notification's files, relative paths that stay below the directory.
-
-        Raises:
-            OSError: A directory or a file cannot be written.
+        The folders are those of the notification's files, relative paths that stay below the directory.
         """
         uploads = self.destination / "uploads"
         self.make()
@@ -100,16 +87,8 @@ class JobDirectory:
 class StateDirectory:
     """A state directory, locked for this process until it is closed.
 
-    Args:
-        path: The directory; created if missing, with access for this user only.
-        owner: The name of this process in the error message of a second runner.
-        run_as: The user that runs entry-points; by default the user of this process. This user may traverse the
-            directory, but read only its own files.
-
-    Raises:
-        ConfigurationError: The user `run_as` cannot reach the directory, or could change it.
-        InUse: Another process uses the directory.
-        StateError: The directory cannot be created or written to.
+    The user `run_as`, which runs entry-points, may traverse the directory, but read only its own files. The error of a
+    second runner calls this process by the name `owner`.
     """
 
     def __init__(self, path: Path, owner: str, run_as: Account = CURRENT_USER) -> None:

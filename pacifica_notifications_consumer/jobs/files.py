@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -16,36 +17,20 @@ _MOST_FILES = 1000
 
 @attrs.frozen(kw_only=True)
 class JobFile:
-    """A file of a job.
+    """A file of a job."""
 
-    Args:
-        path: The path below the job's directory, with ``/`` as the separator.
-        size: The size in bytes.
-        changed_at: The time of the last change, in seconds since 1970.
-    """
-
-    path: str
+    path: str  #: below the job's directory, with ``/`` as the separator
     size: int
-    changed_at: float
+    changed_at: float  #: in seconds since 1970
 
 
 def list_files(directory: Path) -> tuple[list[JobFile], bool]:
-    """List the files of a job.
+    """List at most 1000 files of a job in the order of their paths; returns also whether there are more.
 
     Symbolic links are omitted, because an entry-point may let them point anywhere.
-
-    Args:
-        directory: The directory of the job.
-
-    Returns:
-        At most 1000 files in the order of their paths, and whether there are more.
     """
-    found: list[JobFile] = []
-    for file in _walk(directory):
-        if len(found) == _MOST_FILES:
-            return found, True
-        found.append(file)
-    return found, False
+    found = list(itertools.islice(_walk(directory), _MOST_FILES + 1))
+    return found[:_MOST_FILES], len(found) > _MOST_FILES
 
 
 def _walk(directory: Path) -> Iterator[JobFile]:
@@ -62,19 +47,10 @@ def _walk(directory: Path) -> Iterator[JobFile]:
 
 
 def open_file(directory: Path, path: str) -> IO[Any]:
-    """Open a file of a job for reading, without following symbolic links.
-
-    Args:
-        directory: The directory of the job.
-        path: The path of the file below it, with ``/`` as the separator.
-
-    Raises:
-        FileNotFoundError: The job has no such regular file.
-    """
-    parts = path.split("/")
+    """Open a file of a job for reading, without following symbolic links; FileNotFoundError if it is not regular."""
+    *folders, name = parts = path.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise FileNotFoundError(path)
-    *folders, name = parts
     with contextlib.ExitStack() as stack:
         try:
             at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -81,14 +81,7 @@ class JobLimits:
         return found
 
     def launch(self, arguments: Sequence[str | Path]) -> Sequence[str | Path]:
-        """Wrap a command so that it runs under these limits.
-
-        Args:
-            arguments: A Python interpreter and its arguments.
-
-        Returns:
-            A command that sets the limits and then executes the given one; the given one itself without limits.
-        """
-        if not (resources := self.resources()):
-            return arguments
-        return [arguments[0], "-I", "-S", "-c", _LAUNCHER, json.dumps(resources), *arguments]
+        """Wrap a Python interpreter and its arguments in a command that sets the limits first, if there are any."""
+        resources = self.resources()
+        launcher = [arguments[0], "-I", "-S", "-c", _LAUNCHER, json.dumps(resources)] if resources else []
+        return [*launcher, *arguments]

@@ -49,11 +49,7 @@ _QUESTIONS: Mapping[str, Callable[[Triage, bytes], Any]] = {
 
 
 class Readers:
-    """Parses and triages small notifications in this process, large ones in other processes, which start when needed.
-
-    Args:
-        triage: The rules of the triage.
-    """
+    """Parses and triages small notifications in this process, large ones in others, which start when needed."""
 
     def __init__(self, triage: Triage) -> None:
         self._triage = triage
@@ -66,24 +62,12 @@ class Readers:
         return decision
 
     def folders(self, body: bytes) -> frozenset[str]:
-        """The folders of the notification's files.
-
-        Raises:
-            NotificationError: A folder would be outside the job's directory.
-        """
+        """The folders of the notification's files; NotificationError if one would be outside the job's directory."""
         folders: frozenset[str] = self._ask("folders", body)
         return folders
 
     def transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
-        """Triage a transaction that policy returned; see `triage_transaction`.
-
-        Args:
-            answer: The response of policy.
-            identity: The templates of ``source`` and ``eventID`` in the site's notifications.
-
-        Raises:
-            NotificationError: The response reports an error, or is incomplete.
-        """
+        """See `triage_transaction`."""
         lines = (identity.source.encode(), identity.event_id.encode(), answer)
         announced: TriagedTransaction | None = self._ask("transaction", b"\n".join(lines))
         return announced
@@ -125,32 +109,32 @@ class _Reader:
 
     def __init__(self, triage: Triage) -> None:
         self._popen = start_module(__name__, stdout=subprocess.PIPE)
+        assert self._popen.stdin and self._popen.stdout  # noqa: S101  (tells mypy what PIPE means)
+        self._requests, self._answers = self._popen.stdin, self._popen.stdout
         try:
-            self._send(pickle.dumps(triage))
+            _send(self._requests, pickle.dumps(triage))
         except BaseException:
             self.close()
             raise
 
     def ask(self, question: str, body: bytes) -> Any:
-        assert self._popen.stdout  # noqa: S101  (tells mypy what PIPE means)
-        self._send(question.encode())
-        self._send(body)
-        return pickle.loads(_receive(self._popen.stdout))  # noqa: S301  (our own process wrote it)
-
-    def _send(self, data: bytes) -> None:
-        assert self._popen.stdin  # noqa: S101
-        self._popen.stdin.write(_LENGTH.pack(len(data)))
-        self._popen.stdin.write(data)
-        self._popen.stdin.flush()
+        _send(self._requests, question.encode())
+        _send(self._requests, body)
+        return pickle.loads(_receive(self._answers))  # noqa: S301  (our own process wrote it)
 
     def close(self) -> None:
         self._popen.kill()
         # Wait first: closing a pipe flushes data, which blocks while the process lives but does not read.
         self._popen.wait()
-        for pipe in (self._popen.stdin, self._popen.stdout):
-            if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        for pipe in (self._requests, self._answers):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+def _send(pipe: IO[bytes], data: bytes) -> None:
+    pipe.write(_LENGTH.pack(len(data)))
+    pipe.write(data)
+    pipe.flush()
 
 
 def _receive(pipe: IO[bytes]) -> bytes:
@@ -173,9 +157,7 @@ def _main() -> None:
             answer = _QUESTIONS[question](triage, _receive(requests))
         except PacificaError as error:
             answer = error
-        data = pickle.dumps(answer)
-        answers.write(_LENGTH.pack(len(data)) + data)
-        answers.flush()
+        _send(answers, pickle.dumps(answer))
 
 
 if __name__ == "__main__":

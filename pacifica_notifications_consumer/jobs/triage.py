@@ -18,40 +18,24 @@ from .job import Verdict
 
 @attrs.frozen(kw_only=True)
 class Decision:
-    """The result of the triage of a notification.
+    """The result of the triage of a notification."""
 
-    Args:
-        verdict: The verdict, which the ledger changes to `Verdict.DUPLICATE` if the notification arrived before.
-        title: The name of the notification in logs.
-        source: The producer's ``source``; None without one.
-        event_id: The producer's ``eventID``; None without one.
-        reason: Why the notification is undecidable, malformed or unreadable, as a text.
-        traceparent: The ``traceparent`` of its trace; empty without one.
-    """
-
-    verdict: Verdict
-    title: str
+    verdict: Verdict  #: the ledger changes it to `Verdict.DUPLICATE` if the notification arrived before
+    title: str  #: the name of the notification in logs
     source: str | None = None
     event_id: str | None = None
-    reason: str = ""
+    reason: str = ""  #: why the notification is undecidable, malformed or unreadable
     traceparent: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class Triage:
-    """Decides about the notifications for one consumer.
+    """Decides about the notifications for one consumer."""
 
-    Args:
-        name: The consumer's name, by which its own uploads are recognized.
-        filter: The filter of notifications; None if all match.
-        strict: Whether a notification that violates CloudEvents is malformed.
-        max_depth: The maximum nesting depth of a notification; a deeper one is malformed.
-    """
-
-    name: str
-    filter: Filter | None = None
-    strict: bool = False
-    max_depth: int = MAX_DEPTH
+    name: str  #: by which the consumer's own uploads are recognized
+    filter: Filter | None = None  #: None if all match
+    strict: bool = False  #: whether a notification that violates CloudEvents is malformed
+    max_depth: int = MAX_DEPTH  #: of nesting; a deeper notification is malformed
 
     def settings(self) -> dict[str, Any]:
         """The arguments in a form that JSON can represent, for `from_settings`."""
@@ -60,11 +44,7 @@ class Triage:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Make a triage from the result of `settings`.
-
-        Raises:
-            FilterError: The JSONPath cannot be parsed.
-        """
+        """Make a triage from the result of `settings`."""
         jsonpath = settings["jsonpath"]
         filter_ = None if jsonpath is None else Filter(jsonpath)
         # Settings that an older version wrote contain no depth.
@@ -72,11 +52,7 @@ class Triage:
         return cls(name=settings["name"], filter=filter_, strict=settings["strict"], max_depth=max_depth)
 
     def decide(self, body: bytes) -> Decision:
-        """Triage a notification.
-
-        Args:
-            body: The notification as received.
-        """
+        """Triage a notification as received."""
         try:
             notification = Notification.parse(body, max_depth=self.max_depth)
         except NotificationError as error:
@@ -97,8 +73,7 @@ class Triage:
     def _verdict(self, notification: Notification) -> tuple[Verdict, str]:
         if self.strict and (problems := problems_of(notification.event)):
             return Verdict.MALFORMED, f"the notification is not a valid CloudEvent: {'; '.join(problems)}"
-        expires_at = notification.expires_at
-        if expires_at is not None and expires_at < time.time():
+        if (expires_at := notification.expires_at) is not None and expires_at < time.time():
             return Verdict.EXPIRED, ""
         if self.name in notification.consumers:
             return Verdict.OWN, ""
@@ -111,35 +86,19 @@ class Triage:
 
 @attrs.frozen(kw_only=True)
 class TriagedTransaction:
-    """The notification that a transaction would have had, and the result of its triage.
-
-    Args:
-        decision: The result of the triage.
-        body: The notification.
-        created: The time at which the transaction was made, in ISO 8601, in UTC without a zone.
-    """
+    """The notification that a transaction would have had, and the result of its triage."""
 
     decision: Decision
     body: bytes = attrs.field(repr=False)
-    created: str
+    created: str  #: when the transaction was made, in ISO 8601, in UTC without a zone
 
 
 def triage_transaction(triage: Triage, answer: bytes, identity: Identity) -> TriagedTransaction | None:
-    """Triage a transaction as if it had been announced.
+    """Triage a transaction, as policy returned it, as if it had been announced; None if it does not exist.
 
-    Args:
-        triage: The rules of the triage.
-        answer: The response of policy to a request for the transaction.
-        identity: The templates of ``source`` and ``eventID`` in the site's notifications.
-
-    Returns:
-        The notification and the decision; None if the transaction does not exist.
-
-    Raises:
-        NotificationError: The response reports an error, or is incomplete.
+    A NotificationError is raised if the response of policy reports an error or is incomplete.
     """
-    transaction = read_transaction(answer)
-    if transaction is None:
+    if (transaction := read_transaction(answer)) is None:
         return None
     body = announce(transaction, identity)
     return TriagedTransaction(decision=triage.decide(body), body=body, created=transaction["created"])

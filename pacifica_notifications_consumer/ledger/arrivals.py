@@ -28,20 +28,12 @@ _ADDED = "SELECT id FROM notifications WHERE id > ?"
 
 @attrs.frozen(kw_only=True)
 class Arrival:
-    """A notification that will be committed.
+    """A notification that will be committed."""
 
-    Args:
-        received_at: The time of its arrival, in seconds since 1970.
-        decision: The result of its triage.
-        body: Its content if that is kept in the database, else None.
-        body_file: The name of the file with its content, else None.
-        origin: The way it arrived.
-    """
-
-    received_at: float
+    received_at: float  #: in seconds since 1970
     decision: Decision
-    body: bytes | None
-    body_file: str | None
+    body: bytes | None  #: if it is kept in the database
+    body_file: str | None  #: the name of the body's file, if it is kept in one
     origin: Origin
 
 
@@ -55,14 +47,9 @@ class Arrivals:
         (self._highest,) = connection.execute(statements.HIGHEST_NOTIFICATION).fetchone()
 
     def add(self, connection: Connection, arrivals: Sequence[Arrival]) -> list[Receipt]:
-        """Add some notifications; those that came before become duplicates.
+        """Add some notifications, of which known ones become duplicates; returns their receipts in the same order.
 
-        Args:
-            connection: Outside of a transaction, each statement is committed by itself, and usually there is one.
-            arrivals: The notifications.
-
-        Returns:
-            Their receipts, in the same order.
+        Outside of a transaction, each statement is committed by itself, and usually there is one.
         """
         before = self._highest
         numbered = list(enumerate(arrivals, before + 1))

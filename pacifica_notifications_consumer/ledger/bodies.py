@@ -15,24 +15,13 @@ _LARGE = 64 << 10
 
 
 class Bodies:
-    """The files of large bodies.
-
-    Args:
-        directory: The directory of the files; created if missing.
-    """
+    """The files of large bodies, in a directory that is created if missing."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def store(self, body: bytes) -> tuple[bytes | None, str | None]:
-        """Write a large body to a file, which is synced to the disk on return; pass a small body through.
-
-        Returns:
-            The body for the database and None, or None and the name of the file.
-
-        Raises:
-            StateError: The file cannot be written.
-        """
+        """Return a small body and None; sync a large one to the disk in a file, and return None and the file's name."""
         if len(body) < _LARGE:
             return body, None
         name = f"{secrets.token_hex(16)}.json"
@@ -45,15 +34,7 @@ class Bodies:
         return None, name
 
     def load(self, body: bytes | None, name: str | None) -> bytes:
-        """Load a body.
-
-        Args:
-            body: The body, if it is in the database.
-            name: The name of the body's file, otherwise.
-
-        Raises:
-            StateError: The file cannot be read.
-        """
+        """Load a body, which is in the database or in the file of this name."""
         if name is None:
             return body or b""
         path = self._directory / name
@@ -68,11 +49,7 @@ class Bodies:
                 (self._directory / name).unlink()
 
     def remove_all_but(self, names: Collection[str]) -> None:
-        """Remove the files whose notifications were not committed because of a crash.
-
-        Args:
-            names: The names of the files to keep.
-        """
+        """Remove the files whose notifications were not committed because of a crash."""
         if self._directory.is_dir():
             for path in self._directory.iterdir():
                 if path.name not in names:

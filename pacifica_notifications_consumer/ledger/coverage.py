@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from sqlite3 import Connection
 from typing import Any
 
@@ -49,36 +49,23 @@ _FACT = "SELECT value FROM facts WHERE name = ?"
 _PUT_FACT = "INSERT INTO facts VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Span:
-    """A range of transactions to examine.
+    """A range of transactions to examine."""
 
-    Args:
-        id: Its number; `FOLLOWER` for the span that ends at the newest transaction.
-        next: The first transaction that has not been examined.
-        last: The last transaction to examine.
-    """
-
-    id: int
-    next: int
+    id: int  #: `FOLLOWER` for the span that ends at the newest transaction
+    next: int  #: the first transaction that has not been examined
     last: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Gap:
-    """An examined transaction that policy did not know, or for which the request to policy failed.
-
-    Args:
-        transaction_id: The number of the transaction.
-        since: The time of the first request, in seconds since 1970.
-        ask_at: The time of the next request, in seconds since 1970.
-        problem: Why the request failed; empty if policy does not know the transaction.
-    """
+    """An examined transaction that policy did not know, or for which the request to policy failed."""
 
     transaction_id: int
-    since: float
-    ask_at: float
-    problem: str = ""
+    since: float  #: the time of the first request, in seconds since 1970
+    ask_at: float  #: the time of the next request, in seconds since 1970
+    problem: str = ""  #: why the request failed; empty if policy does not know the transaction
 
 
 @attrs.frozen(kw_only=True)
@@ -97,21 +84,13 @@ class MissedCounts:
 
 
 class Coverage:
-    """The part of the ledger that records the examined transactions.
-
-    Args:
-        database: The database of the ledger.
-    """
+    """The part of the ledger that records the examined transactions."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def known(self, identities: Iterable[tuple[str, str]]) -> list[float | None]:
-        """Look up when notifications arrived, in seconds since 1970; None for each that has not arrived.
-
-        Args:
-            identities: ``source`` and ``eventID`` of each notification.
-        """
+        """Look up by ``source`` and ``eventID`` when notifications arrived, in seconds since 1970; None if not yet."""
         with self._database.reading() as connection:
             rows = [connection.execute(_KNOWN, identity).fetchone() for identity in identities]
         return [row[0] if row else None for row in rows]
@@ -122,20 +101,15 @@ class Coverage:
 
     def spans(self) -> list[Span]:
         """The spans that are not completely examined, the follower first."""
-        return [Span(id=number, next=next_, last=last) for number, next_, last in self._database.read(_SPANS)]
+        return [Span(*row) for row in self._database.read(_SPANS)]
 
     def span(self, number: int) -> Span | None:
         """The span with a number; None if it has been examined completely (the follower remains)."""
         rows = self._database.read(_ONE_SPAN, number)
-        return Span(id=number, next=rows[0][1], last=rows[0][2]) if rows else None
+        return Span(*rows[0]) if rows else None
 
     def follow(self, span: Span, newest: tuple[int, str] | None = None) -> None:
-        """Save the follower, and the newest transaction that was seen.
-
-        Args:
-            span: The follower.
-            newest: The number of the newest transaction, and the time of its last change in the format of policy.
-        """
+        """Save the follower; and the newest transaction's number and time of its last change, as policy formats it."""
 
         def follow(connection: Connection) -> None:
             connection.execute(_PUT_SPAN, (FOLLOWER, span.next, span.last))
@@ -152,37 +126,25 @@ class Coverage:
 
     def add_span(self, numbers: range) -> Span:
         """Add a span of transactions to examine in addition to the follower."""
-        first, last = numbers[0], numbers[-1]
-
-        def add(connection: Connection) -> Span:
-            return Span(id=connection.execute(_ADD_SPAN, (first, last)).fetchone()[0], next=first, last=last)
-
-        return self._database.write(add)
+        ends = numbers[0], numbers[-1]
+        return Span(self._database.write(lambda connection: connection.execute(_ADD_SPAN, ends).fetchone()[0]), *ends)
 
     def advance(self, span: Span, next_: int, gaps: Collection[Gap] = (), refused: int = 0) -> None:
-        """Record the progress of a span.
+        """Record the progress of a span: the first transaction that has not been examined, and the results before it.
 
-        Args:
-            span: The span.
-            next_: The first transaction that has not been examined.
-            gaps: The gaps among the examined transactions.
-            refused: The number of matching transactions that the user is not permitted to see.
+        `refused` is the number of matching transactions that the user is not permitted to see.
         """
 
         def advance(connection: Connection) -> None:
             connection.execute(_ADVANCE_SPAN, (next_, span.id))
             connection.execute(_DROP_SPANS)
-            _put_gaps(connection, gaps)
-            _count_refused(connection, refused)
+            _put_results(connection, gaps, refused)
 
         self._database.write(advance)
 
     def due_gaps(self, limit: int) -> list[Gap]:
         """The gaps whose next request is due, the longest overdue first."""
-        return [
-            Gap(transaction_id=number, since=since, ask_at=ask_at, problem=problem)
-            for number, since, ask_at, problem in self._database.read(_DUE_GAPS, time.time(), limit)
-        ]
+        return [Gap(*row) for row in self._database.read(_DUE_GAPS, time.time(), limit)]
 
     def next_gap(self) -> float | None:
         """The time of the next request for a gap, in seconds since 1970; None without gaps."""
@@ -190,18 +152,14 @@ class Coverage:
         return due
 
     def settle(self, closed: Collection[int], open_: Collection[Gap], refused: int = 0) -> None:
-        """Record the results of requests for gaps.
+        """Record the results of requests for gaps: the closed ones by their numbers, and the ones that remain.
 
-        Args:
-            closed: The numbers of the transactions that are not gaps any more.
-            open_: The gaps that remain, with the times of their next requests.
-            refused: The number of matching transactions that the user is not permitted to see.
+        `refused` is the number of matching transactions that the user is not permitted to see.
         """
 
         def settle(connection: Connection) -> None:
             connection.executemany(_CLOSE_GAP, [(number,) for number in closed])
-            _put_gaps(connection, open_)
-            _count_refused(connection, refused)
+            _put_results(connection, open_, refused)
 
         self._database.write(settle)
 
@@ -222,23 +180,12 @@ class Coverage:
         return json.loads(rows[0][0]) if rows else None
 
     def put_fact(self, name: str, value: Any) -> None:
-        """Store a value under a name.
-
-        Args:
-            name: The name.
-            value: A value that JSON can represent.
-        """
-        if self.fact(name) == value:
-            return
-        row = (name, json.dumps(value))
-        self._database.write(lambda connection: connection.execute(_PUT_FACT, row) and None)
+        """Store a value that JSON can represent under a name."""
+        if self.fact(name) != value:
+            self._database.change(_PUT_FACT, name, json.dumps(value))
 
 
-def _put_gaps(connection: Connection, gaps: Collection[Gap]) -> None:
-    rows: Sequence[tuple[object, ...]] = [(gap.transaction_id, gap.since, gap.ask_at, gap.problem) for gap in gaps]
-    connection.executemany(_PUT_GAP, rows)
-
-
-def _count_refused(connection: Connection, refused: int) -> None:
+def _put_results(connection: Connection, gaps: Collection[Gap], refused: int) -> None:
+    connection.executemany(_PUT_GAP, [attrs.astuple(gap) for gap in gaps])
     if refused:
         connection.execute(_COUNT, ("refused", refused))

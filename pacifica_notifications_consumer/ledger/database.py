@@ -24,15 +24,8 @@ class Database:
     """A database in a file, for one process; its methods may be called from any thread.
 
     Changes are on the disk when `write` returns, because ``synchronous=FULL`` makes each commit wait for the disk. All
-    threads that write during a commit share the next one.
-
-    Args:
-        path: The file; created if missing, readable and writable only for this user.
-        steps: The migrations: element N changes the tables from version N to version N + 1.
-
-    Raises:
-        StateError: The database cannot be opened, is damaged, or was made by a later version. Every method also raises
-            it if the database cannot be read or written.
+    threads that write during a commit share the next one. Of the migrations, element N changes the tables from version
+    N to version N + 1. Every method raises StateError if the database cannot be read or written.
     """
 
     def __init__(self, path: Path, steps: Sequence[str]) -> None:
@@ -94,18 +87,16 @@ class Database:
         with self._looking_lock, self._explained():
             yield self._looker
 
+    def change(self, statement: str, *values: object) -> int:
+        """Execute one statement as in `write`; returns the number of rows that it changed."""
+        return self.write(lambda connection: connection.execute(statement, values).rowcount)
+
     def write(self, work: Callable[[sqlite3.Connection], T], *, transaction: bool = True) -> T:
         """Do some work in a transaction, and return its result when that is on the disk.
 
-        All work that waits at the same time shares the transaction.
-
-        Args:
-            work: Takes the connection. It may be called more than once, each time as if for the first.
-            transaction: Whether it needs a transaction when it does not share one. A single statement does not, and
-                takes half as long alone: Python lets other threads run at each statement, so also at BEGIN and COMMIT.
-
-        Raises:
-            StateError: The disk did not take it.
+        All work that waits at the same time shares the transaction, and may be called more than once, each time as if
+        for the first. A single statement that does not share needs no transaction, and takes half as long without:
+        Python lets other threads run at each statement, so also at BEGIN and COMMIT.
         """
         write = _Write(work, transaction)
         with self._mutex:

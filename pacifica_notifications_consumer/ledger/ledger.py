@@ -34,17 +34,11 @@ _LEASE_LOST = "the claim of job {} is lost: its lease has expired, or the job wa
 
 @attrs.frozen(kw_only=True)
 class RemoteJob:
-    """A job that was handed out to other machines.
-
-    Args:
-        job_id: The number of the job.
-        state: The state of the job.
-        task: The name of the task on the other machines.
-    """
+    """A job that was handed out to other machines."""
 
     job_id: int
     state: JobState
-    task: str
+    task: str  #: its name on the other machines
 
 
 class Ledger:
@@ -77,18 +71,9 @@ class Ledger:
     def accept(
         self, notifications: Sequence[tuple[Decision, bytes]], origin: Origin = Origin.DELIVERED
     ) -> list[Receipt]:
-        """Commit notifications, together with a job for each that matches.
+        """Commit notifications, together with a job for each that matches; returns their receipts in the same order.
 
-        Args:
-            notifications: For each notification the result of its triage and its body as received. A notification
-                that arrived before gets the verdict `Verdict.DUPLICATE`.
-            origin: The way they arrived.
-
-        Returns:
-            Their receipts, in the same order.
-
-        Raises:
-            StateError: The notifications cannot be written; none is kept.
+        One that arrived before gets the verdict `Verdict.DUPLICATE`. If they cannot be written, none is kept.
         """
         now = time.time()
         arrivals: list[Arrival] = []
@@ -108,16 +93,9 @@ class Ledger:
     def claim(self, lease: float, *, to_hand_out: bool = False) -> Job | None:
         """Take the due job that has waited longest, and mark it as running.
 
-        Args:
-            lease: Seconds until the claim expires, unless it is renewed.
-            to_hand_out: Whether the job will be handed out to other machines. Its task then gets a name in the same
-                commit, so that the task can be found after a crash; a job that is already handed out keeps its task.
-
-        Returns:
-            The job with its body; None if no job is due.
-
-        Raises:
-            StateError: The body of the job cannot be read; the job is queued again.
+        The claim expires after `lease` seconds, unless it is renewed. If the body cannot be read, the job is queued
+        again. The task of a job that will be handed out to other machines gets its name in the same commit, so that it
+        can be found after a crash; a job that is already handed out keeps its task.
         """
         now = time.time()
         token = secrets.token_hex(8)
@@ -135,8 +113,7 @@ class Ledger:
         # Usually no job is due, and a query needs no commit.
         if not self._database.read(statements.NEXT_JOB, now):
             return None
-        claimed = self._database.write(claim)
-        if claimed is None:
+        if (claimed := self._database.write(claim)) is None:
             return None
         job, where = claimed
         try:
@@ -147,25 +124,15 @@ class Ledger:
         return attrs.evolve(job, body=body)
 
     def renew(self, jobs: Iterable[Job], lease: float) -> None:
-        """Renew the claims of running jobs.
-
-        Args:
-            jobs: The jobs, as they were claimed.
-            lease: Seconds from now until the claims expire.
-        """
+        """Renew the claims of running jobs, which then expire `lease` seconds from now."""
         rows = [(time.time() + lease, job.id, job.token) for job in jobs]
         if rows:
             self._database.write(lambda connection: connection.executemany(statements.RENEW_LEASE, rows) and None)
 
     def end_attempt(self, job: Job, state: JobState, ending: Ending, *, delay: float = 0.0) -> None:
-        """Record the end of an attempt.
+        """Record the end of an attempt, the new state of its job, and the seconds before the next attempt, if any.
 
-        Args:
-            job: The job, as it was claimed.
-            state: The new state of the job: `JobState.FAILED` if it will be tried again, `JobState.QUEUED` if the
-                entry-point asked for another attempt.
-            ending: The result of the attempt.
-            delay: Seconds before the next attempt.
+        The state is `JobState.FAILED` if the job will be tried again, `JobState.QUEUED` if the attempt asked for that.
         """
         now = time.time()
         deferred = state is JobState.QUEUED
@@ -187,10 +154,7 @@ class Ledger:
     def hand_back(self, job: Job, *, ended: bool = False) -> None:
         """Return a running job to the queue without counting the attempt.
 
-        Args:
-            job: The job, as it was claimed.
-            ended: Whether the task of a job that was handed out has ended; otherwise the next claim of the job waits
-                for the task.
+        Unless the task of a job that was handed out has ended, the next claim of the job waits for the task.
         """
         self._change_claimed(job, statements.HAND_BACK_ENDED if ended else statements.HAND_BACK)
 
@@ -205,30 +169,22 @@ class Ledger:
 
     def take_in(self, handed_out: RemoteJob) -> None:
         """Record that the result of a job that was handed out has arrived."""
-        row = (handed_out.job_id, handed_out.task)
-        self._database.write(lambda connection: connection.execute(statements.TAKE_IN, row) and None)
+        self._database.change(statements.TAKE_IN, handed_out.job_id, handed_out.task)
 
     def note_progress(self, job: Job, noted: str) -> None:
         """Store the progress, in JSON, of a running job's downloads and uploads."""
         self._change_claimed(job, statements.NOTE_PROGRESS, noted)
 
     def _change_claimed(self, job: Job, statement: str, *values: object) -> None:
-        row = (*values, job.id, job.token)
-        if not self._database.write(lambda connection: connection.execute(statement, row).rowcount):
+        if not self._database.change(statement, *values, job.id, job.token):
             raise LeaseLost(_LEASE_LOST.format(job.id))
 
     def recover(self, crash_limit: int, *, expired: bool = False) -> dict[int, JobState]:
-        """Queue the jobs again that a dead runner has left running.
+        """Queue the jobs again that a dead runner has left running; returns the states of those with a new crash.
 
-        Jobs that were handed out to other machines have not died with the runner: they are queued, too, but no crash
-        is counted.
-
-        Args:
-            crash_limit: The number of crashes that a job may survive; the next one makes the job dead.
-            expired: Whether to recover only jobs whose lease has expired; by default all running jobs.
-
-        Returns:
-            The new states of the jobs for which a crash was counted.
+        A job may survive `crash_limit` crashes; the next one makes it dead. Jobs that were handed out to other machines
+        have not died with the runner: they are queued, too, but no crash is counted. With `expired`, only jobs whose
+        lease has expired are recovered.
         """
         now = time.time()
         before = now if expired else float("inf")
@@ -242,16 +198,7 @@ class Ledger:
         return self._database.write(recover)
 
     def crash(self, job: Job, crash_limit: int, reason: str) -> JobState:
-        """Count a crash that a job did not cause itself; queue the job again, or make it dead at the limit.
-
-        Args:
-            job: The job, as it was claimed.
-            crash_limit: See `recover`.
-            reason: A description of the crash.
-
-        Returns:
-            The new state of the job.
-        """
+        """Count a crash that a job did not cause itself; queue the job again, or make it dead at the limit."""
         now = time.time()
 
         def count(connection: Connection) -> JobState | None:
@@ -265,8 +212,7 @@ class Ledger:
 
     def cancel(self, job_id: int, reason: str) -> bool:
         """Cancel a queued or failed job; returns whether the job was in one of these states."""
-        row = (time.time(), reason, job_id)
-        return bool(self._database.write(lambda connection: connection.execute(statements.CANCEL, row).rowcount))
+        return bool(self._database.change(statements.CANCEL, time.time(), reason, job_id))
 
     def requeue(self, job_ids: Sequence[int]) -> list[int]:
         """Queue jobs that have ended or failed, with all counts reset; returns the numbers of the queued jobs."""
@@ -283,23 +229,17 @@ class Ledger:
         return due
 
     def finished(self, keep: Keep, limit: int) -> list[int]:
-        """Find jobs that have ended and exceed the limits of retention.
-
-        Args:
-            keep: The limits.
-            limit: The maximum number of jobs to return.
-        """
-        found: dict[int, None] = {}
-        excess = 0
-        if keep.count is not None:
-            counts = self.count_jobs()
-            excess = max(0, counts[JobState.SUCCEEDED] + counts[JobState.CANCELLED] - keep.count)
+        """Find at most `limit` jobs that have ended and exceed the limits of retention."""
+        rows: list[tuple[int]] = []
         if keep.age is not None:
             before = time.time() - keep.age
             for statement in (statements.DONE_BEFORE, statements.DEAD_BEFORE):
-                found |= dict.fromkeys(row[0] for row in self._database.read(statement, before, limit))
-        found |= dict.fromkeys(row[0] for row in self._database.read(statements.OLDEST_DONE, min(excess, limit)))
-        return list(found)[:limit]
+                rows += self._database.read(statement, before, limit)
+        if keep.count is not None:
+            counts = self.count_jobs()
+            excess = counts[JobState.SUCCEEDED] + counts[JobState.CANCELLED] - keep.count
+            rows += self._database.read(statements.OLDEST_DONE, max(0, min(excess, limit)))
+        return list(dict.fromkeys(number for (number,) in rows))[:limit]
 
     def forget(self, job_ids: Iterable[int]) -> None:
         """Remove jobs that have ended; rows of their notifications stay, so that later duplicates are recognized."""
@@ -333,16 +273,13 @@ class Ledger:
             self._bodies.remove(file)
 
     def remove_orphans(self) -> None:
-        """Remove the files of notifications that were not committed because of a crash.
-
-        No other thread or process may be using the ledger.
-        """
+        """Remove the files of notifications that a crash kept from being committed; nothing else may use the ledger."""
         self._bodies.remove_all_but({file for (file,) in self._database.read(statements.BODY_FILES)})
 
     def note_incident(self, incident: Incident) -> None:
         """Store an incident of a subscription."""
-        row = (incident.kind.value, incident.since, incident.until, incident.detail)
-        self._database.write(lambda connection: connection.execute(statements.ADD_INCIDENT, row) and None)
+        values = (incident.kind.value, incident.since, incident.until, incident.detail)
+        self._database.change(statements.ADD_INCIDENT, *values)
 
     def incidents(self, limit: int) -> list[Incident]:
         """The newest incidents, the newest first."""

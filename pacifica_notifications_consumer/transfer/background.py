@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from promise import set_default_scheduler
@@ -39,7 +40,6 @@ class _Background:
         self._slots = threading.Semaphore(MOST_AT_ONCE)
         #: Functions that each settle one promise, in the order in which the tasks finished.
         self._done: deque[Callable[[], Any]] = deque()
-        #: Number of promises that are not settled yet.
         self._unsettled = 0
         #: Identifier of the thread that runs callbacks now.
         self._turn: int | None = None
@@ -86,15 +86,7 @@ class _Background:
             self._pass_on(outer)
 
     def wait(self, promise: Promise[Any], timeout: float | None = None) -> None:
-        """Settle the promises of finished tasks until the given promise is settled.
-
-        Args:
-            promise: The promise to wait for.
-            timeout: Seconds to wait; by default without limit.
-
-        Raises:
-            TimeoutError: The promise was not settled in time.
-        """
+        """Settle promises of finished tasks until the given one is settled; TimeoutError after `timeout` seconds."""
 
         def wake(_: object) -> None:
             with self._changed:
@@ -159,12 +151,10 @@ def _outcome(promise: Promise[T], work: Callable[[], T]) -> Callable[[], Any]:
     try:
         value = work()
     except Exception as error:
-        failure = error
-        return lambda: promise._reject_callback(failure, False, failure.__traceback__)
+        return partial(promise._reject_callback, error, False, error.__traceback__)
     except BaseException as error:
-        exit_ = error
-        return lambda: _raise(exit_)
-    return lambda: promise.do_resolve(value)
+        return partial(_raise, error)
+    return partial(promise.do_resolve, value)
 
 
 def _raise(error: BaseException) -> None:
@@ -203,13 +193,9 @@ getattr(threading, "_register_atexit", atexit.register)(_background.finish)
 
 
 def in_background(work: Callable[[], T]) -> Promise[T]:
-    """Run a function on a background thread.
+    """Run a function on a background thread; its result fulfils the returned promise, its exception rejects it.
 
-    Args:
-        work: The function; its result fulfils the promise, its exception rejects it.
-
-    Returns:
-        The promise. It is settled, and its callbacks run, on a thread that waits for this or another promise with
-        ``get()``, or on the main thread at the end of the program.
+    The promise is settled, and its callbacks run, on a thread that waits for this or another promise with ``get()``, or
+    on the main thread at the end of the program.
     """
     return _background.run(work)

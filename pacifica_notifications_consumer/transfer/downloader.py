@@ -85,21 +85,15 @@ def _download(
 
 def _read_notification(event_path: Path) -> tuple[dict[str, Any], tuple[FileRecord, ...]]:
     path = event_path / "notification.json"
-    with explained(
-        DownloadError, f"cannot read {path}", "pass the directory SRC, the first argument of the entry-point"
-    ):
+    advice = "pass the directory SRC, the first argument of the entry-point"
+    with explained(DownloadError, f"cannot read {path}", advice):
         body = path.read_bytes()
     notification = Notification.parse(body, compact=True)
     return notification.event, notification.files
 
 
 def _fetch_from_cartd(services: Services, downloads: Downloads, timeout: float | None) -> None:
-    """Fetch the missing files in one cart; if the stream breaks off, fetch the rest in another cart.
-
-    Raises:
-        DownloadError: cartd could not prepare the cart, or the cart does not hold the requested files.
-        ServiceError: cartd cannot be reached or refuses.
-    """
+    """Fetch the missing files in one cart; if the stream breaks off, fetch the rest in another cart."""
     backoff = Backoff(PATIENT_TRIES)
     with make_session(services) as session:
         cartd = Cartd(services.cartd_url, session)

@@ -30,22 +30,12 @@ class Downloads:
 
     The context manager creates a directory for incoming files and removes it at the end. On entry it also removes such
     directories of interrupted downloads.
-
-    Args:
-        directory: The directory of the files; created if missing.
-        files: The transaction's files.
-        meter: Counts the bytes and files that arrive.
-
-    Attributes:
-        missing: The files that are not downloaded yet, by their paths.
-
-    Raises:
-        DownloadError: The directory cannot be written to, or hashlib does not support the hash type of a file.
     """
 
     def __init__(self, directory: Path, files: Iterable[FileRecord], meter: TransferMeter) -> None:
         self._directory = str(directory)
         self._meter = meter
+        #: The files that are not downloaded yet, by their paths.
         self.missing = {file.path: file for file in files}
         for path, file in self.missing.items():
             if file.hashtype not in hashlib.algorithms_available or not _digest(file.hashtype).digest_size:
@@ -75,12 +65,7 @@ class Downloads:
     def receive(self, file: FileRecord, pieces: Iterable[memoryview]) -> None:
         """Write a file, verify it, and move it into its place.
 
-        Args:
-            file: The file as the notification names it.
-            pieces: The content; the memory of each piece must not change until three more pieces have been yielded.
-
-        Raises:
-            DownloadError: The content is not what the notification names, or the file cannot be written.
+        The memory of each piece must not change until three more pieces have been yielded.
         """
         temporary = f"{self._incoming}/{next(self._numbers)}"
         # `pieces` never raises an OSError, so every OSError is a problem of the disk.

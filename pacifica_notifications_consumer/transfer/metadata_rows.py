@@ -21,11 +21,7 @@ _LONGEST = 255
 
 
 def transaction_rows(transaction: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Make the rows of a transaction's attributes.
-
-    Raises:
-        UploadError: A name is not an attribute, or is one that the server assigns, or a value is not usable.
-    """
+    """Make the rows of a transaction's attributes."""
     for table in transaction:
         if not str(table).startswith("Transactions."):
             raise UploadError(
@@ -41,11 +37,7 @@ def transaction_rows(transaction: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def key_value_rows(key_values: Mapping[str, Any], consumer: str | None) -> list[dict[str, Any]]:
-    """Make the rows of a transaction's key-values, including the key-value that names the consumer.
-
-    Raises:
-        UploadError: Metadata does not accept a key or a value, or the key is reserved for the runner.
-    """
+    """Make the rows of a transaction's key-values, including the key-value that names the consumer."""
     if PROVENANCE_KEY in key_values:
         raise UploadError(f"the key {PROVENANCE_KEY!r} is reserved for the runner", "choose another key")
     values = dict(key_values)
@@ -64,10 +56,10 @@ def key_value_rows(key_values: Mapping[str, Any], consumer: str | None) -> list[
 def _attribute(table: str, value: Any) -> Any:
     number = _number(value)
     if table in _NUMBERED:
-        if isinstance(number, float) and number.is_integer():
+        if number is not None and number % 1 == 0:
             return int(number)
-        if isinstance(number, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
-            return value if isinstance(value, str) else number
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            return value
         raise UploadError(f"{table} is {value!r}", "pass its number, not a name")
     if isinstance(value, str):
         return value
@@ -78,13 +70,13 @@ def _attribute(table: str, value: Any) -> Any:
 
 
 def _value(key: Any, value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
     number = _number(value)
-    if isinstance(value, bool) or isinstance(number, int):
-        return value if isinstance(value, bool) else number
-    if isinstance(number, float):
-        # JSON cannot represent infinity and NaN.
-        return number if math.isfinite(number) else str(number)
-    return _text(value, f"the value of the key {key!r}")
+    if number is None:
+        return _text(value, f"the value of the key {key!r}")
+    # JSON cannot represent infinity and NaN.
+    return number if math.isfinite(number) else str(number)
 
 
 def _number(value: Any) -> int | float | None:

@@ -24,15 +24,7 @@ _MOST_FAILURES = 10
 
 
 def fetch_from_proxy(services: Services, downloads: Downloads) -> None:
-    """Fetch the missing files from the proxy; a file that the proxy does not deliver correctly stays missing.
-
-    Args:
-        services: The addresses of Pacifica's services; `proxy_url` must be set.
-        downloads: The directory of the files.
-
-    Raises:
-        DownloadError: The files cannot be written to the disk.
-    """
+    """Fetch the missing files from the proxy; a file that the proxy does not deliver correctly stays missing."""
     fetching = _Fetching(services, downloads)
     threads = [
         threading.Thread(target=fetching.work, name="pacifica proxy", daemon=True)
@@ -47,11 +39,7 @@ def fetch_from_proxy(services: Services, downloads: Downloads) -> None:
 
 
 class _Fetching:
-    """The state that the fetching threads share.
-
-    Attributes:
-        fault: An error that ends the whole download, such as a full disk.
-    """
+    """The state that the fetching threads share."""
 
     def __init__(self, services: Services, downloads: Downloads) -> None:
         self._services = services
@@ -61,6 +49,7 @@ class _Fetching:
             self._files.put(file)
         self._given_up = False
         self._failures = 0
+        #: An error that ends the whole download, such as a full disk.
         self.fault: Exception | None = None
 
     def work(self) -> None:

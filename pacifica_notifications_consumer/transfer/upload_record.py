@@ -24,23 +24,10 @@ from ..system.files import sync_directory
 
 
 class UploadRecord:
-    """The record of all attempts to upload one set of files and metadata from one ``DST``.
+    """The record of all attempts to upload one set of files and metadata from one ``DST`` to one address of ingest.
 
-    Args:
-        directory: The job's directory ``DST``.
-        url: The address of ingest; uploads to different addresses have different records.
-        rows: The rows of the transaction that are not files.
-        names: The names of the files. Only names identify the upload: an entry-point that runs again writes the same
-            names, but the contents may differ, for example by a time stamp.
-
-    Attributes:
-        path: The file of the record.
-        rows: The rows of the files; None until all files have been sent.
-        job_id: The number that ingest assigned; None if it is not known.
-        since: When the last try began, in seconds since 1970; None if no try may still become a transaction.
-
-    Raises:
-        UploadError: The file cannot be read. Every method also raises it if a line cannot be written.
+    Only their names identify the files: an entry-point that runs again writes the same names, but the contents may
+    differ, for example by a time stamp.
     """
 
     def __init__(self, directory: Path, url: str, rows: list[dict[str, Any]], names: Iterable[str]) -> None:
@@ -54,15 +41,16 @@ class UploadRecord:
         ):
             lines = self.path.read_bytes().splitlines()
         for line in lines:
-            try:
+            # A crash may have left an incomplete line.
+            with contextlib.suppress(ValueError, TypeError, AttributeError):
                 self._take(json.loads(line))
-            except (ValueError, TypeError, AttributeError):
-                # A crash may have left an incomplete line.
-                continue
 
     def _clear(self) -> None:
+        #: The rows of the files; None until all files have been sent.
         self.rows: list[dict[str, Any]] | None = None
+        #: The number that ingest assigned.
         self.job_id: int | None = None
+        #: When the last try began, in seconds since 1970; None if no try may still become a transaction.
         self.since: float | None = None
         self._rows: list[dict[str, Any]] = []
 

@@ -7,7 +7,7 @@ lost one can be examined; policy shows whether a transaction has the same conten
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..clients.ingest import Ingest, IngestState
@@ -28,26 +28,14 @@ def find_upload(
     policy: Policy | None,
     *,
     since: float,
-    rows: Iterable[dict[str, Any]],
+    rows: list[dict[str, Any]],
     wait: Callable[[int], IngestState],
 ) -> int | None:
-    """Find the number of an upload.
+    """Find the number of an upload; None when it is certain that the upload did not become a transaction.
 
-    Args:
-        ingest: The service that received the upload.
-        policy: The service that looks up transactions; None if its address is not known.
-        since: When the upload began, in seconds since 1970.
-        rows: All metadata rows of the upload.
-        wait: Waits until the upload with a given number has ended, and returns its state.
-
-    Returns:
-        The number; None when it is certain that the upload did not become a transaction.
-
-    Raises:
-        UploadError: The answer depends on policy, whose address is not known.
-        ServiceError: ingest or policy cannot be reached or refuses.
+    The upload began at `since`, in seconds since 1970, with all these metadata rows. `wait` waits until the upload with
+    a given number has ended. Without policy, an UploadError is raised if the answer depends on it.
     """
-    rows = list(rows)
     running = []
     for job_id in range(_newest(ingest), 0, -1):
         state = ingest.state(job_id)
@@ -86,17 +74,16 @@ def _has_rows(policy: Policy | None, transaction_id: int, rows: list[dict[str, A
             "set `policy_url`, so that policy can be asked",
         )
     known = policy.transaction(transaction_id)
-    return known is not None and _facts_of_rows(rows) == _facts_of_transaction(known)
+    sent = Notification(b"", {"data": rows})
+    return known is not None and _facts(sent.rows_of("Files"), sent.key_values, sent.attributes) == _facts(
+        known["files"].values(), known.get("key_values") or {}, known
+    )
 
 
-def _facts_of_rows(rows: list[dict[str, Any]]) -> tuple[Any, ...]:
-    said = Notification(b"", {"data": rows})
-    files = {(row["subdir"], row["name"], row["size"], row["hashsum"]) for row in said.rows_of("Files")}
-    key_values = {key: str(value) for key, value in said.key_values.items()}
-    return files, key_values, str(said.attributes.get("submitter")), str(said.attributes.get("instrument"))
-
-
-def _facts_of_transaction(known: dict[str, Any]) -> tuple[Any, ...]:
-    files = {(file["subdir"], file["name"], file["size"], file["hashsum"]) for file in known["files"].values()}
-    key_values = {str(key): str(value) for key, value in (known.get("key_values") or {}).items()}
-    return files, key_values, str(known.get("submitter")), str(known.get("instrument"))
+def _facts(files: Iterable[dict[str, Any]], key_values: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
+    return (
+        {(file["subdir"], file["name"], file["size"], file["hashsum"]) for file in files},
+        {str(key): str(value) for key, value in key_values.items()},
+        str(attributes.get("submitter")),
+        str(attributes.get("instrument")),
+    )

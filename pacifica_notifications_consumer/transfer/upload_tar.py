@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import UploadError
+from ..errors import UploadError, explained
 from ..streams.hashing import HashingThread, buffers
 from ..streams.json_pieces import json_pieces
 from ..streams.progress import TransferMeter
@@ -33,27 +33,15 @@ _LONGEST_NAME, _LARGEST_NUMBER = tarfile.LENGTH_NAME, 8**11
 
 
 class UploadTar:
-    """An iterable over the pieces of the archive; ``len()`` is the length in bytes. Each pass reads the files again.
-
-    Args:
-        uploads: The directory whose files are sent.
-        rows: The rows of the metadata that are not files.
-
-    Attributes:
-        file_rows: The rows of ``Files``; their hashes are complete when all files have been yielded.
-        on_metadata: Called when all files have been yielded, before the metadata document.
-        meter: Counts the bytes and files, if it is set.
-
-    Raises:
-        UploadError: The directory is missing, or contains an entry that cannot be sent. Iterating raises it if a file
-            changed since, or cannot be read.
-    """
+    """An iterable over the pieces of the archive; ``len()`` is the length in bytes. Each pass reads the files again."""
 
     def __init__(self, uploads: Path, rows: list[dict[str, Any]]) -> None:
         self._directory = str(uploads)
         self._rows = rows
+        #: Called when all files have been yielded, before the metadata document.
         self.on_metadata: Callable[[], None] = lambda: None
         self._files = list(find_files(uploads))
+        #: The rows of ``Files``; their hashes are complete when all files have been yielded.
         self.file_rows = [_row(file) for file in self._files]
         self.meter: TransferMeter | None = None
         self._metadata_length = sum(map(len, self._metadata()))
@@ -116,7 +104,7 @@ class UploadTar:
             place = 0
             while place < file.size and (size := os.readv(handle, [buffer[place:]])):
                 place += size
-            _check_whole(handle, file, place)
+            self._check_whole(handle, file, place)
         row["hashsum"] = hashlib.new(_HASHTYPE, buffer, usedforsecurity=False).hexdigest()
 
     def _read_in_pieces(self, file: UploadFile, row: dict[str, Any]) -> Iterator[memoryview]:
@@ -134,33 +122,25 @@ class UploadTar:
                 if self.meter is not None:
                     self.meter.advance(size)
                 yield piece
-            _check_whole(handle, file, file.size - left)
+            self._check_whole(handle, file, file.size - left)
             row["hashsum"] = hashing.hexdigest()
 
     @contextlib.contextmanager
     def _opened(self, file: UploadFile) -> Iterator[int]:
         path = f"{self._directory}/{file.name}"
-        try:
+        with explained(UploadError, f"cannot read {path}", "check the access rights"):
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # do not block if a pipe has replaced the file
             try:
                 yield handle
             finally:
                 os.close(handle)
-        except OSError as error:
-            raise UploadError(f"cannot read {path}: {error.strerror}", "check the access rights") from error
-        except _ChangedError:
+
+    def _check_whole(self, handle: int, file: UploadFile, size: int) -> None:
+        if size != file.size or facts_of(os.fstat(handle)) != file.facts:
             raise UploadError(
-                f"{path} changed during the upload", "call upload() when nothing writes into uploads/ any more"
-            ) from None
-
-
-class _ChangedError(Exception):
-    """A file is not the same as when its row was made."""
-
-
-def _check_whole(handle: int, file: UploadFile, size: int) -> None:
-    if size != file.size or facts_of(os.fstat(handle)) != file.facts:
-        raise _ChangedError
+                f"{self._directory}/{file.name} changed during the upload",
+                "call upload() when nothing writes into uploads/ any more",
+            )
 
 
 def _put(buffer: memoryview, place: int, content: bytes) -> int:

@@ -151,17 +151,13 @@ def _send(ingest: Ingest, tar: UploadTar, record: UploadRecord) -> None:
 def _may_have_arrived(error: ServiceError) -> bool:
     """Whether a completely sent upload may become a transaction despite an error."""
     # 503 means that the server did not accept the request; another 5xx may have occurred after it was accepted.
-    if error.status is None:
-        return True
-    return error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.status != HTTPStatus.SERVICE_UNAVAILABLE
+    return error.status is None or (
+        error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.status != HTTPStatus.SERVICE_UNAVAILABLE
+    )
 
 
 def _finish(ingest: Ingest, record: UploadRecord, timeout: float) -> None:
-    """Wait until ingest has made the transaction.
-
-    Raises:
-        UploadError: Ingest failed (the record then says so) or is stuck (the record then keeps the number).
-    """
+    """Wait until ingest has made the transaction; if ingest is stuck, the record keeps the number for a later call."""
     assert record.job_id is not None  # noqa: S101
     job_id = record.job_id
     state = _wait_until_complete(ingest, job_id, timeout)

@@ -17,19 +17,12 @@ _LONGEST_FOLDER = 255
 
 @attrs.frozen
 class UploadFile:
-    """A file to send.
-
-    Args:
-        name: The path below ``uploads/``, with ``/`` as the separator.
-        size: The length in bytes.
-        mtime: The time of the last change, in whole seconds since 1970.
-        facts: A hash that differs if the file has been changed or replaced; see `facts_of`.
-    """
+    """A file to send; its name is the path below ``uploads/``, with ``/`` as the separator."""
 
     name: str
     size: int
-    mtime: int
-    facts: int
+    mtime: int  #: in whole seconds since 1970
+    facts: int  #: see `facts_of`
 
 
 def facts_of(status: os.stat_result) -> int:
@@ -38,14 +31,7 @@ def facts_of(status: os.stat_result) -> int:
 
 
 def find_files(uploads: Path) -> Iterator[UploadFile]:
-    """Find the files, in the order of their names; symbolic links are followed if their targets are in ``uploads/``.
-
-    Args:
-        uploads: The directory ``uploads/``.
-
-    Raises:
-        UploadError: The directory is missing, or contains an entry that cannot be sent.
-    """
+    """Find the files, in the order of their names; symbolic links are followed if their targets are in ``uploads/``."""
     if not uploads.is_dir():
         raise UploadError(f"the directory {uploads} does not exist", "pass DST, the second argument of the entry-point")
     return _walk(str(uploads), "", (os.path.realpath(uploads),))
@@ -85,10 +71,8 @@ def _followed(entry: os.DirEntry[str], above: tuple[str, ...]) -> str:
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result:
-    try:
+    with explained(UploadError, f"cannot read {entry.path}", "remove it if it is a broken link"):
         return entry.stat()
-    except OSError as error:
-        raise UploadError(f"cannot read {entry.path}: {error.strerror}", "remove it if it is a broken link") from error
 
 
 def _check_name(name: str, folder: str) -> None:

@@ -41,11 +41,11 @@ class Appearance:
 
 
 def _overwrite(area: tuple[int, int], words: list[bytes]) -> None:
-    start, end = area
-    content = b"\0".join(words) + b"\0"
-    if len(content) > end - start:
-        content = content[: content.rfind(b"\0", 0, end - start) + 1]
-    ctypes.memmove(start, content.ljust(end - start, b"\0"), end - start)
+    start, room = area[0], area[1] - area[0]
+    content = b"\0".join([*words, b""])
+    if len(content) > room:
+        content = content[: content.rfind(b"\0", 0, room) + 1]
+    ctypes.memmove(start, content.ljust(room, b"\0"), room)
 
 
 class Libraries:
@@ -180,21 +180,14 @@ def _flush() -> bool:
 
 
 def _exit_status(code: object) -> int | None:
-    if code is None:
-        return 0
     if not isinstance(code, int):
-        return 1
+        return 0 if code is None else 1
     # The interpreter reports an error for a code that does not fit into a C long.
     return code & 0xFF if -(2**63) <= code < 2**63 else None
 
 
 def make_main(path: str, pristine: dict[str, Any]) -> dict[str, Any]:
-    """Make the module ``__main__`` of a script; returns its namespace.
-
-    Args:
-        path: The script.
-        pristine: The initial namespace of another main script.
-    """
+    """Make the module ``__main__`` of a script from the initial namespace of another; returns its namespace."""
     module = types.ModuleType("__main__")
     vars(module).clear()
     vars(module).update(pristine, __doc__=None, __file__=path)

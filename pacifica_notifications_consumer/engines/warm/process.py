@@ -17,7 +17,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from .child import Appearance, ScriptExit, make_main
 
@@ -30,27 +30,20 @@ _ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _IDLE, _IDLE_AFTER_FAULT = 5, 1000
 
 
-def preload(modules: Iterable[str], ending: ScriptExit) -> None:
-    """Import modules.
+def preload(modules: list[str], ending: ScriptExit) -> None:
+    """Import modules, those first whose names have a question mark, which are skipped if they are not installed.
 
-    Args:
-        modules: The names of the modules. A name with a question mark is skipped if the module is not installed; the
-            shared libraries of these modules are trusted to need no cleanup at the end of a process.
-        ending: The object that shortens the end of children.
-
-    Raises:
-        ImportError: A module cannot be imported.
-        RuntimeError: The modules have started threads, which would be missing in the children.
+    The shared libraries of these are trusted to need no cleanup at the end of a process.
     """
-    names = list(modules)
-    for name in (name.removesuffix("?") for name in names if name.endswith("?")):
+    optional = [name.removesuffix("?") for name in modules if name.endswith("?")]
+    for name in optional:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name.split(".")[0]:
                 raise
     ending.trust_libraries()
-    for name in names:
+    for name in modules:
         if not name.endswith("?"):
             importlib.import_module(name)
     if threading.active_count() > 1:
@@ -70,18 +63,12 @@ def copy_pages(modules: Iterable[str]) -> None:
 
 
 class Script:
-    """The entry-point, which is compiled in advance, and again when it has changed.
-
-    Args:
-        path: The path of the entry-point.
-
-    Attributes:
-        code: The compiled code; None if the entry-point cannot be read or compiled.
-    """
+    """The entry-point, which is compiled in advance, and again when it has changed."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._seen: tuple[int, ...] = ()
+        #: None if the entry-point cannot be read or compiled.
         self.code: types.CodeType | None = None
 
     def refresh(self) -> None:
@@ -98,17 +85,11 @@ class Script:
 
 
 class ForkRequest(NamedTuple):
-    """The file descriptors that the runner sends for each job, and that the child inherits.
+    """The file descriptors that the runner sends for each job, and that the child inherits."""
 
-    Args:
-        channel: The socket on which the runner receives the start and the end of the job.
-        output: The file for standard output and standard error.
-        command: A file with the working directory, the limits, the arguments and the environment.
-    """
-
-    channel: int
-    output: int
-    command: int
+    channel: int  #: the socket on which the runner receives the start and the end of the job
+    output: int  #: the file for standard output and standard error
+    command: int  #: a file with the working directory, the limits, the arguments and the environment
 
     @classmethod
     def receive(cls, source: socket.socket) -> ForkRequest | None:
@@ -123,27 +104,15 @@ class ForkRequest(NamedTuple):
 
 
 class Spare(NamedTuple):
-    """A child that was forked before it had a job.
+    """A child that was forked before it had a job."""
 
-    Args:
-        handle: The pidfd of the child.
-        socket: The socket to which its request is sent.
-        code: The code of the script at the time of the fork.
-    """
-
-    handle: int
-    socket: socket.socket
-    code: types.CodeType | None
+    handle: int  #: the pidfd of the child
+    socket: socket.socket  #: to which its request is sent
+    code: types.CodeType | None  #: of the script at the time of the fork
 
 
 class ForkServer:
-    """Forks a child for each request, and a spare one when idle; reports how the children end.
-
-    Args:
-        control: The socket on which requests arrive.
-        script: The script that the children run.
-        prepare: Called in a spare child before it waits for its request.
-    """
+    """Forks a child for each request on `control`, and a spare one when idle, which calls `prepare` before it waits."""
 
     def __init__(self, control: socket.socket, script: Script, prepare: Callable[[], None]) -> None:
         self._control = control
@@ -273,21 +242,17 @@ def send_message(channel: int, *words: object) -> bool:
     return True
 
 
-class IgnoredSignals:
-    """Ignores the signals by which a supervisor stops all processes; the runner ends the warm process itself."""
+def ignore_signals() -> dict[signal.Signals, Any]:
+    """Ignore the signals by which a supervisor stops all processes, and return their handlers for the children.
 
-    def __init__(self) -> None:
-        # A handler that was not installed from Python (None) could not be restored.
-        known = [number for number in _ASKING if signal.getsignal(number) is not None]
-        self._before = {number: signal.signal(number, signal.SIG_IGN) for number in known}
-
-    def end(self) -> None:
-        """Restore the handlers; called in a child."""
-        for number, reaction in self._before.items():
-            signal.signal(number, reaction)
+    The runner ends the warm process itself.
+    """
+    # A handler that was not installed from Python (None) could not be restored.
+    known = [number for number in _ASKING if signal.getsignal(number) is not None]
+    return {number: signal.signal(number, signal.SIG_IGN) for number in known}
 
 
-def set_up_child(request: ForkRequest, appearance: Appearance, ignored: IgnoredSignals) -> None:
+def set_up_child(request: ForkRequest, appearance: Appearance, handlers: dict[signal.Signals, Any]) -> None:
     """Give this child the session, directory, output, arguments, environment and limits of a new process.
 
     The child goes on only if the runner has received its process id; without that, the runner could not end it.
@@ -315,7 +280,8 @@ def set_up_child(request: ForkRequest, appearance: Appearance, ignored: IgnoredS
     # Python reseeds the generator of `random` after a fork, but not that of numpy.
     if numbers := sys.modules.get("numpy.random"):
         numbers.seed()
-    ignored.end()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     if not send_message(request.channel, "started", os.getpid()):
         os._exit(0)
     os.close(request.channel)
@@ -328,13 +294,6 @@ def set_up_child(request: ForkRequest, appearance: Appearance, ignored: IgnoredS
             resource.setrlimit(kind, (soft, hard))
 
 
-def give_up(error: BaseException) -> NoReturn:
-    """Exit, and print the reason why the warm process cannot work, which `start` logs."""
-    sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
-    sys.stderr.flush()
-    os._exit(1)
-
-
 class Child(NamedTuple):
     """The code that a child runs, and the object that has to learn how it ends."""
 
@@ -345,10 +304,7 @@ class Child(NamedTuple):
 def serve(control: str, path: str, modules: list[str]) -> Child:
     """Run the warm process; returns only in its children.
 
-    Args:
-        control: The file descriptor of the socket to the runner.
-        path: The entry-point.
-        modules: The modules to import in advance; see `preload`.
+    `control` is the file descriptor of the socket to the runner, `path` the entry-point; see `preload` for `modules`.
     """
     ending, script = ScriptExit(), Script(path)
     names = [name.removesuffix("?") for name in modules]
@@ -362,16 +318,19 @@ def serve(control: str, path: str, modules: list[str]) -> Child:
         # Fail now if the system has no pidfds.
         os.close(os.pidfd_open(os.getpid()))
         preload(modules, ending)
-        ignored = IgnoredSignals()
+        handlers = ignore_signals()
     except BaseException as problem:
-        give_up(problem)
+        # `start` logs this reason why the warm process cannot work.
+        sys.stderr.write(f"\n{type(problem).__name__}: {problem}\n")
+        sys.stderr.flush()
+        os._exit(1)
     server.report_ready()
     script.refresh()
     ending.begin()
     # Keep the collector from writing to imported objects, since each write copies a page that children share.
     gc.collect()
     gc.freeze()
-    set_up_child(server.serve(), appearance, ignored)
+    set_up_child(server.serve(), appearance, handlers)
     if script.code is None:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606
     return Child(script.code, ending)

@@ -61,14 +61,9 @@ _SHOWN_LINES = 15
 
 
 class WarmStart:
-    """Keeps a warm process running, and starts entry-points as its children.
+    """Keeps a warm process running, which imports `DOCUMENTED` and `preload`, and starts entry-points as its children.
 
-    Args:
-        python: The interpreter of the environment.
-        script: The entry-point.
-        environ: The environment variables of the process, which the imported modules see.
-        preload: The modules that it imports in addition to `DOCUMENTED`.
-        run_as: The user that runs the process; by default the user of this process.
+    The imported modules see `environ`; each entry-point gets an environment of its own.
     """
 
     def __init__(
@@ -127,20 +122,9 @@ class WarmStart:
         output: int,
         limits: Iterable[tuple[int, int, int]] = (),
     ) -> Process | None:
-        """Start an entry-point.
+        """Start an entry-point; returns None if it must be started cold, and OSError means that this would fail, too.
 
-        Args:
-            arguments: The interpreter, the entry-point, and the arguments of the entry-point.
-            environ: The environment variables.
-            cwd: The working directory.
-            output: The file descriptor for standard output and standard error.
-            limits: The arguments of ``setrlimit`` calls before the entry-point runs.
-
-        Returns:
-            The process; None if the entry-point must be started cold.
-
-        Raises:
-            OSError: The entry-point cannot be started; a cold start would fail, too.
+        The arguments begin with the interpreter and the entry-point. `limits` are arguments of ``setrlimit``.
         """
         if not self.ready:
             return None
@@ -314,7 +298,7 @@ def _request(
 ) -> Iterator[IO[bytes]]:
     """Write a request to an anonymous file, because an environment may be larger than a message."""
     limited = " ".join(str(number) for limit in limits for number in limit)
-    variables = (f"{name}={environ[name]}" for name in environ)
+    variables = (f"{name}={value}" for name, value in environ.items())
     words = [str(cwd), limited, str(len(arguments)), *map(str, arguments), *variables]
     with os.fdopen(os.memfd_create("job"), "w+b") as file:
         file.write(os.fsencode("\0".join(words)))
@@ -323,14 +307,8 @@ def _request(
 
 
 def _receive(channel: socket.socket) -> tuple[str, list[str]]:
-    """Receive a message; returns its first word and the others.
-
-    Raises:
-        ConnectionError: The other end is closed.
-        TimeoutError, BlockingIOError: No message has arrived yet.
-    """
-    data = channel.recv(_MESSAGE_SIZE)
-    if not data:
+    """Receive a message; returns its first word and the others. ConnectionError means that the other end is closed."""
+    if not (data := channel.recv(_MESSAGE_SIZE)):
         raise ConnectionResetError
     subject, *words = data.decode().split(" ")
     return subject, words
