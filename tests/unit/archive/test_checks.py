@@ -56,7 +56,7 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
     ("filter", {"jsonpath2.txt": "$["}, [("error", "jsonpath2.txt", "cannot parse the JSONPath")]),
     ("lines", {"jsonpath2.txt": "$\n$\n"}, [("error", "jsonpath2.txt", "more than one line")]),
     ("shell", {"init.sh": b"exit 0\r\n"}, [("error", "init.sh", "the line endings of Windows")]),
-    ("preload", {"preload.txt": "no-name"}, [("error", "preload.txt", "no name of a module")]),
+    ("preload", {"preload.txt": "no-name"}, [("error", "preload.txt", "cannot be the name of a module")]),
     (
         "several",
         {"jsonpath2.txt": "", "init.sh": b"\r\n", "__main__.py": "if"},
