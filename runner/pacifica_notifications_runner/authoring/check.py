@@ -60,6 +60,7 @@ def add_command(subparsers: Any) -> None:
     parser = command_line.add_subcommand(
         subparsers,
         "check",
+        check,
         "find out what would go wrong with a consumer",
         DESCRIPTION,
         EPILOG,
@@ -78,7 +79,6 @@ def add_command(subparsers: Any) -> None:
         "--no-environment", action="store_true", help="make no environment; do not check requirements and imports"
     )
     parser.add_argument("--output", choices=("text", "json"), default="text", help="text for people, json for programs")
-    parser.set_defaults(command=check)
 
 
 def check(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -24,9 +24,8 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory
 from pacifica_notifications_consumer.testing.instrument import send_files
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_runner import start
 from pacifica_notifications_runner.authoring.init import make_empty
-from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options import command_line, start_command
 from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.terminal import say
@@ -59,11 +58,12 @@ class DemoError(PacificaError):
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = command_line.add_subcommand(subparsers, "demo", "show what a consumer does, on a sandbox", DESCRIPTION)
+    parser = command_line.add_subcommand(
+        subparsers, "demo", demonstrate, "show what a consumer does, on a sandbox", DESCRIPTION
+    )
     parser.add_argument(
         "directory", nargs="?", type=Path, metavar="DIR", help="where to put everything (default: a new temporary one)"
     )
-    parser.set_defaults(command=demonstrate)
 
 
 def demonstrate(arguments: argparse.Namespace, _settings: Settings) -> int:
@@ -120,8 +120,8 @@ class _Demonstration:
         words += ["--state-dir", str(self._home / "state")]
         words += ["--producer-url", sandbox.producer_url, "--cartd-url", sandbox.cartd_url]
         words += ["--ingest-url", sandbox.ingest_url, "--policy-url", sandbox.policy_url]
-        say(f"$ {start.PROGRAM} {' '.join(words)}")
-        command = [str(Path(sysconfig.get_path("scripts")) / start.PROGRAM), *words]
+        say(f"$ {start_command.PROGRAM} {' '.join(words)}")
+        command = [str(Path(sysconfig.get_path("scripts")) / start_command.PROGRAM), *words]
         with self._log.open("wb") as output:
             process = subprocess.Popen(command, env=environ, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
         try:

@@ -35,10 +35,11 @@ __main__.py imports into requirements.txt."""
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = command_line.add_subcommand(subparsers, "init", "make a new consumer that works", DESCRIPTION, EPILOG)
+    parser = command_line.add_subcommand(
+        subparsers, "init", make, "make a new consumer that works", DESCRIPTION, EPILOG
+    )
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory; it is created, and must be empty")
     parser.add_argument("--template", choices=TEMPLATES, default="minimal", help="what to make (default: minimal)")
-    parser.set_defaults(command=make)
 
 
 def make(arguments: argparse.Namespace, _settings: Settings) -> int:

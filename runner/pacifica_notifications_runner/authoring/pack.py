@@ -24,7 +24,9 @@ Exit status: 0; 2 wrong command line; 65 the directory is not a usable consumer;
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = command_line.add_subcommand(subparsers, "pack", "make a consumer.zip of a directory", DESCRIPTION, EPILOG)
+    parser = command_line.add_subcommand(
+        subparsers, "pack", pack, "make a consumer.zip of a directory", DESCRIPTION, EPILOG
+    )
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory with the consumer's __main__.py")
     parser.add_argument(
         "-o",
@@ -35,7 +37,6 @@ def add_command(subparsers: Any) -> None:
         metavar="FILE",
         help="the archive to write (default: consumer.zip)",
     )
-    parser.set_defaults(command=pack)
 
 
 def pack(arguments: argparse.Namespace, _settings: Settings) -> int:

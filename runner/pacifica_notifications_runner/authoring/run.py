@@ -58,14 +58,13 @@ def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     settings = (*NAMED, *SERVICES, "job_timeout", *SETUP, *RIGHTS)
     parser = command_line.add_subcommand(
-        subparsers, "run", "run a consumer for one notification", DESCRIPTION, EPILOG, settings=settings
+        subparsers, "run", run, "run a consumer for one notification", DESCRIPTION, EPILOG, settings=settings
     )
     parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer, packed or not")
     parser.add_argument("notification", type=Path, metavar="notification.json", help="the notification")
     parser.add_argument(
         "--sandbox", type=Path, metavar="DIR", help="download from and upload to the sandbox there, running or not"
     )
-    parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -32,7 +32,7 @@ _PORTS = ("producer_port", "cartd_port", "ingest_port", "policy_port")
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = command_line.add_subcommand(
-        subparsers, "sandbox", "serve an embedded Pacifica on this machine", DESCRIPTION, EPILOG, settings=_PORTS
+        subparsers, "sandbox", serve, "serve an embedded Pacifica on this machine", DESCRIPTION, EPILOG, settings=_PORTS
     )
     parser.add_argument(
         "directory",
@@ -42,7 +42,6 @@ def add_command(subparsers: Any) -> None:
         metavar="DIR",
         help="the directory of its archive (default: pacifica-sandbox)",
     )
-    parser.set_defaults(command=serve)
 
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:

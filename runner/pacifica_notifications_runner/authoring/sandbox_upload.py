@@ -32,7 +32,9 @@ Exit status: 0; 2 wrong command line; 69 the files cannot be uploaded; 73 the sa
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = command_line.add_subcommand(subparsers, "sandbox upload", "upload files to a sandbox", DESCRIPTION, EPILOG)
+    parser = command_line.add_subcommand(
+        subparsers, "sandbox upload", upload, "upload files to a sandbox", DESCRIPTION, EPILOG
+    )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the files and folders to upload")
     parser.add_argument(
         "--sandbox",
@@ -56,7 +58,6 @@ def add_command(subparsers: Any) -> None:
     parser.add_argument(
         "--save", type=Path, metavar="FILE", help="write its notification to this file, for `run` and `check`"
     )
-    parser.set_defaults(command=upload)
 
 
 def _key_value(text: str) -> tuple[str, str]:

@@ -55,7 +55,13 @@ def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     settings = (*NAMED, *ASKING, "catch_up_patience", "catch_up_rate")
     parser = command_line.add_subcommand(
-        subparsers, "catch-up", "look for transactions that were not announced", DESCRIPTION, EPILOG, settings=settings
+        subparsers,
+        "catch-up",
+        catch_up,
+        "look for transactions that were not announced",
+        DESCRIPTION,
+        EPILOG,
+        settings=settings,
     )
     parser.add_argument(
         "--from",
@@ -69,7 +75,6 @@ def add_command(subparsers: Any) -> None:
         "--to", dest="last", metavar="ID|TIME", type=_range_end, help="the last one (default: the newest)"
     )
     parser.add_argument("--dry-run", action="store_true", help="only list the jobs that would be run")
-    parser.set_defaults(command=catch_up)
 
 
 def _range_end(text: str) -> Any:

@@ -45,10 +45,9 @@ _pacifica_complete() {
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = command_line.add_subcommand(
-        subparsers, "completion", "print the completion script of a shell", DESCRIPTION, EPILOG
+        subparsers, "completion", show, "print the completion script of a shell", DESCRIPTION, EPILOG
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
-    parser.set_defaults(command=show)
 
 
 def show(arguments: argparse.Namespace, _settings: Settings) -> int:

@@ -30,11 +30,16 @@ def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     settings = ("venv_cache", "venv_cache_keep")
     parser = command_line.add_subcommand(
-        subparsers, "environments", "show or remove the environments in a cache", DESCRIPTION, EPILOG, settings=settings
+        subparsers,
+        "environments",
+        show,
+        "show or remove the environments in a cache",
+        DESCRIPTION,
+        EPILOG,
+        settings=settings,
     )
     parser.add_argument("key", nargs="?", metavar="KEY", help="show the packages in those whose keys begin with KEY")
     parser.add_argument("--prune", action="store_true", help="remove those that --venv-cache-keep does not keep")
-    parser.set_defaults(command=show)
 
 
 def show(arguments: argparse.Namespace, settings: Settings) -> int:

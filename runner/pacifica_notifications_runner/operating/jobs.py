@@ -48,7 +48,13 @@ _COLOURS = {
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = command_line.add_subcommand(
-        subparsers, "jobs", "list, look into, run again or cancel a consumer's jobs", DESCRIPTION, EPILOG, settings=None
+        subparsers,
+        "jobs",
+        None,
+        "list, look into, run again or cancel a consumer's jobs",
+        DESCRIPTION,
+        EPILOG,
+        settings=None,
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
@@ -90,18 +96,14 @@ def add_command(subparsers: Any) -> None:
 def _add_action(
     actions: Any, name: str, help_text: str, act: Callable[[ConsumerClient, argparse.Namespace], None]
 ) -> argparse.ArgumentParser:
-    description = f"{help_text[0].upper()}{help_text[1:]}."
-    parser: argparse.ArgumentParser = command_line.add_subcommand(
-        actions, name, help_text, description, EPILOG, settings=NAMED
-    )
-    add_output(parser)
-
     def command(arguments: argparse.Namespace, settings: Settings) -> int:
         with asking(settings) as consumer:
             act(consumer, arguments)
         return 0
 
-    parser.set_defaults(command=command)
+    description = f"{help_text[0].upper()}{help_text[1:]}."
+    parser = command_line.add_subcommand(actions, name, command, help_text, description, EPILOG, settings=NAMED)
+    add_output(parser)
     return parser
 
 

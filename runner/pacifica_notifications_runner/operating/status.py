@@ -29,13 +29,13 @@ def add_command(subparsers: Any) -> None:
     parser = command_line.add_subcommand(
         subparsers,
         "status",
+        show,
         "show the state of a consumer, and the address of its status page",
         DESCRIPTION,
         EPILOG,
         settings=NAMED,
     )
     add_output(parser)
-    parser.set_defaults(command=show)
 
 
 def show(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -44,13 +44,13 @@ def add_command(subparsers: Any) -> None:
     parser = command_line.add_subcommand(
         subparsers,
         "worker",
+        work,
         "run jobs of a consumer that was started elsewhere",
         DESCRIPTION,
         EPILOG,
         settings=settings,
     )
     parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer that was started")
-    parser.set_defaults(command=work)
 
 
 def work(arguments: argparse.Namespace, settings: Settings) -> int:

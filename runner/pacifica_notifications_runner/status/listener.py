@@ -40,12 +40,7 @@ PROTECTION = {
 
 @contextlib.contextmanager
 def showing(
-    api: Api,
-    token: str,
-    address: str,
-    port: int,
-    tls: ssl.SSLContext | None = None,
-    metrics: Callable[[], str] = str,
+    api: Api, token: str, address: str, port: int, tls: ssl.SSLContext | None = None, metrics: Callable[[], str] = str
 ) -> Iterator[Server]:
     """Serve the status page, the API and the metrics (in Prometheus' text format) until the context ends.
 

@@ -79,7 +79,7 @@ def test_preloaded_modules(pack: Callable[..., Path]) -> None:
     """The modules in preload.txt may be on one line or on several; the error names an invalid one."""
     with open_archive(pack({"preload.txt": "\ufeffnumpy, scipy.signal # both\r\n\n# none\nmine\n"})) as consumer:
         assert consumer.preload == ("numpy", "scipy.signal", "mine")
-    for text, words in (("numpy>=1", "'numpy>=1' is no name of a module"), (b"\xff", "it is not text in UTF-8")):
+    for text, words in (("numpy>=1", "'numpy>=1' is not a name of a module"), (b"\xff", "it is not text in UTF-8")):
         error = refusal(pack({"preload.txt": text}))
         assert error.problem == f"preload.txt is not usable: {words}"
 

@@ -116,8 +116,8 @@ def test_damaged_file(tmp_path: Path, text: str) -> None:
     [
         ({"CARTD_PORT": "x"}, "CARTD_PORT ('http://127.0.0.1:x') is not usable"),
         ({"AUTHENTICATION_TYPE": "digest"}, "it must be one of none, basic, clientssl, gssapi"),
-        ({"AUTHENTICATION_CERT": "/nowhere"}, "there is no such file"),
-        ({"PACIFICA_CA_BUNDLE": "/nowhere"}, "there is no such file"),
+        ({"AUTHENTICATION_CERT": "/nowhere"}, "the file does not exist"),
+        ({"PACIFICA_CA_BUNDLE": "/nowhere"}, "the file does not exist"),
     ],
 )
 def test_wrong_values(environ: dict[str, str], problem: str) -> None:

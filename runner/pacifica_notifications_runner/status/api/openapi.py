@@ -38,10 +38,7 @@ def describe(router: Router) -> dict[str, Any]:
         },
         "security": [{"token": []}],
         "paths": paths,
-        "components": {
-            "schemas": _schemas(router),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
+        "components": {"schemas": _schemas(router), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
 
 
