@@ -21,7 +21,7 @@ def require_username(username: str | None) -> str:
 
 def default_name(archive: Path, username: str | None) -> str:
     """Name a consumer after its user, host and archive: two of one name would ignore each other's uploads."""
-    return f"{username or 'nobody'}@{socket.gethostname()}:{archive.resolve().stem}".replace("/", "_")
+    return f"{username or 'anonymous'}@{socket.gethostname()}:{archive.resolve().stem}".replace("/", "_")
 
 
 def default_state_dir(name: str) -> Path:

@@ -54,19 +54,14 @@ def make(arguments: argparse.Namespace, _settings: Settings) -> int:
         for path in sorted(template.iterdir()):
             if path.is_file():
                 shutil.copyfile(path, directory / path.name)
-    script = directory / "init.sh"
-    if script.exists():
-        script.chmod(0o755)
+                if path.name == "init.sh":
+                    (directory / path.name).chmod(0o755)
     say(_NEXT.format(directory=directory))
     return 0
 
 
 def make_empty(directory: Path) -> None:
-    """Make a directory, unless it is there and empty.
-
-    Raises:
-        StateError: It cannot be made, or it is not empty.
-    """
+    """Make a directory; an existing one must be empty."""
     with explained(StateError, f"cannot use the directory {directory}", "name another one"):
         directory.mkdir(parents=True, exist_ok=True)
         used = any(directory.iterdir())

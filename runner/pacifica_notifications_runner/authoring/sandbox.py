@@ -16,9 +16,8 @@ from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Serve an embedded Pacifica on this machine, for trying consumers: the producer, cartd, ingest and the parts of policy
-that consumers ask, on the ports where the real services listen, with the archive in a directory. It runs until SIGINT
-or SIGTERM, and continues with the archive of its directory when it is started again. All users of this machine can use
-it.
+that consumers use, on the ports of the real services, with the archive in a directory. It runs until SIGINT or SIGTERM,
+and continues with the archive of its directory when it is started again. All users of this machine can use it.
 """
 
 EPILOG = """\
@@ -62,7 +61,7 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
         for variable, value in sandbox.environ().items():
             say(f"  export {variable}={value}")
         if page.server_port != PORT:
-            say(f"Port {PORT} is taken: the page for uploads is on another one.")
+            say(f"Port {PORT} is in use: the page for uploads is on another port.")
         say(f"To upload files: {page.url} in a browser, or `pacifica-notifications-consumer sandbox upload`.")
         say("Stop it with Ctrl-C.")
         signals.stop.wait()

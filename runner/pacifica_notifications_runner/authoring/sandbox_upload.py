@@ -1,4 +1,4 @@
-"""The subcommand sandbox upload: uploads files to a sandbox, as an instrument would."""
+"""The subcommand sandbox upload: uploads files to a sandbox, as an instrument does."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pacifica_notifications_runner.process.formats import count
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-Upload files to a sandbox as one transaction, as an instrument would; folders with all their files. A running sandbox
-announces the transaction at once; subscribed consumers do not hear of uploads to a sandbox that is not running.
+Upload files to a sandbox as one transaction, as an instrument does; folders with all their files. A running sandbox
+announces the transaction at once; uploads to a sandbox that is not running are not announced.
 """
 
 EPILOG = """\

@@ -12,8 +12,7 @@ from pacifica_notifications_consumer.archive.archive import digest
 from pacifica_notifications_consumer.archive.packing import open_consumer
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError
-from pacifica_notifications_runner import defaults as defaults
-from pacifica_notifications_runner import engines, steps
+from pacifica_notifications_runner import defaults, engines, steps
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import NAMED, RIGHTS, SERVICES, SETUP, Settings
 from pacifica_notifications_runner.process.signals import StopSignals
