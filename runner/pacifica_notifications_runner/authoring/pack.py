@@ -29,7 +29,13 @@ def add_command(subparsers: Any) -> None:
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory with the consumer's __main__.py")
     parser.add_argument(
-        "-o", "--output", dest="archive", type=Path, default="consumer.zip", metavar="FILE", help="(default: consumer.zip)"
+        "-o",
+        "--output",
+        dest="archive",
+        type=Path,
+        default="consumer.zip",
+        metavar="FILE",
+        help="(default: consumer.zip)",
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.environment.cache import CachedVenv, VenvCache
@@ -45,8 +44,11 @@ def add_command(subparsers: Any) -> None:
 def show(arguments: argparse.Namespace, settings: Settings) -> int:
     """Show or remove environments."""
     if settings.venv_cache is None:
-        raise ConfigurationError("no cache of environments is named", "name its directory with `venv_cache`")
-    _check_readable(settings.venv_cache)
+        raise ConfigurationError("the cache of environments is not named", "set `venv_cache` to its directory")
+    problem, advice = f"cannot read the cache {settings.venv_cache}", "run this as the user of its consumers"
+    # A missing cache is an empty one.
+    with explained(StateError, problem, advice), contextlib.suppress(FileNotFoundError):
+        next(settings.venv_cache.iterdir(), None)
     cache = VenvCache(settings.venv_cache, settings.venv_cache_keep)
     if arguments.prune:
         for kept in cache.prune():
@@ -55,20 +57,13 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     found = [kept for kept in cache.kept() if kept.key.startswith(arguments.key or "")]
     if arguments.key and not found:
         raise ConfigurationError(
-            f"there is no environment whose key begins with {arguments.key}", "leave it out to list all environments"
+            f"no environment has a key that begins with {arguments.key}", "leave it out to list all environments"
         )
     for kept in found:
         say(_describe(kept))
         if arguments.key:
             say(kept.venv.lock.read_text(encoding="utf-8").rstrip())
     return 0
-
-
-def _check_readable(directory: Path) -> None:
-    problem, advice = f"cannot look into the cache {directory}", "do this as the user whose consumers use it"
-    # One that is missing is empty.
-    with explained(StateError, problem, advice), contextlib.suppress(FileNotFoundError):
-        next(directory.iterdir(), None)
 
 
 def _describe(kept: CachedVenv) -> str:

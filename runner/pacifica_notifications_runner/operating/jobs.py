@@ -117,7 +117,7 @@ def _list(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
     rows = [job_row(job) for job in listed["jobs"]]
     _table(("ID", "STATE", "STARTED", "TOOK", "MEMORY", "EVENT", "REMARKS"), rows)
     if not rows:
-        say("there is no such job")
+        say("no jobs found")
     elif listed["next"] is not None:
         say(f"older ones: --before {listed['next']}")
 
@@ -150,9 +150,9 @@ def _log(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
 
 
 def _each(action: str, done: str, consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
-    """Do something about each of some jobs."""
+    """Apply an action of the API to each of some jobs."""
     document = {"reason": arguments.reason} if action == "cancel" and arguments.reason else {}
-    # A mistyped number must not leave the others half done.
+    # All numbers are checked first, so that a mistyped one changes nothing.
     for number in arguments.ids:
         consumer.ask("GET", f"/api/jobs/{number}")
     jobs = []
@@ -176,7 +176,7 @@ def _replay(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
             if arguments.output == "json":
                 say_json(found)
             return
-        _insist(f"Run {count(found['count'], 'job')} again? [y/N] ")
+        _confirm(f"Run {count(found['count'], 'job')} again? [y/N] ")
     done = consumer.ask("POST", "/api/replay", document=selection)
     if arguments.output == "json":
         say_json(done)
@@ -184,10 +184,10 @@ def _replay(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
         say(f"{count(done['count'], 'job')} queued again")
 
 
-def _insist(question: str) -> None:
-    """Ask for confirmation; without it, or without a terminal, the command ends."""
+def _confirm(question: str) -> None:
+    """Ask for confirmation; without it, the command ends."""
     if not is_terminal(sys.stdin):
-        raise ConfigurationError("there is no terminal to ask for confirmation", "pass --yes or --dry-run")
+        raise ConfigurationError("standard input is not a terminal to ask for confirmation", "pass --yes or --dry-run")
     if input(question).strip().lower() not in ("y", "yes"):
         raise Cancelled("nothing was done")
 

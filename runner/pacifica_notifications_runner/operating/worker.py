@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Run jobs of a consumer that was started, on any machine, with --engine celery: extract the same archive, create its
-environment here, and take jobs from its broker, some at a time. Their directories stay here; their output, progress and
-ends are sent to the consumer. SIGINT, SIGTERM or SIGHUP stops it: running jobs are given a grace period, and then run
+environment here, and take jobs from its broker, several at a time. Their directories stay here; their output, progress
+and results are sent to the consumer. SIGINT, SIGTERM or SIGHUP stops it: running jobs get a grace period, and then run
 elsewhere. A second signal does not wait for them.
 """
 
@@ -59,8 +59,7 @@ def work(arguments: argparse.Namespace, settings: Settings) -> int:
     run_as = steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
         consumer = stack.enter_context(open_consumer(arguments.archive, settings.archive_limits, run_as))
-        # Before init.sh can add files to it.
-        named = digest(consumer.directory)
+        consumer_digest = digest(consumer.directory)  # before init.sh can add files to it
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
         engine = LocalEngine(
             entry_point=consumer.entry_point,
@@ -72,7 +71,7 @@ def work(arguments: argparse.Namespace, settings: Settings) -> int:
         )
         state_dir = settings.state_dir or defaults.default_state_dir(f"{broker.queue} (worker)")
         worker = stack.enter_context(
-            engines.remote_worker(broker, named, engine, settings, state_dir, signals.stop.set)
+            engines.remote_worker(broker, consumer_digest, engine, settings, state_dir, signals.stop.set)
         )
         signals.on_second = worker.halt
         if signals.stop.is_set():
@@ -80,7 +79,7 @@ def work(arguments: argparse.Namespace, settings: Settings) -> int:
         log.info("ready: runs jobs of %s from %s in %s", arguments.archive, broker.place, worker.state_dir)
         steps.keep_running(lambda: worker.alive, lambda: f"{worker.running} jobs running", notifier, signals)
         if not worker.alive:
-            raise ServiceError("the worker has ended by itself", "look for the reason in the log, and start it again")
+            raise ServiceError("the worker has ended unexpectedly", "see the log for the reason, and start it again")
         log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings.grace)
     log.info("stopped")
     return 0
