@@ -1,17 +1,13 @@
-"""The engine that runs jobs on other machines, and the worker there, made from the settings."""
+"""The engine that runs jobs on other machines, made from the settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from pacifica_notifications_consumer.archive.archive import Consumer, digest
 from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.engine import RemoteEngine
-from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_runner.options.settings import Settings
 
@@ -49,35 +45,13 @@ def remote_engine(consumer: Consumer, settings: Settings, name: str) -> RemoteEn
         return None
     if settings.run_as:
         raise ConfigurationError("the workers run the jobs", "set `run_as` for the workers instead of here")
-    celery = _import("engine")
+    celery = import_celery("engine")
     engine: RemoteEngine = celery.CeleryEngine(make_broker(settings, name), digest(consumer.directory))
     return engine
 
 
-def remote_worker(
-    broker: Broker,
-    consumer_digest: str,
-    engine: LocalEngine,
-    settings: Settings,
-    state_dir: Path,
-    on_end: Callable[[], object],
-) -> Any:
-    """The worker that runs jobs of the consumer with this digest through a local engine."""
-    return _import("worker").RemoteWorker(
-        broker,
-        engine,
-        consumer_digest,
-        state_dir,
-        concurrency=settings.concurrency,
-        grace=settings.grace,
-        keep=settings.keep,
-        run_as=engine.run_as,
-        on_end=on_end,
-    )
-
-
-def _import(name: str) -> ModuleType:
-    """Import a module that needs the optional packages of Celery."""
+def import_celery(name: str) -> ModuleType:
+    """Import a module of the engine celery, which needs optional packages."""
     try:
         return import_module(f"pacifica_notifications_consumer.engines.celery.{name}")
     except ModuleNotFoundError as error:

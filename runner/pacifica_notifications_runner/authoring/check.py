@@ -58,23 +58,11 @@ _COLOURS = {Level.ERROR: terminal.RED, Level.WARNING: terminal.YELLOW, Level.NOT
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = command_line.add_subcommand(
-        subparsers,
-        "check",
-        check,
-        "find faults of a consumer before it is started",
-        DESCRIPTION,
-        EPILOG,
-        settings=(*SETUP, *RIGHTS),
+        subparsers, "check", check, "find faults of a consumer", DESCRIPTION, EPILOG, settings=(*SETUP, *RIGHTS)
     )
     parser.add_argument("consumer", type=Path, metavar="consumer.zip|DIR", help="the consumer")
-    parser.add_argument(
-        "--against",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="notification.json",
-        help="explain whether, and why, the JSONPath matches these notifications",
-    )
+    help_text = "explain whether, and why, the JSONPath matches these notifications"
+    parser.add_argument("--against", type=Path, nargs="+", default=[], metavar="notification.json", help=help_text)
     parser.add_argument(
         "--no-environment", action="store_true", help="make no environment; do not check requirements and imports"
     )

@@ -63,7 +63,7 @@ def add_command(subparsers: Any) -> None:
         subparsers, "demo", demonstrate, "show what a consumer does, on a sandbox", DESCRIPTION
     )
     parser.add_argument(
-        "directory", nargs="?", type=Path, metavar="DIR", help="where to put everything (default: a new temporary one)"
+        "directory", nargs="?", type=Path, metavar="DIR", help="the directory of its files (default: a temporary one)"
     )
 
 
@@ -79,7 +79,7 @@ def demonstrate(arguments: argparse.Namespace, _settings: Settings) -> int:
         say(f"  ingest {sandbox.ingest_url}, policy {sandbox.policy_url}")
         _Demonstration(home, sandbox, signals).run()
     say()
-    say("The result is right. Left to look at:")
+    say("The result is right. These files stay:")
     say(f"  {home / 'consumer.zip'}   the consumer")
     say(f"  {home / 'sandbox'}        the archive")
     say(f"  {home / 'state'}          the consumer's ledger and its job's directory")
@@ -103,10 +103,10 @@ class _Demonstration:
             services = Services.from_environment(sandbox.environ() | {f"{PREFIX}USERNAME": _USER})
             upload = lambda: send_files(_FILES, services=services, key_values={"Sample": "demonstration"})  # noqa: E731
             self._wait("A transaction is uploaded", upload)
-            self._wait("The consumer has made a new one of it", lambda: len(sandbox.transactions()) > 1)
+            self._wait("The consumer has uploaded its result", lambda: len(sandbox.transactions()) > 1)
             with contextlib.closing(Ledger(self._home / "state" / LEDGER)) as ledger:
                 own = lambda: ledger.count_verdicts()[Verdict.OWN]  # noqa: E731
-                self._wait("Its own upload has been announced to it, too", own)
+                self._wait("The consumer has ignored its own upload", own)
         if sandbox.subscriptions():
             raise DemoError("the subscription was left behind", f"read {self._log}")
         with contextlib.closing(Ledger(self._home / "state" / LEDGER)) as ledger:

@@ -25,9 +25,9 @@ Exit status: 0; 2 wrong command line; 73 the directory is not empty, or cannot b
 
 TEMPLATES = ("minimal", "uppercase")
 _NEXT = """\
-{directory} is a consumer. What to do next:
+{directory} is a consumer. Next steps:
   pytest {directory}                                          test it on a sandbox
-  pacifica-notifications-consumer check {directory}           see what would go wrong
+  pacifica-notifications-consumer check {directory}           find its faults
   pacifica-notifications-consumer pack {directory}            make a consumer.zip of it
 Write your work into __main__.py, the filter that selects transactions into jsonpath2.txt, and the packages that
 __main__.py imports into requirements.txt."""
@@ -39,7 +39,7 @@ def add_command(subparsers: Any) -> None:
         subparsers, "init", make, "make a new consumer that works", DESCRIPTION, EPILOG
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory; it is created, and must be empty")
-    parser.add_argument("--template", choices=TEMPLATES, default="minimal", help="what to make (default: minimal)")
+    parser.add_argument("--template", choices=TEMPLATES, default="minimal", help="(default: minimal)")
 
 
 def make(arguments: argparse.Namespace, _settings: Settings) -> int:

@@ -29,22 +29,16 @@ def add_command(subparsers: Any) -> None:
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory with the consumer's __main__.py")
     parser.add_argument(
-        "-o",
-        "--output",
-        dest="archive",
-        type=Path,
-        default="consumer.zip",
-        metavar="FILE",
-        help="(default: consumer.zip)",
+        "-o", "--output", type=Path, default="consumer.zip", metavar="FILE", help="the archive (default: consumer.zip)"
     )
 
 
 def pack(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Pack a consumer."""
-    packed = packing.pack(arguments.directory, arguments.archive)
+    packed = packing.pack(arguments.directory, arguments.output)
     for name in packed.files:
         say(f"  {name}")
     for name, reason in packed.left_out:
         say(f"  left out: {name} ({reason})")
-    say(f"{arguments.archive}: {count(len(packed.files), 'file')}, {size(arguments.archive.stat().st_size)}")
+    say(f"{arguments.output}: {count(len(packed.files), 'file')}, {size(arguments.output.stat().st_size)}")
     return 0

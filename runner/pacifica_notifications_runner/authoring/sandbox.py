@@ -25,6 +25,8 @@ Exit status: 0 stopped by a signal; 2 wrong command line; 71 a port cannot be ha
 78 wrong settings.
 """
 
+#: The default directory of the archive.
+DIRECTORY = Path("pacifica-sandbox")
 _PORTS = ("producer_port", "cartd_port", "ingest_port", "policy_port")
 
 
@@ -33,14 +35,8 @@ def add_command(subparsers: Any) -> None:
     parser = command_line.add_subcommand(
         subparsers, "sandbox", serve, "serve an embedded Pacifica on this machine", DESCRIPTION, EPILOG, settings=_PORTS
     )
-    parser.add_argument(
-        "directory",
-        nargs="?",
-        type=Path,
-        default=Path("pacifica-sandbox"),
-        metavar="DIR",
-        help="the directory of its archive (default: pacifica-sandbox)",
-    )
+    help_text = f"the directory of its archive (default: {DIRECTORY})"
+    parser.add_argument("directory", nargs="?", type=Path, default=DIRECTORY, metavar="DIR", help=help_text)
 
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -11,6 +11,7 @@ from pacifica_notifications_consumer.cloudevents.notification import Notificatio
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_below, send_files
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
+from pacifica_notifications_runner.authoring.sandbox import DIRECTORY
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.formats import count
@@ -36,24 +37,13 @@ def add_command(subparsers: Any) -> None:
         subparsers, "sandbox upload", upload, "upload files to a sandbox", DESCRIPTION, EPILOG
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the files and folders to upload")
-    parser.add_argument(
-        "--sandbox",
-        type=Path,
-        default=Path("pacifica-sandbox"),
-        metavar="DIR",
-        help="the sandbox's directory (default: pacifica-sandbox)",
-    )
+    parser.add_argument("--sandbox", type=Path, default=DIRECTORY, metavar="DIR", help=f"(default: {DIRECTORY})")
     parser.add_argument("--submitter", type=int, default=SUBMITTER, metavar="N", help=f"(default: {SUBMITTER})")
     parser.add_argument("--project", default=PROJECT, metavar="ID", help=f"(default: {PROJECT})")
     parser.add_argument("--instrument", type=int, default=INSTRUMENT, metavar="N", help=f"(default: {INSTRUMENT})")
+    help_text = "a key-value of the transaction; may be repeated"
     parser.add_argument(
-        "--key-value",
-        dest="key_values",
-        action="append",
-        default=[],
-        type=_key_value,
-        metavar="KEY=VALUE",
-        help="a key-value of the transaction; may be repeated",
+        "--key-value", action="append", default=[], type=_key_value, metavar="KEY=VALUE", help=help_text
     )
     parser.add_argument(
         "--save", type=Path, metavar="FILE", help="write its notification to this file, for `run` and `check`"
@@ -77,7 +67,7 @@ def upload(arguments: argparse.Namespace, _settings: Settings) -> int:
             submitter=arguments.submitter,
             project=arguments.project,
             instrument=arguments.instrument,
-            key_values=dict(arguments.key_values),
+            key_values=dict(arguments.key_value),
         )
     number = Notification(b"", notification).attributes["_id"]
     say(f"transaction {number}: {count(len(contents), 'file')}")

@@ -55,13 +55,7 @@ def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     settings = (*NAMED, *ASKING, "catch_up_patience", "catch_up_rate")
     parser = command_line.add_subcommand(
-        subparsers,
-        "catch-up",
-        catch_up,
-        "look for transactions that were not announced",
-        DESCRIPTION,
-        EPILOG,
-        settings=settings,
+        subparsers, "catch-up", catch_up, "look for unannounced transactions", DESCRIPTION, EPILOG, settings=settings
     )
     parser.add_argument(
         "--from",

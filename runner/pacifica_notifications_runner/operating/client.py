@@ -26,7 +26,7 @@ from pacifica_notifications_runner.status.api.request import Answer
 _TIMEOUTS = (5.0, 60.0)
 
 
-class RequestRefused(StateError):  # noqa: N818  (what happened is its name)
+class RequestRefused(StateError):  # noqa: N818  (like Cancelled)
     """The consumer refused a request."""
 
 

@@ -14,9 +14,9 @@ from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-List the environments that starts with --venv-cache have kept, the last used first. With KEY, also print the packages in
-those whose keys begin with it, as requirements that install the same again. With --prune, remove those that are too
-old, or too large together; an environment that a running consumer uses is never removed.
+List the environments in the cache --venv-cache, the last used first. With KEY, also print the packages of those whose
+keys begin with it, as requirements that install the same versions. With --prune, remove those that exceed the age or
+the total size of --venv-cache-keep, except those that a running consumer uses.
 """
 
 EPILOG = """\
@@ -29,13 +29,7 @@ def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     settings = ("venv_cache", "venv_cache_keep")
     parser = command_line.add_subcommand(
-        subparsers,
-        "environments",
-        show,
-        "show or remove the environments in a cache",
-        DESCRIPTION,
-        EPILOG,
-        settings=settings,
+        subparsers, "environments", show, "list or remove cached environments", DESCRIPTION, EPILOG, settings=settings
     )
     parser.add_argument("key", nargs="?", metavar="KEY", help="show the packages in those whose keys begin with KEY")
     parser.add_argument("--prune", action="store_true", help="remove those that --venv-cache-keep does not keep")

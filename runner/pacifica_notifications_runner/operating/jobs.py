@@ -1,4 +1,4 @@
-"""The subcommand jobs: looks at a consumer's jobs, runs some again, or cancels them."""
+"""The subcommand jobs: lists and shows a consumer's jobs, runs them again, or cancels them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pacifica_notifications_runner.process.formats import count, job_facts, job_
 from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, say_json, write_bytes
 
 DESCRIPTION = """\
-List the jobs of a consumer, look into one of them, run some again, or cancel them. A running consumer is asked to do
-it; of a stopped one, the state directory is changed, and queued jobs run at its next start.
+List or show the jobs of a consumer, run some again, or cancel them. A running consumer is asked to do it; for a stopped
+one, the command changes the state directory, and queued jobs run at the next start.
 """
 
 EPILOG = """\
@@ -48,20 +48,14 @@ _COLOURS = {
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = command_line.add_subcommand(
-        subparsers,
-        "jobs",
-        None,
-        "list, look into, run again or cancel a consumer's jobs",
-        DESCRIPTION,
-        EPILOG,
-        settings=None,
+        subparsers, "jobs", None, "list, show, run again or cancel jobs", DESCRIPTION, EPILOG, settings=None
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     listing = _add_action(actions, "list", "list the newest jobs", _list)
-    listing.add_argument("--state", choices=[state.value for state in JobState], help="only those in this state")
-    listing.add_argument("--limit", type=int, default=20, metavar="N", help="how many at most (default: 20)")
-    listing.add_argument("--before", type=int, metavar="ID", help="only those with numbers below this one")
+    listing.add_argument("--state", choices=[state.value for state in JobState], help="only jobs in this state")
+    listing.add_argument("--limit", type=int, default=20, metavar="N", help="the most jobs to list (default: 20)")
+    listing.add_argument("--before", type=int, metavar="ID", help="only jobs with lower numbers")
 
     _add_action(actions, "show", "show everything about a job", _show).add_argument("id", type=int, metavar="ID")
 
@@ -76,20 +70,20 @@ def add_command(subparsers: Any) -> None:
 
     cancel = _add_action(actions, "cancel", "cancel jobs that wait or run", partial(_each, "cancel", "cancelled"))
     cancel.add_argument("ids", type=int, metavar="ID", nargs="+")
-    cancel.add_argument("--reason", metavar="TEXT", help="the reason, which the job shows later")
+    cancel.add_argument("--reason", metavar="TEXT", help="the reason, which is shown with the job")
 
     replay = _add_action(actions, "replay", "queue all jobs again that match", _replay)
     states = [state.value for state in JobState if state.final or state is JobState.FAILED]
-    replay.add_argument("--dead", dest="states", action="append_const", const="dead", help="as --state dead")
+    replay.add_argument("--dead", dest="states", action="append_const", const="dead", help="the same as --state dead")
     replay.add_argument(
-        "--state", dest="states", action="append", choices=states, help="only those in this state; may be repeated"
+        "--state", dest="states", action="append", choices=states, help="only jobs in this state; may be repeated"
     )
     replay.add_argument(
-        "--since", metavar="TIME", help="only those with notifications from this time (2026-11-24T18:00) or later"
+        "--since", metavar="TIME", help="only jobs with notifications from this time (2026-11-24T18:00) or later"
     )
-    replay.add_argument("--until", metavar="TIME", help="only those with notifications from this time or earlier")
-    replay.add_argument("--match", metavar="JSONPATH", help="only those whose notifications match this JSONPath")
-    replay.add_argument("--dry-run", action="store_true", help="only list them")
+    replay.add_argument("--until", metavar="TIME", help="only jobs with notifications from this time or earlier")
+    replay.add_argument("--match", metavar="JSONPATH", help="only jobs whose notifications match this JSONPath")
+    replay.add_argument("--dry-run", action="store_true", help="only list the jobs")
     replay.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 

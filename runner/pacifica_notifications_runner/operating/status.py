@@ -27,13 +27,7 @@ command line; 69 it cannot be reached; 73 its state directory is not usable; 78 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = command_line.add_subcommand(
-        subparsers,
-        "status",
-        show,
-        "show the state of a consumer, and the address of its status page",
-        DESCRIPTION,
-        EPILOG,
-        settings=NAMED,
+        subparsers, "status", show, "show the state of a consumer, and its page", DESCRIPTION, EPILOG, settings=NAMED
     )
     add_output(parser)
 

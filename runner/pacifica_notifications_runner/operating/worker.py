@@ -1,4 +1,4 @@
-"""The subcommand worker: runs the jobs of a consumer that was started elsewhere."""
+"""The subcommand worker: runs jobs of a consumer on another machine."""
 
 from __future__ import annotations
 
@@ -41,13 +41,7 @@ def add_command(subparsers: Any) -> None:
     broker = ("broker_url", "result_backend", "queue", "lost_after", "concurrency")
     settings = (*NAMED, *SERVICES, *SETUP, *RIGHTS, *broker, "start", "preload", "grace", "keep")
     parser = command_line.add_subcommand(
-        subparsers,
-        "worker",
-        work,
-        "run jobs of a consumer that was started elsewhere",
-        DESCRIPTION,
-        EPILOG,
-        settings=settings,
+        subparsers, "worker", work, "run jobs of a consumer on another machine", DESCRIPTION, EPILOG, settings=settings
     )
     parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer that was started")
 
@@ -69,10 +63,18 @@ def work(arguments: argparse.Namespace, settings: Settings) -> int:
             preload=(*consumer.preload, *settings.preload),
             run_as=run_as,
         )
-        state_dir = settings.state_dir or defaults.default_state_dir(f"{broker.queue} (worker)")
-        worker = stack.enter_context(
-            engines.remote_worker(broker, consumer_digest, engine, settings, state_dir, signals.stop.set)
+        remote_worker = engines.import_celery("worker").RemoteWorker(
+            broker,
+            engine,
+            consumer_digest,
+            settings.state_dir or defaults.default_state_dir(f"{broker.queue} (worker)"),
+            concurrency=settings.concurrency,
+            grace=settings.grace,
+            keep=settings.keep,
+            run_as=run_as,
+            on_end=signals.stop.set,
         )
+        worker = stack.enter_context(remote_worker)
         signals.on_second = worker.halt
         if signals.stop.is_set():
             raise Cancelled("stopped by a signal before it was ready")
