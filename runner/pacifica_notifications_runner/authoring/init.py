@@ -66,4 +66,4 @@ def make_empty(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         used = any(directory.iterdir())
     if used:
-        raise StateError(f"the directory {directory} is not empty", "name a new one")
+        raise StateError(f"the directory {directory} is not empty", "name a new directory")
