@@ -1,4 +1,4 @@
-"""Settings: what one is, how its text becomes a value, and where the Pacifica services are."""
+"""Settings: how they are declared and read, and the settings of the Pacifica services."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""How the texts of settings become values, and values texts; each reader raises `ValueError` with the reason."""
+"""Readers that make values of the texts of settings, and the reverse; each raises `ValueError` with the reason."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def url_with_path(text: str) -> str:
 
 
 def header_text(text: str) -> str:
-    """Check a text that is to stand in an HTTP header."""
+    """Check a text for an HTTP header."""
     if not (text and text.isascii() and text.isprintable()):
         raise ValueError("it must be printable ASCII, and not empty")
     return text
@@ -51,31 +51,29 @@ def ca_bundle(text: str) -> str | bool:
 
 def switch(text: str) -> bool:
     """Read yes or no."""
-    try:
-        return _SWITCH[text.lower()]
-    except KeyError:
-        raise ValueError("it must be yes or no") from None
+    if text.lower() not in _SWITCH:
+        raise ValueError("it must be yes or no")
+    return _SWITCH[text.lower()]
 
 
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 def size(text: str) -> int:
-    """Read a number of bytes of which there must be one at least, with K, M, G or T behind it."""
+    """Read a number of bytes, at least 1, with an optional K, M, G or T after it."""
     if not (number := byte_count(text)):
         raise ValueError("it must be at least 1")
     return number
 
 
 def size_limit(text: str) -> int | None:
-    """Read a number of bytes that limits something, with K, M, G or T behind it; 0 stands for no limit."""
+    """Read a limit in bytes, as `byte_count` does; 0 stands for no limit."""
     return byte_count(text) or None
 
 
 def byte_count(text: str) -> int:
-    """Read a number of bytes, with K, M, G or T behind it."""
-    found = _SIZE.fullmatch(text)
-    if not found:
+    """Read a number of bytes, with an optional K, M, G or T (1024 and its powers) after it."""
+    if not (found := _SIZE.fullmatch(text)):
         raise ValueError("it must be a number of bytes, such as 500M or 8G")
     return int(found[1]) * _SIZES[found[2].upper()]
 
@@ -86,13 +84,13 @@ def show_size(number: int) -> str:
 
 
 def describe_size(number: int) -> str:
-    """A number of bytes for people, such as 1.5 MiB."""
-    unit, factor = max((item for item in _SIZES.items() if item[1] <= max(number, 1)), key=lambda item: item[1])
+    """A number of bytes for readers, such as 1.5 MiB."""
+    unit, factor = [item for item in _SIZES.items() if item[1] <= max(number, 1)][-1]
     return f"{number / factor:.1f} {unit}iB" if unit else f"{number} B"
 
 
 def _whole_units(value: float, units: Mapping[str, int]) -> str:
-    unit, factor = max((item for item in units.items() if value % item[1] == 0), key=lambda item: item[1])
+    unit, factor = [item for item in units.items() if value % item[1] == 0][-1]
     return f"{int(value // factor)}{unit}"
 
 
@@ -111,23 +109,14 @@ AUTHENTICATIONS = ("none", "basic", "clientssl", "gssapi")
 
 
 def existing_file(text: str) -> str:
-    """Check the path of a file that must be there."""
+    """Check the path of an existing file."""
     if not Path(text).is_file():
         raise ValueError("the file does not exist")
     return str(Path(text).absolute())
 
 
 def age_and(text: str, read: Callable[[str], _T], form: str) -> tuple[float | None, _T | None]:
-    """Read an age such as ``30d``, something else, or both with a comma between.
-
-    Args:
-        text: The text.
-        read: Reads the part that is not an age.
-        form: How the text must look, for the error.
-
-    Returns:
-        The seconds of the age, and the other value; None for the one that is not given.
-    """
+    """Read an age such as ``30d`` in seconds, another value with ``read``, or both with a comma between; else None."""
     parts = [part.strip() for part in text.split(",")]
     ages = [float(int(found[1]) * _AGES[found[2]]) for part in parts if (found := _AGE.fullmatch(part))]
     try:
@@ -149,11 +138,7 @@ _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def module_names(text: str) -> tuple[str, ...]:
-    """Read the names of modules, with spaces, commas or line ends between, and ``#`` before what is none.
-
-    Raises:
-        ValueError: One of them cannot be a module's name.
-    """
+    """Read names of modules, separated by spaces, commas or line ends; comments begin with ``#``."""
     words = " ".join(line.partition("#")[0] for line in text.splitlines()).replace(",", " ").split()
     for word in words:
         if not all(part.isidentifier() for part in word.split(".")):
@@ -168,12 +153,12 @@ _SHORTEST_LOSS = 20.0
 
 
 def port(text: str) -> int:
-    """Read the number of a port; 0 stands for any free one."""
+    """Read the number of a port; 0 stands for any free port."""
     return whole_number(text, 0, _LARGEST_PORT)
 
 
 def count(text: str) -> int:
-    """Read a number of things of which there must be one at least."""
+    """Read a number of things, at least 1."""
     return whole_number(text, 1)
 
 
@@ -189,58 +174,52 @@ def whole_number(text: str, least: int, most: int | None = None) -> int:
 
 
 def seconds(text: str) -> float:
-    """Read a duration."""
+    """Read a duration in seconds."""
     try:
         number = float(text)
     except ValueError:
-        raise ValueError("it must be a number of seconds") from None
+        number = -1.0
     if not 0 <= number < float("inf"):
         raise ValueError("it must be a number of seconds, 0 or more")
     return number
 
 
-def patience(text: str) -> float:
-    """Read a duration that somebody is waited for."""
-    if not (number := seconds(text)):
-        raise ValueError("it must be more than 0")
-    return number
-
-
 def limit(text: str) -> float | None:
-    """Read a duration that limits something; 0 stands for no limit."""
+    """Read a limit of a duration, in seconds; 0 stands for no limit."""
     return seconds(text) or None
 
 
 def count_limit(text: str) -> int | None:
-    """Read a number that limits something; 0 stands for no limit."""
+    """Read a limit of a number; 0 stands for no limit."""
     return whole_number(text, 0) or None
 
 
 def whole(text: str) -> int:
-    """Read a number of things of which there may be none."""
+    """Read a number of things, 0 or more."""
     return whole_number(text, 0)
 
 
 def one_of(*words: _Word) -> Callable[[str], _Word]:
-    """Make a reader of one of some words."""
+    """Make a reader that accepts only these words; a command's help shows them as the placeholder."""
 
     def read(text: str) -> _Word:
         if text not in words:
             raise ValueError(f"it must be {' or '.join(words)}")
         return words[words.index(text)]
 
+    PLACEHOLDERS[read] = "|".join(words)
     return read
 
 
 def consumer_name(text: str) -> str:
-    """Read a consumer's name, which also names its default state directory."""
+    """Read a consumer's name, after which its default state directory is named, too."""
     if not header_text(text) or "/" in text or text.startswith(".") or len(text) > _LONGEST_NAME:
         raise ValueError(f"it must be at most {_LONGEST_NAME} characters, without / and not start with a dot")
     return text
 
 
 def transaction_or_time(text: str) -> int | datetime:
-    """Read the number of a transaction, or a time, of this machine's zone unless it says another one."""
+    """Read the number of a transaction, or a time, by default in this machine's zone."""
     if text.isascii() and text.isdigit():
         return int(text)
     try:
@@ -250,7 +229,7 @@ def transaction_or_time(text: str) -> int | datetime:
 
 
 def lost_after(text: str) -> float:
-    """Read after how many seconds a worker counts as lost."""
+    """Read the seconds of silence after which a worker counts as lost."""
     number = seconds(text)
     if number < _SHORTEST_LOSS:
         raise ValueError(f"it must be {_SHORTEST_LOSS:g} seconds or more: in half of them a worker ends its jobs")
@@ -258,7 +237,7 @@ def lost_after(text: str) -> float:
 
 
 def origins(text: str) -> tuple[str, ...]:
-    """Read names of senders, with commas between."""
+    """Read names of senders, separated by commas."""
     names = tuple(name.strip().lower() for name in text.split(","))
     if not all(name == "*" or _ORIGIN.fullmatch(name) for name in names):
         raise ValueError("it must be names such as events.example.org, with commas between, or *")
@@ -266,15 +245,15 @@ def origins(text: str) -> tuple[str, ...]:
 
 
 def rate(text: str) -> float:
-    """Read how often something may be done in a second."""
-    number = seconds(text)
-    if number <= 0:
+    """Read a rate per second."""
+    if not (number := seconds(text)):
         raise ValueError("it must be more than 0 a second")
     return number
 
 
-#: What stands for the value in a command's help, by the function that reads it.
-PLACEHOLDERS: dict[Callable[[str], object], str] = {
+#: The placeholder of the value in a command's help, by the function that reads it; None for a switch.
+PLACEHOLDERS: dict[Callable[[str], object], str | None] = {
+    Path: "FILE",
     consumer_name: "NAME",
     count: "N",
     count_limit: "N",
@@ -286,6 +265,7 @@ PLACEHOLDERS: dict[Callable[[str], object], str] = {
     seconds: "SECONDS",
     size: "BYTES",
     size_limit: "BYTES",
+    switch: None,
     transaction_or_time: "ID|TIME",
     url: "URL",
     url_with_path: "URL",

@@ -1,7 +1,7 @@
-"""The settings that people have for Pacifica's own clients: environment variables and ``~/.pacifica_cli/config.ini``.
+"""The settings of Pacifica's own clients, under the names of this package's settings.
 
-The variables are those of pacifica-uploader 0.3.1, pacifica-downloader 0.4.1 and pacifica-cli 0.5.2; the file is what
-``pacifica-cli configure`` writes. Both are read here and nowhere else, and end up under the names of our own settings.
+The variables are those of pacifica-uploader 0.3.1, pacifica-downloader 0.4.1 and pacifica-cli 0.5.2;
+``~/.pacifica_cli/config.ini`` is written by ``pacifica-cli configure``.
 """
 
 from __future__ import annotations
@@ -14,17 +14,13 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
 
-#: The value and the place it was found in, by the name of our setting.
+#: The values and their sources, by the names of this package's settings.
 Found = dict[str, tuple[str, str]]
 
-#: What the clients ask policy for, below its address.
+#: The paths below policy's address in the clients' settings.
 _POLICY_PATHS = ("/status/transactions/by_id", "/uploader", "/ingest")
-#: Parts of a service's address, with what the clients take when only others are set.
-_PARTS = {
-    "CARTD": {"PROTO": "http", "ADDR": "127.0.0.1", "PORT": "8081"},
-    "INGEST": {"PROTO": "http", "ADDR": "127.0.0.1", "PORT": "8066"},
-    "POLICY": {"PROTO": "http", "ADDR": "127.0.0.1", "PORT": "8181"},
-}
+#: The default ports of services of whose addresses only a part is set.
+_PORTS = {"CARTD": "8081", "INGEST": "8066", "POLICY": "8181"}
 _PLAIN_VARIABLES = {
     "CARTD_CART_API_URL": "cartd_url",
     "DOWNLOAD_URL": "cartd_url",
@@ -68,20 +64,16 @@ def from_variables(environ: Mapping[str, str]) -> Found:
         ("INGEST", "ingest_status_url", environ.get("INGEST_STATUS_PATH", "/get_state")),
         ("POLICY", "policy_url", ""),
     ):
-        given = [f"{service}_{part}" for part in _PARTS[service] if environ.get(f"{service}_{part}")]
-        if given:
-            parts = {part: environ.get(f"{service}_{part}") or default for part, default in _PARTS[service].items()}
+        defaults = {"PROTO": "http", "ADDR": "127.0.0.1", "PORT": _PORTS[service]}
+        if given := [f"{service}_{part}" for part in defaults if environ.get(f"{service}_{part}")]:
+            parts = {part: environ.get(f"{service}_{part}") or default for part, default in defaults.items()}
             found.setdefault(name, ("{PROTO}://{ADDR}:{PORT}".format(**parts) + path, " and ".join(given)))
     return found
 
 
 def from_file(environ: Mapping[str, str]) -> Found:
-    """Read ``~/.pacifica_cli/config.ini``, if there is one.
-
-    Raises:
-        ConfigurationError: It cannot be read, or is not an INI file.
-    """
-    # A supervisor may hide all homes from its services.
+    """Read ``~/.pacifica_cli/config.ini``, if it exists."""
+    # A supervisor may hide home directories from its services.
     if not environ.get("HOME") or not os.access(environ["HOME"], os.X_OK):
         return {}
     path = Path(environ["HOME"], ".pacifica_cli", "config.ini")
@@ -91,10 +83,10 @@ def from_file(environ: Mapping[str, str]) -> Found:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        # The message of configparser quotes whole lines, a password among them perhaps.
+        # The message of configparser quotes whole lines, which may contain a password.
         reason = getattr(error, "strerror", None) or "it is not a well-formed INI file"
         raise ConfigurationError(
-            f"cannot read {path}: {reason}", "let `pacifica-cli configure` write it anew, or remove it"
+            f"cannot read {path}: {reason}", "write it again with `pacifica-cli configure`, or remove it"
         ) from None
     found: Found = {}
     for (section, key), name in _PLAIN_KEYS.items():
@@ -107,7 +99,7 @@ def from_file(environ: Mapping[str, str]) -> Found:
 
 
 def _configured(parser: configparser.ConfigParser, section: str, key: str) -> str:
-    """A value that somebody has set: not the example that the program fills in for what was not answered."""
+    """A value of the file; empty for an example address, which pacifica-cli writes for an unanswered question."""
     text = parser.get(section, key, fallback="")
     host = (urlsplit(text).hostname or "") if section == "endpoints" else ""
     return "" if host == "example.com" or host.endswith(".example.com") else text

@@ -1,4 +1,4 @@
-"""Where the Pacifica services are and who asks them, and how entry-points are told."""
+"""The addresses of the Pacifica services and the user of their requests, and the variables that entry-points get."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import attrs
 from .converters import authentication, ca_bundle, existing_file, header_text, url
 from .option import CONFIG_VARIABLE, PREFIX, documented, environ_of, resolve, setting
 
-#: Set by the runner: names the consumer whose entry-point runs, to mark its uploads with.
+#: Set by the runner: the name of the consumer whose entry-point runs, which marks its uploads.
 CONSUMER_VARIABLE = PREFIX + "CONSUMER"
 
 
 @documented
 @attrs.frozen(kw_only=True)
 class Services:
-    """Where the Pacifica services are and who asks them.
+    """The addresses of the Pacifica services, and the user of the requests.
 
     ``ca_bundle`` is True for the usual authorities, False to verify nothing.
 
     Args:
-        consumer: Name of the consumer on whose behalf an entry-point runs, None outside a runner.
+        consumer: The name of the consumer whose entry-point runs; None outside a runner.
     """
 
     producer_url: str = setting(
@@ -39,7 +39,9 @@ class Services:
         "where ingest takes uploads, if that is not its address with /upload", url, part_of="ingest_url"
     )
     ingest_status_url: str | None = setting(
-        "where ingest tells how far an upload is, if that is not its address with /get_state", url, part_of="ingest_url"
+        "where ingest reports the progress of uploads, if that is not its address with /get_state",
+        url,
+        part_of="ingest_url",
     )
     policy_url: str | None = setting(
         "Pacifica's policy service: lets the consumer check the user name and look for transactions that were not "
@@ -47,7 +49,7 @@ class Services:
         url,
     )
     username: str | None = setting(
-        "the Pacifica user who subscribes (a network id), sent as Http-Remote-User with every request",
+        "the Pacifica user of the subscription (a network id), sent as Http-Remote-User with every request",
         header_text,
         metavar="NAME",
     )
@@ -61,9 +63,7 @@ class Services:
         metavar="KIND",
     )
     client_cert: str | None = setting("the client's certificate for clientssl, a file in PEM form", existing_file)
-    client_key: str | None = setting(
-        "the file of the key of the client's certificate, if that is another one", existing_file
-    )
+    client_key: str | None = setting("the file of the private key of `client_cert`, if it is another", existing_file)
     ca_bundle: str | bool = setting(
         "a file with the certificates of the authorities that Pacifica's https servers are verified against",
         ca_bundle,
@@ -77,19 +77,22 @@ class Services:
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Services:
         """Read the settings as an entry-point finds them.
 
-        They are ``PACIFICA_…``, the variables of Pacifica's own clients, the INI file ``PACIFICA_CONFIG``, and
-        ``~/.pacifica_cli/config.ini``; the first of them that sets a value counts.
+        The sources are ``PACIFICA_…``, the variables of Pacifica's own clients, the INI file ``PACIFICA_CONFIG``, and
+        ``~/.pacifica_cli/config.ini``; the first one that sets a value counts.
+
+        Args:
+            environ: The environment's variables; by default those of this process.
 
         Raises:
             ConfigurationError: A value is wrong.
         """
         environ = os.environ if environ is None else environ
         ini = environ.get(CONFIG_VARIABLE)
-        # The file may serve the commands, too, which know more settings.
+        # The file may also hold settings of the commands.
         services = resolve(cls, {}, environ, Path(ini) if ini else None, strict=False)
         return attrs.evolve(services, consumer=environ.get(CONSUMER_VARIABLE) or None)
 
     def environ(self) -> dict[str, str]:
-        """The variables that hand these settings on to an entry-point."""
+        """The variables that pass these settings on to an entry-point."""
         consumer = {} if self.consumer is None else {CONSUMER_VARIABLE: self.consumer}
         return environ_of(self) | consumer

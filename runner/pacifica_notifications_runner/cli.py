@@ -6,29 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pacifica_notifications_runner import start
 from pacifica_notifications_runner.authoring import check, demo, init, pack, run, sandbox, sandbox_upload
 from pacifica_notifications_runner.operating import catch_up, completion, environments, jobs, worker
 from pacifica_notifications_runner.operating import status as status_command
-from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options import command_line, start_command
 from pacifica_notifications_runner.process import command
 
-#: In the order in which they are needed: first by authors, then by operators.
-_SUBCOMMANDS = (
-    init,
-    check,
-    pack,
-    run,
-    sandbox,
-    sandbox_upload,
-    demo,
-    status_command,
-    jobs,
-    catch_up,
-    environments,
-    worker,
-    completion,
-)
+_FOR_AUTHORS = (init, check, pack, run, sandbox, sandbox_upload, demo)
+_FOR_OPERATORS = (status_command, jobs, catch_up, environments, worker, completion)
 PROGRAM = "pacifica-notifications-consumer"
 
 _TWO_WORDS = ["sandbox", "upload"]
@@ -42,24 +27,24 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
     command_line.add_version(parser)
-    # Completions are made of the command lines of all commands.
+    # The completion scripts are made from the parsers of all commands.
     parser.set_defaults(parsers=all_parsers)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for subcommand in _SUBCOMMANDS:
+    for subcommand in (*_FOR_AUTHORS, *_FOR_OPERATORS):
         subcommand.add_command(subparsers)
     return parser
 
 
 def all_parsers() -> dict[str, argparse.ArgumentParser]:
     """The parsers of both commands, by name."""
-    return {start.PROGRAM: start.make_parser(), PROGRAM: make_parser()}
+    return {start_command.PROGRAM: start_command.make_parser(), PROGRAM: make_parser()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:2] == _TWO_WORDS:
-        # `sandbox` itself takes a directory, of any other name.
+        # `sandbox` itself takes a directory, which therefore cannot be called upload.
         argv[:2] = [" ".join(_TWO_WORDS)]
     arguments = make_parser().parse_args(argv)
     return command.execute(PROGRAM, arguments, lambda settings: int(arguments.command(arguments, settings)))

@@ -1,4 +1,4 @@
-"""What a consumer is called, and where its state lives, unless somebody says so."""
+"""The default name and state directory of a consumer."""
 
 from __future__ import annotations
 
@@ -11,34 +11,21 @@ from pacifica_notifications_consumer.settings.option import SECTION
 
 
 def require_username(username: str | None) -> str:
-    """Insist on a user name.
-
-    Raises:
-        ConfigurationError: There is none. The producer would take the subscription of a nameless user, and disable it
-            at the first notification.
-    """
+    """Require a user name: the producer would disable a subscription without one at the first notification."""
     if not username:
         raise ConfigurationError(
-            "there is no user name", "set `username` to the Pacifica user who subscribes (a network id)"
+            "the user name is missing", "set `username` to the Pacifica user of the subscription (a network id)"
         )
     return username
 
 
 def default_name(archive: Path, username: str | None) -> str:
-    """Name a consumer after who runs it, where, and its archive.
-
-    Two consumers of one name would take each other's uploads for their own, so the archive's name alone, which is
-    mostly ``consumer.zip``, does not do.
-    """
-    return f"{username or 'nobody'}@{socket.gethostname()}:{archive.resolve().stem}".replace("/", "_")
+    """Name a consumer after its user, host and archive: two of one name would ignore each other's uploads."""
+    return f"{username or 'anonymous'}@{socket.gethostname()}:{archive.resolve().stem}".replace("/", "_")
 
 
 def default_state_dir(name: str) -> Path:
-    """The state directory of a consumer where the system keeps such things.
-
-    Raises:
-        ConfigurationError: The user has no home directory.
-    """
+    """The state directory of a consumer, in the user's directory of state."""
     if base := os.environ.get("XDG_STATE_HOME"):
         return Path(base) / SECTION / name
     try:

@@ -17,24 +17,9 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def listening(
-    endpoint: Endpoint,
-    address: str,
-    port: int,
-    tls: ssl.SSLContext | None = None,
-    limits: ServerLimits | None = None,
+    endpoint: Endpoint, address: str, port: int, tls: ssl.SSLContext | None = None, limits: ServerLimits | None = None
 ) -> Iterator[Server]:
-    """Serve an endpoint until the context ends.
-
-    Args:
-        endpoint: Answers the requests.
-        address: The address to listen on.
-        port: The port to listen on; 0 picks a free one.
-        tls: What to secure the connections with; None for plain HTTP.
-        limits: What clients may cost the server.
-
-    Raises:
-        EndpointError: The address or the port cannot be had.
-    """
+    """Serve an endpoint until the context ends; port 0 picks a free one, without ``tls`` it speaks plain HTTP."""
     handler = type("EndpointHandler", (_EndpointHandler,), {"endpoint": endpoint})
     with serve(handler, address, port, tls, limits) as server:
         log.info("listening on %s", server.url)
@@ -47,7 +32,7 @@ class _EndpointHandler(Handler):
     _delivery: Delivery
 
     def version_string(self) -> str:
-        """Send a name without versions, which would tell strangers of weaknesses."""
+        """Send a name without versions, which would disclose known weaknesses."""
         return "pacifica-notifications-consumer"
 
     def do_POST(self) -> None:
@@ -58,7 +43,7 @@ class _EndpointHandler(Handler):
             self._delivery, self.deferred = received, True
             return
         if self.command == "POST":
-            # A sender and a proxy may disagree with us on where the refused request ends.
+            # A sender or a proxy may see the end of the refused request elsewhere (RFC 9112, 11.2).
             self.close_connection = True
         self._send(received)
 

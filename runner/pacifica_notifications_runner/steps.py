@@ -1,22 +1,29 @@
-"""What the commands share of the six steps."""
+"""Parts of the six steps, made from the settings; some are shared with other commands."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import shlex
+import shutil
 import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive.archive import Consumer
+from pacifica_notifications_consumer.endpoint import Endpoint, Rate, Signatures
+from pacifica_notifications_consumer.engines.engine import RemoteEngine
 from pacifica_notifications_consumer.environment.builder import VenvBuilder
+from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.http.server import Server
+from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.subscription.reachability import is_loopback
 from pacifica_notifications_consumer.subscription.subscription import mint_token
 from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
 from pacifica_notifications_consumer.system.privileges import give_up_new_privileges
+from pacifica_notifications_runner import defaults, engines
 from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.systemd import Notifier
@@ -28,8 +35,15 @@ from pacifica_notifications_runner.status.listener import showing
 log = logging.getLogger(__name__)
 
 
+def limit_privileges(settings: Settings) -> Account:
+    """Give up the right to gain privileges, by default; the user under which the consumer's code is to run."""
+    if not settings.allow_new_privileges:
+        give_up_new_privileges()
+    return Account.find(settings.run_as) if settings.run_as else CURRENT_USER
+
+
 def venv_builder(consumer: Consumer, settings: Settings, cancel: threading.Event, run_as: Account) -> VenvBuilder:
-    """The builder of a consumer's environment, as the settings say."""
+    """The builder of a consumer's environment."""
     return VenvBuilder(
         python=settings.python or sys.executable,
         directory=consumer.directory,
@@ -44,61 +58,90 @@ def venv_builder(consumer: Consumer, settings: Settings, cancel: threading.Event
     )
 
 
-def limit_privileges(settings: Settings) -> Account:
-    """Give up what neither the command nor most consumers need, unless the settings say otherwise.
+def job_queue(
+    consumer: Consumer, settings: Settings, name: str, venv: Venv | None, engine: RemoteEngine | None, run_as: Account
+) -> JobRunner:
+    """The queue of a consumer's jobs, which run in ``venv``, or on other machines through ``engine``."""
+    return JobRunner(
+        consumer.entry_point,
+        settings.state_dir or defaults.default_state_dir(name),
+        name=name,
+        filter=consumer.filter,
+        venv=venv,
+        services=settings.services,
+        workers=engines.max_running(settings),
+        timeout=settings.job_timeout,
+        attempts=settings.attempts,
+        crash_limit=settings.crash_limit,
+        grace=settings.grace,
+        output_limit=settings.output_limit,
+        limits=settings.job_limits,
+        keep=settings.keep,
+        warm=settings.start == "warm",
+        preload=(*consumer.preload, *settings.preload),
+        strict=settings.response_policy == "strict",
+        max_depth=settings.max_depth,
+        engine=engine,
+        run_as=run_as,
+    )
 
-    Returns:
-        The user as whom the consumer's code is to run; by default this process's.
 
-    Raises:
-        ConfigurationError: Nothing can be run as that user.
-    """
-    if not settings.allow_new_privileges:
-        give_up_new_privileges()
-    return Account.find(settings.run_as) if settings.run_as else CURRENT_USER
+def keep_lock_file(venv: Venv, runner: JobRunner) -> None:
+    """Copy the list of the installed packages into the state directory, which outlives the environment."""
+    kept = runner.state_dir / venv.lock.name
+    kept.touch(mode=0o600)
+    shutil.copyfile(venv.lock, kept)
 
 
-def keep_running(
-    all_alive: Callable[[], bool], status: Callable[[], str], notifier: Notifier, signals: StopSignals
-) -> None:
-    """Wait for the signal to stop, and meanwhile tell the supervisor that all is at work."""
-    notifier.ready(status())
-    while not signals.stop.wait(notifier.interval):
-        if all_alive():
-            notifier.alive(status())
-        else:
-            log.critical("a thread has ended by itself; the supervisor is not told that all is well any more")
-    notifier.stopping("giving running jobs time to end")
+def make_endpoint(runner: JobRunner, settings: Settings, signatures: Signatures) -> Endpoint:
+    """The rules of the endpoint through which a queue gets notifications."""
+    return Endpoint(
+        accept=runner.accept_all,
+        token=mint_token(),
+        max_body=settings.max_body,
+        strict=settings.response_policy == "strict",
+        max_events=settings.max_events,
+        max_depth=settings.max_depth,
+        signatures=signatures,
+        max_signed_body=settings.max_signed_body,
+        origins=settings.webhook_origins,
+        rate=Rate(settings.webhook_rate),
+        metrics=lambda: write_metrics(runner),
+    )
 
 
 @contextlib.contextmanager
 def status_page(
     api: Api, settings: Settings, tls: ssl.SSLContext | None, metrics: Callable[[], str]
 ) -> Iterator[Server]:
-    """Show the status page, and say where it is: with the token to people at a terminal, without it in a log.
-
-    Raises:
-        EndpointError: The address or the port cannot be had.
-        StateError: The state directory cannot be written to.
-    """
+    """Serve the status page, and report its address: at a terminal with the token, in a log without it."""
     token = mint_token()
     host = settings.status_address
-    # On this machine nobody can listen in, and the certificate is another name's.
+    # Loopback needs no encryption, and the certificate is for another name.
     secured = None if is_loopback(host) else tls
     if secured is None and not is_loopback(host):
-        log.warning("the status page at %s is not encrypted: give a certificate with `tls_cert`", host)
+        log.warning("the status page at %s is not encrypted: set a certificate with `tls_cert`", host)
     with showing(api, token, host, settings.status_port, secured, metrics) as server:
-        # All addresses of this machine are no address to go to.
+        # Browsers cannot open the address that stands for all addresses of this machine.
         url = server.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
         address = StatusAddress(url, token)
         with address.kept_in(api.book.state_dir):
             if is_terminal(sys.stderr):
                 note(f"The status page, to be opened in a browser: {address.link}")
             else:
-                state_dir = shlex.quote(str(api.book.state_dir))
-                log.info(
-                    "the status page is at %s; `pacifica-notifications-consumer status --state-dir %s` tells the token",
-                    url,
-                    state_dir,
-                )
+                command = f"pacifica-notifications-consumer status --state-dir {shlex.quote(str(api.book.state_dir))}"
+                log.info("the status page is at %s; `%s` prints the token", url, command)
             yield server
+
+
+def keep_running(
+    all_alive: Callable[[], bool], status: Callable[[], str], notifier: Notifier, signals: StopSignals
+) -> None:
+    """Wait for the signal to stop, and meanwhile send the supervisor signs of life."""
+    notifier.ready(status())
+    while not signals.stop.wait(notifier.interval):
+        if all_alive():
+            notifier.alive(status())
+        else:
+            log.critical("a thread has ended unexpectedly; the supervisor gets no more signs of life")
+    notifier.stopping("giving running jobs time to end")

@@ -1,4 +1,4 @@
-"""The subcommand check: finds what would go wrong with a consumer."""
+"""The subcommand check: finds the faults of a consumer before it is started."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, say_json
 
 DESCRIPTION = """\
-Find out what would go wrong with a consumer when it is started or run: in the archive and its limits, the entry-point
-and its syntax, the JSONPath, init.sh, the requirements, and imports without a requirement. For the last three, its
-environment is really made, with its init.sh, and removed again.
+Find faults of a consumer before it is started or run: in the archive and its limits, the entry-point and its syntax,
+the JSONPath, init.sh, the requirements, and imports without a requirement. For the last three, its environment is
+created with its init.sh, and removed again.
 """
 
 EPILOG = """\
@@ -58,33 +58,21 @@ _COLOURS = {Level.ERROR: terminal.RED, Level.WARNING: terminal.YELLOW, Level.NOT
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = command_line.add_subcommand(
-        subparsers,
-        "check",
-        "find out what would go wrong with a consumer",
-        DESCRIPTION,
-        EPILOG,
-        settings=(*SETUP, *RIGHTS),
+        subparsers, "check", check, "find faults of a consumer", DESCRIPTION, EPILOG, settings=(*SETUP, *RIGHTS)
     )
     parser.add_argument("consumer", type=Path, metavar="consumer.zip|DIR", help="the consumer")
-    parser.add_argument(
-        "--against",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="notification.json",
-        help="explain whether, and why, the JSONPath matches these notifications",
-    )
+    help_text = "explain whether, and why, the JSONPath matches these notifications"
+    parser.add_argument("--against", type=Path, nargs="+", default=[], metavar="notification.json", help=help_text)
     parser.add_argument(
         "--no-environment", action="store_true", help="make no environment; do not check requirements and imports"
     )
     parser.add_argument("--output", choices=("text", "json"), default="text", help="text for people, json for programs")
-    parser.set_defaults(command=check)
 
 
 def check(arguments: argparse.Namespace, settings: Settings) -> int:
     """Check a consumer."""
     if not settings.verbose and not is_terminal(sys.stderr):
-        # The installer's progress is for people at a terminal only.
+        # The installer's progress is shown only at a terminal.
         logging.getLogger("pacifica_notifications_consumer").setLevel(logging.WARNING)
     run_as = steps.limit_privileges(settings)
     findings: list[Finding] = []
@@ -114,11 +102,11 @@ def _check_whole(
     matches: list[Match],
     found: Sequence[Finding],
 ) -> Iterator[Finding]:
-    """The checks that need a consumer whose parts can all be read."""
+    """The checks of a consumer whose parts can all be read; adds to ``matches``."""
     try:
         consumer = Consumer.load(directory)
     except PacificaError:
-        return  # the findings about its parts say why
+        return  # the findings about its parts give the reason
     yield from check_loops(consumer)
     for path in arguments.against:
         match = check_notification(consumer.filter, path)
@@ -137,12 +125,12 @@ def _check_whole(
 
 def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches: Sequence[Match]) -> None:
     if arguments.output == "json":
-        document = {
-            "consumer": str(arguments.consumer),
-            "findings": [_finding_document(finding) for finding in findings],
-            "notifications": [{**attrs.asdict(match), "path": str(match.path)} for match in matches],
-        }
-        say_json(document)
+        documents = [
+            {**attrs.asdict(finding), "level": finding.level.value, "advice": with_flags(finding.advice)}
+            for finding in findings
+        ]
+        notifications = [{**attrs.asdict(match), "path": str(match.path)} for match in matches]
+        say_json({"consumer": str(arguments.consumer), "findings": documents, "notifications": notifications})
         return
     for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
         advice = f"; {with_flags(finding.advice)}" if finding.advice else ""
@@ -152,9 +140,5 @@ def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches:
     for match in matches:
         say(f"{match.path}: {match.explanation}")
     counts = Counter(finding.level for finding in findings)
-    told = [count(counts[level], level.value) for level in Level if counts[level]]
-    say(f"{arguments.consumer}: {', '.join(told) or 'nothing would go wrong'}")
-
-
-def _finding_document(finding: Finding) -> dict[str, Any]:
-    return {**attrs.asdict(finding), "level": finding.level.value, "advice": with_flags(finding.advice)}
+    summary = [count(counts[level], level.value) for level in Level if counts[level]]
+    say(f"{arguments.consumer}: {', '.join(summary) or 'nothing would go wrong'}")

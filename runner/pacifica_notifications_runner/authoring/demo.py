@@ -1,4 +1,4 @@
-"""The subcommand demo: a consumer at work on one machine, with a sandbox in the place of Pacifica."""
+"""The subcommand demo: shows a consumer at work, with a sandbox in the place of Pacifica."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+import attrs
 
 from pacifica_notifications_consumer.archive.packing import pack
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
@@ -24,9 +26,8 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory
 from pacifica_notifications_consumer.testing.instrument import send_files
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_runner import start
 from pacifica_notifications_runner.authoring.init import make_empty
-from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options import command_line, start_command
 from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.terminal import say
@@ -48,22 +49,22 @@ _FILES = {
 _WAIT_SECONDS = 300.0
 _STOP_SECONDS = 60.0
 _POLL = 0.02
-_T = TypeVar("_T")
 
 
 class DemoError(PacificaError):
-    """The demonstration did not show what it should."""
+    """The demonstration failed."""
 
     exit_status = 1
 
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = command_line.add_subcommand(subparsers, "demo", "show what a consumer does, on a sandbox", DESCRIPTION)
-    parser.add_argument(
-        "directory", nargs="?", type=Path, metavar="DIR", help="where to put everything (default: a new temporary one)"
+    parser = command_line.add_subcommand(
+        subparsers, "demo", demonstrate, "show what a consumer does, on a sandbox", DESCRIPTION
     )
-    parser.set_defaults(command=demonstrate)
+    parser.add_argument(
+        "directory", nargs="?", type=Path, metavar="DIR", help="the directory of its files (default: a temporary one)"
+    )
 
 
 def demonstrate(arguments: argparse.Namespace, _settings: Settings) -> int:
@@ -78,7 +79,7 @@ def demonstrate(arguments: argparse.Namespace, _settings: Settings) -> int:
         say(f"  ingest {sandbox.ingest_url}, policy {sandbox.policy_url}")
         _Demonstration(home, sandbox, signals).run()
     say()
-    say("The result is right. Left to look at:")
+    say("The result is right. These files stay:")
     say(f"  {home / 'consumer.zip'}   the consumer")
     say(f"  {home / 'sandbox'}        the archive")
     say(f"  {home / 'state'}          the consumer's ledger and its job's directory")
@@ -86,12 +87,15 @@ def demonstrate(arguments: argparse.Namespace, _settings: Settings) -> int:
     return 0
 
 
+@attrs.frozen
 class _Demonstration:
-    def __init__(self, home: Path, sandbox: Sandbox, signals: StopSignals) -> None:
-        self._home = home
-        self._sandbox = sandbox
-        self._signals = signals
-        self._log = home / "start.log"
+    _home: Path
+    _sandbox: Sandbox
+    _signals: StopSignals
+
+    @property
+    def _log(self) -> Path:
+        return self._home / "start.log"
 
     def run(self) -> None:
         sandbox = self._sandbox
@@ -99,10 +103,10 @@ class _Demonstration:
             services = Services.from_environment(sandbox.environ() | {f"{PREFIX}USERNAME": _USER})
             upload = lambda: send_files(_FILES, services=services, key_values={"Sample": "demonstration"})  # noqa: E731
             self._wait("A transaction is uploaded", upload)
-            self._wait("The consumer has made a new one of it", lambda: len(sandbox.transactions()) > 1)
+            self._wait("The consumer has uploaded its result", lambda: len(sandbox.transactions()) > 1)
             with contextlib.closing(Ledger(self._home / "state" / LEDGER)) as ledger:
                 own = lambda: ledger.count_verdicts()[Verdict.OWN]  # noqa: E731
-                self._wait("Its own upload has been announced to it, too", own)
+                self._wait("The consumer has ignored its own upload", own)
         if sandbox.subscriptions():
             raise DemoError("the subscription was left behind", f"read {self._log}")
         with contextlib.closing(Ledger(self._home / "state" / LEDGER)) as ledger:
@@ -120,16 +124,16 @@ class _Demonstration:
         words += ["--state-dir", str(self._home / "state")]
         words += ["--producer-url", sandbox.producer_url, "--cartd-url", sandbox.cartd_url]
         words += ["--ingest-url", sandbox.ingest_url, "--policy-url", sandbox.policy_url]
-        say(f"$ {start.PROGRAM} {' '.join(words)}")
-        command = [str(Path(sysconfig.get_path("scripts")) / start.PROGRAM), *words]
-        with self._log.open("wb") as output:
-            process = subprocess.Popen(command, env=environ, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        say(f"$ {start_command.PROGRAM} {' '.join(words)}")
+        command = [str(Path(sysconfig.get_path("scripts")) / start_command.PROGRAM), *words]
+        with self._log.open("wb") as log:
+            process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             subscribed = lambda: sandbox.subscriptions() or process.poll() is not None  # noqa: E731
             self._wait("The consumer is deployed and subscribed", subscribed)
             if process.poll() is not None:
-                said = self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
-                raise DemoError("the start command did not subscribe the consumer", "its output was:", output=said)
+                output = self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
+                raise DemoError("the start command did not subscribe the consumer", "its output was:", output=output)
             yield
             process.terminate()
             self._wait("The consumer is stopped", lambda: process.poll() is not None)
@@ -150,7 +154,7 @@ class _Demonstration:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the start command so that it can clean up, and only if it does not, by force."""
+    """End the start command so that it can clean up, or by force if it does not end in time."""
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)
@@ -160,7 +164,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _compare(sandbox: Sandbox) -> None:
-    """Print each file before and after, and insist that the plain-text ones are in upper case."""
+    """Print each file before and after, and check that the text files are in upper case."""
     if len(sandbox.transactions()) != 2:
         raise DemoError(f"there should be two transactions, but there are {sandbox.transactions()}")
     before, after = sandbox.transactions()
@@ -175,7 +179,7 @@ def _compare(sandbox: Sandbox) -> None:
     key_values = Notification.parse(sandbox.notification(after)).key_values
     say(f"  its key-values: {key_values}")
     if key_values != {"Transactions._id": before, PROVENANCE_KEY: _NAME}:
-        raise DemoError("the new transaction does not carry the key-values that it should")
+        raise DemoError("the new transaction has other key-values than expected")
 
 
 def _shown(content: bytes) -> str:

@@ -25,9 +25,9 @@ Exit status: 0; 2 wrong command line; 73 the directory is not empty, or cannot b
 
 TEMPLATES = ("minimal", "uppercase")
 _NEXT = """\
-{directory} is a consumer. What to do next:
+{directory} is a consumer. Next steps:
   pytest {directory}                                          test it on a sandbox
-  pacifica-notifications-consumer check {directory}           see what would go wrong
+  pacifica-notifications-consumer check {directory}           find its faults
   pacifica-notifications-consumer pack {directory}            make a consumer.zip of it
 Write your work into __main__.py, the filter that selects transactions into jsonpath2.txt, and the packages that
 __main__.py imports into requirements.txt."""
@@ -35,10 +35,11 @@ __main__.py imports into requirements.txt."""
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = command_line.add_subcommand(subparsers, "init", "make a new consumer that works", DESCRIPTION, EPILOG)
+    parser = command_line.add_subcommand(
+        subparsers, "init", make, "make a new consumer that works", DESCRIPTION, EPILOG
+    )
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory; it is created, and must be empty")
-    parser.add_argument("--template", choices=TEMPLATES, default="minimal", help="what to make (default: minimal)")
-    parser.set_defaults(command=make)
+    parser.add_argument("--template", choices=TEMPLATES, default="minimal", help="(default: minimal)")
 
 
 def make(arguments: argparse.Namespace, _settings: Settings) -> int:
@@ -53,21 +54,16 @@ def make(arguments: argparse.Namespace, _settings: Settings) -> int:
         for path in sorted(template.iterdir()):
             if path.is_file():
                 shutil.copyfile(path, directory / path.name)
-    script = directory / "init.sh"
-    if script.exists():
-        script.chmod(0o755)
+                if path.name == "init.sh":
+                    (directory / path.name).chmod(0o755)
     say(_NEXT.format(directory=directory))
     return 0
 
 
 def make_empty(directory: Path) -> None:
-    """Make a directory, unless it is there and empty.
-
-    Raises:
-        StateError: It cannot be made, or it is not empty.
-    """
+    """Make a directory; an existing one must be empty."""
     with explained(StateError, f"cannot use the directory {directory}", "name another one"):
         directory.mkdir(parents=True, exist_ok=True)
         used = any(directory.iterdir())
     if used:
-        raise StateError(f"the directory {directory} is not empty", "name a new one")
+        raise StateError(f"the directory {directory} is not empty", "name a new directory")

@@ -24,26 +24,21 @@ Exit status: 0; 2 wrong command line; 65 the directory is not a usable consumer;
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = command_line.add_subcommand(subparsers, "pack", "make a consumer.zip of a directory", DESCRIPTION, EPILOG)
+    parser = command_line.add_subcommand(
+        subparsers, "pack", pack, "make a consumer.zip of a directory", DESCRIPTION, EPILOG
+    )
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory with the consumer's __main__.py")
     parser.add_argument(
-        "-o",
-        "--output",
-        dest="archive",
-        type=Path,
-        default=Path("consumer.zip"),
-        metavar="FILE",
-        help="the archive to write (default: consumer.zip)",
+        "-o", "--output", type=Path, default="consumer.zip", metavar="FILE", help="the archive (default: consumer.zip)"
     )
-    parser.set_defaults(command=pack)
 
 
 def pack(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Pack a consumer."""
-    packed = packing.pack(arguments.directory, arguments.archive)
+    packed = packing.pack(arguments.directory, arguments.output)
     for name in packed.files:
         say(f"  {name}")
     for name, reason in packed.left_out:
         say(f"  left out: {name} ({reason})")
-    say(f"{arguments.archive}: {count(len(packed.files), 'file')}, {size(arguments.archive.stat().st_size)}")
+    say(f"{arguments.output}: {count(len(packed.files), 'file')}, {size(arguments.output.stat().st_size)}")
     return 0

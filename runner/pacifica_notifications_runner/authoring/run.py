@@ -26,8 +26,7 @@ from pacifica_notifications_consumer.queue import workers
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
-from pacifica_notifications_runner import defaults as defaults
-from pacifica_notifications_runner import steps
+from pacifica_notifications_runner import defaults, steps
 from pacifica_notifications_runner.authoring.uploaded import UploadedTransaction, UploadWatch
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import NAMED, RIGHTS, SERVICES, SETUP, Settings
@@ -47,10 +46,10 @@ Exit status: that of the entry-point (128 and the signal's number if a signal en
 the notification does not match; 65, 69, 73, 78 as with the start command; 130 stopped by a signal.
 """
 
-#: Exit status when there is nothing to run.
+#: The exit status if nothing was run.
 NOT_MATCHED = 66
-#: The user who asks a sandbox, to which all users are the same.
-_ANY_USER = "somebody"
+#: The default user name with a sandbox, to which all users are the same.
+_SANDBOX_USER = "sandbox"
 _MOST_FILES = 20
 
 
@@ -58,14 +57,13 @@ def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     settings = (*NAMED, *SERVICES, "job_timeout", *SETUP, *RIGHTS)
     parser = command_line.add_subcommand(
-        subparsers, "run", "run a consumer for one notification", DESCRIPTION, EPILOG, settings=settings
+        subparsers, "run", run, "run a consumer for one notification", DESCRIPTION, EPILOG, settings=settings
     )
     parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer, packed or not")
     parser.add_argument("notification", type=Path, metavar="notification.json", help="the notification")
     parser.add_argument(
         "--sandbox", type=Path, metavar="DIR", help="download from and upload to the sandbox there, running or not"
     )
-    parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -74,13 +72,13 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     event = Notification.parse(body).event
     name = settings.name or defaults.default_name(arguments.archive, settings.services.username)
     if not settings.verbose:
-        # The end of the job is told below, after the last output of the entry-point.
+        # The job's end is reported below, after the last output of the entry-point.
         logging.getLogger(workers.__name__).setLevel(logging.CRITICAL)
     run_as = steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
         consumer = stack.enter_context(open_consumer(arguments.archive, settings.archive_limits, run_as))
         if consumer.filter and not consumer.filter.matches(event):
-            # The runner would find that out, too, but only after the environment was created.
+            # Tested here, too, since the queue would test it only after the environment was created.
             status = _nothing_to_run(Verdict.UNMATCHED)
             note(textwrap.indent(str(consumer.filter.explain(event)), "    "))
             return status
@@ -89,7 +87,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         services = settings.services
         if arguments.sandbox:
             environ = stack.enter_context(sandbox_environ(arguments.sandbox))
-            services = attrs.evolve(Services.from_environment(environ), username=services.username or _ANY_USER)
+            services = attrs.evolve(Services.from_environment(environ), username=services.username or _SANDBOX_USER)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
         state_dir = settings.state_dir or make_temporary_directory("pacifica-run-")
         runner = JobRunner(
@@ -102,9 +100,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
             workers=1,
             timeout=settings.job_timeout,
             grace=0.0,
-            # A single job ends earlier without a warm process.
-            warm=False,
-            # All of it is shown.
+            warm=False,  # which is faster for one job
             output_limit=None,
             run_as=run_as,
         )
@@ -117,8 +113,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
             if not settings.state_dir:
                 shutil.rmtree(state_dir)
             return _nothing_to_run(receipt.verdict)
-        for made in watch.made(directory.destination):
-            _show_made(made)
+        for transaction in watch.uploaded(directory.destination):
+            _show_uploaded(transaction)
         _say(f"{job.state.value}{': ' + job.reason if job.reason else ''}; {directory.path}")
     return _exit_status(job)
 
@@ -129,10 +125,7 @@ def _read(path: Path) -> bytes:
 
 
 def _check_idle(state_dir: Path, name: str) -> None:
-    """Refuse a state directory that is in use, or that has waiting jobs, which may be another consumer's.
-
-    The runner would find out the former, but only after the environment was created.
-    """
+    """Refuse a state directory that is in use or has unfinished jobs, before the environment is created."""
     with contextlib.closing(StateDirectory(state_dir, name)) as state:
         if not state.ledger.exists():
             return
@@ -155,12 +148,13 @@ def _follow(runner: JobRunner, job_id: int, signals: StopSignals) -> Job:
     return job
 
 
-def _show_made(made: UploadedTransaction) -> None:
-    said = ", ".join(f"{key} = {value}" for key, value in made.key_values.items())
-    _say(f"uploaded transaction {made.number}: {count(len(made.files), 'file')}{'; ' + said if said else ''}")
-    for name, bytes_ in itertools.islice(made.files.items(), _MOST_FILES):
+def _show_uploaded(transaction: UploadedTransaction) -> None:
+    files = transaction.files
+    pairs = ", ".join(f"{key} = {value}" for key, value in transaction.key_values.items())
+    _say(f"uploaded transaction {transaction.number}: {count(len(files), 'file')}{'; ' + pairs if pairs else ''}")
+    for name, bytes_ in itertools.islice(files.items(), _MOST_FILES):
         note(f"    {name}  {size(bytes_)}")
-    if len(made.files) > _MOST_FILES:
+    if len(files) > _MOST_FILES:
         note("    … and more")
 
 
@@ -169,7 +163,7 @@ def _exit_status(job: Job) -> int:
         return 0
     if job.exit_status is None:
         return NotificationError.exit_status
-    # A job that was ended by its time limit may have exited with 0.
+    # A job that ran into its time limit may still exit with 0.
     return job.exit_status if job.exit_status > 0 else 128 - (job.exit_status or -signal.SIGTERM)
 
 

@@ -16,9 +16,8 @@ from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Serve an embedded Pacifica on this machine, for trying consumers: the producer, cartd, ingest and the parts of policy
-that consumers ask, on the ports where the real services listen, with the archive in a directory. It runs until SIGINT
-or SIGTERM, and continues with the archive of its directory when it is started again. All users of this machine can use
-it.
+that consumers use, on the ports of the real services, with the archive in a directory. It runs until SIGINT or SIGTERM,
+and continues with the archive of its directory when it is started again. All users of this machine can use it.
 """
 
 EPILOG = """\
@@ -26,23 +25,18 @@ Exit status: 0 stopped by a signal; 2 wrong command line; 71 a port cannot be ha
 78 wrong settings.
 """
 
+#: The default directory of the archive.
+DIRECTORY = Path("pacifica-sandbox")
 _PORTS = ("producer_port", "cartd_port", "ingest_port", "policy_port")
 
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = command_line.add_subcommand(
-        subparsers, "sandbox", "serve an embedded Pacifica on this machine", DESCRIPTION, EPILOG, settings=_PORTS
+        subparsers, "sandbox", serve, "serve an embedded Pacifica on this machine", DESCRIPTION, EPILOG, settings=_PORTS
     )
-    parser.add_argument(
-        "directory",
-        nargs="?",
-        type=Path,
-        default=Path("pacifica-sandbox"),
-        metavar="DIR",
-        help="the directory of its archive (default: pacifica-sandbox)",
-    )
-    parser.set_defaults(command=serve)
+    help_text = f"the directory of its archive (default: {DIRECTORY})"
+    parser.add_argument("directory", nargs="?", type=Path, default=DIRECTORY, metavar="DIR", help=help_text)
 
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -63,7 +57,7 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
         for variable, value in sandbox.environ().items():
             say(f"  export {variable}={value}")
         if page.server_port != PORT:
-            say(f"Port {PORT} is taken: the page for uploads is on another one.")
+            say(f"Port {PORT} is in use: the page for uploads is on another port.")
         say(f"To upload files: {page.url} in a browser, or `pacifica-notifications-consumer sandbox upload`.")
         say("Stop it with Ctrl-C.")
         signals.stop.wait()

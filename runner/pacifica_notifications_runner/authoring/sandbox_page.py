@@ -1,4 +1,4 @@
-"""The sandbox's page: uploads files as an instrument would, and lists the transactions."""
+"""The sandbox's page: uploads files as an instrument does, and lists the transactions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from pacifica_notifications_consumer.cloudevents.notification import Notification
@@ -33,8 +32,8 @@ PORT = 8090
 _PIECE = 1 << 20
 _MOST_SHOWN = 100
 _MOST_BODY = 1 << 20
-#: A header that pages of other sites cannot send: browsers ask the server first (CORS).
-_OURS = "Sandbox-Page"
+#: Pages of other sites cannot send this header, since the server does not allow it to them (CORS).
+_OWN_HEADER = "Sandbox-Page"
 
 
 @contextlib.contextmanager
@@ -42,8 +41,7 @@ def sandbox_page(sandbox: Sandbox) -> Iterator[Server]:
     """Serve the page on loopback until the context ends; on `PORT`, or on a free port if that is taken."""
     with contextlib.ExitStack() as stack:
         staging = stack.enter_context(temporary_directory("pacifica-page-"))
-        state: dict[str, Any] = {"sandbox": sandbox, "staging": staging}
-        handler = type("PageHandler", (_PageHandler,), state)
+        handler = type("PageHandler", (_PageHandler,), {"sandbox": sandbox, "staging": staging})
         try:
             server = stack.enter_context(serve(handler, "127.0.0.1", PORT))
         except EndpointError:
@@ -85,25 +83,25 @@ class _PageHandler(Handler):
             case "POST", _ if found := re.fullmatch(r"/uploads/([0-9a-f]{32})", path):
                 self._finish(self.staging / found[1])
             case _:
-                raise HTTPError(HTTPStatus.NOT_FOUND, f"there is nothing at {path}")
+                raise HTTPError(HTTPStatus.NOT_FOUND, f"{path} does not exist")
 
     def _send(self, content: bytes, content_type: str) -> None:
         self.reply(HTTPStatus.OK, content, content_type, **PROTECTION)
 
-    def _check_ours(self) -> None:
-        if _OURS not in self.headers:
-            raise HTTPError(HTTPStatus.FORBIDDEN, f"requests of this page carry the header {_OURS}")
+    def _check_own(self) -> None:
+        if _OWN_HEADER not in self.headers:
+            raise HTTPError(HTTPStatus.FORBIDDEN, f"the header {_OWN_HEADER} is missing")
 
     def _begin(self) -> None:
-        """Make room for the files of a transaction."""
-        self._check_ours()
+        """Create a directory for the files of a transaction."""
+        self._check_own()
         name = secrets.token_hex(16)
         (self.staging / name).mkdir()
         self.reply_json(HTTPStatus.CREATED, {"upload": name})
 
     def _take(self, directory: Path, name: str) -> None:
-        """Take a file."""
-        self._check_ours()
+        """Store a file."""
+        self._check_own()
         parts = name.split("/")
         if not directory.is_dir() or any(part in ("", ".", "..") or "\0" in part for part in parts):
             raise HTTPError(HTTPStatus.BAD_REQUEST, f"a file cannot be called {name!r}")
@@ -115,12 +113,12 @@ class _PageHandler(Handler):
         self.reply(HTTPStatus.NO_CONTENT)
 
     def _finish(self, directory: Path) -> None:
-        """Make the transaction."""
-        self._check_ours()
+        """Upload the transaction."""
+        self._check_own()
         try:
             facts = json.loads(self.read_body(_MOST_BODY))
             submitter, instrument = int(facts["submitter"]), int(facts["instrument"])
-            project, pairs = str(facts["project"]), dict(facts["key_values"])
+            project, key_values = str(facts["project"]), dict(facts["key_values"])
         except (ValueError, LookupError, TypeError):
             raise HTTPError(HTTPStatus.BAD_REQUEST, "submitter and instrument must be numbers") from None
         services = Services.from_environment(self.sandbox.environ())
@@ -131,7 +129,7 @@ class _PageHandler(Handler):
                 submitter=submitter,
                 project=project,
                 instrument=instrument,
-                key_values=pairs,
+                key_values=key_values,
             )
         finally:
             shutil.rmtree(directory, ignore_errors=True)
@@ -139,21 +137,20 @@ class _PageHandler(Handler):
 
 
 def _page(sandbox: Sandbox) -> str:
-    choice = tag("input", type="file", id="files", multiple=True)
-    folder = tag("input", type="file", id="folder", webkitdirectory=True)
-    given = {"submitter": SUBMITTER, "project": PROJECT, "instrument": INSTRUMENT}
+
+    defaults = {"submitter": SUBMITTER, "project": PROJECT, "instrument": INSTRUMENT}
     form = tag(
         "form",
-        tag("p", tag("label", "Files ", choice)),
-        tag("p", tag("label", "or a folder ", folder)),
-        [text_input(name, name.capitalize(), {name: str(value)}) for name, value in given.items()],
+        tag("p", tag("label", "Files ", tag("input", type="file", id="files", multiple=True))),
+        tag("p", tag("label", "or a folder ", tag("input", type="file", id="folder", webkitdirectory=True))),
+        [text_input(name, name.capitalize(), {name: str(value)}) for name, value in defaults.items()],
         text_input("key_values", "Key-values, such as Sample=B-17, Kind=probe", {}),
         tag("button", "Upload", type="submit"),
         tag("p", id="said", role="status"),
         id="upload",
     )
-    numbers = sandbox.transactions()
-    rows = [_row(number, sandbox.notification(number)) for number in reversed(numbers[-_MOST_SHOWN:])]
+    newest = reversed(sandbox.transactions()[-_MOST_SHOWN:])
+    rows = [_row(number, sandbox.notification(number)) for number in newest]
     header = ("Transaction", "Project", "Instrument", "Files", "Key-values", "Notification")
     subscriptions = [
         (each["name"], each["target_url"], "switched off" if each.get("disabled") else "on")
@@ -168,7 +165,7 @@ def _page(sandbox: Sandbox) -> str:
             tag("h1", "Upload a transaction"),
             form,
             tag("h2", "Transactions"),
-            tag("div", table(header, rows, "There are no transactions yet."), id="transactions"),
+            tag("div", table(header, rows, "No transaction has been uploaded yet."), id="transactions"),
             tag("h2", "Subscriptions"),
             tag("div", subscribed, id="subscriptions"),
         ),
@@ -181,8 +178,8 @@ def _row(number: int, body: bytes) -> tuple[object, ...]:
     attributes, names = notification.attributes, [file.path for file in notification.files]
     pairs = [f"{key} = {value}" for key, value in notification.key_values.items()]
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-    place = f"/transactions/{number}/notification.json"
-    link = tag("a", "notification.json", href=place, download=f"notification-{number}.json")
-    files_ = f"{count(len(names), 'file')}: {shown}" if names else "none"
+    href = f"/transactions/{number}/notification.json"
+    link = tag("a", "notification.json", href=href, download=f"notification-{number}.json")
+    summary = f"{count(len(names), 'file')}: {shown}" if names else "none"
     project = attributes.get("project", attributes.get("proposal"))
-    return number, project, attributes["instrument"], files_, "; ".join(pairs), link
+    return number, project, attributes["instrument"], summary, "; ".join(pairs), link

@@ -1,4 +1,4 @@
-"""The subcommand sandbox upload: uploads files to a sandbox, as an instrument would."""
+"""The subcommand sandbox upload: uploads files to a sandbox, as an instrument does."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pacifica_notifications_consumer.cloudevents.notification import Notificatio
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_below, send_files
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
+from pacifica_notifications_runner.authoring.sandbox import DIRECTORY
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.formats import count
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-Upload files to a sandbox as one transaction, as an instrument would; folders with all their files. A running sandbox
-announces the transaction at once; subscribed consumers do not hear of uploads to a sandbox that is not running.
+Upload files to a sandbox as one transaction, as an instrument does; folders with all their files. A running sandbox
+announces the transaction at once; uploads to a sandbox that is not running are not announced.
 """
 
 EPILOG = """\
@@ -32,31 +33,21 @@ Exit status: 0; 2 wrong command line; 69 the files cannot be uploaded; 73 the sa
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
-    parser = command_line.add_subcommand(subparsers, "sandbox upload", "upload files to a sandbox", DESCRIPTION, EPILOG)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the files and folders to upload")
-    parser.add_argument(
-        "--sandbox",
-        type=Path,
-        default=Path("pacifica-sandbox"),
-        metavar="DIR",
-        help="the sandbox's directory (default: pacifica-sandbox)",
+    parser = command_line.add_subcommand(
+        subparsers, "sandbox upload", upload, "upload files to a sandbox", DESCRIPTION, EPILOG
     )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the files and folders to upload")
+    parser.add_argument("--sandbox", type=Path, default=DIRECTORY, metavar="DIR", help=f"(default: {DIRECTORY})")
     parser.add_argument("--submitter", type=int, default=SUBMITTER, metavar="N", help=f"(default: {SUBMITTER})")
     parser.add_argument("--project", default=PROJECT, metavar="ID", help=f"(default: {PROJECT})")
     parser.add_argument("--instrument", type=int, default=INSTRUMENT, metavar="N", help=f"(default: {INSTRUMENT})")
+    help_text = "a key-value of the transaction; may be repeated"
     parser.add_argument(
-        "--key-value",
-        dest="key_values",
-        action="append",
-        default=[],
-        type=_key_value,
-        metavar="KEY=VALUE",
-        help="a key-value of the transaction; may be repeated",
+        "--key-value", action="append", default=[], type=_key_value, metavar="KEY=VALUE", help=help_text
     )
     parser.add_argument(
         "--save", type=Path, metavar="FILE", help="write its notification to this file, for `run` and `check`"
     )
-    parser.set_defaults(command=upload)
 
 
 def _key_value(text: str) -> tuple[str, str]:
@@ -76,7 +67,7 @@ def upload(arguments: argparse.Namespace, _settings: Settings) -> int:
             submitter=arguments.submitter,
             project=arguments.project,
             instrument=arguments.instrument,
-            key_values=dict(arguments.key_values),
+            key_values=dict(arguments.key_value),
         )
     number = Notification(b"", notification).attributes["_id"]
     say(f"transaction {number}: {count(len(contents), 'file')}")

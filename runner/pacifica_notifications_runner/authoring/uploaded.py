@@ -1,8 +1,8 @@
-"""The transactions that a job has made: from policy, or else from the notification that upload() left in ``DST``."""
+"""The transactions that a job has uploaded: from policy, else from the notification that upload() left in ``DST``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +16,29 @@ from pacifica_notifications_consumer.errors import NotificationError, ServiceErr
 from pacifica_notifications_consumer.jobs.files import open_file
 from pacifica_notifications_consumer.settings.services import Services
 
-#: How many transactions are looked at, the newest ones.
-_MOST_ASKED = 1000
+#: How many of the newest transactions are examined.
+_MOST_EXAMINED = 1000
 
 
 @attrs.frozen(kw_only=True)
 class UploadedTransaction:
-    """A transaction that was made."""
+    """An uploaded transaction, without the key-value that names the consumer, with the files' sizes in bytes."""
 
     number: int
-    #: Without the one that names the consumer.
     key_values: Mapping[str, Any]
-    #: The sizes in bytes, by path.
     files: Mapping[str, int]
 
 
 class UploadWatch:
-    """Notes the newest transaction, to find those that a consumer makes afterwards."""
+    """Notes the newest transaction, to find the later ones of a consumer."""
 
     def __init__(self, services: Services, consumer: str) -> None:
         self._services = services
         self._consumer = consumer
         self._before = self._newest()
 
-    def made(self, destination: Path) -> list[UploadedTransaction]:
-        """The transactions that were made since, by a job with this ``DST``."""
+    def uploaded(self, destination: Path) -> list[UploadedTransaction]:
+        """The transactions that a job with this ``DST`` has uploaded since."""
         try:
             return self._from_policy()
         except ServiceError:
@@ -52,10 +50,10 @@ class UploadWatch:
             raise ServiceError("policy cannot be asked")
         with make_session(self._services) as session:
             policy = Policy(self._services.policy_url, session)
-            # Other users upload, too, but not that many while one job runs.
-            numbers = range(max(self._before, newest - _MOST_ASKED) + 1, newest + 1)
+            numbers = range(max(self._before, newest - _MOST_EXAMINED) + 1, newest + 1)
             found = ((number, policy.transaction(number)) for number in numbers)
-            return [_made(number, known) for number, known in found if known and self._is_ours(known)]
+            own = [(number, known) for number, known in found if known and self._is_own(known)]
+        return [_uploaded(number, known["key_values"], known["files"].values()) for number, known in own]
 
     def _newest(self) -> int | None:
         if self._services.policy_url is None:
@@ -64,17 +62,18 @@ class UploadWatch:
             with make_session(self._services) as session:
                 return find_newest(Policy(self._services.policy_url, session), None).number
         except ServiceError:
-            # The job does not depend on policy.
-            return None
+            return None  # the job runs without policy, too
 
-    def _is_ours(self, known: Mapping[str, Any]) -> bool:
+    def _is_own(self, known: Mapping[str, Any]) -> bool:
         return bool(known["key_values"].get(PROVENANCE_KEY) == self._consumer)
 
 
-def _made(number: int, known: Mapping[str, Any]) -> UploadedTransaction:
-    key_values = {key: value for key, value in known["key_values"].items() if key != PROVENANCE_KEY}
-    files = {f"{file['subdir']}/{file['name']}".lstrip("/"): file["size"] for file in known["files"].values()}
-    return UploadedTransaction(number=number, key_values=key_values, files=files)
+def _uploaded(number: int, pairs: Mapping[str, Any], files: Iterable[Mapping[str, Any]]) -> UploadedTransaction:
+    return UploadedTransaction(
+        number=number,
+        key_values={key: value for key, value in pairs.items() if key != PROVENANCE_KEY},
+        files={f"{file.get('subdir')}/{file.get('name')}".lstrip("/"): int(file.get("size") or 0) for file in files},
+    )
 
 
 def _left_in(destination: Path) -> Iterator[UploadedTransaction]:
@@ -83,9 +82,6 @@ def _left_in(destination: Path) -> Iterator[UploadedTransaction]:
             notification = Notification.parse(file.read())
         number = int(notification.attributes["_id"])
     except (OSError, NotificationError, LookupError, TypeError, ValueError):
-        # There is no notification, or the entry-point has put something else there.
-        return
+        return  # the file is missing, or is another file of the entry-point
     files = (row for row in notification.rows if row.get("destinationTable") == "Files")
-    key_values = {key: value for key, value in notification.key_values.items() if key != PROVENANCE_KEY}
-    sizes = {f"{row.get('subdir')}/{row.get('name')}".lstrip("/"): int(row.get("size") or 0) for row in files}
-    yield UploadedTransaction(number=number, key_values=key_values, files=sizes)
+    yield _uploaded(number, notification.key_values, files)

@@ -1,4 +1,4 @@
-"""The subcommand catch-up: looks for transactions that were not announced, in a range."""
+"""The subcommand catch-up: searches a range of transactions for unannounced ones."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ Exit status: 0; 2 wrong command line; 69 policy cannot be asked; 73 the state di
 settings, or no such consumer; 130 interrupted: the consumer continues the search, now or at its next start.
 """
 
-#: Seconds between two looks at the progress of the running consumer, and without progress until a message.
-_LOOK, _SILENCE = 0.2, 30.0
+#: Seconds between two checks of the running consumer's progress, and without progress until a message.
+_POLL, _SILENCE = 0.2, 30.0
 
 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     settings = (*NAMED, *ASKING, "catch_up_patience", "catch_up_rate")
     parser = command_line.add_subcommand(
-        subparsers, "catch-up", "look for transactions that were not announced", DESCRIPTION, EPILOG, settings=settings
+        subparsers, "catch-up", catch_up, "look for unannounced transactions", DESCRIPTION, EPILOG, settings=settings
     )
     parser.add_argument(
         "--from",
@@ -69,7 +69,6 @@ def add_command(subparsers: Any) -> None:
         "--to", dest="last", metavar="ID|TIME", type=_range_end, help="the last one (default: the newest)"
     )
     parser.add_argument("--dry-run", action="store_true", help="only list the jobs that would be run")
-    parser.set_defaults(command=catch_up)
 
 
 def _range_end(text: str) -> Any:
@@ -80,26 +79,26 @@ def _range_end(text: str) -> Any:
 
 
 def catch_up(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Look for transactions."""
+    """Search a range of transactions."""
     state_dir = state_dir_of(settings)
     with contextlib.ExitStack() as stack:
         # First, since only the holder of the state directory may add to the ledger.
-        at_rest = not arguments.dry_run and _hold(state_dir, stack)
+        stopped = not arguments.dry_run and _hold(state_dir, stack)
         ledger = stack.enter_context(contextlib.closing(Ledger(state_dir / LEDGER)))
-        store = _store(ledger, state_dir, take=at_rest)
+        store = _store(ledger, state_dir, take=stopped)
         stack.callback(store.readers.close)
         services = _services(settings, ledger.coverage, state_dir)
         policy = Policy(str(services.policy_url), stack.enter_context(make_session(services)))
         catch_up = CatchUp(store, policy, str(services.username), settings.catch_up, threading.Event())
         numbers = catch_up.numbers(arguments.first, arguments.last)
-        report = _Summary(numbers, str(services.username), dry=arguments.dry_run)
+        report = _Summary(numbers, str(services.username), arguments.dry_run)
         if not numbers:
-            say("there is no transaction in this range")
+            say("this range has no transactions")
         elif arguments.dry_run:
             for window in windows(numbers):
                 report.add(window.stop - numbers.start, catch_up.examine(window)[1])
             report.close()
-        elif at_rest:
+        elif stopped:
             catch_up.scan(ledger.coverage.add_span(numbers), report.add)
             report.close()
         else:
@@ -108,7 +107,7 @@ def catch_up(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _hold(state_dir: Path, stack: contextlib.ExitStack) -> bool:
-    """Keep the consumer from being started meanwhile; False if it runs."""
+    """Prevent the start of the consumer meanwhile; False if it runs."""
     try:
         stack.enter_context(contextlib.closing(StateDirectory(state_dir, "catch-up")))
     except InUse:
@@ -120,13 +119,13 @@ def _store(ledger: Ledger, state_dir: Path, *, take: bool) -> LedgerStore:
     triage = ledger.coverage.fact(TRIAGE)
     if triage is None:
         raise ConfigurationError(
-            f"the state directory {state_dir} has no settings of a consumer", "start the consumer once"
+            f"the consumer of the state directory {state_dir} was never started", "start the consumer once"
         )
     return LedgerStore(ledger, Readers(Triage.from_settings(triage)), take)
 
 
 def _services(settings: Settings, coverage: Coverage, state_dir: Path) -> Services:
-    """The services and the user: from the settings, else those that the consumer had last."""
+    """The services and the user: from the settings, else those of the consumer's last start."""
     services = settings.services
     asker = coverage.fact(ASKER) or {}
     services = attrs.evolve(
@@ -136,39 +135,39 @@ def _services(settings: Settings, coverage: Coverage, state_dir: Path) -> Servic
     )
     for name in ("policy_url", "username"):
         if getattr(services, name) is None:
-            raise ConfigurationError(f"the consumer of {state_dir} has not been started with `{name}`", "set it")
+            raise ConfigurationError(f"the consumer of {state_dir} was not started with `{name}`", "set it here")
     return services
 
 
+@attrs.frozen
 class _Summary:
     """Prints the findings line by line, and a summary."""
 
-    def __init__(self, numbers: range, username: str, *, dry: bool) -> None:
-        self._numbers = numbers
-        self._username = username
-        self._dry = dry
-        self._counts: Counter[TransactionOutcome] = Counter()
+    _numbers: range
+    _username: str
+    _dry: bool
+    _counts: Counter[TransactionOutcome] = attrs.field(factory=Counter, init=False)
 
     def add(self, done: int, findings: Sequence[SeekResult]) -> None:
         hint("")
         for finding in findings:
             self._counts[finding.fate] += 1
             if finding.fate is TransactionOutcome.RECOVERED:
-                what = "would be run" if self._dry else "queued"
-                say(f"transaction {finding.transaction_id}, made {finding.created} UTC: {what}")
+                result = "would be run" if self._dry else "queued"
+                say(f"transaction {finding.transaction_id}, made {finding.created} UTC: {result}")
             elif finding.fate is TransactionOutcome.UNREADABLE:
                 say(f"transaction {finding.transaction_id}: {finding.problem}")
         hint(f"{done} of {len(self._numbers)}")
 
     def close(self) -> None:
         hint("")
-        recovered = self._counts[TransactionOutcome.RECOVERED]
-        what = "would be run" if self._dry else "queued, to run when the consumer is started"
-        open_ = self._counts[TransactionOutcome.UNKNOWN] + self._counts[TransactionOutcome.UNREADABLE]
+        counts = self._counts
+        result = "would be run" if self._dry else "queued, to run when the consumer is started"
+        unknown = counts[TransactionOutcome.UNKNOWN] + counts[TransactionOutcome.UNREADABLE]
         say(
-            f"of the {len(self._numbers)} numbers from {self._numbers[0]} to {self._numbers[-1]}, {recovered} {what}; "
-            f"{self._counts[TransactionOutcome.REFUSED]} match, but are not for {self._username}; "
-            f"{open_} not known to policy yet"
+            f"of the {len(self._numbers)} numbers from {self._numbers[0]} to {self._numbers[-1]}, "
+            f"{counts[TransactionOutcome.RECOVERED]} {result}; {counts[TransactionOutcome.REFUSED]} match, but are not "
+            f"for {self._username}; {unknown} not known to policy yet"
         )
 
 
@@ -183,8 +182,8 @@ def _wait_for_consumer(coverage: Coverage, numbers: range) -> None:
             hint(f"{next_ - span.next} of {len(numbers)}")
         elif time.monotonic() - moved_at > _SILENCE:
             moved_at = float("inf")
-            say("it has not begun: policy may be down, or the consumer was started without --policy-url; see its log")
-        time.sleep(_LOOK)
+            say("no progress: policy may be down, or the consumer was started without --policy-url; see its log")
+        time.sleep(_POLL)
     hint("")
     counts = coverage.counts()
     say(

@@ -1,4 +1,4 @@
-"""Finds a consumer that was started on this machine, and asks it through its API, whether it runs or not."""
+"""A client of the API of a consumer on this machine, running or stopped."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import requests
 import urllib3
 
@@ -25,39 +26,30 @@ from pacifica_notifications_runner.status.api.request import Answer
 _TIMEOUTS = (5.0, 60.0)
 
 
-class RequestRefused(StateError):  # noqa: N818  (what happened is its name)
+class RequestRefused(StateError):  # noqa: N818  (like Cancelled)
     """The consumer refused a request."""
 
 
+@attrs.frozen
 class ConsumerClient:
-    """A consumer, running or stopped, that is asked through its API.
+    """A client of a consumer; its requests are answered by a function like `Api.answer`."""
 
-    Args:
-        answer: Answers a request, as `Api.answer` does.
-    """
-
-    def __init__(self, answer: Callable[[str, str, Mapping[str, str], Any], Answer]) -> None:
-        self._answer = answer
+    _answer: Callable[[str, str, Mapping[str, str], Any], Answer]
 
     def ask(
         self, method: str, path: str, query: Mapping[str, str] | None = None, document: Mapping[str, Any] | None = None
     ) -> Any:
-        """Ask it for a document.
-
-        Raises:
-            RequestRefused: It refuses.
-            StateError: It cannot be asked.
-        """
+        """Request a document."""
         return self._answer(method, path, query or {}, document).document
 
     def stream(self, path: str, query: Mapping[str, str]) -> Iterator[bytes]:
-        """Ask it for bytes; errors as those of `ask`."""
+        """Request bytes."""
         return self._answer("GET", path, query, None).pieces or iter(())
 
 
 def _stopped(book: JobBook) -> ConsumerClient:
     def answer(method: str, path: str, query: Mapping[str, str], document: Any) -> Answer:
-        # The output of a job that waits does not grow before the consumer is started.
+        # Without a running consumer no output grows.
         query = {name: value for name, value in query.items() if name != "follow"}
         try:
             return Api(book).answer(method, path, query, document)
@@ -69,7 +61,7 @@ def _stopped(book: JobBook) -> ConsumerClient:
 
 def _running(address: StatusAddress) -> ConsumerClient:
     session = requests.Session()
-    # It is on this machine: neither proxies nor certificates of other hosts apply.
+    # The consumer is on this machine: neither proxies nor the names in certificates apply.
     session.trust_env = session.verify = False
     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     session.headers["Authorization"] = f"Bearer {address.token}"
@@ -77,42 +69,38 @@ def _running(address: StatusAddress) -> ConsumerClient:
     def answer(method: str, path: str, query: Mapping[str, str], document: Any) -> Answer:
         url = address.url + path
         try:
-            got = session.request(method, url, params=query, json=document, timeout=_TIMEOUTS, stream=True)
-            if got.headers.get("Content-Type") == "application/json":
-                return Answer(document=got.json())
+            response = session.request(method, url, params=query, json=document, timeout=_TIMEOUTS, stream=True)
+            if response.headers.get("Content-Type") == "application/json":
+                return Answer(document=response.json())
         except requests.RequestException as error:
             raise ServiceError(
                 f"cannot reach the consumer at {address.url}: {reason(error)}", "check whether it is running"
             ) from error
-        if not got.ok:
-            raise RequestRefused(_detail(got))
-        return Answer(pieces=_pieces(got))
+        if not response.ok:
+            raise RequestRefused(_detail(response))
+        return Answer(pieces=_pieces(response))
 
     return ConsumerClient(answer)
 
 
-def _pieces(answer: requests.Response) -> Iterator[bytes]:
+def _pieces(response: requests.Response) -> Iterator[bytes]:
     try:
-        with answer:
-            # Each as soon as it has arrived, however short.
-            yield from answer.raw.stream(1 << 16, decode_content=True)
+        with response:
+            # Unlike iter_content, this does not wait for full pieces.
+            yield from response.raw.stream(1 << 16, decode_content=True)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise StateError("the consumer has stopped meanwhile", "ask again") from error
+        raise StateError("the consumer has stopped meanwhile", "repeat the command") from error
 
 
-def _detail(answer: requests.Response) -> str:
+def _detail(response: requests.Response) -> str:
     try:
-        return str(answer.json()["detail"])
+        return str(response.json()["detail"])
     except (ValueError, LookupError, TypeError):
-        return f"the consumer answered {answer.status_code} {answer.reason}"
+        return f"the consumer answered {response.status_code} {response.reason}"
 
 
 def state_dir_of(settings: Settings) -> Path:
-    """The state directory of the consumer that the settings name, or of the only one of this user.
-
-    Raises:
-        ConfigurationError: None is named, and this user has none or several; or no such consumer has ever run.
-    """
+    """The state directory of the consumer that the settings name, or of the only one of this user."""
     if settings.state_dir is None and settings.name is None:
         known = _known()
         if len(known) == 1:
@@ -125,7 +113,7 @@ def state_dir_of(settings: Settings) -> Path:
 
 
 def _known() -> list[str]:
-    """The names of the consumers in the default place of state directories."""
+    """The names of the consumers whose state directories are in the default place."""
     try:
         return sorted(path.parent.name for path in defaults.default_state_dir("x").parent.glob(f"*/{LEDGER}"))
     except OSError:
@@ -135,12 +123,7 @@ def _known() -> list[str]:
 
 @contextlib.contextmanager
 def asking(settings: Settings) -> Iterator[ConsumerClient]:
-    """Find a consumer, and ask it as long as the context lasts.
-
-    Raises:
-        ConfigurationError: As `state_dir_of`.
-        StateError: It is starting or stopping, or belongs to another user.
-    """
+    """A client of the consumer that the settings name, until the context ends."""
     state_dir = state_dir_of(settings)
     with contextlib.ExitStack() as stack:
         try:
@@ -151,6 +134,6 @@ def asking(settings: Settings) -> Iterator[ConsumerClient]:
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Give a command the flag ``--output``."""
-    told = "text for people, json as the API has it"
-    parser.add_argument("--output", choices=("text", "json"), default="text", help=told)
+    """Add the flag ``--output``."""
+    help_text = "text for people, json as in the API"
+    parser.add_argument("--output", choices=("text", "json"), default="text", help=help_text)

@@ -12,7 +12,7 @@ from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-Print the script with which a shell completes the commands of this package and their flags.
+Print the script that lets a shell complete the commands of this package and their flags.
 """
 
 EPILOG = """\
@@ -45,14 +45,13 @@ _pacifica_complete() {
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = command_line.add_subcommand(
-        subparsers, "completion", "print the completion script of a shell", DESCRIPTION, EPILOG
+        subparsers, "completion", show, "print the completion script of a shell", DESCRIPTION, EPILOG
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
-    parser.set_defaults(command=show)
 
 
 def show(arguments: argparse.Namespace, _settings: Settings) -> int:
-    """Print it."""
+    """Print the script."""
     parsers = arguments.parsers()
     say(_fish(parsers) if arguments.shell == "fish" else _bash(arguments.shell, parsers))
     return 0
@@ -76,13 +75,13 @@ def _bash(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     for program in parsers:
         short = program.replace("-", "_")
         lines.append(f"_{short}() {{ _pacifica_complete {program}; }}")
-        # A word that matches nothing is completed as a file.
+        # By default a word is completed as a file.
         lines.append(f"complete -o default -F _{short} {program}")
     return "\n".join(lines)
 
 
 def _entry(array: str, key: str, value: str) -> str:
-    """An entry of an array, in a form that both bash and zsh read."""
+    """An entry of an array, in a syntax of both bash and zsh."""
     return f"_pacifica_{array}+=([{shlex.quote(key)}]={shlex.quote(value)})"
 
 
@@ -96,11 +95,9 @@ def _fish(parsers: Mapping[str, argparse.ArgumentParser]) -> str:
             condition = f" -n {shlex.quote(here)}" if here else ""
             for name, each in subcommands(subparser).items():
                 if len(name.split()) == 1:
-                    lines.append(f"complete -c {program} -f{condition} -a {name} -d {_told(each.description)}")
-            lines += [
-                f"complete -c {program}{condition} {_fish_flag(action)} -d {_told(action.help)}"
-                for action in flags(subparser)
-            ]
+                    lines.append(f"complete -c {program} -f{condition} -a {name} -d {_summary(each.description)}")
+            begin = f"complete -c {program}{condition}"
+            lines += [f"{begin} {_fish_flag(each)} -d {_summary(each.help)}" for each in flags(subparser)]
     return "\n".join(lines)
 
 
@@ -112,8 +109,8 @@ def _fish_flag(action: argparse.Action) -> str:
     return " ".join(parts)
 
 
-def _told(text: str | None) -> str:
-    """The beginning of a help text, for a list."""
+def _summary(text: str | None) -> str:
+    """The beginning of a help text."""
     first = " ".join((text or "").replace("%%", "%").split()).split(";")[0].split(" [PACIFICA_")[0].split(":")[0]
     return shlex.quote(first if len(first) <= 80 else first[:79] + "…")
 
@@ -141,8 +138,8 @@ def flags(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _words_of(action: argparse.Action) -> list[str]:
-    """The known values of a flag."""
+    """The words that a flag accepts; empty if it accepts others, too."""
     if action.choices:
         return [str(choice) for choice in action.choices]
-    words = (action.metavar if isinstance(action.metavar, str) else "") or ""
+    words = str(action.metavar or "")
     return words.split("|") if "|" in words and words.islower() else []

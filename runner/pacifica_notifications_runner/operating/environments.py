@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.environment.cache import CachedVenv, VenvCache
@@ -15,9 +14,9 @@ from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-List the environments that starts with --venv-cache have kept, the last used first. With KEY, also print the packages in
-those whose keys begin with it, as requirements that install the same again. With --prune, remove those that are too
-old, or too large together; an environment that a running consumer uses is never removed.
+List the environments in the cache --venv-cache, the last used first. With KEY, also print the packages of those whose
+keys begin with it, as requirements that install the same versions. With --prune, remove those that exceed the age or
+the total size of --venv-cache-keep, except those that a running consumer uses.
 """
 
 EPILOG = """\
@@ -30,18 +29,20 @@ def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     settings = ("venv_cache", "venv_cache_keep")
     parser = command_line.add_subcommand(
-        subparsers, "environments", "show or remove the environments in a cache", DESCRIPTION, EPILOG, settings=settings
+        subparsers, "environments", show, "list or remove cached environments", DESCRIPTION, EPILOG, settings=settings
     )
     parser.add_argument("key", nargs="?", metavar="KEY", help="show the packages in those whose keys begin with KEY")
     parser.add_argument("--prune", action="store_true", help="remove those that --venv-cache-keep does not keep")
-    parser.set_defaults(command=show)
 
 
 def show(arguments: argparse.Namespace, settings: Settings) -> int:
     """Show or remove environments."""
     if settings.venv_cache is None:
-        raise ConfigurationError("no cache of environments is named", "name its directory with `venv_cache`")
-    _check_readable(settings.venv_cache)
+        raise ConfigurationError("the cache of environments is not named", "set `venv_cache` to its directory")
+    problem, advice = f"cannot read the cache {settings.venv_cache}", "run this as the user of its consumers"
+    # A missing cache is an empty one.
+    with explained(StateError, problem, advice), contextlib.suppress(FileNotFoundError):
+        next(settings.venv_cache.iterdir(), None)
     cache = VenvCache(settings.venv_cache, settings.venv_cache_keep)
     if arguments.prune:
         for kept in cache.prune():
@@ -50,20 +51,13 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     found = [kept for kept in cache.kept() if kept.key.startswith(arguments.key or "")]
     if arguments.key and not found:
         raise ConfigurationError(
-            f"there is no environment whose key begins with {arguments.key}", "leave it out to list all environments"
+            f"no environment has a key that begins with {arguments.key}", "leave it out to list all environments"
         )
     for kept in found:
         say(_describe(kept))
         if arguments.key:
             say(kept.venv.lock.read_text(encoding="utf-8").rstrip())
     return 0
-
-
-def _check_readable(directory: Path) -> None:
-    problem, advice = f"cannot look into the cache {directory}", "do this as the user whose consumers use it"
-    # One that is missing is empty.
-    with explained(StateError, problem, advice), contextlib.suppress(FileNotFoundError):
-        next(directory.iterdir(), None)
 
 
 def _describe(kept: CachedVenv) -> str:

@@ -1,4 +1,4 @@
-"""The subcommand jobs: looks at a consumer's jobs, runs some again, or cancels them."""
+"""The subcommand jobs: lists and shows a consumer's jobs, runs them again, or cancels them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pacifica_notifications_runner.process.formats import count, job_facts, job_
 from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, say_json, write_bytes
 
 DESCRIPTION = """\
-List the jobs of a consumer, look into one of them, run some again, or cancel them. A running consumer is asked to do
-it; of a stopped one, the state directory is changed, and queued jobs run at its next start.
+List or show the jobs of a consumer, run some again, or cancel them. A running consumer is asked to do it; for a stopped
+one, the command changes the state directory, and queued jobs run at the next start.
 """
 
 EPILOG = """\
@@ -48,14 +48,14 @@ _COLOURS = {
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = command_line.add_subcommand(
-        subparsers, "jobs", "list, look into, run again or cancel a consumer's jobs", DESCRIPTION, EPILOG, settings=None
+        subparsers, "jobs", None, "list, show, run again or cancel jobs", DESCRIPTION, EPILOG, settings=None
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     listing = _add_action(actions, "list", "list the newest jobs", _list)
-    listing.add_argument("--state", choices=[state.value for state in JobState], help="only those in this state")
-    listing.add_argument("--limit", type=int, default=20, metavar="N", help="how many at most (default: 20)")
-    listing.add_argument("--before", type=int, metavar="ID", help="only those with numbers below this one")
+    listing.add_argument("--state", choices=[state.value for state in JobState], help="only jobs in this state")
+    listing.add_argument("--limit", type=int, default=20, metavar="N", help="the most jobs to list (default: 20)")
+    listing.add_argument("--before", type=int, metavar="ID", help="only jobs with lower numbers")
 
     _add_action(actions, "show", "show everything about a job", _show).add_argument("id", type=int, metavar="ID")
 
@@ -70,38 +70,34 @@ def add_command(subparsers: Any) -> None:
 
     cancel = _add_action(actions, "cancel", "cancel jobs that wait or run", partial(_each, "cancel", "cancelled"))
     cancel.add_argument("ids", type=int, metavar="ID", nargs="+")
-    cancel.add_argument("--reason", metavar="TEXT", help="the reason, which the job shows later")
+    cancel.add_argument("--reason", metavar="TEXT", help="the reason, which is shown with the job")
 
     replay = _add_action(actions, "replay", "queue all jobs again that match", _replay)
     states = [state.value for state in JobState if state.final or state is JobState.FAILED]
-    replay.add_argument("--dead", dest="states", action="append_const", const="dead", help="as --state dead")
+    replay.add_argument("--dead", dest="states", action="append_const", const="dead", help="the same as --state dead")
     replay.add_argument(
-        "--state", dest="states", action="append", choices=states, help="only those in this state; may be repeated"
+        "--state", dest="states", action="append", choices=states, help="only jobs in this state; may be repeated"
     )
     replay.add_argument(
-        "--since", metavar="TIME", help="only those with notifications from this time (2026-11-24T18:00) or later"
+        "--since", metavar="TIME", help="only jobs with notifications from this time (2026-11-24T18:00) or later"
     )
-    replay.add_argument("--until", metavar="TIME", help="only those with notifications from this time or earlier")
-    replay.add_argument("--match", metavar="JSONPATH", help="only those whose notifications match this JSONPath")
-    replay.add_argument("--dry-run", action="store_true", help="only list them")
+    replay.add_argument("--until", metavar="TIME", help="only jobs with notifications from this time or earlier")
+    replay.add_argument("--match", metavar="JSONPATH", help="only jobs whose notifications match this JSONPath")
+    replay.add_argument("--dry-run", action="store_true", help="only list the jobs")
     replay.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 def _add_action(
     actions: Any, name: str, help_text: str, act: Callable[[ConsumerClient, argparse.Namespace], None]
 ) -> argparse.ArgumentParser:
-    description = f"{help_text[0].upper()}{help_text[1:]}."
-    parser: argparse.ArgumentParser = command_line.add_subcommand(
-        actions, name, help_text, description, EPILOG, settings=NAMED
-    )
-    add_output(parser)
-
     def command(arguments: argparse.Namespace, settings: Settings) -> int:
         with asking(settings) as consumer:
             act(consumer, arguments)
         return 0
 
-    parser.set_defaults(command=command)
+    description = f"{help_text[0].upper()}{help_text[1:]}."
+    parser = command_line.add_subcommand(actions, name, command, help_text, description, EPILOG, settings=NAMED)
+    add_output(parser)
     return parser
 
 
@@ -115,7 +111,7 @@ def _list(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
     rows = [job_row(job) for job in listed["jobs"]]
     _table(("ID", "STATE", "STARTED", "TOOK", "MEMORY", "EVENT", "REMARKS"), rows)
     if not rows:
-        say("there is no such job")
+        say("no jobs found")
     elif listed["next"] is not None:
         say(f"older ones: --before {listed['next']}")
 
@@ -148,9 +144,9 @@ def _log(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
 
 
 def _each(action: str, done: str, consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
-    """Do something about each of some jobs."""
+    """Apply an action of the API to each of some jobs."""
     document = {"reason": arguments.reason} if action == "cancel" and arguments.reason else {}
-    # A mistyped number must not leave the others half done.
+    # All numbers are checked first, so that a mistyped one changes nothing.
     for number in arguments.ids:
         consumer.ask("GET", f"/api/jobs/{number}")
     jobs = []
@@ -174,7 +170,7 @@ def _replay(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
             if arguments.output == "json":
                 say_json(found)
             return
-        _insist(f"Run {count(found['count'], 'job')} again? [y/N] ")
+        _confirm(f"Run {count(found['count'], 'job')} again? [y/N] ")
     done = consumer.ask("POST", "/api/replay", document=selection)
     if arguments.output == "json":
         say_json(done)
@@ -182,10 +178,10 @@ def _replay(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
         say(f"{count(done['count'], 'job')} queued again")
 
 
-def _insist(question: str) -> None:
-    """Ask for confirmation; without it, or without a terminal, the command ends."""
+def _confirm(question: str) -> None:
+    """Ask for confirmation; without it, the command ends."""
     if not is_terminal(sys.stdin):
-        raise ConfigurationError("there is no terminal to ask for confirmation", "pass --yes or --dry-run")
+        raise ConfigurationError("standard input is not a terminal to ask for confirmation", "pass --yes or --dry-run")
     if input(question).strip().lower() not in ("y", "yes"):
         raise Cancelled("nothing was done")
 

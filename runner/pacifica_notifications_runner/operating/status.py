@@ -14,8 +14,8 @@ from pacifica_notifications_runner.process.terminal import say, say_json
 from pacifica_notifications_runner.status.address import StatusAddress
 
 DESCRIPTION = """\
-Show the state of a consumer: whether it runs and its subscription is healthy, and how many jobs wait, run or are dead;
-and the address of its status page, with the token that opens it. Do not pass this address on.
+Show the state of a consumer: whether it runs and its subscription is healthy, how many jobs wait, run or are dead, and
+the address of its status page with the token that opens it. Do not pass this address on.
 """
 
 EPILOG = """\
@@ -27,15 +27,9 @@ command line; 69 it cannot be reached; 73 its state directory is not usable; 78 
 def add_command(subparsers: Any) -> None:
     """Add the subcommand to the command."""
     parser = command_line.add_subcommand(
-        subparsers,
-        "status",
-        "show the state of a consumer, and the address of its status page",
-        DESCRIPTION,
-        EPILOG,
-        settings=NAMED,
+        subparsers, "status", show, "show the state of a consumer, and its page", DESCRIPTION, EPILOG, settings=NAMED
     )
     add_output(parser)
-    parser.set_defaults(command=show)
 
 
 def show(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -43,10 +37,10 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     with asking(settings) as consumer:
         status = consumer.ask("GET", "/api/status")
     subscription = status["subscription"]
-    well = subscription is not None and subscription["well"]
+    exit_status = 0 if subscription and subscription["well"] else 1
     if arguments.output == "json":
         say_json(status)
-        return 0 if well else 1
+        return exit_status
     say(f"{status['name']}: {with_flags(_condition(status))}")
     jobs = status["jobs"]
     waiting = jobs["queued"] + jobs["failed"]
@@ -56,7 +50,7 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     say(f"  its state: {status['state_dir']}")
     if status["running"]:
         say(f"  its page:  {StatusAddress.find(state_dir_of(settings)).link}")
-    return 0 if well else 1
+    return exit_status
 
 
 def _condition(status: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The subcommand worker: runs the jobs of a consumer that was started elsewhere."""
+"""The subcommand worker: runs jobs of a consumer on another machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pacifica_notifications_consumer.archive.archive import digest
 from pacifica_notifications_consumer.archive.packing import open_consumer
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError
-from pacifica_notifications_runner import defaults as defaults
-from pacifica_notifications_runner import engines, steps
+from pacifica_notifications_runner import defaults, engines, steps
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import NAMED, RIGHTS, SERVICES, SETUP, Settings
 from pacifica_notifications_runner.process.signals import StopSignals
@@ -23,8 +22,8 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Run jobs of a consumer that was started, on any machine, with --engine celery: extract the same archive, create its
-environment here, and take jobs from its broker, some at a time. Their directories stay here; their output, progress and
-ends are sent to the consumer. SIGINT, SIGTERM or SIGHUP stops it: running jobs are given a grace period, and then run
+environment here, and take jobs from its broker, several at a time. Their directories stay here; their output, progress
+and results are sent to the consumer. SIGINT, SIGTERM or SIGHUP stops it: running jobs get a grace period, and then run
 elsewhere. A second signal does not wait for them.
 """
 
@@ -42,15 +41,9 @@ def add_command(subparsers: Any) -> None:
     broker = ("broker_url", "result_backend", "queue", "lost_after", "concurrency")
     settings = (*NAMED, *SERVICES, *SETUP, *RIGHTS, *broker, "start", "preload", "grace", "keep")
     parser = command_line.add_subcommand(
-        subparsers,
-        "worker",
-        "run jobs of a consumer that was started elsewhere",
-        DESCRIPTION,
-        EPILOG,
-        settings=settings,
+        subparsers, "worker", work, "run jobs of a consumer on another machine", DESCRIPTION, EPILOG, settings=settings
     )
     parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer that was started")
-    parser.set_defaults(command=work)
 
 
 def work(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -60,8 +53,7 @@ def work(arguments: argparse.Namespace, settings: Settings) -> int:
     run_as = steps.limit_privileges(settings)
     with StopSignals() as signals, ExitStack() as stack:
         consumer = stack.enter_context(open_consumer(arguments.archive, settings.archive_limits, run_as))
-        # Before init.sh can add files to it.
-        named = digest(consumer.directory)
+        consumer_digest = digest(consumer.directory)  # before init.sh can add files to it
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
         engine = LocalEngine(
             entry_point=consumer.entry_point,
@@ -71,17 +63,25 @@ def work(arguments: argparse.Namespace, settings: Settings) -> int:
             preload=(*consumer.preload, *settings.preload),
             run_as=run_as,
         )
-        state_dir = settings.state_dir or defaults.default_state_dir(f"{broker.queue} (worker)")
-        worker = stack.enter_context(
-            engines.remote_worker(broker, named, engine, settings, state_dir, signals.stop.set)
+        remote_worker = engines.import_celery("worker").RemoteWorker(
+            broker,
+            engine,
+            consumer_digest,
+            settings.state_dir or defaults.default_state_dir(f"{broker.queue} (worker)"),
+            concurrency=settings.concurrency,
+            grace=settings.grace,
+            keep=settings.keep,
+            run_as=run_as,
+            on_end=signals.stop.set,
         )
+        worker = stack.enter_context(remote_worker)
         signals.on_second = worker.halt
         if signals.stop.is_set():
             raise Cancelled("stopped by a signal before it was ready")
         log.info("ready: runs jobs of %s from %s in %s", arguments.archive, broker.place, worker.state_dir)
         steps.keep_running(lambda: worker.alive, lambda: f"{worker.running} jobs running", notifier, signals)
         if not worker.alive:
-            raise ServiceError("the worker has ended by itself", "look for the reason in the log, and start it again")
+            raise ServiceError("the worker has ended unexpectedly", "see the log for the reason, and start it again")
         log.info("stopping; running jobs are given %g seconds, a second signal stops them now", settings.grace)
     log.info("stopped")
     return 0

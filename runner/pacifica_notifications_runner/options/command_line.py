@@ -1,10 +1,10 @@
-"""The command lines of the commands: flags and help derive from the settings."""
+"""The flags and the help of the commands, derived from the settings."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ CONFIG_HELP = f"an INI file; its section [{SECTION}] may set these options, too 
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the flags of settings out of the usage, since there are many."""
+    """Shows one placeholder in the usage for all flags of settings, since there are many."""
 
     def add_usage(
         self, usage: str | None, actions: Iterable[argparse.Action], groups: Any, prefix: str | None = None
@@ -40,33 +40,18 @@ class _Help(argparse.Action):
 def add_subcommand(
     subparsers: Any,
     name: str,
+    command: Callable[[argparse.Namespace, Settings], int] | None,
     help_text: str,
     description: str,
     epilog: str = "",
     *,
     settings: Sequence[str] | None = (),
 ) -> argparse.ArgumentParser:
-    """Add a subcommand to a command.
-
-    Args:
-        subparsers: The subcommands.
-        name: What it is called.
-        help_text: What it does, in some words.
-        description: What it does, whole.
-        epilog: What else is to be said, its exit statuses above all.
-        settings: The settings that it has flags for, besides those of logging; None for no flags at all.
-
-    Returns:
-        Its parser, to be given arguments and flags of its own.
-    """
+    """Add a subcommand with flags for some settings and for logging (None: no flags); callers add its arguments."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        name,
-        help=help_text,
-        description=description,
-        epilog=epilog,
-        allow_abbrev=False,
-        add_help=False,
+        name, help=help_text, description=description, epilog=epilog, allow_abbrev=False, add_help=False
     )
+    parser.set_defaults(command=command)
     add_help(parser, parser, everything=any(OPTIONS[name].group == LIMITS for name in settings or ()))
     if settings is not None:
         add_settings(parser, (*settings, *LOG))
@@ -74,13 +59,7 @@ def add_subcommand(
 
 
 def add_help(parser: argparse.ArgumentParser, to: argparse._ActionsContainer, *, everything: bool) -> None:
-    """Give a command the flags that show its help.
-
-    Args:
-        parser: The command.
-        to: The group that is to have them.
-        everything: Whether it has limits, which are shown only on demand.
-    """
+    """Add the flags that show a command's help to a group; with ``everything`` also the one that shows limits, too."""
     parser.formatter_class = _Formatter
     to.add_argument("-h", "--help", nargs=0, action=_Help, default=argparse.SUPPRESS, help="show this and exit")
     if everything:
@@ -88,13 +67,7 @@ def add_help(parser: argparse.ArgumentParser, to: argparse._ActionsContainer, *,
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Sequence[str], first: Sequence[str] = ()) -> None:
-    """Give a command the flags of its settings in groups, each documented with its variable and its default.
-
-    Args:
-        parser: The command.
-        names: The settings.
-        first: Those that are shown before all others.
-    """
+    """Add flags for settings in groups, each documented with its variable and its default; some are shown first."""
     order = list(OPTIONS)
     options = [OPTIONS[name] for name in (*first, *sorted({*names} - {*first}, key=order.index))]
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -119,16 +92,12 @@ def _add_flag(group: argparse._ArgumentGroup, option: Option) -> None:
 
 
 def add_version(to: argparse._ActionsContainer) -> None:
-    """Give a command the flag ``--version``."""
+    """Add the flag ``--version``."""
     installed = version("pacifica-notifications-consumer")
     to.add_argument("--version", action="version", version=f"pacifica-notifications-consumer {installed}")
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:
-    """Find the values of all settings, those that a command has no flags for included.
-
-    Raises:
-        ConfigurationError: One of them is wrong.
-    """
+    """Find the values of all settings, including those without flags of the command."""
     config = arguments.config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     return resolve(Settings, vars(arguments), os.environ, config)

@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.settings import converters as read
-from pacifica_notifications_consumer.settings.option import Option, options_of, setting, settings_of
+from pacifica_notifications_consumer.settings.option import options_of, setting, settings_of
 from pacifica_notifications_consumer.settings.services import Services
 
 CONSUMER, PACIFICA, ENDPOINT, JOBS, ENVIRONMENT = "Consumer", "Pacifica", "Endpoint", "Jobs", "Environment"
@@ -31,24 +31,21 @@ class Settings:
     """The settings of all commands, in the order in which a command's help shows them."""
 
     name: str | None = setting(
-        "the consumer's name: the subscription carries it, and its own uploads do, by which it knows to leave them "
-        "alone; must differ between consumers (default: USER@HOST:ARCHIVE)",
+        "the consumer's name, which its subscription and its uploads carry, so that it ignores its own uploads; must "
+        "differ between consumers (default: USER@HOST:ARCHIVE)",
         read.consumer_name,
         group=CONSUMER,
     )
     state_dir: Path | None = setting(
-        "where the queue and the jobs' directories live; one runner at a time may use it "
-        "(default: a directory of the consumer's name in ~/.local/state/pacifica-notifications-consumer)",
+        "the directory of the queue and of the jobs' directories, for one runner at a time "
+        "(default: one of the consumer's name in ~/.local/state/pacifica-notifications-consumer)",
         Path,
         metavar="DIR",
     )
     log_format: str = setting(
-        "text for people, json for one JSON object a line",
-        read.one_of("text", "json"),
-        default="text",
-        metavar="text|json",
+        "text for people, json for one JSON object a line", read.one_of("text", "json"), default="text"
     )
-    verbose: bool = setting("log everything, the installer's output too", read.switch, default=False, metavar=None)
+    verbose: bool = setting("log everything, the installer's output too", read.switch, default=False)
 
     services: Services = settings_of(Services, PACIFICA)
     register_timeout: float = setting(
@@ -57,7 +54,7 @@ class Settings:
         default=300.0,
     )
     watch_interval: float = setting(
-        "seconds between two looks at the subscription, which is mended if the producer switched it off or lost it; "
+        "seconds between two checks of the subscription, which is repaired if the producer disabled or lost it; "
         "0 for none",
         read.seconds,
         default=30.0,
@@ -73,54 +70,52 @@ class Settings:
     )
     port: int = setting("the port the endpoint listens on; 0 picks a free one", read.port, default=0)
     target_url: str | None = setting(
-        "the address that the producer is to call, when it differs from http://ADDRESS:PORT/receive (behind a proxy)",
+        "the address that the producer calls, if it differs from http://ADDRESS:PORT/receive (behind a proxy)",
         read.url_with_path,
     )
     response_policy: str = setting(
-        "the answer to a request that is JSON but not a notification: pacifica takes it and keeps it aside, since "
-        "Pacifica's producer gives a consumer up at the first refusal; strict refuses it, and offers other senders "
-        "the handshake of the specification of webhooks",
+        "the answer to a request that is JSON but not a notification: pacifica accepts it and sets it aside, since "
+        "Pacifica's producer disables a subscription at the first refusal; strict refuses it, and offers other "
+        "senders the handshake of the specification of webhooks",
         read.one_of("pacifica", "strict"),
         default="pacifica",
-        metavar="pacifica|strict",
     )
     webhook_origins: tuple[str, ...] = setting(
-        "with `response_policy` strict: which senders are told, if they ask, that they may send; * for any",
+        "with `response_policy` strict: the senders that the handshake permits to send; * for any",
         read.origins,
         default=("*",),
         metavar="NAME,NAME",
     )
 
     workers: int | None = setting(
-        "how many jobs run at the same time, or are out with the workers of `engine` celery (default: 2, or 64)",
+        "how many jobs run at the same time, or are handed to workers with `engine` celery (default: 2, or 64)",
         read.count,
         group=JOBS,
     )
     job_timeout: float | None = setting("seconds that an attempt may take; 0 for no limit", read.limit)
     attempts: int = setting("how many times a job is tried before it is dead", read.count, default=1)
     crash_limit: int = setting(
-        "how many times a job is run again that was running when the runner or the machine died", read.whole, default=3
+        "how many times a job is run again if the runner or the machine died meanwhile", read.whole, default=3
     )
     grace: float = setting(
-        "seconds that running jobs are given at a stop before they go back to the queue", read.seconds, default=30.0
+        "seconds that running jobs get at a stop before they go back to the queue", read.seconds, default=30.0
     )
     start: str = setting(
-        "how entry-points start: warm, within milliseconds, as children of a process that has imported the modules "
-        "that they need; or cold, each as an interpreter of its own",
+        "how entry-points start: warm, within milliseconds, as children of a process that has imported their modules; "
+        "or cold, each in an interpreter of its own",
         read.one_of("warm", "cold"),
         default="warm",
-        metavar="warm|cold",
     )
     preload: tuple[str, ...] = setting(
-        "modules that are imported before entry-points start warm, in addition to requests, jsonpath2, promise, "
-        "this library, and those in the archive's preload.txt",
+        "modules to import before entry-points start warm, besides requests, jsonpath2, promise, this library, and "
+        "those in the archive's preload.txt",
         read.module_names,
         default=(),
         metavar="MODULE,MODULE",
     )
     keep: Keep | None = setting(
-        "which finished jobs to keep, with their directories: those of an age (30d, 12h), a number of the newest "
-        "(1000), or both (30d,1000); dead ones go by age only (default: all)",
+        "the finished jobs to keep, with their directories: up to an age (30d, 12h), a number of the newest (1000), "
+        "or both (30d,1000); dead jobs are removed by age only (default: all)",
         Keep.parse,
         metavar="AGE,COUNT",
     )
@@ -132,61 +127,58 @@ class Settings:
         group=ENVIRONMENT,
     )
     installer: str = setting(
-        "the installer of the requirements: auto takes uv where it is there, and else pip",
+        "the installer of the requirements: auto is uv if it is installed, else pip",
         read.one_of(*INSTALLERS),
         default="auto",
-        metavar="|".join(INSTALLERS),
     )
     venv_cache: Path | None = setting(
-        "a directory in which environments are kept for the next start of the same consumer, on which its init.sh "
-        "does not run (default: none; the environment is removed at the end)",
+        "a directory that keeps environments for the next start of the same consumer, which does not run init.sh then "
+        "(default: none; the environment is removed at the end)",
         Path,
         metavar="DIR",
     )
     venv_cache_keep: CacheLimits = setting(
-        "which unused environments are kept there: an age since their last use (30d, 12h), a size of all together "
-        "(20G), or both",
+        "the unused environments to keep there: up to an age since their last use (30d, 12h), a total size (20G), or "
+        "both",
         CacheLimits.parse,
         default=CacheLimits(),
         metavar="AGE,SIZE",
     )
     setup_timeout: float | None = setting(
-        "seconds that init.sh may take, and installing the requirements; 0 for no limit", read.limit, default=1800.0
+        "seconds that init.sh and the installer may each take; 0 for no limit", read.limit, default=1800.0
     )
 
     engine: str = setting(
-        "the engine that runs jobs: local, processes of this machine; or celery, workers on any machines, each "
-        "started with pacifica-notifications-consumer worker",
+        "the engine that runs jobs: local, processes of this machine; or celery, workers on any machines, each started "
+        "with pacifica-notifications-consumer worker",
         read.one_of("local", "celery"),
         default="local",
-        metavar="local|celery",
         group=MACHINES,
     )
     broker_url: str | None = setting(
-        "the broker through which workers get jobs, RabbitMQ or Redis: amqp://HOST:PORT or redis://HOST:PORT/NUMBER, "
-        "with TLS amqps:// or rediss://; one with a password is not taken from the command line",
+        "the broker that passes jobs to workers, RabbitMQ or Redis: amqp://HOST:PORT or redis://HOST:PORT/NUMBER, with "
+        "TLS amqps:// or rediss://; an address with a password is not taken from the command line",
         check_url,
         metavar="URL",
         secret=True,
     )
     result_backend: str | None = setting(
-        "the Redis in which results are kept until they are in the ledger (default: the broker, if that is Redis)",
+        "the Redis that keeps results until they are in the ledger (default: the broker, if that is Redis)",
         lambda text: check_url(text, SCHEMES[:2]),
         metavar="URL",
         secret=True,
     )
     queue: str | None = setting(
-        "the queue of jobs at the broker, which must be this consumer's own (default: the consumer's name)",
-        read.consumer_name,
+        "the queue of jobs at the broker, used by this consumer only (default: the consumer's name)", read.consumer_name
     )
     lost_after: float = setting(
-        "seconds without a sign of life after which a worker counts as lost, and its jobs are run elsewhere; it ends "
-        "them itself before; to be the same for the consumer and its workers",
+        "seconds of silence after which a worker counts as lost, and its jobs run elsewhere; before that, it ends them "
+        "itself; must be the same for the consumer and its workers",
         read.lost_after,
         default=LOST_AFTER,
     )
     priority: int = setting(
-        f"from 0 to {HIGHEST_PRIORITY}: of jobs in one queue, those of a higher priority come first",
+        f"from 0 to {HIGHEST_PRIORITY}: in one queue, jobs of a higher priority come first",
         lambda text: read.whole_number(text, 0, HIGHEST_PRIORITY),
         default=0,
         metavar="N",
@@ -194,7 +186,7 @@ class Settings:
     concurrency: int = setting("how many jobs a worker runs at the same time", read.count, default=2)
 
     status_address: str = setting(
-        "the address the status page listens on; it asks for the token that is new at each start",
+        "the address the status page listens on; its token is new at each start",
         str,
         default="127.0.0.1",
         metavar="ADDRESS",
@@ -203,64 +195,56 @@ class Settings:
     status_port: int = setting("the port the status page listens on; 0 picks a free one", read.port, default=0)
 
     tls_cert: Path | None = setting(
-        "the certificate of the endpoint with those that it rests on, in PEM: the endpoint then speaks HTTPS",
-        Path,
-        metavar="FILE",
-        group=SECURITY,
+        "the certificate of the endpoint with its chain, in PEM; the endpoint then speaks HTTPS", Path, group=SECURITY
     )
-    tls_key: Path | None = setting("the private key of `tls_cert`, if it is not in the same file", Path, metavar="FILE")
+    tls_key: Path | None = setting("the private key of `tls_cert`, if it is not in the same file", Path)
     endpoint_auth: Literal["bearer", "basic"] = setting(
-        "how the producer authenticates itself: bearer or basic, both with a secret that is new at each start",
+        "how the producer authenticates itself, with a secret that is new at each start",
         read.one_of("bearer", "basic"),
         default="bearer",
-        metavar="bearer|basic",
     )
     webhook_secrets: Path | None = setting(
-        "a file with secrets of Standard Webhooks (whsec_...), one a line: a request that is signed with one of them "
-        "need not carry the token",
+        "a file with secrets of Standard Webhooks (whsec_...), one a line: a request signed with one of them needs no "
+        "token",
         Path,
-        metavar="FILE",
     )
     run_as: str | None = setting(
-        "the user of this machine as whom init.sh, the installer and entry-points run, so that they can reach neither "
-        "the consumer's secrets nor its queue; only root can do that (default: the user who runs the command)",
+        "the user of this machine under which init.sh, the installer and entry-points run, out of reach of the "
+        "consumer's secrets and queue; works for root only (default: the user of the command)",
         str,
         metavar="USER",
     )
     allow_new_privileges: bool = setting(
-        "let init.sh and entry-points run programs that give them more rights, such as sudo",
-        read.switch,
-        default=False,
-        metavar=None,
+        "let init.sh and entry-points gain rights through programs such as sudo", read.switch, default=False
     )
 
     max_body: int = setting(
-        "bytes that a body may have, such as 256M; a notification that names 100,000 files has 26 million",
+        "the largest body in bytes, such as 256M; a notification of 100,000 files has 26 million",
         read.size,
         default=MAX_BODY,
         group=LIMITS,
     )
     max_signed_body: int = setting(
-        "bytes of a body that are read of a sender that only signs it, since the signature can be checked only then",
+        "the largest body in bytes of a request without the token, whose signature is checked after reading it",
         read.size,
         default=MAX_SIGNED_BODY,
     )
     max_events: int = setting(
-        "how many events a batch may have; all of it is committed in one go", read.count, default=MAX_EVENTS
+        "the most events in a batch, which are all committed together", read.count, default=MAX_EVENTS
     )
     max_depth: int = setting(
-        "how many objects and arrays of a notification may lie within each other; Pacifica's have 3, and deeper ones "
-        "are set aside, since programs that process them may not bear it",
+        "the most levels of objects and arrays in a notification; Pacifica's have 3, and deeper ones are set aside, "
+        "since other programs may fail on them",
         read.count,
         default=MAX_DEPTH,
     )
     webhook_rate: int | None = setting(
-        "with `response_policy` strict: how many requests a minute are taken; 0 for any number", read.count_limit
+        "with `response_policy` strict: the most requests accepted per minute; 0 for no limit", read.count_limit
     )
     server_limits: ServerLimits = settings_of(ServerLimits, LIMITS)
     archive_limits: ArchiveLimits = settings_of(ArchiveLimits, LIMITS)
     output_limit: int = setting(
-        "bytes of an entry-point's output that are kept, such as 16M; of more, the first and the last half of them",
+        "bytes of an entry-point's output to keep, such as 16M; of a longer output, the first and last half of them",
         read.size,
         default=16 << 20,
     )
@@ -277,7 +261,7 @@ class Settings:
 #: The settings by their names.
 OPTIONS = {option.name: option for option in options_of(Settings)}
 
-# Which of them commands have flags for, where several do.
+# The settings for which several commands have flags.
 LOG = ("log_format", "verbose")
 NAMED = ("name", "state_dir")
 ASKING = ("policy_url", "username", "password_file", "authentication", "client_cert", "client_key", "ca_bundle")
@@ -289,16 +273,14 @@ _NAMES = re.compile("`([a-z_]+)`")
 
 
 def with_flags(text: str, *, variables: bool = True) -> str:
-    """Show the flags of settings, and their variables, where a text has their names in backticks."""
+    """Replace the names of settings in backticks by their flags and variables."""
 
     def show(found: re.Match[str]) -> str:
         option = OPTIONS.get(found[1])
-        return _shown(option, variables) if option else found[0]
+        if option is None:
+            return found[0]
+        if not option.has_flag:
+            return option.variable
+        return f"{option.flag} ({option.variable})" if variables else option.flag
 
     return _NAMES.sub(show, text)
-
-
-def _shown(option: Option, variables: bool) -> str:
-    if not option.has_flag:
-        return option.variable
-    return f"{option.flag} ({option.variable})" if variables else option.flag

@@ -13,21 +13,15 @@ from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import OPTIONS, Settings
 from pacifica_notifications_runner.process import logs
 
-#: As the shell reports a program that a closed pipe ended.
+#: The status that a shell reports for a program ended by a closed pipe.
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 def execute(program: str, arguments: argparse.Namespace, work: Callable[[Settings], int]) -> int:
-    """Do a command's work and return its exit status.
-
-    Args:
-        program: What the command is called, for its messages.
-        arguments: The parsed command line.
-        work: Takes the settings and returns the exit status.
-    """
-    # Some supervisors have it ignored, and then no child's end can be learnt.
+    """Do a command's work with the settings, report its errors under the program's name, and return its status."""
+    # Some supervisors ignore this signal, and then the exit statuses of children are lost (wait(2)).
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    # A mistake in the settings must be told in the form that was asked for, too.
+    # Errors in the settings are reported in the requested format, too.
     option = OPTIONS["log_format"]
     log_format = arguments.log_format or os.environ.get(option.variable) or option.default
     logs.set_up_logging(log_format, verbose=False)
@@ -43,6 +37,6 @@ def execute(program: str, arguments: argparse.Namespace, work: Callable[[Setting
         logs.report(program, Cancelled("stopped"), log_format)
         return Cancelled.exit_status
     except BrokenPipeError:
-        # Whoever read the output has gone. Python would complain about that once more at its end.
+        # The reader of the output has ended; Python would report that once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE

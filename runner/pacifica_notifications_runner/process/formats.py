@@ -1,4 +1,4 @@
-"""Times, durations, sizes and jobs as text for people."""
+"""Times, durations, sizes and the facts about jobs as text; the commands and the status page show the same."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def since(moment: str | None) -> float | None:
 
 
 def progress(document: Mapping[str, Mapping[str, int]]) -> str:
-    """The progress of a job's transfers, from the API, in a line."""
-    return describe_progress({what: Progress(**numbers) for what, numbers in document.items()})
+    """The progress of a job's transfers, in a line."""
+    return describe_progress({name: Progress(**numbers) for name, numbers in document.items()})
 
 
 def count(number: int, thing: str) -> str:
@@ -59,7 +59,7 @@ def took(job: Mapping[str, Any]) -> str:
 
 
 def remarks(job: Mapping[str, Any]) -> str:
-    """The progress of a running job, or the reason why another one ended as it did."""
+    """The progress of a running job; the reason for the state of any other, such as why it is dead."""
     if job["state"] != "running":
         return str(job["reason"])
     return progress(job["progress"]) or ("waits for a worker" if job["handed_out"] and not job["worker"] else "")
@@ -72,7 +72,7 @@ def job_row(job: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def job_facts(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything about a job, by name; some values may be empty."""
+    """The facts about a job, by name; some values may be empty."""
     return {
         "state": job["state"],
         "remarks": remarks(job),

@@ -1,4 +1,4 @@
-"""The commands' log and error messages, on standard error, for people and for machines."""
+"""The commands' log and error messages, on standard error, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pacifica_notifications_consumer.system.log_context import log_facts
 from pacifica_notifications_runner.options.settings import with_flags
 from pacifica_notifications_runner.process import terminal
 
-_FORM, _TIME_FORM = "%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"
-#: Loggers whose messages matter only when a fault is looked for.
-_TALKATIVE = ("celery", "kombu", "amqp")
+_FORMAT, _TIME_FORMAT = "%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"
+#: Loggers whose messages are only needed for debugging.
+_VERBOSE_ONLY = ("celery", "kombu", "amqp")
 _COLOURS = {
     logging.DEBUG: terminal.FAINT,
     logging.WARNING: terminal.YELLOW,
@@ -25,7 +25,7 @@ _COLOURS = {
 
 
 class _JsonFormatter(logging.Formatter):
-    """One JSON object a line, with the job, the notification and the trace that it is about."""
+    """One JSON object a line, with the job, the notification and the trace that the message concerns."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -40,31 +40,30 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _TextFormatter(logging.Formatter):
-    """Lines of text, with the flags of settings; at a terminal, those that need attention stand out in a colour."""
+    """Lines of text; at a terminal, warnings and errors are coloured."""
 
     def format(self, record: logging.LogRecord) -> str:
-        plain = with_flags(super().format(record))
-        colour = _COLOURS.get(record.levelno)
-        return terminal.coloured(plain, colour, sys.stderr) if colour else plain
+        text, colour = with_flags(super().format(record)), _COLOURS.get(record.levelno)
+        return terminal.coloured(text, colour, sys.stderr) if colour else text
 
 
 def set_up_logging(log_format: str, *, verbose: bool) -> None:
     """Log to standard error, as text or as JSON lines."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter(_FORM, _TIME_FORM))
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter(_FORMAT, _TIME_FORMAT))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     for name in ("pacifica_notifications_consumer", "pacifica_notifications_runner"):
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.INFO)
-    for name in _TALKATIVE:
+    for name in _VERBOSE_ONLY:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.ERROR)
-    # After an outage, messages received before it cannot be acknowledged; that is expected, and harmless.
+    # Messages received before an outage cannot be acknowledged after it: an error that is expected and harmless.
     logging.getLogger("celery.worker.request").setLevel(logging.INFO if verbose else logging.CRITICAL + 1)
 
 
 def report(program: str, error: PacificaError, log_format: str = "text") -> None:
-    """Print why a command ends early: one sentence, and below it the output of another program, if there is one."""
+    """Print why a command ends early, and below it the output of the program that failed, if there is any."""
     if log_format == "json":
         logging.getLogger(__name__).critical("%s%s", error, f"\n{error.output}" if error.output else "")
         return

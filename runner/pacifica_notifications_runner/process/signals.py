@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP as something to wait for."""
+"""SIGINT, SIGTERM and SIGHUP as events that a thread can wait for."""
 
 from __future__ import annotations
 
@@ -18,27 +18,23 @@ T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL = 0.05
 _PATIENCE = 2.0
-_LEFT_BEHIND = "the producer may keep a subscription of ours"
-#: No signal has this number: it ends the watching thread.
+_LEFT_BEHIND = "the producer may keep the subscription"
+#: Ends the watching thread; no signal has this number.
 _END = b"\0"
 
 
 class StopSignals:
-    """Turns the first SIGINT, SIGTERM or SIGHUP into an event, and the second into another, and a call.
+    """Sets the event ``stop`` at the first SIGINT, SIGTERM or SIGHUP, and ``now`` at the second.
 
-    An exception thrown by a handler could strike between the entering of a step and the note that it must be undone;
-    an event cannot. And a handler must not set the event itself, since it may have interrupted the code that holds the
-    event's lock: so Python writes the signal's number into a pipe, and a thread reads it there.
-
-    Attributes:
-        stop: Set by the first signal.
-        now: Set by the second.
-        on_second: Called by each further one, on another thread.
+    An exception raised by a handler could strike after a step was entered and before its undoing was registered, and a
+    handler that sets the event could deadlock, since it may interrupt code that holds the event's lock. So Python
+    writes the signal's number into a pipe (`signal.set_wakeup_fd`), and a thread reads it there.
     """
 
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.now = threading.Event()
+        #: Called at the second and each later signal, on the thread.
         self.on_second: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
@@ -50,7 +46,7 @@ class StopSignals:
         self._previous: dict[signal.Signals, Any] = {
             number: signal.signal(number, lambda *_: None)
             for number in _SIGNALS
-            # nohup has it ignored, and so it stays.
+            # nohup ignores SIGHUP, which must stay ignored.
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
         }
         return self
@@ -75,23 +71,20 @@ class StopSignals:
 
     @contextlib.contextmanager
     def abandoning(self, context: AbstractContextManager[T]) -> Iterator[T]:
-        """Enter and leave a context that may hang on a silent network.
-
-        Entering is given up (`Cancelled`) some seconds after the first signal, leaving some seconds after the second.
-        """
-        value = _given_up_after(self.stop, context.__enter__, _LEFT_BEHIND)
+        """Enter a context, at most until some seconds after the first signal, and leave it, until after the second."""
+        value = _wait_for(context.__enter__, self.stop, _LEFT_BEHIND)
         try:
             yield value
         finally:
-            _given_up_after(self.now, lambda: context.__exit__(None, None, None), _LEFT_BEHIND)
+            _wait_for(lambda: context.__exit__(None, None, None), self.now, _LEFT_BEHIND)
 
     def unless_stopped(self, work: Callable[[], T]) -> T:
-        """Do work that may hang on a silent network; given up (`Cancelled`) some seconds after the first signal."""
-        return _given_up_after(self.stop, work)
+        """Do work that may hang on the network, at most until some seconds after the first signal."""
+        return _wait_for(work, self.stop)
 
 
-def _given_up_after(event: threading.Event, work: Callable[[], T], advice: str = "") -> T:
-    """Do work on a thread of its own, and wait for it until an event, and a little longer."""
+def _wait_for(work: Callable[[], T], event: threading.Event, advice: str = "") -> T:
+    """Do work on another thread, and raise `Cancelled` if it does not end within some seconds after an event."""
     future: Future[T] = Future()
 
     def run() -> None:

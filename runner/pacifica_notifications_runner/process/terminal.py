@@ -1,4 +1,4 @@
-"""What the commands print: results to standard output, remarks to standard error, in colours only at a terminal."""
+"""Output of the commands: results to standard output, remarks to standard error, in colours only at a terminal."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def note(text: str) -> None:
 
 
 def hint(text: str) -> None:
-    """Show how far a command is, only at a terminal, in a line that the next hint replaces."""
+    """Show progress at a terminal, in a line that the next hint replaces."""
     if is_terminal(sys.stderr):
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def write_bytes(content: bytes) -> None:
-    """Write an entry-point's own bytes to standard output as they are; to nothing if that is closed."""
+    """Write the bytes of an entry-point's output to standard output, if it is open."""
     if sys.stdout is not None:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
@@ -49,5 +49,5 @@ def wants_colour(stream: IO[str] | None) -> bool:
 
 
 def coloured(text: str, colour: str, stream: IO[str] | None = None) -> str:
-    """A text in a colour, if the stream it is meant for (by default standard output) takes colours."""
+    """A text in a colour, if the stream (by default standard output) takes colours."""
     return f"\033[{colour}m{text}\033[0m" if wants_colour(stream or sys.stdout) else text

@@ -5,26 +5,23 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.errors import ConfigurationError, explained
 
 
 def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """The TLS context of a certificate (with its chain) and, if it is in another file, its key; None without one.
-
-    Raises:
-        ConfigurationError: A file cannot be read, is not PEM, or is encrypted, or the key is another certificate's.
-    """
+    """The TLS context of a certificate with its chain, and of its key if that is in another file; None without one."""
     if cert is None:
         if key is not None:
-            raise ConfigurationError("there is a key of TLS without a certificate", "set `tls_cert`")
+            raise ConfigurationError("the key of TLS has no certificate", "set `tls_cert`")
         return None
     for path, setting in ((cert, "tls_cert"), (key, "tls_key")):
         if path is not None:
-            _check_readable(path, setting)
+            with explained(ConfigurationError, f"cannot read {path}", f"correct `{setting}`"):
+                path.read_bytes()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        # An encrypted key must not have a server ask its terminal for the password.
+        # Without this function, OpenSSL would ask the terminal for the password of an encrypted key.
         context.load_cert_chain(cert, key, password=_no_password)
     except (ssl.SSLError, ValueError) as error:
         raise ConfigurationError(
@@ -34,13 +31,6 @@ def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None
     return context
 
 
-def _check_readable(path: Path, setting: str) -> None:
-    try:
-        path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}", f"correct `{setting}`") from error
-
-
 def _no_password() -> str:
     raise ValueError("the key is encrypted")
 
@@ -48,5 +38,5 @@ def _no_password() -> str:
 def _reason(error: Exception) -> str:
     if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
         return "the key belongs to another certificate"
-    # OpenSSL says no more than in which of its parts it failed.
-    return "one of the two is not there in PEM" if "PEM" in str(error) else str(error)
+    # OpenSSL does not say which of the two it could not read.
+    return "the certificate or the key is not in PEM form" if "PEM" in str(error) else str(error)

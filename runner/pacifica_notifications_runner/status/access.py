@@ -1,4 +1,4 @@
-"""Access to the status page: by the token, and afterwards by the cookie that it was exchanged for."""
+"""Access to the status page: with the token, or with the cookie that a browser gets for it."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import attrs
 
 @attrs.frozen
 class AccessControl:
-    """Checks tokens and cookies, in a time that does not tell how much of them is right."""
+    """Checks tokens and cookies, in a time that does not depend on how much of them is right."""
 
     token: str = attrs.field(repr=False)
-    #: Part of the cookie's name, since browsers send the cookies of all ports of a host to each of them.
+    #: Part of the cookie's name, since a browser sends the cookies of all ports of a host to each port (RFC 6265, 8.5).
     port: int
-    #: Whether the page is served over HTTPS only.
+    #: Whether the page is served over HTTPS.
     secure: bool = False
 
     @property
     def csrf(self) -> str:
-        """The token that forms of this page carry, which no other site can know."""
+        """The token in forms against cross-site requests."""
         return self._derived("form")
 
     @property
     def cookie(self) -> str:
-        """The value of ``Set-Cookie`` that gives a browser access; scripts cannot read the cookie."""
+        """The value of ``Set-Cookie`` that gives access to a browser, but not to its scripts."""
         secure = "; Secure" if self.secure else ""
         return f"{self._cookie_name}={self._derived('session')}; Path=/; HttpOnly; SameSite=Strict{secure}"
 
     @property
     def no_cookie(self) -> str:
-        """The value of ``Set-Cookie`` that takes access from a browser."""
+        """The value of ``Set-Cookie`` that ends a browser's access."""
         return f"{self._cookie_name}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"
 
     def is_token(self, text: str) -> bool:
@@ -41,20 +41,20 @@ class AccessControl:
         return hmac.compare_digest(text.encode(), self.token.encode())
 
     def is_bearer(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request shows the token itself, as programs do."""
+        """Whether a request carries the token itself, as programs send it."""
         scheme, _, credentials = headers.get("Authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self.is_token(credentials.strip())
 
-    def is_known(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request comes from a browser with access."""
+    def has_cookie(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request carries the cookie that gives access."""
         try:
             cookies = SimpleCookie(headers.get("Cookie", ""))
         except CookieError:
             return False
-        shown = cookies.get(self._cookie_name)
-        return shown is not None and hmac.compare_digest(shown.value.encode(), self._derived("session").encode())
+        cookie = cookies.get(self._cookie_name)
+        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._derived("session").encode())
 
-    def is_ours(self, headers: Mapping[str, str], form: Mapping[str, str]) -> bool:
+    def is_own_form(self, headers: Mapping[str, str], form: Mapping[str, str]) -> bool:
         """Whether a form was sent from a page of this site."""
         if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             return False
@@ -65,5 +65,5 @@ class AccessControl:
         return f"pacifica-status-{self.port}"
 
     def _derived(self, purpose: str) -> str:
-        """A value for a page or a cookie that does not disclose the token."""
+        """A value for one purpose that does not disclose the token."""
         return hmac.new(self.token.encode(), purpose.encode(), hashlib.sha256).hexdigest()

@@ -17,23 +17,19 @@ _FILE = "status.json"
 
 @attrs.frozen
 class StatusAddress:
-    """The address of a status page, and the token that gives access to it."""
+    """The address of a status page, and its token."""
 
     url: str
     token: str = attrs.field(repr=False)
 
     @property
     def link(self) -> str:
-        """The address with the token, which opens the page in a browser."""
+        """The address with the token, for a browser."""
         return f"{self.url}/?token={self.token}"
 
     @contextlib.contextmanager
     def kept_in(self, state_dir: Path) -> Iterator[None]:
-        """Keep it in a file that only this user may read, until the context ends.
-
-        Raises:
-            StateError: The state directory cannot be written to.
-        """
+        """Keep the address in a file that only this user may read, until the context ends."""
         path = state_dir / _FILE
         advice = "check the disk's space and the access rights of the state directory"
         with explained(StateError, f"cannot write {path}", advice), replacing(path, mode=0o600) as file:
@@ -46,19 +42,12 @@ class StatusAddress:
 
     @classmethod
     def find(cls, state_dir: Path) -> StatusAddress:
-        """Read the address of the consumer that is running in a state directory.
-
-        Raises:
-            StateError: There is none, or another user runs the consumer.
-        """
+        """Read the address of the consumer that is running in a state directory."""
         path = state_dir / _FILE
         try:
-            found = json.loads(path.read_bytes())
-            return cls(found["url"], found["token"])
+            return cls(**json.loads(path.read_bytes()))
         except FileNotFoundError:
-            raise StateError(
-                f"the consumer of {state_dir} is starting or stopping", "try again in some seconds"
-            ) from None
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise StateError(f"the consumer of {state_dir} is starting or stopping", "try again soon") from None
+        except (OSError, ValueError, TypeError) as error:
             reason = getattr(error, "strerror", None) or "it is damaged"
-            raise StateError(f"cannot read {path}: {reason}", "run this as the user who runs the consumer") from error
+            raise StateError(f"cannot read {path}: {reason}", "run this as the user of the consumer") from error

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _MOST_BODY = 1 << 20
 ASSETS = {"/style.css": "text/css; charset=utf-8", "/script.js": "text/javascript; charset=utf-8"}
-#: A page loads nothing from other sites, and cannot be shown within a page of one.
+#: Pages load nothing from other sites, and cannot be embedded in their pages.
 PROTECTION = {
     "Content_Security_Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -40,18 +40,9 @@ PROTECTION = {
 
 @contextlib.contextmanager
 def showing(
-    api: Api,
-    token: str,
-    address: str,
-    port: int,
-    tls: ssl.SSLContext | None = None,
-    metrics: Callable[[], str] = str,
+    api: Api, token: str, address: str, port: int, tls: ssl.SSLContext | None = None, metrics: Callable[[], str] = str
 ) -> Iterator[Server]:
-    """Serve the status page, the API and the metrics (in Prometheus' text format) until the context ends.
-
-    Raises:
-        EndpointError: The address or the port cannot be had.
-    """
+    """Serve the status page, the API and the metrics (in Prometheus' text format) until the context ends."""
     state = {"api": api, "metrics": staticmethod(metrics), "strangers": Strangers("the status page")}
     handler: type[_StatusHandler] = type("StatusHandler", (_StatusHandler,), state)
     with serve(handler, address, port, tls) as server:
@@ -69,7 +60,7 @@ class _StatusHandler(Handler):
     metrics: Callable[[], str]
 
     def version_string(self) -> str:
-        """Do not disclose versions."""
+        """A name without versions, which would disclose known weaknesses."""
         return "pacifica-notifications-consumer"
 
     def do_GET(self) -> None:
@@ -83,11 +74,11 @@ class _StatusHandler(Handler):
             elif self._path.startswith("/api/") or self._path == "/metrics":
                 self._answer_program()
             else:
-                self._answer_person()
+                self._answer_browser()
         except StateError as error:
             log.critical("%s", error)
             if self.streaming:
-                # Part of the answer has been sent; only its missing end can tell the client.
+                # Part of the answer has been sent: a missing end tells the client that the rest failed.
                 self.close_connection = True
                 return
             self._problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the ledger cannot be used; see the log for the reason")
@@ -95,12 +86,12 @@ class _StatusHandler(Handler):
     do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
 
     def _answer_program(self) -> None:
-        bearer = self.access.is_bearer(self.headers)
-        # A browser sends its cookie by itself, so a cookie allows to read only.
-        if not bearer and not (self.command in ("GET", "HEAD") and self.access.is_known(self.headers)):
+        # Browsers send cookies with requests of other sites, too, so a cookie only permits reading.
+        reads = self.command in ("GET", "HEAD") and self.access.has_cookie(self.headers)
+        if not reads and not self.access.is_bearer(self.headers):
             if "Authorization" in self.headers:
                 self.strangers.note(self.address_string())
-            detail = "show the token of the status page: Authorization: Bearer TOKEN"
+            detail = "send the token of the status page: Authorization: Bearer TOKEN"
             self._problem(HTTPStatus.UNAUTHORIZED, detail, WWW_Authenticate='Bearer realm="status"')
             return
         if self._path == "/metrics":
@@ -127,9 +118,9 @@ class _StatusHandler(Handler):
                 for piece in answer.pieces:
                     out.write(piece)
 
-    def _answer_person(self) -> None:
+    def _answer_browser(self) -> None:
         try:
-            if self._enters():
+            if self._signs_in():
                 return
             answer = self._page()
         except HTTPError as error:
@@ -142,7 +133,7 @@ class _StatusHandler(Handler):
         if self.command != "POST":
             return pages.answer("GET" if self.command == "HEAD" else self.command, self._path, self._query)
         form = self._form()
-        if not self.access.is_ours(self.headers, form):
+        if not self.access.is_own_form(self.headers, form):
             raise HTTPError(HTTPStatus.FORBIDDEN, "this form is not from this page; go back and reload it")
         if self._path == "/logout":
             return go_to("/login", **{"Set-Cookie": self.access.no_cookie})
@@ -151,19 +142,19 @@ class _StatusHandler(Handler):
     def _form(self) -> dict[str, str]:
         return dict(parse_qsl(self.read_body(_MOST_BODY).decode("utf-8", "replace"), keep_blank_values=True))
 
-    def _enters(self) -> bool:
-        """Answer requests that show the token, or that have no session; False for those that have one."""
-        # The token of a link must not stay in the address line.
+    def _signs_in(self) -> bool:
+        """Answer requests with the token or without a session; False for requests of a session."""
+        # The token of a link must not stay in the address bar: answered with a redirect.
         token = self._query.pop("token", "") if self.command == "GET" else ""
         if self._path == "/login" and self.command == "POST":
             token = self._form().get("token", "").strip()
         if token and self.access.is_token(token):
-            # A path on this site: `//elsewhere` and, in browsers, `/\\elsewhere` would lead to another one.
+            # `//host` and, in browsers, `/\\host` would lead to another site.
             place = "/" if self._path in ("/login", "") else "/" + self.path.partition("?")[0].lstrip("/\\")
             place += f"?{urlencode(self._query)}" if self._query else ""
             self._send(go_to(place, **{"Set-Cookie": self.access.cookie}))
             return True
-        if self.access.is_known(self.headers) and self._path != "/login":
+        if self.access.has_cookie(self.headers) and self._path != "/login":
             return False
         if token:
             self.strangers.note(self.address_string())

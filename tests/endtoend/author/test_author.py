@@ -26,7 +26,7 @@ def said(outcome: Outcome) -> str:
 @pytest.mark.parametrize("template", ["minimal", "uppercase"])
 def test_from_nothing_to_a_new_transaction(operator: Operator, quick_python: Path, template: str) -> None:
     """Each template works as it is: its tests pass, nothing is wrong with it, it is packed, and run on a sandbox."""
-    assert "what to do next" in said(operator.run(TOOL, "init", "mine", "--template", template)).lower()
+    assert "next steps" in said(operator.run(TOOL, "init", "mine", "--template", template)).lower()
     tests = operator.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "mine")
     assert " passed" in said(tests)
     told = said(operator.run(TOOL, "check", "mine", "--python", quick_python))

@@ -135,14 +135,14 @@ def test_a_directory_that_cannot_be_used(operator: Operator, tmp_path: Path) -> 
 
 
 def test_page_gets_another_port_if_its_own_is_taken(operator: Operator, tmp_path: Path) -> None:
-    """The second sandbox on a machine says that port 8090 is taken, and where its page is instead."""
+    """The second sandbox on a machine says that port 8090 is in use, and where its page is instead."""
     with ExitStack() as stack:
         # If another process has it, that is as good.
         with contextlib.suppress(OSError):
             stack.enter_context(socket.create_server(("127.0.0.1", 8090)))
         command = operator.command(TOOL, "sandbox", tmp_path / "box", *ANY_PORTS)
         command.wait_for("Stop it with Ctrl-C.")
-    assert "Port 8090 is taken" in command.stdout
+    assert "Port 8090 is in use" in command.stdout
     (page,) = re.findall(r"To upload files: (\S+) in", command.stdout)
     assert not page.endswith(":8090")
     assert requests.get(page, timeout=10).status_code == 200

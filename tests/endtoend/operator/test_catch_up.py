@@ -118,7 +118,7 @@ def test_by_hand(operator: Operator, sandbox: Sandbox, archive: Path, quick_pyth
     again = operator.run(TOOL, "catch-up", *where, "--from", "1", "--to", "5")
     assert "of the 5 numbers from 1 to 5, 0 queued" in again.stdout
     nothing = operator.run(TOOL, "catch-up", *where, "--to", "2020-01-01")
-    assert nothing.stdout == "there is no transaction in this range\n"
+    assert nothing.stdout == "this range has no transactions\n"
     deployment = Deployment(operator, sandbox, archive, *flags)
     wait_until(lambda: jobs(deployment) == dict.fromkeys(uploads[:5], RECOVERED), "they run at the next start")
     assert deployment.command.stop().status == 0
@@ -167,7 +167,7 @@ def test_without_policy(
     assert deployment.command.stop().status == 0
     outcome = operator.run(TOOL, "catch-up", "--state-dir", deployment.state_dir, "--from", "1")
     message = (
-        f"the consumer of {deployment.state_dir} has not been started with --policy-url (PACIFICA_POLICY_URL); set it"
+        f"the consumer of {deployment.state_dir} was not started with --policy-url (PACIFICA_POLICY_URL); set it here"
     )
     assert (outcome.status, outcome.error(TOOL)) == (78, message)
     flags = ("--policy-url", sandbox.policy_url, "--username", "alice")

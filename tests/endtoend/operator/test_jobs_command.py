@@ -67,7 +67,7 @@ def test_jobs(deployment: Deployment, running: bool) -> None:
     assert lines[1].endswith("metadata.ingest.2  exit status 3")
     listed = json.loads(said(ask(deployment, "jobs", "list", "--state", "dead", "--output", "json")))
     assert [job["id"] for job in listed["jobs"]] == [2]
-    assert said(ask(deployment, "jobs", "list", "--state", "cancelled")) == "there is no such job\n"
+    assert said(ask(deployment, "jobs", "list", "--state", "cancelled")) == "no jobs found\n"
     assert said(ask(deployment, "jobs", "list", "--limit", 1)).endswith("older ones: --before 2\n")
 
     shown = said(ask(deployment, "jobs", "show", 2))
@@ -80,8 +80,8 @@ def test_jobs(deployment: Deployment, running: bool) -> None:
     )
 
     for refusal, sentence in (
-        (("show", 9), "there is no job 9"),
-        (("log", 9), "there is no job 9"),
+        (("show", 9), "job 9 does not exist"),
+        (("log", 9), "job 9 does not exist"),
         (("cancel", 1), "job 1 has ended: it is succeeded"),
         (("replay",), "select the jobs to replay"),
         (("replay", "--since", "noon"), "since must be a time such as 2026-11-24T18:00, not 'noon'"),
@@ -165,4 +165,4 @@ def test_the_only_consumer_of_a_user(operator: Operator, sandbox: Sandbox, tmp_p
     assert operator.run(TOOL, "status").stdout.startswith("only: running")
     command.stop()
     assert operator.run(TOOL, "status").stdout.startswith("only: stopped")
-    assert operator.run(TOOL, "jobs", "list").stdout == "there is no such job\n"
+    assert operator.run(TOOL, "jobs", "list").stdout == "no jobs found\n"

@@ -39,9 +39,9 @@ def test_cached_start(operator: Operator, sandbox: Sandbox, tmp_path: Path) -> N
     shown = operator.run(TOOL, "environments", venv.parent.parent.name[:6], *flags[:2])
     assert re.search(r"^requests==", shown.stdout, re.MULTILINE)
     missing = operator.run(TOOL, "environments", "zzz", *flags[:2])
-    assert (missing.status, "no environment whose key begins with zzz" in missing.error(TOOL)) == (78, True)
+    assert (missing.status, "no environment has a key that begins with zzz" in missing.error(TOOL)) == (78, True)
     nowhere = operator.run(TOOL, "environments")
-    advice = "name its directory with --venv-cache (PACIFICA_VENV_CACHE)"
+    advice = "set --venv-cache (PACIFICA_VENV_CACHE) to its directory"
     assert (nowhere.status, advice in nowhere.error(TOOL)) == (78, True)
     assert "removed" in operator.run(TOOL, "environments", "--prune", "--venv-cache-keep", "0h", *flags[:2]).stdout
     assert not venv.exists()

@@ -184,14 +184,14 @@ def _as_the_first(operator: Operator) -> list[str | Path]:
 @pytest.mark.parametrize(
     ("flags", "variables", "status", "expected"),
     [
-        (["--name", "n"], {}, 78, "it is not said where the broker is; set --broker-url (PACIFICA_BROKER_URL)"),
-        (["--broker-url", "redis://x"], {}, 78, "it is not said which consumer's jobs are to be run; set --name"),
+        (["--name", "n"], {}, 78, "the address of the broker is missing; set --broker-url (PACIFICA_BROKER_URL)"),
+        (["--broker-url", "redis://x"], {}, 78, "the consumer whose jobs are to be run is not named; set --name"),
         (["--broker-url", "http://x"], {}, 78, "--broker-url is not usable: it must look like redis://HOST:PORT or"),
         (
             ["--broker-url", f"redis://:{CANARY}@x"],
             {},
             78,
-            "--broker-url has a password, which everybody on this machine could read there; set PACIFICA_BROKER_URL",
+            "--broker-url has a password, which all users of this machine could read there; set PACIFICA_BROKER_URL",
         ),
         ([], {"PACIFICA_BROKER_URL": f"ftp://:{CANARY}@x"}, 78, "PACIFICA_BROKER_URL is not usable: it must look like"),
         (
@@ -250,5 +250,5 @@ def test_broker_that_is_away(operator: Operator, sandbox: Sandbox, tmp_path: Pat
         server.start()
         fleet.add_worker()
         fleet.deployment.job(1)
-        wait_until(lambda: fleet.deployment.get("/readyz")[0] == 200, "all is well")
+        wait_until(lambda: fleet.deployment.get("/readyz")[0] == 200, "the endpoint is ready")
         assert fleet.stop() == [0, 0]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_runner import start
+from pacifica_notifications_runner.options import start_command
 from pacifica_notifications_runner.options.settings import OPTIONS
 from tests.endtoend.conftest import BIN, START
 from tests.support.paths import ROOT
@@ -61,7 +61,7 @@ def test_the_unit_is_hardened(analyze: str) -> None:
 def test_settings_that_are_named_exist(path: Path) -> None:
     """Every flag of the start command and every variable that a file names is one."""
     text = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
-    known_flags = {flag for action in start.make_parser()._actions for flag in action.option_strings}
+    known_flags = {flag for action in start_command.make_parser()._actions for flag in action.option_strings}
     known_variables = {option.variable for option in OPTIONS.values()} | {"PACIFICA_CONFIG"}
     command = text[text.index(START) :].split("StateDirectory=")[0]
     named = set(re.findall(r"(?<=\s)--[a-z-]+", command)) | set(re.findall(r"PACIFICA_[A-Z_]+", text))

@@ -261,7 +261,7 @@ def test_worker_as_another_user(
     with contextlib.closing(broker):
         there = ["--engine", "celery", "--broker-url", broker.url()]
         told_wrongly = operator.run(START, archive, *there, "--username", "alice", "--run-as", NOBODY)
-        advice = "set --run-as (PACIFICA_RUN_AS) for them, not here"
+        advice = "set --run-as (PACIFICA_RUN_AS) for the workers instead of here"
         assert told_wrongly.error(START) == f"the workers run the jobs; {advice}"
         deployment = Deployment(operator, sandbox, archive, *there)
         flags: list[str | Path] = ["--broker-url", broker.url(), "--name", "tested", "--username", "alice"]

@@ -180,11 +180,11 @@ def test_digest_names_what_a_consumer_is(tmp_path: Path) -> None:
     assert len(set(made)) == len(made) - 2
 
 
-def test_how_many_jobs_are_out() -> None:
+def test_how_many_jobs_run() -> None:
     """The number of jobs is the configured one, else a small number on this machine and a larger one on others."""
-    assert engines.how_many(Settings()) == 2
-    assert engines.how_many(Settings(engine="celery")) == 64
-    assert engines.how_many(Settings(engine="celery", workers=3)) == 3
+    assert engines.max_running(Settings()) == 2
+    assert engines.max_running(Settings(engine="celery")) == 64
+    assert engines.max_running(Settings(engine="celery", workers=3)) == 3
 
 
 def test_queue_is_called_after_the_consumer() -> None:

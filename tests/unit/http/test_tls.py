@@ -99,9 +99,9 @@ def test_old_versions_are_refused(server: Server) -> None:
         ("missing", None, r"cannot read .*missing: No such file or directory; correct `tls_cert`"),
         ("cert.pem", "missing", r"cannot read .*missing: No such file or directory; correct `tls_key`"),
         ("cert.pem", "other.pem", r"cannot be used .*: the key belongs to another certificate; set"),
-        ("cert.pem", None, r"cannot be used with the key in it: one of the two is not there in PEM; set"),
-        ("text", None, r"cannot be used .*: one of the two is not there in PEM; set"),
-        (None, "key.pem", r"there is a key of TLS without a certificate; set `tls_cert`"),
+        ("cert.pem", None, r"cannot be used with the key in it: the certificate or the key is not in PEM form; set"),
+        ("text", None, r"cannot be used .*: the certificate or the key is not in PEM form; set"),
+        (None, "key.pem", r"the key of TLS has no certificate; set `tls_cert`"),
     ],
 )
 def test_unusable_certificates(files: Path, cert: str | None, key: str | None, problem: str) -> None:

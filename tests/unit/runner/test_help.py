@@ -6,6 +6,7 @@ import pytest
 
 from pacifica_notifications_runner import cli, start
 from pacifica_notifications_runner.operating.completion import flags, subcommands, walk
+from pacifica_notifications_runner.options import start_command
 from pacifica_notifications_runner.options.settings import LIMITS, OPTIONS
 
 GROUPS = ["Consumer", "Pacifica", "Endpoint", "Jobs", "Environment", "Many machines", "Status page", "Security"]
@@ -41,7 +42,7 @@ def test_help_with_limits(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "--help-all")
     assert re.findall(r"^([A-Z][\w ]+):$", text, re.MULTILINE) == ["Most needed", *GROUPS, LIMITS, "Help"]
     found = re.findall(r"^  (?:-h, )?(--[a-z-]+)", text, re.MULTILINE)
-    expected = [action.option_strings[-1] for action in flags(start.make_parser())]
+    expected = [action.option_strings[-1] for action in flags(start_command.make_parser())]
     assert sorted(found) == sorted(expected)
 
 
@@ -56,7 +57,7 @@ def test_defaults_are_shown_as_they_are_written() -> None:
     """No default is shown in the form of Python, and each default that is shown is read as the same value."""
     texts = [
         action.help or ""
-        for parser in (start.make_parser(), cli.make_parser())
+        for parser in (start_command.make_parser(), cli.make_parser())
         for _, each in walk(parser)
         for action in flags(each)
     ]

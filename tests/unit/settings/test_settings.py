@@ -220,7 +220,7 @@ def test_default_names_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_username_is_required() -> None:
     """Without a user the producer would disable the subscription at the first notification."""
-    with pytest.raises(ConfigurationError, match="no user name; set `username`"):
+    with pytest.raises(ConfigurationError, match="the user name is missing; set `username`"):
         defaults.require_username(None)
 
 

@@ -1,7 +1,6 @@
-"""The JSON API: the requests about a consumer's notifications and jobs, and their answers.
+"""The JSON API of a consumer's notifications and jobs.
 
-It does not know HTTP's wire: the listener serves it over a socket, the pages call its methods, and the command ``jobs``
-uses it without a socket where the consumer is stopped.
+The listener serves it over HTTP, the pages call its methods, and the command ``jobs`` calls it for a stopped consumer.
 """
 
 from __future__ import annotations
@@ -31,14 +30,13 @@ Found = TypeVar("Found")
 
 ROUTER = Router()
 
-#: How many jobs or notifications a list holds at most.
-_MOST_LISTED = 1000
+#: The entries of a list of jobs or notifications: by default, and at most.
+LISTED, _MOST_LISTED = 100, 1000
 _PIECE = 1 << 16
-#: Seconds between two looks at what a running job has printed.
+#: Seconds between two reads of a running job's output.
 _FOLLOW = 0.2
 _MOST_FOLLOWERS = 32
-LISTED = 100
-#: How many of the jobs that are replayed are named in the answer.
+#: How many replayed jobs the answer names.
 _MOST_NAMED = 1000
 _MINUTES = 60
 _INCIDENTS = 20
@@ -50,29 +48,20 @@ FilePath = Annotated[str, "with / between names"]
 
 @attrs.define
 class Api:
-    """The API of a consumer. Its methods can be called directly; they raise `HTTPError` for a refusal.
-
-    Args:
-        book: The consumer's notifications and jobs.
-        subscription: Returns the state of the subscription, None while it is being made or taken back; None for a
-            consumer that is stopped.
-        closing: Set when followers of logs must end.
-    """
+    """The API of a consumer; its methods raise `HTTPError` for a refusal."""
 
     book: JobBook
+    #: Returns the state of the subscription, None while it is made or removed; None for a stopped consumer.
     subscription: Callable[[], documents.SubscriptionStatus | None] | None = None
+    #: Set to end the followers of logs.
     closing: threading.Event = attrs.field(factory=threading.Event)
     _followers: threading.BoundedSemaphore = attrs.field(
         factory=lambda: threading.BoundedSemaphore(_MOST_FOLLOWERS), init=False
     )
 
     def answer(self, method: str, path: str, query: Mapping[str, str], document: Any = None) -> Answer:
-        """Answer a request.
-
-        Raises:
-            HTTPError: It is refused; with the status and the reason to answer.
-        """
-        unknown = f"there is no {path}; see /api/openapi.json for the paths of the API"
+        """Answer a request."""
+        unknown = f"{path} does not exist; see /api/openapi.json for the paths of the API"
         answer = ROUTER.dispatch(self, method, path, query, document, unknown=unknown)
         return answer if isinstance(answer, Answer) else Answer(document=answer)
 
@@ -81,7 +70,7 @@ class Api:
         """The state of the consumer."""
         ledger = self.book.ledger
         due = ledger.next_due()
-        status: documents.StatusDocument = documents.document_of(
+        return documents.document_of(
             documents.StatusDocument,
             self.book,
             version=version("pacifica-notifications-consumer"),
@@ -96,7 +85,6 @@ class Api:
             incidents=ledger.incidents(_INCIDENTS),
             ended_by_minute=ledger.records.ended_by_minute(_MINUTES),
         )
-        return status
 
     @ROUTER.route("GET", "/api/jobs")
     def jobs(
@@ -125,7 +113,7 @@ class Api:
         job = self._find(id)
         output = self.book.directory(id).output
         size = output.stat().st_size if output.exists() else 0
-        # A long output that was cut in its middle is shorter than before.
+        # An output that exceeds its limit becomes shorter when its middle is removed.
         start = max(0, size + offset) if offset < 0 else min(offset, size)
         headers = {"Log-Offset": str(start)}
         if not follow:
@@ -133,7 +121,7 @@ class Api:
             headers |= {"Log-End": str(size), "Job-State": job.state.value}
         elif self._followers.acquire(blocking=False):
             following = self._follow(id, output, start)
-            # A generator releases its place only if it has been started.
+            # Started here, since only a started generator releases its place.
             pieces = itertools.chain([next(following, b"")], following)
         else:
             raise HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, f"{_MOST_FOLLOWERS} follow logs already; try again later")
@@ -142,15 +130,14 @@ class Api:
     def _follow(self, id: int, output: Path, position: int) -> Iterator[bytes]:
         try:
             while True:
-                going_on = not self.book.job(id).state.final and not self.closing.is_set()
+                last = self.book.job(id).state.final or self.closing.is_set()
                 size = output.stat().st_size if output.exists() else 0
                 for piece in _read(output, position, size):
                     position += len(piece)
                     yield piece
-                if not going_on:
+                if last:
                     return
-                # Even when nothing was printed, so that a client that has gone is noticed.
-                yield b""
+                yield b""  # detects that the client has disconnected
                 self.closing.wait(_FOLLOW)
         finally:
             self._followers.release()
@@ -181,10 +168,8 @@ class Api:
         """Queue a job again that has ended or failed."""
         job = self._find(id)
         if not self.book.requeue(id):
-            raise HTTPError(
-                HTTPStatus.CONFLICT,
-                f"job {id} is {job.state.value}: only jobs that have ended or failed can be queued again",
-            )
+            reason = f"job {id} is {job.state.value}: only jobs that have ended or failed can be queued again"
+            raise HTTPError(HTTPStatus.CONFLICT, reason)
         return self.job(id)
 
     @ROUTER.route("POST", "/api/jobs/{id}/cancel", refusals=(404, 409))
@@ -250,22 +235,22 @@ def _found(thing: str, id: int, find: Callable[[int], Found]) -> Found:
     try:
         return find(id)
     except KeyError:
-        raise HTTPError(HTTPStatus.NOT_FOUND, f"there is no {thing} {id}") from None
+        raise HTTPError(HTTPStatus.NOT_FOUND, f"{thing} {id} does not exist") from None
 
 
 def _next(found: Sequence[Any], limit: int) -> int | None:
-    """Where the next page begins, if this one is full."""
+    """The value of ``before`` for the next page, if this one is full."""
     return int(found[-1].id) if len(found) == limit else None
 
 
 def _download(pieces: Iterator[bytes]) -> Answer:
-    """Bytes that a browser saves: whatever they are, they must not run with the rights of the page."""
+    """An answer that a browser saves, so that no content of a job runs with the rights of the page."""
     headers = {"Content-Disposition": "attachment"}
     return Answer(pieces=pieces, content_type="application/octet-stream", headers=headers)
 
 
 def _read(path: Path, start: int, end: int) -> Iterator[bytes]:
-    """The bytes of a file between two places, without those that were given back to the disk."""
+    """The bytes of a file from a position to another, or to its end."""
     if start >= end:
         return
     with path.open("rb") as file:

@@ -1,7 +1,7 @@
-"""The documents of the API, as types; the OpenAPI description is derived from them.
+"""The documents of the API, as types from which the OpenAPI description is derived.
 
-Text in an annotation describes the field; a class there names the words or the fields of the value. A type whose name
-ends in ``Document`` becomes a schema with a name.
+Text in an annotation describes the field; a class there defines the words or the fields of the value. A type whose
+name ends in ``Document`` becomes a named schema.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, NewType, TypedDict
+from typing import Annotated, Any, NewType, TypedDict, TypeVar
 
 import attrs
 
@@ -23,9 +23,10 @@ from pacifica_notifications_consumer.subscription.incident import Incident
 
 #: A time in ISO 8601, in UTC.
 Time = NewType("Time", str)
-#: The fields of objects that hold a time, in seconds since 1970; in documents it is a `Time`.
+#: The fields of objects with times in seconds since 1970, which are a `Time` in documents.
 TIMES = frozenset({"received_at", "started_at", "ended_at", "changed_at", "since", "until", "minute"})
 State = Annotated[str, JobState]
+_T = TypeVar("_T")
 
 
 class JobDocument(TypedDict):
@@ -160,7 +161,7 @@ class ProblemDocument(TypedDict):
 
 
 def plain(value: Any, field: str = "") -> Any:
-    """A value as JSON has it: words for enumerations, objects for attrs classes, ISO 8601 for the times in them."""
+    """A value for JSON: enumerations become words, attrs classes objects, and their times ISO 8601."""
     if field in TIMES and isinstance(value, float | int):
         return datetime.fromtimestamp(value, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, enum.Enum):
@@ -172,16 +173,15 @@ def plain(value: Any, field: str = "") -> Any:
     return [plain(each) for each in value] if isinstance(value, list) else value
 
 
-def document_of(kind: type, thing: object, **fields: Any) -> Any:
-    """A document of the attributes of an object, and of the fields for which it has none."""
-    return {
-        name: plain(fields[name] if name in fields else getattr(thing, name), name) for name in kind.__annotations__
-    }
+def document_of(kind: type[_T], thing: object, **fields: Any) -> _T:
+    """A document with the given fields; the others are attributes of an object."""
+    values = ((name, fields[name] if name in fields else getattr(thing, name)) for name in kind.__annotations__)
+    return kind(**{name: plain(value, name) for name, value in values})
 
 
 def job_document(job: Job, directory: JobDirectory) -> JobDocument:
     """A job."""
-    document: JobDocument = document_of(
+    return document_of(
         JobDocument,
         job,
         cpu_seconds=job.ending.cpu_seconds,
@@ -193,12 +193,8 @@ def job_document(job: Job, directory: JobDirectory) -> JobDocument:
         worker_directory=job.place.directory if job.place else None,
         trace=trace_id(job.traceparent) or None,
     )
-    return document
 
 
 def notification_document(record: NotificationRecord) -> NotificationDocument:
     """A notification."""
-    document: NotificationDocument = document_of(
-        NotificationDocument, record, job=record.job_id, trace=trace_id(record.traceparent) or None
-    )
-    return document
+    return document_of(NotificationDocument, record, job=record.job_id, trace=trace_id(record.traceparent) or None)

@@ -14,7 +14,7 @@ from pacifica_notifications_runner.status.api.documents import TIMES, ProblemDoc
 from pacifica_notifications_runner.status.api.routes import ANY_NUMBER, Parameter, Route, Router
 
 _SUFFIX = "Document"
-#: A number that is always there is a count.
+#: All integers that cannot be null are counts or numbers in the ledger.
 _SIMPLE: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     int: {"type": "integer", "minimum": 0},
@@ -25,7 +25,7 @@ _SIMPLE: dict[Any, dict[str, Any]] = {
 
 
 def describe(router: Router) -> dict[str, Any]:
-    """Describe the API of some routes."""
+    """The description of the API of a router."""
     paths: dict[str, Any] = {}
     for route in router.routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
@@ -38,10 +38,7 @@ def describe(router: Router) -> dict[str, Any]:
         },
         "security": [{"token": []}],
         "paths": paths,
-        "components": {
-            "schemas": _schemas(router),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
+        "components": {"schemas": _schemas(router), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
 
 
@@ -76,12 +73,12 @@ def _parameter(parameter: Parameter, route: Route) -> dict[str, Any]:
     else:
         schema = schema_of(parameter.kind)
     place: dict[str, Any] = {"in": "path", "required": True} if parameter.name in route.in_path else {"in": "query"}
-    told = {"description": parameter.meaning} if parameter.meaning else {}
-    return {"name": parameter.name, "schema": schema, **place, **told}
+    description = {"description": parameter.meaning} if parameter.meaning else {}
+    return {"name": parameter.name, "schema": schema, **place, **description}
 
 
 def _schemas(router: Router) -> dict[str, Any]:
-    """All schemas with a name that an API refers to."""
+    """The named schemas that the API refers to."""
     found: dict[str, Any] = {}
     kinds: list[Any] = [ProblemDocument, *(kind for each in router.routes for kind in (each.answers, each.takes))]
     for kind in kinds:
@@ -100,7 +97,7 @@ def _name(kind: Any) -> str:
 
 
 def _hints(kind: Any) -> dict[str, Any]:
-    """The types of a type's fields; those of times are numbers in attrs classes, and texts in documents."""
+    """The types of a type's fields; times, which are numbers in attrs classes, are texts."""
     hints = get_type_hints(kind, include_extras=True)
     for name in TIMES & hints.keys() if attrs.has(kind) else ():
         hints[name] = Time | None if NoneType in get_args(hints[name]) else Time
@@ -143,7 +140,7 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mapping(key: Any, value: Any) -> dict[str, Any]:
-    """The schema of a mapping: one with words as its keys has all of them."""
+    """The schema of a mapping; one from words has all the words as keys."""
     if key is str:
         return {"type": "object", "additionalProperties": schema_of(value)}
     words = schema_of(key)["enum"]

@@ -1,4 +1,4 @@
-"""Reads the bodies of requests to the API; the answers."""
+"""Readers of the values in requests to the API, and the answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Word = TypeVar("Word", bound=enum.Enum)
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """An answer: a document that becomes JSON, the text of a page, or bytes that come piece by piece."""
+    """An answer: a document for JSON, the text of a page, or bytes in pieces."""
 
     document: Any = None
     page: str | None = None
@@ -34,7 +34,7 @@ class Answer:
 
 
 def one_of(name: str, text: object, words: type[Word]) -> Word:
-    """Read one of some words; another one is refused."""
+    """Read a word of an enumeration."""
     for word in words:
         if word.value == text:
             return word
@@ -48,11 +48,11 @@ def check_known(kind: str, given: Collection[str], known: Collection[str]) -> No
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known)) or 'none'}"
-            raise _bad(f"there is no {kind} {name!r}; {hint}")
+            raise _bad(f"the {kind} {name!r} does not exist; {hint}")
 
 
 def read_document(body: bytes) -> Any:
-    """Read the body of a request; None if it is empty; anything but a JSON object is refused."""
+    """Read the body of a request, a JSON object; None if it is empty."""
     if not body.strip():
         return None
     try:
@@ -65,7 +65,7 @@ def read_document(body: bytes) -> Any:
 
 
 def read_selection(document: Mapping[str, Any]) -> Selection:
-    """Read which jobs are to be replayed; a document that selects nothing, or is wrong, is refused."""
+    """Read the selection of the jobs to replay; an empty one is refused."""
     states = document.get("states") or []
     if not isinstance(states, list):
         raise _bad("states must be a list")
@@ -83,7 +83,7 @@ def read_selection(document: Mapping[str, Any]) -> Selection:
 
 
 def _time(name: str, value: object) -> float | None:
-    if value is None or value == "":
+    if value in (None, ""):
         return None
     try:
         return datetime.fromisoformat(str(value)).astimezone().timestamp()
@@ -92,7 +92,7 @@ def _time(name: str, value: object) -> float | None:
 
 
 def _filter(value: object) -> Filter | None:
-    if value is None or value == "":
+    if value in (None, ""):
         return None
     if not isinstance(value, str):
         raise _bad("match must be a JSONPath")

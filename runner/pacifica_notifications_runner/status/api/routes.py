@@ -1,4 +1,4 @@
-"""A router: which method answers which request, read from the signatures of the methods."""
+"""A router of requests to methods, whose parameters are read as the methods' signatures say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pacifica_notifications_runner.status.api.request import check_known, one_of
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-#: More than any number in a ledger.
+#: Greater than any number in a ledger.
 _LARGEST = 1 << 62
 _POSITIVE = range(1, _LARGEST)
 ANY_NUMBER = range(-_LARGEST, _LARGEST)
@@ -40,11 +40,7 @@ class Parameter:
         return cls(name=name, kind=kind, **given)
 
     def read(self, text: str) -> Any:
-        """Read a value.
-
-        Raises:
-            HTTPError: It is not a number, not a known word, or beyond the bounds.
-        """
+        """Read a value."""
         if self.kind is bool:
             return text.lower() in ("1", "true", "yes", "on")
         if issubclass(self.kind, enum.Enum):
@@ -60,22 +56,16 @@ class Parameter:
 
 @attrs.frozen
 class Route:
-    """A request, and the method that answers it.
-
-    Args:
-        method: The method of HTTP.
-        path: The path; a name in braces stands for a parameter.
-        function: The method that answers; it takes the parameters, and the document of the body as ``document``.
-        media_type: The type of the answer.
-        refusals: The statuses of its refusals, besides 400 and 401.
-        hints: The types of the method's arguments and of the answer.
-    """
+    """A request, and the function that answers it, with the parameters and the document of the body as ``document``."""
 
     method: str
+    #: A name in braces stands for a parameter.
     path: str
     function: Callable[..., Any]
     media_type: str
+    #: The statuses of refusals, besides 400 and 401.
     refusals: tuple[int, ...]
+    #: The types of the function's arguments and of the answer.
     hints: Mapping[str, Any]
 
     @property
@@ -86,7 +76,7 @@ class Route:
 
     @property
     def takes(self) -> Any:
-        """The type of the document in the body; None if there is none."""
+        """The type of the document in the body; None for a request without a body."""
         return self.hints.get("document")
 
     @property
@@ -100,8 +90,8 @@ class Route:
         return re.findall(r"\{(\w+)\}", self.path)
 
     def match(self, path: str) -> Mapping[str, str] | None:
-        """The parameters in a path; None if it is another route's."""
-        # Only a path within a path may hold slashes.
+        """The parameters in a path; None if the path is another route's."""
+        # Only the parameter `path` may contain slashes.
         pattern = self.path.replace("{path}", "(?P<path>.+)")
         found = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", pattern), path)
         return found.groupdict() if found else None
@@ -116,20 +106,20 @@ class Route:
             if is_typeddict(self.takes):
                 check_known("field", values["document"], self.takes.__annotations__)
         elif document:
-            raise HTTPError(HTTPStatus.BAD_REQUEST, "no body is expected here")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "this request must not have a body")
         return self.function(target, **values)
 
 
+@attrs.define
 class Router:
     """Routes, and the dispatch of requests to them."""
 
-    def __init__(self) -> None:
-        self.routes: list[Route] = []
+    routes: list[Route] = attrs.field(factory=list, init=False)
 
     def route(
         self, method: str, path: str, *, media_type: str = "application/json", refusals: tuple[int, ...] = ()
     ) -> Callable[[Method], Method]:
-        """Let a method answer requests; see `Route`."""
+        """Register the decorated method as a `Route`."""
 
         def add(function: Method) -> Method:
             hints = get_type_hints(function, include_extras=True)
@@ -141,11 +131,7 @@ class Router:
     def dispatch(
         self, target: object, method: str, path: str, query: Mapping[str, str], document: Any, *, unknown: str
     ) -> Any:
-        """Have an object, of the class whose methods the routes name, answer a request.
-
-        Raises:
-            HTTPError: There is no such path (as ``unknown`` says) or method, or the request is refused.
-        """
+        """Answer a request with a method of ``target``; ``unknown`` is the reason if the path does not exist."""
         found = [(route, parts) for route in self.routes if (parts := route.match(path)) is not None]
         for route, parts in found:
             if route.method == method:

@@ -9,30 +9,27 @@ from pacifica_notifications_runner.process.formats import clock, count
 from pacifica_notifications_runner.status.pages.markup import Markup, tag
 
 _WIDTH, _HEIGHT, _BAR, _GAP = 600, 80, 10, 2
+_STATES = ("succeeded", "dead")
 
 
 def throughput(minutes: Sequence[Mapping[str, Any]]) -> Markup:
     """The chart of the API's ``ended_by_minute``."""
-    succeeded, dead = (sum(each[what] for each in minutes) for what in ("succeeded", "dead"))
+    succeeded, dead = (sum(each[state] for each in minutes) for state in _STATES)
     most = max((each["succeeded"] + each["dead"] for each in minutes), default=0)
-    told = (
+    summary = (
         f"In the last {len(minutes)} minutes {count(succeeded, 'job')} succeeded and {dead:,} "
         f"{'is' if dead == 1 else 'are'} dead; at most {most:,} ended in a minute."
     )
     bars = []
     for place, each in enumerate(minutes):
         bottom = _HEIGHT
-        for what in ("succeeded", "dead"):
-            if each[what]:
-                height = max(2.0, _HEIGHT * each[what] / most)
-                bottom -= height
-                title = tag(
-                    "title", f"{clock(each['minute'])[11:16]}: {each['succeeded']} succeeded, {each['dead']} dead"
-                )
-                x, wide = place * _BAR + _GAP / 2, _BAR - _GAP
-                shape = f'x="{x:g}" y="{bottom:g}" width="{wide}" height="{height:g}"'
-                bars.append(Markup(f'<rect class="{what}" {shape}>{title}</rect>'))
+        title = tag("title", f"{clock(each['minute'])[11:16]}: {each['succeeded']} succeeded, {each['dead']} dead")
+        for state in filter(each.get, _STATES):
+            height = max(2.0, _HEIGHT * each[state] / most)
+            bottom -= height
+            shape = f'x="{place * _BAR + _GAP / 2:g}" y="{bottom:g}" width="{_BAR - _GAP}" height="{height:g}"'
+            bars.append(Markup(f'<rect class="{state}" {shape}>{title}</rect>'))
     axis = tag("line", x1=0, y1=_HEIGHT, x2=_WIDTH, y2=_HEIGHT, class_="axis")
     box = {"viewBox": f"0 -2 {_WIDTH} {_HEIGHT + 4}", "preserveAspectRatio": "none"}
-    drawing = tag("svg", axis, bars, role="img", aria_label=told, class_="chart", **box)
-    return tag("figure", drawing, tag("figcaption", told))
+    drawing = tag("svg", axis, bars, role="img", aria_label=summary, class_="chart", **box)
+    return tag("figure", drawing, tag("figcaption", summary))

@@ -1,4 +1,4 @@
-"""HTML in which everything that is not markup itself is escaped."""
+"""HTML from elements; text is escaped."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ class Markup(str):
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Markup:
-    """An element.
+    """An element, with markup, text or lists of them as children; None and False are left out, True has no value.
 
-    Children are markup or text; lists stand for their items, None and False are left out. In the names of attributes
-    ``_`` stands for ``-``, one at the end is dropped; None and False leave an attribute out, True gives it no value.
+    In the names of attributes ``_`` stands for ``-``; a ``_`` at the end is dropped.
     """
     given = "".join(_attribute(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
     opened = f"<{name}{given}>"

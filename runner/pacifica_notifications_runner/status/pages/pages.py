@@ -1,27 +1,32 @@
-"""The pages and their forms; they get and do everything with the methods of the API."""
+"""The pages and their forms, with all their words; the data are from the methods of the API.
+
+The facts about a job, such as the reason why it is dead, are those of `job_facts`, which ``jobs show`` prints, too.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
-from pacifica_notifications_runner.process.formats import clock, count, duration, size
+from pacifica_notifications_runner.process.formats import clock, count, duration, job_facts, size
 from pacifica_notifications_runner.status.api.api import LISTED, Api, Before, Limit
 from pacifica_notifications_runner.status.api.documents import SelectionDocument
 from pacifica_notifications_runner.status.api.request import Answer
 from pacifica_notifications_runner.status.api.routes import Router
 from pacifica_notifications_runner.status.pages import parts
 from pacifica_notifications_runner.status.pages.chart import throughput
-from pacifica_notifications_runner.status.pages.markup import tag
+from pacifica_notifications_runner.status.pages.markup import Markup, join, tag
 from pacifica_notifications_runner.status.pages.site import Site
 
-#: Bytes of an output, and of a notification, that a page shows.
+#: The most bytes of an output or a notification that a page shows.
 _MOST_SHOWN = 1 << 16
+#: The jobs in each list of the overview.
 _FEW = 10
 _SELECTING = ("since", "until", "match", "states")
 _ROUTER = Router()
@@ -34,7 +39,7 @@ class Action(enum.Enum):
     CANCEL = "cancel"
 
     def possible(self, state: str) -> bool:
-        """Whether a job in a state can be retried, or cancelled."""
+        """Whether a job in a state can be retried or cancelled."""
         return state in ("queued", "running", "failed") if self is Action.CANCEL else state not in ("queued", "running")
 
 
@@ -52,22 +57,22 @@ def page(text: str, status: HTTPStatus = HTTPStatus.OK) -> Answer:
 
 
 def go_to(place: str, **headers: str) -> Answer:
-    """An answer that leads a browser to another path of this site."""
+    """An answer that redirects a browser to another path of this site."""
     return Answer(
         page="", status=HTTPStatus.SEE_OTHER, content_type="text/html", headers={"Location": place, **headers}
     )
 
 
 class Pages:
-    """Shows the pages, and does what their forms ask for; ``csrf`` is their token against cross-site requests."""
+    """Answers the requests of browsers; ``csrf`` is the token of forms against cross-site requests."""
 
     def __init__(self, api: Api, csrf: str) -> None:
         self._api = api
         self._site = Site(name=api.book.name, csrf=csrf)
 
     def answer(self, method: str, path: str, query: Mapping[str, str], form: Mapping[str, str] | None = None) -> Answer:
-        """Show a page, or do what a form asks for."""
-        answer = _ROUTER.dispatch(self, method, path, query, form, unknown=f"there is no page {path}")
+        """Answer a request for a page, or a submitted form."""
+        answer = _ROUTER.dispatch(self, method, path, query, form, unknown=f"the page {path} does not exist")
         return answer if isinstance(answer, Answer) else page(answer)
 
     @_ROUTER.route("GET", "/")
@@ -84,7 +89,7 @@ class Pages:
         counts = [tag("li", tag("b", f"{number:,}"), " ", parts.state_link(state)) for state, number in jobs.items()]
         return self._site.page(
             "Overview",
-            live("health", parts.health(status), parts.engine(status)),
+            live("health", _health(status), _engine(status)),
             live(
                 "counts",
                 tag("h2", "Queue"),
@@ -94,10 +99,10 @@ class Pages:
             ),
             live("running", tag("h2", "Running"), jobs_table(running, "No job is running.")),
             live("dead", tag("h2", "Dead"), jobs_table(dead, "No job is dead.", more="/jobs?state=dead")),
-            live("ended", tag("h2", "Newest"), jobs_table(newest, "There are no jobs yet.", more="/jobs")),
-            live("counted", tag("h2", "Notifications"), parts.counted(status)),
+            live("ended", tag("h2", "Newest"), jobs_table(newest, "No job has been received yet.", more="/jobs")),
+            live("counted", tag("h2", "Notifications"), _notification_counts(status)),
             tag("h2", "Subscription"),
-            live("incidents", parts.incident_table(status["incidents"])),
+            live("incidents", _incidents(status["incidents"])),
             tag("p", f"Version {status['version']}; state directory ", tag("code", status["state_dir"]), "."),
             live=True,
         )
@@ -106,7 +111,7 @@ class Pages:
     def jobs(self, limit: Limit = LISTED, before: Before = None, state: JobState | None = None) -> str:
         """The newest jobs."""
         listed = self._api.jobs(limit, before, state)
-        rows = parts.jobs_table(listed["jobs"], "There are no such jobs.")
+        rows = parts.jobs_table(listed["jobs"], "No jobs found.")
         return self._site.narrowed_list("/jobs", rows, listed["next"], "state", JobState, state)
 
     @_ROUTER.route("GET", "/jobs/{id}")
@@ -121,7 +126,7 @@ class Pages:
             for action in Action
             if action.possible(job["state"])
         ]
-        facts = parts.job_list(job), parts.progress_bars(job["progress"])
+        facts = _facts(job), parts.progress_bars(job["progress"])
         followed = None if JobState(job["state"]).final else id
         rows = [tag("li", parts.file_link(id, file["path"]), f" {size(file['size'])}") for file in files["files"]]
         return self._site.page(
@@ -133,7 +138,7 @@ class Pages:
             tag("h2", "Files"),
             parts.live_part(
                 "files",
-                tag("p", "In ", tag("code", files["directory"]), ":") if rows else tag("p", "There are no files."),
+                tag("p", "In ", tag("code", files["directory"]), ":") if rows else tag("p", "The directory is empty."),
                 tag("ul", rows),
                 files["more"] and tag("p", "There are more files, which are not listed here."),
             ),
@@ -142,19 +147,19 @@ class Pages:
 
     @_ROUTER.route("GET", "/jobs/{id}/{action}")
     def confirm(self, id: int, action: Action) -> str:
-        """The question whether an action on a job is meant."""
-        what = f"{_BUTTONS[action]}: job {id}"
+        """The page that asks to confirm an action on a job."""
+        title = f"{_BUTTONS[action]}: job {id}"
         return self._site.page(
-            f"{what}?",
-            parts.job_list(self._api.job(id)),
+            f"{title}?",
+            _facts(self._api.job(id)),
             tag("p", _EFFECTS[action]),
-            self._site.form(f"/jobs/{id}/{action.value}", tag("button", what, type="submit")),
+            self._site.form(f"/jobs/{id}/{action.value}", tag("button", title, type="submit")),
             tag("p", tag("a", "No, back to the job", href=f"/jobs/{id}")),
         )
 
     @_ROUTER.route("POST", "/jobs/{id}/{action}")
     def act(self, id: int, action: Action) -> Answer:
-        """Do something about a job."""
+        """Do an action on a job."""
         if action is Action.RETRY:
             self._api.retry(id)
         else:
@@ -175,7 +180,7 @@ class Pages:
             for each in listed["notifications"]
         ]
         header = ("Number", "Event", "Received", "Verdict", "Origin", "Reason")
-        listing = parts.table(header, rows, "There are no such notifications.")
+        listing = parts.table(header, rows, "No notifications found.")
         return self._site.narrowed_list("/notifications", listing, listed["next"], "verdict", Verdict, verdict)
 
     @_ROUTER.route("GET", "/notifications/{id}")
@@ -244,10 +249,10 @@ class Pages:
             tag("input", type="hidden", name=name, value=value) for name, value in {**given, "confirmed": "yes"}.items()
         ]
         links = [tag("li", tag("a", number, href=f"/jobs/{number}")) for number in found["jobs"][:100]]
-        what = f"Run {count(found['count'], 'job')} again"
-        form: object = self._site.form("/replay", hidden, tag("button", what, type="submit"))
+        title = f"Run {count(found['count'], 'job')} again"
+        form: object = self._site.form("/replay", hidden, tag("button", title, type="submit"))
         preview = self._site.page(
-            f"{what}?" if links else "There are no such jobs",
+            f"{title}?" if links else "No jobs found",
             tag("ul", links, class_="choice"),
             found["count"] > len(links) and tag("p", "The other jobs are not listed here."),
             bool(links) and form,
@@ -256,8 +261,61 @@ class Pages:
         return page(preview)
 
 
+def _health(status: Mapping[str, Any]) -> Markup:
+    """The state of the subscription."""
+    subscription = status["subscription"]
+    if subscription is None:
+        return tag("p", "The consumer is starting or stopping.", class_="trouble", role="status")
+    if subscription["well"]:
+        target = tag("code", subscription["target_url"])
+        return tag("p", "Subscription: healthy; notifications go to ", target, ".", role="status")
+    return tag("p", f"Subscription: {subscription['trouble']}", class_="trouble", role="status")
+
+
+def _engine(status: Mapping[str, Any]) -> object:
+    """Where jobs run, if not on this machine."""
+    place, trouble = status["engine"]["place"], status["engine"]["trouble"]
+    return (
+        place and tag("p", "Jobs are run by workers that take them from ", tag("code", place), "."),
+        trouble and tag("p", f"Jobs wait, or run unobserved: {trouble}.", class_="trouble", role="status"),
+    )
+
+
+def _notification_counts(status: Mapping[str, Any]) -> Markup:
+    """The notifications by verdict, and the missed transactions."""
+    counts = [
+        tag("li", tag("b", f"{number:,}"), " ", tag("a", verdict, href=f"/notifications?verdict={verdict}"))
+        for verdict, number in status["notifications"].items()
+    ]
+    missed = status["missed"]
+    found = (
+        f"Transactions that were not announced: {missed['recovered']:,} recovered, {missed['refused']:,} not for this "
+        f"user, {missed['unknown']:,} not known to policy yet."
+    )
+    return join(tag("ul", counts, class_="counts"), any(missed.values()) and tag("p", found))
+
+
+def _incidents(incidents: Sequence[Mapping[str, Any]]) -> Markup:
+    """The incidents of the subscription."""
+    rows = [
+        (each["kind"], clock(each["since"]) or "unknown", clock(each["until"]), each["detail"]) for each in incidents
+    ]
+    return parts.table(("Incident", "Since", "Repaired", "Answer of the producer"), rows, "There were no incidents.")
+
+
+def _facts(job: Mapping[str, Any]) -> Markup:
+    """The facts about a job."""
+    shown = {
+        "state": tag("span", job["state"], class_=f"state {job['state']}"),
+        "notification": join(tag("a", job["title"], href=f"/notifications/{job['id']}"), f" ({job['origin']})"),
+        "directory": tag("code", job["directory"]),
+    }
+    # The progress has its own bars.
+    return parts.fact_list({**job_facts(job), **shown, "progress": ""})
+
+
 def _readable(body: bytes) -> str:
-    """A notification in lines, as far as it is shown."""
+    """The beginning of a notification, indented if it is JSON."""
     text = body.decode("utf-8", "replace")
     if len(body) <= _MOST_SHOWN:
         with contextlib.suppress(ValueError, RecursionError):

@@ -13,13 +13,13 @@ _PAGES = (("/", "Overview"), ("/jobs", "Jobs"), ("/notifications", "Notification
 
 @attrs.frozen(kw_only=True)
 class Site:
-    """The frame of one consumer's pages, with its name and the token that forms carry against cross-site requests."""
+    """The frame of one consumer's pages; ``csrf`` is the token of forms against cross-site requests."""
 
     name: str
     csrf: str = attrs.field(repr=False)
 
     def page(self, title: str, *content: object, live: bool = False) -> str:
-        """A whole page; one that is ``live`` is kept up to date."""
+        """A page; the page's script keeps a ``live`` one up to date."""
         pause = tag("button", "Pause updates", type="button", id="pause", hidden=True, aria_pressed="false")
         links = tag("ul", [tag("li", tag("a", text, href=href)) for href, text in _PAGES])
         body = tag(
@@ -44,30 +44,30 @@ class Site:
     def narrowed_list(
         self, path: str, rows: Markup, before: int | None, parameter: str, words: type[enum.Enum], chosen: object
     ) -> str:
-        """The page of a list, with links that narrow it to one of some words, and one to the next page."""
-        choice, also = [tag("li", tag("a", "All", href=path, aria_current=chosen is None and "page"))], ""
+        """The page of a list, with links that narrow it to a word, and a link to the entries ``before`` a number."""
+        choice, query = [tag("li", tag("a", "All", href=path, aria_current=chosen is None and "page"))], ""
         title = path[1:].capitalize()
         for word in words:
             narrowed = f"{parameter}={word.value}"
             link = tag("a", word.value, href=f"{path}?{narrowed}", aria_current=word is chosen and "page")
             choice.append(tag("li", link))
             if word is chosen:
-                title, also = f"{title}: {word.value}", f"&{narrowed}"
+                title, query = f"{title}: {word.value}", f"&{narrowed}"
         return self.page(
             title,
             tag("nav", tag("ul", choice), aria_label=f"{parameter.capitalize()}s", class_="choice"),
             tag("section", rows, id=f"live-{path[1:]}"),
-            before is not None and tag("p", tag("a", "Older ones", href=f"{path}?before={before}{also}")),
+            before is not None and tag("p", tag("a", "Older ones", href=f"{path}?before={before}{query}")),
             live=True,
         )
 
     def problem(self, title: str, detail: str) -> str:
-        """The page that says why a request was refused."""
+        """The page with the reason of a refusal."""
         return self.page(title, tag("p", detail, class_="trouble", role="alert"))
 
 
 def document(title: str, body: Markup, *, refreshed: bool = False, script: str = "/script.js") -> str:
-    """A whole document; one that is ``refreshed`` is loaded again by browsers without scripts."""
+    """A document; browsers without scripts reload a ``refreshed`` one."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -42,7 +42,7 @@ if __name__ == "__main__":
         ).then(upload_did_fulfill)
 
     def upload_did_fulfill(event):
-        """Remove what is not needed any more."""
+        """Remove both directories."""
         print("uploaded", json.dumps(event["eventID"]))
         shutil.rmtree(source, ignore_errors=True)
         shutil.rmtree(destination, ignore_errors=True)

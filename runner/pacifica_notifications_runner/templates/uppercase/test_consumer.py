@@ -8,6 +8,6 @@ def test_text_becomes_upper_case(pacifica_consumer, pacifica_notification):
     assert result.files == {"notes/a.txt": b"STRASSE\n"}
 
 
-def test_what_has_no_text_does_not_concern_it(pacifica_consumer, pacifica_notification):
+def test_transactions_without_text_are_ignored(pacifica_consumer, pacifica_notification):
     """A transaction without plain text does not match its filter."""
     assert not pacifica_consumer.matches(pacifica_notification({"raw.bin": b"\0"}))

@@ -66,7 +66,7 @@ def test_context_that_hangs_is_left() -> None:
         answer.wait()
 
     with StopSignals() as signals:
-        with pytest.raises(Cancelled, match="may keep a subscription"), signals.abandoning(silent()) as value:
+        with pytest.raises(Cancelled, match="may keep the subscription"), signals.abandoning(silent()) as value:
             assert value == 7
             os.kill(os.getpid(), signal.SIGTERM)
             assert signals.stop.wait(DEADLINE)

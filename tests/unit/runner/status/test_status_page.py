@@ -148,7 +148,7 @@ def test_what_cannot_be_done_is_said(url: str, browser: requests.Session, runner
 @pytest.mark.parametrize(
     ("method", "path", "status", "reason"),
     [
-        ("GET", "/nothing", 404, "there is no page /nothing"),
+        ("GET", "/nothing", 404, "the page /nothing does not exist"),
         ("GET", "/jobs/x", 400, "id must be a number, 1 or more, not 'x'"),
         ("GET", "/jobs/1/burn", 400, "action must be one of retry, cancel"),
         ("GET", "/jobs?stat=dead", 400, "did you mean state?"),
