@@ -14,6 +14,7 @@ from typing import Any
 
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
+from pacifica_notifications_runner.options.settings import with_flags
 from pacifica_notifications_runner.process.formats import clock, count, duration, job_facts, size
 from pacifica_notifications_runner.status.api.api import LISTED, Api, Before, Limit
 from pacifica_notifications_runner.status.api.documents import SelectionDocument
@@ -269,7 +270,7 @@ def _health(status: Mapping[str, Any]) -> Markup:
     if subscription["well"]:
         target = tag("code", subscription["target_url"])
         return tag("p", "Subscription: healthy; notifications go to ", target, ".", role="status")
-    return tag("p", f"Subscription: {subscription['trouble']}", class_="trouble", role="status")
+    return tag("p", f"Subscription: {with_flags(subscription['trouble'])}", class_="trouble", role="status")
 
 
 def _engine(status: Mapping[str, Any]) -> object:
@@ -277,7 +278,7 @@ def _engine(status: Mapping[str, Any]) -> object:
     place, trouble = status["engine"]["place"], status["engine"]["trouble"]
     return (
         place and tag("p", "Jobs are run by workers that take them from ", tag("code", place), "."),
-        trouble and tag("p", f"Jobs wait, or run unobserved: {trouble}.", class_="trouble", role="status"),
+        trouble and tag("p", f"Jobs wait, or run unobserved: {with_flags(trouble)}.", class_="trouble", role="status"),
     )
 
 

@@ -59,6 +59,17 @@ def csrf_of(page: str) -> str:
     return found[1]
 
 
+def test_problem_names_the_flag_of_a_setting(runner: JobRunner) -> None:
+    """A problem of the subscription that names a setting is shown with the setting's flag and variable."""
+    told: SubscriptionStatus = {"well": False, "trouble": "correct `username`", "uuid": "u", "target_url": "http://h"}
+    with (
+        showing(Api(runner, subscription=lambda: told), TOKEN, "127.0.0.1", 0) as server,
+        requests.Session() as session,
+    ):
+        page = session.get(f"{server.url}/?token={TOKEN}", timeout=DEADLINE).text
+    assert "Subscription: correct --username (PACIFICA_USERNAME)" in page
+
+
 def test_the_link_lets_in_and_the_token_goes(url: str) -> None:
     """The link sets a cookie that no script can read and no other site sends, and leads to an address without token."""
     answer = requests.get(f"{url}/jobs?state=dead&token={TOKEN}", allow_redirects=False, timeout=DEADLINE)
