@@ -74,7 +74,7 @@ class Broker:
 
 
 def check_url(text: str, schemes: tuple[str, ...] = SCHEMES) -> str:
-    """Check the address of a broker.
+    """Return the address of a broker.
 
     Raises:
         ValueError: It is invalid. The message does not contain it, because it may contain a password.

@@ -107,11 +107,7 @@ class CeleryEngine:
             log.warning("attempt %s, which was cancelled, may run to its end: %s", task, error)
 
     def _send(self, attempt: Attempt) -> None:
-        """Send the message of an attempt, also again if it may have been lost; the attempt's claim lets it run once.
-
-        Raises:
-            Exception: The broker or the records cannot be reached; the types depend on their clients.
-        """
+        """Send the message of an attempt, also again if it may have been lost; raises the clients' own errors."""
         message = Message(
             job_id=attempt.job_id,
             archive=self._archive,

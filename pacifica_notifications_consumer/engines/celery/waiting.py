@@ -26,16 +26,7 @@ _EMPTY = 2
 
 @attrs.define(kw_only=True, eq=False, slots=False)
 class RemoteAttempt:
-    """Hands an attempt out, and waits for its end.
-
-    Args:
-        attempt: The attempt.
-        watched: The watcher's view of it.
-        stop: See `Engine.run`.
-        records: The records of attempts.
-        send: Sends the message of the attempt; may raise any exception.
-        lost_after: Seconds without heartbeat after which its worker counts as lost.
-    """
+    """Hands an attempt out, and waits for its end; ``send`` sends its message, and may raise any exception."""
 
     _attempt: Attempt
     _watched: WatchedAttempt
@@ -120,11 +111,11 @@ class RemoteAttempt:
             return Ending(reason="it had been withdrawn", fate=Fate.RETURNED)
         if look.place:
             return self._running(look, look.place)
-        if not look.opened:
+        if look.opened:
+            lost = self._watched.shaken or self._watched.queue_empty >= _EMPTY
+        else:
             # Redis has lost the record. A worker that runs the attempt has noticed this, and ended it, by then.
             lost = self._watched.silence >= self._lost_after
-        else:
-            lost = self._watched.shaken or self._watched.queue_empty >= _EMPTY
         self._to_be_sent = self._to_be_sent or lost
         return None
 

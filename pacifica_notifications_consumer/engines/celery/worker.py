@@ -192,10 +192,8 @@ class RemoteWorker:
             self._refuse(task, f"worker {socket.gethostname()} cannot read it: {error}")
             return
         if message.archive != self._archive:
-            reason = (
-                f"worker {socket.gethostname()} runs another version of the consumer "
-                f"({self._archive[:12]}, and not {message.archive[:12]})"
-            )
+            versions = f"{self._archive[:12]}, and not {message.archive[:12]}"
+            reason = f"worker {socket.gethostname()} runs another version of the consumer ({versions})"
             log.error("job %d is refused: %s", message.job_id, reason)
             self._refuse(task, reason)
             return
@@ -280,13 +278,7 @@ class RemoteWorker:
 
 
 def remove_old(jobs: Path, keep: Keep, running: Collection[str]) -> None:
-    """Remove the directories of attempts that are not to be kept.
-
-    Args:
-        jobs: The directory that contains them.
-        keep: The rule that selects the directories to keep.
-        running: The names of the directories in use.
-    """
+    """Remove the directories of attempts that are not to be kept, except those in use."""
     ended: list[tuple[float, Path]] = []
     for path in jobs.iterdir():
         # Another thread may remove the same directory.
