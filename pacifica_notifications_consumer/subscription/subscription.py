@@ -80,16 +80,14 @@ class Subscription:
     def establish(self) -> None:
         """Create it, or take over a subscription of the same name that an earlier run left behind.
 
-        Raises:
-            ServiceError: The producer cannot be reached or refuses.
+        Raises `ServiceError` if the producer cannot be reached or refuses.
         """
         leftovers = [each for each in self._producer.subscriptions() if each.get("name") == self._wanted.name]
         if not leftovers:
             self.uuid = self._producer.subscribe(self._wanted)
         else:
             adopted, *others = leftovers
-            uuid = str(adopted.get("uuid"))
-            self._producer.correct(uuid, self._wanted)
+            self._producer.correct(uuid := str(adopted.get("uuid")), self._wanted)
             self.uuid = uuid
             for other in others:
                 self._producer.unsubscribe(str(other.get("uuid")))
@@ -135,11 +133,7 @@ class Subscription:
         return None, ""
 
     def remove(self) -> None:
-        """Delete it.
-
-        Raises:
-            ServiceError: The producer cannot be reached or refuses.
-        """
+        """Delete it; raises `ServiceError` if the producer cannot be reached or refuses."""
         self._producer.unsubscribe(self.uuid)
 
     def _disabled_at(self, found: Mapping[str, Any]) -> float | None:
