@@ -26,15 +26,10 @@ log = logging.getLogger(__name__)
 
 
 def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER) -> int:
-    """End the processes with a mark by SIGTERM, and those that remain by SIGKILL.
+    """End the processes with a mark by SIGTERM, and those that remain after some seconds by SIGKILL.
 
-    Args:
-        mark: The prefix of the value of their `MARK_VARIABLE`.
-        kill_after: Seconds between the two signals.
-        run_as: The user of the processes, because in a container root may not be allowed to read their environments.
-
-    Returns:
-        The number of processes.
+    Returns their number. ``mark`` is the prefix of their `MARK_VARIABLE`; ``run_as`` is their user, because in a
+    container root may not be allowed to read their environments.
     """
     ended: set[int] = set()
     deadline = time.monotonic() + kill_after

@@ -11,21 +11,11 @@ log = logging.getLogger(__name__)
 
 
 class Periodic:
-    """A thread that calls a function, pauses, and calls it again, until it is stopped.
+    """A thread that calls a function, pauses, and calls it again, until it is stopped; also a context manager.
 
-    An exception is logged with its traceback, and the function is called again after ``interval``. The thread may also
-    be used as a context manager, which starts and stops it.
-
-    Args:
-        work: The function; it may return the seconds until the next call, instead of ``interval``.
-        name: The name of the thread, which is logged when ``work`` raises.
-        interval: Seconds from the end of a call to the next one.
-        delay: Seconds until the first call.
-        daemon: Whether the process may end while the thread runs.
-        stopping: The event that ends the thread; by default a new one.
-
-    Attributes:
-        stopping: The event that ends the thread, which a long call should check.
+    The function may return the seconds until the next call, by default ``interval``. An exception is logged with its
+    traceback and the name of the thread, and the function is called again after ``interval``. ``delay`` are the seconds
+    until the first call. A long call should check the event ``stopping``, which ends the thread.
     """
 
     def __init__(
