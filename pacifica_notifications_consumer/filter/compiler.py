@@ -36,12 +36,7 @@ Compare = Callable[[Any, Any], Any]
 
 
 class Compiled(NamedTuple):
-    """The compiled form of a node.
-
-    Args:
-        find: Iterates over the values that the node finds.
-        test: Returns whether it finds any.
-    """
+    """The compiled form of a node: iterates over the values that it finds, or tests whether it finds any."""
 
     find: Find
     test: Test
