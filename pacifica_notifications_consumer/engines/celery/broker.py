@@ -47,9 +47,8 @@ class Broker:
             try:
                 check_url(url, schemes)
             except ValueError as error:
-                raise ConfigurationError(
-                    f"the address of the broker or of its results is not usable: {error}"
-                ) from None
+                problem = f"the address of the broker or of its results is not usable: {error}"
+                raise ConfigurationError(problem) from None
         if not (self.results_url or self.is_redis):
             raise ConfigurationError(
                 "RabbitMQ passes jobs on, but does not keep their results",

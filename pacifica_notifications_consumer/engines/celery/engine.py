@@ -21,7 +21,7 @@ from ..engine import Attempt, Stop
 from .app import CONFIRM, count_waiting, make_app, priority_of
 from .broker import Broker
 from .message import TASK, Message
-from .records import AttemptRecords, Claim, RecordsError
+from .records import AttemptRecords, RecordsError
 from .waiting import RemoteAttempt
 from .watcher import Watcher
 
@@ -99,10 +99,7 @@ class CeleryEngine:
     def abandon(self, task: str) -> None:
         """See `RemoteEngine.abandon`."""
         try:
-            if self._records.withdraw(task) is Claim.TAKEN:
-                self._records.cancel(task)
-            else:
-                self._records.forget(task)
+            self._records.abandon(task)
         except RecordsError as error:
             log.warning("attempt %s, which was cancelled, may run to its end: %s", task, error)
 

@@ -124,9 +124,13 @@ class AttemptRecords:
         # Compare the values: if the answer to our claim was lost, our second claim finds the first.
         return Claim.OURS if claim == claimant else Claim.TAKEN
 
-    def cancel(self, task: str) -> None:
-        """Ask the worker that has claimed an attempt to end it."""
-        self._put(task, "cancel", "1")
+    def abandon(self, task: str) -> bool:
+        """Withdraw an attempt, or ask the worker that has claimed it to end it; returns whether a worker has."""
+        if self.withdraw(task) is Claim.TAKEN:
+            self._put(task, "cancel", "1")
+            return True
+        self.forget(task)
+        return False
 
     def refuse(self, task: str, reason: str) -> None:
         """Record that a worker refuses to run an attempt."""

@@ -58,15 +58,12 @@ class ReportedAttempt:
 
     def _new_output(self) -> tuple[int, bytes]:
         with contextlib.suppress(OSError), self.directory.output.open("rb") as file:
-            size = file.seek(0, 2)
-            if size == self._told_to:
-                return 0, b""
-            # Include output of earlier heartbeats, because the runner does not read each of them.
-            start = max(0, size - _PIECE)
-            file.seek(start)
-            was_cut = size < self._told_to
-            self._told_to = size
-            return UNKNOWN if was_cut else start, file.read(size - start)
+            size, told_to = file.seek(0, 2), self._told_to
+            if size != told_to:
+                self._told_to = size
+                # Include output of earlier heartbeats, because the runner does not read each of them.
+                start = file.seek(max(0, size - _PIECE))
+                return UNKNOWN if size < told_to else start, file.read(size - start)
         return 0, b""
 
     def repeat(self) -> None:

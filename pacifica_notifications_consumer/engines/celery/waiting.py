@@ -70,14 +70,8 @@ class RemoteAttempt:
 
     def _cancel(self) -> bool:
         """Cancel the attempt; returns whether no worker had started it."""
-        if self._cancelled:
-            return False
-        if self._records.withdraw(self._attempt.task) is Claim.TAKEN:
-            self._records.cancel(self._attempt.task)
-            self._cancelled = True
-            return False
-        self._records.forget(self._attempt.task)
-        return True
+        self._cancelled = self._cancelled or self._records.abandon(self._attempt.task)
+        return not self._cancelled
 
     def _unless_cancelled(self, ending: Ending) -> Ending | None:
         if self._cancelled and ending.fate is not Fate.ENDED:
