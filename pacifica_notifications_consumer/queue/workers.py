@@ -201,7 +201,7 @@ class Workers:
             attempt = Attempt(
                 job_id=job.id,
                 directory=directory,
-                mark=self._mark(job),
+                mark=f"{self._state.mark}{job.id}:{job.token}",
                 terms=self._terms,
                 traceparent=traceparent,
                 body=job.body,
@@ -240,9 +240,6 @@ class Workers:
             log.info("job %d: succeeded after %.1f s", job.id, seconds)
         else:
             self._failed(job, ending, self._state.job(job.id).output)
-
-    def _mark(self, job: Job) -> str:
-        return f"{self._state.mark}{job.id}:{job.token}"
 
     def _interrupted(self, job: Job, *, ended: bool) -> None:
         if reason := self._cancelled.get(job.id):
