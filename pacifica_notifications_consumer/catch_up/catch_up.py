@@ -32,7 +32,7 @@ from ..clients.policy import Policy
 from ..clients.retry import growing_pause
 from ..cloudevents.announcement import Identity
 from ..errors import Cancelled, ConfigurationError, ServiceError, StateError
-from ..ledger.coverage import FOLLOWER, Gap, Span
+from ..ledger.coverage import FOLLOWER, Coverage, Gap, Span
 from ..settings.converters import rate, seconds, transaction_or_time
 from ..settings.option import documented, setting
 from ..settings.services import Services
@@ -92,6 +92,7 @@ class CatchUpRules:
     )
 
 
+@attrs.define(eq=False, slots=False)
 class CatchUp:
     """Searches for missed transactions that the user may see, until ``stop`` is set.
 
@@ -99,15 +100,15 @@ class CatchUp:
     cannot be written, and `Cancelled` when they are stopped. Results up to then are kept; the next call continues.
     """
 
-    def __init__(
-        self, store: CatchUpStore, policy: Policy, username: str, rules: CatchUpRules, stop: threading.Event
-    ) -> None:
-        self._store = store
-        self._coverage = store.coverage
-        self._policy = policy
-        self._username = username
-        self._rules = rules
-        self._pace = Throttle(rules.rate, stop)
+    _store: CatchUpStore
+    _policy: Policy
+    _username: str
+    _rules: CatchUpRules
+    _stop: threading.Event
+
+    def __attrs_post_init__(self) -> None:
+        self._coverage = self._store.coverage
+        self._pace = Throttle(self._rules.rate, self._stop)
         self._learn()
 
     def _learn(self) -> None:
@@ -198,8 +199,8 @@ class CatchUp:
 
     def _start_where_told(self, follower: Span) -> None:
         """Add a span for `CatchUpRules.start`, once for each value of the setting."""
-        told = None if self._rules.start is None else str(self._rules.start)
-        if told is None or self._coverage.fact("start") == told:
+        told = str(self._rules.start)
+        if self._rules.start is None or self._coverage.fact("start") == told:
             return
         numbers = self.numbers(self._rules.start, follower.next - 1)
         log.info("checking %d earlier transactions, from %s on", len(numbers), told)
@@ -213,15 +214,12 @@ class CatchUp:
         seeker = Seeker(self._store, self._policy, self._username, self._identity, self._pace)
         with ThreadPoolExecutor(min(_ASKERS, len(numbers)), thread_name_prefix="catch-up") as pool:
             findings = list(pool.map(seeker.seek, numbers))
-        self._check_failures(findings)
-        return findings
-
-    def _check_failures(self, findings: Sequence[SeekResult]) -> None:
-        """Raise an error if policy fails for all requests, not only for single transactions."""
         if unreadable := [finding for finding in findings if finding.fate is TransactionOutcome.UNREADABLE]:
+            # Raises an error if policy fails for all requests, not only for single transactions.
             self._policy.transactions(until=_LONG_AGO)
             example = f"{unreadable[0].transaction_id}: {unreadable[0].problem}"
             log.warning("transactions of which policy cannot tell: %d, such as %s", len(unreadable), example)
+        return findings
 
     def _log(self, findings: Sequence[SeekResult]) -> int:
         """Log the results; returns the number of refused transactions."""
@@ -298,21 +296,21 @@ def catching_up(store: CatchUpStore, services: Services, rules: CatchUpRules | N
     stop = threading.Event()
     with make_session(services) as session:
         catch_up = CatchUp(store, Policy(services.policy_url, session), services.username, rules, stop)
-        follower = _Follower(catch_up, store, rules.interval)
+        follower = _Follower(catch_up, store.coverage, rules.interval)
         with Periodic(follower.turn, name="catch-up", interval=_LONGEST_PAUSE, stopping=stop):
             yield
 
 
+@attrs.define(eq=False)
 class _Follower:
     """Starts a search at the start, after each incident and at each interval, and continues it until it is done."""
 
-    def __init__(self, catch_up: CatchUp, store: CatchUpStore, interval: float) -> None:
-        self._catch_up = catch_up
-        self._coverage = store.coverage
-        self._interval = interval
-        self._incident = -1
-        self._next_look = 0.0
-        self._failures = 0
+    _catch_up: CatchUp
+    _coverage: Coverage
+    _interval: float
+    _incident: int = -1
+    _next_look: float = 0.0
+    _failures: int = 0
 
     def turn(self) -> float | None:
         """Do what is due; returns the seconds until the next turn."""
@@ -341,9 +339,8 @@ class _Follower:
             self._incident = incident
             self._next_look = time.monotonic() + self._interval
         next_gap = self._coverage.next_gap()
-        if self._coverage.spans() or (next_gap is not None and next_gap <= time.time()):
-            return self._catch_up.work()
-        return False
+        due = self._coverage.spans() or (next_gap is not None and next_gap <= time.time())
+        return self._catch_up.work() if due else False
 
 
 def _metadata_time(time_: datetime) -> str:

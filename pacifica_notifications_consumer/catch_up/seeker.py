@@ -24,16 +24,13 @@ class CatchUpStore(Protocol):
 
     @property
     def coverage(self) -> Coverage:
-        """Which transactions have been looked at, announced or not."""
-        ...
+        """The transactions that have been examined, whether or not they were announced."""
 
     def triage_transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
         """Triage a transaction as if it had been announced; see `JobRunner.triage_transaction`."""
-        ...
 
     def recover(self, announced: TriagedTransaction) -> Receipt:
-        """Take a notification that nobody sent; see `JobRunner.recover`."""
-        ...
+        """Take the notification of a transaction that was not announced; see `JobRunner.recover`."""
 
 
 @attrs.frozen
@@ -52,15 +49,15 @@ class LedgerStore:
 
     @property
     def coverage(self) -> Coverage:
-        """Which transactions have been looked at, announced or not."""
+        """See `CatchUpStore`."""
         return self.ledger.coverage
 
     def triage_transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
-        """Triage a transaction as if it had been announced; see `JobRunner.triage_transaction`."""
+        """See `CatchUpStore`."""
         return self.readers.transaction(answer, identity)
 
     def recover(self, announced: TriagedTransaction) -> Receipt:
-        """Take a notification that nobody sent; see `JobRunner.recover`."""
+        """See `CatchUpStore`."""
         if not self.take:
             return Receipt(notification_id=0, verdict=announced.decision.verdict)
         return self.ledger.accept([(announced.decision, announced.body)], Origin.RECOVERED)[0]
@@ -123,17 +120,15 @@ class Seeker:
 
     def seek(self, transaction_id: int) -> SeekResult:
         """Check a transaction; raises `StateError` if its notification cannot be written, `Cancelled` when stopped."""
-        created = ""
         try:
             self._pace.wait()
             announced = self._store.triage_transaction(self._policy.answer(transaction_id), self._identity)
             if announced is None:
                 return SeekResult(transaction_id=transaction_id, fate=TransactionOutcome.UNKNOWN)
-            created = announced.created
             fate = self._decide(announced)
         except (ServiceError, NotificationError) as error:
             return SeekResult(transaction_id=transaction_id, fate=TransactionOutcome.UNREADABLE, problem=str(error))
-        return SeekResult(transaction_id=transaction_id, fate=fate, created=created)
+        return SeekResult(transaction_id=transaction_id, fate=fate, created=announced.created)
 
     def _decide(self, announced: TriagedTransaction) -> TransactionOutcome:
         # Undecidable notifications are taken, too, and set aside like announced ones.
