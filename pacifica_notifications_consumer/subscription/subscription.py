@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+import attrs
 import requests
 
 from ..clients.base import make_session, summarize
@@ -43,6 +44,7 @@ def mint_token() -> str:
     return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
+@attrs.define(eq=False, slots=False)
 class Subscription:
     """A subscription at the producer.
 
@@ -56,26 +58,21 @@ class Subscription:
         trouble: A description of the problem; empty when the subscription is healthy.
     """
 
-    def __init__(self, producer: Producer, wanted: SubscriptionSpec, on_incident: Callable[[Incident], None]) -> None:
-        self._producer = producer
-        self._wanted = wanted
-        self._on_incident = on_incident
-        # The last time that it was healthy.
-        self._well_at: float | None = None
-        self._repairs = 0
-        self._counts: collections.Counter[IncidentKind] = collections.Counter()
-        self.uuid = ""
-        self.trouble = ""
+    _producer: Producer
+    _wanted: SubscriptionSpec
+    _on_incident: Callable[[Incident], None]
+    # The last time that it was healthy.
+    _well_at: float | None = None
+    _counts: collections.Counter[IncidentKind] = attrs.field(factory=collections.Counter)
+    #: The number of repairs since a check last found it healthy.
+    repairs: int = 0
+    uuid: str = ""
+    trouble: str = ""
 
     @property
     def incidents(self) -> Mapping[IncidentKind, int]:
         """The number of incidents since the start, by cause."""
         return dict(self._counts)
-
-    @property
-    def repairs(self) -> int:
-        """The number of repairs since a check last found it healthy."""
-        return self._repairs
 
     def establish(self) -> None:
         """Create it, or take over a subscription of the same name that an earlier run left behind.
@@ -106,9 +103,9 @@ class Subscription:
             found = self._producer.subscription(self.uuid)
             kind, detail = self._diagnose(found)
             if kind is None:
-                if self.trouble and not self._repairs:
+                if self.trouble and not self.repairs:
                     self._note(IncidentKind.UNREACHABLE, self._well_at, self.trouble)
-                self.trouble, self._repairs, self._well_at = "", 0, asked_at
+                self.trouble, self.repairs, self._well_at = "", 0, asked_at
                 return
             since = self._disabled_at(found) if found else self._well_at
             if found is None:
@@ -118,10 +115,10 @@ class Subscription:
         except ServiceError as error:
             self.trouble = str(error)
             raise
-        self._repairs += 1
+        self.repairs += 1
         self._note(kind, since, detail)
         self._well_at = time.time()
-        self.trouble = "" if self._repairs == 1 else f"it had to be repaired {self._repairs} times in a row: {detail}"
+        self.trouble = "" if self.repairs == 1 else f"it had to be repaired {self.repairs} times in a row: {detail}"
 
     def _diagnose(self, found: Mapping[str, Any] | None) -> tuple[IncidentKind | None, str]:
         if found is None:
