@@ -66,12 +66,11 @@ class Account:
             raise ConfigurationError(
                 f"only root can run programs as {name}", "start it as root, or as that user and without `run_as`"
             )
-        groups = os.getgrouplist(name, found.pw_gid)
         return cls(
             name=name,
             uid=found.pw_uid,
             gid=found.pw_gid,
-            groups=tuple(groups),
+            groups=tuple(os.getgrouplist(name, found.pw_gid)),
             home=found.pw_dir,
             shell=found.pw_shell or "/bin/sh",
         )

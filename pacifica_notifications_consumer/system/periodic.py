@@ -7,9 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
+import attrs
+
 log = logging.getLogger(__name__)
 
 
+@attrs.define(eq=False, slots=False)
 class Periodic:
     """A thread that calls a function, pauses, and calls it again, until it is stopped; also a context manager.
 
@@ -18,22 +21,16 @@ class Periodic:
     until the first call. A long call should check the event ``stopping``, which ends the thread.
     """
 
-    def __init__(
-        self,
-        work: Callable[[], float | None],
-        *,
-        name: str,
-        interval: float,
-        delay: float = 0.0,
-        daemon: bool = False,
-        stopping: threading.Event | None = None,
-    ) -> None:
-        self._work = work
-        self._interval = interval
-        self._delay = delay
+    _work: Callable[[], float | None]
+    _name: str = attrs.field(kw_only=True)
+    _interval: float = attrs.field(kw_only=True)
+    _delay: float = attrs.field(default=0.0, kw_only=True)
+    _daemon: bool = attrs.field(default=False, kw_only=True)
+    stopping: threading.Event = attrs.field(factory=threading.Event, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=daemon)
-        self.stopping = stopping or threading.Event()
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=self._daemon)
 
     def start(self) -> None:
         """Start the thread."""
@@ -74,4 +71,4 @@ class Periodic:
                 pause = self._work()
             except Exception:
                 pause = None
-                log.exception("the thread %r failed; it goes on in %g s", self._thread.name, self._interval)
+                log.exception("the thread %r failed; it goes on in %g s", self._name, self._interval)

@@ -124,7 +124,10 @@ class ColdProcess(Process):
         )
         super().__init__(self._popen.pid)
         self.stdout = self._popen.stdout
-        self._exit = _open_pidfd(self.pid)
+        #: A descriptor that becomes readable when the process ends; None on systems without pidfds.
+        self._exit: int | None = None
+        with contextlib.suppress(OSError, AttributeError):
+            self._exit = os.pidfd_open(self.pid)
 
     def _sleep(self, seconds: float) -> None:
         if self._exit is None:
@@ -161,13 +164,6 @@ class ColdProcess(Process):
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
-def _open_pidfd(pid: int) -> int | None:
-    """A descriptor that becomes readable when a process ends; None on systems without pidfds."""
-    with contextlib.suppress(OSError, AttributeError):
-        return os.pidfd_open(pid)
-    return None
-
-
 def start_module(name: str, *arguments: str, **pipes: Any) -> subprocess.Popen[bytes]:
     """Start a module with this interpreter; it reads commands from its standard input. ``pipes`` are for `Popen`."""
     return subprocess.Popen(
@@ -201,12 +197,11 @@ def run_captured(
     lines: list[str] = []
     reader = threading.Thread(target=_read_lines, args=(process.stdout, lines, on_line), daemon=True)
     reader.start()
-    ended = False
+    status = None
     try:
         status = process.wait(timeout, cancel.is_set) if cancel else process.wait(timeout)
-        ended = status is not None
     finally:
-        if not ended:
+        if status is None:
             process.end()
         # Wait only a second, because a grandchild that left the group may hold the pipe open for ever.
         reader.join(1.0)
