@@ -145,12 +145,13 @@ def _subscript(subscript: Subscript, following: Compiled) -> Compiled:
 
 def _each(find: Find, following: Compiled) -> Compiled:
     """Apply the next node to each of several values."""
+    next_find, next_test = following
 
     def find_all(root: Any, current: Any) -> Iterator[Any]:
         for value in find(root, current):
-            yield from following.find(root, value)
+            yield from next_find(root, value)
 
-    return Compiled(find_all, lambda root, current: any(following.test(root, each) for each in find(root, current)))
+    return Compiled(find_all, lambda root, current: any(next_test(root, each) for each in find(root, current)))
 
 
 def _member(name: str, following: Compiled) -> Compiled:

@@ -49,8 +49,7 @@ def sync_directory(directory: Path) -> None:
 def try_lock(file: IO[Any] | int, *, shared: bool = False) -> bool:
     """Lock an open file or directory until it is closed, or its process ends; False if another process has locked it.
 
-    Raises:
-        OSError: The file system does not support locks.
+    Raises `OSError` if the file system does not support locks.
     """
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -22,11 +22,7 @@ _MADE_JUST_NOW = 60.0
 
 
 def make_temporary_directory(prefix: str) -> Path:
-    """Make a new directory that only this user can access, and that is not removed.
-
-    Raises:
-        StateError: The system's directory for temporary files cannot be written to.
-    """
+    """Make a new directory that only this user can access, and that is not removed; raises `StateError`."""
     with explained(
         StateError, "cannot make a temporary directory", "let TMPDIR name a directory that can be written to"
     ):

@@ -73,11 +73,7 @@ class Broker:
 
 
 def check_url(text: str, schemes: tuple[str, ...] = SCHEMES) -> str:
-    """Return the address of a broker.
-
-    Raises:
-        ValueError: It is invalid. The message does not contain it, because it may contain a password.
-    """
+    """Return a valid address; the `ValueError` for another does not contain it, because it may contain a password."""
     try:
         parts = urlsplit(text)
         usable = parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0

@@ -54,10 +54,7 @@ class CeleryEngine:
         return self._watcher.trouble
 
     def open(self, mark: str) -> int:
-        """See `Engine.open`; attempts wait until the broker and the records can be reached.
-
-        The ended processes are those of an earlier runner that ran attempts on this machine.
-        """
+        """See `Engine.open`; attempts wait for the broker. Ends programs that an earlier runner ran on this machine."""
         ended = end_marked(mark, KILL_AFTER)
         try:
             self._records.ping()

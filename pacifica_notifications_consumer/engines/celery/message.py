@@ -41,11 +41,7 @@ class Message:
 
     @classmethod
     def read(cls, document: Any) -> Message:
-        """Read and check the JSON object of a message, which any client of the broker may have written.
-
-        Raises:
-            ValueError: It is not a message.
-        """
+        """Read a message, which any client of the broker may have written; raises `ValueError` if it is invalid."""
         try:
             said = document["terms"]
             terms = Terms(**{**said, "limits": JobLimits(**said["limits"])})

@@ -84,7 +84,7 @@ class RemoteWorker:
     _grace: float = attrs.field(default=30.0, kw_only=True)
     _keep: Keep | None = attrs.field(default=None, kw_only=True)
     _run_as: Account | None = attrs.field(default=None, kw_only=True)
-    _on_end: Callable[[], object] = attrs.field(default=lambda: None, kw_only=True)
+    _on_end: Callable[[], object] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         self._user = self._run_as or CURRENT_USER
@@ -146,7 +146,8 @@ class RemoteWorker:
         finally:
             if not self._closing.is_set():
                 log.critical("the worker takes no more jobs: its thread for the broker has ended because of an error")
-                self._on_end()
+                if self._on_end:
+                    self._on_end()
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
