@@ -32,7 +32,7 @@ from ..clients.policy import Policy
 from ..clients.retry import growing_pause
 from ..cloudevents.announcement import Identity
 from ..errors import Cancelled, ConfigurationError, ServiceError, StateError
-from ..ledger.coverage import FOLLOWER, Gap, Span
+from ..ledger.coverage import FOLLOWER, Coverage, Gap, Span
 from ..settings.converters import rate, seconds, transaction_or_time
 from ..settings.option import documented, setting
 from ..settings.services import Services
@@ -92,29 +92,23 @@ class CatchUpRules:
     )
 
 
+@attrs.define(eq=False, slots=False)
 class CatchUp:
-    """Searches for missed transactions.
-
-    Args:
-        store: Decides about the transactions, and takes the missed ones.
-        policy: The client of policy.
-        username: The user that must be allowed to see a transaction.
-        rules: The rules of the search.
-        stop: The event that ends the search at any point.
+    """Searches for missed transactions that the user may see, until ``stop`` is set.
 
     All methods raise `ServiceError` when policy, or metadata behind it, cannot be asked, `StateError` when the ledger
     cannot be written, and `Cancelled` when they are stopped. Results up to then are kept; the next call continues.
     """
 
-    def __init__(
-        self, store: CatchUpStore, policy: Policy, username: str, rules: CatchUpRules, stop: threading.Event
-    ) -> None:
-        self._store = store
-        self._coverage = store.coverage
-        self._policy = policy
-        self._username = username
-        self._rules = rules
-        self._pace = Throttle(rules.rate, stop)
+    _store: CatchUpStore
+    _policy: Policy
+    _username: str
+    _rules: CatchUpRules
+    _stop: threading.Event
+
+    def __attrs_post_init__(self) -> None:
+        self._coverage = self._store.coverage
+        self._pace = Throttle(self._rules.rate, self._stop)
         self._learn()
 
     def _learn(self) -> None:
@@ -124,11 +118,9 @@ class CatchUp:
         self._identity = Identity(**(self._coverage.fact("identity") or {}))
 
     def look(self, *, all_of_it: bool) -> None:
-        """Ask policy for the newest transaction, and move the end of the follower.
+        """Ask policy for the newest transaction, and move the end of the follower there if ``all_of_it``.
 
-        Args:
-            all_of_it: Whether to move it to the newest transaction. Otherwise it is moved to the newest of the look
-                before, because later transactions may still be announced.
+        Otherwise it is moved to the newest of the look before, because later transactions may still be announced.
         """
         self._learn()
         seen = self._coverage.newest
@@ -148,10 +140,9 @@ class CatchUp:
         self._start_where_told(follower)
 
     def work(self) -> bool:
-        """Check the next window of each span, and the gaps that are due.
+        """Check the next window of each span, and the gaps that are due; returns whether there may be more to check.
 
-        Returns:
-            Whether there may be more to check. A long span is checked in windows, so that other spans need not wait.
+        A long span is checked in windows, so that other spans need not wait.
         """
         spans = self._coverage.spans()
         for span in spans:
@@ -161,12 +152,7 @@ class CatchUp:
         return bool(spans or gaps)
 
     def scan(self, span: Span, tell: Callable[[int, Sequence[SeekResult]], None]) -> None:
-        """Check a span of transactions, from the lowest number to the highest.
-
-        Args:
-            span: The span.
-            tell: Called after each window with the number of checked transactions and the window's results.
-        """
+        """Check a span upwards; ``tell`` is called with the number of checked transactions and a window's results."""
         first = span.next
         while span.next <= span.last:
             span, findings = self._scan_window(span)
@@ -183,26 +169,19 @@ class CatchUp:
     def examine(self, numbers: Sequence[int]) -> tuple[dict[int, float | None], list[SeekResult]]:
         """Check transactions, and take the missed ones, without recording in the ledger that they were checked.
 
-        Returns:
-            The arrival of each one's notification, None if it did not arrive; and the results for those.
+        Returns the arrival of each one's notification, None if it did not arrive; and the results for those.
         """
         known = dict(zip(numbers, self._coverage.known(map(self._identity.of, numbers)), strict=True))
         return known, self._seek([number for number in numbers if known[number] is None])
 
     def numbers(self, first: int | datetime | None, last: int | datetime | None) -> range:
-        """Find the transactions of a range.
+        """Find the transactions between two numbers or times with zones.
 
-        Args:
-            first: A number, or a time with time zone; None for the position of the follower.
-            last: Likewise; None for the newest transaction.
+        The range starts by default at the follower's position, and ends at the newest transaction.
         """
-        if isinstance(first, datetime):
-            start = self._policy.first_since(_metadata_time(first))
-        elif first is None:
-            follower = self._coverage.span(FOLLOWER)
-            start = follower.next if follower else None
-        else:
-            start = first
+        start = self._policy.first_since(_metadata_time(first)) if isinstance(first, datetime) else first
+        if first is None and (follower := self._coverage.span(FOLLOWER)):
+            start = follower.next
         if isinstance(last, int):
             # An explicit number may be a stray.
             end = min(last, max(self._policy.transactions().times, default=0))
@@ -220,8 +199,8 @@ class CatchUp:
 
     def _start_where_told(self, follower: Span) -> None:
         """Add a span for `CatchUpRules.start`, once for each value of the setting."""
-        told = None if self._rules.start is None else str(self._rules.start)
-        if told is None or self._coverage.fact("start") == told:
+        told = str(self._rules.start)
+        if self._rules.start is None or self._coverage.fact("start") == told:
             return
         numbers = self.numbers(self._rules.start, follower.next - 1)
         log.info("checking %d earlier transactions, from %s on", len(numbers), told)
@@ -235,18 +214,12 @@ class CatchUp:
         seeker = Seeker(self._store, self._policy, self._username, self._identity, self._pace)
         with ThreadPoolExecutor(min(_ASKERS, len(numbers)), thread_name_prefix="catch-up") as pool:
             findings = list(pool.map(seeker.seek, numbers))
-        self._check_failures(findings)
-        return findings
-
-    def _check_failures(self, findings: Sequence[SeekResult]) -> None:
-        """Raise an error if policy fails for all requests, not only for single transactions."""
-        unreadable = [finding for finding in findings if finding.fate is TransactionOutcome.UNREADABLE]
-        if unreadable:
+        if unreadable := [finding for finding in findings if finding.fate is TransactionOutcome.UNREADABLE]:
+            # Raises an error if policy fails for all requests, not only for single transactions.
             self._policy.transactions(until=_LONG_AGO)
-            number, problem = unreadable[0].transaction_id, unreadable[0].problem
-            log.warning(
-                "transactions of which policy cannot tell: %d, such as %d: %s", len(unreadable), number, problem
-            )
+            example = f"{unreadable[0].transaction_id}: {unreadable[0].problem}"
+            log.warning("transactions of which policy cannot tell: %d, such as %s", len(unreadable), example)
+        return findings
 
     def _log(self, findings: Sequence[SeekResult]) -> int:
         """Log the results; returns the number of refused transactions."""
@@ -278,12 +251,7 @@ class CatchUp:
                 yield finding
 
     def _settle(self, numbers: Sequence[int], since: Mapping[int, float]) -> None:
-        """Check single transactions, and record those without a result as gaps.
-
-        Args:
-            numbers: The numbers of the transactions.
-            since: The times of the first requests for numbers that are gaps already.
-        """
+        """Check single transactions; those without a result become gaps. ``since``: the first requests for old gaps."""
         if not numbers:
             return
         now = time.time()
@@ -291,19 +259,16 @@ class CatchUp:
         stay = []
         for finding in findings:
             asked = since.get(finding.transaction_id, now)
-            patient = now - asked < self._rules.patience
-            if finding.fate is TransactionOutcome.UNREADABLE or (
-                finding.fate is TransactionOutcome.UNKNOWN and patient
-            ):
+            unknown = finding.fate is TransactionOutcome.UNKNOWN and now - asked < self._rules.patience
+            if unknown or finding.fate is TransactionOutcome.UNREADABLE:
                 stay.append(self._gap(finding, asked, now))
         closed = set(numbers) - {gap.transaction_id for gap in stay}
         self._coverage.settle(closed, stay, self._log(findings))
 
     def _gap(self, finding: SeekResult, since: float, now: float) -> Gap:
         # The longer it has been open, the less likely is a change.
-        pause = min(max(now - since, _SOONEST), _LATEST)
-        number, problem = finding.transaction_id, finding.problem
-        return Gap(transaction_id=number, since=since, ask_at=now + pause, problem=problem)
+        ask_at = now + min(max(now - since, _SOONEST), _LATEST)
+        return Gap(transaction_id=finding.transaction_id, since=since, ask_at=ask_at, problem=finding.problem)
 
 
 def windows(numbers: range) -> Iterator[range]:
@@ -331,21 +296,21 @@ def catching_up(store: CatchUpStore, services: Services, rules: CatchUpRules | N
     stop = threading.Event()
     with make_session(services) as session:
         catch_up = CatchUp(store, Policy(services.policy_url, session), services.username, rules, stop)
-        follower = _Follower(catch_up, store, rules.interval)
+        follower = _Follower(catch_up, store.coverage, rules.interval)
         with Periodic(follower.turn, name="catch-up", interval=_LONGEST_PAUSE, stopping=stop):
             yield
 
 
+@attrs.define(eq=False)
 class _Follower:
     """Starts a search at the start, after each incident and at each interval, and continues it until it is done."""
 
-    def __init__(self, catch_up: CatchUp, store: CatchUpStore, interval: float) -> None:
-        self._catch_up = catch_up
-        self._coverage = store.coverage
-        self._interval = interval
-        self._incident = -1
-        self._next_look = 0.0
-        self._failures = 0
+    _catch_up: CatchUp
+    _coverage: Coverage
+    _interval: float
+    _incident: int = -1
+    _next_look: float = 0.0
+    _failures: int = 0
 
     def turn(self) -> float | None:
         """Do what is due; returns the seconds until the next turn."""
@@ -374,9 +339,8 @@ class _Follower:
             self._incident = incident
             self._next_look = time.monotonic() + self._interval
         next_gap = self._coverage.next_gap()
-        if self._coverage.spans() or (next_gap is not None and next_gap <= time.time()):
-            return self._catch_up.work()
-        return False
+        due = self._coverage.spans() or (next_gap is not None and next_gap <= time.time())
+        return self._catch_up.work() if due else False
 
 
 def _metadata_time(time_: datetime) -> str:

@@ -17,31 +17,19 @@ _PAGE = 20
 
 @attrs.frozen(kw_only=True)
 class NewestTransaction:
-    """The newest transaction that is not a stray.
-
-    Args:
-        number: Its number; 0 without transactions.
-        changed: The time of its last change, as policy writes it.
-        strays: Numbers far above it that uploaders chose.
-        anew: If the site numbers anew, the last number before and the first number after; otherwise None.
-    """
+    """The newest transaction that is not a stray; its number is 0 without transactions."""
 
     number: int
+    #: The time of its last change, as policy writes it.
     changed: str
+    #: Numbers far above it that uploaders chose.
     strays: Sequence[int] = ()
+    #: If the site numbers anew, the last number before and the first number after; otherwise None.
     anew: tuple[int, int] | None = None
 
 
 def find_newest(policy: Policy, seen: tuple[int, str] | None) -> NewestTransaction:
-    """Find the newest transaction.
-
-    Args:
-        policy: The client of policy.
-        seen: The number and the last change of the newest transaction of an earlier look; None without one.
-
-    Raises:
-        ServiceError: policy, or metadata behind it, cannot be reached or refuses.
-    """
+    """Find the newest transaction, given the number and the last change of that of the look before, if any."""
     number, changed = seen or (0, "")
     # Only changes since then, which cost policy little.
     listing = policy.transactions(since=changed or None, size=2)

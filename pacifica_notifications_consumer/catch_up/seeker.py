@@ -24,16 +24,13 @@ class CatchUpStore(Protocol):
 
     @property
     def coverage(self) -> Coverage:
-        """Which transactions have been looked at, announced or not."""
-        ...
+        """The transactions that have been examined, whether or not they were announced."""
 
     def triage_transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
         """Triage a transaction as if it had been announced; see `JobRunner.triage_transaction`."""
-        ...
 
     def recover(self, announced: TriagedTransaction) -> Receipt:
-        """Take a notification that nobody sent; see `JobRunner.recover`."""
-        ...
+        """Take the notification of a transaction that was not announced; see `JobRunner.recover`."""
 
 
 @attrs.frozen
@@ -52,15 +49,15 @@ class LedgerStore:
 
     @property
     def coverage(self) -> Coverage:
-        """Which transactions have been looked at, announced or not."""
+        """See `CatchUpStore`."""
         return self.ledger.coverage
 
     def triage_transaction(self, answer: bytes, identity: Identity) -> TriagedTransaction | None:
-        """Triage a transaction as if it had been announced; see `JobRunner.triage_transaction`."""
+        """See `CatchUpStore`."""
         return self.readers.transaction(answer, identity)
 
     def recover(self, announced: TriagedTransaction) -> Receipt:
-        """Take a notification that nobody sent; see `JobRunner.recover`."""
+        """See `CatchUpStore`."""
         if not self.take:
             return Receipt(notification_id=0, verdict=announced.decision.verdict)
         return self.ledger.accept([(announced.decision, announced.body)], Origin.RECOVERED)[0]
@@ -83,28 +80,18 @@ class TransactionOutcome(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class SeekResult:
-    """The result of checking a transaction.
-
-    Args:
-        transaction_id: The number of the transaction.
-        fate: The outcome.
-        created: The time of its creation in UTC, in ISO 8601 without zone; empty if unknown.
-        problem: The error of an unreadable transaction, as a text.
-    """
+    """The result of checking a transaction."""
 
     transaction_id: int
     fate: TransactionOutcome
+    #: The time of its creation in UTC, in ISO 8601 without zone; empty if unknown.
     created: str = ""
+    #: The error of an unreadable transaction.
     problem: str = ""
 
 
 class Throttle:
-    """Limits the rate of requests.
-
-    Args:
-        rate: The maximum number of requests per second.
-        stop: The event that ends all waiting.
-    """
+    """Limits the number of requests per second; ``stop`` ends all waiting."""
 
     def __init__(self, rate: float, stop: threading.Event) -> None:
         self._pause = 1.0 / rate
@@ -113,11 +100,7 @@ class Throttle:
         self._next = 0.0
 
     def wait(self) -> None:
-        """Wait until the next request may be sent.
-
-        Raises:
-            Cancelled: ``stop`` is set.
-        """
+        """Wait until the next request may be sent; raises `Cancelled` when ``stop`` is set."""
         with self._lock:
             turn = max(self._next, time.monotonic())
             self._next = turn + self._pause
@@ -127,15 +110,7 @@ class Throttle:
 
 @attrs.frozen
 class Seeker:
-    """Checks transactions, and takes the missed ones; may be used by several threads.
-
-    Args:
-        store: Decides about the transactions, and takes them.
-        policy: The client of policy.
-        username: The user that must be allowed to see a transaction.
-        identity: The attributes that all notifications of the site share.
-        pace: Limits the requests to policy.
-    """
+    """Checks transactions, and takes the missed ones that the user may see; may be used by several threads."""
 
     _store: CatchUpStore
     _policy: Policy
@@ -144,23 +119,16 @@ class Seeker:
     _pace: Throttle
 
     def seek(self, transaction_id: int) -> SeekResult:
-        """Check a transaction.
-
-        Raises:
-            StateError: Its notification cannot be written to disk.
-            Cancelled: The search was stopped.
-        """
-        created = ""
+        """Check a transaction; raises `StateError` if its notification cannot be written, `Cancelled` when stopped."""
         try:
             self._pace.wait()
             announced = self._store.triage_transaction(self._policy.answer(transaction_id), self._identity)
             if announced is None:
                 return SeekResult(transaction_id=transaction_id, fate=TransactionOutcome.UNKNOWN)
-            created = announced.created
             fate = self._decide(announced)
         except (ServiceError, NotificationError) as error:
             return SeekResult(transaction_id=transaction_id, fate=TransactionOutcome.UNREADABLE, problem=str(error))
-        return SeekResult(transaction_id=transaction_id, fate=fate, created=created)
+        return SeekResult(transaction_id=transaction_id, fate=fate, created=announced.created)
 
     def _decide(self, announced: TriagedTransaction) -> TransactionOutcome:
         # Undecidable notifications are taken, too, and set aside like announced ones.

@@ -36,12 +36,7 @@ Compare = Callable[[Any, Any], Any]
 
 
 class Compiled(NamedTuple):
-    """The compiled form of a node.
-
-    Args:
-        find: Iterates over the values that the node finds.
-        test: Returns whether it finds any.
-    """
+    """The compiled form of a node: iterates over the values that it finds, or tests whether it finds any."""
 
     find: Find
     test: Test
@@ -109,11 +104,7 @@ def _descent(_: Node, following: Compiled) -> Compiled:
             else:
                 levels.pop()
 
-    def find(root: Any, current: Any) -> Iterator[Any]:
-        for value in values(current):
-            yield from following.find(root, value)
-
-    return Compiled(find, lambda root, current: any(following.test(root, value) for value in values(current)))
+    return _each(lambda _, current: values(current), following)
 
 
 def _subscripts(node: SubscriptNode, following: Compiled) -> Compiled:
@@ -154,12 +145,13 @@ def _subscript(subscript: Subscript, following: Compiled) -> Compiled:
 
 def _each(find: Find, following: Compiled) -> Compiled:
     """Apply the next node to each of several values."""
+    next_find, next_test = following
 
     def find_all(root: Any, current: Any) -> Iterator[Any]:
         for value in find(root, current):
-            yield from following.find(root, value)
+            yield from next_find(root, value)
 
-    return Compiled(find_all, lambda root, current: any(following.test(root, each) for each in find(root, current)))
+    return Compiled(find_all, lambda root, current: any(next_test(root, each) for each in find(root, current)))
 
 
 def _member(name: str, following: Compiled) -> Compiled:
@@ -208,11 +200,7 @@ def _within(indices: range, least: int, most: int) -> range:
 
 
 def _wildcard(following: Compiled) -> Compiled:
-    next_find, next_test = following
-
-    def find(root: Any, current: Any) -> Iterator[Any]:
-        for value in children(current):
-            yield from next_find(root, value)
+    next_test = following.test
 
     def test(root: Any, current: Any) -> bool:
         for value in children(current):  # noqa: SIM110  (any() with a generator takes half as long again)
@@ -220,7 +208,7 @@ def _wildcard(following: Compiled) -> Compiled:
                 return True
         return False
 
-    return Compiled(find, test)
+    return Compiled(_each(lambda _, current: children(current), following).find, test)
 
 
 def _filter(holds: Test, following: Compiled) -> Compiled:
@@ -250,7 +238,8 @@ def compile_expression(expression: Expression) -> Test:
     """Compile the expression in the parentheses of a filter."""
     kind = type(expression)
     if kind is SomeExpression:
-        return _some(expression.next_node_or_value)
+        part = expression.next_node_or_value
+        return compile_node(part).test if isinstance(part, Node) else lambda _, __: bool(part)
     if kind is operators.AndVariadicOperatorExpression:
         return _all([compile_expression(each) for each in expression.expressions])
     if kind is operators.OrVariadicOperatorExpression:
@@ -261,13 +250,6 @@ def compile_expression(expression: Expression) -> Test:
     if kind in _COMPARISONS:
         return _comparison(_COMPARISONS[kind], expression.left_node_or_value, expression.right_node_or_value)
     return lambda root, current: bool(expression.evaluate(root, current))
-
-
-def _some(node_or_value: Node | object) -> Test:
-    if isinstance(node_or_value, Node):
-        return compile_node(node_or_value).test
-    truth = bool(node_or_value)
-    return lambda _, __: truth
 
 
 def _all(tests: list[Test]) -> Test:
@@ -330,14 +312,9 @@ def _comparison_with_node(compare: Compare, left: Node | object, right: Node) ->
 def only_member(node: Node) -> str | None:
     """The name in a path that is just ``@["name"]``; None for any other path."""
     following: Any = node.next_node if type(node) is CurrentNode else None
-    if (
-        type(following) is SubscriptNode
-        and type(following.next_node) is TerminalNode
-        and len(following.subscripts) == 1
-    ):
-        subscript = following.subscripts[0]
-        if type(subscript) is ObjectIndexSubscript:
-            return str(subscript.index)
+    if type(following) is SubscriptNode and type(following.next_node) is TerminalNode:
+        names = [each.index for each in following.subscripts if type(each) is ObjectIndexSubscript]
+        return names[0] if len(names) == len(following.subscripts) == 1 else None
     return None
 
 

@@ -65,12 +65,7 @@ class Explanation:
 
 
 def explain(root: RootNode, event: Any) -> Explanation:
-    """Follow a path step by step.
-
-    Args:
-        root: The path, as jsonpath2 has parsed it.
-        event: The event.
-    """
+    """Follow a path, as jsonpath2 has parsed it, step by step."""
     steps = [Step(path="$", found=1, sample=_sample([event]))]
     chain: list[Node] = []
     node = root.next_node
@@ -107,10 +102,8 @@ def _failure(steps: Sequence[Step], last: SubscriptNode, event: Any, values: lis
 def _joined(chain: Sequence[Node]) -> Node:
     joined: Node = TerminalNode()
     for node in reversed(chain):
-        if isinstance(node, SubscriptNode):
-            joined = SubscriptNode(joined, node.subscripts)
-        else:
-            joined = RecursiveDescentNode(joined)
+        is_subscript = isinstance(node, SubscriptNode)
+        joined = SubscriptNode(joined, node.subscripts) if is_subscript else RecursiveDescentNode(joined)
     return joined
 
 
@@ -138,10 +131,7 @@ def _holds(test: Test, event: Any, value: Any) -> bool:
 
 
 def _conditions(expression: Expression) -> Sequence[Expression]:
-    if isinstance(expression, AndVariadicOperatorExpression):
-        conditions: Sequence[Expression] = expression.expressions
-        return conditions
-    return [expression]
+    return list(expression.expressions) if isinstance(expression, AndVariadicOperatorExpression) else [expression]
 
 
 def _count(number: int) -> str:

@@ -50,8 +50,7 @@ class Filter:
             event: A notification as ``json.loads`` returns it.
 
         Raises:
-            FilterError: The expression cannot be evaluated on this event, as with a slice of
-                step 0.
+            FilterError: The expression cannot be evaluated on this event, as with a slice of step 0.
         """
         try:
             return self._test(event, event)

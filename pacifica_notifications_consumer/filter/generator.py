@@ -31,14 +31,7 @@ _ABSENT = object()
 
 
 def generate_test(root: RootNode) -> Test:
-    """Make a function that tests whether an expression finds a value in a document.
-
-    Args:
-        root: The expression, as jsonpath2 has parsed it.
-
-    Returns:
-        The function; like all tests, it takes the document twice, as ``$`` and as ``@``.
-    """
+    """Make a function that tests whether a parsed expression finds a value in a document (given as ``$`` and ``@``)."""
     try:
         return _Generator().function(root.next_node)
     except (SyntaxError, RecursionError, MemoryError):

@@ -77,17 +77,13 @@ def _error_at(jsonpath: str, line: int, column: int, symbol: Any, recognizer: An
     start = max(0, column - _BEFORE)
     excerpt = text[start : column + _AFTER]
     output = f"{excerpt}\n{' ' * (column - start)}^"
-    found = "the end of it" if column >= len(text.rstrip()) else f"{_token(text, column, symbol)!r}"
-    expected = _expected(recognizer, getattr(symbol, "text", None))
+    token = getattr(symbol, "text", None)
+    found = "the end of it" if column >= len(text.rstrip()) else repr(str(token or text[column]))
+    expected = _expected(recognizer, token)
     problem = f"cannot parse the JSONPath: line {line}, column {column + 1}: {found} cannot stand here"
     if expected:
         problem += f", but {expected} could"
     return FilterError(problem, _hint(text, column) or DIALECT, output=output)
-
-
-def _token(text: str, column: int, symbol: Any) -> str:
-    word = getattr(symbol, "text", None) if symbol is not None else None
-    return str(word) if word else text[column]
 
 
 def _expected(recognizer: Any, found: str | None) -> str:
@@ -118,9 +114,8 @@ def _hint(text: str, column: int) -> str:
         name = re.match(r"@?\.?\[?['\"]?([A-Za-z_]\w*)", text.strip())
         return f'a path begins with $, as in $["{name[1] if name else "data"}"]'
     for pattern, hint in _HINTS:
-        for found in re.finditer(pattern, text):
-            if found.start() <= column <= found.end():
-                return hint
+        if any(found.start() <= column <= found.end() for found in re.finditer(pattern, text)):
+            return hint
     if column < len(text) and re.match(r"[A-Za-z_]", text[column]):
         return "texts stand in double quotes, and names of the value at hand after @, as in " + '?(@["a"] = "b")'
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import threading
 from collections.abc import Sequence
 
@@ -49,8 +50,7 @@ class Histogram:
     def read(self) -> Distribution:
         """Read the current counts."""
         with self._lock:
-            counts, total = list(self._counts), self._total
-        sums = [sum(counts[: n + 1]) for n in range(len(counts))]
+            sums, total = list(itertools.accumulate(self._counts)), self._total
         return Distribution(self._bounds, tuple(sums[:-1]), sums[-1], total)
 
 

@@ -80,8 +80,7 @@ class JobBook:
     @property
     def name(self) -> str:
         """The consumer's name."""
-        settings = self.coverage.fact(TRIAGE) or {}
-        return str(settings.get("name", ""))
+        return str((self.coverage.fact(TRIAGE) or {}).get("name", ""))
 
     @property
     def place(self) -> str:

@@ -132,7 +132,6 @@ class JobRunner(JobBook):
         self._worker_count = workers
         self._terms = Terms(consumer=name, timeout=timeout, output_limit=output_limit, limits=limits or JobLimits())
         self._rules = RetryRules(attempts=attempts, delay=retry_delay, crash_limit=crash_limit)
-        self._crash_limit = crash_limit
         self._grace = grace
         self._keep = keep
         self._changed = threading.Condition()
@@ -148,13 +147,8 @@ class JobRunner(JobBook):
             )
             self.ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
             stack.callback(self._engine.close)
-            recover(
-                self.ledger,
-                self._engine,
-                mark=self._state.mark,
-                last_place=self.place,
-                crash_limit=self._crash_limit,
-            )
+            crash_limit = self._rules.crash_limit
+            recover(self.ledger, self._engine, self._state.mark, last_place=self.place, crash_limit=crash_limit)
             # Commands that read the ledger use these settings, without the consumer's archive.
             self.coverage.put_fact(TRIAGE, self._triage.settings())
             self._readers = stack.enter_context(contextlib.closing(Readers(self._triage)))
@@ -169,13 +163,7 @@ class JobRunner(JobBook):
                 histograms=self.histograms,
                 on_end=self._tell,
             )
-            self._maintenance = Maintenance(
-                ledger=self.ledger,
-                state=self._state,
-                workers=self._workers,
-                crash_limit=self._crash_limit,
-                keep=self._keep,
-            )
+            self._maintenance = Maintenance(self.ledger, self._state, self._workers, crash_limit, self._keep)
             self._opened = stack.pop_all()
         self._workers.start()
         self._maintenance.start()

@@ -23,18 +23,10 @@ _HANDFUL = 50
 
 
 class Maintenance(Periodic):
-    """Keeps the ledger and the state directory in order while jobs run.
-
-    Args:
-        ledger: The ledger.
-        state: The directory of the jobs' directories.
-        workers: The threads that run the jobs.
-        crash_limit: See `Ledger.recover`.
-        keep: The rule that selects the finished jobs to keep; None keeps all.
-    """
+    """Keeps the ledger and the state directory in order while jobs run; ``keep`` is None to keep all jobs."""
 
     def __init__(
-        self, *, ledger: Ledger, state: StateDirectory, workers: Workers, crash_limit: int, keep: Keep | None
+        self, ledger: Ledger, state: StateDirectory, workers: Workers, crash_limit: int, keep: Keep | None
     ) -> None:
         self._ledger = ledger
         self._state = state

@@ -22,17 +22,10 @@ Value = float | Mapping[Any, int] | Distribution
 
 @attrs.frozen
 class Family:
-    """Metrics with the same name.
-
-    Args:
-        name: The name, without the prefix.
-        kind: ``counter``, ``gauge`` or ``histogram``.
-        help: The description.
-        read: Returns the values.
-        label: The label that distinguishes them; empty if there is only one metric.
-    """
+    """Metrics with the same name, which stands here without the prefix; the label is empty if there is only one."""
 
     name: str
+    #: ``counter``, ``gauge`` or ``histogram``.
     kind: str
     help: str
     read: Callable[[JobRunner], Value]
@@ -54,29 +47,18 @@ def _missed(runner: JobRunner) -> Mapping[str, int]:
     return {"recovered": missed.recovered, "refused": missed.refused}
 
 
-def _unknown(runner: JobRunner) -> float:
-    return runner.ledger.coverage.counts().unknown
-
-
-def _verdicts(runner: JobRunner) -> Mapping[Any, int]:
-    return runner.ledger.count_verdicts()
-
-
-def _incidents(runner: JobRunner) -> Mapping[Any, int]:
-    return runner.ledger.count_incidents()
-
-
-def _build(_: JobRunner) -> Mapping[str, int]:
-    return {version("pacifica-notifications-consumer"): 1}
-
-
 def _histogram(name: str, help: str, which: Callable[[Histograms], Histogram]) -> Family:
     return Family(name, "histogram", help, lambda runner: which(runner.histograms).read())
 
 
-_TAKEN = "Notifications taken, by verdict."
 FAMILIES = (
-    Family("notifications_total", "counter", _TAKEN, _verdicts, "verdict"),
+    Family(
+        "notifications_total",
+        "counter",
+        "Notifications taken, by verdict.",
+        lambda runner: runner.ledger.count_verdicts(),
+        "verdict",
+    ),
     Family("jobs", "gauge", "Jobs in each state.", JobRunner.count_jobs, "state"),
     Family("queue_depth", "gauge", "Jobs that wait for an attempt.", _depth),
     Family("queue_age_seconds", "gauge", "For how long the first waiting job has been due.", _age),
@@ -91,23 +73,17 @@ FAMILIES = (
         "incidents_total",
         "counter",
         "Repairs of the subscription.",
-        _incidents,
+        lambda runner: runner.ledger.count_incidents(),
         "kind",
     ),
-    Family(
-        "missed_total",
-        "counter",
-        "Matching transactions that were never announced, by fate.",
-        _missed,
-        "fate",
-    ),
+    Family("missed_total", "counter", "Matching transactions that were never announced, by fate.", _missed, "fate"),
     Family(
         "missed_unknown",
         "gauge",
         "Numbers of transactions of which policy knows nothing yet.",
-        _unknown,
+        lambda runner: runner.ledger.coverage.counts().unknown,
     ),
-    Family("build_info", "gauge", "The version.", _build, "version"),
+    Family("build_info", "gauge", "The version.", lambda _: {version("pacifica-notifications-consumer"): 1}, "version"),
 )
 
 

@@ -19,15 +19,8 @@ from .job_book import PLACE
 log = logging.getLogger(__name__)
 
 
-def recover(ledger: Ledger, engine: Engine, *, mark: str, last_place: str, crash_limit: int) -> None:
-    """Open the engine, and take over the jobs of the last runner.
-
-    Args:
-        ledger: The ledger.
-        engine: The engine, not yet open.
-        mark: The prefix of the marks of all attempts.
-        last_place: The place of the last runner's `RemoteEngine`; empty for another engine.
-        crash_limit: See `Ledger.recover`.
+def recover(ledger: Ledger, engine: Engine, mark: str, *, last_place: str, crash_limit: int) -> None:
+    """Open the engine, and take over the jobs of the last runner, whose place is empty without a `RemoteEngine`.
 
     Raises:
         StateError: Jobs are still on the machines of another engine.
@@ -58,9 +51,8 @@ def abandon_cancelled(ledger: Ledger, engine: Engine) -> None:
 
 def report_recovered(states: dict[int, JobState]) -> None:
     """Log the new states of jobs for which a crash was counted."""
-    again = [job_id for job_id, state in states.items() if state is not JobState.DEAD]
-    if again:
-        log.warning("jobs that were running when the last runner died, and are run again: %d", len(again))
-    for job_id, state in states.items():
-        if state is JobState.DEAD:
-            log.error("job %d: dead; it was running too often when the runner or the machine died", job_id)
+    dead = [job_id for job_id, state in states.items() if state is JobState.DEAD]
+    if again := len(states) - len(dead):
+        log.warning("jobs that were running when the last runner died, and are run again: %d", again)
+    for job_id in dead:
+        log.error("job %d: dead; it was running too often when the runner or the machine died", job_id)

@@ -56,15 +56,10 @@ _LONGEST_IDLE = 5.0
 
 @attrs.frozen(kw_only=True)
 class RetryRules:
-    """The number and the times of a job's attempts; see `JobRunner`.
-
-    Args:
-        attempts: The number of failed attempts that make a job dead.
-        delay: Seconds before the second attempt; doubled for each further one, and shortened at random.
-        crash_limit: The number of crashes that a job may survive.
-    """
+    """The number and the times of a job's attempts; see `JobRunner`."""
 
     attempts: int = 1
+    #: Seconds before the second attempt; doubled for each further one, and shortened at random.
     delay: float = 10.0
     crash_limit: int = 3
 
@@ -75,19 +70,7 @@ class RetryRules:
 
 @attrs.define(kw_only=True, eq=False, slots=False)
 class Workers:
-    """The threads that run jobs.
-
-    Args:
-        count: The number of threads, and so of jobs at the same time.
-        ledger: The ledger with the jobs.
-        state: The directory of the jobs' directories.
-        engine: The engine that runs the attempts.
-        terms: The conditions of all attempts.
-        readers: The processes that read notifications.
-        rules: The number and the times of attempts.
-        histograms: The histograms of waits and attempts.
-        on_end: Called when a job has changed its state.
-    """
+    """The threads that run jobs; ``on_end`` is called when a job has changed its state."""
 
     _count: int
     _ledger: Ledger
@@ -218,7 +201,7 @@ class Workers:
             attempt = Attempt(
                 job_id=job.id,
                 directory=directory,
-                mark=self._mark(job),
+                mark=f"{self._state.mark}{job.id}:{job.token}",
                 terms=self._terms,
                 traceparent=traceparent,
                 body=job.body,
@@ -257,9 +240,6 @@ class Workers:
             log.info("job %d: succeeded after %.1f s", job.id, seconds)
         else:
             self._failed(job, ending, self._state.job(job.id).output)
-
-    def _mark(self, job: Job) -> str:
-        return f"{self._state.mark}{job.id}:{job.token}"
 
     def _interrupted(self, job: Job, *, ended: bool) -> None:
         if reason := self._cancelled.get(job.id):
@@ -318,16 +298,16 @@ def _was_out(job: Job) -> bool:
     return bool(job.task) and not job.task.endswith(f".{job.token}")
 
 
+@attrs.define(eq=False)
 class _ProgressWatch:
     """Copies the progress of a job's downloads and uploads into the ledger, and once a minute into the log."""
 
-    def __init__(self, job: Job, noted: Path, ledger: Ledger) -> None:
-        self._job = job
-        self._noted = noted
-        self._ledger = ledger
-        self._seen = 0
-        self._next_look = 0.0
-        self._next_log = time.monotonic() + _PROGRESS_LOG_SECONDS
+    _job: Job
+    _noted: Path
+    _ledger: Ledger
+    _seen: int = 0
+    _next_look: float = 0.0
+    _next_log: float = attrs.field(factory=lambda: time.monotonic() + _PROGRESS_LOG_SECONDS)
 
     def look(self) -> None:
         """Read the progress, if the last read was some time ago."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+import attrs
 import requests
 
 from ..clients.base import make_session, summarize
@@ -43,6 +44,7 @@ def mint_token() -> str:
     return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
+@attrs.define(eq=False, slots=False)
 class Subscription:
     """A subscription at the producer.
 
@@ -56,46 +58,39 @@ class Subscription:
         trouble: A description of the problem; empty when the subscription is healthy.
     """
 
-    def __init__(self, producer: Producer, wanted: SubscriptionSpec, on_incident: Callable[[Incident], None]) -> None:
-        self._producer = producer
-        self._wanted = wanted
-        self._on_incident = on_incident
-        # The last time that it was healthy.
-        self._well_at: float | None = None
-        self._repairs = 0
-        self._counts: collections.Counter[IncidentKind] = collections.Counter()
-        self.uuid = ""
-        self.trouble = ""
+    _producer: Producer
+    _wanted: SubscriptionSpec
+    _on_incident: Callable[[Incident], None]
+    #: The last time that it was healthy.
+    _healthy_at: float | None = attrs.field(default=None, init=False)
+    _counts: collections.Counter[IncidentKind] = attrs.field(factory=collections.Counter, init=False)
+    #: The number of repairs since a check last found it healthy.
+    repairs: int = attrs.field(default=0, init=False)
+    uuid: str = attrs.field(default="", init=False)
+    trouble: str = attrs.field(default="", init=False)
 
     @property
     def incidents(self) -> Mapping[IncidentKind, int]:
         """The number of incidents since the start, by cause."""
         return dict(self._counts)
 
-    @property
-    def repairs(self) -> int:
-        """The number of repairs since a check last found it healthy."""
-        return self._repairs
-
     def establish(self) -> None:
         """Create it, or take over a subscription of the same name that an earlier run left behind.
 
-        Raises:
-            ServiceError: The producer cannot be reached or refuses.
+        Raises `ServiceError` if the producer cannot be reached or refuses.
         """
         leftovers = [each for each in self._producer.subscriptions() if each.get("name") == self._wanted.name]
         if not leftovers:
             self.uuid = self._producer.subscribe(self._wanted)
         else:
             adopted, *others = leftovers
-            uuid = str(adopted.get("uuid"))
-            self._producer.correct(uuid, self._wanted)
+            self._producer.correct(uuid := str(adopted.get("uuid")), self._wanted)
             self.uuid = uuid
             for other in others:
                 self._producer.unsubscribe(str(other.get("uuid")))
-            if self._well_at is None:
+            if self._healthy_at is None:
                 self._note(IncidentKind.LEFT_BEHIND, self._disabled_at(adopted), _said(adopted))
-        self._well_at = time.time()
+        self._healthy_at = time.time()
 
     def check(self) -> None:
         """Check it, and repair it if necessary.
@@ -108,11 +103,11 @@ class Subscription:
             found = self._producer.subscription(self.uuid)
             kind, detail = self._diagnose(found)
             if kind is None:
-                if self.trouble and not self._repairs:
-                    self._note(IncidentKind.UNREACHABLE, self._well_at, self.trouble)
-                self.trouble, self._repairs, self._well_at = "", 0, asked_at
+                if self.trouble and not self.repairs:
+                    self._note(IncidentKind.UNREACHABLE, self._healthy_at, self.trouble)
+                self.trouble, self.repairs, self._healthy_at = "", 0, asked_at
                 return
-            since = self._disabled_at(found) if found else self._well_at
+            since = self._disabled_at(found) if found else self._healthy_at
             if found is None:
                 self.establish()
             else:
@@ -120,10 +115,10 @@ class Subscription:
         except ServiceError as error:
             self.trouble = str(error)
             raise
-        self._repairs += 1
+        self.repairs += 1
         self._note(kind, since, detail)
-        self._well_at = time.time()
-        self.trouble = "" if self._repairs == 1 else f"it had to be repaired {self._repairs} times in a row: {detail}"
+        self._healthy_at = time.time()
+        self.trouble = "" if self.repairs == 1 else f"it had to be repaired {self.repairs} times in a row: {detail}"
 
     def _diagnose(self, found: Mapping[str, Any] | None) -> tuple[IncidentKind | None, str]:
         if found is None:
@@ -135,11 +130,7 @@ class Subscription:
         return None, ""
 
     def remove(self) -> None:
-        """Delete it.
-
-        Raises:
-            ServiceError: The producer cannot be reached or refuses.
-        """
+        """Delete it; raises `ServiceError` if the producer cannot be reached or refuses."""
         self._producer.unsubscribe(self.uuid)
 
     def _disabled_at(self, found: Mapping[str, Any]) -> float | None:
@@ -147,9 +138,9 @@ class Subscription:
         with contextlib.suppress(ValueError):
             # The producer writes its local time without the zone, which may differ from ours.
             disabled_at = datetime.fromisoformat(str(found.get("disabled"))).timestamp()
-            if (self._well_at or 0.0) <= disabled_at <= time.time():
+            if (self._healthy_at or 0.0) <= disabled_at <= time.time():
                 return disabled_at
-        return self._well_at
+        return self._healthy_at
 
     def _note(self, kind: IncidentKind, since: float | None, detail: str) -> None:
         incident = Incident(kind=kind, since=since, until=time.time(), detail=detail)

@@ -66,12 +66,11 @@ class Account:
             raise ConfigurationError(
                 f"only root can run programs as {name}", "start it as root, or as that user and without `run_as`"
             )
-        groups = os.getgrouplist(name, found.pw_gid)
         return cls(
             name=name,
             uid=found.pw_uid,
             gid=found.pw_gid,
-            groups=tuple(groups),
+            groups=tuple(os.getgrouplist(name, found.pw_gid)),
             home=found.pw_dir,
             shell=found.pw_shell or "/bin/sh",
         )
@@ -88,8 +87,7 @@ class Account:
     def acting(self) -> Iterator[None]:
         """Let this thread access files with the rights of this user only, and create files that the user owns.
 
-        A thread that is started in the context keeps these rights. The supplementary groups of the process become the
-        user's.
+        A thread that is started in the context keeps these rights; the whole process gets the user's groups.
         """
         if tuple(os.getgroups()) != self.groups:
             # The groups of the whole process, because threads do not have their own. Root does not need any.
@@ -105,23 +103,14 @@ class Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
 
     def environ(self) -> Mapping[str, str]:
-        """The environment variables for a program of this user.
-
-        These are the variables of this process, without those about another user and those of the runner, with secrets.
-        """
+        """The environment variables for a program of this user, without those of another user and of the runner."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_ANOTHER)}
         return kept | {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
 
     def admit(self, place: Path, *own: Path, advice: str = "") -> None:
-        """Let this user pass through a directory of ours.
+        """Let this user pass through a directory of ours, and own some directories in it.
 
-        Args:
-            place: The directory.
-            own: Directories in it that are given to the user, see `own`.
-            advice: The advice in the error, see `check_way`; if empty, the way is not checked.
-
-        Raises:
-            ConfigurationError: See `check_way`.
+        With an ``advice``, the way to it is checked, see `check_way`.
         """
         for directory in own:
             self.own(directory)
@@ -149,10 +138,6 @@ class Account:
 
     def check_way(self, path: Path, advice: str) -> None:
         """Check that this user can reach a directory or a file of ours, and cannot replace it.
-
-        Args:
-            path: The directory or the file.
-            advice: The advice in the error.
 
         Raises:
             ConfigurationError: The user may not enter a directory of the path, or may change one.
@@ -206,11 +191,7 @@ CURRENT_USER: Account = _CurrentUser(name="", uid=-1, gid=-1, groups=(), home=""
 
 
 def _act_as(uid: int, gid: int) -> tuple[int, int]:
-    """Access files as another user, in this thread only; returns the previous numbers of user and group.
-
-    Raises:
-        PermissionError: The system refuses.
-    """
+    """Access files as another user, in this thread only; returns the previous numbers of user and group."""
     c = ctypes.CDLL(None)
     before = c.setfsuid(uid), c.setfsgid(gid)
     # The functions do not report failures.

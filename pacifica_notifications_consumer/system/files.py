@@ -18,15 +18,8 @@ def replacing(path: Path, *, mode: int = 0o666, sync: bool = False) -> Iterator[
     """Replace a file when the context ends, so that readers see either the old or the complete new content.
 
     The new content is written to a file with the suffix ``.new``, which is removed if the context ends with an
-    exception. Only one thread at a time may replace the same file.
-
-    Args:
-        path: The file.
-        mode: The access rights, reduced by the umask.
-        sync: Whether to sync the content before the replacement, so that a power failure cannot leave an empty file.
-
-    Raises:
-        OSError: It cannot be written.
+    exception. Only one thread at a time may replace the same file. The umask reduces ``mode``; ``sync`` syncs the
+    content before the replacement, so that a power failure cannot leave an empty file.
     """
     new = path.with_name(path.name + NEW)
     # A crash may have left such a file, with other rights.
@@ -54,17 +47,9 @@ def sync_directory(directory: Path) -> None:
 
 
 def try_lock(file: IO[Any] | int, *, shared: bool = False) -> bool:
-    """Lock an open file or directory until it is closed, or its process ends.
+    """Lock an open file or directory until it is closed, or its process ends; False if another process has locked it.
 
-    Args:
-        file: The file, or its descriptor.
-        shared: Whether other processes may hold shared locks at the same time.
-
-    Returns:
-        False if another process has locked it.
-
-    Raises:
-        OSError: The file system does not support locks.
+    Raises `OSError` if the file system does not support locks.
     """
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

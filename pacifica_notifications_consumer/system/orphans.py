@@ -26,15 +26,10 @@ log = logging.getLogger(__name__)
 
 
 def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER) -> int:
-    """End the processes with a mark by SIGTERM, and those that remain by SIGKILL.
+    """End the processes with a mark by SIGTERM, and those that remain after some seconds by SIGKILL.
 
-    Args:
-        mark: The prefix of the value of their `MARK_VARIABLE`.
-        kill_after: Seconds between the two signals.
-        run_as: The user of the processes, because in a container root may not be allowed to read their environments.
-
-    Returns:
-        The number of processes.
+    Returns their number. ``mark`` is the prefix of their `MARK_VARIABLE`; ``run_as`` is their user, because in a
+    container root may not be allowed to read their environments.
     """
     ended: set[int] = set()
     deadline = time.monotonic() + kill_after
@@ -108,8 +103,5 @@ def _carries(pid: str, wanted: bytes, run_as: Account) -> bool:
 
 
 def _environ(pid: str) -> bytes:
-    handle = os.open(f"{_PROC}/{pid}/environ", os.O_RDONLY)
-    try:
-        return b"".join(iter(lambda: os.read(handle, 1 << 16), b""))
-    finally:
-        os.close(handle)
+    with open(f"{_PROC}/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123
+        return file.read()

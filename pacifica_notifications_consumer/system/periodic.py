@@ -7,43 +7,30 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
+import attrs
+
 log = logging.getLogger(__name__)
 
 
+@attrs.define(eq=False, slots=False)
 class Periodic:
-    """A thread that calls a function, pauses, and calls it again, until it is stopped.
+    """A thread that calls a function, pauses, and calls it again, until it is stopped; also a context manager.
 
-    An exception is logged with its traceback, and the function is called again after ``interval``. The thread may also
-    be used as a context manager, which starts and stops it.
-
-    Args:
-        work: The function; it may return the seconds until the next call, instead of ``interval``.
-        name: The name of the thread, which is logged when ``work`` raises.
-        interval: Seconds from the end of a call to the next one.
-        delay: Seconds until the first call.
-        daemon: Whether the process may end while the thread runs.
-        stopping: The event that ends the thread; by default a new one.
-
-    Attributes:
-        stopping: The event that ends the thread, which a long call should check.
+    The function may return the seconds until the next call, by default ``interval``. An exception is logged with its
+    traceback and the name of the thread, and the function is called again after ``interval``. ``delay`` are the seconds
+    until the first call. A long call should check the event ``stopping``, which ends the thread.
     """
 
-    def __init__(
-        self,
-        work: Callable[[], float | None],
-        *,
-        name: str,
-        interval: float,
-        delay: float = 0.0,
-        daemon: bool = False,
-        stopping: threading.Event | None = None,
-    ) -> None:
-        self._work = work
-        self._interval = interval
-        self._delay = delay
+    _work: Callable[[], float | None]
+    _name: str = attrs.field(kw_only=True)
+    _interval: float = attrs.field(kw_only=True)
+    _delay: float = attrs.field(default=0.0, kw_only=True)
+    _daemon: bool = attrs.field(default=False, kw_only=True)
+    stopping: threading.Event = attrs.field(factory=threading.Event, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=daemon)
-        self.stopping = stopping or threading.Event()
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=self._daemon)
 
     def start(self) -> None:
         """Start the thread."""
@@ -84,4 +71,4 @@ class Periodic:
                 pause = self._work()
             except Exception:
                 pause = None
-                log.exception("the thread %r failed; it goes on in %g s", self._thread.name, self._interval)
+                log.exception("the thread %r failed; it goes on in %g s", self._name, self._interval)

@@ -29,16 +29,12 @@ _TAIL = 200
 
 @attrs.frozen
 class CompletedProgram:
-    """The result of a program.
+    """The result of a program."""
 
-    Args:
-        status: The exit status, or the negative number of the signal that ended it.
-        timed_out: Whether it was ended because of the timeout.
-        output: The last lines of its output, if captured.
-    """
-
+    #: The exit status, or the negative number of the signal that ended it.
     status: int
     timed_out: bool = False
+    #: The last lines of its output, if captured.
     output: str = ""
 
 
@@ -49,12 +45,7 @@ def describe_status(status: int) -> str:
 
 @attrs.frozen
 class Usage:
-    """The resource usage of a program and of the children that it waited for.
-
-    Args:
-        cpu_seconds: The processor time.
-        peak_memory: The peak memory of one process, in bytes.
-    """
+    """The processor time and the peak memory (of one process, in bytes) of a program and the children it waited for."""
 
     cpu_seconds: float
     peak_memory: int
@@ -65,26 +56,17 @@ class ProcessLost(PacificaError):  # noqa: N818  (as LeaseLost: it says what hap
 
 
 class Process(abc.ABC):
-    """A program that runs in a new session.
-
-    Args:
-        pid: The id of its process.
-
-    Attributes:
-        usage: The resource usage; None before the end, or if unknown.
-    """
+    """A program that runs in a new session."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        #: None before the end, or if unknown.
         self.usage: Usage | None = None
 
     def wait(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> int | None:
         """Wait until it ends and return its status; None after the timeout, or if ``stop`` returns True.
 
-        The remaining processes of its group are then ended.
-
-        Raises:
-            ProcessLost: Its status cannot be determined.
+        The remaining processes of its group are then ended. `ProcessLost` is raised if its status cannot be determined.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._has_exited():
@@ -94,11 +76,7 @@ class Process(abc.ABC):
         return self._reap()
 
     def end(self, kill_after: float = KILL_AFTER) -> int:
-        """End its process group by SIGTERM, after some seconds by SIGKILL, and return its status.
-
-        Raises:
-            ProcessLost: See `wait`.
-        """
+        """End its process group by SIGTERM, after some seconds by SIGKILL, and return its status, see `wait`."""
         self._signal_group(signal.SIGTERM)
         deadline = time.monotonic() + kill_after
         while not self._has_exited() and time.monotonic() < deadline:
@@ -123,15 +101,7 @@ class Process(abc.ABC):
 
 
 class ColdProcess(Process):
-    """A program that this process starts.
-
-    Args:
-        arguments: The program and its arguments.
-        environ: Its environment.
-        cwd: Its working directory.
-        output: The file for its standard output and standard error.
-        run_as: The user that runs it; by default the user of this process.
-    """
+    """A program that this process starts; ``output`` gets its standard output and standard error."""
 
     def __init__(
         self,
@@ -154,7 +124,10 @@ class ColdProcess(Process):
         )
         super().__init__(self._popen.pid)
         self.stdout = self._popen.stdout
-        self._exit = _open_pidfd(self.pid)
+        #: A descriptor that becomes readable when the process ends; None on systems without pidfds.
+        self._exit: int | None = None
+        with contextlib.suppress(OSError, AttributeError):
+            self._exit = os.pidfd_open(self.pid)
 
     def _sleep(self, seconds: float) -> None:
         if self._exit is None:
@@ -191,21 +164,8 @@ class ColdProcess(Process):
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
-def _open_pidfd(pid: int) -> int | None:
-    """A descriptor that becomes readable when a process ends; None on systems without pidfds."""
-    with contextlib.suppress(OSError, AttributeError):
-        return os.pidfd_open(pid)
-    return None
-
-
 def start_module(name: str, *arguments: str, **pipes: Any) -> subprocess.Popen[bytes]:
-    """Start a module of this program with this interpreter; it reads commands from its standard input.
-
-    Args:
-        name: The module.
-        arguments: Its arguments.
-        pipes: Further arguments of `subprocess.Popen`, such as ``stdout``.
-    """
+    """Start a module with this interpreter; it reads commands from its standard input. ``pipes`` are for `Popen`."""
     return subprocess.Popen(
         [sys.executable, "-m", name, *arguments],
         stdin=subprocess.PIPE,
@@ -226,16 +186,7 @@ def run_captured(
     cancel: threading.Event | None = None,
     run_as: Account = CURRENT_USER,
 ) -> CompletedProgram:
-    """Run a program, pass each line of its output to a callback, and keep the last lines.
-
-    Args:
-        arguments: The program and its arguments.
-        environ: Its environment.
-        cwd: Its working directory.
-        timeout: Seconds after which it is ended; None for no limit.
-        on_line: Called with each line, on another thread.
-        cancel: The event that ends it.
-        run_as: See `ColdProcess`.
+    """Run a program, pass each line of its output to a callback on another thread, and keep the last lines.
 
     Raises:
         Cancelled: ``cancel`` was set.
@@ -246,21 +197,17 @@ def run_captured(
     lines: list[str] = []
     reader = threading.Thread(target=_read_lines, args=(process.stdout, lines, on_line), daemon=True)
     reader.start()
-    ended = False
+    status = None
     try:
         status = process.wait(timeout, cancel.is_set) if cancel else process.wait(timeout)
-        ended = status is not None
     finally:
-        if not ended:
+        if status is None:
             process.end()
         # Wait only a second, because a grandchild that left the group may hold the pipe open for ever.
         reader.join(1.0)
     if status is None and cancel is not None and cancel.is_set():
         raise Cancelled(f"stopped while {Path(str(arguments[0])).name} was running")
-    output = "\n".join(lines[-_TAIL:])
-    return (
-        CompletedProgram(-signal.SIGKILL, True, output) if status is None else CompletedProgram(status, False, output)
-    )
+    return CompletedProgram(-signal.SIGKILL if status is None else status, status is None, "\n".join(lines[-_TAIL:]))
 
 
 def _read_lines(pipe: IO[bytes], lines: list[str], on_line: Callable[[str], None]) -> None:

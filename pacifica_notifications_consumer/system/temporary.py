@@ -22,13 +22,10 @@ _MADE_JUST_NOW = 60.0
 
 
 def make_temporary_directory(prefix: str) -> Path:
-    """Make a new directory that only this user can access, and that is not removed.
-
-    Raises:
-        StateError: The system's directory for temporary files cannot be written to.
-    """
-    advice = "let TMPDIR name a directory that can be written to"
-    with explained(StateError, "cannot make a temporary directory", advice):
+    """Make a new directory that only this user can access, and that is not removed; raises `StateError`."""
+    with explained(
+        StateError, "cannot make a temporary directory", "let TMPDIR name a directory that can be written to"
+    ):
         # Resolve the path, because programs show it, and some systems have a link there.
         return Path(tempfile.mkdtemp(prefix=prefix)).resolve()
 
@@ -38,9 +35,6 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
     """Make a new directory that is removed, with all that it contains, when the context ends.
 
     If the process is killed before, any process removes it when it makes the next directory with this prefix.
-
-    Raises:
-        StateError: See `make_temporary_directory`.
     """
     directory = make_temporary_directory(prefix)
     # The system releases the lock when the process ends in any way.

@@ -52,8 +52,9 @@ def make_app(broker: Broker) -> Any:
     )
     # Celery's environment variables would take precedence over the broker's URL.
     connect = app._connection
-    app.connection_for_read = lambda url=None, **options: connect(url or broker.url, **options)
-    app.connection_for_write = lambda url=None, **options: connect(url or broker.url, **options)
+    app.connection_for_read = app.connection_for_write = lambda url=None, **options: connect(
+        url or broker.url, **options
+    )
     return app
 
 
@@ -79,11 +80,7 @@ def priority_of(broker: Broker) -> int:
 
 
 def count_waiting(app: Any, broker: Broker) -> int:
-    """Count the attempts that wait in the queue.
-
-    Raises:
-        Exception: The broker cannot be reached; the types depend on its client.
-    """
+    """Count the attempts that wait in the queue; raises the errors of the broker's client."""
     with app.connection_for_read() as connection:
         connection.ensure_connection(max_retries=1, timeout=5.0)
         with connection.channel() as channel:

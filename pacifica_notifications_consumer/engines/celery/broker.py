@@ -47,9 +47,8 @@ class Broker:
             try:
                 check_url(url, schemes)
             except ValueError as error:
-                raise ConfigurationError(
-                    f"the address of the broker or of its results is not usable: {error}"
-                ) from None
+                problem = f"the address of the broker or of its results is not usable: {error}"
+                raise ConfigurationError(problem) from None
         if not (self.results_url or self.is_redis):
             raise ConfigurationError(
                 "RabbitMQ passes jobs on, but does not keep their results",
@@ -74,11 +73,7 @@ class Broker:
 
 
 def check_url(text: str, schemes: tuple[str, ...] = SCHEMES) -> str:
-    """Check the address of a broker.
-
-    Raises:
-        ValueError: It is invalid. The message does not contain it, because it may contain a password.
-    """
+    """Return a valid address; the `ValueError` for another does not contain it, because it may contain a password."""
     try:
         parts = urlsplit(text)
         usable = parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0

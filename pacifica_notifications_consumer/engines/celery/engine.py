@@ -21,7 +21,7 @@ from ..engine import Attempt, Stop
 from .app import CONFIRM, count_waiting, make_app, priority_of
 from .broker import Broker
 from .message import TASK, Message
-from .records import AttemptRecords, Claim, RecordsError
+from .records import AttemptRecords, RecordsError
 from .waiting import RemoteAttempt
 from .watcher import Watcher
 
@@ -54,10 +54,7 @@ class CeleryEngine:
         return self._watcher.trouble
 
     def open(self, mark: str) -> int:
-        """See `Engine.open`; attempts wait until the broker and the records can be reached.
-
-        The ended processes are those of an earlier runner that ran attempts on this machine.
-        """
+        """See `Engine.open`; attempts wait for the broker. Ends programs that an earlier runner ran on this machine."""
         ended = end_marked(mark, KILL_AFTER)
         try:
             self._records.ping()
@@ -99,19 +96,12 @@ class CeleryEngine:
     def abandon(self, task: str) -> None:
         """See `RemoteEngine.abandon`."""
         try:
-            if self._records.withdraw(task) is Claim.TAKEN:
-                self._records.cancel(task)
-            else:
-                self._records.forget(task)
+            self._records.abandon(task)
         except RecordsError as error:
             log.warning("attempt %s, which was cancelled, may run to its end: %s", task, error)
 
     def _send(self, attempt: Attempt) -> None:
-        """Send the message of an attempt, also again if it may have been lost; the attempt's claim lets it run once.
-
-        Raises:
-            Exception: The broker or the records cannot be reached; the types depend on their clients.
-        """
+        """Send the message of an attempt, also again if it may have been lost; raises the clients' own errors."""
         message = Message(
             job_id=attempt.job_id,
             archive=self._archive,

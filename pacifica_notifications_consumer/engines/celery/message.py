@@ -24,15 +24,7 @@ _LEVEL = 1
 
 @attrs.frozen(kw_only=True)
 class Message:
-    """An attempt to be run.
-
-    Args:
-        job_id: The number of the job.
-        archive: The digest of the consumer that is to be run, see `archive.digest`.
-        body: The notification, byte for byte as received.
-        terms: The conditions of the attempt.
-        traceparent: The ``traceparent`` of the attempt; empty without one.
-    """
+    """An attempt to be run; ``archive`` is the digest of the consumer, and ``body`` the notification as received."""
 
     job_id: int
     archive: str
@@ -43,20 +35,13 @@ class Message:
     def document(self) -> dict[str, Any]:
         """The message as a JSON object."""
         return {
-            "job_id": self.job_id,
-            "archive": self.archive,
+            **attrs.asdict(self),
             "body": base64.b64encode(zlib.compress(self.body, _LEVEL)).decode("ascii"),
-            "terms": attrs.asdict(self.terms),
-            "traceparent": self.traceparent,
         }
 
     @classmethod
     def read(cls, document: Any) -> Message:
-        """Read and check the JSON object of a message, which any client of the broker may have written.
-
-        Raises:
-            ValueError: It is not a message.
-        """
+        """Read a message, which any client of the broker may have written; raises `ValueError` if it is invalid."""
         try:
             said = document["terms"]
             terms = Terms(**{**said, "limits": JobLimits(**said["limits"])})

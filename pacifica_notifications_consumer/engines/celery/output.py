@@ -16,17 +16,10 @@ class OutputCopy:
     """Appends the output of an attempt, as the worker passes it on, to the output of the job's earlier attempts.
 
     A line marks bytes that are missing, because the entry-point printed faster than the worker passed the output on.
-
-    Args:
-        directory: The directory of the job on this machine.
-        task: The name of the attempt.
-        limit: The number of bytes of the output that are kept; None for all.
-
-    Attributes:
-        whole: The directory, and its machine, that has the whole output.
     """
 
     def __init__(self, directory: JobDirectory, task: str, limit: int | None) -> None:
+        #: The directory, and its machine, that has the whole output.
         self.whole = ""
         self._task = task
         self._output = Output(directory.output, limit)

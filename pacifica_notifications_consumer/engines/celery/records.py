@@ -54,51 +54,34 @@ class Claim(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class AttemptView:
-    """The state of an attempt according to its record.
+    """The state of an attempt according to its record."""
 
-    Args:
-        opened: Whether the record exists.
-        place: The worker and the directory of the attempt; None until a worker has claimed it.
-        withdrawn: Whether the runner has claimed it, so that no worker runs it.
-        beat: A value that changes as long as the worker is alive.
-        news: A value that changes with the progress or the output.
-        refused: The reason why a worker refused it; empty otherwise.
-        ending: The result; None before the end.
-    """
-
+    #: Whether the record exists.
     opened: bool
+    #: None until a worker has claimed the attempt.
     place: RemoteLocation | None = None
+    #: Whether the runner has claimed it, so that no worker runs it.
     withdrawn: bool = False
+    #: Two values that change as long as the worker is alive, and with the progress or the output.
     beat: str = ""
     news: str = ""
+    #: The reason why a worker refused it; empty otherwise.
     refused: str = ""
     ending: Ending | None = None
 
 
 @attrs.frozen(kw_only=True)
 class News:
-    """The progress and new output of a running attempt.
-
-    Args:
-        progress: The progress of its downloads and uploads, in JSON.
-        output_start: The offset of ``output`` in bytes; `UNKNOWN` if the output has been trimmed since.
-        output: The last bytes of the output.
-    """
+    """The progress (in JSON) of a running attempt, and the last bytes of its output."""
 
     progress: str = ""
+    #: The offset of the output in bytes; `UNKNOWN` if the output has been trimmed since.
     output_start: int = 0
     output: bytes = b""
 
 
 class AttemptRecords:
-    """The records in one Redis.
-
-    Args:
-        url: The URL of the Redis.
-
-    Raises:
-        RecordsError: Redis cannot be reached, or refuses; all methods raise it.
-    """
+    """The records in one Redis; all methods raise `RecordsError` when it cannot be reached, or refuses."""
 
     def __init__(self, url: str) -> None:
         self._redis: redis.Redis = redis.Redis.from_url(
@@ -122,13 +105,7 @@ class AttemptRecords:
         self._put(task, "open", "1")
 
     def claim(self, task: str, place: RemoteLocation, delivery: str) -> Claim:
-        """Claim an attempt for a worker.
-
-        Args:
-            task: The name of the attempt.
-            place: The worker, and the directory for the attempt.
-            delivery: A random id of this delivery, so that a worker that receives a message twice claims it once.
-        """
+        """Claim an attempt for a worker; the random id of the delivery lets a worker claim it once in two tries."""
         return self._claim(task, json.dumps(attrs.asdict(place) | {"delivery": delivery}))
 
     def withdraw(self, task: str) -> Claim:
@@ -147,9 +124,13 @@ class AttemptRecords:
         # Compare the values: if the answer to our claim was lost, our second claim finds the first.
         return Claim.OURS if claim == claimant else Claim.TAKEN
 
-    def cancel(self, task: str) -> None:
-        """Ask the worker that has claimed an attempt to end it."""
-        self._put(task, "cancel", "1")
+    def abandon(self, task: str) -> bool:
+        """Withdraw an attempt, or ask the worker that has claimed it to end it; returns whether a worker has."""
+        if self.withdraw(task) is Claim.TAKEN:
+            self._put(task, "cancel", "1")
+            return True
+        self.forget(task)
+        return False
 
     def refuse(self, task: str, reason: str) -> None:
         """Record that a worker refuses to run an attempt."""
@@ -178,11 +159,7 @@ class AttemptRecords:
         return _news(*(str(field or "") for field in fields))
 
     def beat(self, beats: Sequence[Heartbeat]) -> list[bool]:
-        """Write the heartbeats of running attempts.
-
-        Returns:
-            For each attempt whether it may go on: not if it was cancelled, or its record was removed.
-        """
+        """Write heartbeats; returns which attempts may go on: not if cancelled, or if the record was removed."""
         with self._redis.pipeline() as pipe:
             for beat in beats:
                 key = _PREFIX + beat.task
@@ -199,14 +176,7 @@ class AttemptRecords:
 
 @attrs.frozen(kw_only=True)
 class Heartbeat:
-    """A heartbeat of an attempt.
-
-    Args:
-        task: The name of the attempt.
-        number: A number that differs from that of the last heartbeat.
-        news: The new progress or output; None without any.
-        ending: The result; None before the end.
-    """
+    """A heartbeat of an attempt, with new progress or output; its number differs from that of the last one."""
 
     task: str
     number: int
@@ -217,10 +187,12 @@ class Heartbeat:
         """The fields of the record that the heartbeat changes."""
         fields = {"beat": str(self.number)}
         if self.news:
-            fields["news"] = str(self.number)
-            fields["progress"] = self.news.progress
-            fields["output_start"] = str(self.news.output_start)
-            fields["output"] = base64.b64encode(self.news.output).decode("ascii")
+            fields |= {
+                "news": str(self.number),
+                "progress": self.news.progress,
+                "output_start": str(self.news.output_start),
+                "output": base64.b64encode(self.news.output).decode("ascii"),
+            }
         if self.ending:
             fields["ending"] = json.dumps(attrs.asdict(self.ending) | {"fate": self.ending.fate.value})
         return fields

@@ -30,16 +30,11 @@ _PIECE = 1 << 16
 
 @attrs.define(eq=False)
 class ReportedAttempt:
-    """A running attempt, as far as its runner knows about it.
-
-    Args:
-        task: The name of the attempt.
-        directory: The directory of the attempt.
-        heard_at: The time of the last heartbeat that Redis received, on the clock of `time.monotonic`.
-    """
+    """A running attempt, as far as its runner knows about it."""
 
     task: str
     directory: JobDirectory
+    #: The time of the last heartbeat that Redis received, on the clock of `time.monotonic`.
     heard_at: float
     #: The reason to end it; None as long as it may go on.
     stop: Stop | None = attrs.field(default=None, init=False)
@@ -63,15 +58,12 @@ class ReportedAttempt:
 
     def _new_output(self) -> tuple[int, bytes]:
         with contextlib.suppress(OSError), self.directory.output.open("rb") as file:
-            size = file.seek(0, 2)
-            if size == self._told_to:
-                return 0, b""
-            # Include output of earlier heartbeats, because the runner does not read each of them.
-            start = max(0, size - _PIECE)
-            file.seek(start)
-            was_cut = size < self._told_to
-            self._told_to = size
-            return UNKNOWN if was_cut else start, file.read(size - start)
+            size, told_to = file.seek(0, 2), self._told_to
+            if size != told_to:
+                self._told_to = size
+                # Include output of earlier heartbeats, because the runner does not read each of them.
+                start = file.seek(max(0, size - _PIECE))
+                return UNKNOWN if size < told_to else start, file.read(size - start)
         return 0, b""
 
     def repeat(self) -> None:
@@ -80,13 +72,7 @@ class ReportedAttempt:
 
 
 class Reporter(Periodic):
-    """Writes heartbeats of attempts until they have ended.
-
-    Args:
-        records: The records of the attempts.
-        lost_after: Seconds without heartbeat after which an attempt counts as lost.
-        on_contact: Called after each successful write.
-    """
+    """Writes heartbeats of attempts until they have ended, and calls ``on_contact`` after each successful write."""
 
     def __init__(self, records: AttemptRecords, lost_after: float, on_contact: Callable[[], None]) -> None:
         self._records = records
@@ -100,16 +86,9 @@ class Reporter(Periodic):
         super().__init__(self._report, name="reporter", interval=self._pause)
 
     def begin(self, task: str, directory: JobDirectory, claimed_at: float) -> ReportedAttempt:
-        """Start the heartbeats of an attempt.
-
-        Args:
-            task: The name of the attempt.
-            directory: The directory of the attempt.
-            claimed_at: The time when the claim was requested, on the clock of `time.monotonic`.
-        """
-        report = ReportedAttempt(task, directory, claimed_at)
+        """Start the heartbeats of an attempt that was claimed at a time on the clock of `time.monotonic`."""
         with self._lock:
-            self._reports.append(report)
+            self._reports.append(report := ReportedAttempt(task, directory, claimed_at))
         return report
 
     def was_cut_off(self, report: ReportedAttempt) -> bool:
@@ -117,15 +96,9 @@ class Reporter(Periodic):
         return max(report.silence, time.monotonic() - report.heard_at) > self._patience
 
     def end(self, report: ReportedAttempt, ending: Ending, gone: Callable[[], bool]) -> bool:
-        """Write the result of an attempt, and try until that succeeds.
+        """Write the result of an attempt, and try until that succeeds, or until ``gone`` returns True.
 
-        Args:
-            report: The attempt.
-            ending: The result.
-            gone: Called between tries; returns whether to give up.
-
-        Returns:
-            Whether the result was written, or the runner had removed the record.
+        Returns whether the result was written, or the runner had removed the record.
         """
         report.ending = ending
         self.wake()

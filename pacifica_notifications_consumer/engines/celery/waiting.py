@@ -26,16 +26,7 @@ _EMPTY = 2
 
 @attrs.define(kw_only=True, eq=False, slots=False)
 class RemoteAttempt:
-    """Hands an attempt out, and waits for its end.
-
-    Args:
-        attempt: The attempt.
-        watched: The watcher's view of it.
-        stop: See `Engine.run`.
-        records: The records of attempts.
-        send: Sends the message of the attempt; may raise any exception.
-        lost_after: Seconds without heartbeat after which its worker counts as lost.
-    """
+    """Hands an attempt out, and waits for its end; ``send`` sends its message, and may raise any exception."""
 
     _attempt: Attempt
     _watched: WatchedAttempt
@@ -79,14 +70,8 @@ class RemoteAttempt:
 
     def _cancel(self) -> bool:
         """Cancel the attempt; returns whether no worker had started it."""
-        if self._cancelled:
-            return False
-        if self._records.withdraw(self._attempt.task) is Claim.TAKEN:
-            self._records.cancel(self._attempt.task)
-            self._cancelled = True
-            return False
-        self._records.forget(self._attempt.task)
-        return True
+        self._cancelled = self._cancelled or self._records.abandon(self._attempt.task)
+        return not self._cancelled
 
     def _unless_cancelled(self, ending: Ending) -> Ending | None:
         if self._cancelled and ending.fate is not Fate.ENDED:
@@ -120,11 +105,11 @@ class RemoteAttempt:
             return Ending(reason="it had been withdrawn", fate=Fate.RETURNED)
         if look.place:
             return self._running(look, look.place)
-        if not look.opened:
+        if look.opened:
+            lost = self._watched.shaken or self._watched.queue_empty >= _EMPTY
+        else:
             # Redis has lost the record. A worker that runs the attempt has noticed this, and ended it, by then.
             lost = self._watched.silence >= self._lost_after
-        else:
-            lost = self._watched.shaken or self._watched.queue_empty >= _EMPTY
         self._to_be_sent = self._to_be_sent or lost
         return None
 

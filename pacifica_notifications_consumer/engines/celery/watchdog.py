@@ -21,13 +21,7 @@ _PATIENCE = 0.75
 
 
 class Watchdog:
-    """Starts the process, and is the worker's end of the pipe.
-
-    Args:
-        mark: The prefix of the marks of the worker's attempts.
-        lost_after: Seconds without heartbeat after which attempts count as lost.
-        run_as: The user as which the attempts run; by default the user of this process.
-    """
+    """Starts the process, and is the worker's end of the pipe; ``mark`` is the prefix of the attempts' marks."""
 
     def __init__(self, mark: str, lost_after: float, run_as: Account = CURRENT_USER) -> None:
         self._lock = threading.Lock()

@@ -28,23 +28,18 @@ _LONGEST_STEP = 1.0
 
 @attrs.define(eq=False)
 class WatchedAttempt:
-    """An attempt that is being watched.
-
-    Args:
-        task: The name of the attempt.
-        changed: Notified when its record has changed.
-    """
+    """An attempt that is being watched; its condition is notified when its record has changed."""
 
     task: str
     changed: threading.Condition
     #: The state in its record; None before the first poll.
-    look: AttemptView | None = attrs.field(default=None, init=False)
+    look: AttemptView | None = None
     #: Seconds for which polls found the record unchanged.
-    silence: float = attrs.field(default=0.0, init=False)
+    silence: float = 0.0
     #: How often the queue was empty since it was handed out.
-    queue_empty: int = attrs.field(default=0, init=False)
+    queue_empty: int = 0
     #: Whether the broker or Redis may have lost messages or records since then.
-    shaken: bool = attrs.field(default=False, init=False)
+    shaken: bool = False
 
     def sent(self) -> None:
         """Note that its message has just been sent."""
@@ -60,12 +55,7 @@ class WatchedAttempt:
 
 
 class Watcher:
-    """Watches attempts.
-
-    Args:
-        records: The records of the attempts.
-        count_waiting: Returns the number of messages in the queue; may raise any exception.
-    """
+    """Watches attempts; ``count_waiting`` returns the number of messages in the queue, and may raise any exception."""
 
     def __init__(self, records: AttemptRecords, count_waiting: Callable[[], int]) -> None:
         self._records = records

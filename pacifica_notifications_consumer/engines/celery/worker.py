@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Self
 
+import attrs
 from celery.exceptions import Reject
 from celery.worker import WorkController
 from celery.worker import state as celery_state
@@ -47,6 +48,11 @@ _AFTER_TROUBLE = 5.0
 _LAST_WORDS = 10.0
 
 
+def _resolved(path: str | os.PathLike[str]) -> Path:
+    return Path(path).resolve()
+
+
+@attrs.define(eq=False, slots=False)
 class RemoteWorker:
     """Runs the attempts that a runner hands out.
 
@@ -69,29 +75,19 @@ class RemoteWorker:
         StateError: The state directory cannot be used (when entering).
     """
 
-    def __init__(
-        self,
-        broker: Broker,
-        engine: Engine,
-        archive: str,
-        state_dir: str | os.PathLike[str],
-        *,
-        concurrency: int = 2,
-        grace: float = 30.0,
-        keep: Keep | None = None,
-        run_as: Account | None = None,
-        on_end: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._broker = broker
-        self._engine = engine
-        self._archive = archive
-        #: The directory of the attempts' directories.
-        self.state_dir = Path(state_dir).resolve()
-        self._concurrency = concurrency
-        self._grace = grace
-        self._keep = keep
-        self._run_as = run_as or CURRENT_USER
-        self._on_end = on_end
+    _broker: Broker
+    _engine: Engine
+    _archive: str
+    #: The directory of the attempts' directories.
+    state_dir: Path = attrs.field(converter=_resolved)
+    _concurrency: int = attrs.field(default=2, kw_only=True)
+    _grace: float = attrs.field(default=30.0, kw_only=True)
+    _keep: Keep | None = attrs.field(default=None, kw_only=True)
+    _run_as: Account | None = attrs.field(default=None, kw_only=True)
+    _on_end: Callable[[], object] | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        self._user = self._run_as or CURRENT_USER
         self._halt = threading.Event()
         self._closing = threading.Event()
         self._running: set[str] = set()
@@ -103,13 +99,13 @@ class RemoteWorker:
             self._app = stack.enter_context(contextlib.closing(make_app(self._broker)))
             self._check_reachable()
             self._state = stack.enter_context(
-                contextlib.closing(StateDirectory(self.state_dir, f"a worker of {self._broker.queue}", self._run_as))
+                contextlib.closing(StateDirectory(self.state_dir, f"a worker of {self._broker.queue}", self._user))
             )
             stack.callback(self._engine.close)
             if left := self._engine.open(self._state.mark):
                 log.warning("processes of jobs that outlived the last worker, and were ended: %d", left)
             self._watchdog = stack.enter_context(
-                contextlib.closing(Watchdog(self._state.mark, self._broker.lost_after, self._run_as))
+                contextlib.closing(Watchdog(self._state.mark, self._broker.lost_after, self._user))
             )
             self._reporter = Reporter(self._records, self._broker.lost_after, self._watchdog.keep_alive)
             self._reporter.start()
@@ -150,7 +146,8 @@ class RemoteWorker:
         finally:
             if not self._closing.is_set():
                 log.critical("the worker takes no more jobs: its thread for the broker has ended because of an error")
-                self._on_end()
+                if self._on_end:
+                    self._on_end()
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
@@ -192,10 +189,8 @@ class RemoteWorker:
             self._refuse(task, f"worker {socket.gethostname()} cannot read it: {error}")
             return
         if message.archive != self._archive:
-            reason = (
-                f"worker {socket.gethostname()} runs another version of the consumer "
-                f"({self._archive[:12]}, and not {message.archive[:12]})"
-            )
+            versions = f"{self._archive[:12]}, and not {message.archive[:12]}"
+            reason = f"worker {socket.gethostname()} runs another version of the consumer ({versions})"
             log.error("job %d is refused: %s", message.job_id, reason)
             self._refuse(task, reason)
             return
@@ -280,21 +275,14 @@ class RemoteWorker:
 
 
 def remove_old(jobs: Path, keep: Keep, running: Collection[str]) -> None:
-    """Remove the directories of attempts that are not to be kept.
-
-    Args:
-        jobs: The directory that contains them.
-        keep: The rule that selects the directories to keep.
-        running: The names of the directories in use.
-    """
+    """Remove the directories of attempts that are not to be kept, except those in use."""
     ended: list[tuple[float, Path]] = []
     for path in jobs.iterdir():
         # Another thread may remove the same directory.
         with contextlib.suppress(OSError):
             if path.name not in running:
                 ended.append((path.stat().st_mtime, path))
-    ended.sort(reverse=True)
     oldest = time.time() - keep.age if keep.age is not None else 0.0
-    for number, (changed_at, path) in enumerate(ended):
+    for number, (changed_at, path) in enumerate(sorted(ended, reverse=True)):
         if changed_at < oldest or (keep.count is not None and number >= keep.count):
             remove_tree(path)
