@@ -103,5 +103,9 @@ def _carries(pid: str, wanted: bytes, run_as: Account) -> bool:
 
 
 def _environ(pid: str) -> bytes:
-    with open(f"{_PROC}/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123
-        return file.read()
+    # Not with `open`, which makes three more system calls for each process of the machine, after every job.
+    handle = os.open(f"{_PROC}/{pid}/environ", os.O_RDONLY)
+    try:
+        return b"".join(iter(lambda: os.read(handle, 1 << 16), b""))
+    finally:
+        os.close(handle)
