@@ -12,6 +12,7 @@ import collections
 import hashlib
 import hmac
 import math
+import os
 import threading
 import time
 import urllib.parse
@@ -43,7 +44,7 @@ class Signatures:
     secrets: tuple[bytes, ...] = attrs.field(default=(), repr=False)
 
     @classmethod
-    def from_file(cls, path: Path) -> Signatures:
+    def from_file(cls, path: str | os.PathLike[str]) -> Signatures:
         """Read secrets from a file, one in each line.
 
         Args:
@@ -52,6 +53,7 @@ class Signatures:
         Raises:
             ConfigurationError: The file cannot be read, or a line of it is not a secret.
         """
+        path = Path(path)
         try:
             lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:

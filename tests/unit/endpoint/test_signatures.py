@@ -29,5 +29,5 @@ def test_bad_secrets(tmp_path: Path, content: bytes | None, expected: str) -> No
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=expected) as caught:
-        Signatures.from_file(path)
+        Signatures.from_file(str(path))
     assert SECRET not in str(caught.value)
