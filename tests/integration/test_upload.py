@@ -268,7 +268,7 @@ def test_lost_answer_without_policy(bed: Bed, services: Services, tmp_path: Path
             pass
     before = newest(services)
     error = failure(upload(tmp_path, TRANSACTION, services=lossy))
-    assert "say where policy is" in str(error)
+    assert "set `policy_url`" in str(error)
     assert newest(services) == before
 
 
