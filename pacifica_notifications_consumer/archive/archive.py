@@ -136,12 +136,15 @@ def check_archive(path: Path, limits: ArchiveLimits | None = None, *, shown_as: 
         _check(shown_as or path, archive.infolist(), limits or ArchiveLimits())
 
 
-def extract(path: Path, directory: Path, limits: ArchiveLimits) -> None:
-    """Extract a consumer archive into an empty directory; files that were extracted before an `ArchiveError` stay."""
+def extract(path: Path, directory: Path, limits: ArchiveLimits, *, shown_as: Path | None = None) -> None:
+    """Extract a consumer archive into an empty directory; files that were extracted before an `ArchiveError` stay.
+
+    Errors about the content call the archive ``shown_as``.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            _check(path, entries, limits)
+            _check(shown_as or path, entries, limits)
             advice = "make room there, or let TMPDIR name another place"
             with explained(ArchiveError, f"cannot extract {path} to {directory}", advice):
                 for entry in entries:
@@ -219,7 +222,7 @@ def _no_entry_point(path: Path, files: set[PurePosixPath]) -> ArchiveError:
             f"{path} has its {ENTRY_POINT} in the folder {str(folder)!r}, not at the top",
             f"zip the content of the folder, not the folder: cd {folder} && zip -r ../consumer.zip .",
         )
-    return ArchiveError(f"{path} has no {ENTRY_POINT}", "add the entry-point, at the top of the archive")
+    return ArchiveError(f"{path} has no {ENTRY_POINT}", "add the entry-point at its top")
 
 
 def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: Path) -> None:

@@ -65,7 +65,7 @@ def pack(directory: str | os.PathLike[str], archive: str | os.PathLike[str]) -> 
             for name in files:
                 packed.writestr(_entry(name, directory / name), (directory / name).read_bytes())
         new.flush()
-        check_archive(Path(new.name), shown_as=archive)
+        check_archive(Path(new.name), shown_as=directory)
     return PackedArchive(files=tuple(files), left_out=tuple(left_out))
 
 
@@ -97,7 +97,7 @@ def unpack(path: Path, directory: Path, limits: ArchiveLimits | None = None) -> 
     with temporary_directory("pacifica-pack-") as temporary:
         archive = temporary / "consumer.zip"
         pack(path, archive)
-        extract(archive, directory, limits or ArchiveLimits())
+        extract(archive, directory, limits or ArchiveLimits(), shown_as=path)
 
 
 def _is_directory(path: Path) -> bool:

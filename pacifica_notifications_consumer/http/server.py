@@ -71,8 +71,7 @@ class Server(HTTPServer):
     ) -> None:
         #: Limits on the resources that clients may use.
         self.limits = limits or ServerLimits()
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
+        self.address_family = _family(address[0])
         self._handler = handler
         self._tls = tls
         self._queue: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
@@ -222,6 +221,8 @@ def serve(
     port: int,
     tls: ssl.SSLContext | None = None,
     limits: ServerLimits | None = None,
+    *,
+    settings: tuple[str, str] = ("address", "port"),
 ) -> Iterator[Server]:
     """Listen, and serve in background threads until the context ends.
 
@@ -231,22 +232,14 @@ def serve(
         port: The port to listen on; 0 picks a free one.
         tls: The TLS context; None for plain HTTP.
         limits: Limits on the resources that clients may use.
+        settings: The names of the settings of the address and of the port, for errors.
 
     Raises:
         EndpointError: The address or the port cannot be used.
     """
-    if not 0 <= port <= _LARGEST_PORT:
-        raise EndpointError(f"{port} is not a port", f"choose one from 1 to {_LARGEST_PORT}, or 0 for a free one")
     _raise_file_limit((limits or ServerLimits()).connections + _MORE_FILES)
-    try:
+    with _naming(address, port, settings):
         server = Server((address, port), handler, tls, limits)
-    except OSError as error:
-        raise EndpointError(
-            f"cannot listen on {address} port {port}: {error.strerror or error}",
-            "choose an address of this machine"
-            if error.errno == errno.EADDRNOTAVAIL
-            else "stop the process that uses it, or choose another port (0 picks a free one)",
-        ) from error
     thread = threading.Thread(target=server.serve_forever, name=f"http {server.url}", daemon=True)
     thread.start()
     try:
@@ -257,6 +250,38 @@ def serve(
         # No connection is accepted from here on; requests that have a thread are still answered.
         server.server_close()
         server.hang_up()
+
+
+def check_address(address: str, port: int, settings: tuple[str, str] = ("address", "port")) -> None:
+    """Raise the error that `serve` would raise now, without serving."""
+    with _naming(address, port, settings), socket.socket(_family(address)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((address, port))
+
+
+@contextlib.contextmanager
+def _naming(address: str, port: int, settings: tuple[str, str]) -> Iterator[None]:
+    """Turn an error of listening into one that names the setting to change."""
+    name_of_address, name_of_port = settings
+    try:
+        yield
+    except OverflowError:
+        advice = f"set `{name_of_port}` to one from 1 to {_LARGEST_PORT}, or to 0 for a free one"
+        raise EndpointError(f"{port} is not a port", advice) from None
+    except (OSError, UnicodeError) as error:
+        # UnicodeError: a name with an empty or a too long part.
+        if isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL:
+            advice = f"set `{name_of_address}` to an address of this machine"
+        elif error.errno == errno.EADDRINUSE:
+            advice = f"stop the process that uses it, or set `{name_of_port}` to another one (0 picks a free one)"
+        else:
+            advice = f"set `{name_of_port}` to one from 1024 on, which needs no rights"
+        reason = getattr(error, "strerror", None) or error
+        raise EndpointError(f"cannot listen on {address} port {port}: {reason}", advice) from error
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _raise_file_limit(most: int) -> None:

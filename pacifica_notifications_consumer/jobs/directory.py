@@ -20,6 +20,9 @@ def check_used(state_dir: Path) -> None:
     """Check that a consumer has run in a directory, and that this user has access to it."""
     with explained(StateError, f"cannot look into {state_dir}", "do this as the user who runs the consumer"):
         used = (state_dir / LEDGER).is_file()
+        a_file = state_dir.is_file()
+    if a_file:
+        raise StateError(f"{state_dir} is not a directory", "correct `state_dir`")
     if not used:
         raise ConfigurationError(f"no consumer has run in {state_dir}", "correct `name` or `state_dir`")
 

@@ -15,14 +15,20 @@ _Word = TypeVar("_Word", bound=str)
 
 def url(text: str) -> str:
     """Check an address such as ``https://pacifica.example.org:8070/path``."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+        (parts.hostname or "").encode("idna")
+    except UnicodeError:
+        raise ValueError("a part of the host's name is empty or too long") from None
+    except ValueError:
+        raise ValueError("it must look like http://HOST:PORT, with a port from 0 to 65535") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it must look like http://HOST:PORT")
     if parts.username is not None or parts.password is not None:
         raise ValueError("credentials do not belong into it: use `username` and `password_file`")
     if parts.query or parts.fragment:
         raise ValueError("it must end with its path")
-    _ = parts.port  # raises a ValueError of its own for a bad port
     return text.rstrip("/")
 
 

@@ -14,6 +14,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 import attrs
@@ -140,14 +141,18 @@ def environ_of(settings: Any) -> dict[str, str]:
     return {option.variable: str(value) for option, value in values if value is not None and value is not True}
 
 
-def read_ini(path: Path, options: Iterable[Option], *, strict: bool = True) -> dict[str, str]:
-    """Read the settings of an INI file; with ``strict``, refuse keys that are not settings."""
+def read_ini(
+    path: Path, options: Iterable[Option], *, strict: bool = True, removed: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """Read the settings of an INI file; with ``strict``, refuse keys that are not settings, or not any more."""
     parser = configparser.ConfigParser(interpolation=None)
+    text = read_text(path, f"the configuration {path}", "correct `config`")
     try:
-        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigurationError(f"cannot read the configuration {path}: {reason}") from error
+        parser.read_string(text, source=str(path))
+    except (configparser.DuplicateOptionError, configparser.DuplicateSectionError) as error:
+        twice = getattr(error, "option", f"the section [{error.section}]")
+        problem = f"{path} (line {error.lineno}) has {twice} a second time"
+        raise ConfigurationError(problem, "remove one of them") from None
     except configparser.Error as error:
         # The message of configparser quotes whole lines, which may contain a password.
         line = getattr(error, "lineno", None)
@@ -158,42 +163,59 @@ def read_ini(path: Path, options: Iterable[Option], *, strict: bool = True) -> d
         ) from None
     if SECTION not in parser:
         raise ConfigurationError(f"{path} has no section [{SECTION}]", "write the settings below that heading")
-    values = {key.replace("-", "_"): value for key, value in parser[SECTION].items()}
+    values: dict[str, str] = {}
+    for key, value in parser[SECTION].items():
+        if (name := key.replace("-", "_")) in values:
+            raise ConfigurationError(f"{path} has {name} a second time, as {key}", "remove one of them")
+        values[name] = value
     known = [option.name for option in options]
-    for key in values:
-        if strict and key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            advice = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(sorted(known))}"
+    for key in values if strict else ():
+        if key not in known:
+            advice = suggestion(key, known, removed) or "correct or remove it"
             raise ConfigurationError(f"{path} sets {key}, which is not a setting", advice)
     return values
 
 
+def suggestion(name: str, known: Iterable[str], removed: Mapping[str, str]) -> str:
+    """The advice about a name that is not that of a setting; empty if no setting resembles it."""
+    if name in removed:
+        return f"remove it: {removed[name]}"
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f"did you mean {close[0]}?" if close else ""
+
+
 def resolve(
-    cls: type[_T], flags: Mapping[str, Any], environ: Mapping[str, str], ini: Path | None = None, *, strict: bool = True
+    cls: type[_T],
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    ini: Path | None = None,
+    *,
+    strict: bool = True,
+    removed: Mapping[str, str] = MappingProxyType({}),
 ) -> _T:
     """Make an instance of a class from flags (None where not given), variables, and an INI file, if there is one.
 
-    With ``strict``, a key of the file that is not one of these settings is refused.
+    With ``strict``, a key of the file that is not one of these settings is refused; ``removed`` were settings once.
     """
     options = tuple(options_of(cls))
-    filed = read_ini(ini, options, strict=strict) if ini else {}
+    filed = read_ini(ini, options, strict=strict, removed=removed) if ini else {}
     others = official_clients.from_variables(environ), official_clients.from_file(environ)
     #: The values that are set, each with the rank of its source.
     found: dict[str, tuple[int, Any]] = {}
     for option in options:
         sources = (
-            (flags.get(option.name), option.flag),
-            (environ.get(option.variable) or None, option.variable),
+            (flags.get(option.name), "it on the command line"),
+            (environ.get(option.variable) or None, f"the variable {option.variable}"),
             others[0].get(option.name, (None, "")),
-            (filed.get(option.name), f"{option.name} in {ini}"),
+            (filed.get(option.name), f"it in {ini}"),
             others[1].get(option.name, (None, "")),
         )
         for rank, (text, source) in enumerate(sources):
             if text is not None:
                 if rank == 0 and option.secret and "@" in text:
                     raise ConfigurationError(
-                        f"{source} has a password, which all users of this machine could read there",
-                        f"set {option.variable}, or {option.name} in an INI file",
+                        f"the value of `{option.name}` has a password, which all users could read on the command line",
+                        f"set the variable {option.variable}, or {option.name} in an INI file",
                     )
                 found[option.name] = rank, _convert(option, text, source)
                 break
@@ -215,9 +237,12 @@ def _read_file(name: str, found: dict[str, tuple[int, Any]]) -> None:
     if file not in found or _rank(file, found) > _rank(name, found):
         return
     if _rank(file, found) == _rank(name, found):
-        raise ConfigurationError(f"both {name} and {file} are set in one place", "remove one of them")
+        raise ConfigurationError(f"both `{name}` and `{file}` are set in one place", "remove one of them")
     rank, path = found[file]
-    found[name] = rank, _read_password(path)
+    text = read_text(path, f"the file {path}", f"correct `{file}`").rstrip("\r\n")
+    if not text:
+        raise ConfigurationError(f"the file {path}, set by `{file}`, is empty", f"write the {name} into its first line")
+    found[name] = rank, text
 
 
 def _make(cls: type[_T], values: Mapping[str, Any]) -> _T:
@@ -232,16 +257,18 @@ def _convert(option: Option, text: Any, source: str) -> Any:
     try:
         return option.convert(text)
     except ValueError as error:
-        shown = "" if option.secret else f" ({text!r})"
-        raise ConfigurationError(f"{source}{shown} is not usable: {error}") from None
+        shown = "this text" if option.secret else repr(text)
+        raise ConfigurationError(f"`{option.name}` cannot be {shown}: {error}", f"correct {source}") from None
 
 
-def _read_password(path: Path) -> str:
+def read_text(path: Path, what: str, advice: str) -> str:
+    """Read a text file that a setting names.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is not UTF-8; ``what`` says which file it is.
+    """
     try:
-        password = path.read_text(encoding="utf-8").rstrip("\r\n")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
-        raise ConfigurationError(f"cannot read the password file {path}: {reason}") from None
-    if not password:
-        raise ConfigurationError(f"the password file {path} is empty", "write the password into its first line")
-    return password
+        raise ConfigurationError(f"cannot read {what}: {reason}", advice) from None

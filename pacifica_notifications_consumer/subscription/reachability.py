@@ -68,8 +68,8 @@ def is_loopback(host: str) -> bool:
     """Whether a name or an address is a loopback address; False for a name that cannot be resolved."""
     try:
         addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
-    except OSError:
-        # The step that uses the name reports the error.
+    except (OSError, UnicodeError):
+        # The step that uses the name reports the error; UnicodeError: a part of it is empty or too long.
         return False
     return all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in addresses)
 
@@ -89,8 +89,9 @@ def _address_towards(url: str) -> str:
         with socket.socket(family, kind) as probe:
             probe.connect(address)  # sends nothing
             return str(probe.getsockname()[0])
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(
-            f"cannot find out through which address {parts.hostname} reaches this machine: {error.strerror}",
+            f"cannot find out through which address {parts.hostname} reaches this machine: {reason}",
             "set `target_url` to the URL that the producer is to call",
         ) from error

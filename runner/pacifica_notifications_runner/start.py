@@ -58,6 +58,7 @@ def start(archive: Path, settings: Settings, signals: StopSignals) -> None:
     with ExitStack() as stack:
         # 1. Extract the archive.
         consumer = stack.enter_context(open_archive(archive, settings.archive_limits, run_as))
+        steps.check_places(settings, name, run_as)
 
         # 2. and 3. Create its environment, run init.sh in it, and install the requirements; workers have their own.
         engine = engines.remote_engine(consumer, settings, name)

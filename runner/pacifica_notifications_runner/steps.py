@@ -17,14 +17,15 @@ from pacifica_notifications_consumer.endpoint import Endpoint, Rate, Signatures
 from pacifica_notifications_consumer.engines.engine import RemoteEngine
 from pacifica_notifications_consumer.environment.builder import VenvBuilder
 from pacifica_notifications_consumer.environment.venv import Venv
-from pacifica_notifications_consumer.http.server import Server
+from pacifica_notifications_consumer.http.server import Server, check_address
+from pacifica_notifications_consumer.jobs.directory import StateDirectory
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.subscription.reachability import is_loopback
 from pacifica_notifications_consumer.subscription.subscription import mint_token
 from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
 from pacifica_notifications_consumer.system.privileges import give_up_new_privileges
 from pacifica_notifications_runner import defaults, engines
-from pacifica_notifications_runner.options.settings import Settings
+from pacifica_notifications_runner.options.settings import OPTIONS, Settings
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.systemd import Notifier
 from pacifica_notifications_runner.process.terminal import is_terminal, note
@@ -40,6 +41,17 @@ def limit_privileges(settings: Settings) -> Account:
     if not settings.allow_new_privileges:
         give_up_new_privileges()
     return Account.find(settings.run_as) if settings.run_as else CURRENT_USER
+
+
+def check_places(settings: Settings, name: str, run_as: Account) -> None:
+    """Find out before the environment is created, which takes long, whether the later steps can work."""
+    with contextlib.closing(StateDirectory(settings.state_dir or defaults.default_state_dir(name), name, run_as)):
+        check_address(settings.address, settings.port)
+        check_address(settings.status_address, settings.status_port, ("status_address", "status_port"))
+    if settings.response_policy != "strict":
+        for setting in ("webhook_rate", "webhook_origins"):
+            if getattr(settings, setting) != OPTIONS[setting].default:
+                log.warning("`%s` has no effect without `response_policy` strict", setting)
 
 
 def venv_builder(consumer: Consumer, settings: Settings, cancel: threading.Event, run_as: Account) -> VenvBuilder:

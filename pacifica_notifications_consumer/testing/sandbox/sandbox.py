@@ -82,13 +82,14 @@ class Sandbox:
                 )
             )
 
-            def start(handler: type[ServiceHandler], port: int, **state: object) -> str:
-                return stack.enter_context(serve(bind(handler, **state), address, port)).url
+            def start(handler: type[ServiceHandler], port: int, setting: str, **state: object) -> str:
+                server = serve(bind(handler, **state), address, port, settings=("address", setting))
+                return stack.enter_context(server).url
 
-            self.producer_url = start(ProducerHandler, producer_port, producer=self._producer)
-            self.cartd_url = start(CartHandler, cartd_port, carts=carts, store=store)
-            self.ingest_url = start(IngestHandler, ingest_port, ingest=ingest)
-            self.policy_url = start(PolicyHandler, policy_port, policy=policy, store=store)
+            self.producer_url = start(ProducerHandler, producer_port, "producer_port", producer=self._producer)
+            self.cartd_url = start(CartHandler, cartd_port, "cartd_port", carts=carts, store=store)
+            self.ingest_url = start(IngestHandler, ingest_port, "ingest_port", ingest=ingest)
+            self.policy_url = start(PolicyHandler, policy_port, "policy_port", policy=policy, store=store)
             addresses = self.directory / _ADDRESSES
             addresses.write_text(json.dumps(self.environ()), encoding="ascii")
             stack.callback(addresses.unlink, missing_ok=True)

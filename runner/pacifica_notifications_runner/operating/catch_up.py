@@ -28,6 +28,7 @@ from pacifica_notifications_consumer.settings.converters import transaction_or_t
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.operating.client import state_dir_of
 from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.command_line import argument
 from pacifica_notifications_runner.options.settings import ASKING, NAMED, Settings
 from pacifica_notifications_runner.process.terminal import hint, say
 
@@ -61,21 +62,18 @@ def add_command(subparsers: Any) -> None:
         "--from",
         dest="first",
         metavar="ID|TIME",
-        type=_range_end,
+        type=argument(transaction_or_time),
         help="the first transaction: its number, or a time, by default in this machine's time zone "
         "(default: the first that the consumer has not looked at)",
     )
     parser.add_argument(
-        "--to", dest="last", metavar="ID|TIME", type=_range_end, help="the last one (default: the newest)"
+        "--to",
+        dest="last",
+        metavar="ID|TIME",
+        type=argument(transaction_or_time),
+        help="the last one (default: the newest)",
     )
     parser.add_argument("--dry-run", action="store_true", help="only list the jobs that would be run")
-
-
-def _range_end(text: str) -> Any:
-    try:
-        return transaction_or_time(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not usable: {error}") from None
 
 
 def catch_up(arguments: argparse.Namespace, settings: Settings) -> int:

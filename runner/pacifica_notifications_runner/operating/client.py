@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,13 @@ def _stopped(book: JobBook) -> ConsumerClient:
         try:
             return Api(book).answer(method, path, query, document)
         except HTTPError as error:
-            raise RequestRefused(error.reason) from error
+            raise _refused(error.status, error.reason) from error
 
     return ConsumerClient(answer)
+
+
+def _refused(status: int, reason: str) -> RequestRefused:
+    return RequestRefused(reason, "look for it with `jobs list`" if status == HTTPStatus.NOT_FOUND else "")
 
 
 def _running(address: StatusAddress) -> ConsumerClient:
@@ -77,7 +82,7 @@ def _running(address: StatusAddress) -> ConsumerClient:
                 f"cannot reach the consumer at {address.url}: {reason(error)}", "check whether it is running"
             ) from error
         if not response.ok:
-            raise RequestRefused(_detail(response))
+            raise _refused(response.status_code, _detail(response))
         return Answer(pieces=_pieces(response))
 
     return ConsumerClient(answer)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 
+from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
+from pacifica_notifications_consumer.settings import converters as read
 from pacifica_notifications_runner.operating.client import ConsumerClient, add_output, asking
 from pacifica_notifications_runner.options import command_line
+from pacifica_notifications_runner.options.command_line import argument
 from pacifica_notifications_runner.options.settings import NAMED, Settings
 from pacifica_notifications_runner.process import terminal
 from pacifica_notifications_runner.process.formats import count, job_facts, job_row, size
 from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, say_json, write_bytes
+from pacifica_notifications_runner.status.api.api import MOST_LISTED
 
 DESCRIPTION = """\
 List or show the jobs of a consumer, run some again, or cancel them. A running consumer is asked to do it; for a stopped
@@ -54,7 +59,8 @@ def add_command(subparsers: Any) -> None:
 
     listing = _add_action(actions, "list", "list the newest jobs", _list)
     listing.add_argument("--state", choices=[state.value for state in JobState], help="only jobs in this state")
-    listing.add_argument("--limit", type=int, default=20, metavar="N", help="the most jobs to list (default: 20)")
+    number = argument(lambda text: read.whole_number(text, 1, MOST_LISTED))
+    listing.add_argument("--limit", type=number, default=20, metavar="N", help="the most jobs to list (default: 20)")
     listing.add_argument("--before", type=int, metavar="ID", help="only jobs with lower numbers")
 
     _add_action(actions, "show", "show everything about a job", _show).add_argument("id", type=int, metavar="ID")
@@ -79,12 +85,34 @@ def add_command(subparsers: Any) -> None:
         "--state", dest="states", action="append", choices=states, help="only jobs in this state; may be repeated"
     )
     replay.add_argument(
-        "--since", metavar="TIME", help="only jobs with notifications from this time (2026-11-24T18:00) or later"
+        "--since",
+        metavar="TIME",
+        type=argument(_time),
+        help="only notifications of this time (2026-11-24T18:00) or later",
     )
-    replay.add_argument("--until", metavar="TIME", help="only jobs with notifications from this time or earlier")
-    replay.add_argument("--match", metavar="JSONPATH", help="only jobs whose notifications match this JSONPath")
+    replay.add_argument(
+        "--until", metavar="TIME", type=argument(_time), help="only notifications of this time or earlier"
+    )
+    replay.add_argument(
+        "--match",
+        metavar="JSONPATH",
+        type=argument(_jsonpath),
+        help="only notifications that match this JSONPath",
+    )
     replay.add_argument("--dry-run", action="store_true", help="only list the jobs")
     replay.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+
+
+def _time(text: str) -> str:
+    try:
+        return datetime.fromisoformat(text).isoformat()
+    except ValueError:
+        raise ValueError("it must be a time such as 2026-11-24T18:00") from None
+
+
+def _jsonpath(text: str) -> str:
+    Filter(text)
+    return text
 
 
 def _add_action(

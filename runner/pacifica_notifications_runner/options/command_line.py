@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pacifica_notifications_consumer.settings.option import CONFIG_VARIABLE, SECTION, Option, resolve
-from pacifica_notifications_runner.options.settings import LIMITS, LOG, OPTIONS, Settings, with_flags
+from pacifica_notifications_consumer.settings.option import (
+    CONFIG_VARIABLE,
+    PREFIX,
+    SECTION,
+    Option,
+    resolve,
+    suggestion,
+)
+from pacifica_notifications_runner.options.settings import LIMITS, LOG, OPTIONS, REMOVED, Settings, with_flags
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 CONFIG_HELP = f"an INI file; its section [{SECTION}] may set these options, too ({CONFIG_VARIABLE})"
 
@@ -97,7 +109,28 @@ def add_version(to: argparse._ActionsContainer) -> None:
     to.add_argument("--version", action="version", version=f"pacifica-notifications-consumer {installed}")
 
 
+def argument(read: Callable[[str], _T]) -> Callable[[str], _T]:
+    """The type of an argument that is not a setting: its `ValueError` becomes an error of the command line."""
+
+    def convert(text: str) -> _T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not usable: {error}") from None
+
+    return convert
+
+
 def read_settings(arguments: argparse.Namespace) -> Settings:
     """Find the values of all settings, including those without flags of the command."""
     config = arguments.config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
-    return resolve(Settings, vars(arguments), os.environ, config)
+    for variable in os.environ:
+        _warn_of(variable)
+    return resolve(Settings, vars(arguments), os.environ, config, removed=REMOVED)
+
+
+def _warn_of(variable: str) -> None:
+    """Report a variable that resembles a setting; other programs may have variables with this prefix, too."""
+    name = variable.removeprefix(PREFIX).lower()
+    if variable.startswith(PREFIX) and name not in OPTIONS and (advice := suggestion(name, OPTIONS, REMOVED)):
+        log.warning("the variable %s is ignored, since it is not a setting; %s", variable, advice)

@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.settings import converters as read
-from pacifica_notifications_consumer.settings.option import options_of, setting, settings_of
+from pacifica_notifications_consumer.settings.option import CONFIG_VARIABLE, options_of, setting, settings_of
 from pacifica_notifications_consumer.settings.services import Services
 
 CONSUMER, PACIFICA, ENDPOINT, JOBS, ENVIRONMENT = "Consumer", "Pacifica", "Endpoint", "Jobs", "Environment"
@@ -258,6 +258,12 @@ class Settings:
     policy_port: int = setting("the port of the sandbox's policy; 0 picks a free one", read.port, default=8181)
 
 
+_FIXED = ("archive_entries", "archive_ratio", "max_header_fields", "max_tar_header")
+_FIXED_TIMES = ("max_body_seconds", "max_head_seconds", "max_idle_seconds", "max_stall_seconds")
+#: Settings of earlier versions, by their names, each with the reason why it was removed.
+REMOVED = dict.fromkeys((*_FIXED, *_FIXED_TIMES), "its limit is fixed now")
+REMOVED["page_port"] = "the page for uploads chooses its port itself now"
+
 #: The settings by their names.
 OPTIONS = {option.name: option for option in options_of(Settings)}
 
@@ -276,6 +282,8 @@ def with_flags(text: str, *, variables: bool = True) -> str:
     """Replace the names of settings in backticks by their flags and variables."""
 
     def show(found: re.Match[str]) -> str:
+        if found[1] == "config":
+            return f"--config ({CONFIG_VARIABLE})" if variables else "--config"
         option = OPTIONS.get(found[1])
         if option is None:
             return found[0]

@@ -45,7 +45,7 @@ def showing(
     """Serve the status page, the API and the metrics (in Prometheus' text format) until the context ends."""
     state = {"api": api, "metrics": staticmethod(metrics), "strangers": Strangers("the status page")}
     handler: type[_StatusHandler] = type("StatusHandler", (_StatusHandler,), state)
-    with serve(handler, address, port, tls) as server:
+    with serve(handler, address, port, tls, settings=("status_address", "status_port")) as server:
         handler.access = AccessControl(token, server.server_port, tls is not None)
         try:
             yield server

@@ -84,9 +84,6 @@ def test_jobs(deployment: Deployment, running: bool) -> None:
         (("log", 9), "job 9 does not exist"),
         (("cancel", 1), "job 1 has ended: it is succeeded"),
         (("replay",), "select the jobs to replay"),
-        (("replay", "--since", "noon"), "since must be a time such as 2026-11-24T18:00, not 'noon'"),
-        (("replay", "--match", "$["), "match: cannot parse the JSONPath"),
-        (("list", "--limit", 0), "limit must be a number, from 1 to 1000, not '0'"),
     ):
         refused = ask(deployment, "jobs", *refusal)
         assert refused.status == 73
@@ -152,6 +149,21 @@ def test_which_consumer_is_meant(operator: Operator) -> None:
     assert (none.status, "this user has no consumer; name one with --name" in none.error(TOOL)) == (78, True)
     other = operator.run(TOOL, "status", "--name", "nobody")
     assert (other.status, "no consumer has run in" in other.error(TOOL)) == (78, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("replay", "--since", "noon"), "--since: 'noon' is not usable: it must be a time such as 2026-11-24T18:00"),
+        (("replay", "--until", "x"), "--until: 'x' is not usable: it must be a time such as 2026-11-24T18:00"),
+        (("replay", "--match", "$["), "--match: '$[' is not usable: cannot parse the JSONPath"),
+        (("list", "--limit", "0"), "--limit: '0' is not usable: it must be from 1 to 1000"),
+    ],
+)
+def test_wrong_argument(operator: Operator, words: tuple[str, ...], problem: str) -> None:
+    """An argument that cannot be read is a wrong command line in every command."""
+    outcome = operator.run(TOOL, "jobs", *words)
+    assert (outcome.status, problem in outcome.stderr) == (2, True)
 
 
 def test_the_only_consumer_of_a_user(operator: Operator, sandbox: Sandbox, tmp_path: Path, quick_python: Path) -> None:

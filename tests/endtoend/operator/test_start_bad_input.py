@@ -74,12 +74,15 @@ def test_unusable_archive(
         pytest.param(["--python", "/bin/true"], 78, "/bin/true is not a usable Python", id="python is none"),
         pytest.param(["--python", "/nowhere"], 78, "No such file or directory; correct --python", id="no python"),
         pytest.param(["--config", "wrong.ini"], 78, "sets producer_uri, which is not a setting; did", id="key"),
-        pytest.param(["--config", "none.ini"], 78, "cannot read the configuration none.ini", id="no INI file"),
-        pytest.param(["--producer-url", "pacifica:8070"], 78, "--producer-url ('pacifica:8070') is not", id="no URL"),
+        pytest.param(["--config", "none.ini"], 78, "; correct --config (PACIFICA_CONFIG)", id="no INI file"),
+        pytest.param(["--producer-url", "pacifica:8070"], 78, "(PACIFICA_PRODUCER_URL) cannot be 'pac", id="no URL"),
         pytest.param(["--producer-url", "http://192.0.2.7"], 78, "which only this machine can reach; ", id="loopback"),
-        pytest.param(["--password-file", "none"], 78, "cannot read the password file none", id="no password file"),
+        pytest.param(["--password-file", "none"], 78, "correct --password-file (PACIFICA_PASS", id="no password file"),
         pytest.param(["--port", "65536"], 78, "it must be from 0 to 65535", id="no port"),
-        pytest.param(["--username", ""], 78, "--username ('') is not usable", id="empty user"),
+        pytest.param(["--address", "a..b"], 71, "; set --address (PACIFICA_ADDRESS) to an address of", id="address"),
+        pytest.param(["--status-address", "203.0.113.1"], 71, "; set --status-address (PACIFICA", id="status address"),
+        pytest.param(["--state-dir", "wrong.ini"], 73, "; choose another with --state-dir", id="state is a file"),
+        pytest.param(["--username", ""], 78, "--username (PACIFICA_USERNAME) cannot be '': ", id="empty user"),
     ],
 )
 def test_wrong_settings(operator: Operator, tmp_path: Path, flags: list[str], status: int, words: str) -> None:
@@ -89,6 +92,7 @@ def test_wrong_settings(operator: Operator, tmp_path: Path, flags: list[str], st
     outcome = operator.run(START, archive, *ANY_USER, *flags)
     assert outcome.status == status
     assert words in outcome.error(START)
+    assert "creating a virtual environment" not in outcome.stderr
     undone(operator)
 
 

@@ -186,14 +186,19 @@ def _as_the_first(operator: Operator) -> list[str | Path]:
     [
         (["--name", "n"], {}, 78, "the address of the broker is missing; set --broker-url (PACIFICA_BROKER_URL)"),
         (["--broker-url", "redis://x"], {}, 78, "the consumer whose jobs are to be run is not named; set --name"),
-        (["--broker-url", "http://x"], {}, 78, "--broker-url is not usable: it must look like redis://HOST:PORT or"),
+        (["--broker-url", "http://x"], {}, 78, "cannot be this text: it must look like redis://HOST:PORT or"),
         (
             ["--broker-url", f"redis://:{CANARY}@x"],
             {},
             78,
-            "--broker-url has a password, which all users of this machine could read there; set PACIFICA_BROKER_URL",
+            "has a password, which all users could read on the command line; set the variable PACIFICA_BROKER_URL",
         ),
-        ([], {"PACIFICA_BROKER_URL": f"ftp://:{CANARY}@x"}, 78, "PACIFICA_BROKER_URL is not usable: it must look like"),
+        (
+            [],
+            {"PACIFICA_BROKER_URL": f"ftp://:{CANARY}@x"},
+            78,
+            "(PACIFICA_BROKER_URL) cannot be this text: it must look like",
+        ),
         (
             ["--broker-url", "amqp://x", "--name", "n"],
             {},
@@ -201,8 +206,8 @@ def _as_the_first(operator: Operator) -> list[str | Path]:
             "RabbitMQ passes jobs on, but does not keep their results",
         ),
         (["--broker-url", "redis://127.0.0.1:1", "--name", "n"], {}, 69, "the queue 'n' at redis://127.0.0.1:1 cannot"),
-        (["--lost-after", "3"], {}, 78, "--lost-after ('3') is not usable: it must be 20 seconds or more"),
-        (["--queue", "a/b"], {}, 78, "--queue ('a/b') is not usable"),
+        (["--lost-after", "3"], {}, 78, "(PACIFICA_LOST_AFTER) cannot be '3': it must be 20 seconds or more"),
+        (["--queue", "a/b"], {}, 78, "--queue (PACIFICA_QUEUE) cannot be 'a/b'"),
     ],
 )
 def test_bad_settings(

@@ -44,6 +44,9 @@ def test_directory_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A directory in which no consumer has run and one that this user cannot read have different errors."""
     with pytest.raises(ConfigurationError, match="no consumer has run in"):
         check_used(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match="/file is not a directory; correct `state_dir`"):
+        check_used(tmp_path / "file")
 
     def refuse(_: Path) -> bool:
         raise PermissionError(13, "Permission denied")

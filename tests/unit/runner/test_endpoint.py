@@ -166,7 +166,7 @@ def test_port_in_use(endpoint: Endpoint) -> None:
         with pytest.raises(EndpointError, match=expected), listening(endpoint, "127.0.0.1", port):
             pass
     with (
-        pytest.raises(EndpointError, match="choose an address of this machine"),
+        pytest.raises(EndpointError, match="set `address` to an address of this machine"),
         listening(endpoint, "203.0.113.1", 0),
     ):
         pass

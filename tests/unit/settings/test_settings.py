@@ -13,11 +13,12 @@ from pacifica_notifications_consumer.catch_up.catch_up import CatchUpRules
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.jobs.limits import JobLimits
+from pacifica_notifications_consumer.settings import converters as read
 from pacifica_notifications_consumer.settings.option import SECTION, Option, resolve
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner import defaults as defaults
 from pacifica_notifications_runner.options.command_line import add_settings, read_settings
-from pacifica_notifications_runner.options.settings import OPTIONS, Settings
+from pacifica_notifications_runner.options.settings import OPTIONS, REMOVED, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -101,11 +102,18 @@ def test_password_sources(
 
 def test_two_passwords_in_one_place() -> None:
     """A password and a password file side by side are a mistake, not a riddle."""
-    with pytest.raises(ConfigurationError, match="both password and password_file"):
+    with pytest.raises(ConfigurationError, match="both `password` and `password_file`"):
         services({}, {"PACIFICA_PASSWORD": "a", "PACIFICA_PASSWORD_FILE": "b"})
 
 
-@pytest.mark.parametrize(("content", "problem"), [(None, "No such file"), (b"\n", "is empty"), (b"\xff", "not text")])
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "No such file or directory; correct `password_file`"),
+        (b"\n", "set by `password_file`, is empty"),
+        (b"\xff", "not text in UTF-8; correct `password_file`"),
+    ],
+)
 def test_unusable_password_file(tmp_path: Path, content: bytes | None, problem: str) -> None:
     """A password file that is missing, empty, or no text is refused."""
     path = tmp_path / "password"
@@ -118,7 +126,7 @@ def test_unusable_password_file(tmp_path: Path, content: bytes | None, problem: 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--port", "99999"), "--port ('99999') is not usable: it must be from 0 to 65535"),
+        (("--port", "99999"), "`port` cannot be '99999': it must be from 0 to 65535; correct it on the command line"),
         (("--port", "http"), "it must be a whole number"),
         (("--workers", "0"), "it must be at least 1"),
         (("--attempts", "-1"), "it must be at least 1"),
@@ -129,14 +137,16 @@ def test_unusable_password_file(tmp_path: Path, content: bytes | None, problem: 
         (("--log-format", "xml"), "it must be text or json"),
         (("--producer-url", "localhost:8070"), "it must look like http://HOST:PORT"),
         (("--producer-url", "ftp://localhost"), "it must look like http://HOST:PORT"),
-        (("--producer-url", "http://h:99999"), "is not usable"),
+        (("--producer-url", "http://h:99999"), "with a port from 0 to 65535"),
+        (("--producer-url", "http://[::1"), "it must look like http://HOST:PORT"),
+        (("--producer-url", "http://a..b"), "a part of the host's name is empty or too long"),
         (("--cartd-url", "http://me:secret@host"), "credentials do not belong into it"),
         (("--cartd-url", "http://host/?a=b"), "it must end with its path"),
         (("--username", "müller"), "it must be printable ASCII"),
         (("--username", "a\nb"), "it must be printable ASCII"),
         (("--name", "a/b"), "without /"),
         (("--name", ".."), "start with a dot"),
-        (("--config", "/nowhere.ini"), "cannot read the configuration /nowhere.ini: No such file"),
+        (("--config", "/nowhere.ini"), "the configuration /nowhere.ini: No such file or directory; correct `config`"),
     ],
 )
 def test_wrong_values(arguments: tuple[str, ...], problem: str) -> None:
@@ -149,17 +159,72 @@ def test_wrong_values(arguments: tuple[str, ...], problem: str) -> None:
 def test_source_of_a_wrong_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error tells the variable or the file and key that hold the wrong value."""
     config = ini(tmp_path / "c.ini", "port = x")
-    with pytest.raises(ConfigurationError, match=r"port in .*c\.ini \('x'\)"):
+    with pytest.raises(ConfigurationError, match=r"`port` cannot be 'x': .*; correct it in .*c\.ini$"):
         parse("--config", str(config))
     monkeypatch.setenv("PACIFICA_PORT", "y")
-    with pytest.raises(ConfigurationError, match=r"PACIFICA_PORT \('y'\)"):
+    with pytest.raises(ConfigurationError, match=r"`port` cannot be 'y': .*; correct the variable PACIFICA_PORT$"):
         parse("--config", str(config))
+
+
+CHECKED = [option for option in OPTIONS.values() if option.convert not in (str, Path, read.module_names)]
+
+
+@pytest.mark.parametrize("option", CHECKED, ids=lambda option: option.name)
+def test_wrong_value_of_each_setting(option: Option) -> None:
+    """Whichever setting has a wrong value, the error names the setting, and the variable that holds the value."""
+    with pytest.raises(ConfigurationError) as caught:
+        resolve(Settings, {}, {option.variable: "\n"})
+    shown = "this text" if option.secret else repr("\n")
+    assert caught.value.problem.startswith(f"`{option.name}` cannot be {shown}: ")
+    assert caught.value.advice == f"correct the variable {option.variable}"
 
 
 def test_unknown_key(tmp_path: Path) -> None:
     """A key that is not a setting is refused, with the one that was probably meant."""
     with pytest.raises(ConfigurationError, match=r"producer_ur, which is not a setting; did you mean producer_url\?"):
         parse("--config", str(ini(tmp_path / "c.ini", "producer_ur = http://h")))
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_removed_setting(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    """A setting of an earlier version is refused in a file, and reported in the environment, as removed."""
+    with pytest.raises(ConfigurationError, match=f"sets {name}, which is not a setting; remove it: "):
+        parse("--config", str(ini(tmp_path / "c.ini", f"{name} = 1")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(f"PACIFICA_{name.upper()}", "1")
+        parse()
+    assert f"the variable PACIFICA_{name.upper()} is ignored, since it is not a setting; remove it: " in caplog.text
+
+
+def test_misspelt_variable(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A variable that resembles a setting is reported; one of another program is not."""
+    monkeypatch.setenv("PACIFICA_WORKER", "3")
+    monkeypatch.setenv("PACIFICA_METADATA_HOST", "h")
+    assert parse().workers is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "the variable PACIFICA_WORKER is ignored, since it is not a setting; did you mean workers?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("port = 1\nport = 2", r"c\.ini \(line 3\) has port a second time; remove one of them"),
+        ("job-memory = 1\njob_memory = 2", r"c\.ini has job_memory a second time, as job_memory; remove one of them"),
+        (f"[{SECTION}]", r"c\.ini \(line 2\) has the section \[.*\] a second time; remove one of them"),
+    ],
+)
+def test_repeated_key(tmp_path: Path, text: str, problem: str) -> None:
+    """A key or section that a file has twice is refused, with its name."""
+    with pytest.raises(ConfigurationError, match=problem):
+        parse("--config", str(ini(tmp_path / "c.ini", text)))
+
+
+def test_file_of_an_editor_that_marks_its_encoding(tmp_path: Path) -> None:
+    """The byte order mark with which some editors begin a file is not a part of it."""
+    config = tmp_path / "c.ini"
+    config.write_text(f"[{SECTION}]\nport = 7\n", encoding="utf-8-sig")
+    assert parse("--config", str(config)).port == 7
 
 
 @pytest.mark.parametrize("text", ["password hunter2", "[other]\na=1", "[x\n", "\xff"])

@@ -31,7 +31,7 @@ Found = TypeVar("Found")
 ROUTER = Router()
 
 #: The entries of a list of jobs or notifications: by default, and at most.
-LISTED, _MOST_LISTED = 100, 1000
+LISTED, MOST_LISTED = 100, 1000
 _PIECE = 1 << 16
 #: Seconds between two reads of a running job's output.
 _FOLLOW = 0.2
@@ -41,7 +41,7 @@ _MOST_NAMED = 1000
 _MINUTES = 60
 _INCIDENTS = 20
 
-Limit = Annotated[int, range(1, _MOST_LISTED + 1), f"how many at most, up to {_MOST_LISTED}"]
+Limit = Annotated[int, range(1, MOST_LISTED + 1), f"how many at most, up to {MOST_LISTED}"]
 Before = Annotated[int | None, "only those with lower numbers; the field next of the previous page"]
 FilePath = Annotated[str, "with / between names"]
 
