@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import NotificationError, UnknownFormat
 from ..http.request import Headers
+from .notification import json_error
 from .versions import SPECVERSIONS, VERSIONS, Version
 
 _PREFIX = "ce-"
@@ -137,9 +138,7 @@ def _from_json(body: bytes, charset: str, *, must: bool) -> tuple[bool, Any]:
         raise UnknownFormat(f"the character set {charset[:40]} is not supported", "send UTF-8") from None
     except (ValueError, RecursionError) as error:
         if must:
-            raise NotificationError(
-                f"the Content-Type is JSON, but the data are not: {error}", "send JSON or correct the Content-Type"
-            ) from error
+            raise json_error("the event's data", error, "send JSON or correct the Content-Type") from error
         return False, None
 
 

@@ -12,7 +12,7 @@ import attrs
 from ..errors import NotificationError, UnknownFormat
 from ..http.request import Headers
 from .binary import make_envelope
-from .notification import json_kind
+from .notification import json_error, json_kind
 
 _STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105
@@ -97,8 +97,10 @@ def split_batch(body: bytes, most: int) -> list[bytes]:
     try:
         text = body.decode(json.detect_encoding(body))
         events = _elements(text, most)
+    except NotificationError:
+        raise  # also a ValueError, with its own advice
     except (ValueError, RecursionError) as error:
-        raise NotificationError(f"the batch is not JSON: {error}", "send an array of CloudEvents") from error
+        raise json_error("the batch", error, "send an array of CloudEvents") from error
     versions = {json.dumps(event.get("specversion", event.get("cloudEventsVersion"))) for event, _ in events}
     if len(versions) > 1:
         raise NotificationError(
@@ -127,10 +129,10 @@ def _elements(text: str, most: int) -> list[tuple[dict[str, object], str]]:
         if text.startswith("]", position):
             break
         if not text.startswith(",", position):
-            raise ValueError(f"a comma is missing after element {len(found)}")
+            raise json.JSONDecodeError(f"a comma is missing after element {len(found)}", text, position)
         position = _skip(text, position + 1)
-    if _skip(text, position + 1) != len(text):
-        raise ValueError("unexpected text after the array")
+    if (end := _skip(text, position + 1)) != len(text):
+        raise json.JSONDecodeError("unexpected text after the array", text, end)
     return found
 
 

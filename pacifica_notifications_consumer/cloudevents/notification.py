@@ -137,9 +137,8 @@ class Notification:
         try:
             event = json.loads(body, object_hook=_sharing() if compact else None)
         except (ValueError, RecursionError) as error:
-            raise NotificationError(
-                f"the notification is not JSON: {error}", "send a CloudEvents object in JSON, encoded in UTF-8"
-            ) from error
+            advice = "send a CloudEvents object in JSON, encoded in UTF-8"
+            raise json_error("the notification", error, advice) from error
         if not isinstance(event, dict):
             raise NotificationError(
                 f"the notification is a JSON {json_kind(event)}", "send an object: a CloudEvents notification"
@@ -303,6 +302,15 @@ def _text(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     return value if value.isascii() else _writable(value)
+
+
+def json_error(what: str, error: Exception, advice: str) -> NotificationError:
+    """Make the error of a text that `json` cannot parse, which need not be the fault of its syntax."""
+    if isinstance(error, RecursionError):
+        return NotificationError(f"{what} is nested too deeply", "make it flatter")
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return NotificationError(f"{what} is not JSON: {error}", advice)
+    return NotificationError(f"{what} has a number of too many digits", "send such a number as a string")
 
 
 def json_kind(value: object) -> str:

@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import attrs
 
@@ -25,7 +26,7 @@ from ..cloudevents.trace import TRACE_HEADER
 from ..cloudevents.validation import problems_of
 from ..errors import NotificationError, StateError, UnknownFormat
 from ..http.errors import PROBLEM_TYPE, HTTPError, problem_document
-from ..http.request import Headers
+from ..http.request import Headers, split_target
 from ..jobs.job import Receipt, Verdict
 from .messages import HTTPRequest, HTTPResponse
 from .strangers import Strangers
@@ -129,7 +130,8 @@ class Endpoint:
         Returns:
             The response, or the notifications that `commit` makes it of.
         """
-        path, _, query = request.target.partition("?")
+        path, query = split_target(request.target)
+        path = unquote(path)
         methods = _METHODS.get(path, ())
         if request.method not in methods:
             return _unknown_resource(methods)

@@ -10,9 +10,6 @@ import attrs
 from ..http.errors import HTTPError
 from ..http.request import Headers
 
-#: A ``Content-Length`` with this many digits is not a length.
-_MOST_DIGITS = 20
-
 
 def _make_headers(fields: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
     if isinstance(fields, Headers):
@@ -26,10 +23,13 @@ class HTTPRequest:
 
     Args:
         method: The method, such as ``POST``.
-        target: The path and the query, such as ``/receive?access_token=…``.
+        target: The path and the query, such as ``/receive?access_token=…``; also after ``http://host`` (RFC 9112,
+            3.2.2).
         headers: The header fields, as a mapping or as pairs; the case of their names does not matter.
         read: Reads the next piece of the body. It is called with a number of bytes, of which the piece may have fewer
-            or more, and returns no bytes at the end of the body. It is only called for a request that may send.
+            or more, and returns no bytes at the end of the body. It is only called for a request that may send. An
+            `OSError`, `EOFError` or `ValueError` says that the body is broken: the response is 400, or 408 after a
+            `TimeoutError`. Other errors pass through `Endpoint.answer`.
         peer: The client's address, for the log.
     """
 
@@ -46,20 +46,19 @@ class HTTPRequest:
             limit: The most bytes that it may have.
 
         Raises:
-            HTTPError: It has more, or fewer than its ``Content-Length`` says.
+            HTTPError: It has more, or fewer than its ``Content-Length`` says; this is malformed; or reading fails.
         """
-        said = self.headers.get("Content-Length", "")
-        length = int(said) if said.isdecimal() and len(said) < _MOST_DIGITS else None
+        length = self.headers.body_length()
         if length is not None and length > limit:
             reason = f"the body has {length} bytes, the limit is {limit}"
             raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
-        body = self.read(limit + 1)
+        body = self._read(limit + 1)
         return body if len(body) == length else self._read_rest(body, length, limit)
 
     def _read_rest(self, piece: bytes, length: int | None, limit: int) -> bytes:
         pieces, size = [piece], len(piece)
         while piece and size <= limit and size != length:
-            piece = self.read(limit + 1 - size)
+            piece = self._read(limit + 1 - size)
             pieces.append(piece)
             size += len(piece)
         if size > limit:
@@ -67,6 +66,15 @@ class HTTPRequest:
         if length is not None and size < length:
             raise HTTPError(HTTPStatus.BAD_REQUEST, f"the body ended after {size} of {length} bytes")
         return b"".join(pieces)
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self.read(size)
+        except TimeoutError:
+            raise HTTPError(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
+        except (OSError, EOFError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise HTTPError(HTTPStatus.BAD_REQUEST, f"the body cannot be read: {reason}; send it again") from error
 
 
 @attrs.define

@@ -107,7 +107,7 @@ class Connection:
             return False
         self._head_end = end
         self._request_end = end + len(_END_OF_HEAD)
-        # A guess, as the head is not parsed yet; `Head.parse` and `Head.body_length` find its errors later.
+        # A guess, as the head is not parsed yet; `Head.parse` and `Headers.body_length` find its errors later.
         length = _LENGTH.search(self._buffer, 0, self._request_end)
         if length:
             self._request_end += int(length[1])

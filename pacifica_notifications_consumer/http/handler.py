@@ -79,13 +79,12 @@ class Handler(BaseHTTPRequestHandler):
         try:
             head = self._read_head()
             self.rfile = self._open_body(head)
-            method = self._method(head.method)
         except HTTPError as error:
             self.body_left = True
             self.send_error(error.status, error.reason)
             return
         self.close_connection = not head.keeps_connection
-        method()
+        getattr(self, f"do_{head.method}", self.do_any)()
         if not self.rfile.is_read:
             self.close_connection = self.body_left = True
 
@@ -98,11 +97,9 @@ class Handler(BaseHTTPRequestHandler):
         self.headers = head.headers
         return head
 
-    def _method(self, name: str) -> Callable[[], None]:
-        method: Callable[[], None] | None = getattr(self, f"do_{name}", None)
-        if method is None:
-            raise HTTPError(HTTPStatus.NOT_IMPLEMENTED, f"the method {name[:50]} is not supported")
-        return method
+    def do_any(self) -> None:
+        """Answer a request whose method has no ``do_METHOD`` of its own; by default, refuse it."""
+        self.send_error(HTTPStatus.NOT_IMPLEMENTED, f"the method {self.command[:50]} is not supported")
 
     def _open_body(self, head: Head) -> Body:
         go_on = None
@@ -111,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise HTTPError(HTTPStatus.EXPECTATION_FAILED, "the only supported Expect is 100-continue")
             if head.version != "HTTP/1.0":
                 go_on = partial(self._client.send, _GO_ON)
-        length = head.body_length()
+        length = head.headers.body_length()
         return ChunkedBody(self._client, go_on) if length is None else SizedBody(self._client, length, go_on)
 
     def reply(self, status: int, body: bytes = b"", content_type: str = "", **headers: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -16,6 +16,8 @@ from .limits import ServerLimits
 _LONGEST_LENGTH = 18
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+#: A request target in origin or absolute form (RFC 9112, section 3.2).
+_TARGET = re.compile(r"(?:https?://[^/?]*)?([^?]*)\??(.*)", re.IGNORECASE | re.DOTALL)
 _REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/(\d)\.(\d)")
 
 
@@ -47,6 +49,31 @@ class Headers(Mapping[str, str]):
         """All values of a field, in the order of the request."""
         wanted = name.lower()
         return [value for name, value in self._fields if name.lower() == wanted]
+
+    def body_length(self) -> int | None:
+        """The size of the body in bytes (RFC 9112, section 6.3); None if it is chunked.
+
+        Raises:
+            HTTPError: The size is ambiguous or malformed. A proxy could then see the end of the request at another
+                place (request smuggling, RFC 9112, section 11.2).
+        """
+        codings = self.get("Transfer-Encoding")
+        length = self.get("Content-Length")
+        if codings is not None:
+            if length is not None:
+                raise HTTPError(HTTPStatus.BAD_REQUEST, "the request has both Content-Length and Transfer-Encoding")
+            if codings.strip().lower() != "chunked" or len(self.get_all("Transfer-Encoding")) > 1:
+                raise HTTPError(HTTPStatus.NOT_IMPLEMENTED, "the only supported Transfer-Encoding is chunked")
+            return None
+        if length is None:
+            return 0
+        if "," in length or len(self.get_all("Content-Length")) > 1:
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "the request has more than one Content-Length")
+        if not (length.isascii() and length.isdigit()):
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
+        if len(length) > _LONGEST_LENGTH:
+            raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Content-Length is too large")
+        return int(length)
 
 
 @attrs.frozen
@@ -83,30 +110,11 @@ class Head:
         option = self.headers.get("Connection", "").lower()
         return "close" not in option if self.version != "HTTP/1.0" else "keep-alive" in option
 
-    def body_length(self) -> int | None:
-        """The size of the body in bytes (RFC 9112, section 6.3); None if it is chunked.
 
-        Raises:
-            HTTPError: The size is ambiguous or malformed. A proxy could then see the end of the request at another
-                place (request smuggling, RFC 9112, section 11.2).
-        """
-        codings = self.headers.get("Transfer-Encoding")
-        length = self.headers.get("Content-Length")
-        if codings is not None:
-            if length is not None:
-                raise HTTPError(HTTPStatus.BAD_REQUEST, "the request has both Content-Length and Transfer-Encoding")
-            if codings.strip().lower() != "chunked" or len(self.headers.get_all("Transfer-Encoding")) > 1:
-                raise HTTPError(HTTPStatus.NOT_IMPLEMENTED, "the only supported Transfer-Encoding is chunked")
-            return None
-        if length is None:
-            return 0
-        if len(self.headers.get_all("Content-Length")) > 1:
-            raise HTTPError(HTTPStatus.BAD_REQUEST, "the request has more than one Content-Length")
-        if not (length.isascii() and length.isdigit()):
-            raise HTTPError(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
-        if len(length) > _LONGEST_LENGTH:
-            raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Content-Length is too large")
-        return int(length)
+def split_target(target: str) -> tuple[str, str]:
+    """The path of a request target, which is still percent-encoded, and the query."""
+    path, query = cast("re.Match[str]", _TARGET.match(target)).groups()
+    return path or "/", query
 
 
 def _field(line: str) -> tuple[str, str]:

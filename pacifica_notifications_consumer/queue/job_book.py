@@ -133,7 +133,7 @@ class JobBook:
         except NotificationError:
             return False
         except FilterError as error:
-            raise FilterError(f"{filter_.jsonpath} fails on the notification of job {job.id}: {error}") from error
+            raise FilterError(f"the notification of job {job.id}: {error.problem}", error.advice) from error
 
     def replay(self, selection: Selection) -> list[int]:
         """Queue the selected jobs again, see `requeue`.

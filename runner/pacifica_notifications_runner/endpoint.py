@@ -35,7 +35,7 @@ class _EndpointHandler(Handler):
         """Send a name without versions, which would disclose known weaknesses."""
         return "pacifica-notifications-consumer"
 
-    def do_POST(self) -> None:
+    def do_any(self) -> None:
         """Answer a request; notifications are committed and answered by `answer_together`."""
         request = HTTPRequest(self.command, self.path, self.headers, self.rfile.read, self.address_string())
         received = self.endpoint.receive(request)
@@ -46,8 +46,6 @@ class _EndpointHandler(Handler):
             # A sender or a proxy may see the end of the refused request elsewhere (RFC 9112, 11.2).
             self.close_connection = True
         self._send(received)
-
-    do_GET = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_POST
 
     @classmethod
     def answer_together(cls, handlers: Sequence[Self]) -> None:

@@ -148,7 +148,7 @@ def head() -> Iterator[Try]:
         data = spoil(chance.choice(_HEADS).rstrip(b"\r\n"), chance, _HEADS)
         try:
             parsed = Head.parse(data)
-            parsed.body_length()
+            parsed.headers.body_length()
             events = read_events(
                 mode_of(parsed.headers.get("Content-Type", ""), parsed.headers),
                 parsed.headers.get("Content-Type", ""),

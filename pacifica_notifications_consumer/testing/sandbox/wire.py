@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, unquote
 
 from ...http.errors import HTTPError
+from ...http.request import split_target
 from ...http.server import Handler
 
 #: Size in bytes of the pieces in which files are copied.
@@ -48,9 +49,9 @@ class ServiceHandler(Handler):
         """Answer the request, which is described by ``command``, ``segments`` and ``query``; to be overridden."""
         raise NotImplementedError
 
-    def do_GET(self) -> None:
+    def do_any(self) -> None:
         """Answer a request of any method."""
-        path, _, query = self.path.partition("?")
+        path, query = split_target(self.path)
         self.segments = [unquote(segment) for segment in path.split("/") if segment]
         self.query = dict(parse_qsl(query, keep_blank_values=True))
         try:
@@ -59,8 +60,6 @@ class ServiceHandler(Handler):
             raise  # the client has gone
         except Exception as error:
             self._refuse(error)
-
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
 
     def _refuse(self, error: Exception) -> None:
         if self.streaming:

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import EndpointError, PacificaError
 from pacifica_notifications_consumer.http.errors import HTTPError
+from pacifica_notifications_consumer.http.request import split_target
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import temporary_directory
@@ -53,16 +54,14 @@ class _PageHandler(Handler):
     sandbox: Sandbox
     staging: Path
 
-    def do_GET(self) -> None:
+    def do_any(self) -> None:
         """Answer any request."""
         try:
-            self._answer_page(unquote(self.path.partition("?")[0]))
+            self._answer_page(unquote(split_target(self.path)[0]))
         except HTTPError as error:
             self.reply_problem(error.status, error.reason)
         except PacificaError as error:
             self.reply_problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
-
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
 
     def _answer_page(self, path: str) -> None:
         match self.command, path:

@@ -15,6 +15,7 @@ from pacifica_notifications_consumer.endpoint.endpoint import METRICS_TYPE
 from pacifica_notifications_consumer.endpoint.strangers import Strangers
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.http.errors import HTTPError
+from pacifica_notifications_consumer.http.request import split_target
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
 from pacifica_notifications_runner.status.access import AccessControl
 from pacifica_notifications_runner.status.api.api import Api
@@ -63,9 +64,9 @@ class _StatusHandler(Handler):
         """A name without versions, which would disclose known weaknesses."""
         return "pacifica-notifications-consumer"
 
-    def do_GET(self) -> None:
+    def do_any(self) -> None:
         """Answer any request."""
-        path, _, query = self.path.partition("?")
+        path, query = split_target(self.path)
         self._path, self._query = unquote(path), dict(parse_qsl(query, keep_blank_values=True))
         try:
             if self._path in ASSETS and self.command in ("GET", "HEAD"):
@@ -82,8 +83,6 @@ class _StatusHandler(Handler):
                 self.close_connection = True
                 return
             self._problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the ledger cannot be used; see the log for the reason")
-
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
 
     def _answer_program(self) -> None:
         # Browsers send cookies with requests of other sites, too, so a cookie only permits reading.
@@ -150,7 +149,7 @@ class _StatusHandler(Handler):
             token = self._form().get("token", "").strip()
         if token and self.access.is_token(token):
             # `//host` and, in browsers, `/\\host` would lead to another site.
-            place = "/" if self._path in ("/login", "") else "/" + self.path.partition("?")[0].lstrip("/\\")
+            place = "/" if self._path in ("/login", "") else "/" + split_target(self.path)[0].lstrip("/\\")
             place += f"?{urlencode(self._query)}" if self._query else ""
             self._send(go_to(place, **{"Set-Cookie": self.access.cookie}))
             return True

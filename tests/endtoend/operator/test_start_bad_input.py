@@ -217,7 +217,7 @@ def test_state_directory_of_a_running_consumer(keeper: Deployment, operator: Ope
         (b" \r\n", 400, "the notification is empty"),
         (b"{", 400, "the notification is not JSON"),
         (b'{"eventID": "\xff"}', 400, "the notification is not JSON"),
-        (b"[" * 50_000, 400, "the notification is not JSON"),
+        (b"[" * 50_000, 400, "the notification is nested too deeply"),
     ],
     ids=lambda value: repr(value[:12]) + str(len(value)) if isinstance(value, bytes) else None,
 )

@@ -190,6 +190,92 @@ def test_body_that_ends_early(endpoint: Endpoint, runner: JobRunner) -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "status", "detail"),
+    [
+        (OSError("Invalid chunk header"), 400, "the body cannot be read: Invalid chunk header; send it again"),
+        (
+            ConnectionResetError(104, "Connection reset"),
+            400,
+            "the body cannot be read: Connection reset; send it again",
+        ),
+        (EOFError(), 400, "the body cannot be read: EOFError; send it again"),
+        (ValueError("bad size"), 400, "the body cannot be read: bad size; send it again"),
+        (TimeoutError(), 408, "the body did not arrive in time"),
+    ],
+    ids=repr,
+)
+def test_body_that_cannot_be_read(
+    endpoint: Endpoint, runner: JobRunner, error: Exception, status: int, detail: str
+) -> None:
+    """A body whose reader fails, at once or after a piece, is refused with the reason, and nothing is kept."""
+    for pieces in ([], [b'{"a": 1}']):
+        stream = iter(pieces)
+
+        def read(_: int, stream: Iterator[bytes] = stream) -> bytes:
+            for piece in stream:
+                return piece
+            raise error
+
+        response = endpoint.answer(HTTPRequest("POST", "/receive", AUTHORIZED | {"Transfer-Encoding": "chunked"}, read))
+        assert (response.status, said(response)["detail"]) == (status, detail)
+    assert kept(runner) == 0
+
+
+def test_other_errors_of_the_reader_pass(endpoint: Endpoint) -> None:
+    """An error that says nothing of the body, such as a framework's own refusal, reaches the framework."""
+
+    def fail(size: int) -> bytes:
+        raise RuntimeError("413")
+
+    with pytest.raises(RuntimeError, match="413"):
+        endpoint.answer(HTTPRequest("POST", "/receive", AUTHORIZED | {"Content-Length": "3"}, fail))
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "detail"),
+    [
+        ([("Content-Length", "x")], 400, "Content-Length is not a number"),
+        ([("Content-Length", "-1")], 400, "Content-Length is not a number"),
+        ([("Content-Length", "2"), ("Content-Length", "3")], 400, "the request has more than one Content-Length"),
+        ([("Content-Length", "2,2")], 400, "the request has more than one Content-Length"),
+        (
+            [("Content-Length", "2"), ("Transfer-Encoding", "chunked")],
+            400,
+            "the request has both Content-Length and Transfer-Encoding",
+        ),
+        ([("Content-Length", "9" * 5000)], 413, "Content-Length is too large"),
+        ([("Transfer-Encoding", "gzip")], 501, "the only supported Transfer-Encoding is chunked"),
+    ],
+)
+def test_length_that_is_ambiguous(endpoint: Endpoint, fields: list[tuple[str, str]], status: int, detail: str) -> None:
+    """RFC 9112, 6.3: where the body ends must be certain before it is read."""
+    response = endpoint.answer(HTTPRequest("POST", "/receive", [*AUTHORIZED.items(), *fields], never_read))
+    assert (response.status, said(response)["detail"]) == (status, detail)
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://h/healthz", 200),
+        ("HTTPS://h:8080/healthz?a=http://b/c", 200),
+        ("/%68ealthz", 200),
+        ("http://h/%68ealth%7A", 200),
+        ("/healthz%3Fa", 404),
+        ("/%2568ealthz", 404),
+        ("http://h", 404),
+        ("http://h?/healthz", 404),
+        ("http:/healthz", 404),
+        ("ftp://h/healthz", 404),
+        ("//h/healthz", 404),
+        ("*", 404),
+    ],
+)
+def test_targets(endpoint: Endpoint, target: str, status: int) -> None:
+    """RFC 9112, 3.2.2 and RFC 3986, 6.2.2: a resource is found by its absolute URI and in percent-encoding, too."""
+    assert ask(endpoint, "GET", target).status == status
+
+
+@pytest.mark.parametrize(
     ("media_type", "status"),
     [
         ("application/json", 202),

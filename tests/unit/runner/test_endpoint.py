@@ -148,7 +148,9 @@ def test_health(url: str, endpoint: Endpoint) -> None:
         ("OPTIONS", "/receive", 204, "POST, OPTIONS"),
         ("PATCH", "/receive", 405, "POST, OPTIONS"),
         ("GET", "/", 404, None),
-        ("BREW", "/receive", 501, None),
+        ("BREW", "/receive", 405, "POST, OPTIONS"),
+        ("TRACE", "/healthz", 405, "GET, HEAD, OPTIONS"),
+        ("BREW", "/", 404, None),
     ],
 )
 def test_other_resources(url: str, method: str, path: str, status: int, allow: str | None) -> None:

@@ -19,7 +19,7 @@ from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.api.documents import SubscriptionStatus
 from pacifica_notifications_runner.status.listener import showing
 from pacifica_notifications_runner.status.pages.markup import Markup, join, tag
-from tests.support.http_tools import raw
+from tests.support.http_tools import raw, statuses
 from tests.support.runner_tools import DEADLINE, body, make_runner
 
 TOKEN = "let-me-in"
@@ -175,6 +175,12 @@ def test_requests_that_no_page_answers(
     answer = browser.request(method, url + path, data=form if method == "POST" else None, timeout=DEADLINE)
     assert answer.status_code == status
     assert reason in html.unescape(answer.text)
+
+
+def test_absolute_target(url: str) -> None:
+    """RFC 9112, 3.2.2: a request may name its resource by the absolute URI."""
+    answer = raw(url, b"GET http://elsewhere/style.css HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert (statuses(answer), b"text/css" in answer) == ([200], True)
 
 
 def test_head_answers_without_a_body(url: str, browser: requests.Session) -> None:

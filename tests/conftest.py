@@ -1,0 +1,7 @@
+"""What all tests share: their commands can be interrupted, wherever the tests run."""
+
+import signal
+
+# A shell makes its background jobs ignore SIGINT, and every command that the tests start would inherit that: a program
+# that leaves SIGINT to Python, such as the documented one behind Flask, would never end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
