@@ -258,6 +258,12 @@ class Settings:
     policy_port: int = setting("the port of the sandbox's policy; 0 picks a free one", read.port, default=8181)
 
 
+_FIXED = ("archive_entries", "archive_ratio", "max_header_fields", "max_tar_header")
+_FIXED_TIMES = ("max_body_seconds", "max_head_seconds", "max_idle_seconds", "max_stall_seconds")
+#: Settings of earlier versions, by their names, each with the reason why it was removed.
+REMOVED = dict.fromkeys((*_FIXED, *_FIXED_TIMES), "its limit is fixed now")
+REMOVED["page_port"] = "the page for uploads chooses its port itself now"
+
 #: The settings by their names.
 OPTIONS = {option.name: option for option in options_of(Settings)}
 
