@@ -10,7 +10,8 @@ from typing import Any
 
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_runner.operating.client import ConsumerClient, add_output, asking
+from pacifica_notifications_consumer.settings.converters import alternatives
+from pacifica_notifications_runner.operating.client import ConsumerClient, asking
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import NAMED, Settings
 from pacifica_notifications_runner.process import terminal
@@ -26,14 +27,15 @@ EPILOG = """\
 Examples:
   pacifica-notifications-consumer jobs list --name sums --state dead
   pacifica-notifications-consumer jobs log --name sums -f 17
-  pacifica-notifications-consumer jobs replay --name sums --dead --since 2026-11-24T18:00
+  pacifica-notifications-consumer jobs replay --dead --since 2026-11-24T18:00
 
 --name and --state-dir can be left out where this user has only one consumer.
 
-Exit status: 0; 2 wrong command line; 69 the consumer cannot be reached; 73 it refuses, or its state directory is not
-usable; 78 wrong settings, or no such consumer; 130 interrupted, or the question was answered with no.
+Exit status: 0 done; 2 wrong command line; 69 the consumer cannot be reached; 73 the consumer refuses, or its state
+directory is not usable; 78 wrong settings, or no such consumer; 130 interrupted, or not confirmed.
 """
 
+_IN_STATE = "only jobs in this state: "
 _MOST_NUMBERS = 20
 _COLOURS = {
     "succeeded": terminal.GREEN,
@@ -50,10 +52,11 @@ def add_command(subparsers: Any) -> None:
     parser = command_line.add_subcommand(
         subparsers, "jobs", None, "list, show, run again or cancel jobs", DESCRIPTION, EPILOG, settings=None
     )
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    actions = parser.add_subparsers(prog=parser.prog, metavar="ACTION", required=True)
 
     listing = _add_action(actions, "list", "list the newest jobs", _list)
-    listing.add_argument("--state", choices=[state.value for state in JobState], help="only jobs in this state")
+    states = [state.value for state in JobState]
+    listing.add_argument("--state", choices=states, metavar="STATE", help=_IN_STATE + alternatives(states))
     listing.add_argument("--limit", type=int, default=20, metavar="N", help="the most jobs to list (default: 20)")
     listing.add_argument("--before", type=int, metavar="ID", help="only jobs with lower numbers")
 
@@ -75,9 +78,8 @@ def add_command(subparsers: Any) -> None:
     replay = _add_action(actions, "replay", "queue all jobs again that match", _replay)
     states = [state.value for state in JobState if state.final or state is JobState.FAILED]
     replay.add_argument("--dead", dest="states", action="append_const", const="dead", help="the same as --state dead")
-    replay.add_argument(
-        "--state", dest="states", action="append", choices=states, help="only jobs in this state; may be repeated"
-    )
+    help_text = f"{_IN_STATE}{alternatives(states)}; may be repeated"
+    replay.add_argument("--state", dest="states", action="append", choices=states, metavar="STATE", help=help_text)
     replay.add_argument(
         "--since", metavar="TIME", help="only jobs with notifications from this time (2026-11-24T18:00) or later"
     )
@@ -97,7 +99,7 @@ def _add_action(
 
     description = f"{help_text[0].upper()}{help_text[1:]}."
     parser = command_line.add_subcommand(actions, name, command, help_text, description, EPILOG, settings=NAMED)
-    add_output(parser)
+    command_line.add_output(parser)
     return parser
 
 

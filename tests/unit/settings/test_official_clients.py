@@ -115,7 +115,7 @@ def test_damaged_file(tmp_path: Path, text: str) -> None:
     ("environ", "problem"),
     [
         ({"CARTD_PORT": "x"}, "CARTD_PORT ('http://127.0.0.1:x') is not usable"),
-        ({"AUTHENTICATION_TYPE": "digest"}, "it must be one of none, basic, clientssl, gssapi"),
+        ({"AUTHENTICATION_TYPE": "digest"}, "it must be none, basic, clientssl or gssapi"),
         ({"AUTHENTICATION_CERT": "/nowhere"}, "the file does not exist"),
         ({"PACIFICA_CA_BUNDLE": "/nowhere"}, "the path of an existing file"),
     ],
