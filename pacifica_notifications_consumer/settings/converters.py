@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -197,17 +197,12 @@ def whole(text: str) -> int:
     return whole_number(text, 0)
 
 
-def alternatives(words: Sequence[str]) -> str:
-    """Words in a sentence: ``a, b or c``."""
-    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
 def one_of(*words: _Word) -> Callable[[str], _Word]:
     """Make a reader that accepts only these words; a command's help shows them as the placeholder."""
 
     def read(text: str) -> _Word:
         if text not in words:
-            raise ValueError(f"it must be {alternatives(words)}")
+            raise ValueError(f"it must be {', '.join(words[:-1])} or {words[-1]}")
         return words[words.index(text)]
 
     PLACEHOLDERS[read] = "|".join(words)
@@ -235,7 +230,7 @@ def lost_after(text: str) -> float:
     """Read the seconds of silence after which a worker counts as lost."""
     number = seconds(text)
     if number < _SHORTEST_LOSS:
-        raise ValueError(f"it must be {_SHORTEST_LOSS:g} seconds or more: after half of them a worker ends its jobs")
+        raise ValueError(f"it must be {_SHORTEST_LOSS:g} seconds or more, to leave a worker time to end its jobs")
     return number
 
 

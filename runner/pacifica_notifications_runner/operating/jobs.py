@@ -10,7 +10,6 @@ from typing import Any
 
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.settings.converters import alternatives
 from pacifica_notifications_runner.operating.client import ConsumerClient, asking
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import NAMED, Settings
@@ -35,7 +34,6 @@ Exit status: 0 done; 2 wrong command line; 69 the consumer cannot be reached; 73
 directory is not usable; 78 wrong settings, or no such consumer; 130 interrupted, or not confirmed.
 """
 
-_IN_STATE = "only jobs in this state: "
 _MOST_NUMBERS = 20
 _COLOURS = {
     "succeeded": terminal.GREEN,
@@ -56,7 +54,8 @@ def add_command(subparsers: Any) -> None:
 
     listing = _add_action(actions, "list", "list the newest jobs", _list)
     states = [state.value for state in JobState]
-    listing.add_argument("--state", choices=states, metavar="STATE", help=_IN_STATE + alternatives(states))
+    help_text = f"only jobs in this state ({', '.join(states)})"
+    listing.add_argument("--state", choices=states, metavar="STATE", help=help_text)
     listing.add_argument("--limit", type=int, default=20, metavar="N", help="the most jobs to list (default: 20)")
     listing.add_argument("--before", type=int, metavar="ID", help="only jobs with lower numbers")
 
@@ -78,7 +77,7 @@ def add_command(subparsers: Any) -> None:
     replay = _add_action(actions, "replay", "queue all jobs again that match", _replay)
     states = [state.value for state in JobState if state.final or state is JobState.FAILED]
     replay.add_argument("--dead", dest="states", action="append_const", const="dead", help="the same as --state dead")
-    help_text = f"{_IN_STATE}{alternatives(states)}; may be repeated"
+    help_text = f"only jobs in this state ({', '.join(states)}); may be repeated"
     replay.add_argument("--state", dest="states", action="append", choices=states, metavar="STATE", help=help_text)
     replay.add_argument(
         "--since", metavar="TIME", help="only jobs with notifications from this time (2026-11-24T18:00) or later"
