@@ -46,7 +46,7 @@ class ArchiveLimits:
 
     entries: int = 10_000
     size: int = setting(
-        "bytes that the files of an archive may have together when extracted, such as 2G; TMPDIR must have room",
+        "the most bytes of an archive's extracted files together, such as 2G; TMPDIR must have room for them",
         size,
         name="archive_size",
         default=1 << 30,

@@ -78,8 +78,8 @@ class CatchUpRules:
         default=600.0,
     )
     patience: float = setting(
-        "seconds after which a number without a transaction counts as left out; an upload has its number before its "
-        "transaction can be seen",
+        "seconds to go on asking policy for a number that has no transaction yet: a number is given to an upload "
+        "when it starts, and some are never used",
         seconds,
         name="catch_up_patience",
         default=86_400.0,

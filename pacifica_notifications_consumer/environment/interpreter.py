@@ -54,7 +54,7 @@ class Interpreter:
             )
             series, version, build, wheels = json.loads(answer.stdout)
         except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
-            reason = getattr(error, "strerror", None) or "it does not answer as a Python does"
+            reason = getattr(error, "strerror", None) or "it does not run Python code"
             whose = f" for the user {run_as.name}" if run_as.name else ""
             advice = "set `python` to one that all users can run" if run_as.name else "correct `python`"
             raise ConfigurationError(f"{executable} is not a usable Python{whose}: {reason}", advice) from error

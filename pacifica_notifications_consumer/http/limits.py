@@ -22,20 +22,20 @@ class ServerLimits:
     """
 
     head: int = setting(
-        "bytes that the line and the header fields of a request may have; proxies commonly allow 8K to 64K",
+        "the largest request line and header fields in bytes; proxies commonly allow 8K to 64K",
         size,
         name="max_head",
         default=64 << 10,
     )
     connections: int = setting(
-        "how many connections may wait; when there are more, the one that has waited longest is closed; each is an "
-        "open file",
+        "the most open connections that wait for requests; a further one closes the one that has waited longest; each "
+        "takes a file descriptor",
         count,
         name="max_connections",
         default=4096,
     )
     threads: int = setting(
-        "how many requests with large bodies are read at the same time, each by a thread; others wait for their turn",
+        "the most requests with large bodies that are read at the same time, each by a thread; others wait",
         count,
         name="max_slow_requests",
         default=128,

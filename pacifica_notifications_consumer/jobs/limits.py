@@ -31,30 +31,30 @@ class JobLimits:
     """
 
     memory: int | None = setting(
-        "bytes that each process of a job may hold by itself, such as 8G; beyond them it gets no more",
+        "the most memory in bytes of each process of a job, such as 8G; allocating more fails in the process",
         size_limit,
         name="job_memory",
-        note="0 for any number",
+        note="0 for no limit",
     )
     cpu: int | None = setting(
-        "seconds of a processor that each process of a job may take; then a signal ends it",
+        "the most processor time in seconds of each process of a job; after that, a signal ends it",
         count_limit,
         name="job_cpu",
-        note="0 for any number",
+        note="0 for no limit",
         metavar="SECONDS",
     )
     processes: int | None = setting(
-        "how many processes the user may have, those of other jobs and programs among them, before a job can start no "
-        "more; not for root",
+        "the most processes of the jobs' user, of all jobs and other programs together; starting more fails in a job; "
+        "has no effect for root",
         count_limit,
         name="job_processes",
-        note="0 for any number",
+        note="0 for no limit",
     )
     file_size: int | None = setting(
-        "bytes that a file that a job writes may have, such as 100G; beyond them, writing fails",
+        "the largest file in bytes that a job can write, such as 100G; writing more fails",
         size_limit,
         name="job_file_size",
-        note="0 for any number",
+        note="0 for no limit",
     )
 
     def resources(self) -> list[tuple[int, int, int]]:

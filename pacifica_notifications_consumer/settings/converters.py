@@ -106,9 +106,7 @@ _SIZE = re.compile(r"(\d{1,15})([KMGT]?)", re.IGNORECASE)
 
 def authentication(text: str) -> str:
     """Read the kind of authentication."""
-    if text.lower() not in AUTHENTICATIONS:
-        raise ValueError(f"it must be one of {', '.join(AUTHENTICATIONS)}")
-    return text.lower()
+    return one_of(*AUTHENTICATIONS)(text.lower())
 
 
 AUTHENTICATIONS = ("none", "basic", "clientssl", "gssapi")
@@ -210,7 +208,7 @@ def one_of(*words: _Word) -> Callable[[str], _Word]:
 
     def read(text: str) -> _Word:
         if text not in words:
-            raise ValueError(f"it must be {' or '.join(words)}")
+            raise ValueError(f"it must be {', '.join(words[:-1])} or {words[-1]}")
         return words[words.index(text)]
 
     PLACEHOLDERS[read] = "|".join(words)
@@ -238,7 +236,7 @@ def lost_after(text: str) -> float:
     """Read the seconds of silence after which a worker counts as lost."""
     number = seconds(text)
     if number < _SHORTEST_LOSS:
-        raise ValueError(f"it must be {_SHORTEST_LOSS:g} seconds or more: in half of them a worker ends its jobs")
+        raise ValueError(f"it must be {_SHORTEST_LOSS:g} seconds or more, to leave a worker time to end its jobs")
     return number
 
 

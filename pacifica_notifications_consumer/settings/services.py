@@ -63,7 +63,7 @@ class Services:
         metavar="KIND",
     )
     client_cert: str | None = setting("the client's certificate for clientssl, a file in PEM form", existing_file)
-    client_key: str | None = setting("the file of the private key of `client_cert`, if it is another", existing_file)
+    client_key: str | None = setting("the private key of `client_cert`, unless the same file holds it", existing_file)
     ca_bundle: str | bool = setting(
         "a file with the certificates of the authorities that Pacifica's https servers are verified against",
         ca_bundle,

@@ -25,11 +25,11 @@ Tools for the authors and operators of Pacifica consumers. To deploy one, use st
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
+    parser = command_line.Parser(prog=PROGRAM, description=DESCRIPTION)
     command_line.add_version(parser)
     # The completion scripts are made from the parsers of all commands.
     parser.set_defaults(parsers=all_parsers)
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(prog=PROGRAM, metavar="COMMAND", required=True)
     for subcommand in (*_FOR_AUTHORS, *_FOR_OPERATORS):
         subcommand.add_command(subparsers)
     return parser

@@ -37,18 +37,18 @@ from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, say_json
 
 DESCRIPTION = """\
-Find faults of a consumer before it is started or run: in the archive and its limits, the entry-point and its syntax,
-the JSONPath, init.sh, the requirements, and imports without a requirement. For the last three, its environment is
-created with its init.sh, and removed again.
+Find the faults of a consumer before it is started: in the archive, the syntax of the entry-point, the JSONPath,
+init.sh, the requirements, and imports that no requirement provides. To check the last three, the command creates the
+consumer's environment, runs init.sh in it, and removes it again.
 """
 
 EPILOG = """\
 Examples:
   pacifica-notifications-consumer check count-lines
-  pacifica-notifications-consumer check consumer.zip --against notification.json --output json
+  pacifica-notifications-consumer check consumer.zip --against notification.json
 
-Exit status: 0 nothing would go wrong (warnings aside); 65 something would; 66 nothing would, but a notification given
-with --against does not match; 2 wrong command line; 78 wrong settings; 130 stopped.
+Exit status: 0 no errors found, though perhaps warnings; 2 wrong command line; 65 errors found; 66 no errors found, but
+a notification given with --against does not match; 78 wrong settings; 130 stopped.
 """
 
 _FOUND, _NOT_MATCHED = 65, 66
@@ -61,12 +61,12 @@ def add_command(subparsers: Any) -> None:
         subparsers, "check", check, "find faults of a consumer", DESCRIPTION, EPILOG, settings=(*SETUP, *RIGHTS)
     )
     parser.add_argument("consumer", type=Path, metavar="consumer.zip|DIR", help="the consumer")
-    help_text = "explain whether, and why, the JSONPath matches these notifications"
-    parser.add_argument("--against", type=Path, nargs="+", default=[], metavar="notification.json", help=help_text)
+    help_text = "files with notifications: show whether the JSONPath matches each, and why"
+    parser.add_argument("--against", type=Path, nargs="+", default=[], metavar="FILE", help=help_text)
     parser.add_argument(
-        "--no-environment", action="store_true", help="make no environment; do not check requirements and imports"
+        "--no-environment", action="store_true", help="do not check init.sh, the requirements and imports"
     )
-    parser.add_argument("--output", choices=("text", "json"), default="text", help="text for people, json for programs")
+    command_line.add_output(parser)
 
 
 def check(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -141,4 +141,4 @@ def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches:
         say(f"{match.path}: {match.explanation}")
     counts = Counter(finding.level for finding in findings)
     summary = [count(counts[level], level.value) for level in Level if counts[level]]
-    say(f"{arguments.consumer}: {', '.join(summary) or 'nothing would go wrong'}")
+    say(f"{arguments.consumer}: {', '.join(summary) or 'no faults found'}")

@@ -20,7 +20,7 @@ documentation.
 """
 
 EPILOG = """\
-Exit status: 0; 2 wrong command line; 73 the directory is not empty, or cannot be made; 78 wrong settings.
+Exit status: 0 done; 2 wrong command line; 73 the directory is not empty, or cannot be made; 78 wrong settings.
 """
 
 TEMPLATES = ("minimal", "uppercase")
@@ -39,7 +39,7 @@ def add_command(subparsers: Any) -> None:
         subparsers, "init", make, "make a new consumer that works", DESCRIPTION, EPILOG
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory; it is created, and must be empty")
-    parser.add_argument("--template", choices=TEMPLATES, default="minimal", help="(default: minimal)")
+    parser.add_argument("--template", choices=TEMPLATES, default="minimal", metavar="NAME", help="(default: minimal)")
 
 
 def make(arguments: argparse.Namespace, _settings: Settings) -> int:

@@ -18,7 +18,7 @@ files, compiled code, tests, virtual environments and other archives are left ou
 """
 
 EPILOG = """\
-Exit status: 0; 2 wrong command line; 65 the directory is not a usable consumer; 78 wrong settings.
+Exit status: 0 done; 2 wrong command line; 65 the directory is not a usable consumer; 78 wrong settings.
 """
 
 

@@ -21,7 +21,7 @@ and continues with the archive of its directory when it is started again. All us
 """
 
 EPILOG = """\
-Exit status: 0 stopped by a signal; 2 wrong command line; 71 a port cannot be had; 73 the directory is not usable;
+Exit status: 0 stopped by a signal; 2 wrong command line; 71 a port is in use; 73 the directory is not usable;
 78 wrong settings.
 """
 

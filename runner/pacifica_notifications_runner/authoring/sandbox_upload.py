@@ -24,9 +24,10 @@ announces the transaction at once; uploads to a sandbox that is not running are 
 
 EPILOG = """\
 Example:
-  pacifica-notifications-consumer sandbox upload spectra notes.txt --project 1234a --key-value Sample=B-17
+  pacifica-notifications-consumer sandbox upload spectra notes.txt \\
+    --project 1234a --key-value Sample=B-17
 
-Exit status: 0; 2 wrong command line; 69 the files cannot be uploaded; 73 the sandbox's directory is not usable;
+Exit status: 0 done; 2 wrong command line; 69 the files cannot be uploaded; 73 the sandbox's directory is not usable;
 78 wrong settings.
 """
 

@@ -33,18 +33,18 @@ from pacifica_notifications_runner.options.settings import ASKING, NAMED, Settin
 from pacifica_notifications_runner.process.terminal import hint, say
 
 DESCRIPTION = """\
-Look for transactions that were not announced to a consumer: go through a range of them, and have the entry-point run
-for each that its JSONPath matches, that its user may see, and that its ledger does not have. A running consumer does it
-itself, while the command waits; for a stopped one the command queues the jobs, which run at the next start.
-The consumer must have been started once: its JSONPath and the address of policy are read from its state directory.
+Search a range of transactions for those that were not announced to a consumer, and queue a job for each that its
+JSONPath matches and its user may see. A running consumer does the search itself, while the command waits; for a stopped
+one the command does it, and the jobs run at the next start. The consumer must have been started once: its JSONPath and
+the address of policy are read from its state directory.
 """
 
 EPILOG = """\
 Examples:
-  pacifica-notifications-consumer catch-up --name sums --from 2026-11-24T18:00 --to 2026-11-25 --dry-run
-  pacifica-notifications-consumer catch-up --state-dir /var/lib/sums --from 1200 --to 1350
+  pacifica-notifications-consumer catch-up --from 2026-11-24T18:00 --dry-run
+  pacifica-notifications-consumer catch-up --name sums --from 1200 --to 1350
 
-Exit status: 0; 2 wrong command line; 69 policy cannot be asked; 73 the state directory is not usable; 78 wrong
+Exit status: 0 done; 2 wrong command line; 69 policy cannot be asked; 73 the state directory is not usable; 78 wrong
 settings, or no such consumer; 130 interrupted: the consumer continues the search, now or at its next start.
 """
 

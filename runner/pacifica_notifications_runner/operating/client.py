@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
@@ -136,9 +135,3 @@ def asking(settings: Settings) -> Iterator[ConsumerClient]:
         except InUse:
             client = _running(StatusAddress.find(state_dir))
         yield client
-
-
-def add_output(parser: argparse.ArgumentParser) -> None:
-    """Add the flag ``--output``."""
-    help_text = "text for people, json as in the API"
-    parser.add_argument("--output", choices=("text", "json"), default="text", help=help_text)

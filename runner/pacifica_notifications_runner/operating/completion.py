@@ -16,12 +16,12 @@ Print the script that lets a shell complete the commands of this package and the
 """
 
 EPILOG = """\
-Examples:
-  source <(pacifica-notifications-consumer completion bash)      # in ~/.bashrc
-  source <(pacifica-notifications-consumer completion zsh)       # in ~/.zshrc, after compinit
-  pacifica-notifications-consumer completion fish | source       # in ~/.config/fish/config.fish
+Examples, for ~/.bashrc, for ~/.zshrc (after compinit), and for ~/.config/fish/config.fish:
+  source <(pacifica-notifications-consumer completion bash)
+  source <(pacifica-notifications-consumer completion zsh)
+  pacifica-notifications-consumer completion fish | source
 
-Exit status: 0; 2 wrong command line; 78 wrong settings.
+Exit status: 0 done; 2 wrong command line; 78 wrong settings.
 """
 
 _BASH = """\
@@ -47,7 +47,7 @@ def add_command(subparsers: Any) -> None:
     parser = command_line.add_subcommand(
         subparsers, "completion", show, "print the completion script of a shell", DESCRIPTION, EPILOG
     )
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="bash|zsh|fish", help="the shell")
 
 
 def show(arguments: argparse.Namespace, _settings: Settings) -> int:

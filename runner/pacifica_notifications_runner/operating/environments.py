@@ -14,14 +14,14 @@ from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-List the environments in the cache --venv-cache, the last used first. With KEY, also print the packages of those whose
-keys begin with it, as requirements that install the same versions. With --prune, remove those that exceed the age or
+List the environments in the cache --venv-cache, the last used first. With KEY, list those whose keys begin with it, and
+their packages as requirements that install the same versions. With --prune, remove those that exceed the age or
 the total size of --venv-cache-keep, except those that a running consumer uses.
 """
 
 EPILOG = """\
-Exit status: 0; 2 wrong command line; 73 the cache cannot be read; 78 wrong settings, no cache named,
-or no environment of that key.
+Exit status: 0 done; 2 wrong command line; 73 the cache cannot be read; 78 wrong settings, no --venv-cache,
+or no environment with that key.
 """
 
 
@@ -32,7 +32,7 @@ def add_command(subparsers: Any) -> None:
         subparsers, "environments", show, "list or remove cached environments", DESCRIPTION, EPILOG, settings=settings
     )
     parser.add_argument("key", nargs="?", metavar="KEY", help="show the packages in those whose keys begin with KEY")
-    parser.add_argument("--prune", action="store_true", help="remove those that --venv-cache-keep does not keep")
+    parser.add_argument("--prune", action="store_true", help="remove those that exceed --venv-cache-keep")
 
 
 def show(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -13,7 +13,7 @@ from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.settings import converters as read
-from pacifica_notifications_runner.operating.client import ConsumerClient, add_output, asking
+from pacifica_notifications_runner.operating.client import ConsumerClient, asking
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.command_line import argument
 from pacifica_notifications_runner.options.settings import NAMED, Settings
@@ -31,12 +31,12 @@ EPILOG = """\
 Examples:
   pacifica-notifications-consumer jobs list --name sums --state dead
   pacifica-notifications-consumer jobs log --name sums -f 17
-  pacifica-notifications-consumer jobs replay --name sums --dead --since 2026-11-24T18:00
+  pacifica-notifications-consumer jobs replay --dead --since 2026-11-24T18:00
 
 --name and --state-dir can be left out where this user has only one consumer.
 
-Exit status: 0; 2 wrong command line; 69 the consumer cannot be reached; 73 it refuses, or its state directory is not
-usable; 78 wrong settings, or no such consumer; 130 interrupted, or the question was answered with no.
+Exit status: 0 done; 2 wrong command line; 69 the consumer cannot be reached; 73 the consumer refuses, or its state
+directory is not usable; 78 wrong settings, or no such consumer; 130 interrupted, or not confirmed.
 """
 
 _MOST_NUMBERS = 20
@@ -55,10 +55,12 @@ def add_command(subparsers: Any) -> None:
     parser = command_line.add_subcommand(
         subparsers, "jobs", None, "list, show, run again or cancel jobs", DESCRIPTION, EPILOG, settings=None
     )
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    actions = parser.add_subparsers(prog=parser.prog, metavar="ACTION", required=True)
 
     listing = _add_action(actions, "list", "list the newest jobs", _list)
-    listing.add_argument("--state", choices=[state.value for state in JobState], help="only jobs in this state")
+    states = [state.value for state in JobState]
+    help_text = f"only jobs in this state ({', '.join(states)})"
+    listing.add_argument("--state", choices=states, metavar="STATE", help=help_text)
     number = argument(lambda text: read.whole_number(text, 1, MOST_LISTED))
     listing.add_argument("--limit", type=number, default=20, metavar="N", help="the most jobs to list (default: 20)")
     listing.add_argument("--before", type=int, metavar="ID", help="only jobs with lower numbers")
@@ -81,9 +83,8 @@ def add_command(subparsers: Any) -> None:
     replay = _add_action(actions, "replay", "queue all jobs again that match", _replay)
     states = [state.value for state in JobState if state.final or state is JobState.FAILED]
     replay.add_argument("--dead", dest="states", action="append_const", const="dead", help="the same as --state dead")
-    replay.add_argument(
-        "--state", dest="states", action="append", choices=states, help="only jobs in this state; may be repeated"
-    )
+    help_text = f"only jobs in this state ({', '.join(states)}); may be repeated"
+    replay.add_argument("--state", dest="states", action="append", choices=states, metavar="STATE", help=help_text)
     replay.add_argument(
         "--since",
         metavar="TIME",
@@ -125,7 +126,7 @@ def _add_action(
 
     description = f"{help_text[0].upper()}{help_text[1:]}."
     parser = command_line.add_subcommand(actions, name, command, help_text, description, EPILOG, settings=NAMED)
-    add_output(parser)
+    command_line.add_output(parser)
     return parser
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from pacifica_notifications_runner.operating.client import add_output, asking, state_dir_of
+from pacifica_notifications_runner.operating.client import asking, state_dir_of
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import NAMED, Settings, with_flags
 from pacifica_notifications_runner.process.formats import count, duration
@@ -29,7 +29,7 @@ def add_command(subparsers: Any) -> None:
     parser = command_line.add_subcommand(
         subparsers, "status", show, "show the state of a consumer, and its page", DESCRIPTION, EPILOG, settings=NAMED
     )
-    add_output(parser)
+    command_line.add_output(parser)
 
 
 def show(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
+import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,20 +29,63 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-CONFIG_HELP = f"an INI file; its section [{SECTION}] may set these options, too ({CONFIG_VARIABLE})"
+CONFIG_HELP = f"an INI file; its section [{SECTION}] may set these options, too [{CONFIG_VARIABLE}]"
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Shows one placeholder in the usage for all flags of settings, since there are many."""
+class _Formatter(argparse.HelpFormatter):
+    """Fits a help into the terminal; lines that are indented stay lines, and flags of settings share a placeholder."""
 
-    def add_usage(
-        self, usage: str | None, actions: Iterable[argparse.Action], groups: Any, prefix: str | None = None
-    ) -> None:
-        actions = list(actions)
+    def __init__(self, prog: str) -> None:
+        width = min(shutil.get_terminal_size().columns, 120)
+        # On a narrow terminal the names of variables need the space.
+        super().__init__(prog, max_help_position=max(6, min(24, width - 50)), width=width)
+
+    def _format_usage(self, usage: Any, actions: Iterable[argparse.Action], groups: Any, prefix: Any) -> str:
         own = [action for action in actions if action.dest not in OPTIONS]
-        if len(own) < len(actions):
+        if len(own) < len(list(actions)):
             own.append(argparse.Action(["--SETTING"], dest="setting", metavar="VALUE ..."))
-        super().add_usage(usage, own, groups, prefix)
+        width, self._width = self._width, sys.maxsize
+        text = super()._format_usage(usage, own, groups, prefix).rstrip()
+        self._width = width
+        unbroken = re.sub(r"\[[^]]+]+", lambda found: found[0].replace(" ", "\0"), text)
+        return self._fill_text(unbroken, width, "").replace("\0", " ") + "\n\n"
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = re.sub(r"(?<=\S)\n(?=\S)", " ", text).splitlines()
+        more = [indent + "  " * (line.startswith("usage: ") + 2 * line.startswith(" ")) for line in lines]
+        fill = functools.partial(textwrap.fill, width=width, break_on_hyphens=False)
+        return "\n".join(fill(indent + line, subsequent_indent=rest) for line, rest in zip(lines, more, strict=True))
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return self._fill_text(text, width, "").splitlines()
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors show its own usage; with ``everything`` it has a flag that shows limits, too."""
+
+    def __init__(self, *, everything: bool = False, **details: Any) -> None:
+        super().__init__(formatter_class=_Formatter, allow_abbrev=False, add_help=False, **details)
+        self.color = False  # Python 3.14 puts escape sequences into the usage, which the formatter would break up
+        self.add_argument("-h", "--help", nargs=0, action=_Help, default=argparse.SUPPRESS, help="show this and exit")
+        if everything:
+            self.add_argument("--help-all", action="help", help="show this with the options that set limits, and exit")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse arguments, all of which must be known; unknown flags are reported first."""
+        args = sys.argv[1:] if args is None else list(args)
+        for text in args:
+            flag = text.partition("=")[0]
+            if text == "--" or (self._subparsers and not text.startswith("-")):
+                break
+            if re.fullmatch(r"--\S+", flag) and flag not in self._option_string_actions:
+                name = flag.removeprefix("--").replace("-", "_")
+                removed = {flag: REMOVED[name]} if name in REMOVED else {}
+                advice = suggestion(flag, self._option_string_actions, removed)
+                self.error(f"unrecognized arguments: {flag}{advice and f'; {advice}'}")
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
 
 class _Help(argparse.Action):
@@ -60,22 +108,14 @@ def add_subcommand(
     settings: Sequence[str] | None = (),
 ) -> argparse.ArgumentParser:
     """Add a subcommand with flags for some settings and for logging (None: no flags); callers add its arguments."""
+    everything = any(OPTIONS[name].group == LIMITS for name in settings or ())
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        name, help=help_text, description=description, epilog=epilog, allow_abbrev=False, add_help=False
+        name, help=help_text, description=description, epilog=epilog, everything=everything
     )
     parser.set_defaults(command=command)
-    add_help(parser, parser, everything=any(OPTIONS[name].group == LIMITS for name in settings or ()))
     if settings is not None:
         add_settings(parser, (*settings, *LOG))
     return parser
-
-
-def add_help(parser: argparse.ArgumentParser, to: argparse._ActionsContainer, *, everything: bool) -> None:
-    """Add the flags that show a command's help to a group; with ``everything`` also the one that shows limits, too."""
-    parser.formatter_class = _Formatter
-    to.add_argument("-h", "--help", nargs=0, action=_Help, default=argparse.SUPPRESS, help="show this and exit")
-    if everything:
-        to.add_argument("--help-all", action="help", help="show this with the options that set limits, and exit")
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Sequence[str], first: Sequence[str] = ()) -> None:
@@ -103,10 +143,16 @@ def _add_flag(group: argparse._ArgumentGroup, option: Option) -> None:
         group.add_argument(option.flag, dest=option.name, metavar=option.metavar, help=help_text)
 
 
-def add_version(to: argparse._ActionsContainer) -> None:
+def add_version(parser: argparse.ArgumentParser) -> None:
     """Add the flag ``--version``."""
-    installed = version("pacifica-notifications-consumer")
-    to.add_argument("--version", action="version", version=f"pacifica-notifications-consumer {installed}")
+    text = f"pacifica-notifications-consumer {version('pacifica-notifications-consumer')}"
+    parser.add_argument("--version", action="version", version=text, help="show the version and exit")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add the flag ``--output``."""
+    help_text = "text for people, json for programs (default: text)"
+    parser.add_argument("--output", choices=("text", "json"), default="text", metavar="text|json", help=help_text)
 
 
 def argument(read: Callable[[str], _T]) -> Callable[[str], _T]:

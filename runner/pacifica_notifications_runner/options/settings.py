@@ -37,8 +37,8 @@ class Settings:
         group=CONSUMER,
     )
     state_dir: Path | None = setting(
-        "the directory of the queue and of the jobs' directories, for one runner at a time "
-        "(default: one of the consumer's name in ~/.local/state/pacifica-notifications-consumer)",
+        "the directory of the queue and of the jobs' directories, for one running consumer only "
+        "(default: ~/.local/state/pacifica-notifications-consumer/NAME)",
         Path,
         metavar="DIR",
     )
@@ -88,7 +88,7 @@ class Settings:
     )
 
     workers: int | None = setting(
-        "how many jobs run at the same time, or are handed to workers with `engine` celery (default: 2, or 64)",
+        "how many jobs run, or are handed to workers, at the same time (default: 2, with `engine` celery 64)",
         read.count,
         group=JOBS,
     )
@@ -172,13 +172,13 @@ class Settings:
         "the queue of jobs at the broker, used by this consumer only (default: the consumer's name)", read.consumer_name
     )
     lost_after: float = setting(
-        "seconds of silence after which a worker counts as lost, and its jobs run elsewhere; before that, it ends them "
-        "itself; must be the same for the consumer and its workers",
+        "seconds without contact after which a worker counts as lost, and its jobs run elsewhere; it ends them itself "
+        "after half that time; must be the same for the consumer and its workers",
         read.lost_after,
         default=LOST_AFTER,
     )
     priority: int = setting(
-        f"from 0 to {HIGHEST_PRIORITY}: in one queue, jobs of a higher priority come first",
+        f"the priority of the consumer's jobs in the queue, 0 to {HIGHEST_PRIORITY}; workers take the highest first",
         lambda text: read.whole_number(text, 0, HIGHEST_PRIORITY),
         default=0,
         metavar="N",
@@ -197,7 +197,7 @@ class Settings:
     tls_cert: Path | None = setting(
         "the certificate of the endpoint with its chain, in PEM; the endpoint then speaks HTTPS", Path, group=SECURITY
     )
-    tls_key: Path | None = setting("the private key of `tls_cert`, if it is not in the same file", Path)
+    tls_key: Path | None = setting("the private key of `tls_cert`, unless the same file holds it", Path)
     endpoint_auth: Literal["bearer", "basic"] = setting(
         "how the producer authenticates itself, with a secret that is new at each start",
         read.one_of("bearer", "basic"),
@@ -244,7 +244,7 @@ class Settings:
     server_limits: ServerLimits = settings_of(ServerLimits, LIMITS)
     archive_limits: ArchiveLimits = settings_of(ArchiveLimits, LIMITS)
     output_limit: int = setting(
-        "bytes of an entry-point's output to keep, such as 16M; of a longer output, the first and last half of them",
+        "the most output in bytes to keep of each attempt, such as 16M; the middle of a longer output is left out",
         read.size,
         default=16 << 20,
     )

@@ -19,7 +19,7 @@ and undoes all of that; the jobs' directories stay. A second signal does not wai
 
 USAGE = """\
 %(prog)s consumer.zip [--SETTING VALUE ...]
-       %(prog)s --help | --help-all | --version"""
+  %(prog)s --help | --help-all | --version"""
 
 EPILOG = """\
 Each option can also be set by the environment variable named in brackets, or in an INI file given with --config; the
@@ -37,13 +37,9 @@ _MOST_NEEDED = ("username", "producer_url", "cartd_url", "ingest_url", "policy_u
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, usage=USAGE, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False, add_help=False
-    )
+    parser = command_line.Parser(prog=PROGRAM, usage=USAGE, description=DESCRIPTION, epilog=EPILOG, everything=True)
     parser.add_argument("archive", type=Path, metavar="consumer.zip", help="the consumer to deploy")
     names = [name for name, option in OPTIONS.items() if option.group != SANDBOX and name != "concurrency"]
+    command_line.add_version(parser)
     command_line.add_settings(parser, names, first=_MOST_NEEDED)
-    other = parser.add_argument_group("Help")
-    command_line.add_help(parser, other, everything=True)
-    command_line.add_version(other)
     return parser

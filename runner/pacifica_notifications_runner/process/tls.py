@@ -12,7 +12,7 @@ def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None
     """The TLS context of a certificate with its chain, and of its key if that is in another file; None without one."""
     if cert is None:
         if key is not None:
-            raise ConfigurationError("the key of TLS has no certificate", "set `tls_cert`")
+            raise ConfigurationError("`tls_key` is set without a certificate", "set `tls_cert`, too")
         return None
     for path, setting in ((cert, "tls_cert"), (key, "tls_key")):
         if path is not None:

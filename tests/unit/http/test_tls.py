@@ -101,7 +101,7 @@ def test_old_versions_are_refused(server: Server) -> None:
         ("cert.pem", "other.pem", r"cannot be used .*: the key belongs to another certificate; set"),
         ("cert.pem", None, r"cannot be used with the key in it: the certificate or the key is not in PEM form; set"),
         ("text", None, r"cannot be used .*: the certificate or the key is not in PEM form; set"),
-        (None, "key.pem", r"the key of TLS has no certificate; set `tls_cert`"),
+        (None, "key.pem", r"`tls_key` is set without a certificate; set `tls_cert`, too"),
     ],
 )
 def test_unusable_certificates(files: Path, cert: str | None, key: str | None, problem: str) -> None:

@@ -31,7 +31,7 @@ def test_help_of_the_start_command(capsys: pytest.CaptureFixture[str]) -> None:
     usage = text.partition("\n\n")[0].splitlines()
     assert len(usage) == 2
     assert max(map(len, usage)) <= 80
-    assert re.findall(r"^([A-Z][\w ]+):$", text, re.MULTILINE) == ["Most needed", *GROUPS, "Help"]
+    assert re.findall(r"^([A-Z][\w ]+):$", text, re.MULTILINE) == ["Most needed", *GROUPS]
     first = text.partition("\nMost needed:\n")[2].partition("\n\n")[0]
     assert len(re.findall(r"^  --", first, re.MULTILINE)) == 8
     assert "--max-body" not in text
@@ -40,7 +40,7 @@ def test_help_of_the_start_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_with_limits(capsys: pytest.CaptureFixture[str]) -> None:
     """All flags of the start command are shown on demand, each once."""
     text = shown(capsys, "--help-all")
-    assert re.findall(r"^([A-Z][\w ]+):$", text, re.MULTILINE) == ["Most needed", *GROUPS, LIMITS, "Help"]
+    assert re.findall(r"^([A-Z][\w ]+):$", text, re.MULTILINE) == ["Most needed", *GROUPS, LIMITS]
     found = re.findall(r"^  (?:-h, )?(--[a-z-]+)", text, re.MULTILINE)
     expected = [action.option_strings[-1] for action in flags(start_command.make_parser())]
     assert sorted(found) == sorted(expected)
@@ -70,6 +70,37 @@ def test_defaults_are_shown_as_they_are_written() -> None:
         if option.shown_default and option.convert(option.shown_default) != option.default
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """No help is wider than the terminal, and each name of a variable stays in one line."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for program, parser in cli.all_parsers().items():
+        for path, each in walk(parser):
+            text = each.format_help()
+            assert [line for line in text.splitlines() if len(line) > columns] == [], (program, path)
+            variables = {f"[{OPTIONS[action.dest].variable}]" for action in flags(each) if action.dest in OPTIONS}
+            assert [name for name in variables if name not in text] == [], (program, path)
+
+
+def test_wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a very wide terminal lines stay readable."""
+    monkeypatch.setenv("COLUMNS", "300")
+    assert max(map(len, start_command.make_parser().format_help().splitlines())) <= 120
+
+
+def test_examples_stay_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Paragraphs are filled, but each example has its own line."""
+    text = shown(capsys, "jobs", "--help")
+    assert "\n  pacifica-notifications-consumer jobs log --name sums -f 17\n" in text
+
+
+def test_variables_are_not_broken_at_hyphens(capsys: pytest.CaptureFixture[str]) -> None:
+    """A path or a name with hyphens stays whole where a line has room for it."""
+    text = shown(capsys, "--help")
+    assert "~/.local/state/pacifica-notifications-consumer/NAME" in text
+    assert "[pacifica-notifications-consumer]" in text
 
 
 def test_flags_of_subcommands_are_not_settings() -> None:
