@@ -37,7 +37,6 @@ class _Formatter(argparse.HelpFormatter):
 
     def __init__(self, prog: str) -> None:
         width = min(shutil.get_terminal_size().columns, 120)
-        # On a narrow terminal the names of variables need the space.
         super().__init__(prog, max_help_position=max(6, min(24, width - 50)), width=width)
 
     def _format_usage(self, usage: Any, actions: Iterable[argparse.Action], groups: Any, prefix: Any) -> str:
@@ -137,10 +136,8 @@ def _add_flag(group: argparse._ArgumentGroup, option: Option) -> None:
     default = f" (default: {option.shown_default})" if option.metavar and option.shown_default else ""
     note = f"; {option.note}" if option.note else ""
     help_text = with_flags(f"{option.help}{note}{default} [{option.variable}]", variables=False).replace("%", "%%")
-    if option.metavar is None:
-        group.add_argument(option.flag, dest=option.name, action="store_const", const="yes", help=help_text)
-    else:
-        group.add_argument(option.flag, dest=option.name, metavar=option.metavar, help=help_text)
+    value = {"metavar": option.metavar} if option.metavar else {"action": "store_const", "const": "yes"}
+    group.add_argument(option.flag, dest=option.name, help=help_text, **value)  # type: ignore[arg-type]
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
