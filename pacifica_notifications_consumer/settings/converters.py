@@ -15,14 +15,17 @@ _Word = TypeVar("_Word", bound=str)
 
 def url(text: str) -> str:
     """Check an address such as ``https://pacifica.example.org:8070/path``."""
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise ValueError("it must look like http://HOST:PORT")
     if parts.username is not None or parts.password is not None:
         raise ValueError("credentials do not belong into it: use `username` and `password_file`")
     if parts.query or parts.fragment:
         raise ValueError("it must end with its path")
-    _ = parts.port  # raises a ValueError of its own for a bad port
     return text.rstrip("/")
 
 
@@ -73,9 +76,10 @@ def size_limit(text: str) -> int | None:
 
 def byte_count(text: str) -> int:
     """Read a number of bytes, with an optional K, M, G or T (1024 and its powers) after it."""
-    if not (found := _SIZE.fullmatch(text)):
-        raise ValueError("it must be a number of bytes, such as 500M or 8G")
-    return int(found[1]) * _SIZES[found[2].upper()]
+    found = _SIZE.fullmatch(text)
+    if not found or (number := int(found[1]) * _SIZES[found[2].upper()]) > _MOST_BYTES:
+        raise ValueError("it must be a number of bytes, such as 500M or 8G, at most 1000000T")
+    return number
 
 
 def show_size(number: int) -> str:
@@ -95,7 +99,9 @@ def _whole_units(value: float, units: Mapping[str, int]) -> str:
 
 
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"(\d{1,15})([KMGT]?)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,19})([KMGT]?)", re.IGNORECASE)
+#: The system and SQLite cannot hold more than 2**63 - 1.
+_MOST_BYTES = 10**6 << 40
 
 
 def authentication(text: str) -> str:
@@ -111,8 +117,15 @@ AUTHENTICATIONS = ("none", "basic", "clientssl", "gssapi")
 def existing_file(text: str) -> str:
     """Check the path of an existing file."""
     if not Path(text).is_file():
-        raise ValueError("the file does not exist")
+        raise ValueError("it must be the path of an existing file")
     return str(Path(text).absolute())
+
+
+def existing_directory(text: str) -> str:
+    """Check the path of an existing directory."""
+    if not Path(text or "/dev/null").is_dir():
+        raise ValueError("it must be the path of an existing directory")
+    return text
 
 
 def age_and(text: str, read: Callable[[str], _T], form: str) -> tuple[float | None, _T | None]:
@@ -133,7 +146,7 @@ def show_age(seconds: float) -> str:
     return _whole_units(seconds, _AGES)
 
 
-_AGE = re.compile(r"(\d+)([smhdw])")
+_AGE = re.compile(r"(\d{1,9})([smhdw])")
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -149,7 +162,12 @@ def module_names(text: str) -> tuple[str, ...]:
 _LARGEST_PORT = 65535
 _ORIGIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")
 _LONGEST_NAME = 200
+_LONGEST_NUMBER = 18
 _SHORTEST_LOSS = 20.0
+#: Limits that SQLite and the timers of the system can hold.
+_MOST, _MOST_SECONDS = 10**9, 10.0**9
+#: Each of these things has a thread, and some have a process; with `engine` celery most threads only wait.
+_MOST_CONCURRENT = 1000
 
 
 def port(text: str) -> int:
@@ -162,14 +180,19 @@ def count(text: str) -> int:
     return whole_number(text, 1)
 
 
-def whole_number(text: str, least: int, most: int | None = None) -> int:
+def concurrency(text: str) -> int:
+    """Read a number of things that run at the same time, each on a thread of its own."""
+    return whole_number(text, 1, _MOST_CONCURRENT)
+
+
+def whole_number(text: str, least: int, most: int = _MOST) -> int:
     """Read a whole number within limits."""
     try:
-        number = int(text)
+        number = int(text)  # raises a ValueError also for thousands of digits
     except ValueError:
-        raise ValueError("it must be a whole number") from None
-    if number < least or (most is not None and number > most):
-        raise ValueError(f"it must be at least {least}" if most is None else f"it must be from {least} to {most}")
+        number = least - 1
+    if not least <= number <= most:
+        raise ValueError(f"it must be a whole number from {least} to {most:,}")
     return number
 
 
@@ -179,8 +202,8 @@ def seconds(text: str) -> float:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number < float("inf"):
-        raise ValueError("it must be a number of seconds, 0 or more")
+    if not 0 <= number <= _MOST_SECONDS:
+        raise ValueError(f"it must be a number of seconds from 0 to {_MOST_SECONDS:,.0f}")
     return number
 
 
@@ -220,11 +243,11 @@ def consumer_name(text: str) -> str:
 
 def transaction_or_time(text: str) -> int | datetime:
     """Read the number of a transaction, or a time, by default in this machine's zone."""
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER:
         return int(text)
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError("it must be the number of a transaction, or a time such as 2026-11-24T18:00") from None
 
 
@@ -255,6 +278,7 @@ def rate(text: str) -> float:
 PLACEHOLDERS: dict[Callable[[str], object], str | None] = {
     Path: "FILE",
     consumer_name: "NAME",
+    concurrency: "N",
     count: "N",
     count_limit: "N",
     existing_file: "FILE",

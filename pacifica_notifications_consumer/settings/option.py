@@ -13,6 +13,7 @@ import configparser
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -20,6 +21,7 @@ import attrs
 
 from ..errors import ConfigurationError
 from . import official_clients
+from .arguments import check
 from .converters import PLACEHOLDERS, show_size, size, size_limit
 
 SECTION = "pacifica-notifications-consumer"
@@ -92,7 +94,13 @@ def setting(help: str, convert: Callable[[str], _T], *, default: None = None, **
 def setting(help: str, convert: Callable[[str], Any], *, default: Any = None, **details: Any) -> Any:
     """Make a field of an attrs class that is a setting; the arguments are those of `Option`."""
     option = Option(help=help, convert=convert, default=default, **details)
-    return attrs.field(default=default, repr=not option.secret, metadata={_OPTION: option})
+
+    def validate(_: object, field: attrs.Attribute[Any], value: object) -> None:
+        # Composers give values that were not read from texts; other types of values check themselves.
+        if isinstance(value, str | Real):
+            check(convert, show=not option.secret, **{field.name: value})
+
+    return attrs.field(default=default, validator=validate, repr=not option.secret, metadata={_OPTION: option})
 
 
 def settings_of(cls: type[_T], group: str) -> _T:
@@ -232,7 +240,7 @@ def _convert(option: Option, text: Any, source: str) -> Any:
     try:
         return option.convert(text)
     except ValueError as error:
-        shown = "" if option.secret else f" ({text!r})"
+        shown = "" if option.secret else f" ({text!r:.200})"
         raise ConfigurationError(f"{source}{shown} is not usable: {error}") from None
 
 

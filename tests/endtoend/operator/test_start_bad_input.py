@@ -78,7 +78,7 @@ def test_unusable_archive(
         pytest.param(["--producer-url", "pacifica:8070"], 78, "--producer-url ('pacifica:8070') is not", id="no URL"),
         pytest.param(["--producer-url", "http://192.0.2.7"], 78, "which only this machine can reach; ", id="loopback"),
         pytest.param(["--password-file", "none"], 78, "cannot read the password file none", id="no password file"),
-        pytest.param(["--port", "65536"], 78, "it must be from 0 to 65535", id="no port"),
+        pytest.param(["--port", "65536"], 78, "it must be a whole number from 0 to 65,535", id="no port"),
         pytest.param(["--username", ""], 78, "--username ('') is not usable", id="empty user"),
     ],
 )

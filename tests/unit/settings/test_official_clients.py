@@ -116,7 +116,7 @@ def test_damaged_file(tmp_path: Path, text: str) -> None:
     [
         ({"CARTD_PORT": "x"}, "CARTD_PORT ('http://127.0.0.1:x') is not usable"),
         ({"AUTHENTICATION_TYPE": "digest"}, "it must be one of none, basic, clientssl, gssapi"),
-        ({"AUTHENTICATION_CERT": "/nowhere"}, "the file does not exist"),
+        ({"AUTHENTICATION_CERT": "/nowhere"}, "it must be the path of an existing file"),
         ({"PACIFICA_CA_BUNDLE": "/nowhere"}, "the path of an existing file"),
     ],
 )
