@@ -1,13 +1,21 @@
-"""Readers that make values of the texts of settings, and the reverse; each raises `ValueError` with the reason."""
+"""Readers that make values of the texts of settings, and the reverse, and check arguments like settings.
+
+Each reader raises `ValueError` with the reason.
+"""
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from numbers import Real
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError
 
 _T = TypeVar("_T")
 _Word = TypeVar("_Word", bound=str)
@@ -100,8 +108,7 @@ def _whole_units(value: float, units: Mapping[str, int]) -> str:
 
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d{1,19})([KMGT]?)", re.IGNORECASE)
-#: The system and SQLite cannot hold more than 2**63 - 1.
-_MOST_BYTES = 10**6 << 40
+_MOST_BYTES = 10**6 << 40  # the system can hold up to 2**63 - 1
 
 
 def authentication(text: str) -> str:
@@ -116,16 +123,9 @@ AUTHENTICATIONS = ("none", "basic", "clientssl", "gssapi")
 
 def existing_file(text: str) -> str:
     """Check the path of an existing file."""
-    if not Path(text).is_file():
+    if not os.path.isfile(text):  # noqa: PTH113  (a Path raises PermissionError)
         raise ValueError("it must be the path of an existing file")
     return str(Path(text).absolute())
-
-
-def existing_directory(text: str) -> str:
-    """Check the path of an existing directory."""
-    if not Path(text or "/dev/null").is_dir():
-        raise ValueError("it must be the path of an existing directory")
-    return text
 
 
 def age_and(text: str, read: Callable[[str], _T], form: str) -> tuple[float | None, _T | None]:
@@ -161,28 +161,10 @@ def module_names(text: str) -> tuple[str, ...]:
 
 _LARGEST_PORT = 65535
 _ORIGIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")
-_LONGEST_NAME = 200
-_LONGEST_NUMBER = 18
+_LONGEST_NAME, _LONGEST_NUMBER = 200, 18
 _SHORTEST_LOSS = 20.0
-#: Limits that SQLite and the timers of the system can hold.
-_MOST, _MOST_SECONDS = 10**9, 10.0**9
-#: Each of these things has a thread, and some have a process; with `engine` celery most threads only wait.
-_MOST_CONCURRENT = 1000
-
-
-def port(text: str) -> int:
-    """Read the number of a port; 0 stands for any free port."""
-    return whole_number(text, 0, _LARGEST_PORT)
-
-
-def count(text: str) -> int:
-    """Read a number of things, at least 1."""
-    return whole_number(text, 1)
-
-
-def concurrency(text: str) -> int:
-    """Read a number of things that run at the same time, each on a thread of its own."""
-    return whole_number(text, 1, _MOST_CONCURRENT)
+#: Limits that SQLite and timers can hold, and of things that have a thread each (with `engine` celery, most just wait).
+_MOST, _MOST_SECONDS, _MOST_CONCURRENT = 10**9, 10.0**9, 1000
 
 
 def whole_number(text: str, least: int, most: int = _MOST) -> int:
@@ -194,6 +176,13 @@ def whole_number(text: str, least: int, most: int = _MOST) -> int:
     if not least <= number <= most:
         raise ValueError(f"it must be a whole number from {least} to {most:,}")
     return number
+
+
+#: Read the number of a port, of things, of things or none, and of things that run at the same time.
+port = functools.partial(whole_number, least=0, most=_LARGEST_PORT)
+count = functools.partial(whole_number, least=1)
+whole = functools.partial(whole_number, least=0)
+concurrency = functools.partial(whole_number, least=1, most=_MOST_CONCURRENT)
 
 
 def seconds(text: str) -> float:
@@ -215,11 +204,6 @@ def limit(text: str) -> float | None:
 def count_limit(text: str) -> int | None:
     """Read a limit of a number; 0 stands for no limit."""
     return whole_number(text, 0) or None
-
-
-def whole(text: str) -> int:
-    """Read a number of things, 0 or more."""
-    return whole_number(text, 0)
 
 
 def one_of(*words: _Word) -> Callable[[str], _Word]:
@@ -295,3 +279,31 @@ PLACEHOLDERS: dict[Callable[[str], object], str | None] = {
     url_with_path: "URL",
     whole: "N",
 }
+
+_BIG = 10**19
+
+
+def check(read: Callable[[str], object], /, *, none: bool = False, show: bool = True, **arguments: object) -> None:
+    """Check arguments with the reader of such a setting; raises `ConfigurationError` with the argument's name."""
+    for name, value in arguments.items():
+        if none and value is None:
+            continue
+        if isinstance(value, Real):
+            value = min(max(value, -_BIG), _BIG)  # Python refuses to show numbers of thousands of digits
+        text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+        try:
+            if isinstance(read(text), str) != isinstance(value, str | os.PathLike):
+                read("")  # raises an error, because the type is wrong
+        except ValueError as error:
+            shown = f" ({text if isinstance(value, os.PathLike) else repr(value):.200})" if show else ""
+            raise ConfigurationError(f"`{name}`{shown} is not usable", str(error)) from None
+
+
+def checked(read: Callable[[str], object], *, show: bool = True) -> Any:
+    """Make a validator of an attrs field for texts and numbers, as `check`; other values check themselves."""
+
+    def validate(_: object, field: Any, value: object) -> None:
+        if isinstance(value, str | Real):
+            check(read, show=show, **{field.alias: value})  # type: ignore[arg-type]
+
+    return validate

@@ -13,7 +13,6 @@ import configparser
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -21,8 +20,7 @@ import attrs
 
 from ..errors import ConfigurationError
 from . import official_clients
-from .arguments import check
-from .converters import PLACEHOLDERS, show_size, size, size_limit
+from .converters import PLACEHOLDERS, checked, show_size, size, size_limit
 
 SECTION = "pacifica-notifications-consumer"
 PREFIX = "PACIFICA_"
@@ -94,13 +92,8 @@ def setting(help: str, convert: Callable[[str], _T], *, default: None = None, **
 def setting(help: str, convert: Callable[[str], Any], *, default: Any = None, **details: Any) -> Any:
     """Make a field of an attrs class that is a setting; the arguments are those of `Option`."""
     option = Option(help=help, convert=convert, default=default, **details)
-
-    def validate(_: object, field: attrs.Attribute[Any], value: object) -> None:
-        # Composers give values that were not read from texts; other types of values check themselves.
-        if isinstance(value, str | Real):
-            check(convert, show=not option.secret, **{field.name: value})
-
-    return attrs.field(default=default, validator=validate, repr=not option.secret, metadata={_OPTION: option})
+    shown = not option.secret
+    return attrs.field(default=default, validator=checked(convert, show=shown), repr=shown, metadata={_OPTION: option})
 
 
 def settings_of(cls: type[_T], group: str) -> _T:

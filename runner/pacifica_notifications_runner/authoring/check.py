@@ -134,7 +134,7 @@ def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches:
         return
     for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
         advice = f"; {with_flags(finding.advice)}" if finding.advice else ""
-        say(f"{coloured(finding.level.value, _COLOURS[finding.level])}: {finding.place}: {finding.problem}{advice}")
+        say(f"{coloured(finding.level.value, _COLOURS[finding.level])}: {finding.position}: {finding.problem}{advice}")
         if finding.details:
             say(textwrap.indent(finding.details, "    "))
     for match in matches:
