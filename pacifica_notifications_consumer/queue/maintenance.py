@@ -17,8 +17,7 @@ from .workers import Workers
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two removals of old jobs.
-_TIDYING = 60.0
+_TIDYING = 60.0  # seconds between two removals of old jobs
 #: The number of jobs that one transaction removes, so that it does not block the ledger for long.
 _HANDFUL = 50
 

@@ -280,8 +280,6 @@ PLACEHOLDERS: dict[Callable[[str], object], str | None] = {
     whole: "N",
 }
 
-_BIG = 10**19
-
 
 def check(read: Callable[[str], object], /, *, none: bool = False, show: bool = True, **arguments: object) -> None:
     """Check arguments with the reader of such a setting; raises `ConfigurationError` with the argument's name."""
@@ -289,7 +287,7 @@ def check(read: Callable[[str], object], /, *, none: bool = False, show: bool = 
         if none and value is None:
             continue
         if isinstance(value, Real):
-            value = min(max(value, -_BIG), _BIG)  # Python refuses to show numbers of thousands of digits
+            value = min(max(value, -(10**19)), 10**19)  # Python refuses to show numbers of thousands of digits
         text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
         try:
             if isinstance(read(text), str) != isinstance(value, str | os.PathLike):

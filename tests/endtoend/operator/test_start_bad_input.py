@@ -79,6 +79,9 @@ def test_unusable_archive(
         pytest.param(["--producer-url", "http://192.0.2.7"], 78, "which only this machine can reach; ", id="loopback"),
         pytest.param(["--password-file", "none"], 78, "cannot read the password file none", id="no password file"),
         pytest.param(["--port", "65536"], 78, "it must be a whole number from 0 to 65,535", id="no port"),
+        pytest.param(["--workers", "100000"], 78, "it must be a whole number from 1 to 1,000", id="many workers"),
+        pytest.param(["--workers", "9" * 23], 78, "it must be a whole number from 1 to 1,000", id="very many workers"),
+        pytest.param(["--webhook-secrets", "none"], 78, "; let --webhook-secrets (PACIFICA_WEBHOOK", id="no secrets"),
         pytest.param(["--username", ""], 78, "--username ('') is not usable", id="empty user"),
     ],
 )

@@ -202,6 +202,7 @@ def _as_the_first(operator: Operator) -> list[str | Path]:
         ),
         (["--broker-url", "redis://127.0.0.1:1", "--name", "n"], {}, 69, "the queue 'n' at redis://127.0.0.1:1 cannot"),
         (["--lost-after", "3"], {}, 78, "--lost-after ('3') is not usable: it must be 20 seconds or more"),
+        (["--concurrency", "100000"], {}, 78, "it must be a whole number from 1 to 1,000"),
         (["--queue", "a/b"], {}, 78, "--queue ('a/b') is not usable"),
     ],
 )

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer import Filter, JobRunner, Sandbox, Services, VenvBuilder, subscribed
+from pacifica_notifications_consumer import Filter, JobRunner, Sandbox, Services, VenvBuilder, subscribed, upload
 from pacifica_notifications_consumer.endpoint import Endpoint, Rate
 from pacifica_notifications_consumer.environment.cache import CacheLimits
-from pacifica_notifications_consumer.errors import ConfigurationError, FilterError, PacificaError
+from pacifica_notifications_consumer.errors import ConfigurationError, PacificaError
 from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.jobs import JobLimits
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
@@ -134,12 +134,14 @@ def test_threads_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.Monk
         (lambda: subscription(auth="digest"), "`auth` ('digest') is not usable; it must be bearer or basic"),
         (lambda: subscription(watch_interval=-1), f"`watch_interval` (-1) is not usable; {SECONDS}"),
         (lambda: subscription(filter="$["), "cannot parse the JSONPath: line 1"),
+        (lambda: upload(".", 5), "the arguments are not usable: 'int' object is not iterable; give `transaction` and"),  # type: ignore[arg-type]
+        (lambda: upload(".", {}, ["x"]), "; give `transaction` and `key_values` as dicts"),  # type: ignore[arg-type]
         (lambda: Filter(123), "cannot parse the JSONPath: line 1, column 1: '123'"),  # type: ignore[arg-type]
     ],
 )
 def test_others(make: Callable[[], Any], problem: str) -> None:
     """The other classes and functions refuse wrong arguments when they are made or entered."""
-    with pytest.raises((ConfigurationError, FilterError)) as caught, make():
+    with pytest.raises(PacificaError) as caught, make():
         pytest.fail("it was accepted")
     assert problem in str(caught.value)
 

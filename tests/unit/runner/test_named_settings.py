@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pacifica_notifications_consumer
-from pacifica_notifications_consumer import JobRunner, VenvBuilder
+from pacifica_notifications_consumer import JobRunner, VenvBuilder, upload
 from pacifica_notifications_consumer.errors import ConfigurationError, PacificaError
 from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_runner.options.settings import OPTIONS, with_flags
@@ -40,7 +40,8 @@ def test_library_names_no_flags() -> None:
 
 def test_names_in_messages_are_those_of_settings() -> None:
     """A name in backticks is that of a setting, so that a command can show its flag, or of a composer's argument."""
-    known = {*OPTIONS, *inspect.signature(JobRunner).parameters, *inspect.signature(VenvBuilder).parameters}
+    composers = (JobRunner, VenvBuilder, upload)
+    known = {*OPTIONS, *(name for each in composers for name in inspect.signature(each).parameters)}
     found = {name: place for place, text in texts() for name in re.findall("`([a-z_]+)`", text)}
     assert {name: place for name, place in found.items() if name not in known} == {}
     assert len(found) > 15

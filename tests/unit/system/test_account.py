@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.engines.local import LocalEngine
+from pacifica_notifications_consumer.environment.builder import VenvBuilder
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.jobs.directory import JobDirectory, StateDirectory
@@ -311,5 +312,13 @@ def test_notes_of_progress_that_are_none(tmp_path: Path) -> None:
 def test_other_engines_have_users_of_their_own(account: Account, place: Path) -> None:
     """`run_as` together with an engine is refused."""
     engine = LocalEngine(entry_point=place / "x.py", venv=Venv(place), services=Services())
-    with pytest.raises(ConfigurationError, match="run_as cannot be used with another engine"):
+    with pytest.raises(ConfigurationError, match="`run_as` cannot be used with another engine"):
         JobRunner(place / "x.py", place / "state", name="x", engine=engine, run_as=account)
+
+
+@as_root
+def test_user_by_name(account: Account, place: Path) -> None:
+    """`run_as` of a composer may be the name of the user."""
+    assert Account.of(account.name) == account
+    with VenvBuilder(run_as=account.name) as venv:
+        assert venv.path.stat().st_uid == account.uid
