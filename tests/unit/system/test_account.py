@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.engines.local import LocalEngine
-from pacifica_notifications_consumer.environment.builder import VenvBuilder
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.jobs.directory import JobDirectory, StateDirectory
@@ -320,5 +319,5 @@ def test_other_engines_have_users_of_their_own(account: Account, place: Path) ->
 def test_user_by_name(account: Account, place: Path) -> None:
     """`run_as` of a composer may be the name of the user."""
     assert Account.of(account.name) == account
-    with VenvBuilder(run_as=account.name) as venv:
-        assert venv.path.stat().st_uid == account.uid
+    with JobRunner(__file__, place / "state", name="x", services=Services(), run_as=account.name, warm=False) as runner:
+        assert runner._run_as == account
