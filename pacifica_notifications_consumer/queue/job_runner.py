@@ -119,8 +119,6 @@ class JobRunner(JobBook):
         check(read.whole, crash_limit=crash_limit)
         check(read.seconds, none=True, timeout=timeout, retry_delay=retry_delay, grace=grace)
         check(read.size, none=True, output_limit=output_limit)
-        preload = preload if isinstance(preload, str) else " ".join(preload)
-        check(read.module_names, preload=preload)
         matching = filter if filter is None or isinstance(filter, Filter) else Filter(filter)
         self._run_as = Account.of(run_as)
         if engine and self._run_as is not CURRENT_USER:
@@ -134,7 +132,7 @@ class JobRunner(JobBook):
                 venv=Venv.of(venv),
                 services=services or Services.from_environment(),
                 warm=warm and engine is None,
-                preload=read.module_names(preload),
+                preload=[preload] if isinstance(preload, str) else preload,
                 run_as=self._run_as,
             )
             engine = ExecutorEngine(executor=engine, engine=local) if engine else local

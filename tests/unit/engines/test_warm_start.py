@@ -135,7 +135,7 @@ def test_preloading(make: Callable[..., JobRunner], tmp_path: Path) -> None:
     consumer = tmp_path / "consumer"
     consumer.mkdir()
     (consumer / "mine.py").write_text("import os; pid, user = os.getpid(), os.environ['PACIFICA_USERNAME']")
-    with make("import mine; print(mine.pid, mine.user)", preload=["mine", "no_such_module"]) as runner:
+    with make("import mine; print(mine.pid, mine.user)", preload=["mine", "no_such_module?"]) as runner:
         outputs = set()
         for number in range(2):
             job_id = accept(runner, number)

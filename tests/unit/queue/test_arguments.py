@@ -45,7 +45,6 @@ PORT = "it must be a whole number from 0 to 65,535"
         ({"name": ""}, f"`name` ('') is not usable; {TEXT}"),
         ({"name": "a\nb"}, f"`name` ('a\\nb') is not usable; {TEXT}"),
         ({"name": None}, f"`name` (None) is not usable; {TEXT}"),
-        ({"preload": "not-a-module"}, "`preload` ('not-a-module') is not usable; 'not-a-module' cannot be the name"),
         ({"filter": "$["}, "cannot parse the JSONPath: line 1"),
         ({"filter": 123}, "cannot parse the JSONPath: line 1, column 1: '123'"),
         ({"venv": "/nowhere"}, "`venv` (/nowhere) has no bin/python; give it what a VenvBuilder returns"),
