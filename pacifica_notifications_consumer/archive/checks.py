@@ -80,14 +80,14 @@ class Finding:
 
     Args:
         level: The severity.
-        place: The file, with the line if known: ``__main__.py:12``.
+        position: The file, with the line if known: ``__main__.py:12``.
         problem: What is wrong.
         advice: What to do about it; may be empty.
         details: Further lines, such as the output of an installer.
     """
 
     level: Level
-    place: str
+    position: str
     problem: str
     advice: str = ""
     details: str = ""
@@ -108,21 +108,21 @@ def check_parts(directory: str | os.PathLike[str]) -> Iterator[Finding]:
             parse(path, name)
         except SourceError as error:
             level = Level.ERROR if name == ENTRY_POINT else Level.WARNING
-            yield Finding(level=level, place=f"{name}:{error.line}", problem=error.reason, advice="correct it")
+            yield Finding(level=level, position=f"{name}:{error.line}", problem=error.reason, advice="correct it")
     sources = b"".join(path.read_bytes() for path in directory.rglob("*.py"))
     if not any(word in sources for word in _READS_ARGUMENTS):
         yield Finding(
             level=Level.WARNING,
-            place=ENTRY_POINT,
+            position=ENTRY_POINT,
             problem="it does not seem to use its arguments",
             advice="SRC is sys.argv[1], DST is sys.argv[2]",
         )
 
 
-def finding_of(error: PacificaError, place: str) -> Finding:
-    """Make a finding of an error, whose message may begin with the place."""
-    problem = error.problem.removeprefix(f"{place}: ")
-    return Finding(level=Level.ERROR, place=place, problem=problem, advice=error.advice, details=error.output)
+def finding_of(error: PacificaError, position: str) -> Finding:
+    """Make a finding of an error, whose message may begin with the position."""
+    problem = error.problem.removeprefix(f"{position}: ")
+    return Finding(level=Level.ERROR, position=position, problem=problem, advice=error.advice, details=error.output)
 
 
 def check_imports(consumer: Consumer, venv: Venv, run_as: Account = CURRENT_USER) -> Iterator[Finding]:
@@ -145,7 +145,7 @@ def check_imports(consumer: Consumer, venv: Venv, run_as: Account = CURRENT_USER
         else:
             yield Finding(
                 level=Level.WARNING,
-                place=PRELOAD,
+                position=PRELOAD,
                 problem=f"it names the module {module}, which is not installed",
                 advice=f"correct the name, or add the module's package to {REQUIREMENTS}",
             )
@@ -179,7 +179,7 @@ def _missing_import(wanted: Import, consumer: Consumer) -> Finding:
         advice = f"did you mean {close[0]}? Otherwise {advice}"
     return Finding(
         level=Level.WARNING if wanted.optional else Level.ERROR,
-        place=f"{wanted.file}:{wanted.line}",
+        position=f"{wanted.file}:{wanted.line}",
         problem=f"it imports {wanted.module}, which no requirement installs",
         advice=advice,
     )
@@ -208,7 +208,7 @@ def check_loops(consumer: Consumer, name: str = "another") -> Iterator[Finding]:
     if unmarked:
         yield Finding(
             level=Level.ERROR,
-            place=ENTRY_POINT,
+            position=ENTRY_POINT,
             problem=f"it uploads with {unmarked[0]}, which does not mark the transactions with the consumer's name, "
             "and the filter may match these transactions: it would process its own uploads in an endless loop",
             advice="upload with pacifica_notifications_consumer.upload, or narrow the filter",
@@ -216,7 +216,7 @@ def check_loops(consumer: Consumer, name: str = "another") -> Iterator[Finding]:
     elif _uses(consumer.entry_point, "pacifica_notifications_consumer.upload"):
         yield Finding(
             level=Level.WARNING if filter_ is None else Level.NOTE,
-            place=FILTER,
+            position=FILTER,
             problem=f"{'it' if filter_ else 'without a filter it'} matches transactions with files of common "
             "types. The consumer skips its own uploads, which are marked with its name, but two such consumers would "
             "process each other's uploads in an endless loop",
@@ -286,7 +286,7 @@ def check_notification(filter_: Filter | None, path: str | os.PathLike[str]) -> 
         explanation = filter_.explain(event)
         return Match(path=path, matches=explanation.matches, explanation=str(explanation))
     except OSError as error:
-        return Finding(level=Level.ERROR, place=str(path), problem=f"cannot read it: {error.strerror}")
+        return Finding(level=Level.ERROR, position=str(path), problem=f"cannot read it: {error.strerror}")
     except Cancelled:
         raise
     except PacificaError as error:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import attrs
 
 from ..errors import ServiceError
+from ..settings.converters import checked, header_text, one_of, url
 from .base import ServiceClient
 
 #: The user name with which the producer posts if it uses basic authentication.
@@ -23,11 +24,13 @@ AuthKind = Literal["bearer", "basic"]
 class SubscriptionSpec:
     """The wanted content of a subscription."""
 
-    name: str
+    name: str = attrs.field(validator=checked(header_text))
     jsonpath: str
-    target_url: str
-    token: str = attrs.field(repr=False)  #: the secret with which the producer authenticates itself at the address
-    auth: AuthKind = "bearer"  #: how the token is sent: as bearer token, or as the password of `BASIC_USER`
+    target_url: str = attrs.field(validator=checked(lambda text: url(text.partition("?")[0])))
+    #: the secret with which the producer authenticates itself at the address
+    token: str = attrs.field(repr=False, validator=checked(header_text, show=False))
+    #: how the token is sent: as bearer token, or as the password of `BASIC_USER`
+    auth: AuthKind = attrs.field(default="bearer", validator=checked(one_of(*get_args(AuthKind))))
 
     def document(self) -> dict[str, Any]:
         """The producer's JSON document of it, with all keys: a key that is missing in a PUT would be emptied."""

@@ -28,6 +28,7 @@ from ..errors import NotificationError, StateError, UnknownFormat
 from ..http.errors import PROBLEM_TYPE, HTTPError, problem_document
 from ..http.request import Headers, split_target
 from ..jobs.job import Receipt, Verdict
+from ..settings.converters import checked, count, header_text, size
 from .messages import HTTPRequest, HTTPResponse
 from .strangers import Strangers
 from .webhooks import Rate, Signatures, handshake, token_in
@@ -100,13 +101,13 @@ class Endpoint:
     """
 
     accept: Callable[[Sequence[bytes], Sequence[str]], Sequence[Receipt]]
-    token: str = attrs.field(repr=False)
-    max_body: int = MAX_BODY
+    token: str = attrs.field(repr=False, validator=checked(header_text, show=False))
+    max_body: int = attrs.field(default=MAX_BODY, validator=checked(size))
     strict: bool = False
-    max_events: int = MAX_EVENTS
-    max_depth: int = MAX_DEPTH
+    max_events: int = attrs.field(default=MAX_EVENTS, validator=checked(count))
+    max_depth: int = attrs.field(default=MAX_DEPTH, validator=checked(count))
     signatures: Signatures = attrs.field(factory=Signatures)
-    max_signed_body: int = MAX_SIGNED_BODY
+    max_signed_body: int = attrs.field(default=MAX_SIGNED_BODY, validator=checked(size))
     origins: Sequence[str] = ("*",)
     rate: Rate = attrs.field(factory=lambda: Rate(None))
     retired: bool = False

@@ -22,6 +22,7 @@ from pathlib import Path
 import attrs
 
 from ..errors import ConfigurationError
+from ..settings.converters import check, count
 
 #: How secrets and signatures of Standard Webhooks begin.
 _SECRET, _SIGNATURE = "whsec_", "v1,"
@@ -30,6 +31,7 @@ _SHORTEST_SECRET, _LONGEST_SECRET = 24, 64
 _TOLERANCE = 300.0
 #: Seconds over which a rate is counted.
 _MINUTE = 60.0
+_ADVICE = "let `webhook_secrets` name a file with one secret in each line"
 _HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
@@ -55,13 +57,13 @@ class Signatures:
         """
         path = Path(path)
         try:
-            lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
+            lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not ASCII"
-            raise ConfigurationError(f"cannot read the webhook secrets {path}: {reason}") from None
-        if not lines:
-            raise ConfigurationError(f"the file of webhook secrets {path} is empty", "write one secret into each line")
-        return cls(tuple(_secret(path, number, line) for number, line in enumerate(lines, 1)))
+            raise ConfigurationError(f"cannot read the webhook secrets {path}: {reason}", _ADVICE) from None
+        if not any(lines):
+            raise ConfigurationError(f"the file of webhook secrets {path} is empty", _ADVICE)
+        return cls(tuple(_secret(path, number, line) for number, line in enumerate(lines, 1) if line))
 
     def expected(self, headers: Mapping[str, str]) -> bool:
         """Whether a request is to be identified by its signature."""
@@ -89,7 +91,7 @@ def _secret(path: Path, number: int, text: str) -> bytes:
     if not _SHORTEST_SECRET <= len(secret) <= _LONGEST_SECRET:
         # The message does not show the line: most of it may be a secret.
         raise ConfigurationError(
-            f"line {number} of {path} is not a webhook secret",
+            f"line {number} of {path}, the file of `webhook_secrets`, is not a webhook secret",
             f"write {_SECRET} and {_SHORTEST_SECRET} to {_LONGEST_SECRET} bytes in base64",
         )
     return secret
@@ -114,6 +116,7 @@ class Rate:
     """
 
     def __init__(self, limit: int | None) -> None:
+        check(count, none=True, limit=limit)
         self.limit = limit
         self._taken: collections.deque[float] = collections.deque()
         self._lock = threading.Lock()

@@ -110,8 +110,8 @@ class RemoteEngine(Engine, Protocol):
     """
 
     @property
-    def place(self) -> str:
-        """The name of the place to which attempts are handed out; a later runner finds them only there."""
+    def name(self) -> str:
+        """Says to which broker attempts are handed out; only a runner with an engine of this name finds them there."""
 
     def forget(self, task: str) -> None:
         """Release the records of an attempt whose result is in the ledger."""

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError, explained
-from ..system.account import CURRENT_USER, Account
+from ..settings.converters import check, existing_file, seconds
+from ..system.account import Account
 from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured
 from ..system.temporary import remove_tree, temporary_directory
@@ -45,15 +46,15 @@ class VenvBuilder:
         requirements: A requirements file to install; this library is always installed.
         init_script: A script to run before the requirements are installed.
         installer: ``uv``, ``pip``, or ``auto`` for uv if it is available, else pip.
-        cache: The directory of a cache; by default the environment is removed when the context ends.
+        cache: The directory of a cache (`venv_cache` in errors); by default the environment is removed at the end.
         cache_limits: The age and the size of the environments that the cache keeps.
-        timeout: Seconds that the script and the installer may take each; None for no limit.
+        timeout: Seconds for the script and for the installer (`setup_timeout` in errors); None for no limit.
         cancel: Setting this event stops the build with `Cancelled`.
-        run_as: The user that runs all programs and owns the environment; by default the user of this process.
+        run_as: The user that runs all programs and owns the environment; by default that of this process.
 
     Raises:
-        ConfigurationError: ``python`` is not Python 3.11 or later, or the installer or a file is missing. All errors
-            are raised on entry.
+        ConfigurationError: ``timeout`` or ``run_as`` is wrong. All other errors are raised on entry, also this one if
+            ``python`` is not Python 3.11 or later, or the installer, the directory or a file is missing.
         VenvError: ``python`` cannot create environments.
         InitScriptError: ``init.sh`` exits with a status other than 0, or does not end in time.
         RequirementError: A requirement cannot be installed.
@@ -72,24 +73,25 @@ class VenvBuilder:
         cache_limits: CacheLimits | None = None,
         timeout: float | None = 1800.0,
         cancel: threading.Event | None = None,
-        run_as: Account | None = None,
+        run_as: Account | str | None = None,
     ) -> None:
+        check(seconds, none=True, timeout=timeout)
         # Make paths absolute, because programs run in other working directories; a bare name is looked up on PATH.
         self._python = str(Path(python).absolute()) if os.sep in os.fspath(python) else os.fspath(python)
         self._directory = Path.cwd() if directory is None else Path(directory).absolute()
         self._requirements = None if requirements is None else Path(requirements).absolute()
         self._init_script = None if init_script is None else Path(init_script).absolute()
         self._installer = installer
-        self._run_as = run_as or CURRENT_USER
+        self._run_as = Account.of(run_as)
         self._cache = None if cache is None else VenvCache(cache, cache_limits, self._run_as)
         self._timeout = timeout
         self._cancel = cancel
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Venv:
-        for path in filter(None, (self._requirements, self._init_script)):
-            if not path.is_file():
-                raise ConfigurationError(f"the file {path} does not exist", "correct the path")
+        if not self._directory.is_dir():
+            raise ConfigurationError(f"`directory` ({self._directory}) is not a directory", "correct its path")
+        check(existing_file, none=True, requirements=self._requirements, init_script=self._init_script)
         interpreter = Interpreter.probe(self._python, self._run_as)
         installer = find_installer(self._installer, interpreter)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import attrs
 
 from ..errors import Cancelled, StateError, explained
-from ..settings.converters import age_and, byte_count, show_age, show_size
+from ..settings.converters import age_and, byte_count, checked, seconds, show_age, show_size
 from ..system.account import CURRENT_USER, Account
 from ..system.files import replacing, try_lock
 from ..system.temporary import remove_tree
@@ -46,8 +46,8 @@ class CacheLimits:
             None for no limit.
     """
 
-    age: float | None = 30 * 86400.0
-    size: int | None = 20 << 30
+    age: float | None = attrs.field(default=30 * 86400.0, validator=checked(seconds))
+    size: int | None = attrs.field(default=20 << 30, validator=checked(byte_count))
 
     @classmethod
     def parse(cls, text: str) -> CacheLimits:
@@ -114,7 +114,7 @@ class VenvCache:
         """
         with contextlib.ExitStack() as stack:
             problem = f"the cache of environments {self._directory} cannot be used"
-            with explained(StateError, problem, "choose another directory with `venv_cache`, or none"):
+            with explained(StateError, problem, "choose another directory for the cache with `venv_cache`, or none"):
                 with self._looking(key, cancel) as place:
                     venv = self._find(place, stack) or self._make(place, build, stack)
                 self.prune()
@@ -153,7 +153,7 @@ class VenvCache:
         place = self._directory / key
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._run_as.admit(self._directory)
-        self._run_as.admit(place, advice="choose another directory with `venv_cache`")
+        self._run_as.admit(place, advice="choose another directory for the cache with `venv_cache`")
         with (place / "lock").open("ab") as lock:
             said = False
             while not try_lock(lock):

@@ -141,7 +141,7 @@ def find_installer(kind: str, interpreter: Interpreter) -> Installer:
     if kind == "auto":
         raise VenvError("neither uv nor pip is installed", f"install one of them beside {sys.executable}")
     if kind not in finders:
-        raise ConfigurationError(f"the installer {kind!r} is unknown", f"choose one of {', '.join(INSTALLERS)}")
+        raise ConfigurationError(f"`installer` ({kind!r}) is unknown", f"set it to one of {', '.join(INSTALLERS)}")
     advice = {
         "uv": "install it with the extra [uv] of this package, or leave `installer` at auto",
         "pip": f"install it beside {sys.executable}, or set `installer` to uv",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 
+from ..errors import ConfigurationError
 from ..settings.option import PREFIX
 
 
@@ -20,6 +22,14 @@ class Venv:
     """
 
     path: Path = attrs.field(converter=Path)
+
+    @classmethod
+    def of(cls, venv: Venv | str | os.PathLike[str] | None) -> Venv:
+        """The environment that an argument ``venv`` means, which must have an interpreter; None for the running one."""
+        found = venv if isinstance(venv, Venv) else cls(Path(venv or sys.prefix).absolute())
+        if venv and not found.python.exists():
+            raise ConfigurationError(f"`venv` ({found.path}) has no bin/python", "give it what a VenvBuilder returns")
+        return found
 
     @property
     def bin(self) -> Path:

@@ -34,7 +34,7 @@ class Filter:
         from .generator import generate_test
         from .syntax import DIALECT, check_syntax
 
-        check_syntax(jsonpath)
+        check_syntax(str(jsonpath))
         try:
             self._root = Path.parse_str(jsonpath).root_node
         except ValueError as error:

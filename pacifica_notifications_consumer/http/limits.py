@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ..settings.converters import count, size
+from ..settings.converters import concurrency, count, size
 from ..settings.option import documented, setting
 
 
@@ -36,7 +36,7 @@ class ServerLimits:
     )
     threads: int = setting(
         "the most requests with large bodies that are read at the same time, each by a thread; others wait",
-        count,
+        concurrency,
         name="max_slow_requests",
         default=128,
     )

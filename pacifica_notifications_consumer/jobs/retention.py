@@ -6,7 +6,7 @@ from typing import Self
 
 import attrs
 
-from ..settings.converters import age_and, whole
+from ..settings.converters import age_and, checked, seconds, whole
 
 
 @attrs.frozen(kw_only=True)
@@ -18,8 +18,8 @@ class Keep:
         count: The number of jobs that are kept, the most recent ones, not counting dead jobs; None for all.
     """
 
-    age: float | None = None
-    count: int | None = None
+    age: float | None = attrs.field(default=None, validator=checked(seconds))
+    count: int | None = attrs.field(default=None, validator=checked(whole))
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -22,8 +22,8 @@ from ..ledger.ledger import Ledger
 _HANDFUL = 100
 #: The name under which the ledger keeps the settings of the last `Triage`.
 TRIAGE = "judge"
-#: The name under which the ledger keeps the place to which jobs are handed out.
-PLACE = "place"
+#: The name under which the ledger keeps the name of the engine to which jobs are handed out.
+ENGINE = "place"
 
 
 @attrs.frozen(kw_only=True)
@@ -83,9 +83,9 @@ class JobBook:
         return str((self.coverage.fact(TRIAGE) or {}).get("name", ""))
 
     @property
-    def place(self) -> str:
+    def engine_name(self) -> str:
         """The broker to which the runner hands its jobs out, or did last; empty if they run on its own machine."""
-        return str((self.coverage.fact(PLACE) or {}).get("place", ""))
+        return str((self.coverage.fact(ENGINE) or {}).get("place", ""))
 
     @property
     def trouble(self) -> str:

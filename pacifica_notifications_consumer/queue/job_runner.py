@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -31,6 +30,8 @@ from ..jobs.readers import Readers
 from ..jobs.retention import Keep
 from ..jobs.triage import Decision, Triage, TriagedTransaction
 from ..ledger.ledger import Ledger
+from ..settings import converters as read
+from ..settings.converters import check
 from ..settings.services import Services
 from ..subscription.incident import Incident
 from ..system.account import CURRENT_USER, Account
@@ -54,11 +55,11 @@ class JobRunner(JobBook):
         entry_point: The script; it is run as ``python entry_point SRC DST`` in its own directory.
         state_dir: The directory of the queue and the jobs' directories; only one runner at a time may use it.
         name: The consumer's name. Uploads of the consumer carry it, and their notifications are ignored.
-        filter: The filter that notifications must match; None matches all.
-        venv: The environment of the entry-point; by default that of the running interpreter.
+        filter: The filter that notifications must match, or its JSONPath; None matches all.
+        venv: The environment of the entry-point, or its path; by default that of the running interpreter.
         services: The Pacifica services and the user name for ``download()`` and ``upload()`` in the entry-point; by
             default they are read from the environment variables.
-        workers: The maximum number of jobs at the same time.
+        workers: The maximum number of jobs at the same time, up to 1,000.
         timeout: Seconds that an attempt may take; None for no limit.
         attempts: The number of failed attempts that make a job dead. Exit status 75 means "try again later" and does
             not count.
@@ -77,10 +78,11 @@ class JobRunner(JobBook):
         max_depth: The maximum nesting of a notification; deeper ones are set aside.
         engine: By default, attempts run as processes of this machine. An executor starts them, without ``warm``, in its
             processes, and stays open. A `RemoteEngine` ignores ``entry_point``, ``venv``, ``services`` and ``warm``.
-        run_as: The user as which entry-points run, without ``engine``; by default the user of this process.
+        run_as: The user as which entry-points run, without ``engine``; by default that of this process.
 
     Raises:
-        ConfigurationError: ``run_as`` cannot reach the state directory (when entering), or is given with an engine.
+        ConfigurationError: An argument is wrong, or the system cannot start ``workers`` threads or ``run_as`` reach the
+            state directory (when entering).
         StateError: The state directory cannot be used (when entering), or its jobs are still on the machines of
             another engine.
     """
@@ -91,8 +93,8 @@ class JobRunner(JobBook):
         state_dir: str | os.PathLike[str],
         *,
         name: str,
-        filter: Filter | None = None,
-        venv: Venv | None = None,
+        filter: Filter | str | None = None,
+        venv: Venv | str | os.PathLike[str] | None = None,
         services: Services | None = None,
         workers: int = 2,
         timeout: float | None = None,
@@ -108,21 +110,29 @@ class JobRunner(JobBook):
         strict: bool = False,
         max_depth: int = MAX_DEPTH,
         engine: Engine | Executor | None = None,
-        run_as: Account | None = None,
+        run_as: Account | str | None = None,
     ) -> None:
         super().__init__(state_dir)
-        self._run_as = run_as or CURRENT_USER
+        check(read.header_text, name=name)
+        check(read.concurrency, workers=workers)
+        check(read.count, attempts=attempts, max_depth=max_depth)
+        check(read.whole, crash_limit=crash_limit)
+        check(read.seconds, none=True, timeout=timeout, retry_delay=retry_delay, grace=grace)
+        check(read.size, none=True, output_limit=output_limit)
+        matching = filter if filter is None or isinstance(filter, Filter) else Filter(filter)
+        self._run_as = Account.of(run_as)
         if engine and self._run_as is not CURRENT_USER:
-            raise ConfigurationError("run_as cannot be used with another engine", "give run_as to the engine itself")
+            raise ConfigurationError("`run_as` cannot be used with another engine", "give it to the engine itself")
         self._name = name
-        self._triage = Triage(name=name, filter=filter, strict=strict, max_depth=max_depth)
+        self._triage = Triage(name=name, filter=matching, strict=strict, max_depth=max_depth)
         if engine is None or isinstance(engine, Executor):
+            check(read.existing_file, entry_point=entry_point)
             local = LocalEngine(
                 entry_point=Path(entry_point).resolve(),
-                venv=venv or Venv(Path(sys.prefix)),
+                venv=Venv.of(venv),
                 services=services or Services.from_environment(),
                 warm=warm and engine is None,
-                preload=preload,
+                preload=[preload] if isinstance(preload, str) else preload,
                 run_as=self._run_as,
             )
             engine = ExecutorEngine(executor=engine, engine=local) if engine else local
@@ -148,7 +158,7 @@ class JobRunner(JobBook):
             self.ledger = stack.enter_context(contextlib.closing(Ledger(self._state.ledger)))
             stack.callback(self._engine.close)
             crash_limit = self._rules.crash_limit
-            recover(self.ledger, self._engine, self._state.mark, last_place=self.place, crash_limit=crash_limit)
+            recover(self.ledger, self._engine, self._state.mark, last_engine=self.engine_name, crash_limit=crash_limit)
             # Commands that read the ledger use these settings, without the consumer's archive.
             self.coverage.put_fact(TRIAGE, self._triage.settings())
             self._readers = stack.enter_context(contextlib.closing(Readers(self._triage)))
@@ -164,17 +174,15 @@ class JobRunner(JobBook):
                 on_end=self._tell,
             )
             self._maintenance = Maintenance(self.ledger, self._state, self._workers, crash_limit, self._keep)
+            # Stopped after the workers: it renews the leases of jobs that are still running.
+            stack.enter_context(self._maintenance)
+            stack.callback(self._workers.stop, self._grace)
+            self._workers.start()
             self._opened = stack.pop_all()
-        self._workers.start()
-        self._maintenance.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
-        if self._workers is not None:
-            self._workers.stop(self._grace)
-            # After the workers: it renews the leases of jobs that are still running.
-            self._maintenance.stop()
         self._opened.close()
 
     def halt(self) -> None:

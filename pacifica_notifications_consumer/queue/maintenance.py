@@ -11,13 +11,13 @@ from ..jobs.retention import Keep
 from ..ledger.ledger import Ledger
 from ..system.periodic import Periodic
 from ..system.temporary import remove_tree
+from .leases import LEASE, RENEWAL
 from .recovery import report_recovered
-from .workers import LEASE, Workers
+from .workers import Workers
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two renewals, and between two removals of old jobs.
-_RENEWAL, _TIDYING = LEASE / 4, 60.0
+_TIDYING = 60.0  # seconds between two removals of old jobs
 #: The number of jobs that one transaction removes, so that it does not block the ledger for long.
 _HANDFUL = 50
 
@@ -34,7 +34,7 @@ class Maintenance(Periodic):
         self._crash_limit = crash_limit
         self._keep = keep
         self._next_tidying = 0.0
-        super().__init__(self._maintain, name="maintenance", interval=_RENEWAL)
+        super().__init__(self._maintain, name="maintenance", interval=RENEWAL)
 
     def _maintain(self) -> None:
         try:

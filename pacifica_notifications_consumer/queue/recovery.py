@@ -14,29 +14,29 @@ from ..engines.engine import Engine, RemoteEngine
 from ..errors import StateError
 from ..jobs.job import JobState
 from ..ledger.ledger import Ledger
-from .job_book import PLACE
+from .job_book import ENGINE
 
 log = logging.getLogger(__name__)
 
 
-def recover(ledger: Ledger, engine: Engine, mark: str, *, last_place: str, crash_limit: int) -> None:
-    """Open the engine, and take over the jobs of the last runner, whose place is empty without a `RemoteEngine`.
+def recover(ledger: Ledger, engine: Engine, mark: str, *, last_engine: str, crash_limit: int) -> None:
+    """Open the engine, and take over the jobs of the last runner, whose engine has a name if it was a `RemoteEngine`.
 
     Raises:
         StateError: Jobs are still on the machines of another engine.
     """
-    place = engine.place if isinstance(engine, RemoteEngine) else ""
+    name = engine.name if isinstance(engine, RemoteEngine) else ""
     # Only their own engine can wait for these jobs; without it they would be run twice.
-    if last_place != place and (out := [job for job in ledger.handed_out() if not job.state.final]):
+    if last_engine != name and (out := [job for job in ledger.handed_out() if not job.state.final]):
         raise StateError(
-            f"jobs of this consumer are still with {last_place or 'other machines'}: {len(out)}",
+            f"jobs of this consumer are still with {last_engine or 'other machines'}: {len(out)}",
             "start it there once more and let them end, or cancel them with: pacifica-notifications-consumer jobs",
         )
     if orphans := engine.open(mark):
         log.warning("processes of jobs that outlived the last runner, and were ended: %d", orphans)
     report_recovered(ledger.recover(crash_limit))
     ledger.remove_orphans()
-    ledger.coverage.put_fact(PLACE, {"place": place})
+    ledger.coverage.put_fact(ENGINE, {"place": name})
     abandon_cancelled(ledger, engine)
 
 

@@ -1,20 +1,4 @@
-"""Workers: threads that take jobs from the ledger, let an engine run them, and record the results.
-
-A claim gives a job a new random token and a lease. Each later change names the token (`WHERE id = ? AND token = ?`) and
-is refused (`LeaseLost`) when the job has another one by then, so a result is recorded at most once::
-
-    seconds     0           15          30          37
-    worker      claim ───────────── runs ─────────── end_attempt        token 3f9a, then none
-    maintenance             renew       renew
-    lease to    60          75          90          none
-    state       running ──────────────────────────── succeeded, failed (another attempt is due), or dead
-
-    worker      claim ── bug in the worker: the lease is not renewed any more
-    maintenance          lease has expired: recover (crashes + 1; queued again, or dead if over the limit)
-
-The start after a kill -9 does not wait for leases to expire, see `recovery`. Attempts and crashes are counted
-separately (`attempts`, `crash_limit`); a stop counts as neither.
-"""
+"""Workers: threads that take jobs from the ledger under a lease, let an engine run them, and record the results."""
 
 from __future__ import annotations
 
@@ -30,7 +14,7 @@ import attrs
 from ..clients.retry import growing_pause
 from ..cloudevents.trace import child_of, trace_id
 from ..engines.engine import Attempt, Engine, RemoteEngine, Stop, Terms
-from ..errors import LeaseLost, PacificaError, StateError
+from ..errors import ConfigurationError, LeaseLost, PacificaError, StateError, explained
 from ..jobs.directory import StateDirectory
 from ..jobs.job import Ending, Fate, Job, JobState, RemoteLocation
 from ..jobs.readers import Readers
@@ -38,11 +22,10 @@ from ..ledger.ledger import Ledger
 from ..streams.progress import describe_progress, parse_progress, read_progress
 from ..system.log_context import concerning
 from .histograms import Histograms
+from .leases import LEASE
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a claim expires; it is renewed several times in this time.
-LEASE = 60.0
 #: The exit status of an entry-point that wants to be tried again later (EX_TEMPFAIL of sysexits.h).
 TRY_AGAIN = 75
 _LONGEST_DELAY = 600.0
@@ -94,8 +77,10 @@ class Workers:
 
     def start(self) -> None:
         """Start to take jobs."""
-        for thread in self._threads:
-            thread.start()
+        advice = "set `workers` to fewer, or raise the system's limit of tasks"
+        with explained(ConfigurationError, "not all workers can be started", advice, cause=(RuntimeError,)):
+            for thread in self._threads:
+                thread.start()
 
     def wake(self, jobs: int = 1) -> None:
         """Wake threads for a number of new jobs."""
@@ -118,7 +103,7 @@ class Workers:
             while thread.is_alive() and time.monotonic() < deadline and not self._halt.is_set():
                 thread.join(0.05)
         self._halt.set()
-        for thread in self._threads:
+        for thread in filter(threading.Thread.is_alive, self._threads):
             thread.join()
 
     @property

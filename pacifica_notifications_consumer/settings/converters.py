@@ -1,13 +1,21 @@
-"""Readers that make values of the texts of settings, and the reverse; each raises `ValueError` with the reason."""
+"""Readers that make values of the texts of settings, and the reverse, and check arguments like settings.
+
+Each reader raises `ValueError` with the reason.
+"""
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from numbers import Real
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError
 
 _T = TypeVar("_T")
 _Word = TypeVar("_Word", bound=str)
@@ -17,14 +25,14 @@ def url(text: str) -> str:
     """Check an address such as ``https://pacifica.example.org:8070/path``."""
     try:
         parts = urlsplit(text)
-        _ = parts.port
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         (parts.hostname or "").encode("idna")
     except UnicodeError:
         raise ValueError("a part of the host's name is empty or too long") from None
     except ValueError:
-        raise ValueError("it must look like http://HOST:PORT, with a port from 0 to 65535") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it must look like http://HOST:PORT")
+        usable = False
+    if not usable:
+        raise ValueError(f"it must look like http://HOST:PORT, with a port from 1 to {_LARGEST_PORT}")
     if parts.username is not None or parts.password is not None:
         raise ValueError("credentials do not belong into it: use `username` and `password_file`")
     if parts.query or parts.fragment:
@@ -79,9 +87,10 @@ def size_limit(text: str) -> int | None:
 
 def byte_count(text: str) -> int:
     """Read a number of bytes, with an optional K, M, G or T (1024 and its powers) after it."""
-    if not (found := _SIZE.fullmatch(text)):
-        raise ValueError("it must be a number of bytes, such as 500M or 8G")
-    return int(found[1]) * _SIZES[found[2].upper()]
+    found = _SIZE.fullmatch(text)
+    if not found or (number := int(found[1]) * _SIZES[found[2].upper()]) > _MOST_BYTES:
+        raise ValueError("it must be a number of bytes, such as 500M or 8G, at most 1000000T")
+    return number
 
 
 def show_size(number: int) -> str:
@@ -101,7 +110,8 @@ def _whole_units(value: float, units: Mapping[str, int]) -> str:
 
 
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"(\d{1,15})([KMGT]?)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,19})([KMGT]?)", re.IGNORECASE)
+_MOST_BYTES = 10**6 << 40  # the system can hold up to 2**63 - 1
 
 
 def authentication(text: str) -> str:
@@ -114,8 +124,8 @@ AUTHENTICATIONS = ("none", "basic", "clientssl", "gssapi")
 
 def existing_file(text: str) -> str:
     """Check the path of an existing file."""
-    if not Path(text).is_file():
-        raise ValueError("the file does not exist")
+    if not os.path.isfile(text):  # noqa: PTH113  (a Path raises PermissionError)
+        raise ValueError("it must be the path of an existing file")
     return str(Path(text).absolute())
 
 
@@ -137,7 +147,7 @@ def show_age(seconds: float) -> str:
     return _whole_units(seconds, _AGES)
 
 
-_AGE = re.compile(r"(\d+)([smhdw])")
+_AGE = re.compile(r"(\d{1,9})([smhdw])")
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -152,29 +162,28 @@ def module_names(text: str) -> tuple[str, ...]:
 
 _LARGEST_PORT = 65535
 _ORIGIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")
-_LONGEST_NAME = 200
+_LONGEST_NAME, _LONGEST_NUMBER = 200, 18
 _SHORTEST_LOSS = 20.0
+#: Limits that SQLite and timers can hold, and of things that have a thread each (with `engine` celery, most just wait).
+_MOST, _MOST_SECONDS, _MOST_CONCURRENT = 10**9, 10.0**9, 1000
 
 
-def port(text: str) -> int:
-    """Read the number of a port; 0 stands for any free port."""
-    return whole_number(text, 0, _LARGEST_PORT)
-
-
-def count(text: str) -> int:
-    """Read a number of things, at least 1."""
-    return whole_number(text, 1)
-
-
-def whole_number(text: str, least: int, most: int | None = None) -> int:
+def whole_number(text: str, least: int, most: int = _MOST) -> int:
     """Read a whole number within limits."""
     try:
-        number = int(text)
+        number = int(text)  # raises a ValueError also for thousands of digits
     except ValueError:
-        raise ValueError("it must be a whole number") from None
-    if number < least or (most is not None and number > most):
-        raise ValueError(f"it must be at least {least}" if most is None else f"it must be from {least} to {most}")
+        number = least - 1
+    if not least <= number <= most:
+        raise ValueError(f"it must be a whole number from {least} to {most:,}")
     return number
+
+
+#: Read the number of a port, of things, of things or none, and of things that run at the same time.
+port = functools.partial(whole_number, least=0, most=_LARGEST_PORT)
+count = functools.partial(whole_number, least=1)
+whole = functools.partial(whole_number, least=0)
+concurrency = functools.partial(whole_number, least=1, most=_MOST_CONCURRENT)
 
 
 def seconds(text: str) -> float:
@@ -183,8 +192,8 @@ def seconds(text: str) -> float:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number < float("inf"):
-        raise ValueError("it must be a number of seconds, 0 or more")
+    if not 0 <= number <= _MOST_SECONDS:
+        raise ValueError(f"it must be a number of seconds from 0 to {_MOST_SECONDS:,.0f}")
     return number
 
 
@@ -196,11 +205,6 @@ def limit(text: str) -> float | None:
 def count_limit(text: str) -> int | None:
     """Read a limit of a number; 0 stands for no limit."""
     return whole_number(text, 0) or None
-
-
-def whole(text: str) -> int:
-    """Read a number of things, 0 or more."""
-    return whole_number(text, 0)
 
 
 def one_of(*words: _Word) -> Callable[[str], _Word]:
@@ -224,11 +228,11 @@ def consumer_name(text: str) -> str:
 
 def transaction_or_time(text: str) -> int | datetime:
     """Read the number of a transaction, or a time, by default in this machine's zone."""
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER:
         return int(text)
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError("it must be the number of a transaction, or a time such as 2026-11-24T18:00") from None
 
 
@@ -259,6 +263,7 @@ def rate(text: str) -> float:
 PLACEHOLDERS: dict[Callable[[str], object], str | None] = {
     Path: "FILE",
     consumer_name: "NAME",
+    concurrency: "N",
     count: "N",
     count_limit: "N",
     existing_file: "FILE",
@@ -275,3 +280,29 @@ PLACEHOLDERS: dict[Callable[[str], object], str | None] = {
     url_with_path: "URL",
     whole: "N",
 }
+
+
+def check(read: Callable[[str], object], /, *, none: bool = False, show: bool = True, **arguments: object) -> None:
+    """Check arguments with the reader of such a setting; raises `ConfigurationError` with the argument's name."""
+    for name, value in arguments.items():
+        if none and value is None:
+            continue
+        if isinstance(value, Real):
+            value = min(max(value, -(10**19)), 10**19)  # Python refuses to show numbers of thousands of digits
+        text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+        try:
+            if isinstance(read(text), str) != isinstance(value, str | os.PathLike):
+                read("")  # raises an error, because the type is wrong
+        except ValueError as error:
+            shown = f"{text if isinstance(value, os.PathLike) else repr(value):.200}" if show else "this text"
+            raise ConfigurationError(f"`{name}` cannot be {shown}", str(error)) from None
+
+
+def checked(read: Callable[[str], object], *, show: bool = True) -> Any:
+    """Make a validator of an attrs field for texts and numbers, as `check`; other values check themselves."""
+
+    def validate(_: object, field: Any, value: object) -> None:
+        if isinstance(value, str | Real):
+            check(read, show=show, **{field.alias: value})  # type: ignore[arg-type]
+
+    return validate

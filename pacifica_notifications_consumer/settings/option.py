@@ -21,7 +21,7 @@ import attrs
 
 from ..errors import ConfigurationError
 from . import official_clients
-from .converters import PLACEHOLDERS, show_size, size, size_limit
+from .converters import PLACEHOLDERS, checked, show_size, size, size_limit
 
 SECTION = "pacifica-notifications-consumer"
 PREFIX = "PACIFICA_"
@@ -93,7 +93,8 @@ def setting(help: str, convert: Callable[[str], _T], *, default: None = None, **
 def setting(help: str, convert: Callable[[str], Any], *, default: Any = None, **details: Any) -> Any:
     """Make a field of an attrs class that is a setting; the arguments are those of `Option`."""
     option = Option(help=help, convert=convert, default=default, **details)
-    return attrs.field(default=default, repr=not option.secret, metadata={_OPTION: option})
+    shown = not option.secret
+    return attrs.field(default=default, validator=checked(convert, show=shown), repr=shown, metadata={_OPTION: option})
 
 
 def settings_of(cls: type[_T], group: str) -> _T:
@@ -257,7 +258,7 @@ def _convert(option: Option, text: Any, source: str) -> Any:
     try:
         return option.convert(text)
     except ValueError as error:
-        shown = "this text" if option.secret else repr(text)
+        shown = "this text" if option.secret else f"{text!r:.200}"
         raise ConfigurationError(f"`{option.name}` cannot be {shown}: {error}", f"correct {source}") from None
 
 

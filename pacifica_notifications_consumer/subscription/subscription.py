@@ -24,6 +24,7 @@ from ..clients.producer import AuthKind, Producer, SubscriptionSpec
 from ..clients.retry import growing_pause
 from ..errors import Cancelled, ServiceError
 from ..filter.filter import Filter
+from ..settings.converters import check, seconds
 from ..settings.services import Services
 from ..system.periodic import Periodic
 from .incident import Incident, IncidentKind
@@ -158,7 +159,7 @@ def subscribed(
     services: Services,
     *,
     name: str,
-    filter: Filter | None,
+    filter: Filter | str | None,
     target_url: str,
     token: str,
     auth: AuthKind = "bearer",
@@ -172,7 +173,7 @@ def subscribed(
     Args:
         services: The URL of the producer, and the user name.
         name: The name of the subscription.
-        filter: The filter that notifications must match; None matches all.
+        filter: The filter that notifications must match, or its JSONPath; None matches all.
         target_url: The URL to which the producer posts notifications.
         token: The token that the producer sends with each notification.
         auth: The authentication scheme of the token.
@@ -182,10 +183,13 @@ def subscribed(
         stop: The event that ends the retries.
 
     Raises:
+        ConfigurationError: An argument is wrong.
         ServiceError: The producer cannot be reached or refuses.
         Cancelled: ``stop`` was set before the producer could be reached.
     """
-    jsonpath = filter.jsonpath if filter else EVERYTHING
+    check(seconds, watch_interval=watch_interval, register_timeout=register_timeout)
+    matching = filter if filter is None or isinstance(filter, Filter) else Filter(filter)
+    jsonpath = matching.jsonpath if matching else EVERYTHING
     wanted = SubscriptionSpec(name=name, jsonpath=jsonpath, target_url=target_url, token=token, auth=auth)
     with make_session(services) as session:
         subscription = Subscription(Producer(services.producer_url, session), wanted, on_incident)

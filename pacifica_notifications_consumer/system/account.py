@@ -48,6 +48,11 @@ class Account:
     shell: str
 
     @classmethod
+    def of(cls, run_as: Account | str | None) -> Account:
+        """The user that an argument ``run_as`` means; a name as `find`, and None for the user of this process."""
+        return run_as if isinstance(run_as, Account) else CURRENT_USER if run_as is None else cls.find(run_as)
+
+    @classmethod
     def find(cls, name: str) -> Account:
         """Look up a user by name, to run programs as that user.
 
@@ -56,7 +61,7 @@ class Account:
         """
         try:
             found = pwd.getpwnam(name)
-        except KeyError:
+        except (KeyError, TypeError, ValueError):
             raise ConfigurationError(
                 f"the user {name!r} does not exist on this machine", "correct `run_as`, or make one: useradd --system"
             ) from None

@@ -16,7 +16,7 @@ from ..clients.ingest import Ingest, IngestState
 from ..clients.policy import Policy
 from ..clients.retry import Backoff, pauses
 from ..cloudevents.announcement import Identity, ingest_event
-from ..errors import ServiceError, UploadError
+from ..errors import ServiceError, UploadError, explained
 from ..settings.services import Services
 from ..streams.json_pieces import json_pieces
 from ..streams.progress import ProgressCallback, TransferMeter
@@ -72,7 +72,10 @@ def upload(
         Callbacks run on the thread that waits for the promise with ``get()``, or on the main thread at the end of the
         program. An unhandled rejection ends the process with a status greater than 0.
     """
-    path, attributes, values = Path(event_path), dict(transaction), dict(key_values or {})
+    advice = "give `transaction` and `key_values` as dicts"
+    with explained(UploadError, "the arguments are not usable", advice, cause=(TypeError, ValueError)):
+        attributes, values = dict(transaction), dict(key_values or {})
+    path = Path(event_path)
     return in_background(lambda: _upload(path, attributes, values, services, timeout, progress))
 
 

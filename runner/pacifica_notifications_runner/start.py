@@ -109,7 +109,7 @@ def start(archive: Path, settings: Settings, signals: StopSignals) -> None:
         endpoint.ready = True
         log.info("ready: %s runs %s, its jobs in %s", name, archive, runner.state_dir)
         if engine:
-            log.info("workers take its jobs from %s", engine.place)
+            log.info("workers take its jobs from %s", engine.name)
         all_alive = lambda: runner.alive and server.alive and page.alive  # noqa: E731
         steps.keep_running(all_alive, lambda: _status(runner), notifier, signals)
         endpoint.ready = False

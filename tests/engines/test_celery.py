@@ -199,7 +199,7 @@ def test_cancelled_while_nobody_looked(broker: Broker, tmp_path: Path) -> None:
             job_id = accept(runner, tmp_path, WAIT)
             eventually(lambda: bool(pids(tmp_path)))
         with JobBook(tmp_path / "state") as book:
-            assert book.place == broker.place
+            assert book.engine_name == broker.name
             assert book.cancel(job_id)
         assert alive(pids(tmp_path)[0])
         with running(tmp_path, broker) as runner:
@@ -244,7 +244,7 @@ def test_addresses_that_are_none(url: str, results_url: str, expected: str) -> N
 def test_place_has_no_secret() -> None:
     """The name of a broker in logs and errors does not contain the password."""
     broker = Broker(url="amqp://me:secret@host:1/v", results_url="rediss://:secret@other/2", queue="q")
-    assert broker.place == "the queue 'q' at amqp://host:1/v with results at rediss://other/2"
+    assert broker.name == "the queue 'q' at amqp://host:1/v with results at rediss://other/2"
     assert "secret" not in repr(broker)
 
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from ...errors import ConfigurationError
+from ...settings.converters import checked, header_text, seconds, whole_number
 
 #: The schemes of a broker's URL: Redis or RabbitMQ, plain or with TLS.
 SCHEMES = ("redis", "rediss", "amqp", "amqps")
@@ -32,15 +33,15 @@ class Broker:
             worker ignores the second message of an attempt.
 
     Raises:
-        ConfigurationError: A URL is invalid, or ``results_url`` is missing.
+        ConfigurationError: An argument is wrong, or ``results_url`` is missing.
     """
 
     url: str = attrs.field(repr=False)
     results_url: str = attrs.field(default="", repr=False)
-    queue: str
-    priority: int = 0
-    lost_after: float = LOST_AFTER
-    visibility_timeout: float = 6 * 3600.0
+    queue: str = attrs.field(validator=checked(header_text))
+    priority: int = attrs.field(default=0, validator=checked(lambda text: whole_number(text, 0, HIGHEST_PRIORITY)))
+    lost_after: float = attrs.field(default=LOST_AFTER, validator=checked(seconds))
+    visibility_timeout: float = attrs.field(default=6 * 3600.0, validator=checked(seconds))
 
     def __attrs_post_init__(self) -> None:
         for url, schemes in ((self.url, SCHEMES), (self.results_url or "redis://none", _OF_REDIS)):
@@ -66,7 +67,7 @@ class Broker:
         return self.results_url or self.url
 
     @property
-    def place(self) -> str:
+    def name(self) -> str:
         """The queue, the broker and the Redis with the results, without passwords."""
         through = "" if self.records_url == self.url else f" with results at {without_password(self.records_url)}"
         return f"the queue {self.queue!r} at {without_password(self.url)}{through}"

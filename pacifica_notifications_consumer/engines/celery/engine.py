@@ -44,9 +44,9 @@ class CeleryEngine:
         self._watcher = Watcher(self._records, lambda: count_waiting(self._app, broker))
 
     @property
-    def place(self) -> str:
-        """See `RemoteEngine.place`."""
-        return self._broker.place
+    def name(self) -> str:
+        """See `RemoteEngine.name`."""
+        return self._broker.name
 
     @property
     def trouble(self) -> str:
@@ -60,7 +60,7 @@ class CeleryEngine:
             self._records.ping()
             count_waiting(self._app, self._broker)
         except Exception as error:
-            log.error("jobs wait: %s cannot be reached: %s", self.place, error)  # noqa: TRY400
+            log.error("jobs wait: %s cannot be reached: %s", self.name, error)  # noqa: TRY400
         self._watcher.start()
         return ended
 

@@ -25,7 +25,8 @@ from ...errors import PacificaError, ServiceError
 from ...jobs.directory import StateDirectory
 from ...jobs.job import Ending, Fate, RemoteLocation
 from ...jobs.retention import Keep
-from ...system.account import CURRENT_USER, Account
+from ...settings.converters import checked, concurrency, seconds
+from ...system.account import Account
 from ...system.log_context import concerning
 from ...system.temporary import remove_tree
 from ..engine import Attempt, Engine, Stop
@@ -64,13 +65,14 @@ class RemoteWorker:
         engine: The engine that runs the attempts on this machine.
         archive: The digest of the consumer; attempts of other consumers are refused.
         state_dir: The directory of the attempts' directories; only one worker at a time may use it.
-        concurrency: The maximum number of attempts at the same time.
+        concurrency: The maximum number of attempts at the same time, up to 1,000.
         grace: Seconds that running attempts are given when the context is left.
         keep: The rule that selects the attempts' directories to keep; None keeps all.
         run_as: The user as which the engine runs entry-points; by default the user of this process.
         on_end: Called when the worker stops taking attempts because of an error.
 
     Raises:
+        ConfigurationError: An argument is wrong.
         ServiceError: The broker or the Redis with the records cannot be reached, or refuses (when entering).
         StateError: The state directory cannot be used (when entering).
     """
@@ -80,14 +82,14 @@ class RemoteWorker:
     _archive: str
     #: The directory of the attempts' directories.
     state_dir: Path = attrs.field(converter=_resolved)
-    _concurrency: int = attrs.field(default=2, kw_only=True)
-    _grace: float = attrs.field(default=30.0, kw_only=True)
+    _concurrency: int = attrs.field(default=2, kw_only=True, validator=checked(concurrency))
+    _grace: float = attrs.field(default=30.0, kw_only=True, validator=checked(seconds))
     _keep: Keep | None = attrs.field(default=None, kw_only=True)
-    _run_as: Account | None = attrs.field(default=None, kw_only=True)
+    _run_as: Account | str | None = attrs.field(default=None, kw_only=True)
     _on_end: Callable[[], object] | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        self._user = self._run_as or CURRENT_USER
+        self._user = Account.of(self._run_as)
         self._halt = threading.Event()
         self._closing = threading.Event()
         self._running: set[str] = set()
@@ -120,7 +122,7 @@ class RemoteWorker:
             count_waiting(self._app, self._broker)
         except Exception as error:
             raise ServiceError(
-                f"{self._broker.place} cannot be used: {error}", "check `broker_url` and `result_backend`"
+                f"{self._broker.name} cannot be used: {error}", "check `broker_url` and `result_backend`"
             ) from error
 
     def _start(self) -> None:

@@ -126,7 +126,13 @@ def _check_whole(
 def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches: Sequence[Match]) -> None:
     if arguments.output == "json":
         documents = [
-            {**attrs.asdict(finding), "level": finding.level.value, "advice": with_flags(finding.advice)}
+            {
+                "level": finding.level.value,
+                "place": finding.position,
+                "problem": finding.problem,
+                "advice": with_flags(finding.advice),
+                "details": finding.details,
+            }
             for finding in findings
         ]
         notifications = [{**attrs.asdict(match), "path": str(match.path)} for match in matches]
@@ -134,7 +140,7 @@ def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches:
         return
     for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
         advice = f"; {with_flags(finding.advice)}" if finding.advice else ""
-        say(f"{coloured(finding.level.value, _COLOURS[finding.level])}: {finding.place}: {finding.problem}{advice}")
+        say(f"{coloured(finding.level.value, _COLOURS[finding.level])}: {finding.position}: {finding.problem}{advice}")
         if finding.details:
             say(textwrap.indent(finding.details, "    "))
     for match in matches:

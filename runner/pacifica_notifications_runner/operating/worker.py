@@ -78,7 +78,7 @@ def work(arguments: argparse.Namespace, settings: Settings) -> int:
         signals.on_second = worker.halt
         if signals.stop.is_set():
             raise Cancelled("stopped by a signal before it was ready")
-        log.info("ready: runs jobs of %s from %s in %s", arguments.archive, broker.place, worker.state_dir)
+        log.info("ready: runs jobs of %s from %s in %s", arguments.archive, broker.name, worker.state_dir)
         steps.keep_running(lambda: worker.alive, lambda: f"{worker.running} jobs running", notifier, signals)
         if not worker.alive:
             raise ServiceError("the worker has ended unexpectedly", "see the log for the reason, and start it again")

@@ -89,7 +89,7 @@ class Settings:
 
     workers: int | None = setting(
         "how many jobs run, or are handed to workers, at the same time (default: 2, with `engine` celery 64)",
-        read.count,
+        read.concurrency,
         group=JOBS,
     )
     job_timeout: float | None = setting("seconds that an attempt may take; 0 for no limit", read.limit)
@@ -183,7 +183,7 @@ class Settings:
         default=0,
         metavar="N",
     )
-    concurrency: int = setting("how many jobs a worker runs at the same time", read.count, default=2)
+    concurrency: int = setting("how many jobs a worker runs at the same time", read.concurrency, default=2)
 
     status_address: str = setting(
         "the address the status page listens on; its token is new at each start",

@@ -157,7 +157,7 @@ def test_which_consumer_is_meant(operator: Operator) -> None:
         (("replay", "--since", "noon"), "--since: 'noon' is not usable: it must be a time such as 2026-11-24T18:00"),
         (("replay", "--until", "x"), "--until: 'x' is not usable: it must be a time such as 2026-11-24T18:00"),
         (("replay", "--match", "$["), "--match: '$[' is not usable: cannot parse the JSONPath"),
-        (("list", "--limit", "0"), "--limit: '0' is not usable: it must be from 1 to 1000"),
+        (("list", "--limit", "0"), "--limit: '0' is not usable: it must be a whole number from 1 to 1,000"),
     ],
 )
 def test_wrong_argument(operator: Operator, words: tuple[str, ...], problem: str) -> None:

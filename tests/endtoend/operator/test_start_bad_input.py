@@ -78,11 +78,14 @@ def test_unusable_archive(
         pytest.param(["--producer-url", "pacifica:8070"], 78, "(PACIFICA_PRODUCER_URL) cannot be 'pac", id="no URL"),
         pytest.param(["--producer-url", "http://192.0.2.7"], 78, "which only this machine can reach; ", id="loopback"),
         pytest.param(["--password-file", "none"], 78, "correct --password-file (PACIFICA_PASS", id="no password file"),
-        pytest.param(["--port", "65536"], 78, "it must be from 0 to 65535", id="no port"),
+        pytest.param(["--port", "65536"], 78, "it must be a whole number from 0 to 65,535", id="no port"),
         pytest.param(["--address", "a..b"], 71, "; set --address (PACIFICA_ADDRESS) to an address of", id="address"),
         pytest.param(["--status-address", "203.0.113.1"], 71, "; set --status-address (PACIFICA", id="status address"),
         pytest.param(["--state-dir", "wrong.ini"], 73, "; choose another with --state-dir", id="state is a file"),
         pytest.param(["--username", ""], 78, "--username (PACIFICA_USERNAME) cannot be '': ", id="empty user"),
+        pytest.param(["--workers", "100000"], 78, "it must be a whole number from 1 to 1,000", id="many workers"),
+        pytest.param(["--workers", "9" * 23], 78, "it must be a whole number from 1 to 1,000", id="very many workers"),
+        pytest.param(["--webhook-secrets", "none"], 78, "; let --webhook-secrets (PACIFICA_WEBHOOK", id="no secrets"),
     ],
 )
 def test_wrong_settings(operator: Operator, tmp_path: Path, flags: list[str], status: int, words: str) -> None:

@@ -208,6 +208,7 @@ def _as_the_first(operator: Operator) -> list[str | Path]:
         (["--broker-url", "redis://127.0.0.1:1", "--name", "n"], {}, 69, "the queue 'n' at redis://127.0.0.1:1 cannot"),
         (["--lost-after", "3"], {}, 78, "(PACIFICA_LOST_AFTER) cannot be '3': it must be 20 seconds or more"),
         (["--queue", "a/b"], {}, 78, "--queue (PACIFICA_QUEUE) cannot be 'a/b'"),
+        (["--concurrency", "100000"], {}, 78, "it must be a whole number from 1 to 1,000"),
     ],
 )
 def test_bad_settings(

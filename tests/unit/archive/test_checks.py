@@ -37,7 +37,7 @@ def consumer(directory: Path, files: Mapping[str, str | bytes]) -> Path:
 
 
 def told(findings: list[Finding]) -> list[tuple[str, str, str]]:
-    return [(finding.level.value, finding.place, f"{finding.problem}; {finding.advice}") for finding in findings]
+    return [(finding.level.value, finding.position, f"{finding.problem}; {finding.advice}") for finding in findings]
 
 
 #: The files of a consumer that differ from a good one, and the expected findings: level, place, part of the problem.

@@ -142,7 +142,7 @@ def test_what_is_no_notification(
     tmp_path: Path, body: bytes, lenient: int, strict: int, detail: str, is_strict: bool
 ) -> None:
     """Whatever came from the producer is kept; whether it is told what is wrong with it is the policy's choice."""
-    runner = JobRunner(tmp_path / "x", tmp_path / "state", name="n", services=Services(), strict=is_strict, workers=0)
+    runner = JobRunner(__file__, tmp_path / "state", name="n", services=Services(), strict=is_strict)
     with runner:
         response = post(
             Endpoint(runner.accept_all, TOKEN, LIMIT, is_strict), body, **{"Content-Type": "application/json"}

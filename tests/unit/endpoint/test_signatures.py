@@ -16,10 +16,11 @@ SECRET = base64.b64encode(bytes(32)).decode()
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (None, "cannot read the webhook secrets"),
-        (b"\n", "is empty"),
-        (b"whsec_short\n", "line 1 of"),
+        (None, "cannot read the webhook secrets .*; let `webhook_secrets` name a file with one secret in each line"),
+        (b"\n", "is empty; let `webhook_secrets` name a file"),
+        (b"whsec_short\n", "line 1 of .*, the file of `webhook_secrets`, is not a webhook secret; write whsec_"),
         (f"{SECRET}\nwhsec_!\n".encode(), "line 2 of"),
+        (f"\n{SECRET}\n\nwhsec_!\n".encode(), "line 4 of"),
         (b"\xff", "it is not ASCII"),
     ],
 )

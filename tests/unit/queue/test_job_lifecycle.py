@@ -183,7 +183,7 @@ def test_output_limit(make: Callable[..., JobRunner]) -> None:
 
 def test_old_jobs_are_removed(make: Callable[..., JobRunner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Finished jobs beyond `keep` are removed with their directories; unfinished jobs never are."""
-    monkeypatch.setattr(maintenance, "_RENEWAL", 0.01)
+    monkeypatch.setattr(maintenance, "RENEWAL", 0.01)
     monkeypatch.setattr(maintenance, "_TIDYING", 0.01)
     source = "import sys; sys.exit(sys.argv[1].split('/')[-2] == '1')"
     with make(source, attempts=2, retry_delay=1000.0, workers=1, keep=Keep(count=1)) as runner:
@@ -196,7 +196,7 @@ def test_old_jobs_are_removed(make: Callable[..., JobRunner], tmp_path: Path, mo
 
 def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that a bug in a worker interrupted is run again when its lease has expired."""
-    monkeypatch.setattr(maintenance, "_RENEWAL", 0.01)
+    monkeypatch.setattr(maintenance, "RENEWAL", 0.01)
     monkeypatch.setattr(workers, "LEASE", 0.05)
     monkeypatch.setattr(maintenance, "LEASE", 0.05)
 
@@ -224,7 +224,7 @@ def test_lease_is_renewed_while_a_job_runs(
     make: Callable[..., JobRunner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that takes longer than a lease stays with its worker."""
-    monkeypatch.setattr(maintenance, "_RENEWAL", 0.02)
+    monkeypatch.setattr(maintenance, "RENEWAL", 0.02)
     monkeypatch.setattr(workers, "LEASE", 0.3)
     monkeypatch.setattr(maintenance, "LEASE", 0.3)
     with make(WAITER) as runner:

@@ -114,9 +114,9 @@ def test_damaged_file(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("environ", "problem"),
     [
-        ({"CARTD_PORT": "x"}, "with a port from 0 to 65535; correct CARTD_PORT"),
+        ({"CARTD_PORT": "x"}, "it must look like http://HOST:PORT, with a port from 1 to 65535; correct CARTD_PORT"),
         ({"AUTHENTICATION_TYPE": "digest"}, "it must be none, basic, clientssl or gssapi"),
-        ({"AUTHENTICATION_CERT": "/nowhere"}, "the file does not exist"),
+        ({"AUTHENTICATION_CERT": "/nowhere"}, "it must be the path of an existing file"),
         ({"PACIFICA_CA_BUNDLE": "/nowhere"}, "the path of an existing file"),
     ],
 )

@@ -311,5 +311,13 @@ def test_notes_of_progress_that_are_none(tmp_path: Path) -> None:
 def test_other_engines_have_users_of_their_own(account: Account, place: Path) -> None:
     """`run_as` together with an engine is refused."""
     engine = LocalEngine(entry_point=place / "x.py", venv=Venv(place), services=Services())
-    with pytest.raises(ConfigurationError, match="run_as cannot be used with another engine"):
+    with pytest.raises(ConfigurationError, match="`run_as` cannot be used with another engine"):
         JobRunner(place / "x.py", place / "state", name="x", engine=engine, run_as=account)
+
+
+@as_root
+def test_user_by_name(account: Account, place: Path) -> None:
+    """`run_as` of a composer may be the name of the user."""
+    assert Account.of(account.name) == account
+    with JobRunner(__file__, place / "state", name="x", services=Services(), run_as=account.name, warm=False) as runner:
+        assert runner._run_as == account

@@ -76,7 +76,7 @@ class Api:
             version=version("pacifica-notifications-consumer"),
             state_dir=str(self.book.state_dir),
             running=self.subscription is not None,
-            engine={"place": self.book.place, "trouble": self.book.trouble},
+            engine={"place": self.book.engine_name, "trouble": self.book.trouble},
             subscription=self.subscription() if self.subscription else None,
             jobs=ledger.count_jobs(),
             notifications=ledger.count_verdicts(),

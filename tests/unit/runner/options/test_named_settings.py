@@ -1,6 +1,7 @@
 """A message names a setting by its name; the commands show its flag and its variable instead."""
 
 import ast
+import inspect
 import json
 import logging
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import pacifica_notifications_consumer
+from pacifica_notifications_consumer import JobRunner, VenvBuilder, upload
 from pacifica_notifications_consumer.errors import ConfigurationError, PacificaError
 from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_runner.options.settings import OPTIONS, with_flags
@@ -37,9 +39,11 @@ def test_library_names_no_flags() -> None:
 
 
 def test_names_in_messages_are_those_of_settings() -> None:
-    """A name in backticks is that of a setting, so that a command can show its flag."""
+    """A name in backticks is that of a setting, so that a command can show its flag, or of a composer's argument."""
+    composers = (JobRunner, VenvBuilder, upload)
+    known = {*OPTIONS, *(name for each in composers for name in inspect.signature(each).parameters)}
     found = {name: place for place, text in texts() for name in re.findall("`([a-z_]+)`", text)}
-    assert {name: place for name, place in found.items() if name not in OPTIONS} == {"config": found["config"]}
+    assert {name: place for name, place in found.items() if name not in known} == {"config": found["config"]}
     assert len(found) > 15
 
 
