@@ -75,7 +75,9 @@ def test_after_policy_was_down(
     assert "policy can be asked again" in caplog.text
 
 
-@pytest.mark.parametrize(("services", "missing"), [(Services(), "policy_url"), (Services(policy_url="x"), "username")])
+@pytest.mark.parametrize(
+    ("services", "missing"), [(Services(), "policy_url"), (Services(policy_url="http://x"), "username")]
+)
 def test_whom_to_ask(store: TestedStore, services: Services, missing: str) -> None:
     """Without the URL of policy, or without a user name, the error says which setting is missing."""
     with pytest.raises(ConfigurationError, match=f"set `{missing}`"), catching_up(store, services):

@@ -288,7 +288,7 @@ def test_retention_by_age(ledger: Ledger) -> None:
     finish(ledger, JobState.DEAD, JobState.SUCCEEDED, JobState.FAILED)
     accept(ledger, 4)
     assert ledger.finished(Keep(age=1000.0), 100) == []
-    assert sorted(ledger.finished(Keep(age=-1.0), 100)) == [1, 2]
+    assert sorted(ledger.finished(Keep(age=0.0), 100)) == [1, 2]
 
 
 def test_forgotten_jobs(ledger: Ledger) -> None:
