@@ -20,7 +20,7 @@ from ..errors import ArchiveError, FilterError, explained
 from ..filter.filter import Filter
 from ..settings.converters import module_names, size
 from ..settings.option import documented, setting
-from ..system.account import CURRENT_USER, Account
+from ..system.account import Account
 from ..system.temporary import temporary_directory
 
 ENTRY_POINT = "__main__.py"
@@ -97,14 +97,14 @@ class Consumer:
 
 @contextlib.contextmanager
 def open_archive(
-    path: str | os.PathLike[str], limits: ArchiveLimits | None = None, run_as: Account | None = None
+    path: str | os.PathLike[str], limits: ArchiveLimits | None = None, run_as: Account | str | None = None
 ) -> Iterator[Consumer]:
     """Extract a consumer archive to a temporary directory, which is deleted at the end of the context.
 
     Args:
         path: The ``consumer.zip``.
         limits: Limits on the archive; by default `ArchiveLimits`.
-        run_as: The user to own the directory; None for the user of this process.
+        run_as: The user to own the directory, or its name; None for the user of this process.
 
     Raises:
         ConfigurationError: The user cannot reach the directory for temporary files.
@@ -118,15 +118,14 @@ def open_archive(
 
 
 @contextlib.contextmanager
-def consumer_directory(fill: Callable[[Path], None], run_as: Account | None) -> Iterator[Path]:
+def consumer_directory(fill: Callable[[Path], None], run_as: Account | str | None) -> Iterator[Path]:
     """Make a temporary directory for a consumer, which ``run_as`` owns, and fill it; raises as `open_archive` does."""
     with temporary_directory("pacifica-consumer-") as place:
         directory = place / "consumer"
         directory.mkdir(mode=0o700)
         fill(directory)
         # The user owns the directory, but not its parent, and therefore cannot replace it.
-        account = run_as or CURRENT_USER
-        account.admit(place, directory, advice="let TMPDIR name a directory that all users can reach")
+        Account.of(run_as).admit(place, directory, advice="let TMPDIR name a directory that all users can reach")
         yield directory
 
 
@@ -141,6 +140,8 @@ def extract(path: Path, directory: Path, limits: ArchiveLimits, *, shown_as: Pat
 
     Errors about the content call the archive ``shown_as``.
     """
+    if path.is_fifo():
+        raise ArchiveError(f"{path} is a named pipe", "copy it into a file")
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()

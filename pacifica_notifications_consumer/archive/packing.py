@@ -71,14 +71,14 @@ def pack(directory: str | os.PathLike[str], archive: str | os.PathLike[str]) -> 
 
 @contextlib.contextmanager
 def open_consumer(
-    path: str | os.PathLike[str], limits: ArchiveLimits | None = None, run_as: Account | None = None
+    path: str | os.PathLike[str], limits: ArchiveLimits | None = None, run_as: Account | str | None = None
 ) -> Iterator[Consumer]:
     """Put a consumer into a temporary directory as it would be deployed, and load it.
 
     Args:
         path: A ``consumer.zip``, or a directory that could be packed into one.
         limits: Limits on the archive; by default `ArchiveLimits`.
-        run_as: The user to own the directory; None for the user of this process.
+        run_as: The user to own the directory, or its name; None for the user of this process.
 
     Raises:
         ConfigurationError: The user cannot reach the directory for temporary files.

@@ -128,7 +128,7 @@ class CatchUp:
         follower = self._coverage.span(FOLLOWER) or self._begin(newest.number)
         if newest.anew:
             before, first = newest.anew
-            log.warning("the site now numbers its transactions from %d on, after %d", first, before)
+            log.warning("the numbers of transactions have jumped from %d to %d; continuing there", before, first)
             if left := range(follower.next, before + 1):
                 self._coverage.add_span(left)
             follower = attrs.evolve(follower, next=first, last=first - 1)
@@ -218,7 +218,7 @@ class CatchUp:
             # Raises an error if policy fails for all requests, not only for single transactions.
             self._policy.transactions(until=_LONG_AGO)
             example = f"{unreadable[0].transaction_id}: {unreadable[0].problem}"
-            log.warning("transactions of which policy cannot tell: %d, such as %s", len(unreadable), example)
+            log.warning("transactions that policy cannot describe: %d, such as %s", len(unreadable), example)
         return findings
 
     def _log(self, findings: Sequence[SeekResult]) -> int:

@@ -6,9 +6,11 @@ import http.client
 import ipaddress
 import re
 import socket
+import ssl
 from collections.abc import Callable, Collection
 from http import HTTPStatus
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +19,7 @@ import urllib3
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from ..cloudevents.trace import trace_headers
-from ..errors import BrokenOff, ConfigurationError, ServiceError
+from ..errors import BrokenOff, ConfigurationError, ServiceError, explained
 from ..settings.services import Services
 from .retry import TRANSIENT_STATUSES, Backoff, retry_after
 
@@ -48,10 +50,26 @@ def make_session(services: Services) -> requests.Session:
             raise _lacking("clientssl", "`client_cert`")
         session.cert = (services.client_cert, services.client_key) if services.client_key else services.client_cert
     session.verify = services.ca_bundle
+    if session.cert or isinstance(session.verify, str):
+        _check_certificates(session)
     if services.ca_bundle is False:
         # The commands warn once that certificates are not verified; urllib3 would warn at each request.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return session
+
+
+def _check_certificates(session: requests.Session) -> None:
+    """Load the files, because requests reports a wrong one only with the first https request, without its name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if isinstance(session.verify, str):
+        where = {"capath" if Path(session.verify).is_dir() else "cafile": session.verify}
+        with explained(ConfigurationError, f"{session.verify} cannot be used", "correct `ca_bundle`"):
+            context.load_verify_locations(**where)
+    if session.cert:
+        files = (session.cert,) if isinstance(session.cert, str) else session.cert
+        problem = f"{' and '.join(files)} cannot be used"
+        with explained(ConfigurationError, problem, "correct `client_cert` and `client_key`"):
+            context.load_cert_chain(files[0], files[-1], password=lambda: "")
 
 
 def _lacking(kind: str, what: str) -> ConfigurationError:

@@ -65,8 +65,7 @@ class FileRecord:
             if not isinstance(row.get(column), kind):
                 raise NotificationError(
                     f"the notification's file {row.get('name')!r} has no usable {column!r}: {row.get(column)!r}",
-                    "take the producer's notification; one that upload() wrote has all of it if it may ask policy "
-                    "(PACIFICA_POLICY_URL)",
+                    "use the notification from the producer; set `policy_url` so that upload() writes complete ones",
                 )
         return cls(
             id=row["_id"],
@@ -145,8 +144,7 @@ class Notification:
             )
         if max_depth is not None and _is_deeper(event, max_depth, body):
             raise NotificationError(
-                f"the notification is nested more than {max_depth} deep",
-                "make it flatter, or raise `max_depth`",
+                f"the notification is nested more than {max_depth} deep", "make it flatter, or raise `max_depth`"
             )
         return cls(body, event)
 

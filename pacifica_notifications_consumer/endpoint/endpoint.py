@@ -83,20 +83,20 @@ class Endpoint:
     Args:
         accept: Takes notifications, and for each the ``traceparent`` of its request or an empty text; commits them to
             disk, and returns their receipts. The responses are made when it returns.
-        token: What a notification must carry: as bearer token, or as password of the user `BASIC_USER`.
-        max_body: Bytes that a body may have.
-        strict: Whether to refuse JSON that is not a CloudEvent or does not say that it is one, and to offer senders
-            what webhooks define. Otherwise what is not a notification is taken and set aside, since Pacifica's producer
-            gives a consumer up at its first refusal.
-        max_events: How many events a batch may have.
-        max_depth: How deep an event of a batch may be nested if the endpoint is strict; of others ``accept`` decides.
-        signatures: Identify senders that do not show the token.
-        max_signed_body: Bytes that a body may have whose sender only signs it.
-        origins: Which senders are told, when they ask, that they may send; ``*`` for any.
-        rate: How many requests a minute are taken if the endpoint is strict.
-        retired: Whether a strict endpoint answers that it takes nothing any more.
+        token: The secret that each request must send, as a bearer token or as the password of `BASIC_USER`.
+        max_body: The maximum size of a body in bytes.
+        strict: Whether to refuse JSON that is not a CloudEvent or is not labelled as one, and to support the handshake
+            of webhooks. Otherwise such bodies are accepted and set aside, because Pacifica's producer disables a
+            subscription at the first refusal.
+        max_events: The maximum number of events in a batch.
+        max_depth: The maximum nesting of an event in a batch, if strict; otherwise ``accept`` checks it.
+        signatures: Verify senders that sign their requests instead of sending the token.
+        max_signed_body: The maximum size in bytes of a body that is signed but comes without the token.
+        origins: The senders that the handshake permits; ``*`` for any.
+        rate: The maximum number of requests per minute, if strict.
+        retired: Whether the endpoint answers 410 Gone, if strict.
         ready: Whether the consumer is subscribed and working.
-        trouble: Says what is wrong with the subscription or the workers; empty if nothing is.
+        trouble: Returns the current problem with the subscription or the workers; empty if there is none.
         metrics: Makes the consumer's metrics in Prometheus' text format.
     """
 
@@ -117,7 +117,7 @@ class Endpoint:
     strangers: Strangers = attrs.field(factory=lambda: Strangers("the endpoint"), init=False)
 
     def retire(self) -> None:
-        """Take nothing any more, if it is strict."""
+        """Answer 410 from now on, if strict."""
         self.retired = True
 
     def answer(self, request: HTTPRequest) -> HTTPResponse:
@@ -129,7 +129,7 @@ class Endpoint:
         """Answer a request unless it delivers notifications: authenticate and read those.
 
         Returns:
-            The response, or the notifications that `commit` makes it of.
+            The response, or a `Delivery`, which `commit` turns into a response.
         """
         path, query = split_target(request.target)
         path = unquote(path)
@@ -161,7 +161,7 @@ class Endpoint:
             receipts = iter(self.accept(events, traceparents) if events else ())
         except StateError as error:
             log.critical("could not take %d notifications: %s", len(deliveries), error)
-            # The log says more; nothing of the disk is told to strangers.
+            # The log says more; the response must not reveal details of the disk.
             reason = "the notification could not be written to disk"
             return [_problem(HTTPStatus.INTERNAL_SERVER_ERROR, reason) for _ in deliveries]
         return [self._acknowledge(each, list(itertools.islice(receipts, len(each.events)))) for each in deliveries]

@@ -27,7 +27,7 @@ class HTTPRequest:
             3.2.2).
         headers: The header fields, as a mapping or as pairs; the case of their names does not matter.
         read: Reads the next piece of the body. It is called with a number of bytes, of which the piece may have fewer
-            or more, and returns no bytes at the end of the body. It is only called for a request that may send. An
+            or more, and returns no bytes at the end of the body. It is only called for an authentic request. An
             `OSError`, `EOFError` or `ValueError` says that the body is broken: the response is 400, or 408 after a
             `TimeoutError`. Other errors pass through `Endpoint.answer`.
         peer: The client's address, for the log.
@@ -83,7 +83,7 @@ class HTTPResponse:
 
     Args:
         status: The status.
-        body: The body; none of it is to be sent to ``HEAD``.
+        body: The body; do not send it in response to ``HEAD``.
         headers: The header fields, ``Content-Type`` among them.
     """
 

@@ -9,10 +9,10 @@ log = logging.getLogger(__name__)
 
 
 class Strangers:
-    """Logs requests that were turned away, at most one line a second, so that no client can fill the disk with them."""
+    """Logs refused requests, at most one line a second, so that no client can fill the disk with them."""
 
-    def __init__(self, place: str) -> None:
-        self._place = place
+    def __init__(self, listener: str) -> None:
+        self._listener = listener
         self._count = 0
         self._told_at = float("-inf")
 
@@ -21,5 +21,5 @@ class Strangers:
         self._count += 1
         if time.monotonic() - self._told_at >= 1.0:
             more = f" ({self._count - 1} more since the last line)" if self._count > 1 else ""
-            log.warning("turned away %s from %s: its credentials are missing or wrong%s", address, self._place, more)
+            log.warning("refused %s to %s: the credentials are missing or wrong%s", address, self._listener, more)
             self._count, self._told_at = 0, time.monotonic()

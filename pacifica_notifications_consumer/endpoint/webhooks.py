@@ -66,7 +66,7 @@ class Signatures:
         return cls(tuple(_secret(path, number, line) for number, line in enumerate(lines, 1) if line))
 
     def expected(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request is to be identified by its signature."""
+        """Whether a request has a signature to verify."""
         return bool(self.secrets) and all(name in headers for name in _HEADERS)
 
     def why_not(self, headers: Mapping[str, str], body: bytes, now: float) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError, explained
-from ..settings.converters import check, existing_file, seconds
+from ..settings.converters import check, existing_file, limit, path
 from ..system.account import Account
 from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured
@@ -75,7 +75,8 @@ class VenvBuilder:
         cancel: threading.Event | None = None,
         run_as: Account | str | None = None,
     ) -> None:
-        check(seconds, none=True, timeout=timeout)
+        check(limit, none=True, timeout=timeout)
+        check(path, none=True, python=python, directory=directory, cache=cache)
         # Make paths absolute, because programs run in other working directories; a bare name is looked up on PATH.
         self._python = str(Path(python).absolute()) if os.sep in os.fspath(python) else os.fspath(python)
         self._directory = Path.cwd() if directory is None else Path(directory).absolute()
@@ -92,7 +93,7 @@ class VenvBuilder:
         if not self._directory.is_dir():
             raise ConfigurationError(f"`directory` ({self._directory}) is not a directory", "correct its path")
         check(existing_file, none=True, requirements=self._requirements, init_script=self._init_script)
-        interpreter = Interpreter.probe(self._python, self._run_as)
+        interpreter = Interpreter.probe(self._python, self._run_as, self._cancel)
         installer = find_installer(self._installer, interpreter)
 
         with contextlib.ExitStack() as stack:
@@ -165,7 +166,7 @@ class VenvBuilder:
             if self._init_script is not None:
                 if not put_pip_into(venv, interpreter):
                     log.warning(
-                        "%s cannot call pip: neither %s nor the runner's Python provides it",
+                        "%s cannot call pip: neither %s nor the running Python provides it",
                         self._init_script.name,
                         interpreter.executable,
                     )
@@ -204,17 +205,11 @@ class VenvBuilder:
         with explained(InitScriptError, f"{script.name} cannot be started", advice):
             finished = self._run(command, environ, self._directory, script.name)
         if finished.timed_out:
-            raise InitScriptError(
-                f"{script.name} did not end within {self._timeout:g} seconds",
-                "let it end, or raise `setup_timeout`",
-                output=finished.output,
-            )
+            problem, advice = f"did not end within {self._timeout:g} seconds", "let it end, or raise `setup_timeout`"
+        else:
+            problem, advice = f"failed with {describe_status(finished.status)}", "see its output below"
         if finished.status:
-            raise InitScriptError(
-                f"{script.name} failed with {describe_status(finished.status)}",
-                "see its output below",
-                output=finished.output,
-            )
+            raise InitScriptError(f"{script.name} {problem}", advice, output=finished.output)
 
     def _install(self, venv: Venv, wheel: Path, installer: Installer, environ: Mapping[str, str]) -> None:
         name = self._requirements.name if self._requirements else DISTRIBUTION

@@ -25,7 +25,7 @@ import attrs
 
 from ..errors import Cancelled, StateError, explained
 from ..settings.converters import age_and, byte_count, checked, seconds, show_age, show_size
-from ..system.account import CURRENT_USER, Account
+from ..system.account import Account
 from ..system.files import replacing, try_lock
 from ..system.temporary import remove_tree
 from .venv import Venv
@@ -46,8 +46,8 @@ class CacheLimits:
             None for no limit.
     """
 
-    age: float | None = attrs.field(default=30 * 86400.0, validator=checked(seconds))
-    size: int | None = attrs.field(default=20 << 30, validator=checked(byte_count))
+    age: float | None = attrs.field(default=30 * 86400.0, validator=checked(seconds, none=True))
+    size: int | None = attrs.field(default=20 << 30, validator=checked(byte_count, none=True))
 
     @classmethod
     def parse(cls, text: str) -> CacheLimits:
@@ -66,7 +66,7 @@ class CacheLimits:
 
 def _with_unit(text: str) -> int:
     if text.isdecimal():
-        raise ValueError("a number alone may be meant as days")
+        raise ValueError("add a unit: 20G is a size, 20d an age")
     return byte_count(text)
 
 
@@ -86,13 +86,13 @@ class VenvCache:
     Args:
         directory: The directory; created if missing.
         limits: The age and the size of the environments that are kept.
-        run_as: The user that owns the environments; by default the user of this process.
+        run_as: The user that owns the environments, or its name; by default the user of this process.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], limits: CacheLimits | None = None, run_as: Account = CURRENT_USER
+        self, directory: str | os.PathLike[str], limits: CacheLimits | None = None, run_as: Account | str | None = None
     ) -> None:
-        self._run_as = run_as
+        self._run_as = Account.of(run_as)
         self._directory = Path(directory).absolute()
         self._limits = limits or CacheLimits()
 
@@ -122,7 +122,7 @@ class VenvCache:
 
     def kept(self) -> list[CachedVenv]:
         """The environments in the cache, the most recently used first."""
-        found = [kept for build in self._directory.glob("*/*/") if (kept := _read(build)) is not None]
+        found = [kept for build in self._builds() if (kept := _read(build)) is not None]
         return sorted(found, key=lambda kept: -kept.used_at)
 
     def prune(self, limits: CacheLimits | None = None) -> list[CachedVenv]:
@@ -143,18 +143,22 @@ class VenvCache:
             if (too_old or too_much) and self._remove(kept.venv.path.parent):
                 removed.append(kept)
                 total -= kept.size
-        for build in self._directory.glob("*/*/"):
+        for build in self._builds():
             if not (build / _CONTENTS).exists():
                 self._remove(build)
         return removed
 
+    def _builds(self) -> list[Path]:
+        """The directories of environments; others, in a directory that holds more than the cache, are not touched."""
+        return [path.parent for path in self._directory.glob("*/*/in-use") if (path.parents[1] / "lock").is_file()]
+
     @contextlib.contextmanager
     def _looking(self, key: str, cancel: threading.Event | None) -> Iterator[Path]:
-        place = self._directory / key
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = self._directory / key
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._run_as.admit(self._directory)
-        self._run_as.admit(place, advice="choose another directory for the cache with `venv_cache`")
-        with (place / "lock").open("ab") as lock:
+        self._run_as.admit(directory, advice="choose another directory for the cache with `venv_cache`")
+        with (directory / "lock").open("ab") as lock:
             said = False
             while not try_lock(lock):
                 if not said:
@@ -162,7 +166,7 @@ class VenvCache:
                     said = True
                 if (cancel or threading.Event()).wait(_POLL):
                     raise Cancelled("stopped while another process was building the environment")
-            yield place
+            yield directory
 
     def _find(self, place: Path, stack: contextlib.ExitStack) -> Venv | None:
         for build in place.glob("*/"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import threading
 from pathlib import Path
 
 import attrs
 
 from ..errors import ConfigurationError
 from ..system.account import CURRENT_USER, Account
+from ..system.processes import run_captured
 
 _OLDEST = (3, 11)
 _SECONDS = 30.0
@@ -40,20 +41,22 @@ class Interpreter:
     pip_wheel: Path | None  #: comes with the interpreter for new environments
 
     @classmethod
-    def probe(cls, executable: str, run_as: Account = CURRENT_USER) -> Interpreter:
+    def probe(
+        cls, executable: str, run_as: Account = CURRENT_USER, cancel: threading.Event | None = None
+    ) -> Interpreter:
         """Ask an interpreter what it is; ConfigurationError if this user cannot run it, or it is older than 3.11."""
         try:
-            answer = subprocess.run(
+            answer = run_captured(
                 [executable, "-I", "-c", _PROBE],
-                capture_output=True,
+                environ=run_as.environ(),
+                cwd=Path("/"),
                 timeout=_SECONDS,
-                check=True,
-                stdin=subprocess.DEVNULL,
-                env=run_as.environ(),
-                **run_as.popen_arguments(),
+                on_line=lambda _: None,
+                cancel=cancel,
+                run_as=run_as,
             )
-            series, version, build, wheels = json.loads(answer.stdout)
-        except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
+            series, version, build, wheels = json.loads(answer.output)
+        except (OSError, ValueError, TypeError) as error:
             reason = getattr(error, "strerror", None) or "it does not run Python code"
             whose = f" for the user {run_as.name}" if run_as.name else ""
             advice = "set `python` to one that all users can run" if run_as.name else "correct `python`"

@@ -18,6 +18,7 @@ from jsonpath2.nodes.terminal import TerminalNode
 from jsonpath2.subscripts.filter import FilterSubscript
 from jsonpath2.subscripts.objectindex import ObjectIndexSubscript
 
+from ..settings.converters import counted
 from .compiler import Test, compile_expression, compile_node
 
 #: The maximum numbers of values to count, of values to show, and of characters of each shown value.
@@ -135,7 +136,7 @@ def _conditions(expression: Expression) -> Sequence[Expression]:
 
 
 def _count(number: int) -> str:
-    return "1 value" if number == 1 else f"{number}{' or more' if number == _MOST_VALUES else ''} values"
+    return f"{number} or more values" if number == _MOST_VALUES else counted(number, "value")
 
 
 def _sample(values: Sequence[Any]) -> tuple[str, ...]:

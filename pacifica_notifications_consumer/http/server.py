@@ -23,6 +23,8 @@ from http.server import HTTPServer
 from typing import Any, cast
 
 from ..errors import EndpointError
+from ..settings.converters import check, header_text
+from ..settings.converters import port as is_port
 from .connection import Connection
 from .handler import Handler
 from .limits import ServerLimits
@@ -38,7 +40,6 @@ _MOST_QUEUED = 1024
 _MOST_TOGETHER = 64
 #: Open files that are needed beside the connections, each of which takes one.
 _MORE_FILES = 8192
-_LARGEST_PORT = 65535
 _HANG_UP_SECONDS = 5.0
 #: Seconds to wait before accepting the next connection when the limit of open files is reached.
 _PAUSE_WITHOUT_FILES = 0.05
@@ -235,6 +236,7 @@ def serve(
         settings: The names of the settings of the address and of the port, for errors.
 
     Raises:
+        ConfigurationError: The address is empty, or the port is not a number from 0 to 65535.
         EndpointError: The address or the port cannot be used.
     """
     _raise_file_limit((limits or ServerLimits()).connections + _MORE_FILES)
@@ -263,11 +265,10 @@ def check_address(address: str, port: int, settings: tuple[str, str] = ("address
 def _naming(address: str, port: int, settings: tuple[str, str]) -> Iterator[None]:
     """Turn an error of listening into one that names the setting to change."""
     name_of_address, name_of_port = settings
+    check(header_text, **{name_of_address: address})  # type: ignore[arg-type]
+    check(is_port, **{name_of_port: port})  # type: ignore[arg-type]
     try:
         yield
-    except OverflowError:
-        advice = f"set `{name_of_port}` to one from 1 to {_LARGEST_PORT}, or to 0 for a free one"
-        raise EndpointError(f"{port} is not a port", advice) from None
     except (OSError, UnicodeError) as error:
         # UnicodeError: a name with an empty or a too long part.
         if isinstance(error, socket.gaierror | UnicodeError) or error.errno == errno.EADDRNOTAVAIL:

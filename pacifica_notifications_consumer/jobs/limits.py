@@ -34,13 +34,11 @@ class JobLimits:
         "the most memory in bytes of each process of a job, such as 8G; allocating more fails in the process",
         size_limit,
         name="job_memory",
-        note="0 for no limit",
     )
     cpu: int | None = setting(
         "the most processor time in seconds of each process of a job; after that, a signal ends it",
         count_limit,
         name="job_cpu",
-        note="0 for no limit",
         metavar="SECONDS",
     )
     processes: int | None = setting(
@@ -48,13 +46,11 @@ class JobLimits:
         "has no effect for root",
         count_limit,
         name="job_processes",
-        note="0 for no limit",
     )
     file_size: int | None = setting(
         "the largest file in bytes that a job can write, such as 100G; writing more fails",
         size_limit,
         name="job_file_size",
-        note="0 for no limit",
     )
 
     def resources(self) -> list[tuple[int, int, int]]:

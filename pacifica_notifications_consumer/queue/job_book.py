@@ -17,6 +17,7 @@ from ..jobs.directory import JobDirectory, StateDirectory, check_used
 from ..jobs.job import Job, JobState
 from ..ledger.coverage import Coverage
 from ..ledger.ledger import Ledger
+from ..settings.converters import check, path
 
 #: The number of jobs that one transaction queues again; more would block other writers for long.
 _HANDFUL = 100
@@ -63,6 +64,7 @@ class JobBook:
 
     def __init__(self, state_dir: str | os.PathLike[str]) -> None:
         #: The directory of the queue and the jobs' directories.
+        check(path, state_dir=state_dir)
         self.state_dir = Path(state_dir).resolve()
         self._book = contextlib.ExitStack()
 

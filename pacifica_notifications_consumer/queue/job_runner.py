@@ -117,8 +117,16 @@ class JobRunner(JobBook):
         check(read.concurrency, workers=workers)
         check(read.count, attempts=attempts, max_depth=max_depth)
         check(read.whole, crash_limit=crash_limit)
-        check(read.seconds, none=True, timeout=timeout, retry_delay=retry_delay, grace=grace)
+        check(read.limit, none=True, timeout=timeout)
+        check(read.seconds, retry_delay=retry_delay, grace=grace)
         check(read.size, none=True, output_limit=output_limit)
+        for argument, value, kind in (
+            ("services", services, Services),
+            ("limits", limits, JobLimits),
+            ("keep", keep, Keep),
+        ):
+            if not isinstance(value, kind | None):
+                raise ConfigurationError(f"`{argument}` cannot be {value!r:.200}", f"it must be a {kind.__name__}")
         matching = filter if filter is None or isinstance(filter, Filter) else Filter(filter)
         self._run_as = Account.of(run_as)
         if engine and self._run_as is not CURRENT_USER:

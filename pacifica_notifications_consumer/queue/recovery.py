@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def recover(ledger: Ledger, engine: Engine, mark: str, *, last_engine: str, crash_limit: int) -> None:
-    """Open the engine, and take over the jobs of the last runner, whose engine has a name if it was a `RemoteEngine`.
+    """Open the engine, and take over the jobs of the previous run, whose engine has a name if it was a `RemoteEngine`.
 
     Raises:
         StateError: Jobs are still on the machines of another engine.
@@ -29,11 +29,11 @@ def recover(ledger: Ledger, engine: Engine, mark: str, *, last_engine: str, cras
     # Only their own engine can wait for these jobs; without it they would be run twice.
     if last_engine != name and (out := [job for job in ledger.handed_out() if not job.state.final]):
         raise StateError(
-            f"jobs of this consumer are still with {last_engine or 'other machines'}: {len(out)}",
-            "start it there once more and let them end, or cancel them with: pacifica-notifications-consumer jobs",
+            f"{len(out)} jobs of this consumer are still running on {last_engine or 'other machines'}",
+            "start it with that engine until they end, or cancel them with: pacifica-notifications-consumer jobs",
         )
     if orphans := engine.open(mark):
-        log.warning("processes of jobs that outlived the last runner, and were ended: %d", orphans)
+        log.warning("ended %d processes that the previous run left behind", orphans)
     report_recovered(ledger.recover(crash_limit))
     ledger.remove_orphans()
     ledger.coverage.put_fact(ENGINE, {"place": name})
@@ -53,6 +53,6 @@ def report_recovered(states: dict[int, JobState]) -> None:
     """Log the new states of jobs for which a crash was counted."""
     dead = [job_id for job_id, state in states.items() if state is JobState.DEAD]
     if again := len(states) - len(dead):
-        log.warning("jobs that were running when the last runner died, and are run again: %d", again)
+        log.warning("jobs that were running when the previous run died, and are run again: %d", again)
     for job_id in dead:
-        log.error("job %d: dead; it was running too often when the runner or the machine died", job_id)
+        log.error("job %d: dead; more crashes than `crash_limit` while it was running", job_id)

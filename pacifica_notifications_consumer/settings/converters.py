@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from numbers import Real
 from pathlib import Path
@@ -23,6 +23,8 @@ _Word = TypeVar("_Word", bound=str)
 
 def url(text: str) -> str:
     """Check an address such as ``https://pacifica.example.org:8070/path``."""
+    if not text.isprintable() or " " in text:
+        raise ValueError("it must not contain blanks")
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -122,6 +124,13 @@ def authentication(text: str) -> str:
 AUTHENTICATIONS = ("none", "basic", "clientssl", "gssapi")
 
 
+def path(text: str) -> Path:
+    """Read a path."""
+    if not text or "\0" in text:
+        raise ValueError("it must be the path of a file or directory")
+    return Path(text)
+
+
 def existing_file(text: str) -> str:
     """Check the path of an existing file."""
     if not os.path.isfile(text):  # noqa: PTH113  (a Path raises PermissionError)
@@ -212,11 +221,21 @@ def one_of(*words: _Word) -> Callable[[str], _Word]:
 
     def read(text: str) -> _Word:
         if text not in words:
-            raise ValueError(f"it must be {', '.join(words[:-1])} or {words[-1]}")
+            raise ValueError(f"it must be {listed(words)}")
         return words[words.index(text)]
 
     PLACEHOLDERS[read] = "|".join(words)
     return read
+
+
+def listed(words: Sequence[str]) -> str:
+    """Alternatives, for a sentence."""
+    return f"{', '.join(words[:-1])} or {words[-1]}" if words[1:] else words[0]
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things, for a sentence."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def consumer_name(text: str) -> str:
@@ -291,18 +310,24 @@ def check(read: Callable[[str], object], /, *, none: bool = False, show: bool = 
             value = min(max(value, -(10**19)), 10**19)  # Python refuses to show numbers of thousands of digits
         text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
         try:
-            if isinstance(read(text), str) != isinstance(value, str | os.PathLike):
-                read("")  # raises an error, because the type is wrong
+            found = read(text)
+            problem = ""
+            if found is None:
+                problem = "it must be more than 0; None stands for no limit"
+            elif isinstance(found, str | Path) != isinstance(value, str | os.PathLike):
+                problem = "it must be a text" if isinstance(found, str | Path) else "give the value, not its text"
         except ValueError as error:
+            problem = str(error)
+        if problem:
             shown = f"{text if isinstance(value, os.PathLike) else repr(value):.200}" if show else "this text"
-            raise ConfigurationError(f"`{name}` cannot be {shown}", str(error)) from None
+            raise ConfigurationError(f"`{name}` cannot be {shown}", problem)
 
 
-def checked(read: Callable[[str], object], *, show: bool = True) -> Any:
+def checked(read: Callable[[str], object], *, none: bool = False, show: bool = True) -> Any:
     """Make a validator of an attrs field for texts and numbers, as `check`; other values check themselves."""
 
     def validate(_: object, field: Any, value: object) -> None:
-        if isinstance(value, str | Real):
+        if isinstance(value, str | Real) or (value is None and not none and field.default is not None):
             check(read, show=show, **{field.alias: value})  # type: ignore[arg-type]
 
     return validate

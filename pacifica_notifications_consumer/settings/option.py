@@ -14,14 +14,13 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 import attrs
 
 from ..errors import ConfigurationError
 from . import official_clients
-from .converters import PLACEHOLDERS, checked, show_size, size, size_limit
+from .converters import PLACEHOLDERS, checked, count_limit, limit, show_size, size, size_limit
 
 SECTION = "pacifica-notifications-consumer"
 PREFIX = "PACIFICA_"
@@ -41,10 +40,10 @@ class Option:
     name: str = ""
     #: Its meaning; other settings stand in backticks.
     help: str
-    #: Added to the help of commands only, such as the text for no limit.
-    note: str = ""
     #: Makes the value of the text; raises `ValueError` with the reason.
     convert: Callable[[str], Any]
+    #: Added to the help of commands only.
+    note: str = attrs.field()
     default: Any = None
     #: The placeholder of the value in a command's help; None for a switch.
     metavar: str | None = attrs.field()
@@ -57,6 +56,10 @@ class Option:
     part_of: str = ""
     #: Whether it may contain a password: then it is not shown, and not taken from the command line.
     secret: bool = False
+
+    @note.default
+    def _no_limit(self) -> str:
+        return "0 for no limit" if self.convert in (limit, size_limit, count_limit) else ""
 
     @metavar.default
     def _placeholder(self) -> str | None:
@@ -142,10 +145,8 @@ def environ_of(settings: Any) -> dict[str, str]:
     return {option.variable: str(value) for option, value in values if value is not None and value is not True}
 
 
-def read_ini(
-    path: Path, options: Iterable[Option], *, strict: bool = True, removed: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, str]:
-    """Read the settings of an INI file; with ``strict``, refuse keys that are not settings, or not any more."""
+def read_ini(path: Path, options: Iterable[Option], *, strict: bool = True) -> dict[str, str]:
+    """Read the settings of an INI file; with ``strict``, refuse keys that are not settings."""
     parser = configparser.ConfigParser(interpolation=None)
     text = read_text(path, f"the configuration {path}", "correct `config`")
     try:
@@ -172,34 +173,26 @@ def read_ini(
     known = [option.name for option in options]
     for key in values if strict else ():
         if key not in known:
-            advice = suggestion(key, known, removed) or "correct or remove it"
+            advice = suggestion(key, known) or "correct or remove it"
             raise ConfigurationError(f"{path} sets {key}, which is not a setting", advice)
     return values
 
 
-def suggestion(name: str, known: Iterable[str], removed: Mapping[str, str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
     """The advice about a name that is not that of a setting; empty if no setting resembles it."""
-    if name in removed:
-        return f"remove it: {removed[name]}"
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
     return f"did you mean {close[0]}?" if close else ""
 
 
 def resolve(
-    cls: type[_T],
-    flags: Mapping[str, Any],
-    environ: Mapping[str, str],
-    ini: Path | None = None,
-    *,
-    strict: bool = True,
-    removed: Mapping[str, str] = MappingProxyType({}),
+    cls: type[_T], flags: Mapping[str, Any], environ: Mapping[str, str], ini: Path | None = None, *, strict: bool = True
 ) -> _T:
     """Make an instance of a class from flags (None where not given), variables, and an INI file, if there is one.
 
-    With ``strict``, a key of the file that is not one of these settings is refused; ``removed`` were settings once.
+    With ``strict``, a key of the file that is not one of these settings is refused.
     """
     options = tuple(options_of(cls))
-    filed = read_ini(ini, options, strict=strict, removed=removed) if ini else {}
+    filed = read_ini(ini, options, strict=strict) if ini else {}
     others = official_clients.from_variables(environ), official_clients.from_file(environ)
     #: The values that are set, each with the rank of its source.
     found: dict[str, tuple[int, Any]] = {}
@@ -213,6 +206,8 @@ def resolve(
         )
         for rank, (text, source) in enumerate(sources):
             if text is not None:
+                if not str(text).strip():
+                    raise ConfigurationError(f"`{option.name}` is empty", f"leave it out, or correct {source}")
                 if rank == 0 and option.secret and "@" in text:
                     raise ConfigurationError(
                         f"the value of `{option.name}` has a password, which all users could read on the command line",

@@ -22,6 +22,7 @@ import attrs
 from ..settings.converters import describe_size
 from ..settings.option import PREFIX
 from ..system.files import replacing
+from ..system.terminal import is_terminal, show_progress
 
 log = logging.getLogger(__name__)
 
@@ -165,9 +166,8 @@ class _Display:
             self._meters.remove(meter)
             self._ended[meter.what] = self._ended.get(meter.what, Progress()) + meter.progress
             self._note(os.environ.get(PROGRESS_VARIABLE))
-            if not self._meters and _on_terminal():
-                sys.stderr.write("\r\x1b[K")
-                sys.stderr.flush()
+            if not self._meters:
+                show_progress("")
 
     def show(self) -> None:
         now = time.monotonic()
@@ -176,10 +176,8 @@ class _Display:
                 if now >= self._next_note:
                     self._next_note = now + _NOTE_SECONDS
                     self._note(path)
-            elif _on_terminal():
-                line = f"{describe_progress(self._sums({}))}{self._speed(now)}"
-                sys.stderr.write(f"\r\x1b[K{line[: _columns() - 1]}")
-                sys.stderr.flush()
+            elif is_terminal(sys.stderr):
+                show_progress(f"{describe_progress(self._sums({}))}{self._speed(now)}")
             elif now >= self._next_log:
                 self._next_log = now + _LOG_SECONDS
                 log.info("%s%s", describe_progress(self._sums({})), self._speed(now))
@@ -205,13 +203,3 @@ class _Display:
 
 
 _display = _Display()
-
-
-def _on_terminal() -> bool:
-    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
-
-
-def _columns() -> int:
-    with contextlib.suppress(OSError, ValueError):
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
-    return 80

@@ -39,7 +39,9 @@ def transaction_rows(transaction: Mapping[str, Any]) -> list[dict[str, Any]]:
 def key_value_rows(key_values: Mapping[str, Any], consumer: str | None) -> list[dict[str, Any]]:
     """Make the rows of a transaction's key-values, including the key-value that names the consumer."""
     if PROVENANCE_KEY in key_values:
-        raise UploadError(f"the key {PROVENANCE_KEY!r} is reserved for the runner", "choose another key")
+        raise UploadError(
+            f"the key {PROVENANCE_KEY!r} is reserved: it names the consumer that uploaded", "choose another key"
+        )
     values = dict(key_values)
     if consumer is not None:
         # Without this key-value the consumer would process its own output in an endless loop.

@@ -70,7 +70,7 @@ def _newest(ingest: Ingest) -> int:
 def _has_rows(policy: Policy | None, transaction_id: int, rows: list[dict[str, Any]]) -> bool:
     if policy is None:
         raise UploadError(
-            f"ingest had all of an earlier upload, but its answer was lost, and transaction {transaction_id} may be it",
+            f"ingest received an earlier upload, but its response was lost; it may be transaction {transaction_id}",
             "set `policy_url`, so that policy can be asked",
         )
     known = policy.transaction(transaction_id)

@@ -36,15 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
 
     def work(settings: Settings) -> int:
-        with StopSignals() as signals:
-            start(arguments.archive, settings, signals)
+        start(arguments.archive, settings)
         log.info("stopped")
         return 0
 
     return command.execute(PROGRAM, arguments, work)
 
 
-def start(archive: Path, settings: Settings, signals: StopSignals) -> None:
+def start(archive: Path, settings: Settings) -> None:
     """Deploy a consumer and keep it running until a signal comes; a step that fails undoes the steps before it."""
     services = settings.services
     username = defaults.require_username(services.username)
@@ -55,7 +54,7 @@ def start(archive: Path, settings: Settings, signals: StopSignals) -> None:
     if not settings.target_url:
         check_reachability(producer_url=services.producer_url, address=settings.address)
     run_as = steps.limit_privileges(settings)
-    with ExitStack() as stack:
+    with StopSignals() as signals, ExitStack() as stack:
         # 1. Extract the archive.
         consumer = stack.enter_context(open_archive(archive, settings.archive_limits, run_as))
         steps.check_places(settings, name, run_as)

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive.archive import Consumer
+from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.endpoint import Endpoint, Rate, Signatures
 from pacifica_notifications_consumer.engines.engine import RemoteEngine
 from pacifica_notifications_consumer.environment.builder import VenvBuilder
 from pacifica_notifications_consumer.environment.venv import Venv
+from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.http.server import Server, check_address
 from pacifica_notifications_consumer.jobs.directory import StateDirectory
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
@@ -24,11 +26,12 @@ from pacifica_notifications_consumer.subscription.reachability import is_loopbac
 from pacifica_notifications_consumer.subscription.subscription import mint_token
 from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
 from pacifica_notifications_consumer.system.privileges import give_up_new_privileges
+from pacifica_notifications_consumer.system.terminal import is_terminal
 from pacifica_notifications_runner import defaults, engines
-from pacifica_notifications_runner.options.settings import OPTIONS, Settings
+from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.systemd import Notifier
-from pacifica_notifications_runner.process.terminal import is_terminal, note
+from pacifica_notifications_runner.process.terminal import note
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.listener import showing
@@ -48,10 +51,9 @@ def check_places(settings: Settings, name: str, run_as: Account) -> None:
     with contextlib.closing(StateDirectory(settings.state_dir or defaults.default_state_dir(name), name, run_as)):
         check_address(settings.address, settings.port)
         check_address(settings.status_address, settings.status_port, ("status_address", "status_port"))
-    if settings.response_policy != "strict":
-        for setting in ("webhook_rate", "webhook_origins"):
-            if getattr(settings, setting) != OPTIONS[setting].default:
-                log.warning("`%s` has no effect without `response_policy` strict", setting)
+    if settings.port == settings.status_port != 0 and settings.address == settings.status_address:
+        raise ConfigurationError("`port` and `status_port` are the same", "set one of them to another")
+    make_session(settings.services).close()
 
 
 def venv_builder(consumer: Consumer, settings: Settings, cancel: threading.Event, run_as: Account) -> VenvBuilder:

@@ -5,10 +5,12 @@ import pkgutil
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import pacifica_notifications_consumer
+from tests.support.paths import ROOT
 
 PACKAGE = "pacifica_notifications_consumer"
 FOLDERS = [
@@ -89,3 +91,20 @@ def test_library_never_imports_the_runner() -> None:
     loaded = loaded_by("; ".join(f"from {folder} import *" for folder in FOLDERS))
     assert f"{PACKAGE}.queue.job_runner" in loaded
     assert [name for name in loaded if name.startswith("pacifica_notifications_runner")] == []
+
+
+def modules(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+
+
+def test_house_stays_small() -> None:
+    """A folder has at most 12 modules, a module at most 400 lines, and the product at most 25,000."""
+    lines: dict[Path, int] = {}
+    for top in (ROOT / PACKAGE, ROOT / "runner", ROOT / "tests"):
+        for folder in (top, *(path for path in top.rglob("*/") if path.is_dir())):
+            assert len(modules(folder)) <= 12, folder
+            lines |= {path: len(path.read_text(encoding="utf-8").splitlines()) for path in folder.glob("*.py")}
+    assert {path: count for path, count in lines.items() if count > 400} == {}
+    product = {path: count for path, count in lines.items() if ROOT / "tests" not in path.parents}
+    assert sum(product.values()) <= 25_000
+    assert sum(count for path, count in product.items() if ROOT / "runner" in path.parents) <= 5_500

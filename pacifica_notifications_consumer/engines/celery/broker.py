@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from ...errors import ConfigurationError
-from ...settings.converters import checked, header_text, seconds, whole_number
+from ...settings.converters import checked, header_text, listed, seconds, whole_number
 
 #: The schemes of a broker's URL: Redis or RabbitMQ, plain or with TLS.
 SCHEMES = ("redis", "rediss", "amqp", "amqps")
@@ -81,7 +81,7 @@ def check_url(text: str, schemes: tuple[str, ...] = SCHEMES) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError(f"it must look like {' or '.join(f'{scheme}://HOST:PORT' for scheme in schemes)}")
+        raise ValueError(f"it must look like {listed([f'{scheme}://HOST:PORT' for scheme in schemes])}")
     return text
 
 

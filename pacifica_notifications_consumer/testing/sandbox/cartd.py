@@ -17,8 +17,8 @@ from typing import IO, Any, Literal
 import attrs
 
 from ...http.errors import HTTPError
+from ...settings.converters import counted
 from .cart_tar import Layout, lay_out, write_tar
-from .ingest import counted
 from .store import Store
 from .wire import PIECE, ServiceHandler, from_json
 
@@ -118,7 +118,7 @@ class Carts:
                 self.tar_path(cart).unlink(missing_ok=True)
                 return
             cart.status, cart.message = status, message
-        files = counted(len(cart.files))
+        files = counted(len(cart.files), "file")
         self._say(f"cart {cart.uid} ready: {files}" if status == "ready" else f"cart {cart.uid} failed: {message}")
 
 

@@ -14,6 +14,7 @@ import attrs
 
 from ...cloudevents.announcement import ingest_event
 from ...http.errors import HTTPError
+from ...settings.converters import counted
 from . import bundle
 from .policy import PolicyService
 from .store import Store, timestamp
@@ -75,7 +76,7 @@ class IngestService:
             return
         self._store.upload(job.number).unlink()
         files = sum(record["destinationTable"] == "Files" for record in event["data"])
-        self._say(f"transaction {number} complete: {counted(files)}")
+        self._say(f"transaction {number} complete: {counted(files, 'file')}")
         self._emit(event)
 
     def _ingest(self, job: _IngestJob) -> tuple[dict[str, Any], int]:
@@ -173,11 +174,6 @@ def _short(error: Exception) -> str:
     if isinstance(error, KeyError) and " " not in str(error):
         return f"{error} is missing"
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def counted(files: int) -> str:
-    """A number of files, for a sentence."""
-    return "1 file" if files == 1 else f"{files} files"
 
 
 class IngestHandler(ServiceHandler):

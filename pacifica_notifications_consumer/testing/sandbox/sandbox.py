@@ -13,7 +13,7 @@ from typing import Any, Self
 from ...cloudevents.announcement import Identity
 from ...errors import ConfigurationError, InUse, StateError
 from ...http.server import serve
-from ...settings.converters import check, header_text, port, seconds
+from ...settings.converters import check, seconds
 from ...system.temporary import temporary_directory
 from .cartd import CartHandler, Carts
 from .ingest import IngestHandler, IngestService
@@ -70,9 +70,6 @@ class Sandbox:
         on_event: Callable[[str], None] | None = None,
     ) -> None:
         _check(project_field, ingest_source)
-        check(header_text, address=address)
-        check(port, producer_port=producer_port, cartd_port=cartd_port)
-        check(port, ingest_port=ingest_port, policy_port=policy_port)
         check(seconds, staging_seconds=staging_seconds)
         say = _guarded(on_event)
         policy = PolicyService(project_field=project_field, users=users)

@@ -27,14 +27,15 @@ from pacifica_notifications_consumer.archive.checks import (
 )
 from pacifica_notifications_consumer.archive.packing import unpack
 from pacifica_notifications_consumer.errors import ArchiveError, InitScriptError, PacificaError, VenvError
+from pacifica_notifications_consumer.settings.converters import counted
 from pacifica_notifications_consumer.system.account import Account
+from pacifica_notifications_consumer.system.terminal import is_terminal
 from pacifica_notifications_runner import steps
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import RIGHTS, SETUP, Settings, with_flags
 from pacifica_notifications_runner.process import terminal
-from pacifica_notifications_runner.process.formats import count
 from pacifica_notifications_runner.process.signals import StopSignals
-from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, say_json
+from pacifica_notifications_runner.process.terminal import coloured, say, say_json
 
 DESCRIPTION = """\
 Find the faults of a consumer before it is started: in the archive, the syntax of the entry-point, the JSONPath,
@@ -146,5 +147,5 @@ def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches:
     for match in matches:
         say(f"{match.path}: {match.explanation}")
     counts = Counter(finding.level for finding in findings)
-    summary = [count(counts[level], level.value) for level in Level if counts[level]]
+    summary = [counted(counts[level], level.value) for level in Level if counts[level]]
     say(f"{arguments.consumer}: {', '.join(summary) or 'no faults found'}")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.archive import packing
+from pacifica_notifications_consumer.settings.converters import counted
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import Settings
-from pacifica_notifications_runner.process.formats import count, size
+from pacifica_notifications_runner.process.formats import size
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
@@ -40,5 +41,5 @@ def pack(arguments: argparse.Namespace, _settings: Settings) -> int:
         say(f"  {name}")
     for name, reason in packed.left_out:
         say(f"  left out: {name} ({reason})")
-    say(f"{arguments.output}: {count(len(packed.files), 'file')}, {size(arguments.output.stat().st_size)}")
+    say(f"{arguments.output}: {counted(len(packed.files), 'file')}, {size(arguments.output.stat().st_size)}")
     return 0

@@ -23,6 +23,7 @@ from pacifica_notifications_consumer.jobs.directory import StateDirectory
 from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.queue import workers
+from pacifica_notifications_consumer.settings.converters import counted
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import make_temporary_directory
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
@@ -30,7 +31,7 @@ from pacifica_notifications_runner import defaults, steps
 from pacifica_notifications_runner.authoring.uploaded import UploadedTransaction, UploadWatch
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import NAMED, RIGHTS, SERVICES, SETUP, Settings
-from pacifica_notifications_runner.process.formats import count, size
+from pacifica_notifications_runner.process.formats import size
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.terminal import note, write_bytes
 from pacifica_notifications_runner.status.api.api import Api
@@ -151,7 +152,7 @@ def _follow(runner: JobRunner, job_id: int, signals: StopSignals) -> Job:
 def _show_uploaded(transaction: UploadedTransaction) -> None:
     files = transaction.files
     pairs = ", ".join(f"{key} = {value}" for key, value in transaction.key_values.items())
-    _say(f"uploaded transaction {transaction.number}: {count(len(files), 'file')}{'; ' + pairs if pairs else ''}")
+    _say(f"uploaded transaction {transaction.number}: {counted(len(files), 'file')}{'; ' + pairs if pairs else ''}")
     for name, bytes_ in itertools.islice(files.items(), _MOST_FILES):
         note(f"    {name}  {size(bytes_)}")
     if len(files) > _MOST_FILES:

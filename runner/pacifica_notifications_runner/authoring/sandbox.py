@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
             say(f"  export {variable}={value}")
         if page.server_port != PORT:
             say(f"Port {PORT} is in use: the page for uploads is on another port.")
-        say(f"To upload files: {page.url} in a browser, or `pacifica-notifications-consumer sandbox upload`.")
+        chosen = "" if arguments.directory == DIRECTORY else f" --sandbox {shlex.quote(str(arguments.directory))}"
+        say(f"To upload files: {page.url} in a browser, or `pacifica-notifications-consumer sandbox upload{chosen}`.")
         say("Stop it with Ctrl-C.")
         signals.stop.wait()
     return 0

@@ -18,11 +18,11 @@ from pacifica_notifications_consumer.errors import EndpointError, PacificaError
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.http.request import split_target
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
+from pacifica_notifications_consumer.settings.converters import counted
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import temporary_directory
 from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_in, send_files
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_runner.process.formats import count
 from pacifica_notifications_runner.status.listener import ASSETS, PROTECTION
 from pacifica_notifications_runner.status.pages.markup import tag
 from pacifica_notifications_runner.status.pages.parts import table, text_input
@@ -179,6 +179,6 @@ def _row(number: int, body: bytes) -> tuple[object, ...]:
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     href = f"/transactions/{number}/notification.json"
     link = tag("a", "notification.json", href=href, download=f"notification-{number}.json")
-    summary = f"{count(len(names), 'file')}: {shown}" if names else "none"
+    summary = f"{counted(len(names), 'file')}: {shown}" if names else "none"
     project = attributes.get("project", attributes.get("proposal"))
     return number, project, attributes["instrument"], summary, "; ".join(pairs), link

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.cloudevents.notification import Notification
+from pacifica_notifications_consumer.settings.converters import counted
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_below, send_files
 from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
 from pacifica_notifications_runner.authoring.sandbox import DIRECTORY
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import Settings
-from pacifica_notifications_runner.process.formats import count
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
@@ -71,7 +71,7 @@ def upload(arguments: argparse.Namespace, _settings: Settings) -> int:
             key_values=dict(arguments.key_value),
         )
     number = Notification(b"", notification).attributes["_id"]
-    say(f"transaction {number}: {count(len(contents), 'file')}")
+    say(f"transaction {number}: {counted(len(contents), 'file')}")
     if arguments.save:
         arguments.save.write_text(json.dumps(notification), encoding="utf-8")
         say(f"its notification: {arguments.save}")

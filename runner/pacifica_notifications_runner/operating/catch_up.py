@@ -26,11 +26,12 @@ from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.queue.job_book import TRIAGE
 from pacifica_notifications_consumer.settings.converters import transaction_or_time
 from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.system.terminal import show_progress
 from pacifica_notifications_runner.operating.client import state_dir_of
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.command_line import argument
 from pacifica_notifications_runner.options.settings import ASKING, NAMED, Settings
-from pacifica_notifications_runner.process.terminal import hint, say
+from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Search a range of transactions for those that were not announced to a consumer, and queue a job for each that its
@@ -147,7 +148,7 @@ class _Summary:
     _counts: Counter[TransactionOutcome] = attrs.field(factory=Counter, init=False)
 
     def add(self, done: int, findings: Sequence[SeekResult]) -> None:
-        hint("")
+        show_progress("")
         for finding in findings:
             self._counts[finding.fate] += 1
             if finding.fate is TransactionOutcome.RECOVERED:
@@ -155,10 +156,10 @@ class _Summary:
                 say(f"transaction {finding.transaction_id}, made {finding.created} UTC: {result}")
             elif finding.fate is TransactionOutcome.UNREADABLE:
                 say(f"transaction {finding.transaction_id}: {finding.problem}")
-        hint(f"{done} of {len(self._numbers)}")
+        show_progress(f"{done} of {len(self._numbers)}")
 
     def close(self) -> None:
-        hint("")
+        show_progress("")
         counts = self._counts
         result = "would be run" if self._dry else "queued, to run when the consumer is started"
         unknown = counts[TransactionOutcome.UNKNOWN] + counts[TransactionOutcome.UNREADABLE]
@@ -177,12 +178,12 @@ def _wait_for_consumer(coverage: Coverage, numbers: range) -> None:
     while left := coverage.span(span.id):
         if left.next != next_:
             next_, moved_at = left.next, time.monotonic()
-            hint(f"{next_ - span.next} of {len(numbers)}")
+            show_progress(f"{next_ - span.next} of {len(numbers)}")
         elif time.monotonic() - moved_at > _SILENCE:
             moved_at = float("inf")
             say("no progress: policy may be down, or the consumer was started without --policy-url; see its log")
         time.sleep(_POLL)
-    hint("")
+    show_progress("")
     counts = coverage.counts()
     say(
         f"{counts.recovered - before.recovered} recovered; {counts.refused - before.refused} match, but are not for "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import time
+from datetime import datetime
 from typing import Any
 
 from pacifica_notifications_consumer.environment.cache import CachedVenv, VenvCache
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError, explained
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import Settings
+from pacifica_notifications_runner.process.formats import clock, size
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
@@ -60,6 +61,6 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _describe(kept: CachedVenv) -> str:
-    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used_at))
-    return f"{kept.key}  {kept.size / (1 << 20):7.1f} MiB  last used {used}  {kept.venv.path}"
+def _describe(venv: CachedVenv) -> str:
+    used = datetime.fromtimestamp(venv.used_at).astimezone().isoformat()
+    return f"{venv.key}  {size(venv.size):>10}  last used {clock(used)}  {venv.venv.path}"

@@ -13,13 +13,15 @@ from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.settings import converters as read
+from pacifica_notifications_consumer.settings.converters import counted
+from pacifica_notifications_consumer.system.terminal import is_terminal
 from pacifica_notifications_runner.operating.client import ConsumerClient, asking
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.command_line import argument
 from pacifica_notifications_runner.options.settings import NAMED, Settings
 from pacifica_notifications_runner.process import terminal
-from pacifica_notifications_runner.process.formats import count, job_facts, job_row, size
-from pacifica_notifications_runner.process.terminal import coloured, is_terminal, say, say_json, write_bytes
+from pacifica_notifications_runner.process.formats import job_facts, job_row, size
+from pacifica_notifications_runner.process.terminal import coloured, say, say_json, write_bytes
 from pacifica_notifications_runner.status.api.api import MOST_LISTED
 
 DESCRIPTION = """\
@@ -95,10 +97,7 @@ def add_command(subparsers: Any) -> None:
         "--until", metavar="TIME", type=argument(_time), help="only notifications of this time or earlier"
     )
     replay.add_argument(
-        "--match",
-        metavar="JSONPATH",
-        type=argument(_jsonpath),
-        help="only notifications that match this JSONPath",
+        "--match", metavar="JSONPATH", type=argument(_jsonpath), help="only notifications that match this JSONPath"
     )
     replay.add_argument("--dry-run", action="store_true", help="only list the jobs")
     replay.add_argument("--yes", action="store_true", help="do not ask for confirmation")
@@ -194,17 +193,17 @@ def _replay(consumer: ConsumerClient, arguments: argparse.Namespace) -> None:
         found = consumer.ask("POST", "/api/replay", document={**selection, "dry_run": True})
         if arguments.output == "text" or not arguments.dry_run:
             numbers = ", ".join(map(str, found["jobs"][:_MOST_NUMBERS])) + ", …" * (found["count"] > _MOST_NUMBERS)
-            say(f"{count(found['count'], 'job')}{': ' if numbers else ''}{numbers}")
+            say(f"{counted(found['count'], 'job')}{': ' if numbers else ''}{numbers}")
         if arguments.dry_run or not found["count"]:
             if arguments.output == "json":
                 say_json(found)
             return
-        _confirm(f"Run {count(found['count'], 'job')} again? [y/N] ")
+        _confirm(f"Run {counted(found['count'], 'job')} again? [y/N] ")
     done = consumer.ask("POST", "/api/replay", document=selection)
     if arguments.output == "json":
         say_json(done)
     else:
-        say(f"{count(done['count'], 'job')} queued again")
+        say(f"{counted(done['count'], 'job')} queued again")
 
 
 def _confirm(question: str) -> None:

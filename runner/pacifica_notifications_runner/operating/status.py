@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from pacifica_notifications_consumer.settings.converters import counted
 from pacifica_notifications_runner.operating.client import asking, state_dir_of
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import NAMED, Settings, with_flags
-from pacifica_notifications_runner.process.formats import count, duration
+from pacifica_notifications_runner.process.formats import duration
 from pacifica_notifications_runner.process.terminal import say, say_json
 from pacifica_notifications_runner.status.address import StatusAddress
 
@@ -46,7 +47,7 @@ def show(arguments: argparse.Namespace, settings: Settings) -> int:
     waiting = jobs["queued"] + jobs["failed"]
     waited = status["waiting_seconds"]
     age = f", the first for {duration(waited)}" if waiting and waited else ""
-    say(f"  {count(jobs['running'], 'job')} running, {waiting:,} waiting{age}, {jobs['dead']:,} dead")
+    say(f"  {counted(jobs['running'], 'job')} running, {waiting:,} waiting{age}, {jobs['dead']:,} dead")
     say(f"  its state: {status['state_dir']}")
     if status["running"]:
         say(f"  its page:  {StatusAddress.find(state_dir_of(settings)).link}")

@@ -23,7 +23,7 @@ from pacifica_notifications_consumer.settings.option import (
     resolve,
     suggestion,
 )
-from pacifica_notifications_runner.options.settings import LIMITS, LOG, OPTIONS, REMOVED, Settings, with_flags
+from pacifica_notifications_runner.options.settings import LIMITS, LOG, NEEDED, OPTIONS, Settings, with_flags
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,7 @@ class Parser(argparse.ArgumentParser):
             if text == "--" or (self._subparsers and not text.startswith("-")):
                 break
             if re.fullmatch(r"--\S+", flag) and flag not in self._option_string_actions:
-                name = flag.removeprefix("--").replace("-", "_")
-                removed = {flag: REMOVED[name]} if name in REMOVED else {}
-                advice = suggestion(flag, self._option_string_actions, removed)
+                advice = suggestion(flag, self._option_string_actions)
                 self.error(f"unrecognized arguments: {flag}{advice and f'; {advice}'}")
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
@@ -167,13 +165,16 @@ def argument(read: Callable[[str], _T]) -> Callable[[str], _T]:
 def read_settings(arguments: argparse.Namespace) -> Settings:
     """Find the values of all settings, including those without flags of the command."""
     config = arguments.config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    settings = resolve(Settings, vars(arguments), os.environ, config)
     for variable in os.environ:
-        _warn_of(variable)
-    return resolve(Settings, vars(arguments), os.environ, config, removed=REMOVED)
-
-
-def _warn_of(variable: str) -> None:
-    """Report a variable that resembles a setting; other programs may have variables with this prefix, too."""
-    name = variable.removeprefix(PREFIX).lower()
-    if variable.startswith(PREFIX) and name not in OPTIONS and (advice := suggestion(name, OPTIONS, REMOVED)):
-        log.warning("the variable %s is ignored, since it is not a setting; %s", variable, advice)
+        name = variable.removeprefix(PREFIX).lower()
+        # Other programs may have variables with this prefix, too.
+        if variable.startswith(PREFIX) and name not in OPTIONS and (advice := suggestion(name, OPTIONS)):
+            log.warning("the variable %s is ignored, since it is not a setting; %s", variable, advice)
+    for (needed, value), names in NEEDED.items():
+        found = getattr(settings if hasattr(settings, needed) else settings.services, needed)
+        # A command without the flag of the setting that is needed works as if it were set.
+        if hasattr(arguments, needed) and (found is None or value not in ("", found)):
+            for name in filter(lambda name: getattr(arguments, name, None) is not None, names):
+                log.warning("`%s` has no effect without `%s`%s", name, needed, value and f" {value}")
+    return settings

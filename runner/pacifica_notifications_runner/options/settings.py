@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.settings import converters as read
-from pacifica_notifications_consumer.settings.option import CONFIG_VARIABLE, options_of, setting, settings_of
+from pacifica_notifications_consumer.settings.option import Option, options_of, setting, settings_of
 from pacifica_notifications_consumer.settings.services import Services
 
 CONSUMER, PACIFICA, ENDPOINT, JOBS, ENVIRONMENT = "Consumer", "Pacifica", "Endpoint", "Jobs", "Environment"
@@ -92,7 +92,7 @@ class Settings:
         read.concurrency,
         group=JOBS,
     )
-    job_timeout: float | None = setting("seconds that an attempt may take; 0 for no limit", read.limit)
+    job_timeout: float | None = setting("seconds that an attempt may take", read.limit)
     attempts: int = setting("how many times a job is tried before it is dead", read.count, default=1)
     crash_limit: int = setting(
         "how many times a job is run again if the runner or the machine died meanwhile", read.whole, default=3
@@ -145,7 +145,7 @@ class Settings:
         metavar="AGE,SIZE",
     )
     setup_timeout: float | None = setting(
-        "seconds that init.sh and the installer may each take; 0 for no limit", read.limit, default=1800.0
+        "seconds that init.sh and the installer may each take", read.limit, default=1800.0
     )
 
     engine: str = setting(
@@ -239,7 +239,7 @@ class Settings:
         default=MAX_DEPTH,
     )
     webhook_rate: int | None = setting(
-        "with `response_policy` strict: the most requests accepted per minute; 0 for no limit", read.count_limit
+        "with `response_policy` strict: the most requests accepted per minute", read.count_limit
     )
     server_limits: ServerLimits = settings_of(ServerLimits, LIMITS)
     archive_limits: ArchiveLimits = settings_of(ArchiveLimits, LIMITS)
@@ -258,14 +258,18 @@ class Settings:
     policy_port: int = setting("the port of the sandbox's policy; 0 picks a free one", read.port, default=8181)
 
 
-_FIXED = ("archive_entries", "archive_ratio", "max_header_fields", "max_tar_header")
-_FIXED_TIMES = ("max_body_seconds", "max_head_seconds", "max_idle_seconds", "max_stall_seconds")
-#: Settings of earlier versions, by their names, each with the reason why it was removed.
-REMOVED = dict.fromkeys((*_FIXED, *_FIXED_TIMES), "its limit is fixed now")
-REMOVED["page_port"] = "the page for uploads chooses its port itself now"
-
 #: The settings by their names.
 OPTIONS = {option.name: option for option in options_of(Settings)}
+
+#: Settings that have no effect without another one, or without its value, by that.
+NEEDED = {
+    ("response_policy", "strict"): ("webhook_origins", "webhook_rate"),
+    ("start", "warm"): ("preload",),
+    ("engine", "celery"): ("broker_url", "result_backend", "queue", "lost_after", "priority"),
+    ("venv_cache", ""): ("venv_cache_keep",),
+    ("policy_url", ""): ("catch_up_from", "catch_up_interval"),
+    ("authentication", "clientssl"): ("client_cert", "client_key"),
+}
 
 # The settings for which several commands have flags.
 LOG = ("log_format", "verbose")
@@ -282,9 +286,7 @@ def with_flags(text: str, *, variables: bool = True) -> str:
     """Replace the names of settings in backticks by their flags and variables."""
 
     def show(found: re.Match[str]) -> str:
-        if found[1] == "config":
-            return f"--config ({CONFIG_VARIABLE})" if variables else "--config"
-        option = OPTIONS.get(found[1])
+        option = Option(name="config", help="", convert=Path) if found[1] == "config" else OPTIONS.get(found[1])
         if option is None:
             return found[0]
         if not option.has_flag:

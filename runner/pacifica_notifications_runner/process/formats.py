@@ -48,11 +48,6 @@ def progress(document: Mapping[str, Mapping[str, int]]) -> str:
     return describe_progress({name: Progress(**numbers) for name, numbers in document.items()})
 
 
-def count(number: int, thing: str) -> str:
-    """A number of things."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def took(job: Mapping[str, Any]) -> str:
     """How long a job's last attempt took, or has taken so far."""
     return duration(since(job["started_at"]) if job["state"] == "running" else job["seconds"])

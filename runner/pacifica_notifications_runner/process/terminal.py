@@ -7,6 +7,8 @@ import os
 import sys
 from typing import IO, Any
 
+from pacifica_notifications_consumer.system.terminal import is_terminal
+
 GREEN, RED, YELLOW, CYAN, FAINT, BOLD_RED = "32", "31", "33", "36", "2", "1;31"
 
 
@@ -25,22 +27,11 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)  # noqa: T201  (a command's own message)
 
 
-def hint(text: str) -> None:
-    """Show progress at a terminal, in a line that the next hint replaces."""
-    if is_terminal(sys.stderr):
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)  # noqa: T201
-
-
 def write_bytes(content: bytes) -> None:
     """Write the bytes of an entry-point's output to standard output, if it is open."""
     if sys.stdout is not None:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
-
-
-def is_terminal(stream: IO[str] | None) -> bool:
-    """Whether a stream is open and is a terminal."""
-    return stream is not None and stream.isatty()
 
 
 def wants_colour(stream: IO[str] | None) -> bool:

@@ -86,7 +86,7 @@ def test_consumer_behind_a_framework(operator: Operator, sandbox: Sandbox, tmp_p
     # A request that announces more than is allowed is refused before it is read.
     large = post(b"", token, **{"Content-Length": str(1 << 40)})
     assert large.status_code == 413
-    assert program.stop(signal.SIGINT).status == 0
+    assert program.stop(signal.SIGTERM).status == 0
     assert (sandbox.subscriptions(), operator.leftovers()) == ([], [])
 
 

@@ -1,6 +1,7 @@
 """Untrusted archives are opened safely: each refusal names the problem, and leaves no files behind."""
 
 import contextlib
+import os
 import struct
 import tempfile
 import zipfile
@@ -258,3 +259,13 @@ def test_unusable_filter(pack: Callable[..., Path], text: bytes, problem: str) -
 def test_windows_line_endings(pack: Callable[..., Path]) -> None:
     """An init.sh with the line endings of Windows is refused when the archive is opened."""
     assert "line endings of Windows" in str(refusal(pack({"init.sh": "#!/bin/sh\r\nexit 0\r\n"})))
+
+
+def test_named_pipe(tmp_path: Path) -> None:
+    """A named pipe is refused, instead of a wait for somebody to write into it."""
+    os.mkfifo(tmp_path / "consumer.zip")
+    with (
+        pytest.raises(ArchiveError, match="/consumer.zip is a named pipe; copy it into a file"),
+        open_archive(tmp_path / "consumer.zip"),
+    ):
+        pass

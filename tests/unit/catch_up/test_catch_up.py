@@ -164,7 +164,7 @@ def test_one_that_cannot_be_read(
     told.broken.add(5)
     look(caught)
     assert (store.jobs(), store.coverage.counts().unknown) == ([4, 6], 1)
-    assert "transactions of which policy cannot tell: 1, such as 5: policy got an error from metadata: " in caplog.text
+    assert "transactions that policy cannot describe: 1, such as 5: policy got an error from metadata: " in caplog.text
     with catcher(store, told, patience=0.0) as impatient:
         ask_again(impatient, store)
         assert store.coverage.counts().unknown == 1

@@ -89,7 +89,7 @@ def test_strangers(endpoint: Endpoint, authorization: str | None, caplog: pytest
     response = endpoint.answer(HTTPRequest("POST", "/receive", headers, never_read, "192.0.2.1"))
     assert response.status == 401
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="pacifica", Basic realm="pacifica"'
-    assert "turned away 192.0.2.1 from the endpoint: its credentials are missing or wrong" in caplog.text
+    assert "refused 192.0.2.1 to the endpoint: the credentials are missing or wrong" in caplog.text
     assert not authorization or authorization.split()[-1] not in caplog.text
 
 
@@ -101,7 +101,7 @@ def test_strangers_do_not_fill_the_log(endpoint: Endpoint, caplog: pytest.LogCap
     endpoint.strangers._told_at -= 1.0
     endpoint.strangers.note("192.0.2.2")
     assert (
-        "turned away 192.0.2.2 from the endpoint: its credentials are missing or wrong (49 more since the last line)"
+        "refused 192.0.2.2 to the endpoint: the credentials are missing or wrong (49 more since the last line)"
         in caplog.text
     )
 
@@ -109,7 +109,7 @@ def test_strangers_do_not_fill_the_log(endpoint: Endpoint, caplog: pytest.LogCap
 def test_unknown_peer(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
     """A framework need not know the client's address."""
     assert endpoint.answer(HTTPRequest("POST", "/receive", {}, never_read)).status == 401
-    assert "turned away an unknown address" in caplog.text
+    assert "refused an unknown address" in caplog.text
 
 
 @pytest.mark.parametrize("authorization", ["bearer right", "BEARER right", basic("pacifica", "right")])

@@ -237,6 +237,21 @@ def test_one_that_was_killed_half_way(tmp_path: Path, cache: VenvCache, builds: 
     assert not left.exists()
 
 
+def test_other_directories_stay(tmp_path: Path, builds: Builds) -> None:
+    """A cache in a directory that holds other things, too, removes only environments, whatever it finds."""
+    for name in ("photos/2025/a.jpg", "thesis/chapters/1.tex", ".config/app/in-use", "locked/b/c", "locked/lock"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    cache = VenvCache(tmp_path, CacheLimits(age=0.0, size=0))
+    assert cache.prune() == []
+    assert sorted(tmp_path.rglob("*")) == before
+    use(cache, builds)
+    cache.prune()
+    assert set(before) <= {*tmp_path.rglob("*")}
+    assert cache.kept() == []
+
+
 def test_waiting_is_cancelled(
     tmp_path: Path, cache: VenvCache, builds: Builds, monkeypatch: pytest.MonkeyPatch
 ) -> None:

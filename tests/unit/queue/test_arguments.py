@@ -16,6 +16,7 @@ from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.jobs import JobLimits
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.jobs.retention import Keep
+from pacifica_notifications_consumer.queue import JobBook
 from tests.support.runner_tools import body, make_runner, run_one
 
 WORKERS = "it must be a whole number from 1 to 1,000"
@@ -30,13 +31,20 @@ PORT = "it must be a whole number from 0 to 65,535"
         ({"workers": 0}, f"`workers` cannot be 0; {WORKERS}"),
         ({"workers": 100_000}, WORKERS),
         ({"workers": 10**5000}, WORKERS),
-        ({"workers": "2"}, f"`workers` cannot be '2'; {WORKERS}"),
+        ({"workers": "2"}, "`workers` cannot be '2'; give the value, not its text"),
         ({"workers": 2.5}, WORKERS),
         ({"workers": True}, WORKERS),
         ({"workers": None}, WORKERS),
         ({"attempts": 0}, "`attempts` cannot be 0; it must be a whole number from 1"),
         ({"max_depth": 0}, "`max_depth` cannot be 0; it must be a whole number from 1"),
         ({"crash_limit": -1}, "`crash_limit` cannot be -1; it must be a whole number from 0"),
+        ({"services": 3}, "`services` cannot be 3; it must be a Services"),
+        ({"limits": 3}, "`limits` cannot be 3; it must be a JobLimits"),
+        ({"keep": 3}, "`keep` cannot be 3; it must be a Keep"),
+        ({"output_limit": "500M"}, "`output_limit` cannot be '500M'; give the value, not its text"),
+        ({"timeout": 0}, "`timeout` cannot be 0; it must be more than 0; None stands for no limit"),
+        ({"grace": None}, f"`grace` cannot be None; {SECONDS}"),
+        ({"retry_delay": None}, f"`retry_delay` cannot be None; {SECONDS}"),
         ({"timeout": -1.0}, f"`timeout` cannot be -1.0; {SECONDS}"),
         ({"grace": -1}, f"`grace` cannot be -1; {SECONDS}"),
         ({"grace": math.nan}, f"`grace` cannot be nan; {SECONDS}"),
@@ -44,7 +52,7 @@ PORT = "it must be a whole number from 0 to 65,535"
         ({"output_limit": -1}, "`output_limit` cannot be -1; it must be a number of bytes"),
         ({"name": ""}, f"`name` cannot be ''; {TEXT}"),
         ({"name": "a\nb"}, f"`name` cannot be 'a\\nb'; {TEXT}"),
-        ({"name": None}, f"`name` cannot be None; {TEXT}"),
+        ({"name": None}, "`name` cannot be None; it must be a text"),
         ({"filter": "$["}, "cannot parse the JSONPath: line 1"),
         ({"filter": 123}, "cannot parse the JSONPath: line 1, column 1: '123'"),
         ({"venv": "/nowhere"}, "`venv` (/nowhere) has no bin/python; give it what a VenvBuilder returns"),
@@ -118,11 +126,16 @@ def test_threads_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.Monk
         (lambda: Services(cartd_url=5), "`cartd_url` cannot be 5; it must look like"),  # type: ignore[arg-type]
         (lambda: ServerLimits(threads=100_000), f"`threads` cannot be 100000; {WORKERS}"),
         (lambda: JobLimits(memory=1 << 80), "; it must be a number of bytes"),
-        (lambda: JobLimits(memory="8G"), "`memory` cannot be '8G'; it must be"),  # type: ignore[arg-type]
+        (lambda: JobLimits(memory="8G"), "`memory` cannot be '8G'; give the value, not its text"),  # type: ignore[arg-type]
         (lambda: Keep(age=-1), f"`age` cannot be -1; {SECONDS}"),
         (lambda: CacheLimits(size=-1), "`size` cannot be -1; it must be a number of bytes"),
         (lambda: Endpoint(accept=lambda *_: [], token=""), f"`token` cannot be this text; {TEXT}"),
         (lambda: Endpoint(accept=lambda *_: [], token="x", max_body=0), "`max_body` cannot be 0; it must be at"),
+        (lambda: JobLimits(memory=0), "`memory` cannot be 0; it must be more than 0; None stands for no limit"),
+        (lambda: JobBook(""), "`state_dir` cannot be ''; it must be the path of a file or directory"),
+        (lambda: VenvBuilder(cache=""), "`cache` cannot be ''; it must be the path of a file or directory"),
+        (lambda: Endpoint(accept=lambda *_: [], token=None), "`token` cannot be this text"),  # type: ignore[arg-type]
+        (lambda: Services(ca_bundle="no"), "`ca_bundle` cannot be 'no'; give the value, not its text"),
         (lambda: Rate(0), "`limit` cannot be 0; it must be a whole number from 1"),
         (lambda: Sandbox(cartd_port=70_000), f"`cartd_port` cannot be 70000; {PORT}"),
         (lambda: Sandbox(staging_seconds=-1), f"`staging_seconds` cannot be -1; {SECONDS}"),

@@ -9,7 +9,7 @@ import requests
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.endpoint import Endpoint, Rate
-from pacifica_notifications_consumer.errors import EndpointError
+from pacifica_notifications_consumer.errors import ConfigurationError, EndpointError
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import listening
 from tests.support.endpoint_tools import AUTHORIZED, TOKEN
@@ -63,7 +63,7 @@ def test_strangers(url: str, runner: JobRunner, authorization: str | None, caplo
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="pacifica", Basic realm="pacifica"'
     assert kept(runner) == 0
-    assert "turned away 127.0.0.1 from the endpoint: its credentials are missing or wrong" in caplog.text
+    assert "refused 127.0.0.1 to the endpoint: the credentials are missing or wrong" in caplog.text
 
 
 def test_too_large(url: str, runner: JobRunner) -> None:
@@ -172,5 +172,8 @@ def test_port_in_use(endpoint: Endpoint) -> None:
         listening(endpoint, "203.0.113.1", 0),
     ):
         pass
-    with pytest.raises(EndpointError, match="99999 is not a port"), listening(endpoint, "127.0.0.1", 99999):
+    with (
+        pytest.raises(ConfigurationError, match="`port` cannot be 99999; it must be a whole number from 0 to"),
+        listening(endpoint, "127.0.0.1", 99999),
+    ):
         pass

@@ -18,7 +18,7 @@ from pacifica_notifications_consumer.settings.option import SECTION, Option, res
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner import defaults as defaults
 from pacifica_notifications_runner.options.command_line import add_settings, read_settings
-from pacifica_notifications_runner.options.settings import OPTIONS, REMOVED, Settings
+from pacifica_notifications_runner.options.settings import OPTIONS, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -154,6 +154,8 @@ def test_unusable_password_file(tmp_path: Path, content: bytes | None, problem: 
         (("--producer-url", "ftp://localhost"), "it must look like http://HOST:PORT"),
         (("--producer-url", "http://h:99999"), "with a port from 1 to 65535"),
         (("--producer-url", "http://[::1"), "it must look like http://HOST:PORT"),
+        (("--producer-url", "http://h y"), "it must not contain blanks"),
+        (("--cartd-url", "http://a\n.b"), "it must not contain blanks"),
         (("--producer-url", "http://a..b"), "a part of the host's name is empty or too long"),
         (("--cartd-url", "http://me:secret@host"), "credentials do not belong into it"),
         (("--cartd-url", "http://host/?a=b"), "it must end with its path"),
@@ -188,8 +190,8 @@ CHECKED = [option for option in OPTIONS.values() if option.convert not in (str, 
 def test_wrong_value_of_each_setting(option: Option) -> None:
     """Whichever setting has a wrong value, the error names the setting, and the variable that holds the value."""
     with pytest.raises(ConfigurationError) as caught:
-        resolve(Settings, {}, {option.variable: "\n"})
-    shown = "this text" if option.secret else repr("\n")
+        resolve(Settings, {}, {option.variable: "\x01"})
+    shown = "this text" if option.secret else repr("\x01")
     assert caught.value.problem.startswith(f"`{option.name}` cannot be {shown}: ")
     assert caught.value.advice == f"correct the variable {option.variable}"
 
@@ -200,15 +202,34 @@ def test_unknown_key(tmp_path: Path) -> None:
         parse("--config", str(ini(tmp_path / "c.ini", "producer_ur = http://h")))
 
 
-@pytest.mark.parametrize("name", REMOVED)
-def test_removed_setting(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
-    """A setting of an earlier version is refused in a file, and reported in the environment, as removed."""
-    with pytest.raises(ConfigurationError, match=f"sets {name}, which is not a setting; remove it: "):
-        parse("--config", str(ini(tmp_path / "c.ini", f"{name} = 1")))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(f"PACIFICA_{name.upper()}", "1")
-        parse()
-    assert f"the variable PACIFICA_{name.upper()} is ignored, since it is not a setting; remove it: " in caplog.text
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [
+        (("--webhook-rate", "5"), "`webhook_rate` has no effect without `response_policy` strict"),
+        (("--queue", "q"), "`queue` has no effect without `engine` celery"),
+        (("--preload", "json", "--start", "cold"), "`preload` has no effect without `start` warm"),
+        (("--venv-cache-keep", "3d"), "`venv_cache_keep` has no effect without `venv_cache`"),
+        (("--catch-up-from", "3"), "`catch_up_from` has no effect without `policy_url`"),
+        (("--preload", "json"), ""),
+        (("--queue", "q", "--engine", "celery"), ""),
+        (("--catch-up-from", "3", "--policy-url", "http://p"), ""),
+    ],
+)
+def test_flag_without_effect(caplog: pytest.LogCaptureFixture, arguments: tuple[str, ...], needed: str) -> None:
+    """A flag that does nothing without another setting is reported, since it was given for a purpose."""
+    parse(*arguments)
+    assert [record.getMessage() for record in caplog.records] == [needed] * bool(needed)
+
+
+@pytest.mark.parametrize(
+    "name", ["run_as", "address", "status_address", "state_dir", "venv_cache", "ca_bundle", "keep"]
+)
+def test_empty_value(tmp_path: Path, name: str) -> None:
+    """An empty flag or key, such as that of an unset variable of a script, does not stand for the default."""
+    with pytest.raises(ConfigurationError, match=f"`{name}` is empty; leave it out, or correct it on the command line"):
+        resolve(Settings, {name: ""}, {})
+    with pytest.raises(ConfigurationError, match=rf"`{name}` is empty; leave it out, or correct it in .*c\.ini"):
+        resolve(Settings, {}, {}, ini(tmp_path / "c.ini", f"{name} ="))
 
 
 def test_misspelt_variable(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

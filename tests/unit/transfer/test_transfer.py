@@ -212,7 +212,7 @@ def test_upload_under_a_runner_names_the_consumer(sandbox: Sandbox, services: Se
     [
         (TRANSACTION | {"Transactions._id": 7}, {}, "leave it out, or record the original"),
         (TRANSACTION | {"Files": 7}, {}, "'Files' is not an attribute of a transaction"),
-        (TRANSACTION, {PROVENANCE_KEY: "other"}, "reserved for the runner"),
+        (TRANSACTION, {PROVENANCE_KEY: "other"}, "is reserved: it names the consumer"),
     ],
 )
 def test_refused_arguments(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pacifica_notifications_runner.process.formats import clock, count
+from pacifica_notifications_consumer.settings.converters import counted
+from pacifica_notifications_runner.process.formats import clock
 from pacifica_notifications_runner.status.pages.markup import Markup, tag
 
 _WIDTH, _HEIGHT, _BAR, _GAP = 600, 80, 10, 2
@@ -17,7 +18,7 @@ def throughput(minutes: Sequence[Mapping[str, Any]]) -> Markup:
     succeeded, dead = (sum(each[state] for each in minutes) for state in _STATES)
     most = max((each["succeeded"] + each["dead"] for each in minutes), default=0)
     summary = (
-        f"In the last {len(minutes)} minutes {count(succeeded, 'job')} succeeded and {dead:,} "
+        f"In the last {len(minutes)} minutes {counted(succeeded, 'job')} succeeded and {dead:,} "
         f"{'is' if dead == 1 else 'are'} dead; at most {most:,} ended in a minute."
     )
     bars = []

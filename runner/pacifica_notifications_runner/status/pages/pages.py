@@ -14,8 +14,9 @@ from typing import Any
 
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
+from pacifica_notifications_consumer.settings.converters import counted
 from pacifica_notifications_runner.options.settings import with_flags
-from pacifica_notifications_runner.process.formats import clock, count, duration, job_facts, size
+from pacifica_notifications_runner.process.formats import clock, duration, job_facts, size
 from pacifica_notifications_runner.status.api.api import LISTED, Api, Before, Limit
 from pacifica_notifications_runner.status.api.documents import SelectionDocument
 from pacifica_notifications_runner.status.api.request import Answer
@@ -95,7 +96,7 @@ class Pages:
                 "counts",
                 tag("h2", "Queue"),
                 tag("ul", counts, class_="counts"),
-                tag("p", f"{count(waiting, 'job')} waiting{age}."),
+                tag("p", f"{counted(waiting, 'job')} waiting{age}."),
                 throughput(status["ended_by_minute"]),
             ),
             live("running", tag("h2", "Running"), jobs_table(running, "No job is running.")),
@@ -250,7 +251,7 @@ class Pages:
             tag("input", type="hidden", name=name, value=value) for name, value in {**given, "confirmed": "yes"}.items()
         ]
         links = [tag("li", tag("a", number, href=f"/jobs/{number}")) for number in found["jobs"][:100]]
-        title = f"Run {count(found['count'], 'job')} again"
+        title = f"Run {counted(found['count'], 'job')} again"
         form: object = self._site.form("/replay", hidden, tag("button", title, type="submit"))
         preview = self._site.page(
             f"{title}?" if links else "No jobs found",

@@ -3,8 +3,6 @@
 import pytest
 
 from pacifica_notifications_runner import cli, start
-from pacifica_notifications_runner.operating.completion import flags, walk
-from pacifica_notifications_runner.options.settings import OPTIONS, REMOVED
 
 TOOL, START = "pacifica-notifications-consumer", "start-pacifica-notifications-consumer"
 
@@ -37,12 +35,12 @@ def refused(capsys: pytest.CaptureFixture[str], command: str) -> list[str]:
         (
             f"{START} a --archive-ratio 9",
             START,
-            "unrecognized arguments: --archive-ratio; remove it: its limit is fixed now",
+            "unrecognized arguments: --archive-ratio",
         ),
         (
             f"{TOOL} check a --archive-ratio=9",
             f"{TOOL} check",
-            "unrecognized arguments: --archive-ratio; remove it: its limit is fixed now",
+            "unrecognized arguments: --archive-ratio",
         ),
     ],
 )
@@ -56,9 +54,3 @@ def test_unknown_flags(capsys: pytest.CaptureFixture[str], command: str, usage: 
 def test_values_may_look_like_flags(capsys: pytest.CaptureFixture[str]) -> None:
     """Only flags are checked: neither the words after -- nor those of a subcommand."""
     assert refused(capsys, f"{TOOL} jobs retry -- --bogus")[-1].endswith("argument ID: invalid int value: '--bogus'")
-
-
-def test_removed_settings_do_not_exist() -> None:
-    """No removed setting is the name of one that exists, or of a flag."""
-    names = {action.dest for parser in cli.all_parsers().values() for _, each in walk(parser) for action in flags(each)}
-    assert REMOVED.keys() & (names | OPTIONS.keys()) == set()

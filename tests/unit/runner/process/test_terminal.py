@@ -1,4 +1,4 @@
-"""Colours and hints are for terminals only; results and remarks go to their streams as they are."""
+"""Colours and progress are for terminals only; results and remarks go to their streams as they are."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import sys
 import pytest
 
 PROGRAM = """
+from pacifica_notifications_consumer.system.terminal import show_progress
 from pacifica_notifications_runner.process import terminal
-terminal.hint("half done")
+show_progress("half done")
 terminal.say(terminal.coloured("dead", terminal.RED))
 terminal.note("a remark")
 """
@@ -24,7 +25,7 @@ def run(stdout: int, stderr: int, **environ: str) -> None:
 
 
 def test_piped_output_is_plain() -> None:
-    """Without a terminal there are neither colours nor hints."""
+    """Without a terminal there are neither colours nor progress."""
     command = [sys.executable, "-c", PROGRAM]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (told.stdout, told.stderr) == ("dead\n", "a remark\n")
@@ -35,8 +36,8 @@ def test_piped_output_is_plain() -> None:
     [({}, b"\x1b[31mdead\x1b[0m"), ({"NO_COLOR": "1"}, b"dead"), ({"TERM": "dumb"}, b"dead")],
     ids=["colour", "NO_COLOR", "dumb"],
 )
-def test_a_terminal_shows_colours_and_hints(environ: dict[str, str], shown: bytes) -> None:
-    """At a terminal the hint is shown, and the colour, unless the user has turned colours off."""
+def test_a_terminal_shows_colours_and_progress(environ: dict[str, str], shown: bytes) -> None:
+    """At a terminal progress is shown, and the colour, unless the user has turned colours off."""
     leader, follower = pty.openpty()
     try:
         run(follower, follower, **environ)

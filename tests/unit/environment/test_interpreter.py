@@ -1,0 +1,46 @@
+"""An interpreter is asked what it is, but not waited for without end."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pacifica_notifications_consumer import VenvBuilder
+from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Path:
+    """A program that is not an interpreter, and does not end."""
+    path = tmp_path / "python"
+    path.write_text("#!/bin/sh\necho $$ > started\nexec sleep 1000\n".replace("started", str(tmp_path / "started")))
+    path.chmod(0o700)
+    return path
+
+
+def test_check_of_a_silent_one_is_cancelled(silent: Path) -> None:
+    """The signal that stops the command ends the check of an interpreter, too."""
+    cancel = threading.Event()
+    errors: list[BaseException] = []
+
+    def build() -> None:
+        try:
+            VenvBuilder(python=silent, cancel=cancel).__enter__()
+        except Cancelled as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not (silent.parent / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    cancel.set()
+    thread.join(20.0)
+    assert [str(error) for error in errors] == ["stopped while python was running"]
+
+
+def test_program_that_is_not_an_interpreter() -> None:
+    """Another program is refused with the name of the setting."""
+    with pytest.raises(ConfigurationError, match=r"/bin/true is not a usable Python: .*; correct `python`"):
+        VenvBuilder(python="/bin/true").__enter__()
