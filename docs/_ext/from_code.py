@@ -27,8 +27,7 @@ from pacifica_notifications_consumer.archive.archive import ArchiveLimits
 from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.queue.prometheus import FAMILIES, PREFIX, Family
 from pacifica_notifications_consumer.settings.option import Option
-from pacifica_notifications_runner import cli as tool
-from pacifica_notifications_runner import start
+from pacifica_notifications_runner import cli, start
 from pacifica_notifications_runner.operating.completion import flags, subcommands, walk
 from pacifica_notifications_runner.options import start_command
 from pacifica_notifications_runner.options.settings import OPTIONS
@@ -36,7 +35,7 @@ from pacifica_notifications_runner.status.api.api import ROUTER
 from pacifica_notifications_runner.status.api.openapi import schema_of
 from pacifica_notifications_runner.status.api.routes import Route
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {start_command.PROGRAM: start.main, tool.PROGRAM: tool.main}
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {start_command.PROGRAM: start.main, cli.PROGRAM: cli.main}
 _WIDTH = "100"
 
 
@@ -80,7 +79,7 @@ class Settings(Directive):
 def _flags_of_commands() -> dict[str, set[str]]:
     """The names of the settings that each command has flags for."""
     found: dict[str, set[str]] = {"start": {action.dest for action in flags(start_command.make_parser())}}
-    for path, parser in walk(tool.make_parser()):
+    for path, parser in walk(cli.make_parser()):
         if path and not subcommands(parser):
             name = "jobs" if path[0] == "jobs" else " ".join(path)
             found.setdefault(name, set()).update(action.dest for action in flags(parser))

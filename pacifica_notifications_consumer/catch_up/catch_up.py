@@ -8,11 +8,12 @@ again, but policy still knows the transaction. Pacifica numbers transactions upw
       checked                ┃ follower           ┃         newest    stray
 
 A: announced; the ledger has the notification, so policy is not asked. R: recovered; it matches and has a job now.
-Gap: policy does not know the number (left out, or not there yet); it is asked again, ever less often, until `patience`
-is over. Span: a range to check, 64 numbers at a time. The follower is the span that moves up with the newest number; a
-regular look moves its end only to the newest number of the look before (109), since 110 to 112 may still be announced;
-at the start, and after a repair of the subscription, it moves to 112. Operators add further spans (`catch-up`).
-Stray: a number that an uploader chose, more than 10,000 above the rest; asked for at once, and not followed.
+Gap: policy does not know the number (left out, or not there yet); it is asked again, ever less often, until
+`patience` is over. Span: a range to check, from `next` to `last`, 64 numbers at a time. The follower is the span that
+moves up with the newest number; a regular look moves its end only to the newest number of the look before (109),
+since 110 to 112 may still be announced; at the start, and after a repair of the subscription, it moves to 112.
+Operators add further spans (`catch-up`). Stray: a number that an uploader chose, more than 10,000 above the rest;
+asked for at once, and not followed.
 """
 
 from __future__ import annotations

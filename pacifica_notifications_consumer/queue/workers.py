@@ -1,4 +1,4 @@
-"""Workers: threads that take jobs from the ledger under a lease, let an engine run them, and record the results."""
+"""Workers: threads that take jobs from the ledger under a lease (see `leases`), and let an engine run them."""
 
 from __future__ import annotations
 

@@ -167,13 +167,13 @@ def head() -> Iterator[Try]:
 
 @contextlib.contextmanager
 def notification() -> Iterator[Try]:
-    """Notifications: judged without an exception, whatever they say; what they name stays in its directory."""
+    """Notifications: no exception, whatever they say; what they name stays in its directory."""
     filter_ = Filter('$["data"][*][?(@["destinationTable"] = "Files" and @["mimetype"] = "text/plain")]["_id"]')
-    judges = [Triage(name="mine", filter=filter_, strict=strict) for strict in (False, True)]
+    both = [Triage(name="mine", filter=filter_, strict=strict) for strict in (False, True)]
 
     def attempt(chance: random.Random) -> None:
         body = spoil_json(chance.choice(EVENTS), chance)
-        for triage in judges:
+        for triage in both:
             triage.decide(body)
         with contextlib.suppress(NotificationError):
             read = Notification.parse(body)
@@ -194,7 +194,7 @@ def notification() -> Iterator[Try]:
                 for folder in filter(None, read.folders):
                     _insist_below(folder)
         with contextlib.suppress(NotificationError):
-            triage_transaction(judges[0], spoil_json(chance.choice(EVENTS), chance), Identity())
+            triage_transaction(both[0], spoil_json(chance.choice(EVENTS), chance), Identity())
 
     yield attempt
 

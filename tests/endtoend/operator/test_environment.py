@@ -335,7 +335,7 @@ def test_file_that_is_not_there(tmp_path: Path, name: str) -> None:
     """A composer's mistake is named, not called a fault of the environment."""
     builder = VenvBuilder(**{name: tmp_path / "missing"}, cache=tmp_path / "cache")  # type: ignore[arg-type]
     with (
-        pytest.raises(ConfigurationError, match=f"`{name}`  cannot be .*; it must be the path"),
+        pytest.raises(ConfigurationError, match=f"`{name}` cannot be .*; it must be the path"),
         builder,
     ):
         pass

@@ -265,7 +265,7 @@ def test_named_pipe(tmp_path: Path) -> None:
     """A named pipe is refused, instead of a wait for somebody to write into it."""
     os.mkfifo(tmp_path / "consumer.zip")
     with (
-        pytest.raises(ArchiveError, match="/consumer.zip is a named pipe; copy it into a file"),
+        pytest.raises(ArchiveError, match=r"/consumer\.zip is a named pipe; copy it into a file"),
         open_archive(tmp_path / "consumer.zip"),
     ):
         pass

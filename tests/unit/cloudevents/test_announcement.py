@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from pacifica_notifications_consumer.cloudevents.announcement import Identity, announce, read_transaction
 from pacifica_notifications_consumer.errors import NotificationError
-from pacifica_notifications_consumer.jobs import readers as aside
 from pacifica_notifications_consumer.jobs.job import Verdict
 from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Triage, triage_transaction
@@ -136,10 +135,10 @@ def test_incomplete_files(files: dict[str, Any]) -> None:
         announce(transaction(3) | {"files": files}, METADATA)
 
 
-@pytest.mark.parametrize("readers_limit", [1 << 20, 0], ids=["here", "aside"])
+@pytest.mark.parametrize("readers_limit", [1 << 20, 0], ids=["here", "in a process"])
 def test_triage(readers_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction gets the same verdict as its notification, in this process or in another."""
-    monkeypatch.setattr(aside, "_LARGE", readers_limit)
+    monkeypatch.setattr("pacifica_notifications_consumer.jobs.readers._LARGE", readers_limit)
     with closing(Readers(TRIAGE)) as readers:
         for told, verdict in ((transaction(3, go="yes"), Verdict.MATCHED), (transaction(4), Verdict.UNMATCHED)):
             announced = readers.transaction(json.dumps(told).encode(), METADATA)
