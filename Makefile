@@ -4,10 +4,10 @@ VENV := .venv
 BED := .bed
 PY := $(VENV)/bin/python
 
-.PHONY: help env demo test unit engines integration chaos fuzz bed lint format bench docs man release audit clean
+.PHONY: help env demo test test-rest test-all unit engines integration chaos fuzz bed lint format bench docs man release audit clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.runtime: setup.py pyproject.toml
 	@tools/make-env $(VENV) runtime
@@ -34,10 +34,14 @@ $(VENV)/.brokers: $(VENV)/.development tools/make-brokers
 	@tools/make-brokers
 	@touch $@
 
-test: $(VENV)/.browser $(VENV)/.brokers  ## run all tests but those on the real services
-	$(PY) -m pytest -n 2 tests/unit
-	$(PY) -m pytest -n 3 --dist loadgroup tests/engines tests/chaos
-	$(PY) -m pytest -n 2 tests/endtoend
+test: $(VENV)/.browser $(VENV)/.brokers  ## run all tests but the long ones and those on the real services
+	@PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-8} $(PY) tools/run_tests.py unit engines chaos endtoend
+
+test-rest: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run the tests that `make test` leaves out
+	@$(PY) tools/run_tests.py --rest engines chaos endtoend integration
+
+test-all: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run all tests
+	@$(PY) tools/run_tests.py --whole unit engines chaos endtoend integration
 
 engines: $(VENV)/.brokers  ## run the tests of all engines, on real brokers
 	$(PY) -m pytest -n 3 --dist loadgroup tests/engines

@@ -21,6 +21,13 @@ BROKERS = ("redis", "rabbitmq")
 ENGINES = ("cold", "warm", "process pool", "dask", *BROKERS)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the second broker and the second executor to `make test-all`: they take the same ways through our code."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and ("rabbitmq" in item.name or "dask" in item.name):
+            item.add_marker("whole")
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))

@@ -19,6 +19,13 @@ from tests.support.relay import Relay
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` runs without the real services."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("whole")
+
+
 @pytest.fixture(scope="session")
 def bed() -> Iterator[Bed]:
     """The real services, started once for all tests."""

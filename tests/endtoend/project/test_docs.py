@@ -44,9 +44,15 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(is_played(info) for info, _ in blocks(page))], ids=name_of
-)
+#: What playing pages takes, most of it for installing, is spent on one of them in every run.
+PLAYED = [
+    pytest.param(page, marks=[] if page.name == "README.md" else pytest.mark.whole, id=name_of(page))
+    for page in PAGES
+    if any(is_played(info) for info, _ in blocks(page))
+]
+
+
+@pytest.mark.parametrize("page", PLAYED)
 def test_pages_can_be_played(page: Path, tmp_path: Path, quick_python: Path) -> None:
     """Whoever does what a page says, block by block, sees what the page says."""
     with Sandbox() as sandbox:
@@ -132,6 +138,7 @@ def test_documented_filters_match() -> None:
     assert [jsonpath for jsonpath in filters if not Filter(jsonpath).matches(event)] == []
 
 
+@pytest.mark.whole
 def test_docs_build_without_warnings(tmp_path: Path) -> None:
     """Sphinx builds the pages, with every warning being an error, and the facts from the code are on them."""
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
@@ -175,6 +182,7 @@ def results(tests: Iterable[str], tmp_path: Path) -> dict[str, set[str]]:
     return ended
 
 
+@pytest.mark.whole
 def test_table_of_rules_is_true(tmp_path: Path) -> None:
     """Every rule of CloudEvents in the reference has a test that is there, and ends as the table says."""
     rows = table("cloudevents.md", "| Rule |")
@@ -184,6 +192,7 @@ def test_table_of_rules_is_true(tmp_path: Path) -> None:
     assert results(wanted, tmp_path) == {name: {result} for name, result in wanted.items()}
 
 
+@pytest.mark.whole
 def test_table_of_limits_is_true(tmp_path: Path) -> None:
     """Every limit is in the reference, as a flag or an argument, with its default and with tests that pass."""
     rows = table("limits.md", "| What | Set by |")

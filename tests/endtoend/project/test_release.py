@@ -14,6 +14,7 @@ import pytest
 from tests.support.paths import ROOT
 
 NAME = "pacifica_notifications_consumer-0.1.0"
+pytestmark = pytest.mark.whole
 
 
 def release(directory: Path, umask: int, zone: str) -> dict[str, bytes]:

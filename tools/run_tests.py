@@ -1,0 +1,77 @@
+"""Runs parts of the tests one after the other, all of them although one has failed, and sums up at the end.
+
+run_tests.py [--whole | --rest] PART ...
+
+Without an option, the tests that are long by nature (marked ``whole``) are left out; --rest runs only those. The part
+chaos always runs as a whole: the environment variable PACIFICA_TEST_KILLS says how long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+
+#: The arguments of each part for pytest; with more processes than here, the parts take longer on two processors.
+PARTS = {
+    "unit": ["-n", "2", "tests/unit"],
+    "engines": ["-n", "3", "--dist", "loadgroup", "tests/engines"],
+    "chaos": ["-n", "3", "tests/chaos"],
+    "endtoend": ["-n", "2", "tests/endtoend"],
+    "integration": ["tests/integration"],
+}
+_NO_TESTS = 5  # pytest's status when all tests are deselected
+_OUTCOME = re.compile(r"(\d+) (failed|passed|skipped|deselected|xfailed|xpassed|warnings?|errors?)\b")
+
+
+def main() -> int:
+    """Run the parts; the status is 1 if one of them failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--whole", dest="marks", action="store_const", const="", help="run all tests of the parts")
+    choice.add_argument("--rest", dest="marks", action="store_const", const="whole", help="run only the long tests")
+    parser.set_defaults(marks="not whole")
+    arguments = parser.parse_args()
+
+    began = time.monotonic()
+    totals: Counter[str] = Counter()
+    problems: list[str] = []
+    lines = []
+    for part in arguments.parts:
+        status, closing, found = _run(part, arguments.marks)
+        totals += Counter({name: int(number) for number, name in _OUTCOME.findall(closing)})
+        problems += found
+        if status not in (0, _NO_TESTS) and not found:
+            problems.append(f"FAILED {part}: pytest ended with status {status}")
+        lines.append(f"  {part:<12} {closing.strip(' =') or f'pytest ended with status {status}'}")
+    seconds = time.monotonic() - began
+    print("\nsummary of all parts", *lines, *problems, sep="\n")  # noqa: T201  (the result)
+    counts = ", ".join(f"{number} {name}" for name, number in sorted(totals.items()))
+    print(f"=== {counts} in {seconds:.2f}s ({int(seconds) // 60} min {int(seconds) % 60} s) ===", flush=True)  # noqa: T201
+    return 1 if problems else 0
+
+
+def _run(part: str, marks: str) -> tuple[int, str, list[str]]:
+    """Run a part; returns pytest's status, its closing line, and the lines about tests that failed."""
+    command = [sys.executable, "-m", "pytest", *PARTS[part], "-m", "" if part == "chaos" else marks]
+    colour = ["--color=yes"] if sys.stdout.isatty() else []
+    print(f"\n{part}: {' '.join(command[1:])}", flush=True)  # noqa: T201
+    closing, problems = "", []
+    with subprocess.Popen([*command, *colour], stdout=subprocess.PIPE, text=True, errors="replace") as pytest:
+        for line in pytest.stdout or ():
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()
+            if re.search(r"\bin \d+\.\d+s\b", plain) and _OUTCOME.search(plain):
+                closing = plain
+            elif plain.startswith(("FAILED ", "ERROR ")):
+                problems.append(plain)
+    return pytest.returncode, closing, problems
+
+
+if __name__ == "__main__":
+    sys.exit(main())
