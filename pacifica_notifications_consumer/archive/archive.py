@@ -120,12 +120,12 @@ def open_archive(
 @contextlib.contextmanager
 def consumer_directory(fill: Callable[[Path], None], run_as: Account | str | None) -> Iterator[Path]:
     """Make a temporary directory for a consumer, which ``run_as`` owns, and fill it; raises as `open_archive` does."""
-    with temporary_directory("pacifica-consumer-") as place:
-        directory = place / "consumer"
+    with temporary_directory("pacifica-consumer-") as parent:
+        directory = parent / "consumer"
         directory.mkdir(mode=0o700)
         fill(directory)
         # The user owns the directory, but not its parent, and therefore cannot replace it.
-        Account.of(run_as).admit(place, directory, advice="let TMPDIR name a directory that all users can reach")
+        Account.of(run_as).admit(parent, directory, advice="let TMPDIR name a directory that all users can reach")
         yield directory
 
 

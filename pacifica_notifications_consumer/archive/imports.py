@@ -69,17 +69,17 @@ def find_imports(directory: Path, entry_point: str) -> Iterator[Import]:
 def _local_files(directory: Path, name: str) -> list[Path]:
     """The files beside an entry-point that run when a module is imported; empty if the module is not there."""
     found = []
-    place = directory
+    folder = directory
     for part in name.split("."):
-        candidates = [place / f"{part}.py", place / part / "__init__.py"]
+        candidates = [folder / f"{part}.py", folder / part / "__init__.py"]
         found += [path for path in candidates if path.is_file()]
-        place /= part
-        if not found and place.is_dir():
+        folder /= part
+        if not found and folder.is_dir():
             # A package without __init__.py: its modules may be imported.
             continue
         if not found:
             break
-    return found or ([] if not place.is_dir() else sorted(place.glob("*.py")))
+    return found or ([] if not folder.is_dir() else sorted(folder.glob("*.py")))
 
 
 def _names(tree: ast.AST, optional: bool = False) -> Iterator[tuple[str, int, bool]]:

@@ -115,8 +115,8 @@ class VenvCache:
         with contextlib.ExitStack() as stack:
             problem = f"the cache of environments {self._directory} cannot be used"
             with explained(StateError, problem, "choose another directory for the cache with `venv_cache`, or none"):
-                with self._looking(key, cancel) as place:
-                    venv = self._find(place, stack) or self._make(place, build, stack)
+                with self._looking(key, cancel) as directory:
+                    venv = self._find(directory, stack) or self._make(directory, build, stack)
                 self.prune()
             yield venv
 
@@ -168,8 +168,8 @@ class VenvCache:
                     raise Cancelled("stopped while another process was building the environment")
             yield directory
 
-    def _find(self, place: Path, stack: contextlib.ExitStack) -> Venv | None:
-        for build in place.glob("*/"):
+    def _find(self, directory: Path, stack: contextlib.ExitStack) -> Venv | None:
+        for build in directory.glob("*/"):
             if (kept := _read(build)) is None:
                 continue
             if problem := _damage(build):
@@ -183,8 +183,8 @@ class VenvCache:
                 return kept.venv
         return None
 
-    def _make(self, place: Path, build: Callable[[Path], tuple[Venv, str]], stack: contextlib.ExitStack) -> Venv:
-        home = place / uuid.uuid4().hex[:12]
+    def _make(self, directory: Path, build: Callable[[Path], tuple[Venv, str]], stack: contextlib.ExitStack) -> Venv:
+        home = directory / uuid.uuid4().hex[:12]
         home.mkdir(mode=0o700)
         stack.callback(_remove_unless_published, home)
         in_use = stack.enter_context((home / "in-use").open("ab"))

@@ -42,9 +42,9 @@ class Histogram:
 
     def observe(self, seconds: float) -> None:
         """Count a duration."""
-        place = bisect.bisect_left(self._bounds, seconds)
+        bucket = bisect.bisect_left(self._bounds, seconds)
         with self._lock:
-            self._counts[place] += 1
+            self._counts[bucket] += 1
             self._total += seconds
 
     def read(self) -> Distribution:

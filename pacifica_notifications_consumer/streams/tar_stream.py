@@ -83,9 +83,9 @@ class TarStream:
         """The offset in the tar; called by `tarfile`."""
         return self._base + self._start
 
-    def seek(self, place: int) -> None:
+    def seek(self, offset: int) -> None:
         """Skip to an offset; called by `tarfile`."""
-        for _ in self._pieces(place - self.tell()):
+        for _ in self._pieces(offset - self.tell()):
             pass
 
     def read(self, size: int) -> bytes:

@@ -112,19 +112,19 @@ class Account:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_ANOTHER)}
         return kept | {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
 
-    def admit(self, place: Path, *own: Path, advice: str = "") -> None:
+    def admit(self, parent: Path, *own: Path, advice: str = "") -> None:
         """Let this user pass through a directory of ours, and own some directories in it.
 
         With an ``advice``, the way to it is checked, see `check_way`.
         """
         for directory in own:
             self.own(directory)
-        mode = stat.S_IMODE(place.stat().st_mode)
+        mode = stat.S_IMODE(parent.stat().st_mode)
         if mode & 0o111 != 0o111:
             # Let all users pass through it, but not list it.
-            place.chmod(mode | 0o111)
+            parent.chmod(mode | 0o111)
         if advice:
-            self.check_way(place, advice)
+            self.check_way(parent, advice)
 
     def own(self, directory: Path) -> None:
         """Change the owner of a directory and of all that it contains to this user.
@@ -184,7 +184,7 @@ class _CurrentUser(Account):
     def environ(self) -> Mapping[str, str]:
         return os.environ
 
-    def admit(self, place: Path, *own: Path, advice: str = "") -> None:
+    def admit(self, parent: Path, *own: Path, advice: str = "") -> None:
         pass
 
     def check_way(self, path: Path, advice: str) -> None:

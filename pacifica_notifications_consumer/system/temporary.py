@@ -48,9 +48,9 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
         os.close(lock)
 
 
-def _remove_abandoned(place: Path, prefix: str) -> None:
+def _remove_abandoned(parent: Path, prefix: str) -> None:
     """Remove directories of this user that are not locked by a process."""
-    for path in place.glob(f"{glob.escape(prefix)}*"):
+    for path in parent.glob(f"{glob.escape(prefix)}*"):
         with contextlib.suppress(OSError):
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

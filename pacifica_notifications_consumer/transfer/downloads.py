@@ -123,13 +123,13 @@ class Downloads:
         return explained(DownloadError, f"cannot write into {self._directory}", advice)
 
 
-def _is_intact(place: str, file: FileRecord) -> bool:
+def _is_intact(path: str, file: FileRecord) -> bool:
     try:
         # Only regular files: reading a pipe, for example, would never end.
-        facts = os.lstat(place)
+        facts = os.lstat(path)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size != file.size:
             return False
-        with Path(place).open("rb") as content:
+        with Path(path).open("rb") as content:
             found = hashlib.file_digest(content, lambda: _digest(file.hashtype))
     except OSError:
         return False

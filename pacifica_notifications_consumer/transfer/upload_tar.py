@@ -101,10 +101,10 @@ class UploadTar:
     def _read_whole(self, file: UploadFile, row: dict[str, Any], buffer: memoryview) -> None:
         """Read a file into a buffer of the file's size, and store the hash in the file's row."""
         with self._opened(file) as handle:
-            place = 0
-            while place < file.size and (size := os.readv(handle, [buffer[place:]])):
-                place += size
-            self._check_whole(handle, file, place)
+            offset = 0
+            while offset < file.size and (size := os.readv(handle, [buffer[offset:]])):
+                offset += size
+            self._check_whole(handle, file, offset)
         row["hashsum"] = hashlib.new(_HASHTYPE, buffer, usedforsecurity=False).hexdigest()
 
     def _read_in_pieces(self, file: UploadFile, row: dict[str, Any]) -> Iterator[memoryview]:
@@ -143,9 +143,9 @@ class UploadTar:
             )
 
 
-def _put(buffer: memoryview, place: int, content: bytes) -> int:
-    buffer[place : place + len(content)] = content
-    return place + len(content)
+def _put(buffer: memoryview, offset: int, content: bytes) -> int:
+    buffer[offset : offset + len(content)] = content
+    return offset + len(content)
 
 
 def _row(file: UploadFile) -> dict[str, Any]:
@@ -206,8 +206,8 @@ def _header(name: str, size: int, mtime: int) -> bytes:
     header = bytearray(_PLAIN)
     fields = {0: name.encode("ascii"), _SIZE_AT: b"%011o" % size, _MTIME_AT: b"%011o" % mtime}
     checksum = _PLAIN_SUM
-    for place, field in fields.items():
-        header[place : place + len(field)] = field
+    for offset, field in fields.items():
+        header[offset : offset + len(field)] = field
         checksum += sum(field)
     header[_CHECKSUM_AT : _CHECKSUM_AT + 7] = b"%06o\0" % checksum
     return bytes(header)

@@ -26,9 +26,9 @@ Exit status: 0 done; 2 wrong command line; 78 wrong settings.
 
 _BASH = """\
 _pacifica_complete() {
-    local path=$1 word before=${COMP_WORDS[COMP_CWORD-1]} place
-    for ((place = 1; place < COMP_CWORD; place++)); do
-        word=${COMP_WORDS[place]}
+    local path=$1 word before=${COMP_WORDS[COMP_CWORD-1]} index
+    for ((index = 1; index < COMP_CWORD; index++)); do
+        word=${COMP_WORDS[index]}
         [[ -n ${_pacifica_words[$path $word]+known} ]] && path="$path $word"
     done
     if [[ -n ${_pacifica_words[$path $before]+known} && $before == -* ]]; then
@@ -62,15 +62,15 @@ def _bash(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
     lines.append("declare -A _pacifica_words _pacifica_files")
     for program, parser in parsers.items():
         for path, subparser in walk(parser):
-            place = " ".join((program, *path))
+            path_words = " ".join((program, *path))
             words = [flag for action in flags(subparser) for flag in action.option_strings]
             words += [name.split()[-1] for name in subcommands(subparser)]
-            lines.append(_entry("words", place, " ".join(dict.fromkeys(words))))
+            lines.append(_entry("words", path_words, " ".join(dict.fromkeys(words))))
             for action in flags(subparser):
                 values = _words_of(action)
                 for flag in action.option_strings if action.nargs != 0 else ():
                     kind = "words" if values else "files"
-                    lines.append(_entry(kind, f"{place} {flag}", " ".join(values) or "yes"))
+                    lines.append(_entry(kind, f"{path_words} {flag}", " ".join(values) or "yes"))
     lines.append(_BASH.rstrip())
     for program in parsers:
         short = program.replace("-", "_")

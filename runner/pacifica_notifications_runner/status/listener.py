@@ -149,9 +149,9 @@ class _StatusHandler(Handler):
             token = self._form().get("token", "").strip()
         if token and self.access.is_token(token):
             # `//host` and, in browsers, `/\\host` would lead to another site.
-            place = "/" if self._path in ("/login", "") else "/" + split_target(self.path)[0].lstrip("/\\")
-            place += f"?{urlencode(self._query)}" if self._query else ""
-            self._send(go_to(place, **{"Set-Cookie": self.access.cookie}))
+            path = "/" if self._path in ("/login", "") else "/" + split_target(self.path)[0].lstrip("/\\")
+            path += f"?{urlencode(self._query)}" if self._query else ""
+            self._send(go_to(path, **{"Set-Cookie": self.access.cookie}))
             return True
         if self.access.has_cookie(self.headers) and self._path != "/login":
             return False

@@ -72,9 +72,9 @@ def _parameter(parameter: Parameter, route: Route) -> dict[str, Any]:
         schema = {"type": "integer", **least}
     else:
         schema = schema_of(parameter.kind)
-    place: dict[str, Any] = {"in": "path", "required": True} if parameter.name in route.in_path else {"in": "query"}
+    location: dict[str, Any] = {"in": "path", "required": True} if parameter.name in route.in_path else {"in": "query"}
     description = {"description": parameter.meaning} if parameter.meaning else {}
-    return {"name": parameter.name, "schema": schema, **place, **description}
+    return {"name": parameter.name, "schema": schema, **location, **description}
 
 
 def _schemas(router: Router) -> dict[str, Any]:

@@ -22,13 +22,13 @@ def throughput(minutes: Sequence[Mapping[str, Any]]) -> Markup:
         f"{'is' if dead == 1 else 'are'} dead; at most {most:,} ended in a minute."
     )
     bars = []
-    for place, each in enumerate(minutes):
+    for number, each in enumerate(minutes):
         bottom = _HEIGHT
         title = tag("title", f"{clock(each['minute'])[11:16]}: {each['succeeded']} succeeded, {each['dead']} dead")
         for state in filter(each.get, _STATES):
             height = max(2.0, _HEIGHT * each[state] / most)
             bottom -= height
-            shape = f'x="{place * _BAR + _GAP / 2:g}" y="{bottom:g}" width="{_BAR - _GAP}" height="{height:g}"'
+            shape = f'x="{number * _BAR + _GAP / 2:g}" y="{bottom:g}" width="{_BAR - _GAP}" height="{height:g}"'
             bars.append(Markup(f'<rect class="{state}" {shape}>{title}</rect>'))
     axis = tag("line", x1=0, y1=_HEIGHT, x2=_WIDTH, y2=_HEIGHT, class_="axis")
     box = {"viewBox": f"0 -2 {_WIDTH} {_HEIGHT + 4}", "preserveAspectRatio": "none"}

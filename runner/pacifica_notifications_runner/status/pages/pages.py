@@ -58,11 +58,9 @@ def page(text: str, status: HTTPStatus = HTTPStatus.OK) -> Answer:
     return Answer(page=text, status=status, content_type="text/html; charset=utf-8")
 
 
-def go_to(place: str, **headers: str) -> Answer:
+def go_to(path: str, **headers: str) -> Answer:
     """An answer that redirects a browser to another path of this site."""
-    return Answer(
-        page="", status=HTTPStatus.SEE_OTHER, content_type="text/html", headers={"Location": place, **headers}
-    )
+    return Answer(page="", status=HTTPStatus.SEE_OTHER, content_type="text/html", headers={"Location": path, **headers})
 
 
 class Pages:
