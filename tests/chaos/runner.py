@@ -16,10 +16,11 @@ from pathlib import Path
 
 from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.ledger.ledger import Ledger
+from tests.support.machine.ports import free_port
+from tests.support.machine.waiting import DEADLINE
 
 KILLS = int(os.environ.get("PACIFICA_TEST_KILLS", "40"))
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))
-DEADLINE = 60.0
 _ROOT = Path(__file__).parents[2]
 
 
@@ -40,9 +41,7 @@ class Runner:
         self._environ = os.environ | dict(variables or {}) | {"CHAOS_HOME": str(home)}
         self.way = way
         self.crash_limit = crash_limit
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     def start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.chaos.consumer", self.home, self.port, self.crash_limit, self.way]

@@ -23,9 +23,10 @@ import requests
 from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.jobs.job import JobState, Origin
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from tests.chaos.runner import DEADLINE, KILLS, SEED, Runner
+from tests.chaos.runner import KILLS, SEED, Runner
 from tests.support.background import Background
 from tests.support.faults import FaultServer, fault_server
+from tests.support.machine.waiting import DEADLINE
 from tests.support.sandbox_tools import bundle, key_value, records_of
 
 _FAULTS = ("kill", "kill", "stop", "deaf", "deaf", "disable", "delete", "policy down")

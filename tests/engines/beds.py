@@ -27,7 +27,8 @@ from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.worker import ARCHIVE, ENTRY_POINT
-from tests.support.runner_tools import DEADLINE, eventually
+from tests.support.machine.waiting import DEADLINE
+from tests.support.runner_tools import eventually
 
 _ROOT = Path(__file__).parents[2]
 #: Seconds after which workers count as lost.

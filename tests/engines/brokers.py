@@ -11,14 +11,9 @@ import subprocess
 import time
 from pathlib import Path
 
-DEADLINE = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.support.machine import reaper
+from tests.support.machine.ports import free_port
+from tests.support.machine.waiting import DEADLINE
 
 
 def answers(port: int) -> bool:
@@ -58,6 +53,8 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        # Redis overwrites its environment.
+        reaper.end_process(self._popen.pid)
         deadline = time.monotonic() + DEADLINE
         while not self.ready():
             assert self._popen.poll() is None, (self.home / "log").read_text()[-2000:]
