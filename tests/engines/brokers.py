@@ -8,12 +8,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 from tests.support.machine import reaper
 from tests.support.machine.ports import free_port
-from tests.support.machine.waiting import DEADLINE
+from tests.support.machine.waiting import DEADLINE, wait_until
 
 
 def answers(port: int) -> bool:
@@ -55,11 +54,12 @@ class Server:
             )
         # Redis overwrites its environment.
         reaper.end_process(self._popen.pid)
-        deadline = time.monotonic() + DEADLINE
-        while not self.ready():
-            assert self._popen.poll() is None, (self.home / "log").read_text()[-2000:]
-            assert time.monotonic() < deadline, (self.home / "log").read_text()[-2000:]
-            time.sleep(0.05)
+        wait_until(self._is_up, f"{self.command()[0]} answers")
+
+    def _is_up(self) -> bool:
+        assert self._popen
+        assert self._popen.poll() is None, (self.home / "log").read_text(errors="replace")[-2000:]
+        return self.ready()
 
     @property
     def pid(self) -> int:

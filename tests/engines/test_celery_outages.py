@@ -32,9 +32,9 @@ from tests.support.relay import Relay
 def mortal(request: pytest.FixtureRequest, own_redis: RedisServer) -> tuple[Broker, Server]:
     """A broker, and the server of it that the test kills."""
     if request.param == "redis":
-        return Broker(url=own_redis.url(), queue="mortal", lost_after=5 * LOST_AFTER), own_redis
+        return Broker(url=own_redis.url(), queue="mortal", lost_after=2 * DEADLINE), own_redis
     rabbit: RabbitServer = request.getfixturevalue("own_rabbit")
-    broker = Broker(url=rabbit.url(), results_url=own_redis.url(), queue="mortal", lost_after=5 * LOST_AFTER)
+    broker = Broker(url=rabbit.url(), results_url=own_redis.url(), queue="mortal", lost_after=2 * DEADLINE)
     return broker, rabbit if request.param == "rabbitmq" else own_redis
 
 
@@ -89,17 +89,17 @@ def network(broker: Broker) -> Iterator[tuple[list[Relay], Broker]]:
         yield networks, attrs.evolve(broker, **urls)
 
 
-def test_network_of_a_worker_is_cut(broker: Broker, tmp_path: Path) -> None:
+def test_network_of_a_worker_is_cut(impatient: Broker, tmp_path: Path) -> None:
     """A worker that is cut off ends its job before another worker starts it, and works again after the outage."""
     with contextlib.ExitStack() as stack:
-        networks, seen = stack.enter_context(network(broker))
+        networks, seen = stack.enter_context(network(impatient))
         [far] = stack.enter_context(workers(tmp_path / "far", seen, 1))
-        runner = stack.enter_context(running(tmp_path, broker))
+        runner = stack.enter_context(running(tmp_path, impatient))
         job_id = accept(runner, tmp_path, LIVE)
         eventually(lambda: bool(pids(tmp_path)))
         for each in networks:
             each.cut()
-        [near] = stack.enter_context(workers(tmp_path / "near", broker, 1))
+        [near] = stack.enter_context(workers(tmp_path / "near", impatient, 1))
         eventually(lambda: len(pids(tmp_path)) == 2)
         eventually(lambda: runs_at(near, runner, job_id))
         (_, ended), (begun, _) = lives(tmp_path)
@@ -115,9 +115,9 @@ def test_network_of_a_worker_is_cut(broker: Broker, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [1.0, LOST_AFTER + 2.0])
-def test_network_of_the_runner_is_cut(broker: Broker, tmp_path: Path, seconds: float) -> None:
+def test_network_of_the_runner_is_cut(impatient: Broker, tmp_path: Path, seconds: float) -> None:
     """Jobs that end while the runner is cut off are not run again; jobs that arrive are handed out afterwards."""
-    with network(broker) as (networks, seen), workers(tmp_path, broker), running(tmp_path, seen) as runner:
+    with network(impatient) as (networks, seen), workers(tmp_path, impatient), running(tmp_path, seen) as runner:
         first = accept(runner, tmp_path, WAIT)
         eventually(lambda: bool(pids(tmp_path)))
         for each in networks:

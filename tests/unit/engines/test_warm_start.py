@@ -155,9 +155,12 @@ def test_it_ends_with_the_runner(make: Callable[..., JobRunner], tmp_path: Path)
     assert not alive(pid)
     child = os.fork()
     if child == 0:
-        with make("") as runner:
-            (tmp_path / "pid").write_text(f"{warm(runner).pid}\n")
-            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            with make("") as runner:
+                (tmp_path / "pid").write_text(f"{warm(runner).pid}\n")
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
     os.waitpid(child, 0)
     pid = int(wait_for_line(tmp_path / "pid"))
     eventually(lambda: not alive(pid))
@@ -317,12 +320,15 @@ def test_one_that_hangs_when_its_runner_is_killed(make: Callable[..., JobRunner]
     """The next runner ends a hanging warm process of a runner that was killed."""
     child = os.fork()
     if child == 0:
-        with make("") as runner:
-            pid = warm(runner).pid
-            assert pid is not None
-            os.kill(pid, signal.SIGSTOP)
-            (tmp_path / "pid").write_text(f"{pid}\n")
-            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            with make("") as runner:
+                pid = warm(runner).pid
+                assert pid is not None
+                os.kill(pid, signal.SIGSTOP)
+                (tmp_path / "pid").write_text(f"{pid}\n")
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
     os.waitpid(child, 0)
     pid = int(wait_for_line(tmp_path / "pid"))
     assert alive(pid)

@@ -50,11 +50,14 @@ def killed_while_running(make: Callable[..., JobRunner], tmp_path: Path, **argum
     (tmp_path / "running").unlink(missing_ok=True)
     pid = os.fork()
     if pid == 0:
-        with make(WAITER, **arguments) as runner:
-            if not runner.jobs():
-                accept(runner)
-            wait_for_line(tmp_path / "running")
-            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            with make(WAITER, **arguments) as runner:
+                if not runner.jobs():
+                    accept(runner)
+                wait_for_line(tmp_path / "running")
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
     os.waitpid(pid, 0)
     return int(wait_for_line(tmp_path / "running"))
 
