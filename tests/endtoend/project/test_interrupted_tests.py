@@ -16,7 +16,7 @@ from tests.support.runner_tools import alive
 
 #: A test that has started all kinds of things and then hangs.
 HANGING = """
-import os, time
+import os, subprocess, time
 from pathlib import Path
 from pacifica_notifications_consumer.engines.celery import Broker
 from tests.endtoend.conftest import TOOL, Operator
@@ -43,6 +43,9 @@ def test_that_hangs():
         job = wait_for_line(output)
         (HOME / "directory").mkdir()
         reaper.remove(HOME / "directory")
+        (HOME / "disk").mkdir()
+        if subprocess.run(["/bin/mount", "-t", "tmpfs", "none", HOME / "disk"], capture_output=True).returncode == 0:
+            reaper.unmount(HOME / "disk")
         (HOME / "pids").write_text(f"{redis.pid} {worker.process.pid} {forked} {job}\\n")
         time.sleep(1000)
 """
@@ -55,7 +58,7 @@ def test_that_hangs():
     ids=["killed", "interrupted", "killed with workers"],
 )
 def test_interrupted_tests_leave_nothing(tmp_path: Path, number: int, arguments: list[str]) -> None:
-    """No process, broker, worker or directory of a test outlives a run that is killed or interrupted."""
+    """No process, broker, worker, mount or directory of a test outlives a run that is killed or interrupted."""
     (tmp_path / "test_hanging.py").write_text(HANGING)
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", *arguments]
     with (tmp_path / "said").open("wb") as said:
@@ -77,6 +80,7 @@ def test_interrupted_tests_leave_nothing(tmp_path: Path, number: int, arguments:
     process.wait(DEADLINE)
     wait_until(lambda: not any(map(alive, pids)), "those that were told of have ended")
     wait_until(lambda: _processes(tmp_path) == [], "all others have ended")
+    wait_until(lambda: not (tmp_path / "disk").is_mount(), "the file system is not mounted any more")
     wait_until(lambda: not (tmp_path / "directory").exists(), "the directory has gone")
 
 
