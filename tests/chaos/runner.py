@@ -16,10 +16,11 @@ from pathlib import Path
 
 from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.ledger.ledger import Ledger
+from tests.support.machine.ports import free_port
+from tests.support.machine.waiting import DEADLINE, wait_until, whole_lines
 
 KILLS = int(os.environ.get("PACIFICA_TEST_KILLS", "40"))
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))
-DEADLINE = 60.0
 _ROOT = Path(__file__).parents[2]
 
 
@@ -40,9 +41,7 @@ class Runner:
         self._environ = os.environ | dict(variables or {}) | {"CHAOS_HOME": str(home)}
         self.way = way
         self.crash_limit = crash_limit
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     def start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.chaos.consumer", self.home, self.port, self.crash_limit, self.way]
@@ -52,12 +51,14 @@ class Runner:
 
     def wait_until_up(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until it listens."""
-        deadline = time.monotonic() + DEADLINE
-        while process.poll() is None and time.monotonic() < deadline:
+
+        def up() -> bool:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.port), 1.0).close()
-                return
-            time.sleep(0.02)
+                return True
+            return process.poll() is not None
+
+        wait_until(up, "the runner listens")
 
     @contextlib.contextmanager
     def ledger(self) -> Iterator[Ledger]:
@@ -84,10 +85,9 @@ class Runner:
         """How often entry-points began, ended, asked to be tried again, and were not alone, by event ids."""
         words = ("begin", "end", "again", "overlap")
         counts: dict[str, collections.Counter[str]] = {word: collections.Counter() for word in words}
-        with contextlib.suppress(FileNotFoundError):
-            for line in (self.home / "notes").read_text().splitlines():
-                what, event_id = line.split()
-                counts[what][event_id] += 1
+        for line in whole_lines(self.home / "notes"):
+            what, event_id = line.split()
+            counts[what][event_id] += 1
         return counts
 
 
@@ -101,7 +101,7 @@ def settle(runner: Runner, process: subprocess.Popen[bytes]) -> None:
             if ended == sum(counts.values()):
                 return
             if ended != before:
-                before, deadline = ended, time.monotonic() + DEADLINE
+                before, deadline = ended, time.monotonic() + 2 * DEADLINE
             assert process.poll() is None, "the runner has ended by itself"
             assert time.monotonic() < deadline, f"no job ends any more: {counts}; seed {SEED}"
             time.sleep(0.1)

@@ -10,13 +10,11 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import threading
-import time
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 import requests
@@ -26,6 +24,8 @@ from pacifica_notifications_consumer.jobs.job import Job, JobState
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
+from tests.support.machine.waiting import DEADLINE as DEADLINE
+from tests.support.machine.waiting import wait_until as wait_until
 from tests.support.paths import DATA, ROOT
 
 BIN = Path(sys.executable).parent
@@ -33,10 +33,7 @@ START = "start-pacifica-notifications-consumer"
 TOOL = "pacifica-notifications-consumer"
 TODAYS_EXAMPLE = ROOT / "runner" / "pacifica_notifications_runner" / "templates" / "uppercase"
 NOTIFICATIONS = sorted((DATA / "notifications").glob("*.json"))
-DEADLINE = 60.0
-_POLL = 0.02
 _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (DEBUG|INFO|WARNING) ")
-T = TypeVar("T")
 
 #: An entry-point that says what it was given, and leaves everything in place.
 KEEPER = """\
@@ -59,16 +56,6 @@ open(os.path.join(sys.argv[2], "began"), "a").write("x")
 while not os.path.exists(os.path.join(sys.argv[2], "go")):
     time.sleep(0.01)
 """
-
-
-def wait_until(condition: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
-    """Return the first true value of a condition, or fail when there was none in time."""
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"still not after {seconds:g} s: {what}"
-        pause.wait(_POLL)
-    return value
 
 
 def pack(archive: Path, files: Mapping[str, str | bytes]) -> Path:
@@ -277,7 +264,7 @@ class Deployment:
                 return job if job.state is state else None
             return None
 
-        found = wait_until(reached, f"job {number} {state.value}", 10.0)
+        found = wait_until(reached, f"job {number} {state.value}")
         return found, self.state_dir / "jobs" / str(number)
 
     def let_end(self, number: int) -> None:

@@ -26,7 +26,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -40,11 +39,11 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.options.settings import OPTIONS
 from tests.engines.brokers import RedisServer
+from tests.support.machine.ports import free_port
 from tests.support.paths import ROOT
 
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
 DEADLINE = 120.0
-_PATIENCE = 60.0
 _FENCED = re.compile(r"^```(?P<info>[a-z][^\n]*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 #: How a command that serves begins, and what it says when it does.
 _SERVERS = {
@@ -119,7 +118,7 @@ class Player:
         urls = dict(zip((8070, 8081, 8066, 8181), self._sandbox.environ().values(), strict=True))
         names = ("pacifica.example.org", "127.0.0.1")
         replaced = {f"http://{name}:{port}": url for name in names for port, url in urls.items()}
-        free = _free_port()
+        free = free_port()
         replaced |= {"8088": str(free), "/var/lib/pacifica": f"{self._home}/lib", "/etc/pacifica": f"{self._home}/etc"}
         replaced |= {"/var/cache/pacifica": f"{self._home}/cache", "/home/you": str(self._home)}
         # The sandbox is on this machine.
@@ -280,7 +279,7 @@ class Player:
 
 
 def _wait_for(log: Path, expected: list[str], process: subprocess.Popen[bytes], command: str) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + DEADLINE
     while missing := _missing(expected, log.read_text(encoding="utf-8")):
         assert process.poll() is None, f"{command} ended:\n{log.read_text()}"
         assert time.monotonic() < deadline, f"{command} does not say\n{missing}\nbut\n{log.read_text()}"
@@ -307,13 +306,6 @@ def _fits(expected: str, line: str) -> bool:
 def _masked(line: str) -> str:
     # The columns of a table are as wide as what stands in them.
     return re.sub(" {2,}", "  ", _VARIABLE.sub("N", _TEMPORARY.sub(r"\1X", line)).strip())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def unplayed(page: Path) -> Mapping[str, int]:

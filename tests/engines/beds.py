@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -27,11 +26,12 @@ from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.worker import ARCHIVE, ENTRY_POINT
-from tests.support.runner_tools import DEADLINE, eventually
+from tests.support.machine.waiting import DEADLINE, wait_until, whole_lines
+from tests.support.runner_tools import eventually
 
 _ROOT = Path(__file__).parents[2]
-#: Seconds after which workers count as lost.
-LOST_AFTER = 4.0
+#: Seconds after which workers count as lost, for tests that lose some; for others nothing is lost before `DEADLINE`.
+LOST_AFTER = 6.0
 SERVICES = Services(username="worker", password="of the worker", cartd_url="http://cartd:1")
 
 
@@ -83,14 +83,12 @@ def accept(runner: JobRunner, path: Path, source: str, number: int = 1) -> int:
 
 def notes(path: Path) -> Counter[str]:
     """Count the starts and the ends of entry-points."""
-    lines = (path / "notes").read_text().splitlines() if (path / "notes").exists() else []
-    return Counter(line.split()[0] for line in lines)
+    return Counter(line.split()[0] for line in whole_lines(path / "notes"))
 
 
 def pids(path: Path) -> list[int]:
     """The process ids of the entry-points, in the order of their starts."""
-    lines = (path / "notes").read_text().splitlines() if (path / "notes").exists() else []
-    return [int(line.split()[2]) for line in lines if line.startswith("begin")]
+    return [int(line.split()[2]) for line in whole_lines(path / "notes") if line.startswith("begin")]
 
 
 class WorkerProcess:
@@ -118,11 +116,12 @@ class WorkerProcess:
 
     def wait(self) -> WorkerProcess:
         """Wait until it takes attempts."""
-        deadline = time.monotonic() + DEADLINE
-        while not (self.home / "ready").exists():
+
+        def ready() -> bool:
             assert self.process.poll() is None, (self.home / "errors").read_text()[-2000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+            return (self.home / "ready").exists()
+
+        wait_until(ready, "the worker takes attempts")
         return self
 
     @property

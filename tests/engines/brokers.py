@@ -8,17 +8,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
-DEADLINE = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.support.machine import reaper
+from tests.support.machine.ports import free_port
+from tests.support.machine.waiting import DEADLINE, wait_until
 
 
 def answers(port: int) -> bool:
@@ -58,11 +52,14 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + DEADLINE
-        while not self.ready():
-            assert self._popen.poll() is None, (self.home / "log").read_text()[-2000:]
-            assert time.monotonic() < deadline, (self.home / "log").read_text()[-2000:]
-            time.sleep(0.05)
+        # Redis overwrites its environment.
+        reaper.end_process(self._popen.pid)
+        wait_until(self._is_up, f"{self.command()[0]} answers")
+
+    def _is_up(self) -> bool:
+        assert self._popen
+        assert self._popen.poll() is None, (self.home / "log").read_text(errors="replace")[-2000:]
+        return self.ready()
 
     @property
     def pid(self) -> int:

@@ -13,6 +13,7 @@ from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from tests.engines.beds import Bed, WorkerProcess, eventually, pids
 from tests.engines.worker import ARCHIVE
+from tests.support.machine.waiting import wait_until, whole_lines
 
 WAIT = """
 import time
@@ -47,16 +48,13 @@ def lives(path: Path, after: int = 0) -> list[tuple[float, float]]:
     found = []
     for pid in pids(path)[after:]:
         life = path / f"life-{pid}"
-        # An entry-point that has just started has created its file, but may not have written to it.
-        eventually(functools.partial(_times, life))
-        times = _times(life)
+        times = wait_until(functools.partial(_times, life), f"a line in {life}")
         found.append((times[0], times[-1]))
     return found
 
 
 def _times(life: Path) -> list[float]:
-    lines = life.read_text().splitlines(keepends=True) if life.exists() else []
-    return [float(line) for line in lines if line.endswith("\n")]
+    return [float(line) for line in whole_lines(life)]
 
 
 def runs_at(worker: WorkerProcess, runner: JobRunner, job_id: int) -> bool:

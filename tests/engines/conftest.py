@@ -10,11 +10,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from pacifica_notifications_consumer.engines.celery import Broker
 from tests.engines.beds import LOST_AFTER, Bed, celery_bed, quick_warm_start
 from tests.engines.brokers import RabbitServer, RedisServer
+from tests.support.machine.waiting import DEADLINE
 
 _numbers = itertools.count(1)
 BROKERS = ("redis", "rabbitmq")
@@ -49,9 +51,9 @@ def broker_of(kind: str, request: pytest.FixtureRequest) -> Broker:
     redis: RedisServer = request.getfixturevalue("redis_server")
     queue = f"queue {next(_numbers)}"
     if kind == "redis":
-        return Broker(url=redis.url(), queue=queue, lost_after=LOST_AFTER)
+        return Broker(url=redis.url(), queue=queue, lost_after=DEADLINE)
     rabbit: RabbitServer = request.getfixturevalue("rabbit_server")
-    return Broker(url=rabbit.url(), results_url=redis.url(1), queue=queue, lost_after=LOST_AFTER)
+    return Broker(url=rabbit.url(), results_url=redis.url(1), queue=queue, lost_after=DEADLINE)
 
 
 # One parameter after another, so that each engine is started once.
@@ -79,8 +81,14 @@ def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(params=BROKERS)
 def broker(request: pytest.FixtureRequest) -> Broker:
-    """A queue at each broker."""
+    """A queue at each broker, whose workers are not lost however slow the machine is."""
     return broker_of(request.param, request)
+
+
+@pytest.fixture
+def impatient(broker: Broker) -> Broker:
+    """The same, with workers that are soon lost."""
+    return attrs.evolve(broker, lost_after=LOST_AFTER)
 
 
 @pytest.fixture

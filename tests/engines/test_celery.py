@@ -86,6 +86,18 @@ def test_consumers_do_not_see_each_others_jobs(broker: Broker, tmp_path: Path) -
             assert all(runs_at(worker, runner, job) for job in jobs)
 
 
+def recorded(engine: CeleryEngine) -> list[Any]:
+    """The attempts whose messages are at the broker, in the order of their arrival."""
+    send, sent = engine._send, list[Any]()
+
+    def send_and_note(attempt: Any) -> None:
+        send(attempt)
+        sent.append(attempt)
+
+    engine._send = send_and_note  # type: ignore[method-assign]
+    return sent
+
+
 def test_priority(broker: Broker, tmp_path: Path) -> None:
     """Of jobs that wait in one queue, those of a higher priority come first."""
     (low, high) = (tmp_path / "low", tmp_path / "high")
@@ -93,12 +105,13 @@ def test_priority(broker: Broker, tmp_path: Path) -> None:
         runners = []
         for home, priority in ((low, 1), (high, 8)):
             home.mkdir()
-            runner = stack.enter_context(running(home, attrs.evolve(broker, priority=priority), workers=8))
+            engine = CeleryEngine(attrs.evolve(broker, priority=priority), ARCHIVE)
+            sent = recorded(engine)
+            runner = stack.enter_context(running(home, broker, engine=engine, workers=8))
             source = f"open({str(tmp_path / 'order')!r}, 'a').write({home.name + ' '!r})"
             ids = [runner.accept(body(home, source, number)).job_id for number in range(3)]
             runners.append((runner, ids))
-            eventually(lambda runner=runner, ids=ids: all(runner.job(each).task for each in ids))  # type: ignore[misc]
-        time.sleep(1.0)
+            eventually(lambda sent=sent: len(sent) == 3)  # type: ignore[misc]
         stack.enter_context(workers(tmp_path, broker, 1, concurrency=1))
         for runner, ids in runners:
             for each in ids:
@@ -173,10 +186,10 @@ def test_messages_are_json_only(broker: Broker, tmp_path: Path) -> None:
     assert not (worker.home / "evil").exists()
 
 
-def test_record_that_makes_no_sense(broker: Broker, tmp_path: Path) -> None:
+def test_record_that_makes_no_sense(impatient: Broker, tmp_path: Path) -> None:
     """A damaged record counts as missing: the job is run nevertheless."""
-    client = redis.Redis.from_url(broker.records_url)
-    with contextlib.closing(client), running(tmp_path, broker) as runner:
+    client = redis.Redis.from_url(impatient.records_url)
+    with contextlib.closing(client), running(tmp_path, impatient) as runner:
         job_id = accept(runner, tmp_path, "")
         eventually(lambda: bool(runner.job(job_id).task) and bool(client.exists(_key(runner, job_id))))
         for field, spoilt in (("claim", "{"), ("ending", '{"fate": "odd"}')):
@@ -184,7 +197,7 @@ def test_record_that_makes_no_sense(broker: Broker, tmp_path: Path) -> None:
         time.sleep(0.5)
         assert runner.job(job_id).state is JobState.RUNNING
         client.delete(key)
-        with workers(tmp_path, broker, 1):
+        with workers(tmp_path, impatient, 1):
             assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.streams.progress import Progress
 from tests.engines.beds import DEADLINE, Bed, accept, body, eventually, notes, pids
+from tests.support.machine.waiting import wait_for_line, whole_lines
 from tests.support.runner_tools import alive
 
 WAIT = """
@@ -150,14 +150,18 @@ import signal, time
 if os.fork() == 0:
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    open({str(tmp_path / "child")!r}, "w").write(str(os.getpid()))
+    open({str(tmp_path / "child")!r}, "w").write(f"{{os.getpid()}}\\n")
     time.sleep(100)
 time.sleep(100)
 """
-    job = run_one(bed, tmp_path, source, timeout=0.6)
-    assert (job.state, job.reason) == (JobState.DEAD, "took longer than 0.6 seconds")
-    assert not alive(pids(tmp_path)[0])
-    assert not alive(int((tmp_path / "child").read_text()))
+    for number, seconds in enumerate((0.6, 6.0, 50.0), 1):
+        with bed.runner(tmp_path, timeout=seconds) as runner:
+            job = runner.wait(accept(runner, tmp_path, source, number), 2 * DEADLINE)
+        assert (job.state, job.reason) == (JobState.DEAD, f"took longer than {seconds:g} seconds")
+        if whole_lines(tmp_path / "child"):
+            break
+    assert not any(map(alive, pids(tmp_path)))
+    assert not alive(int(wait_for_line(tmp_path / "child")))
 
 
 def test_daemons_end_with_the_job(bed: Bed, tmp_path: Path) -> None:
@@ -166,9 +170,9 @@ def test_daemons_end_with_the_job(bed: Bed, tmp_path: Path) -> None:
 import time
 if os.fork() == 0:
     os.setsid()
-    open(place + "/daemon", "w").write(str(os.getpid()))
+    open(place + "/daemon", "w").write(f"{os.getpid()}\\n")
     time.sleep(100)
-while not os.path.exists(place + "/daemon") or not open(place + "/daemon").read():
+while not os.path.exists(place + "/daemon") or not open(place + "/daemon").read().endswith("\\n"):
     time.sleep(0.01)
 """
     assert run_one(bed, tmp_path, source).state is JobState.SUCCEEDED
@@ -304,9 +308,9 @@ def test_killing_the_runner(bed: Bed, tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     first = pids(tmp_path)[0]
     assert alive(first)
-    threading.Timer(1.0, (tmp_path / "end").touch).start()
     with bed.runner(tmp_path) as runner:
         eventually(lambda: bed.remote or not alive(first))
+        (tmp_path / "end").touch()
         job = runner.wait(1, DEADLINE)
     assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0 if bed.remote else 1)
     assert notes(tmp_path)["begin"] == (1 if bed.remote else 2)

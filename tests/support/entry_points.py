@@ -53,8 +53,10 @@ import atexit, threading, time
 atexit.register(print, "first registered")
 atexit.register(lambda: 1/0)
 atexit.register(print, "last registered")
-threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+printed = threading.Event()
+threading.Thread(target=lambda: (printed.wait(), time.sleep(0.05), print("thread"))).start()
 print("main")
+printed.set()
 """,
     "exit in a callback": "import atexit, sys\natexit.register(sys.exit, 5)\nprint('end')",
     "daemon left running": """

@@ -59,6 +59,7 @@ class Told:
         broken: The numbers of transactions for which metadata answers with an error.
         hidden: The numbers of transactions that the user may not see.
         down: Whether metadata is down.
+        refused: How many requests came while it was down.
         asked: The queries: numbers of transactions, ``list``, and ``see`` with a number.
     """
 
@@ -72,6 +73,7 @@ class Told:
         self.broken: set[int] = set()
         self.hidden: set[int] = set()
         self.down = False
+        self.refused = 0
         self.asked: list[object] = []
 
     def add(self, *numbers: int, created: str = "2026-11-25T10:00:00", **key_values: str) -> None:
@@ -89,6 +91,7 @@ class Told:
 
     def answer(self, handler: Handler, body: bytes) -> None:
         if self.down:
+            self.refused += 1
             return handler.reply(500, b"<html>no metadata</html>")
         match [unquote(part) for part in urlsplit(handler.path).path.split("/")[1:]]:
             case ["status", "transactions", "by_id", number]:

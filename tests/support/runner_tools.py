@@ -1,7 +1,6 @@
 """Helpers of the tests of JobRunner: runners of small entry-points, and functions that wait for their effects."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -10,8 +9,8 @@ from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.settings.services import Services
+from tests.support.machine.waiting import DEADLINE, wait_until
 
-DEADLINE = 20.0
 WAYS = ("cold", "warm")
 SERVICES = Services(username="alice", password="hunter2", cartd_url="http://cartd:1")
 
@@ -57,16 +56,7 @@ def run_one(runner: JobRunner) -> Job:
 
 def eventually(condition: Callable[[], object]) -> None:
     """Wait for a condition."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def wait_for_file(path: Path) -> str:
-    """Wait until a file has content, and return it."""
-    eventually(lambda: path.exists() and path.stat().st_size > 0)
-    return path.read_text()
+    wait_until(condition)
 
 
 def alive(pid: int) -> bool:

@@ -16,8 +16,8 @@ import requests
 
 from pacifica_notifications_consumer.http.server import Handler, serve
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
+from tests.support.machine.waiting import DEADLINE
 
-DEADLINE = 10.0
 TRANSACTION: list[dict[str, Any]] = [
     {"destinationTable": "Transactions.submitter", "value": 10},
     {"destinationTable": "Transactions.project", "value": "1234a"},

@@ -25,8 +25,9 @@ from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.jobs import JobState
 from pacifica_notifications_consumer.queue import JobBook
 from pacifica_notifications_consumer.testing import TriedConsumer, sandbox_environ
+from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import DATA
-from tests.support.runner_tools import DEADLINE, body
+from tests.support.runner_tools import body
 from tests.unit.test_package import FOLDERS
 
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}

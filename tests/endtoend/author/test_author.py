@@ -15,6 +15,7 @@ import requests
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.browser import browsing, photograph
 from tests.endtoend.conftest import TOOL, Operator, Outcome, event, pack, wait_until
+from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import ROOT
 
 
@@ -121,15 +122,15 @@ def test_files_are_uploaded_from_a_browser(operator: Operator, tmp_path: Path) -
         wait_until(lambda: "größe.bin" in browser.find_element("id", "transactions").text, "the transaction")
         assert "Sample = B-17; Kind = a=b" in browser.find_element("id", "transactions").text
         photograph(browser, "sandbox-uploaded")
-    notification = requests.get(f"{found[1]}/transactions/1/notification.json", timeout=10).json()
+    notification = requests.get(f"{found[1]}/transactions/1/notification.json", timeout=DEADLINE).json()
     assert {row["name"] for row in notification["data"] if row["destinationTable"] == "Files"} == {
         f.name for f in files
     }
     # What another site could have a browser send is refused, and so are names that lead elsewhere.
-    assert requests.post(f"{found[1]}/uploads", timeout=10).status_code == 403
+    assert requests.post(f"{found[1]}/uploads", timeout=DEADLINE).status_code == 403
     ours = {"Sandbox-Page": "yes"}
-    upload = requests.post(f"{found[1]}/uploads", headers=ours, timeout=10).json()["upload"]
-    escaping = requests.put(f"{found[1]}/uploads/{upload}/%2e%2e%2fout", data=b"x", headers=ours, timeout=10)
+    upload = requests.post(f"{found[1]}/uploads", headers=ours, timeout=DEADLINE).json()["upload"]
+    escaping = requests.put(f"{found[1]}/uploads/{upload}/%2e%2e%2fout", data=b"x", headers=ours, timeout=DEADLINE)
     assert escaping.status_code == 400
     command.stop()
     assert operator.leftovers() == []

@@ -54,9 +54,9 @@ def test_a_signal_stops_it(operator: Operator, tmp_path: Path, number: signal.Si
         return log.exists() and "creating a virtual environment" in log.read_text()
 
     wait_until(creating, "step 2")
-    outcome = command.stop(number, 20.0)
+    outcome = command.stop(number)
     assert (outcome.status, "Traceback" in outcome.stderr) == (130, False)
-    wait_until(lambda: operator.leftovers() == [], "nothing left", 3.0)
+    wait_until(lambda: operator.leftovers() == [], "nothing left")
 
 
 def test_a_directory_that_cannot_be_made(operator: Operator, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_a_signal_ends_the_job(
     state = tmp_path / "state"
     command = operator.command(TOOL, "run", archive, notification, "--python", quick_python, "--state-dir", state)
     wait_until((state / "jobs" / "1" / "outgoing" / "began").exists, "the entry-point runs")
-    outcome = command.stop(number, 20.0)
+    outcome = command.stop(number)
     assert (outcome.status, "stopped by a signal" in outcome.error(TOOL)) == (130, True)
     assert operator.leftovers() == []
     # The job is left in the queue, and is nobody's business but its own runner's.

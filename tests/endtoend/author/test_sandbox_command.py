@@ -14,6 +14,8 @@ import pytest
 import requests
 
 from tests.endtoend.conftest import KEEPER, START, TOOL, Command, Operator, pack, wait_until
+from tests.support.machine.ports import free_ports
+from tests.support.machine.waiting import DEADLINE
 
 SERVICES = ("producer", "cartd", "ingest", "policy")
 ANY_PORTS = [flag for service in SERVICES for flag in (f"--{service}-port", "0")]
@@ -28,13 +30,6 @@ home = pathlib.Path(sys.argv[1])
 rows = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
 print(upload(home, rows).get()["eventID"])
 """
-
-
-def free_ports(count: int) -> list[str]:
-    """Ports that nobody listens on at the moment."""
-    with ExitStack() as stack:
-        holders = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [str(holder.getsockname()[1]) for holder in holders]
 
 
 def exported(command: Command) -> dict[str, str]:
@@ -54,7 +49,7 @@ def test_it_serves_on_the_given_ports_until_a_signal(
     operator: Operator, tmp_path: Path, number: signal.Signals
 ) -> None:
     """What it tells to export are the ports that were asked for; a signal stops it with 0 and frees them."""
-    ports = free_ports(4)
+    ports = list(map(str, free_ports(4)))
     flags = [flag for service, port in zip(SERVICES, ports, strict=True) for flag in (f"--{service}-port", port)]
     command = operator.command(TOOL, "sandbox", tmp_path / "box", *flags)
     variables = exported(command)
@@ -63,12 +58,12 @@ def test_it_serves_on_the_given_ports_until_a_signal(
         for service, port in zip(SERVICES, ports, strict=True)
     }
     assert upload(operator, tmp_path / "instrument", variables) == "metadata.ingest.1"
-    outcome = command.stop(number, 15.0)
+    outcome = command.stop(number)
     assert (outcome.status, outcome.stderr) == (0, "")
     assert operator.leftovers() == []
     for port in ports:
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", int(port)), 1.0)
+            socket.create_connection(("127.0.0.1", int(port)), DEADLINE)
 
 
 def test_it_continues_with_what_is_in_the_directory(operator: Operator, tmp_path: Path) -> None:
@@ -79,15 +74,15 @@ def test_it_continues_with_what_is_in_the_directory(operator: Operator, tmp_path
     match = {"name": "kept", "jsonpath": '$["never"]', "target_url": "http://127.0.0.1:1"}
     user = {"Http-Remote-User": "alice"}
     producer = variables["PACIFICA_PRODUCER_URL"]
-    requests.post(f"{producer}/eventmatch", json=match, headers=user, timeout=9).raise_for_status()
+    requests.post(f"{producer}/eventmatch", json=match, headers=user, timeout=DEADLINE).raise_for_status()
     assert first.stop().status == 0
     second = operator.command(TOOL, "sandbox", tmp_path / "box", *ANY_PORTS)
     variables = exported(second)
     assert upload(operator, tmp_path / "two", variables) == "metadata.ingest.2"
-    kept = requests.get(f"{variables['PACIFICA_PRODUCER_URL']}/eventmatch", headers=user, timeout=9).json()
+    kept = requests.get(f"{variables['PACIFICA_PRODUCER_URL']}/eventmatch", headers=user, timeout=DEADLINE).json()
     assert [each["name"] for each in kept] == ["kept"]
     policy = variables["PACIFICA_POLICY_URL"]
-    found = requests.get(f"{policy}/status/transactions/by_id/1", timeout=9).json()
+    found = requests.get(f"{policy}/status/transactions/by_id/1", timeout=DEADLINE).json()
     assert [file["name"] for file in found["files"].values()] == ["a.txt"]
     assert second.stop().status == 0
     assert operator.leftovers() == []
@@ -136,16 +131,22 @@ def test_a_directory_that_cannot_be_used(operator: Operator, tmp_path: Path) -> 
 
 def test_page_gets_another_port_if_its_own_is_taken(operator: Operator, tmp_path: Path) -> None:
     """The second sandbox on a machine says that port 8090 is in use, and where its page is instead."""
-    with ExitStack() as stack:
-        # If another process has it, that is as good.
+
+    def taken() -> socket.socket | None:
         with contextlib.suppress(OSError):
-            stack.enter_context(socket.create_server(("127.0.0.1", 8090)))
+            return socket.create_server(("127.0.0.1", 8090))
+        return None
+
+    with ExitStack() as stack:
+        # If another process has it, and keeps it, that is as good.
+        with contextlib.suppress(AssertionError):
+            stack.enter_context(wait_until(taken, "the port is ours"))
         command = operator.command(TOOL, "sandbox", tmp_path / "box", *ANY_PORTS)
         command.wait_for("Stop it with Ctrl-C.")
     assert "Port 8090 is in use" in command.stdout
     (page,) = re.findall(r"To upload files: (\S+) in", command.stdout)
     assert not page.endswith(":8090")
-    assert requests.get(page, timeout=10).status_code == 200
+    assert requests.get(page, timeout=DEADLINE).status_code == 200
 
 
 @pytest.mark.parametrize(("flag", "status"), [("--cartd-port=65536", 78), ("--cartd-port=x", 78), ("--no-port=1", 2)])
@@ -163,8 +164,8 @@ def test_stopping_with_an_open_connection(operator: Operator, tmp_path: Path) ->
     url = exported(command)["PACIFICA_INGEST_URL"]
     port = int(url.rpartition(":")[2])
     with requests.Session() as session, socket.create_connection(("127.0.0.1", port)) as half:
-        assert session.get(f"{url}/get_state?job_id=9", timeout=9).status_code == 404
+        assert session.get(f"{url}/get_state?job_id=9", timeout=DEADLINE).status_code == 404
         half.sendall(b"POST /upload HTTP/1.1\r\nContent-Length: 1000\r\n\r\nhalf")
-        assert command.stop(seconds=15.0).status == 0
+        assert command.stop().status == 0
     assert command.stderr == ""
     wait_until(lambda: operator.leftovers() == [], "nothing left")

@@ -16,6 +16,9 @@ from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.subscription.incident import IncidentKind
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import START, WAITER, Deployment, Operator, event, pack, send, wait_until
+from tests.support.machine import reaper
+from tests.support.machine.ports import free_ports
+from tests.support.machine.waiting import DEADLINE
 
 
 @pytest.fixture
@@ -79,16 +82,13 @@ def test_switched_off_by_the_producer(
 
 def test_producer_that_comes_later(operator: Operator, archive: Path, quick_python: Path, tmp_path: Path) -> None:
     """A start before the producer's waits for it, with the endpoint up."""
-    with socket.socket() as probe, socket.socket() as other:
-        for each in (probe, other):
-            each.bind(("127.0.0.1", 0))
-        producer_port, port = (each.getsockname()[1] for each in (probe, other))
+    producer_port, port = free_ports(2)
     url = f"http://127.0.0.1:{producer_port}"
     flags = ("--username", "alice", "--python", quick_python, "--port", str(port), "--producer-url", url)
     command = operator.command(START, archive, *flags)
     command.wait_for("trying again in")
-    assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=9).status_code == 200
-    assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=9).status_code == 503
+    assert requests.get(f"http://127.0.0.1:{port}/healthz", timeout=DEADLINE).status_code == 200
+    assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=DEADLINE).status_code == 503
     with Sandbox(tmp_path / "sandbox", users={"alice": 10}, producer_port=producer_port) as sandbox:
         command.wait_for("ready: ")
         assert len(sandbox.subscriptions()) == 1
@@ -100,7 +100,7 @@ def test_stop_while_the_producer_is_awaited(operator: Operator, archive: Path, q
     flags = ("--username", "alice", "--python", quick_python, "--producer-url", "http://127.0.0.1:1")
     command = operator.command(START, archive, *flags)
     command.wait_for("trying again in")
-    assert command.stop(seconds=10.0).status == 130
+    assert command.stop(seconds=30.0).status == 130
     assert operator.leftovers() == []
 
 
@@ -123,11 +123,11 @@ def test_secured_endpoint(
             session.auth = (shown["basic"]["username"], shown["basic"]["password"])
         else:
             session.headers["Authorization"] = f"{shown['header']['type']} {shown['header']['credentials']}"
-        assert session.post(target, data=event(1), timeout=9).status_code == 202
+        assert session.post(target, data=event(1), timeout=DEADLINE).status_code == 202
     deployment.let_end(1)
     deployment.job(1)
     with pytest.raises(requests.ConnectionError):
-        requests.get(deployment.url.replace("https", "http") + "/healthz", timeout=9)
+        requests.get(deployment.url.replace("https", "http") + "/healthz", timeout=DEADLINE)
     assert deployment.command.stop().status == 0
 
 
@@ -135,7 +135,10 @@ def full_disk(place: Path) -> bool:
     """Have a small disk of its own, where that is allowed."""
     place.mkdir()
     mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)]
-    return subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    if mounted:
+        reaper.unmount(place)
+    return mounted
 
 
 def test_full_disk(operator: Operator, sandbox: Sandbox, archive: Path, quick_python: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -63,7 +62,9 @@ def test_interrupted_while_it_installs(operator: Operator, tmp_path: Path, insta
     """Ctrl-C in the midst leaves neither half an environment in the cache nor a process."""
     hanging = tmp_path / "hanging"
     hanging.mkdir()
-    (hanging / "setup.py").write_text("import time; time.sleep(600)\n")
+    (hanging / "setup.py").write_text(
+        f"import pathlib, time; pathlib.Path({str(tmp_path / 'began')!r}).touch(); time.sleep(600)\n"
+    )
     (hanging / "pyproject.toml").write_text(
         "[build-system]\nrequires = []\nbuild-backend = 'setup'\nbackend-path=['.']\n"
     )
@@ -71,8 +72,7 @@ def test_interrupted_while_it_installs(operator: Operator, tmp_path: Path, insta
     cache = tmp_path / "cache"
     command = operator.command(START, archive, "--username", "alice", "--venv-cache", cache, "--installer", installer)
     command.wait_for("installing requirements.txt")
-    wait_until(lambda: any("uv pip" in line or "-m pip" in line for line in operator.processes().values()), "installer")
-    time.sleep(1.0)
+    wait_until((tmp_path / "began").exists, "the installer builds")
     outcome = command.stop(signal.SIGINT)
     assert outcome.status == 130
     assert [path.name for path in cache.glob("*/*")] == ["lock"]

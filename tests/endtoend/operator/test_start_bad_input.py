@@ -20,6 +20,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import BIN, KEEPER, START, Deployment, Operator, event, pack, wait_until
 from tests.endtoend.recorder import Answer, Request, recording
+from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import DATA
 
 GOOD = {"__main__.py": KEEPER}
@@ -271,7 +272,7 @@ def test_wrong_or_missing_token(keeper: Deployment, given: str | None, size: int
 def test_other_paths_and_methods(keeper: Deployment) -> None:
     """What is not there is 404, and a wrong method 405."""
     assert (keeper.get("/")[0], keeper.get("/receive")[0]) == (404, 405)
-    with requests.put(f"{keeper.url}/receive", data=event(902), timeout=9) as response:
+    with requests.put(f"{keeper.url}/receive", data=event(902), timeout=DEADLINE) as response:
         assert response.status_code == 405
 
 
@@ -343,7 +344,7 @@ def test_secrets_stay_secret(operator: Operator, tmp_path: Path, quick_python: P
         token = subscription["auth"]["header"]["credentials"]
         body = (DATA / "notifications" / "ingest-two-transaction-ids.json").read_bytes()
         headers = {"Authorization": f"Bearer {token}"}
-        requests.post(subscription["target_url"], data=body, headers=headers, timeout=9).raise_for_status()
+        requests.post(subscription["target_url"], data=body, headers=headers, timeout=DEADLINE).raise_for_status()
         shown: set[str] = set()
 
         def ended() -> bool:

@@ -26,6 +26,7 @@ from tests.endtoend.conftest import DEADLINE, Operator, event, jobs_in, send, wa
 from tests.endtoend.doc_player import blocks
 from tests.support.endpoint_tools import TOKEN
 from tests.support.http_tools import connect, rest_of
+from tests.support.machine.ports import free_port
 from tests.support.paths import ROOT
 
 PROGRAMS = {
@@ -34,12 +35,6 @@ PROGRAMS = {
     if info.startswith("python behind_")
 }
 EVENT = {"specversion": "1.0", "type": "t", "source": "/s"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("name", ["behind_flask.py", "behind_fastapi.py"])

@@ -40,6 +40,7 @@ from tests.endtoend.conftest import (
     wait_until,
 )
 from tests.engines.brokers import RedisServer
+from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import ROOT
 
 NOBODY = "nobody"
@@ -299,7 +300,7 @@ def test_the_rights_that_it_takes(
     with requests.Session() as session:
         session.trust_env = False
         headers = {"Content-Type": "application/json", "Authorization": credentials}
-        assert session.post(subscription["target_url"], event(1), headers=headers, timeout=9).status_code == 202
+        assert session.post(subscription["target_url"], event(1), headers=headers, timeout=DEADLINE).status_code == 202
     directory = operator.home / "state" / "jobs" / "1"
     wait_until((directory / "outgoing" / "began").exists, "the job runs")
     running = [pid for pid, title in operator.processes().items() if str(directory) in title]

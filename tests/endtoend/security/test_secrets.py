@@ -14,7 +14,8 @@ import requests
 
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from tests.endtoend.conftest import DEADLINE, START, TOOL, Deployment, Operator, event, pack, wait_until
+from tests.endtoend.conftest import DEADLINE, START, TOOL, Deployment, Operator, event, pack
+from tests.support.machine.waiting import wait_for_line
 
 #: Says that it has the password, which it is to have, and fails so that much is shown of it.
 ENTRY_POINT = """\
@@ -65,9 +66,7 @@ def test_no_canary_sings(operator: Operator, deployment: Deployment) -> None:
             bad = form | {"Authorization": f"Bearer {wrong}"}
             assert session.post(url, data=event(3), headers=bad, timeout=DEADLINE).status_code == 401
         deployment.job(1, JobState.RUNNING)
-        wait_until(
-            lambda: "characters" in (deployment.state_dir / "jobs/1/output.log").read_text(), "the job has begun"
-        )
+        wait_for_line(deployment.state_dir / "jobs" / "1" / "output.log")
         titles = "\n".join(operator.processes().values())
         session.get(f"{status['url']}/?token={status['token']}", timeout=DEADLINE)
         shown = {}

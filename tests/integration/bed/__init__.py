@@ -11,7 +11,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +24,8 @@ import requests
 from tests.integration.bed.configuration import DATABASES, THREADS, WORKERS, write_configuration
 from tests.integration.bed.seed import seed
 from tests.integration.bed.server import Server
+from tests.support.machine import reaper
+from tests.support.machine.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 #: The environment that `make` fills; another one can be named.
@@ -49,7 +50,7 @@ class Bed:
     """
 
     def __init__(self) -> None:
-        self._ports = _free_ports((*THREADS, "postgres", "redis"))
+        self._ports = {name: free_port() for name in (*THREADS, "postgres", "redis")}
         self.urls = {service: f"http://127.0.0.1:{self._ports[service]}" for service in THREADS}
         self._stack = contextlib.ExitStack()
         self._servers: dict[str, Server] = {}
@@ -59,13 +60,16 @@ class Bed:
         with self._stack:
             self.directory = Path(tempfile.mkdtemp(prefix="pacifica-bed-"))
             self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            reaper.remove(self.directory)
             # The database's user passes through it.
             self.directory.chmod(0o711)
             for name in ("archive", "cart", "cwd", "ingest", "logs", "redis"):
                 (self.directory / name).mkdir()
             configuration = write_configuration(self.directory, self._ports)
             # Python's own variables and the proxies of this process are not meant for the services.
-            kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+            kept = {
+                name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", reaper.MARK) if name in os.environ
+            }
             self._environ = {**kept, **configuration, "PYTHONUNBUFFERED": "1"}
             self._start_databases()
             self._create_tables()
@@ -209,11 +213,3 @@ class Bed:
             command, env=self._environ, cwd=cwd, user=user, capture_output=True, text=True, timeout=_DEADLINE
         )
         assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout}{done.stderr}"
-
-
-def _free_ports(names: tuple[str, ...]) -> dict[str, int]:
-    with contextlib.ExitStack() as stack:
-        sockets = {name: stack.enter_context(socket.socket()) for name in names}
-        for each in sockets.values():
-            each.bind(("127.0.0.1", 0))
-        return {name: each.getsockname()[1] for name, each in sockets.items()}

@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.support.machine import reaper
+
 
 class Server:
     """A process that runs until it is stopped, and prints to a log.
@@ -48,6 +50,8 @@ class Server:
                 stderr=output,
                 start_new_session=True,
             )
+        # PostgreSQL and Redis overwrite their environments.
+        reaper.end_process(self._process.pid, farewell)
 
     @property
     def pid(self) -> int:

@@ -22,6 +22,7 @@ from pacifica_notifications_consumer.jobs.job import Origin, Receipt, Verdict
 from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Triage, TriagedTransaction
 from pacifica_notifications_consumer.ledger.coverage import FOLLOWER, MissedCounts
+from tests.support.machine.waiting import wait_until
 from tests.support.policy_tools import TestedStore, Told, catcher, store_at, telling
 
 
@@ -110,7 +111,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def ask_again(caught: CatchUp, store: TestedStore) -> None:
     due = store.coverage.next_gap()
     assert due is not None
-    time.sleep(max(0.0, due - time.time()))
+    wait_until(lambda: time.time() >= due, "the gap is due")
     caught.work()
 
 
@@ -133,11 +134,12 @@ def test_gap_is_asked_for_again(store: TestedStore, told: Told, caught: CatchUp)
 @pytest.mark.usefixtures("hurried")
 def test_gap_is_given_up(store: TestedStore, told: Told) -> None:
     """A number without a transaction counts as left out after `patience`, and is not asked for any more."""
-    with catcher(store, told, patience=0.15) as caught:
+    with catcher(store, told) as caught:
         look(caught)
         told.go(3)
         look(caught)
         assert store.coverage.counts().unknown == 2
+    with catcher(store, told, patience=0.0) as caught:
         while store.coverage.next_gap():
             ask_again(caught, store)
         told.asked.clear()
@@ -367,12 +369,19 @@ def test_stop(store: TestedStore, told: Told, caught: CatchUp) -> None:
     """A stop ends the search at any point, and unchecked transactions do not count as checked."""
     told.go(*range(4, 300))
     stop = threading.Event()
+
+    class Stopping(list[object]):
+        def append(self, asked: object) -> None:
+            super().append(asked)
+            if len(self) == 10:
+                stop.set()
+
     with catcher(store, told, stop, rate=50.0) as slow:
         slow.look(all_of_it=True)
-        threading.Timer(0.2, stop.set).start()
+        told.asked = Stopping()
         with pytest.raises(Cancelled):
             slow.work()
-    assert len(told.asked) < 30
+    assert 10 <= len(told.asked) < 30
     look(caught)
     assert store.jobs() == list(range(4, 300))
 

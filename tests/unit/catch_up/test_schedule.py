@@ -68,7 +68,8 @@ def test_after_policy_was_down(
         told.down = True
         eventually(lambda: "cannot look for missed transactions" in caplog.text)
         told.go(1)
-        time.sleep(0.1)
+        told.refused = 0
+        eventually(lambda: told.refused > 2)
         told.down = False
         eventually(lambda: store.jobs() == [1])
     assert caplog.text.count("cannot look for missed transactions") == 1

@@ -17,6 +17,7 @@ from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.job import Receipt, Verdict
 from pacifica_notifications_consumer.settings.services import Services
 from tests.support.endpoint_tools import AUTHORIZED, TOKEN, ask, post, said
+from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import NOTIFICATIONS as FOLDER
 
 LIMIT = 10_000
@@ -58,7 +59,7 @@ def test_real_notifications(endpoint: Endpoint, runner: JobRunner, path: Path) -
     assert said(first)["verdict"] == ("matched" if matches else "unmatched")
     assert (said(first)["job"] is not None, said(second)["verdict"]) == (matches, "duplicate")
     if matches:
-        noted = runner.directory(runner.wait(1, 20).id).source / "notification.json"
+        noted = runner.directory(runner.wait(1, DEADLINE).id).source / "notification.json"
         assert noted.read_bytes() == path.read_bytes()
 
 
@@ -93,12 +94,16 @@ def test_strangers(endpoint: Endpoint, authorization: str | None, caplog: pytest
     assert not authorization or authorization.split()[-1] not in caplog.text
 
 
-def test_strangers_do_not_fill_the_log(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+def test_strangers_do_not_fill_the_log(
+    endpoint: Endpoint, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Many who are turned away at the same time make one line, and the next one says how many there were."""
+    now = [1000.0]
+    monkeypatch.setattr("pacifica_notifications_consumer.endpoint.strangers.time.monotonic", lambda: now[0])
     for _ in range(50):
         endpoint.strangers.note("192.0.2.1")
     assert len(caplog.records) == 1
-    endpoint.strangers._told_at -= 1.0
+    now[0] += 1.0
     endpoint.strangers.note("192.0.2.2")
     assert (
         "refused 192.0.2.2 to the endpoint: the credentials are missing or wrong (49 more since the last line)"

@@ -21,6 +21,7 @@ from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.settings.services import Services
 from tests.support.endpoint_tools import AUTHORIZED, TOKEN, ask, post, said
 from tests.support.faults import fault_server
+from tests.support.machine.waiting import DEADLINE
 
 LIMIT = 10_000
 EVENT: dict[str, Any] = {"specversion": "1.0", "type": "t", "source": "/s", "id": "i", "data": {"go": True}}
@@ -54,7 +55,7 @@ def kept(runner: JobRunner) -> int:
 
 
 def noted(runner: JobRunner, job_id: int) -> bytes:
-    runner.wait(job_id, 20)
+    runner.wait(job_id, DEADLINE)
     return (runner.directory(job_id).source / "notification.json").read_bytes()
 
 
@@ -307,8 +308,6 @@ def test_signatures(endpoint: Endpoint, runner: JobRunner) -> None:
         {"webhook-signature": "v1,AAAA"},
         {"webhook-signature": ""},
         {"webhook-id": "msg_2"},
-        {"webhook-timestamp": str(int(time.time()) - 400)},
-        {"webhook-timestamp": str(int(time.time()) + 400)},
         {"webhook-timestamp": "now"},
         {"webhook-timestamp": "9" * 30},
     ],
@@ -323,11 +322,13 @@ def test_wrong_signatures(endpoint: Endpoint, runner: JobRunner, changes: dict[s
 
 
 @pytest.mark.usefixtures("signed")
-def test_signature_at_the_edge_of_the_window(endpoint: Endpoint) -> None:
+def test_signature_at_the_edge_of_the_window(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """Standard Webhooks: five minutes are the tolerance, either way."""
+    now = float(int(time.time()))
+    monkeypatch.setattr(time, "time", lambda: now)
     body = json.dumps(EVENT).encode()
-    for seconds, status in ((-290, 202), (290, 202), (-310, 401), (310, 401)):
-        assert send(endpoint, body, signature(SECRETS[0], body, at=time.time() + seconds)) == status
+    for seconds, status in ((-300, 202), (300, 202), (-301, 401), (301, 401)):
+        assert send(endpoint, body, signature(SECRETS[0], body, at=now + seconds)) == status
 
 
 def test_who_only_signs_may_not_send_much(signed: Endpoint) -> None:
@@ -366,4 +367,4 @@ def test_events_of_pacifica_and_of_others_side_by_side(endpoint: Endpoint, runne
     ]
     assert [answer.status for answer in answers] == [202] * 4
     jobs = [said(answer)["job"] for answer in answers[:3]] + [said(answers[3])["notifications"][0]["job"]]
-    assert [runner.wait(job, 20).state for job in jobs] == [JobState.SUCCEEDED] * 4
+    assert [runner.wait(job, DEADLINE).state for job in jobs] == [JobState.SUCCEEDED] * 4

@@ -20,14 +20,15 @@ from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.jobs.limits import JobLimits
-from tests.support.runner_tools import DEADLINE, accept, alive, eventually, make_runner, wait_for_file
+from tests.support.machine.waiting import DEADLINE, wait_for_line
+from tests.support.runner_tools import accept, alive, eventually, make_runner
 
 #: Writes its process id and that of its parent to a file, and ends when another file appears.
 WAITER = """
 import os, sys, time
 place = sys.argv[1] + "/../../../.."
 with open(place + "/began", "a") as file: file.write("x")
-open(place + "/running", "w").write(f"{os.getpid()} {os.getppid()}")
+open(place + "/running", "w").write(f"{os.getpid()} {os.getppid()}\\n")
 while not os.path.exists(place + "/end"): time.sleep(0.01)
 """
 
@@ -48,7 +49,7 @@ def test_its_death_is_no_failure_of_the_jobs(make: Callable[..., JobRunner], tmp
     """A killed warm process is restarted; its jobs are ended and run again, which does not count as attempts."""
     with make(WAITER) as runner:
         job_id = accept(runner)
-        pid, parent = map(int, wait_for_file(tmp_path / "running").split())
+        pid, parent = map(int, wait_for_line(tmp_path / "running").split())
         assert parent == warm(runner).pid
         os.kill(parent, signal.SIGKILL)
         eventually(lambda: not alive(pid))
@@ -59,7 +60,7 @@ def test_its_death_is_no_failure_of_the_jobs(make: Callable[..., JobRunner], tmp
         eventually(lambda: warm(runner).ready)
         (tmp_path / "running").unlink()
         runner.wait(accept(runner, 2), DEADLINE)
-        assert int(wait_for_file(tmp_path / "running").split()[1]) == warm(runner).pid != parent
+        assert int(wait_for_line(tmp_path / "running").split()[1]) == warm(runner).pid != parent
 
 
 #: Kills the warm process that forked it; if it is started cold, it asks to be tried again later.
@@ -90,6 +91,8 @@ def test_one_that_hangs_is_replaced(make: Callable[..., JobRunner], monkeypatch:
         job_id = accept(runner)
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
         assert runner.directory(job_id).output.read_text() == f"{os.getpid()}\n"
+        # The next one has all the time that it needs.
+        monkeypatch.setattr(warm_start, "_PATIENCE", DEADLINE)
         eventually(lambda: warm(runner).ready and warm(runner).pid != hung)
         job_id = accept(runner, 2)
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
@@ -152,11 +155,14 @@ def test_it_ends_with_the_runner(make: Callable[..., JobRunner], tmp_path: Path)
     assert not alive(pid)
     child = os.fork()
     if child == 0:
-        with make("") as runner:
-            (tmp_path / "pid").write_text(str(warm(runner).pid))
-            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            with make("") as runner:
+                (tmp_path / "pid").write_text(f"{warm(runner).pid}\n")
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
     os.waitpid(child, 0)
-    pid = int(wait_for_file(tmp_path / "pid"))
+    pid = int(wait_for_line(tmp_path / "pid"))
     eventually(lambda: not alive(pid))
 
 
@@ -168,7 +174,7 @@ def test_closing_while_it_gets_ready(tmp_path: Path) -> None:
     eventually(lambda: start.pid is not None)
     began = time.monotonic()
     start.close()
-    assert time.monotonic() - began < DEADLINE / 4
+    assert time.monotonic() - began < DEADLINE
     assert not start.ready
 
 
@@ -191,8 +197,8 @@ def test_many_at_the_same_time(make: Callable[..., JobRunner]) -> None:
             job = runner.wait(number, DEADLINE)
             assert job.exit_status == number % 7
             assert runner.directory(number).output.read_text() == f"{runner.directory(number).source}\n"
-        assert threading.active_count() < threads + 4
-        assert len(os.listdir(f"/proc/{warm(runner).pid}/fd")) < 8  # noqa: PTH208
+        eventually(lambda: threading.active_count() < threads + 4)
+        eventually(lambda: len(os.listdir(f"/proc/{warm(runner).pid}/fd")) < 8)  # noqa: PTH208
 
 
 def test_large_environment(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +281,7 @@ def test_supervisor_that_asks_all_processes_to_end(make: Callable[..., JobRunner
         parent = warm(runner).pid
         assert parent is not None
         job_id = accept(runner)
-        pid = int(wait_for_file(tmp_path / "running").split()[0])
+        pid = int(wait_for_line(tmp_path / "running").split()[0])
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(parent, number)
         os.kill(pid, signal.SIGTERM)
@@ -287,7 +293,7 @@ def test_job_that_was_cancelled_before_it_died(make: Callable[..., JobRunner], t
     """A cancelled job is not run again, even if the warm process dies at the same moment."""
     with make(WAITER) as runner:
         job_id = accept(runner)
-        parent = int(wait_for_file(tmp_path / "running").split()[1])
+        parent = int(wait_for_line(tmp_path / "running").split()[1])
         os.kill(parent, signal.SIGSTOP)
         runner.cancel(job_id)
         os.kill(parent, signal.SIGKILL)
@@ -314,14 +320,17 @@ def test_one_that_hangs_when_its_runner_is_killed(make: Callable[..., JobRunner]
     """The next runner ends a hanging warm process of a runner that was killed."""
     child = os.fork()
     if child == 0:
-        with make("") as runner:
-            pid = warm(runner).pid
-            assert pid is not None
-            os.kill(pid, signal.SIGSTOP)
-            (tmp_path / "pid").write_text(str(pid))
-            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            with make("") as runner:
+                pid = warm(runner).pid
+                assert pid is not None
+                os.kill(pid, signal.SIGSTOP)
+                (tmp_path / "pid").write_text(f"{pid}\n")
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
     os.waitpid(child, 0)
-    pid = int(wait_for_file(tmp_path / "pid"))
+    pid = int(wait_for_line(tmp_path / "pid"))
     assert alive(pid)
     runner = make("", way="cold")
     runner._engine = attrs.evolve(cast(LocalEngine, runner._engine), kill_after=0.1)

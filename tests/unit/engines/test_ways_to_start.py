@@ -18,7 +18,8 @@ from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.settings.services import Services
 from tests.support.entry_points import BEHAVIOURS, ENDINGS
-from tests.support.runner_tools import DEADLINE, alive, eventually
+from tests.support.machine.waiting import DEADLINE
+from tests.support.runner_tools import alive, eventually
 
 _BODY = b'{"eventID": "e"}'
 

@@ -13,12 +13,13 @@ from pacifica_notifications_consumer.http import connection as connections
 from pacifica_notifications_consumer.http import poller as poller
 from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
-from tests.support.http_tools import Echo, Hasty, answered_within, connect, idle, raw, replies, rest_of, statuses
+from tests.support.http_tools import PATIENT, Echo, Hasty, answered, connect, idle, raw, replies, rest_of, statuses
+from tests.support.machine.waiting import wait_until
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serve(Echo, "127.0.0.1", 0) as server:
+    with serve(Echo, "127.0.0.1", 0, limits=PATIENT) as server:
         yield server
 
 
@@ -76,7 +77,7 @@ def test_bad_headers(server: Server, headers: bytes, status: int) -> None:
 def test_bad_request_lines(server: Server, line: bytes, status: int) -> None:
     """A malformed or unsupported request line is refused, and the server goes on."""
     assert statuses(raw(server.url, line + b"\r\n\r\n")) == [status]
-    answered_within(server.url, 1.0)
+    answered(server.url)
 
 
 def test_body_that_ends_early(server: Server) -> None:
@@ -147,10 +148,7 @@ def test_connection_is_kept_over_a_pause(server: Server) -> None:
         for _ in range(3):
             connection.sendall(b"GET /x HTTP/1.1\r\n\r\n")
             assert b"/x" in connection.recv(65536)
-            deadline = time.monotonic() + 10
-            while not server._poller._waiting:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_until(lambda: server._poller._waiting, "the connection is idle")
 
 
 def test_body_of_a_get_is_no_request(server: Server) -> None:
@@ -191,10 +189,10 @@ def test_http_1_0(server: Server) -> None:
 
 
 def test_a_thousand_idle_connections(server: Server) -> None:
-    """With a thousand idle connections, the next client is answered within a second."""
+    """With a thousand idle connections, the next client is answered."""
     with ExitStack() as stack:
         clients = idle(stack, server, 1000)
-        answered_within(server.url, 1.0)
+        answered(server.url)
         assert len(server._threads) <= server.limits.threads
         clients[0].sendall(b"GET /still-here HTTP/1.1\r\n\r\n")
         assert b"/still-here" in clients[0].recv(65536)
@@ -207,7 +205,7 @@ def test_slow_loris(server: Server) -> None:
         for _ in range(3):
             for client in clients:
                 client.sendall(b"x")
-            answered_within(server.url, 1.0)
+            answered(server.url)
 
 
 def test_half_bodies(server: Server) -> None:
@@ -215,7 +213,7 @@ def test_half_bodies(server: Server) -> None:
     with ExitStack() as stack:
         idle(stack, server, 50, post(b"Content-Length: 100000\r\n", b"x" * 500))
         idle(stack, server, 500, post(b"Content-Length: 1000\r\n", b"x" * 500))
-        answered_within(server.url, 1.0)
+        answered(server.url)
         assert len(server._threads) < 60
 
 
@@ -225,9 +223,8 @@ def test_client_that_reads_no_responses(handler: type[Handler]) -> None:
     with serve(handler, "127.0.0.1", 0) as server, ExitStack() as stack:
         for _ in range(5):
             idle(stack, server, 1, b"GET / HTTP/1.1\r\n\r\n" * 1000)
-        until = time.monotonic() + 1.5
-        while time.monotonic() < until:
-            answered_within(server.url, 1.0)
+        for _ in range(100):
+            answered(server.url)
 
 
 def test_poller_goes_on_after_an_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,14 +238,14 @@ def test_poller_goes_on_after_an_error(server: Server, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(server._poller, "_select", faulty)
     for _ in range(3):
-        answered_within(server.url, 5.0)
+        answered(server.url)
     assert server.alive
 
 
 def test_expired_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is idle, or on which the head or the body of a request takes too long, is closed."""
     monkeypatch.setattr(poller, "_EXPIRY_INTERVAL", 0.05)
-    limits = ServerLimits(head_seconds=0.3, idle_seconds=0.3, stall_seconds=0.3)
+    limits = ServerLimits(head_seconds=1.0, idle_seconds=1.0, stall_seconds=1.0)
     with serve(Echo, "127.0.0.1", 0, limits=limits) as server, ExitStack() as stack:
         (silent,) = idle(stack, server, 1)
         (slow,) = idle(stack, server, 1, b"GET / HT")

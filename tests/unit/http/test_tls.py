@@ -16,7 +16,8 @@ import trustme
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
 from pacifica_notifications_runner.process.tls import server_context
-from tests.support.http_tools import connect, raw, rest_of
+from tests.support.http_tools import PATIENT, connect, raw, rest_of
+from tests.support.machine.waiting import DEADLINE
 
 
 class Echo(Handler):
@@ -43,7 +44,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(files: Path) -> Iterator[Server]:
-    with serve(Echo, "127.0.0.1", 0, server_context(files / "cert.pem", files / "key.pem")) as server:
+    context = server_context(files / "cert.pem", files / "key.pem")
+    with serve(Echo, "127.0.0.1", 0, context, limits=PATIENT) as server:
         yield server
 
 
@@ -56,7 +58,10 @@ def test_large_and_small_bodies(files: Path, names: tuple[str, str | None]) -> N
         assert server.url.startswith("https://")
         for size in (0, 2, 100_000, 5_000_000):
             body = b"x" * size
-            assert session.post(server.url, data=body, verify=str(files / "authority.pem"), timeout=10).content == body
+            assert (
+                session.post(server.url, data=body, verify=str(files / "authority.pem"), timeout=DEADLINE).content
+                == body
+            )
 
 
 def test_silent_and_slow_clients(server: Server, files: Path) -> None:
@@ -65,9 +70,8 @@ def test_silent_and_slow_clients(server: Server, files: Path) -> None:
         clients = [stack.enter_context(connect(server.url)) for _ in range(300)]
         for client in clients[::2]:
             client.sendall(b"\x16\x03\x01")
-        started = time.monotonic()
-        assert requests.post(server.url, data=b"{}", verify=str(files / "authority.pem"), timeout=10).content == b"{}"
-        assert time.monotonic() - started < 1.0
+        answer = requests.post(server.url, data=b"{}", verify=str(files / "authority.pem"), timeout=DEADLINE)
+        assert answer.content == b"{}"
         with contextlib.suppress(OSError):
             assert b"HTTP" not in raw(server.url, b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
 
@@ -140,9 +144,10 @@ server._raise_file_limit = lambda most: None
 with serve(Hello, "127.0.0.1", 0) as server:
     address = ("127.0.0.1", server.server_port)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    began = time.process_time()
     print(server.server_port, flush=True)
     sys.stdin.read()
-    print(time.process_time())
+    print(time.process_time() - began)
 """
 
 
@@ -157,7 +162,8 @@ def test_too_many_open_files() -> None:
         url = f"http://127.0.0.1:{int(process.stdout.readline())}"
         for _ in range(75):
             stack.enter_context(connect(url))
-        assert requests.get(url, timeout=10).content == b"hello"
-        time.sleep(0.5)
+        assert requests.get(url, timeout=DEADLINE).content == b"hello"
+        time.sleep(1.0)
         process.stdin.close()
-        assert float(process.stdout.readline()) < 1.0
+        # Of a processor; a server that spins takes all that it can get.
+        assert float(process.stdout.readline()) < 0.3

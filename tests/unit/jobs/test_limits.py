@@ -50,7 +50,7 @@ def test_no_more_than_this_process_may(monkeypatch: pytest.MonkeyPatch) -> None:
 
 FORKS = """
 import os, resource, sys
-os.setuid(54321)  # a user without other processes
+os.setuid(1_000_000 + os.getpid())  # a user without other processes
 started = 1
 read, write = os.pipe()
 for _ in range(int(sys.argv[1])):

@@ -13,9 +13,9 @@ import pytest
 
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.ledger.database import Database
+from tests.support.machine.waiting import DEADLINE
 
 STEPS = ("CREATE TABLE t (n INTEGER PRIMARY KEY, x);",)
-DEADLINE = 20.0
 
 
 @pytest.fixture
@@ -172,6 +172,7 @@ import contextlib, resource, signal, sys
 from pathlib import Path
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.ledger.database import Database
+from tests.support.machine.waiting import DEADLINE
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 database = Database(Path(sys.argv[1]), ("CREATE TABLE t (n INTEGER PRIMARY KEY, x);",))

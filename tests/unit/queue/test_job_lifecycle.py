@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +18,8 @@ from pacifica_notifications_consumer.jobs.job import Ending, JobState
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.queue import maintenance as maintenance
 from pacifica_notifications_consumer.queue import workers
-from tests.support.runner_tools import DEADLINE, WAYS, accept, alive, eventually, make_runner, run_one, wait_for_file
+from tests.support.machine.waiting import DEADLINE, wait_for_line, wait_until
+from tests.support.runner_tools import WAYS, accept, alive, eventually, make_runner, run_one
 
 
 @pytest.fixture(params=WAYS)
@@ -37,9 +37,9 @@ place = sys.argv[1] + "/../../../.."
 if os.path.exists(place + "/leave a daemon") and os.fork() == 0:
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    open(place + "/daemon", "w").write(str(os.getpid()))
+    open(place + "/daemon", "w").write(f"{os.getpid()}\\n")
     time.sleep(100)
-open(place + "/running", "w").write(str(os.getpid()))
+open(place + "/running", "w").write(f"{os.getpid()}\\n")
 while not os.path.exists(place + "/end"):
     time.sleep(0.01)
 """
@@ -50,20 +50,23 @@ def killed_while_running(make: Callable[..., JobRunner], tmp_path: Path, **argum
     (tmp_path / "running").unlink(missing_ok=True)
     pid = os.fork()
     if pid == 0:
-        with make(WAITER, **arguments) as runner:
-            if not runner.jobs():
-                accept(runner)
-            wait_for_file(tmp_path / "running")
-            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            with make(WAITER, **arguments) as runner:
+                if not runner.jobs():
+                    accept(runner)
+                wait_for_line(tmp_path / "running")
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
     os.waitpid(pid, 0)
-    return int(wait_for_file(tmp_path / "running"))
+    return int(wait_for_line(tmp_path / "running"))
 
 
 def test_survivors_are_ended_before_their_job_is_run_again(make: Callable[..., JobRunner], tmp_path: Path) -> None:
     """The next start ends all orphans of a killed runner, also daemons, before it runs the job again."""
     (tmp_path / "leave a daemon").touch()
     survivor = killed_while_running(make, tmp_path)
-    daemon = int(wait_for_file(tmp_path / "daemon"))
+    daemon = int(wait_for_line(tmp_path / "daemon"))
     assert alive(survivor)
     assert alive(daemon)
     (tmp_path / "leave a daemon").unlink()
@@ -93,7 +96,7 @@ def test_daemons_of_a_job_end_with_it(make: Callable[..., JobRunner], tmp_path: 
     (tmp_path / "leave a daemon").touch()
     with make(WAITER) as runner:
         job_id = accept(runner)
-        daemon = int(wait_for_file(tmp_path / "daemon"))
+        daemon = int(wait_for_line(tmp_path / "daemon"))
         (tmp_path / "end").touch()
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
         assert not alive(daemon)
@@ -135,7 +138,7 @@ def test_cancelling(make: Callable[..., JobRunner], tmp_path: Path) -> None:
     """Cancelling ends a running job's processes, keeps a waiting job from starting, and leaves an ended job alone."""
     with make(WAITER, workers=1) as runner:
         running, waiting = accept(runner, 1), accept(runner, 2)
-        pid = int(wait_for_file(tmp_path / "running"))
+        pid = int(wait_for_line(tmp_path / "running"))
         assert runner.cancel(waiting, "not needed")
         assert runner.cancel(running)
         for job_id, reason in ((running, "cancelled"), (waiting, "not needed")):
@@ -198,7 +201,6 @@ def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], mon
     """A job that a bug in a worker interrupted is run again when its lease has expired."""
     monkeypatch.setattr(maintenance, "RENEWAL", 0.01)
     monkeypatch.setattr(workers, "LEASE", 0.05)
-    monkeypatch.setattr(maintenance, "LEASE", 0.05)
 
     class Faulty:
         attempts = 0
@@ -206,6 +208,8 @@ def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], mon
         def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending:
             self.attempts += 1
             if self.attempts == 1:
+                # The second attempt has all the time that it needs.
+                monkeypatch.setattr(workers, "LEASE", DEADLINE)
                 raise AssertionError("a fault")
             return Ending(status=0)
 
@@ -223,14 +227,21 @@ def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], mon
 def test_lease_is_renewed_while_a_job_runs(
     make: Callable[..., JobRunner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that takes longer than a lease stays with its worker."""
+    """The lease of a job that runs is extended again and again, so that the job stays with its worker."""
     monkeypatch.setattr(maintenance, "RENEWAL", 0.02)
-    monkeypatch.setattr(workers, "LEASE", 0.3)
-    monkeypatch.setattr(maintenance, "LEASE", 0.3)
+
+    def lease(runner: JobRunner) -> float:
+        with runner.ledger._database.reading() as connection:
+            (until,) = connection.execute("SELECT lease_until FROM jobs").fetchone()
+        return float(until)
+
     with make(WAITER) as runner:
         job_id = accept(runner)
-        wait_for_file(tmp_path / "running")
-        threading.Timer(0.5, (tmp_path / "end").touch).start()
+        wait_for_line(tmp_path / "running")
+        for _ in range(3):
+            before = lease(runner)
+            wait_until(lambda before=before: lease(runner) > before, "the lease is extended")  # type: ignore[misc]
+        (tmp_path / "end").touch()
         job = runner.wait(job_id, DEADLINE)
     assert (job.state, job.crashes) == (JobState.SUCCEEDED, 0)
 

@@ -21,7 +21,8 @@ from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.log_context import concerning, log_facts
 from pacifica_notifications_runner.process import logs
-from tests.support.runner_tools import DEADLINE, WAYS, accept, body, eventually, make_runner
+from tests.support.machine.waiting import DEADLINE
+from tests.support.runner_tools import WAYS, accept, body, eventually, make_runner
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

@@ -14,6 +14,7 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import listening
 from tests.support.endpoint_tools import AUTHORIZED, TOKEN
 from tests.support.http_tools import raw, replies, statuses
+from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import NOTIFICATIONS
 
 LIMIT = 10_000
@@ -39,7 +40,7 @@ def url(endpoint: Endpoint) -> Iterator[str]:
 
 
 def post(url: str, body: bytes, **headers: str) -> requests.Response:
-    return requests.post(f"{url}/receive", data=body, headers={**AUTHORIZED, **headers}, timeout=10)
+    return requests.post(f"{url}/receive", data=body, headers={**AUTHORIZED, **headers}, timeout=DEADLINE)
 
 
 def kept(runner: JobRunner) -> int:
@@ -52,14 +53,16 @@ def test_notification(url: str, runner: JobRunner) -> None:
     assert (first.status_code, second.status_code) == (202, 202)
     assert (first.json()["verdict"], second.json()["verdict"]) == ("matched", "duplicate")
     assert first.headers["Content-Type"] == "application/json"
-    assert (runner.directory(runner.wait(1, 20).id).source / "notification.json").read_bytes() == REAL.read_bytes()
+    assert (
+        runner.directory(runner.wait(1, DEADLINE).id).source / "notification.json"
+    ).read_bytes() == REAL.read_bytes()
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer wr0ng", "Bearer \xe9"])
 def test_strangers(url: str, runner: JobRunner, authorization: str | None, caplog: pytest.LogCaptureFixture) -> None:
     """Without the right token the answer is 401, nothing is stored, and the log names the address."""
     headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
-    answer = requests.post(f"{url}/receive", data=REAL.read_bytes(), headers=headers, timeout=10)
+    answer = requests.post(f"{url}/receive", data=REAL.read_bytes(), headers=headers, timeout=DEADLINE)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="pacifica", Basic realm="pacifica"'
     assert kept(runner) == 0
@@ -73,7 +76,7 @@ def test_too_large(url: str, runner: JobRunner) -> None:
         413,
         f"the body has {LIMIT + 1} bytes, the limit is {LIMIT}",
     )
-    chunks = requests.post(f"{url}/receive", data=iter([b"x" * 9000] * 2), headers=AUTHORIZED, timeout=10)
+    chunks = requests.post(f"{url}/receive", data=iter([b"x" * 9000] * 2), headers=AUTHORIZED, timeout=DEADLINE)
     assert (chunks.status_code, chunks.json()["detail"]) == (413, f"the body has more than {LIMIT} bytes")
     assert kept(runner) == 0
 
@@ -82,7 +85,9 @@ def test_largest(url: str) -> None:
     """What is exactly as large as the limit is taken, in one piece or in chunks."""
     body = b'{"a": "' + b"x" * (LIMIT - 9) + b'"}'
     assert post(url, body).status_code == 202
-    chunks = requests.post(f"{url}/receive", data=iter([body[:9000], body[9000:]]), headers=AUTHORIZED, timeout=10)
+    chunks = requests.post(
+        f"{url}/receive", data=iter([body[:9000], body[9000:]]), headers=AUTHORIZED, timeout=DEADLINE
+    )
     assert chunks.status_code == 202
 
 
@@ -96,11 +101,12 @@ def test_batch(url: str, runner: JobRunner) -> None:
 def test_header_fields_of_webhooks(endpoint: Endpoint, url: str) -> None:
     """What a strict endpoint tells senders in header fields reaches them."""
     endpoint.strict, endpoint.rate = True, Rate(1)
-    asked = requests.options(f"{url}/receive", headers={"WebHook-Request-Origin": "a.example"}, timeout=10)
+    asked = requests.options(f"{url}/receive", headers={"WebHook-Request-Origin": "a.example"}, timeout=DEADLINE)
     assert (asked.headers["WebHook-Allowed-Origin"], asked.headers["WebHook-Allowed-Rate"]) == ("*", "1")
     headers = {"Content-Type": "application/cloudevents+json"}
     answers = [
-        requests.post(f"{url}/receive?access_token={TOKEN}", data=b"{}", headers=headers, timeout=10) for _ in range(2)
+        requests.post(f"{url}/receive?access_token={TOKEN}", data=b"{}", headers=headers, timeout=DEADLINE)
+        for _ in range(2)
     ]
     assert [answer.status_code for answer in answers] == [202, 429]
     assert answers[0].headers["Cache-Control"] == "private"
@@ -132,12 +138,12 @@ def test_nothing_is_read_of_strangers(url: str) -> None:
 
 def test_health(url: str, endpoint: Endpoint) -> None:
     """Supervisors get their answers by GET and HEAD; strangers learn no versions."""
-    health = requests.get(f"{url}/healthz", timeout=10)
+    health = requests.get(f"{url}/healthz", timeout=DEADLINE)
     assert (health.status_code, health.text) == (200, "ok\n")
     assert health.headers["Server"] == "pacifica-notifications-consumer"
-    assert requests.get(f"{url}/readyz", timeout=10).status_code == 503
+    assert requests.get(f"{url}/readyz", timeout=DEADLINE).status_code == 503
     endpoint.ready = True
-    head = requests.head(f"{url}/readyz", timeout=10)
+    head = requests.head(f"{url}/readyz", timeout=DEADLINE)
     assert (head.status_code, head.text) == (200, "")
 
 
@@ -155,7 +161,7 @@ def test_health(url: str, endpoint: Endpoint) -> None:
 )
 def test_other_resources(url: str, method: str, path: str, status: int, allow: str | None) -> None:
     """What does not exist is 404, what exists but not so is 405, and OPTIONS tells what can be done."""
-    answer = requests.request(method, url + path, headers=AUTHORIZED, timeout=10)
+    answer = requests.request(method, url + path, headers=AUTHORIZED, timeout=DEADLINE)
     assert (answer.status_code, answer.headers.get("Allow")) == (status, allow)
     assert answer.headers.get("Content-Type") == (None if status == 204 else "application/problem+json")
 

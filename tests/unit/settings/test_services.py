@@ -1,7 +1,6 @@
 """Requests to Pacifica carry the credentials, and what goes wrong is told in one sentence."""
 
 import base64
-import socket
 
 import pytest
 
@@ -12,6 +11,7 @@ from pacifica_notifications_consumer.errors import ServiceError
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.support.faults import fault_server, replying
+from tests.support.machine.ports import free_port
 
 WANTED = SubscriptionSpec(name="n", jsonpath="$", target_url="http://127.0.0.1:9/receive", token="t0ken")
 
@@ -74,9 +74,7 @@ def test_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch, va
 
 def test_nobody_listens() -> None:
     """A service that does not listen is named with its address, the system's reason, and the setting."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(ServiceError, match=f"cannot reach the producer at {url}: Connection refused; start it, or"):
         subscribe(url)
 

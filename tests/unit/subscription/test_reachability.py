@@ -8,6 +8,7 @@ from pacifica_notifications_consumer.errors import ConfigurationError, ServiceEr
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.reachability import check_reachability, check_user, find_target_url
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
+from tests.support.machine.ports import free_port
 
 LOCAL = "http://127.0.0.1:8070"
 
@@ -61,8 +62,6 @@ def test_user_is_checked_where_policy_may_be_asked() -> None:
         check_user(Services(policy_url=None, username="bob"))
         with pytest.raises(ConfigurationError, match="knows no user 'bob'; correct `username`"):
             check_user(Services(policy_url=sandbox.policy_url, username="bob"))
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(ServiceError, match="cannot reach policy"):
         check_user(Services(policy_url=url, username="alice"))

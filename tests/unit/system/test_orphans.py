@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.system.orphans import MARK_VARIABLE, end_marked
+from tests.support.machine.waiting import DEADLINE
+from tests.support.runner_tools import alive
 
 #: Leaves a grandchild in a session of its own, with another parent, deaf to SIGTERM; and stays itself.
 FAMILY = """
 import os, signal, sys, time
 if os.fork() == 0:
     os.setsid()
+    between = os.getpid()
     if os.fork():
         os._exit(0)
+    while os.getppid() == between:
+        time.sleep(0.01)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(os.getpid(), flush=True)
     time.sleep(100)
@@ -32,13 +37,6 @@ def family(mark: str) -> tuple["subprocess.Popen[str]", int]:
     return process, int(process.stdout.readline())
 
 
-def alive(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 @pytest.mark.parametrize("kill_after", [0.0, 0.2])
 def test_whole_family_is_ended(kill_after: float, tmp_path: Path) -> None:
     """Processes that left the group, the session and the parent are ended, even if they ignore SIGTERM."""
@@ -47,13 +45,13 @@ def test_whole_family_is_ended(kill_after: float, tmp_path: Path) -> None:
     try:
         assert end_marked(f"{tmp_path}:1:", kill_after) == 2
         assert not alive(daemon)
-        assert mine.wait(10) < 0
+        assert mine.wait(DEADLINE) < 0
         assert alive(spared)
         assert end_marked(f"{tmp_path}:1:", kill_after) == 0
     finally:
         end_marked(f"{tmp_path}:", 0.0)
         for process in (mine, other):
-            process.wait(10)
+            process.wait(DEADLINE)
             assert process.stdout
             process.stdout.close()
     assert not alive(spared)

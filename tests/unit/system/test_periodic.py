@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from pacifica_notifications_consumer.system.periodic import Periodic
+from tests.support.machine.waiting import DEADLINE
 
-DEADLINE = 10.0
 NEVER = 3600.0
 
 

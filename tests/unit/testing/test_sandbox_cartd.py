@@ -13,7 +13,8 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from tests.support.sandbox_tools import CONTENT, DEADLINE, Ear, bundle, upload
+from tests.support.machine.waiting import DEADLINE
+from tests.support.sandbox_tools import CONTENT, Ear, bundle, upload
 
 FILES = {**CONTENT, "sub/deep/ü.txt": b"", "sub.txt": b"gamma\n"}
 

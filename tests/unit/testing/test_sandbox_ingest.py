@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
+from tests.support.machine.waiting import DEADLINE
 from tests.support.sandbox_tools import (
     CONTENT,
-    DEADLINE,
     TRANSACTION,
     Ear,
     bundle,

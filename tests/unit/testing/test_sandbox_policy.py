@@ -6,7 +6,8 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from tests.support.sandbox_tools import CONTENT, DEADLINE, Ear, bundle, key_value, records_of, upload
+from tests.support.machine.waiting import DEADLINE
+from tests.support.sandbox_tools import CONTENT, Ear, bundle, key_value, records_of, upload
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ import pytest
 from pacifica_notifications_consumer.errors import Cancelled
 from pacifica_notifications_runner.process import signals as signals_module
 from pacifica_notifications_runner.process.signals import StopSignals
-
-DEADLINE = 10.0
+from tests.support.machine.waiting import DEADLINE
 
 
 @pytest.fixture(autouse=True)

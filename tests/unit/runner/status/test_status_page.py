@@ -20,7 +20,8 @@ from pacifica_notifications_runner.status.api.documents import SubscriptionStatu
 from pacifica_notifications_runner.status.listener import showing
 from pacifica_notifications_runner.status.pages.markup import Markup, join, tag
 from tests.support.http_tools import raw, statuses
-from tests.support.runner_tools import DEADLINE, body, make_runner
+from tests.support.machine.waiting import DEADLINE
+from tests.support.runner_tools import body, make_runner
 
 TOKEN = "let-me-in"
 EVIL = "<script>alert(1)</script>\"'&"
