@@ -94,23 +94,6 @@ def test_strangers(endpoint: Endpoint, authorization: str | None, caplog: pytest
     assert not authorization or authorization.split()[-1] not in caplog.text
 
 
-def test_strangers_do_not_fill_the_log(
-    endpoint: Endpoint, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Many who are turned away at the same time make one line, and the next one says how many there were."""
-    now = [1000.0]
-    monkeypatch.setattr("pacifica_notifications_consumer.endpoint.strangers.time.monotonic", lambda: now[0])
-    for _ in range(50):
-        endpoint.strangers.note("192.0.2.1")
-    assert len(caplog.records) == 1
-    now[0] += 1.0
-    endpoint.strangers.note("192.0.2.2")
-    assert (
-        "refused 192.0.2.2 to the endpoint: the credentials are missing or wrong (49 more since the last line)"
-        in caplog.text
-    )
-
-
 def test_unknown_peer(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
     """A framework need not know the client's address."""
     assert endpoint.answer(HTTPRequest("POST", "/receive", {}, never_read)).status == 401

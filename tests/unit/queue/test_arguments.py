@@ -1,7 +1,9 @@
 """What composers give is checked when they give it, and an error names the argument."""
 
 import math
+import sysconfig
 import threading
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.queue import JobBook
 from tests.support.machine.waiting import DEADLINE
+from tests.support.paths import ROOT
 from tests.support.runner_tools import body, make_runner, run_one
 
 WORKERS = "it must be a whole number from 1 to 1,000"
@@ -79,17 +82,14 @@ def test_missing_entry_point(tmp_path: Path) -> None:
 
 def test_plain_values(tmp_path: Path) -> None:
     """A filter and an environment may be given as text, and one module to preload, too."""
-    with VenvBuilder() as venv:
-        runner = make_runner(
-            tmp_path,
-            "import sys; sys.exit(0 if sys.prefix.endswith('venv') else 1)",
-            filter='$["data"][*]',
-            venv=str(venv.path),
-            preload="json",
-        )
-        with runner:
-            assert runner.accept(body(1)).verdict is Verdict.UNMATCHED
-            job = runner.wait(runner.accept(body(2, {"a": 1})), DEADLINE)
+    venv.create(tmp_path / "other", symlinks=True)
+    (packages,) = (tmp_path / "other").glob("lib/python*/site-packages")
+    (packages / "ours.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT}\n")
+    script = "import sys; sys.exit(0 if sys.prefix.endswith('other') else 1)"
+    filter_ = '$["data"][*]'
+    with make_runner(tmp_path, script, filter=filter_, venv=str(tmp_path / "other"), preload="json") as runner:
+        assert runner.accept(body(1)).verdict is Verdict.UNMATCHED
+        job = runner.wait(runner.accept(body(2, {"a": 1})), DEADLINE)
     assert job.state is JobState.SUCCEEDED
 
 
