@@ -30,7 +30,7 @@ def _test(version: str) -> tuple[bool, str]:
     found = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     print(f"Testing with {found}", flush=True)
     last, start = "", time.monotonic()
-    command = [python, "-m", "pytest", "-n", "2", *_TESTS]
+    command = [str(python), "-m", "pytest", "-n", "2", *_TESTS]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as testing:
         for line in testing.stdout or ():
             print(line, end="", flush=True)

@@ -38,8 +38,8 @@ class _Background:
     def _reset(self) -> None:
         self._changed = threading.Condition()
         self._slots = threading.Semaphore(MOST_AT_ONCE)
-        #: Functions that each settle one promise, in the order in which the tasks finished.
-        self._done: deque[Callable[[], Any]] = deque()
+        #: Functions that each settle one promise, in the order in which the tasks finished, and the tasks' threads.
+        self._done: deque[tuple[Callable[[], Any], threading.Thread]] = deque()
         self._unsettled = 0
         #: Identifier of the thread that runs callbacks now.
         self._turn: int | None = None
@@ -52,14 +52,15 @@ class _Background:
             with self._slots:
                 settle = _outcome(promise, work)
             with self._changed:
-                self._done.append(settle)
+                self._done.append((settle, thread))
                 self._changed.notify_all()
 
+        # A daemon thread does not delay the exit of a program that is interrupted.
+        thread = threading.Thread(target=act, name="pacifica transfer", daemon=True)
         with self._changed:
             self._unsettled += 1
         try:
-            # A daemon thread does not delay the exit of a program that is interrupted.
-            threading.Thread(target=act, name="pacifica transfer", daemon=True).start()
+            thread.start()
         except RuntimeError:
             # Since Python 3.12, no thread can be started after the main script has ended.
             act()
@@ -131,8 +132,11 @@ class _Background:
                 return False
             # A callback that calls Promise.get() enters this method again.
             outer, self._turn = self._turn, threading.get_ident()
-            settle = self._done.popleft()
+            settle, thread = self._done.popleft()
         try:
+            # A callback may fork, which is only safe without other threads.
+            if thread.ident is not None:
+                thread.join()
             settle()
         finally:
             with self._changed:

@@ -16,7 +16,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from tests.engines.beds import DEADLINE, LOST_AFTER, Bed, WorkerProcess, accept, eventually, pids, workers
 from tests.engines.brokers import RedisServer
 from tests.engines.celery_tools import LIVE, WAIT, lives, running, runs_at, worker_of
-from tests.support.runner_tools import alive
+from tests.support.runner_tools import alive, fork
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
@@ -74,7 +74,7 @@ def test_worker_that_cannot_start_anything(broker: Broker, tmp_path: Path) -> No
 
 def test_survivors_of_a_runner_without_workers(broker: Broker, tmp_path: Path) -> None:
     """The processes of a killed runner are ended before the next runner hands their jobs out to workers."""
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             with Bed().runner(tmp_path) as runner:

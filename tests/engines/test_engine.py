@@ -17,7 +17,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.streams.progress import Progress
 from tests.engines.beds import DEADLINE, Bed, accept, body, eventually, notes, pids
-from tests.support.runner_tools import alive
+from tests.support.runner_tools import alive, fork
 
 WAIT = """
 import time
@@ -292,7 +292,7 @@ def test_killing_the_runner(bed: Bed, tmp_path: Path) -> None:
     """The next start ends and reruns the jobs of a killed runner; it waits for those on other machines."""
     if bed.make() is not None and not bed.remote:
         pytest.skip("an executor's processes are children of the runner, and cannot be forked")
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             with bed.runner(tmp_path) as runner:

@@ -1,7 +1,9 @@
 """Helpers of the tests of JobRunner: runners of small entry-points, and functions that wait for their effects."""
 
 import json
+import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -75,3 +77,10 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def fork() -> int:
+    """Fork the process of the tests, which has threads: Python 3.12 and later warn of that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()

@@ -19,7 +19,17 @@ from pacifica_notifications_consumer.jobs.job import Ending, JobState
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.queue import maintenance as maintenance
 from pacifica_notifications_consumer.queue import workers
-from tests.support.runner_tools import DEADLINE, WAYS, accept, alive, eventually, make_runner, run_one, wait_for_file
+from tests.support.runner_tools import (
+    DEADLINE,
+    WAYS,
+    accept,
+    alive,
+    eventually,
+    fork,
+    make_runner,
+    run_one,
+    wait_for_file,
+)
 
 
 @pytest.fixture(params=WAYS)
@@ -48,7 +58,7 @@ while not os.path.exists(place + "/end"):
 def killed_while_running(make: Callable[..., JobRunner], tmp_path: Path, **arguments: Any) -> int:
     """Run a job under a runner that is killed; returns the id of the orphan process."""
     (tmp_path / "running").unlink(missing_ok=True)
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         with make(WAITER, **arguments) as runner:
             if not runner.jobs():
