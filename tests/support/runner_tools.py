@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -79,8 +80,17 @@ def alive(pid: int) -> bool:
         return False
 
 
-def fork() -> int:
-    """Fork the process of the tests, which has threads: Python 3.12 and later warn of that."""
+def run_in_child(work: Callable[[], object]) -> int:
+    """Run a function in a forked child, which may kill itself there; returns the child's exit code."""
     with warnings.catch_warnings():
+        # Python 3.12 and later warn of the threads of the tests.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+        pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

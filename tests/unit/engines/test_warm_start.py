@@ -20,7 +20,7 @@ from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.jobs.limits import JobLimits
-from tests.support.runner_tools import DEADLINE, accept, alive, eventually, fork, make_runner, wait_for_file
+from tests.support.runner_tools import DEADLINE, accept, alive, eventually, make_runner, run_in_child, wait_for_file
 
 #: Writes its process id and that of its parent to a file, and ends when another file appears.
 WAITER = """
@@ -150,12 +150,13 @@ def test_it_ends_with_the_runner(make: Callable[..., JobRunner], tmp_path: Path)
         pid = warm(runner).pid
     assert pid is not None
     assert not alive(pid)
-    child = fork()
-    if child == 0:
+
+    def run_and_die() -> None:
         with make("") as runner:
             (tmp_path / "pid").write_text(str(warm(runner).pid))
             os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+
+    assert run_in_child(run_and_die) == -signal.SIGKILL
     pid = int(wait_for_file(tmp_path / "pid"))
     eventually(lambda: not alive(pid))
 
@@ -326,15 +327,16 @@ def test_fork_beside_a_thread_of_a_library(make: Callable[..., JobRunner], tmp_p
 
 def test_one_that_hangs_when_its_runner_is_killed(make: Callable[..., JobRunner], tmp_path: Path) -> None:
     """The next runner ends a hanging warm process of a runner that was killed."""
-    child = fork()
-    if child == 0:
+
+    def stop_it_and_die() -> None:
         with make("") as runner:
             pid = warm(runner).pid
             assert pid is not None
             os.kill(pid, signal.SIGSTOP)
             (tmp_path / "pid").write_text(str(pid))
             os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+
+    assert run_in_child(stop_it_and_die) == -signal.SIGKILL
     pid = int(wait_for_file(tmp_path / "pid"))
     assert alive(pid)
     runner = make("", way="cold")

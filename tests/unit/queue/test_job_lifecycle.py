@@ -25,8 +25,8 @@ from tests.support.runner_tools import (
     accept,
     alive,
     eventually,
-    fork,
     make_runner,
+    run_in_child,
     run_one,
     wait_for_file,
 )
@@ -58,14 +58,15 @@ while not os.path.exists(place + "/end"):
 def killed_while_running(make: Callable[..., JobRunner], tmp_path: Path, **arguments: Any) -> int:
     """Run a job under a runner that is killed; returns the id of the orphan process."""
     (tmp_path / "running").unlink(missing_ok=True)
-    pid = fork()
-    if pid == 0:
+
+    def run_and_die() -> None:
         with make(WAITER, **arguments) as runner:
             if not runner.jobs():
                 accept(runner)
             wait_for_file(tmp_path / "running")
             os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
+
+    assert run_in_child(run_and_die) == -signal.SIGKILL
     return int(wait_for_file(tmp_path / "running"))
 
 
