@@ -145,8 +145,7 @@ class Notification:
             )
         if max_depth is not None and _is_deeper(event, max_depth, body):
             raise NotificationError(
-                f"the notification is nested more than {max_depth} deep",
-                "make it flatter, or raise `max_depth`",
+                f"the notification is nested more than {max_depth} deep", "make it flatter, or raise `max_depth`"
             )
         return cls(body, event)
 

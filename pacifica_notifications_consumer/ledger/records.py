@@ -180,11 +180,7 @@ def read_job(row: tuple[Any, ...]) -> Job:
         started_at=started_at,
         ended_at=ended_at,
         ending=Ending(
-            status=status,
-            reason=reason,
-            cpu_seconds=cpu_seconds,
-            peak_memory=peak_memory,
-            output_tail=output_tail,
+            status=status, reason=reason, cpu_seconds=cpu_seconds, peak_memory=peak_memory, output_tail=output_tail
         ),
         progress=parse_progress(progress),
         task=task or "",

@@ -53,8 +53,7 @@ class TarStream:
         self._buffers = buffers()
         self._buffer = next(self._buffers)
         # The unread part of the buffer, and the offset of the buffer in the tar.
-        self._start = self._end = 0
-        self._base = 0
+        self._start = self._end = self._base = 0
 
     def members(self) -> Iterator[tarfile.TarInfo]:
         """Yield the header of each member; its body is skipped unless it is read before the next header.

@@ -26,7 +26,6 @@ T = TypeVar("T")
 
 #: Maximum number of tasks that run at the same time; further ones wait.
 MOST_AT_ONCE = 8
-_INTERRUPTED = 130
 
 
 class _Background:
@@ -45,7 +44,11 @@ class _Background:
         self._turn: int | None = None
 
     def run(self, work: Callable[[], T]) -> Promise[T]:
-        """Start a task; returns the promise of its result."""
+        """Run a function on a background thread; its result fulfils the returned promise, its exception rejects it.
+
+        The promise is settled, and its callbacks run, on a thread that waits for this or another promise with
+        ``get()``, or on the main thread at the end of the program.
+        """
         promise: Promise[T] = Promise()
 
         def act() -> None:
@@ -167,7 +170,7 @@ def _raise(error: BaseException) -> None:
 
 def _status(error: SystemExit | KeyboardInterrupt) -> int:
     if isinstance(error, KeyboardInterrupt):
-        return _INTERRUPTED
+        return 130  # as shells report SIGINT
     if error.code is None or isinstance(error.code, int):
         return (error.code or 0) & 0xFF
     print(error.code, file=sys.stderr)  # noqa: T201  (as Python does)
@@ -194,12 +197,4 @@ os.register_at_fork(after_in_child=_background._reset)
 # Callbacks may start threads and processes, which is possible until the end of the script but no longer when the
 # handlers of `atexit` run.
 getattr(threading, "_register_atexit", atexit.register)(_background.finish)
-
-
-def in_background(work: Callable[[], T]) -> Promise[T]:
-    """Run a function on a background thread; its result fulfils the returned promise, its exception rejects it.
-
-    The promise is settled, and its callbacks run, on a thread that waits for this or another promise with ``get()``, or
-    on the main thread at the end of the program.
-    """
-    return _background.run(work)
+in_background = _background.run

@@ -34,10 +34,7 @@ class Message:
 
     def document(self) -> dict[str, Any]:
         """The message as a JSON object."""
-        return {
-            **attrs.asdict(self),
-            "body": base64.b64encode(zlib.compress(self.body, _LEVEL)).decode("ascii"),
-        }
+        return {**attrs.asdict(self), "body": base64.b64encode(zlib.compress(self.body, _LEVEL)).decode("ascii")}
 
     @classmethod
     def read(cls, document: Any) -> Message:

@@ -36,8 +36,7 @@ def preload(modules: list[str], ending: ScriptExit) -> None:
 
     The shared libraries of these are trusted to need no cleanup at the end of a process.
     """
-    optional = [name.removesuffix("?") for name in modules if name.endswith("?")]
-    for name in optional:
+    for name in [name.removesuffix("?") for name in modules if name.endswith("?")]:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -114,8 +113,7 @@ class Spare(NamedTuple):
 
 def fork() -> int:
     """Fork without Python's warning of threads, which libraries may have; as an error, it would end `serve`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return os.fork()
 
 
