@@ -2,9 +2,10 @@
 SHELL := /bin/sh
 VENV := .venv
 BED := .bed
+PYTHONS := 3.11 3.12 3.13 3.14 3.15
 PY := $(VENV)/bin/python
 
-.PHONY: help env demo test test-rest test-all unit engines integration chaos fuzz bed lint format bench docs man release audit clean
+.PHONY: help env demo test test-rest test-all unit engines pythons integration chaos fuzz bed lint format bench docs man release audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +50,9 @@ engines: $(VENV)/.brokers  ## run the tests of all engines, on real brokers
 unit: $(VENV)/.development  ## run the fast tests only
 	$(PY) -m pytest -n 2 tests/unit
 
+pythons: $(VENV)/.development  ## run the fast tests and the specification's example on all Pythons; PYTHONS=3.15 for one
+	@$(PY) tools/pythons.py $(PYTHONS)
+
 integration: $(VENV)/.development $(BED)/.bed  ## run the tests on the real Pacifica services
 	$(PY) -m pytest tests/integration
 
@@ -89,4 +93,4 @@ audit: $(VENV)/.development  ## ask the package index for known vulnerabilities 
 	$(PY) -m pip_audit --strict --skip-editable --path $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(BED) dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BED) .pythons dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache

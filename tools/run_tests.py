@@ -49,9 +49,9 @@ def main() -> int:
             problems.append(f"FAILED {part}: pytest ended with status {status}")
         lines.append(f"  {part:<12} {closing.strip(' =') or f'pytest ended with status {status}'}")
     seconds = time.monotonic() - began
-    print("\nsummary of all parts", *lines, *problems, sep="\n")  # noqa: T201  (the result)
+    print("\nsummary of all parts", *lines, *problems, sep="\n")
     counts = ", ".join(f"{number} {name}" for name, number in sorted(totals.items()))
-    print(f"=== {counts} in {seconds:.2f}s ({int(seconds) // 60} min {int(seconds) % 60} s) ===", flush=True)  # noqa: T201
+    print(f"=== {counts} in {seconds:.2f}s ({int(seconds) // 60} min {int(seconds) % 60} s) ===", flush=True)
     return 1 if problems else 0
 
 
@@ -59,7 +59,7 @@ def _run(part: str, marks: str) -> tuple[int, str, list[str]]:
     """Run a part; returns pytest's status, its closing line, and the lines about tests that failed."""
     command = [sys.executable, "-m", "pytest", *PARTS[part], "-m", "" if part == "chaos" else marks]
     colour = ["--color=yes"] if sys.stdout.isatty() else []
-    print(f"\n{part}: {' '.join(command[1:])}", flush=True)  # noqa: T201
+    print(f"\n{part}: {' '.join(command[1:])}", flush=True)
     closing, problems = "", []
     with subprocess.Popen([*command, *colour], stdout=subprocess.PIPE, text=True, errors="replace") as pytest:
         for line in pytest.stdout or ():

@@ -101,7 +101,7 @@ class Ledger:
         token = secrets.token_hex(8)
 
         def claim(connection: Connection) -> tuple[Job, tuple[bytes | None, str | None]] | None:
-            found = connection.execute(statements.NEXT_JOB, (now,)).fetchone()
+            found = connection.execute(statements.NEXT_JOB, (now, now)).fetchone()
             if found is None:
                 return None
             if not connection.execute(statements.RESUME_JOB, (token, now + lease, *found)).rowcount:
@@ -111,7 +111,7 @@ class Ledger:
             return job, connection.execute(statements.BODY_OF_JOB, found).fetchone()
 
         # Usually no job is due, and a query needs no commit.
-        if not self._database.read(statements.NEXT_JOB, now):
+        if not self._database.read(statements.NEXT_JOB, now, now):
             return None
         if (claimed := self._database.write(claim)) is None:
             return None

@@ -10,10 +10,10 @@ _ASIDE = "verdict IN ('undecidable', 'malformed', 'unreadable')"
 BODY_FILES = "SELECT body_file FROM notifications WHERE body_file IS NOT NULL"
 # Jobs of delivered notifications run before jobs of recovered ones.
 NEXT_JOB = """
-SELECT * FROM (SELECT id FROM jobs WHERE origin = 'delivered' AND state IN ('queued', 'failed') AND due_at <= ?1
+SELECT * FROM (SELECT id FROM jobs WHERE origin = 'delivered' AND state IN ('queued', 'failed') AND due_at <= ?
     ORDER BY due_at, id LIMIT 1)
 UNION ALL
-SELECT * FROM (SELECT id FROM jobs WHERE origin = 'recovered' AND state IN ('queued', 'failed') AND due_at <= ?1
+SELECT * FROM (SELECT id FROM jobs WHERE origin = 'recovered' AND state IN ('queued', 'failed') AND due_at <= ?
     ORDER BY due_at, id LIMIT 1)
 LIMIT 1
 """

@@ -169,9 +169,8 @@ def module_names(text: str) -> tuple[str, ...]:
     return tuple(words)
 
 
-_LARGEST_PORT = 65535
 _ORIGIN = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?")
-_LONGEST_NAME, _LONGEST_NUMBER = 200, 18
+_LARGEST_PORT, _LONGEST_NAME, _LONGEST_NUMBER = 65535, 200, 18
 _SHORTEST_LOSS = 20.0
 #: Limits that SQLite and timers can hold, and of things that have a thread each (with `engine` celery, most just wait).
 _MOST, _MOST_SECONDS, _MOST_CONCURRENT = 10**9, 10.0**9, 1000

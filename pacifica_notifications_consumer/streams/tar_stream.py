@@ -42,17 +42,17 @@ class TarStream:
     """The members of a tar, in order.
 
     ``readinto`` reads the next bytes into a buffer and returns their number, 0 at the end. ``max_header`` is the
-    maximum size in bytes of a header's extension, such as a long name.
+    maximum size in bytes of a header with its extensions, such as a long name.
     """
 
     def __init__(self, readinto: Callable[[memoryview], int], max_header: int = _LONGEST_HEADER) -> None:
         self._readinto = readinto
         self._max_header = max_header
+        self._header = 0  # bytes of the header so far: some versions of `tarfile` read it in many pieces
         self._buffers = buffers()
         self._buffer = next(self._buffers)
         # The unread part of the buffer, and the offset of the buffer in the tar.
-        self._start = self._end = 0
-        self._base = 0
+        self._start = self._end = self._base = 0
 
     def members(self) -> Iterator[tarfile.TarInfo]:
         """Yield the header of each member; its body is skipped unless it is read before the next header.
@@ -64,6 +64,7 @@ class TarStream:
             while (member := tar.next()) is not None:
                 # Keeps the memory small; `tarfile` would collect all members.
                 tar.members.clear()
+                self._header = 0
                 yield member
         except tarfile.TarError as error:
             raise BrokenOff(f"the tar is damaged: {error}") from error
@@ -90,9 +91,10 @@ class TarStream:
 
     def read(self, size: int) -> bytes:
         """Read a part of a header; called by `tarfile`."""
-        if size > self._max_header:
+        self._header += size
+        if self._header > self._max_header:
             raise DownloadError(
-                f"a header of the tar has {size} bytes, the limit is {self._max_header}",
+                f"a header of the tar has more than {self._max_header} bytes",
                 "look into cartd's archive for a file with such a long name",
             )
         return b"".join(map(bytes, self._pieces(size)))

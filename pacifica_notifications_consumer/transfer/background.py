@@ -26,7 +26,6 @@ T = TypeVar("T")
 
 #: Maximum number of tasks that run at the same time; further ones wait.
 MOST_AT_ONCE = 8
-_INTERRUPTED = 130
 
 
 class _Background:
@@ -38,28 +37,33 @@ class _Background:
     def _reset(self) -> None:
         self._changed = threading.Condition()
         self._slots = threading.Semaphore(MOST_AT_ONCE)
-        #: Functions that each settle one promise, in the order in which the tasks finished.
-        self._done: deque[Callable[[], Any]] = deque()
+        #: Functions that each settle one promise, in the order in which the tasks finished, and the tasks' threads.
+        self._done: deque[tuple[Callable[[], Any], threading.Thread]] = deque()
         self._unsettled = 0
         #: Identifier of the thread that runs callbacks now.
         self._turn: int | None = None
 
     def run(self, work: Callable[[], T]) -> Promise[T]:
-        """Start a task; returns the promise of its result."""
+        """Run a function on a background thread; its result fulfils the returned promise, its exception rejects it.
+
+        The promise is settled, and its callbacks run, on a thread that waits for this or another promise with
+        ``get()``, or on the main thread at the end of the program.
+        """
         promise: Promise[T] = Promise()
 
         def act() -> None:
             with self._slots:
                 settle = _outcome(promise, work)
             with self._changed:
-                self._done.append(settle)
+                self._done.append((settle, thread))
                 self._changed.notify_all()
 
+        # A daemon thread does not delay the exit of a program that is interrupted.
+        thread = threading.Thread(target=act, name="pacifica transfer", daemon=True)
         with self._changed:
             self._unsettled += 1
         try:
-            # A daemon thread does not delay the exit of a program that is interrupted.
-            threading.Thread(target=act, name="pacifica transfer", daemon=True).start()
+            thread.start()
         except RuntimeError:
             # Since Python 3.12, no thread can be started after the main script has ended.
             act()
@@ -131,8 +135,11 @@ class _Background:
                 return False
             # A callback that calls Promise.get() enters this method again.
             outer, self._turn = self._turn, threading.get_ident()
-            settle = self._done.popleft()
+            settle, thread = self._done.popleft()
         try:
+            # A callback may fork, which is only safe without other threads.
+            if thread.ident is not None:
+                thread.join()
             settle()
         finally:
             with self._changed:
@@ -163,7 +170,7 @@ def _raise(error: BaseException) -> None:
 
 def _status(error: SystemExit | KeyboardInterrupt) -> int:
     if isinstance(error, KeyboardInterrupt):
-        return _INTERRUPTED
+        return 130  # as shells report SIGINT
     if error.code is None or isinstance(error.code, int):
         return (error.code or 0) & 0xFF
     print(error.code, file=sys.stderr)  # noqa: T201  (as Python does)
@@ -190,12 +197,4 @@ os.register_at_fork(after_in_child=_background._reset)
 # Callbacks may start threads and processes, which is possible until the end of the script but no longer when the
 # handlers of `atexit` run.
 getattr(threading, "_register_atexit", atexit.register)(_background.finish)
-
-
-def in_background(work: Callable[[], T]) -> Promise[T]:
-    """Run a function on a background thread; its result fulfils the returned promise, its exception rejects it.
-
-    The promise is settled, and its callbacks run, on a thread that waits for this or another promise with ``get()``, or
-    on the main thread at the end of the program.
-    """
-    return _background.run(work)
+in_background = _background.run

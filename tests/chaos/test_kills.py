@@ -156,7 +156,7 @@ def kill_again_and_again(home: Path, way: str, behind: Machines) -> None:
         behind.close()
     print(f"{producer.posts} posts, {len(producer.accepted)} accepted, struck {dict(struck)}")
     assert producer.errors == []
-    assert len(producer.accepted) > KILLS
+    assert len(producer.accepted) >= KILLS // 2
     check(runner, producer, ends_at_success, struck_jobs)
 
 

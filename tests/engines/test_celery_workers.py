@@ -15,7 +15,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from tests.engines.beds import DEADLINE, LOST_AFTER, Bed, WorkerProcess, accept, eventually, pids, workers
 from tests.engines.brokers import RedisServer
 from tests.engines.celery_tools import LIVE, WAIT, lives, running, runs_at, worker_of
-from tests.support.runner_tools import alive
+from tests.support.runner_tools import alive, run_in_child
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
@@ -71,16 +71,14 @@ def test_worker_that_cannot_start_anything(broker: Broker, tmp_path: Path) -> No
 
 def test_survivors_of_a_runner_without_workers(broker: Broker, tmp_path: Path) -> None:
     """The processes of a killed runner are ended before the next runner hands their jobs out to workers."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            with Bed().runner(tmp_path) as runner:
-                accept(runner, tmp_path, LIVE)
-                eventually(lambda: bool(pids(tmp_path)))
-                os.kill(os.getpid(), signal.SIGKILL)
-        finally:
-            os._exit(1)
-    os.waitpid(pid, 0)
+
+    def run_and_die() -> None:
+        with Bed().runner(tmp_path) as runner:
+            accept(runner, tmp_path, LIVE)
+            eventually(lambda: bool(pids(tmp_path)))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run_in_child(run_and_die) == -signal.SIGKILL
     assert alive(pids(tmp_path)[0])
     with workers(tmp_path, broker, 1), running(tmp_path, broker) as runner:
         eventually(lambda: len(pids(tmp_path)) == 2)

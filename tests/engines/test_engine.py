@@ -17,7 +17,7 @@ from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.streams.progress import Progress
 from tests.engines.beds import DEADLINE, Bed, accept, body, eventually, notes, pids
 from tests.support.machine.waiting import wait_for_line, whole_lines
-from tests.support.runner_tools import alive
+from tests.support.runner_tools import alive, run_in_child
 
 WAIT = """
 import time
@@ -296,16 +296,14 @@ def test_killing_the_runner(bed: Bed, tmp_path: Path) -> None:
     """The next start ends and reruns the jobs of a killed runner; it waits for those on other machines."""
     if bed.make() is not None and not bed.remote:
         pytest.skip("an executor's processes are children of the runner, and cannot be forked")
-    pid = os.fork()
-    if pid == 0:
-        try:
-            with bed.runner(tmp_path) as runner:
-                accept(runner, tmp_path, WAIT)
-                eventually(lambda: bool(pids(tmp_path)))
-                os.kill(os.getpid(), signal.SIGKILL)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+    def run_and_die() -> None:
+        with bed.runner(tmp_path) as runner:
+            accept(runner, tmp_path, WAIT)
+            eventually(lambda: bool(pids(tmp_path)))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run_in_child(run_and_die) == -signal.SIGKILL
     first = pids(tmp_path)[0]
     assert alive(first)
     with bed.runner(tmp_path) as runner:

@@ -1,6 +1,9 @@
 """Helpers of the tests of JobRunner: runners of small entry-points, and functions that wait for their effects."""
 
 import json
+import os
+import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -65,3 +68,19 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def run_in_child(work: Callable[[], object]) -> int:
+    """Run a function in a forked child, which may kill itself there; returns the child's exit code."""
+    with warnings.catch_warnings():
+        # Python 3.12 and later warn of the threads of the tests.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import types
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -35,8 +36,7 @@ def preload(modules: list[str], ending: ScriptExit) -> None:
 
     The shared libraries of these are trusted to need no cleanup at the end of a process.
     """
-    optional = [name.removesuffix("?") for name in modules if name.endswith("?")]
-    for name in optional:
+    for name in [name.removesuffix("?") for name in modules if name.endswith("?")]:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -111,6 +111,12 @@ class Spare(NamedTuple):
     code: types.CodeType | None  #: of the script at the time of the fork
 
 
+def fork() -> int:
+    """Fork without Python's warning of threads, which libraries may have; as an error, it would end `serve`."""
+    with warnings.catch_warnings(action="ignore"):
+        return os.fork()
+
+
 class ForkServer:
     """Forks a child for each request on `control`, and a spare one when idle, which calls `prepare` before it waits."""
 
@@ -150,7 +156,7 @@ class ForkServer:
         if self._use_spare(request):
             return None
         try:
-            pid = os.fork()
+            pid = fork()
         except OSError as error:
             send_message(request.channel, "error", error.errno, error.strerror)
             request.close()
@@ -183,7 +189,7 @@ class ForkServer:
         self._script.refresh()
         with theirs:
             try:
-                pid = os.fork()
+                pid = fork()
             except OSError:
                 # A spare child only saves time, so do without.
                 self._idle = _IDLE_AFTER_FAULT

@@ -97,7 +97,10 @@ def add_command(subparsers: Any) -> None:
         "--until", metavar="TIME", type=argument(_time), help="only notifications of this time or earlier"
     )
     replay.add_argument(
-        "--match", metavar="JSONPATH", type=argument(_jsonpath), help="only notifications that match this JSONPath"
+        "--match",
+        metavar="JSONPATH",
+        type=argument(lambda text: Filter(text).jsonpath),
+        help="only notifications that match this JSONPath",
     )
     replay.add_argument("--dry-run", action="store_true", help="only list the jobs")
     replay.add_argument("--yes", action="store_true", help="do not ask for confirmation")
@@ -108,11 +111,6 @@ def _time(text: str) -> str:
         return datetime.fromisoformat(text).isoformat()
     except ValueError:
         raise ValueError("it must be a time such as 2026-11-24T18:00") from None
-
-
-def _jsonpath(text: str) -> str:
-    Filter(text)
-    return text
 
 
 def _add_action(

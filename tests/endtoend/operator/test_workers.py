@@ -186,7 +186,7 @@ def _as_the_first(operator: Operator) -> list[str | Path]:
     [
         (["--name", "n"], {}, 78, "the address of the broker is missing; set --broker-url (PACIFICA_BROKER_URL)"),
         (["--broker-url", "redis://x"], {}, 78, "the consumer whose jobs are to be run is not named; set --name"),
-        (["--broker-url", "http://x"], {}, 78, "cannot be this text: it must look like redis://HOST:PORT or"),
+        (["--broker-url", "http://x"], {}, 78, "cannot be this text: it must look like redis://HOST:PORT, "),
         (
             ["--broker-url", f"redis://:{CANARY}@x"],
             {},

@@ -21,7 +21,7 @@ from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.jobs.limits import JobLimits
 from tests.support.machine.waiting import DEADLINE, wait_for_line
-from tests.support.runner_tools import accept, alive, eventually, make_runner
+from tests.support.runner_tools import accept, alive, eventually, make_runner, run_in_child
 
 #: Writes its process id and that of its parent to a file, and ends when another file appears.
 WAITER = """
@@ -153,15 +153,13 @@ def test_it_ends_with_the_runner(make: Callable[..., JobRunner], tmp_path: Path)
         pid = warm(runner).pid
     assert pid is not None
     assert not alive(pid)
-    child = os.fork()
-    if child == 0:
-        try:
-            with make("") as runner:
-                (tmp_path / "pid").write_text(f"{warm(runner).pid}\n")
-                os.kill(os.getpid(), signal.SIGKILL)
-        finally:
-            os._exit(1)
-    os.waitpid(child, 0)
+
+    def run_and_die() -> None:
+        with make("") as runner:
+            (tmp_path / "pid").write_text(f"{warm(runner).pid}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run_in_child(run_and_die) == -signal.SIGKILL
     pid = int(wait_for_line(tmp_path / "pid"))
     eventually(lambda: not alive(pid))
 
@@ -316,20 +314,32 @@ def test_one_that_is_killed_while_it_gets_ready(make: Callable[..., JobRunner], 
     assert (tmp_path / "killed").exists()
 
 
+def test_fork_beside_a_thread_of_a_library(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """Python's warning of a fork beside the thread of a preloaded library does not end the warm process."""
+    consumer = tmp_path / "consumer"
+    consumer.mkdir()
+    (consumer / "library.py").write_text(
+        "import _thread, time, warnings\nwarnings.simplefilter('error')\n_thread.start_new_thread(time.sleep, (99,))\n"
+    )
+    with make("import os, warnings; print(os.getppid(), warnings.filters[0][0])", preload=["library"]) as runner:
+        for number in range(3):
+            job_id = accept(runner, number)
+            assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+            assert runner.directory(job_id).output.read_text() == f"{warm(runner).pid} error\n"
+
+
 def test_one_that_hangs_when_its_runner_is_killed(make: Callable[..., JobRunner], tmp_path: Path) -> None:
     """The next runner ends a hanging warm process of a runner that was killed."""
-    child = os.fork()
-    if child == 0:
-        try:
-            with make("") as runner:
-                pid = warm(runner).pid
-                assert pid is not None
-                os.kill(pid, signal.SIGSTOP)
-                (tmp_path / "pid").write_text(f"{pid}\n")
-                os.kill(os.getpid(), signal.SIGKILL)
-        finally:
-            os._exit(1)
-    os.waitpid(child, 0)
+
+    def stop_it_and_die() -> None:
+        with make("") as runner:
+            pid = warm(runner).pid
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
+            (tmp_path / "pid").write_text(f"{pid}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run_in_child(stop_it_and_die) == -signal.SIGKILL
     pid = int(wait_for_line(tmp_path / "pid"))
     assert alive(pid)
     runner = make("", way="cold")

@@ -142,7 +142,7 @@ from pacifica_notifications_consumer.engines.warm.child import Libraries
 libraries = Libraries()
 print(libraries.changed)
 loaded = open("/proc/self/maps").read()
-found = pathlib.Path(sysconfig.get_config_var("DESTSHARED")).glob("*.so")
+found = pathlib.Path(sysconfig.get_path("stdlib"), "lib-dynload").glob("*.so")
 ctypes.CDLL(str(next(path for path in found if str(path) not in loaded)))
 print(libraries.changed)
 """

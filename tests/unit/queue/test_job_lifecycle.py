@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.queue import maintenance as maintenance
 from pacifica_notifications_consumer.queue import workers
 from tests.support.machine.waiting import DEADLINE, wait_for_line, wait_until
-from tests.support.runner_tools import WAYS, accept, alive, eventually, make_runner, run_one
+from tests.support.runner_tools import WAYS, accept, alive, eventually, make_runner, run_in_child, run_one
 
 
 @pytest.fixture(params=WAYS)
@@ -48,17 +48,15 @@ while not os.path.exists(place + "/end"):
 def killed_while_running(make: Callable[..., JobRunner], tmp_path: Path, **arguments: Any) -> int:
     """Run a job under a runner that is killed; returns the id of the orphan process."""
     (tmp_path / "running").unlink(missing_ok=True)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            with make(WAITER, **arguments) as runner:
-                if not runner.jobs():
-                    accept(runner)
-                wait_for_line(tmp_path / "running")
-                os.kill(os.getpid(), signal.SIGKILL)
-        finally:
-            os._exit(1)
-    os.waitpid(pid, 0)
+
+    def run_and_die() -> None:
+        with make(WAITER, **arguments) as runner:
+            if not runner.jobs():
+                accept(runner)
+            wait_for_line(tmp_path / "running")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run_in_child(run_and_die) == -signal.SIGKILL
     return int(wait_for_line(tmp_path / "running"))
 
 

@@ -34,6 +34,10 @@ def work(value=1):
 NOT_3_12 = pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.12 starts no threads that late")
 
 
+#: Forking while a task runs is allowed, but Python 3.12 and later warn of it.
+QUIET = "import warnings; warnings.simplefilter('ignore')"
+
+
 def run(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", PRELUDE + script], capture_output=True, text=True, check=False, timeout=60
@@ -128,7 +132,7 @@ def test_rejection_carries_our_error_and_its_cause(tmp_path: str) -> None:
         ("atexit.register(print, 'exit'); work().then(lambda _: sys.exit(4))", 4, ["exit"]),
         ("file = open('/dev/stdout', 'w'); work().then(lambda _: file.write('kept') and file.flush())", 0, ["kept"]),
         ("pid = os.fork(); pid or work().then(print); pid and os.waitpid(pid, 0)", 0, ["1"]),
-        ("work().then(print); pid = os.fork(); pid or os._exit(0); os.waitpid(pid, 0)", 0, ["1"]),
+        (f"{QUIET}; work().then(print); pid = os.fork(); pid or os._exit(0); os.waitpid(pid, 0)", 0, ["1"]),
     ],
 )
 def test_end_of_the_program(script: str, status: int, printed: list[str]) -> None:
@@ -138,9 +142,17 @@ def test_end_of_the_program(script: str, status: int, printed: list[str]) -> Non
     assert ("Unhandled promise rejection" in finished.stderr) == (status == UNHANDLED_STATUS)
 
 
+def test_callback_that_forks() -> None:
+    """When a callback runs, the thread of its task has ended, so Python does not warn of a fork with threads."""
+    finished = run(
+        "for _ in range(20): work().then(lambda _: os.fork() or os._exit(0)).then(lambda _: os.wait()).get()"
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
 def test_forked_child_waits_for_nothing() -> None:
     """A child that is forked during a task exits without waiting for the task, which runs in its parent."""
-    finished = run("work().then(print); pid = os.fork()\nif pid: os.waitpid(pid, 0)\nelse: print('child')")
+    finished = run(f"{QUIET}; work().then(print); pid = os.fork()\nif pid: os.waitpid(pid, 0)\nelse: print('child')")
     assert finished.returncode == 0
     assert sorted(finished.stdout.split()) == ["1", "child"]
 
