@@ -5,7 +5,7 @@ BED := .bed
 PYTHONS := 3.11 3.12 3.13 3.14 3.15
 PY := $(VENV)/bin/python
 
-.PHONY: help env demo test test-rest test-all unit engines pythons integration chaos fuzz bed lint format bench docs man release audit clean
+.PHONY: help env demo test shake test-rest test-all unit engines pythons integration chaos fuzz bed lint format bench docs man release audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ $(VENV)/.brokers: $(VENV)/.development tools/make-brokers
 
 test: $(VENV)/.browser $(VENV)/.brokers  ## run all tests but the long ones and those on the real services
 	@PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-8} $(PY) tools/run_tests.py unit engines chaos endtoend
+
+shake: $(VENV)/.browser $(VENV)/.brokers  ## run `make test` eight times while the machine has other work
+	@$(PY) tools/shake.py
 
 test-rest: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run the tests that `make test` leaves out
 	@$(PY) tools/run_tests.py --rest engines chaos endtoend integration
