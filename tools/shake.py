@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--disk", type=int, default=3, metavar="N")
     arguments = parser.parse_args()
     lines, failed = [], 0
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:  # noqa: S108  (a disk, unlike /tmp on some machines)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
         kinds = ["four busy loops"] * arguments.busy + ["a busy disk"] * arguments.disk
         for kind in kinds:
             disk = kind == "a busy disk"
@@ -52,7 +52,7 @@ def main() -> int:
                 status = subprocess.run(["make", "test"], check=False).returncode  # noqa: S607
             failed += status != 0
             lines.append(f"  beside {kind:<16} {'failed' if status else 'passed'} in {time.monotonic() - began:.0f} s")
-            print("\nruns so far", *lines, sep="\n", flush=True)  # noqa: T201
+            print("\nruns so far", *lines, sep="\n", flush=True)
     return failed
 
 
