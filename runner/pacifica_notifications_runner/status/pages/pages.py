@@ -1,6 +1,6 @@
 """The pages and their forms, with all their words; the data are from the methods of the API.
 
-The facts about a job, such as why it is dead, come from `job_facts` in ``process/formats.py``, as ``jobs show`` has them.
+The facts about a job, such as why it is dead, are those of `job_facts` in ``process/formats.py``.
 """
 
 from __future__ import annotations
