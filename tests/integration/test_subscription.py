@@ -14,6 +14,8 @@ import pytest
 
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.producer import Producer, SubscriptionSpec
+from pacifica_notifications_consumer.jobs.job import JobState
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
 from pacifica_notifications_consumer.subscription.subscription import subscribed
@@ -155,8 +157,13 @@ def test_start_command_comes_back(bed: Bed, services: Services, operator: Operat
         deployment.command.process.send_signal(18)  # SIGCONT
         deployment.command.wait_for("notifications may have been missed from")
     sent = send(tmp_path / "2", {"a": b"two"}, services)
-    job, _ = deployment.job(1)
-    assert job.title == sent["eventID"]
+
+    def succeeded() -> list[str]:
+        with contextlib.closing(Ledger(deployment.state_dir / "ledger.sqlite3")) as ledger:
+            return [job.title for job in ledger.records.jobs(10, state=JobState.SUCCEEDED)]
+
+    # The first upload, whose notification was refused, is recovered before the second one, or after it.
+    wait_until(lambda: sent["eventID"] in succeeded(), "the job of the second upload")
     assert port == int(deployment.url.rpartition(":")[2])
     assert deployment.command.stop().status == 0
     assert bed.subscriptions() == []
