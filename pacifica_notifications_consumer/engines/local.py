@@ -12,7 +12,7 @@ from ..cloudevents.trace import TRACE_VARIABLE
 from ..environment.venv import Venv
 from ..jobs.directory import JobDirectory
 from ..jobs.job import Ending, Fate
-from ..settings.services import Services
+from ..settings.services import CONSUMER_VARIABLE, Services
 from ..streams.progress import PROGRESS_VARIABLE
 from ..system.account import CURRENT_USER, Account
 from ..system.orphans import MARK_VARIABLE, end_marked
@@ -117,10 +117,11 @@ class LocalEngine:
     def _environ(self, attempt: Attempt) -> dict[str, str]:
         # The mark comes first, because a forked child can show only the beginning of its environment (see
         # `child.Appearance`).
-        services = attrs.evolve(self.services, consumer=attempt.terms.consumer or None)
-        environ = {MARK_VARIABLE: attempt.mark} | self.venv.environ(self.run_as.environ()) | services.environ()
-        for name in (*_OF_THE_SUPERVISOR, TRACE_VARIABLE):
+        environ = {MARK_VARIABLE: attempt.mark} | self.venv.environ(self.run_as.environ()) | self.services.environ()
+        for name in (*_OF_THE_SUPERVISOR, TRACE_VARIABLE, CONSUMER_VARIABLE):
             environ.pop(name, None)
+        if attempt.terms.consumer:
+            environ[CONSUMER_VARIABLE] = attempt.terms.consumer
         if attempt.traceparent:
             environ[TRACE_VARIABLE] = attempt.traceparent
         # Without a buffer, the last output is in the file even if the process is killed.

@@ -47,8 +47,9 @@ class Headers(Mapping[str, str]):
 
     def get_all(self, name: str) -> list[str]:
         """All values of a field, in the order of the request."""
-        wanted = name.lower()
-        return [value for name, value in self._fields if name.lower() == wanted]
+        if len(self._fields) == len(self._values):  # usually no field is there twice
+            return [self._values[name.lower()]] if name in self else []
+        return [value for each, value in self._fields if each.lower() == name.lower()]
 
     def body_length(self) -> int | None:
         """The size of the body in bytes (RFC 9112, section 6.3); None if it is chunked.
@@ -113,7 +114,10 @@ class Head:
 
 def split_target(target: str) -> tuple[str, str]:
     """The path of a request target, which is still percent-encoded, and the query."""
-    path, query = cast("re.Match[str]", _TARGET.match(target)).groups()
+    if target.startswith("/"):
+        path, _, query = target.partition("?")
+    else:
+        path, query = cast("re.Match[str]", _TARGET.match(target)).groups()
     return path or "/", query
 
 

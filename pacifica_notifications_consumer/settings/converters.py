@@ -82,11 +82,6 @@ def size(text: str) -> int:
     return number
 
 
-def size_limit(text: str) -> int | None:
-    """Read a limit in bytes, as `byte_count` does; 0 stands for no limit."""
-    return byte_count(text) or None
-
-
 def byte_count(text: str) -> int:
     """Read a number of bytes, with an optional K, M, G or T (1024 and its powers) after it."""
     found = _SIZE.fullmatch(text)
@@ -205,14 +200,12 @@ def seconds(text: str) -> float:
     return number
 
 
-def limit(text: str) -> float | None:
-    """Read a limit of a duration, in seconds; 0 stands for no limit."""
-    return seconds(text) or None
+def _limit(read: Callable[[str], _T]) -> Callable[[str], _T | None]:
+    return lambda text: read(text) or None
 
 
-def count_limit(text: str) -> int | None:
-    """Read a limit of a number; 0 stands for no limit."""
-    return whole_number(text, 0) or None
+#: Read a limit of a duration in seconds, of a number, and of a number of bytes; 0 stands for no limit.
+limit, count_limit, size_limit = _limit(seconds), _limit(whole), _limit(byte_count)
 
 
 def one_of(*words: _Word) -> Callable[[str], _Word]:
