@@ -42,7 +42,7 @@ shake: $(VENV)/.browser $(VENV)/.brokers  ## run `make test` eight times while t
 	@$(PY) tools/shake.py
 
 test-rest: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run the tests that `make test` leaves out
-	@$(PY) tools/run_tests.py --rest engines chaos endtoend integration
+	@$(PY) tools/run_tests.py --rest unit engines chaos endtoend integration
 
 test-all: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run all tests
 	@$(PY) tools/run_tests.py --whole unit engines chaos endtoend integration

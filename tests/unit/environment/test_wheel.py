@@ -8,6 +8,8 @@ from base64 import urlsafe_b64encode
 from importlib.metadata import distribution
 from pathlib import Path
 
+import pytest
+
 import pacifica_notifications_consumer
 from pacifica_notifications_consumer.environment.wheel import DISTRIBUTION, build_wheel
 
@@ -42,6 +44,7 @@ def test_same_input_same_bytes(tmp_path: Path) -> None:
     assert wheels[0] == wheels[1]
 
 
+@pytest.mark.whole
 def test_pip_installs_it(tmp_path: Path) -> None:
     """The wheel can be installed by pip, and the installed package builds the same wheel again."""
     wheel = build_wheel(tmp_path)
