@@ -50,16 +50,14 @@ def make_session(services: Services) -> requests.Session:
             raise _lacking("clientssl", "`client_cert`")
         session.cert = (services.client_cert, services.client_key) if services.client_key else services.client_cert
     session.verify = services.ca_bundle
-    if session.cert or isinstance(session.verify, str):
-        _check_certificates(session)
     if services.ca_bundle is False:
         # The commands warn once that certificates are not verified; urllib3 would warn at each request.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return session
 
 
-def _check_certificates(session: requests.Session) -> None:
-    """Load the files, because requests reports a wrong one only with the first https request, without its name."""
+def check_certificates(session: requests.Session) -> None:
+    """Load the files once, because requests reports a wrong one only with the first https request, without its name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if isinstance(session.verify, str):
         where = {"capath" if Path(session.verify).is_dir() else "cafile": session.verify}

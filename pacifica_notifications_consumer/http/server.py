@@ -254,11 +254,15 @@ def serve(
         server.hang_up()
 
 
-def check_address(address: str, port: int, settings: tuple[str, str] = ("address", "port")) -> None:
-    """Raise the error that `serve` would raise now, without serving."""
-    with _naming(address, port, settings), socket.socket(_family(address)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((address, port))
+@contextlib.contextmanager
+def reserved(address: str, port: int, settings: tuple[str, str] = ("address", "port")) -> Iterator[None]:
+    """Hold an address until the context ends; raises the error that `serve` would raise."""
+    with socket.socket(_family(address)) as holder:
+        with _naming(address, port, settings):
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.bind((address, port))
+            holder.listen()
+        yield
 
 
 @contextlib.contextmanager

@@ -29,11 +29,11 @@ def recover(ledger: Ledger, engine: Engine, mark: str, *, last_engine: str, cras
     # Only their own engine can wait for these jobs; without it they would be run twice.
     if last_engine != name and (out := [job for job in ledger.handed_out() if not job.state.final]):
         raise StateError(
-            f"{len(out)} jobs of this consumer are still running on {last_engine or 'other machines'}",
+            f"jobs of this consumer still run on {last_engine or 'other machines'}: {len(out)}",
             "start it with that engine until they end, or cancel them with: pacifica-notifications-consumer jobs",
         )
     if orphans := engine.open(mark):
-        log.warning("ended %d processes that the previous run left behind", orphans)
+        log.warning("processes that the previous run left behind were ended: %d", orphans)
     report_recovered(ledger.recover(crash_limit))
     ledger.remove_orphans()
     ledger.coverage.put_fact(ENGINE, {"place": name})

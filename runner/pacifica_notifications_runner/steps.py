@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive.archive import Consumer
-from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.base import check_certificates, make_session
 from pacifica_notifications_consumer.endpoint import Endpoint, Rate, Signatures
 from pacifica_notifications_consumer.engines.engine import RemoteEngine
 from pacifica_notifications_consumer.environment.builder import VenvBuilder
 from pacifica_notifications_consumer.environment.venv import Venv
-from pacifica_notifications_consumer.errors import ConfigurationError
-from pacifica_notifications_consumer.http.server import Server, check_address
+from pacifica_notifications_consumer.http.server import Server, reserved
 from pacifica_notifications_consumer.jobs.directory import StateDirectory
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.subscription.reachability import is_loopback
@@ -48,12 +47,11 @@ def limit_privileges(settings: Settings) -> Account:
 
 def check_places(settings: Settings, name: str, run_as: Account) -> None:
     """Find out before the environment is created, which takes long, whether the later steps can work."""
-    with contextlib.closing(StateDirectory(settings.state_dir or defaults.default_state_dir(name), name, run_as)):
-        check_address(settings.address, settings.port)
-        check_address(settings.status_address, settings.status_port, ("status_address", "status_port"))
-    if settings.port == settings.status_port != 0 and settings.address == settings.status_address:
-        raise ConfigurationError("`port` and `status_port` are the same", "set one of them to another")
-    make_session(settings.services).close()
+    status = reserved(settings.status_address, settings.status_port, ("status_address", "status_port"))
+    with reserved(settings.address, settings.port), status:
+        StateDirectory(settings.state_dir or defaults.default_state_dir(name), name, run_as).close()
+    with make_session(settings.services) as session:
+        check_certificates(session)
 
 
 def venv_builder(consumer: Consumer, settings: Settings, cancel: threading.Event, run_as: Account) -> VenvBuilder:

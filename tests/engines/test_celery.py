@@ -227,7 +227,7 @@ def test_jobs_that_are_out_keep_their_engine(broker: Broker, tmp_path: Path) -> 
         eventually(lambda: bool(runner.job(job_id).task))
     for engine in (None, CeleryEngine(attrs.evolve(broker, queue="other"), ARCHIVE)):
         with (
-            pytest.raises(StateError, match=f"still running on the queue '{broker.queue}'"),
+            pytest.raises(StateError, match=f"still run on the queue '{broker.queue}'"),
             running(tmp_path, broker, engine=engine),
         ):
             pass

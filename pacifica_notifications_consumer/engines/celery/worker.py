@@ -105,7 +105,7 @@ class RemoteWorker:
             )
             stack.callback(self._engine.close)
             if left := self._engine.open(self._state.mark):
-                log.warning("ended %d processes that the previous run left behind", left)
+                log.warning("processes that the previous run left behind were ended: %d", left)
             self._watchdog = stack.enter_context(
                 contextlib.closing(Watchdog(self._state.mark, self._broker.lost_after, self._user))
             )

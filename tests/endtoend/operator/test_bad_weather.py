@@ -58,7 +58,7 @@ def test_killed_and_started_again(operator: Operator, sandbox: Sandbox, archive:
         first.let_end(number)
         job, _ = first.job(number)
         assert (job.attempts, job.crashes) == (1, 2 - number)
-    assert "ended 1 processes that the previous run left behind" in again.stderr
+    assert "processes that the previous run left behind were ended: 1" in again.stderr
     assert "an earlier run had left its subscription behind" in again.stderr
     assert again.stop().status == 0
     assert operator.leftovers() == []

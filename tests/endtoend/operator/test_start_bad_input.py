@@ -20,6 +20,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import BIN, KEEPER, START, Deployment, Operator, event, pack, wait_until
 from tests.endtoend.recorder import Answer, Request, recording
+from tests.support.machine.ports import free_port
 from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import DATA
 
@@ -29,6 +30,8 @@ TWO_LINES = {**GOOD, "jsonpath2.txt": '$["data"]\n$["eventID"]\n'}
 NO_PATH = {**GOOD, "jsonpath2.txt": '$["data"][?(@["a" = 1)]\n'}
 WINDOWS = {**GOOD, "init.sh": "#!/bin/sh\r\nexit 0\r\n"}
 ANY_USER = ("--username", "alice")
+PORT = str(free_port())
+SAME_PORT = ("--port", PORT, "--status-port", PORT)
 
 
 def undone(operator: Operator) -> None:
@@ -83,7 +86,10 @@ def test_unusable_archive(
         pytest.param(["--address", "a..b"], 71, "; set --address (PACIFICA_ADDRESS) to an address of", id="address"),
         pytest.param(["--status-address", "203.0.113.1"], 71, "; set --status-address (PACIFICA", id="status address"),
         pytest.param(["--state-dir", "wrong.ini"], 73, "; choose another with --state-dir", id="state is a file"),
-        pytest.param(["--port", "47111", "--status-port", "47111"], 78, "are the same; set one of them", id="ports"),
+        pytest.param([*SAME_PORT], 71, "; stop the process that uses it, or set --status-port", id="same port"),
+        pytest.param(
+            [*SAME_PORT, "--status-address", "0.0.0.0"], 71, "or set --status-port", id="port of all addresses"
+        ),
         pytest.param(["--ca-bundle", "wrong.ini"], 78, "; correct --ca-bundle (PACIFICA_CA_BUNDLE)", id="authorities"),
         pytest.param(["--authentication", "basic"], 78, "set --username (PACIFICA_USERNAME), and", id="no password"),
         pytest.param(["--run-as", ""], 78, "--run-as (PACIFICA_RUN_AS) is empty; leave it out", id="empty account"),

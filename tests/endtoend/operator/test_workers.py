@@ -161,7 +161,7 @@ def test_worker_is_stopped_while_a_job_runs(
         variables=sandbox.environ(),
     )
     assert elsewhere.status == 73
-    assert "are still running on the queue 'tested' at redis://127.0.0.1" in elsewhere.error(START)
+    assert "still run on the queue 'tested' at redis://127.0.0.1" in elsewhere.error(START)
     worker.process.send_signal(signal.SIGTERM)
     worker.wait_for("stopping; running jobs are given 30 seconds")
     assert worker.stop().status == 0

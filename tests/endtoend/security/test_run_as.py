@@ -308,7 +308,7 @@ def test_the_rights_that_it_takes(
     first.process.kill()
     first.process.wait()
     second = begin()
-    assert " processes that the previous run left behind" in second.stderr
+    assert "processes that the previous run left behind were ended: " in second.stderr
     wait_until(lambda: not Path(f"/proc/{running[0]}").exists(), "the survivor has ended")
     wait_until(lambda: (directory / "outgoing" / "began").read_text() == "xx", "the job runs once more")
     (directory / "outgoing" / "go").touch()

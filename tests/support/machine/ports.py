@@ -19,8 +19,8 @@ _file: int | None = None
 def free_port() -> int:
     """A port of loopback that is free, and stays reserved for this process until it ends.
 
-    The system gives it to nobody else: it lies below the range from which connections and servers get their ports, so
-    that a server can also be stopped and started on it. A lock keeps other test processes off.
+    It lies below the range from which the system gives ports to connections and servers, so a server can also be
+    stopped and started on it. A lock keeps other test processes off.
     """
     ports = random.sample(range(_LOWEST, _end()), 1000)
     return next(port for port in ports if port not in _taken and _reserve(port))

@@ -113,8 +113,8 @@ class Reaper:
         # Again, since one that is being ended may have started another one.
         while self._end_marked() and time.monotonic() < deadline + _PATIENCE:
             time.sleep(0.02)
-        for place in reversed(self._mounts):
-            subprocess.run(["/bin/umount", "-l", place], check=False)
+        for path in reversed(self._mounts):
+            subprocess.run(["/bin/umount", "-l", path], check=False)
         for directory in self._directories:
             shutil.rmtree(directory, ignore_errors=True)
 

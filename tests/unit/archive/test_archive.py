@@ -262,7 +262,7 @@ def test_windows_line_endings(pack: Callable[..., Path]) -> None:
 
 
 def test_named_pipe(tmp_path: Path) -> None:
-    """A named pipe is refused, instead of a wait for somebody to write into it."""
+    """A named pipe is refused at once; reading it would wait until another process writes into it."""
     os.mkfifo(tmp_path / "consumer.zip")
     with (
         pytest.raises(ArchiveError, match=r"/consumer\.zip is a named pipe; copy it into a file"),

@@ -1,13 +1,13 @@
 """An interpreter is asked what it is, but not waited for without end."""
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from pacifica_notifications_consumer import VenvBuilder
 from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError
+from tests.support.machine.waiting import DEADLINE, wait_until
 
 
 @pytest.fixture
@@ -32,11 +32,9 @@ def test_check_of_a_silent_one_is_cancelled(silent: Path) -> None:
 
     thread = threading.Thread(target=build)
     thread.start()
-    deadline = time.monotonic() + 60
-    while not (silent.parent / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until((silent.parent / "started").exists, "the program is started")
     cancel.set()
-    thread.join(20.0)
+    thread.join(DEADLINE)
     assert [str(error) for error in errors] == ["stopped while python was running"]
 
 

@@ -60,7 +60,7 @@ PORT = "it must be a whole number from 0 to 65,535"
         ({"filter": "$["}, "cannot parse the JSONPath: line 1"),
         ({"filter": 123}, "cannot parse the JSONPath: line 1, column 1: '123'"),
         ({"venv": "/nowhere"}, "`venv` (/nowhere) has no bin/python; give it what a VenvBuilder returns"),
-        ({"run_as": "nobody-of-that-name"}, "the user 'nobody-of-that-name' does not exist"),
+        ({"run_as": "no-such-user"}, "the user 'no-such-user' does not exist"),
         ({"run_as": 5}, "the user 5 does not exist on this machine; correct `run_as`"),
     ],
 )
@@ -116,7 +116,7 @@ def test_threads_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.Monk
     ("make", "problem"),
     [
         (lambda: VenvBuilder(timeout=-1), f"`timeout` cannot be -1; {SECONDS}"),
-        (lambda: VenvBuilder(run_as="nobody-of-that-name"), "does not exist on this machine; correct `run_as`"),
+        (lambda: VenvBuilder(run_as="no-such-user"), "does not exist on this machine; correct `run_as`"),
         (lambda: VenvBuilder(directory=__file__), f"`directory` ({__file__}) is not a directory; correct its path"),
         (lambda: VenvBuilder(directory="/nowhere"), "`directory` (/nowhere) is not a directory"),
         (lambda: VenvBuilder(requirements="/no.txt"), "`requirements` cannot be /no.txt; it must be the path of"),
