@@ -87,9 +87,7 @@ def test_unusable_archive(
         pytest.param(["--status-address", "203.0.113.1"], 71, "; set --status-address (PACIFICA", id="status address"),
         pytest.param(["--state-dir", "wrong.ini"], 73, "; choose another with --state-dir", id="state is a file"),
         pytest.param([*SAME_PORT], 71, "; stop the process that uses it, or set --status-port", id="same port"),
-        pytest.param(
-            [*SAME_PORT, "--status-address", "0.0.0.0"], 71, "or set --status-port", id="port of all addresses"
-        ),
+        pytest.param([*SAME_PORT, "--address", "localhost"], 71, "or set --status-port", id="same port of a name"),
         pytest.param(["--ca-bundle", "wrong.ini"], 78, "; correct --ca-bundle (PACIFICA_CA_BUNDLE)", id="authorities"),
         pytest.param(["--authentication", "basic"], 78, "set --username (PACIFICA_USERNAME), and", id="no password"),
         pytest.param(["--run-as", ""], 78, "--run-as (PACIFICA_RUN_AS) is empty; leave it out", id="empty account"),
