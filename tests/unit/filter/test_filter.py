@@ -274,7 +274,7 @@ def test_indices_within_limits(start: int, end: int, step: int, length: int) -> 
 
 def measured(expression: str, event: Any) -> float:
     shared, times = Filter(expression), []
-    for _ in range(5):
+    for _ in range(3):
         started = time.process_time()
         shared.matches(event)
         sum(1 for _ in shared.find(event))
@@ -295,7 +295,8 @@ def measured(expression: str, event: Any) -> float:
 )
 def test_growth_is_linear(expression: str, grow: Callable[[int], Any]) -> None:
     """The time grows linearly with the size of the event, not quadratically."""
-    assert measured(expression, grow(32_000)) < 24 * max(measured(expression, grow(4_000)), 0.0005)
+    # A linear filter takes 32 times as long here, a quadratic one 1024 times: the limit is far from both.
+    assert measured(expression, grow(32_000)) < 180 * max(measured(expression, grow(1_000)), 0.0001)
 
 
 def test_explanation() -> None:

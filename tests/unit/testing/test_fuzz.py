@@ -11,15 +11,15 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.targets import TARGETS
 
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))
-#: Number of inputs, for about a second per target.
+#: Number of inputs, for about half a second per target.
 TIMES = {
-    "http": 2000,
-    "head": 10_000,
-    "notification": 2000,
-    "archive": 400,
-    "tar": 40,
-    "jsonpath": 800,
-    "answers": 1000,
+    "http": 1000,
+    "head": 5000,
+    "notification": 1000,
+    "archive": 200,
+    "tar": 20,
+    "jsonpath": 400,
+    "answers": 500,
 }
 
 

@@ -1,10 +1,10 @@
 """Tasks run in parallel; callbacks run one at a time on a waiting thread, or on the main thread at the end."""
 
-import subprocess
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +12,7 @@ from pacifica_notifications_consumer import download
 from pacifica_notifications_consumer.errors import DownloadError
 from pacifica_notifications_consumer.transfer.background import in_background
 from pacifica_notifications_consumer.transfer.promises import UNHANDLED_STATUS, Promise
+from tests.support.scripts import Interpreter, interpreter
 
 PRELUDE = """
 import atexit, os, subprocess, sys, threading
@@ -38,10 +39,10 @@ NOT_3_12 = pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.
 QUIET = "import warnings; warnings.simplefilter('ignore')"
 
 
-def run(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", PRELUDE + script], capture_output=True, text=True, check=False, timeout=60
-    )
+@pytest.fixture(scope="module")
+def python() -> Iterator[Interpreter]:
+    with interpreter(PRELUDE) as python:
+        yield python
 
 
 def test_side_by_side() -> None:
@@ -135,32 +136,34 @@ def test_rejection_carries_our_error_and_its_cause(tmp_path: str) -> None:
         (f"{QUIET}; work().then(print); pid = os.fork(); pid or os._exit(0); os.waitpid(pid, 0)", 0, ["1"]),
     ],
 )
-def test_end_of_the_program(script: str, status: int, printed: list[str]) -> None:
+def test_end_of_the_program(python: Interpreter, script: str, status: int, printed: list[str]) -> None:
     """Promises that are pending at the end of the script are settled on the main thread, where threads still start."""
-    finished = run(script)
+    finished = python.run(script)
     assert (finished.returncode, finished.stdout.splitlines()) == (status, printed), finished.stderr
     assert ("Unhandled promise rejection" in finished.stderr) == (status == UNHANDLED_STATUS)
 
 
-def test_callback_that_forks() -> None:
+def test_callback_that_forks(python: Interpreter) -> None:
     """When a callback runs, the thread of its task has ended, so Python does not warn of a fork with threads."""
-    finished = run(
+    finished = python.run(
         "for _ in range(20): work().then(lambda _: os.fork() or os._exit(0)).then(lambda _: os.wait()).get()"
     )
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
-def test_forked_child_waits_for_nothing() -> None:
+def test_forked_child_waits_for_nothing(python: Interpreter) -> None:
     """A child that is forked during a task exits without waiting for the task, which runs in its parent."""
-    finished = run(f"{QUIET}; work().then(print); pid = os.fork()\nif pid: os.waitpid(pid, 0)\nelse: print('child')")
+    finished = python.run(
+        f"{QUIET}; work().then(print); pid = os.fork()\nif pid: os.waitpid(pid, 0)\nelse: print('child')"
+    )
     assert finished.returncode == 0
     assert sorted(finished.stdout.split()) == ["1", "child"]
 
 
-def test_interrupt_at_the_end() -> None:
+def test_interrupt_at_the_end(python: Interpreter) -> None:
     """Ctrl-C during the wait for tasks at the end of the program ends it with the exit status of an interrupt."""
     interrupt = (
         "import signal; in_background(lambda: (later.wait(0.3), os.kill(os.getpid(), signal.SIGINT), later.wait(9)))"
     )
-    finished = run(interrupt)
+    finished = python.run(interrupt)
     assert finished.returncode == 130

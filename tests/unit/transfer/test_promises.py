@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from pacifica_notifications_consumer.transfer.promises import UNHANDLED_STATUS, Promise
+from tests.support.scripts import Interpreter, interpreter
 
 PRELUDE = """
 import sys
@@ -17,8 +19,10 @@ rejected = lambda: Promise(lambda resolve, reject: reject(ValueError("because"))
 """
 
 
-def run(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", PRELUDE + script], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def python() -> Iterator[Interpreter]:
+    with interpreter(PRELUDE) as python:
+        yield python
 
 
 @pytest.mark.parametrize(
@@ -42,9 +46,9 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
         "download('/nowhere').then(print)",
     ],
 )
-def test_unhandled_rejection_ends_with_a_status_and_is_printed(script: str) -> None:
+def test_unhandled_rejection_ends_with_a_status_and_is_printed(python: Interpreter, script: str) -> None:
     """A process with an unhandled rejection fails and prints the reason, wherever the rejection happens."""
-    finished = run(script)
+    finished = python.run(script)
     assert (finished.returncode, "Unhandled promise rejection" in finished.stderr) == (UNHANDLED_STATUS, True)
     assert "Error" in finished.stderr
 
@@ -64,16 +68,16 @@ def test_unhandled_rejection_ends_with_a_status_and_is_printed(script: str) -> N
         "download('/nowhere').catch(print)",
     ],
 )
-def test_handled_rejection_is_no_failure(script: str) -> None:
+def test_handled_rejection_is_no_failure(python: Interpreter, script: str) -> None:
     """A handled rejection does not change the exit status."""
-    finished = run(script)
+    finished = python.run(script)
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_exit_in_a_callback_exits(status: int) -> None:
+def test_exit_in_a_callback_exits(python: Interpreter, status: int) -> None:
     """sys.exit() in a callback ends the process; the package `promise` alone would swallow it."""
-    assert run(f"fulfilled().then(lambda _: sys.exit({status})); sys.exit(9)").returncode == status
+    assert python.run(f"fulfilled().then(lambda _: sys.exit({status})); sys.exit(9)").returncode == status
 
 
 def test_other_exit_handlers_still_run() -> None:
@@ -87,15 +91,17 @@ def test_other_exit_handlers_still_run() -> None:
 
 
 @pytest.mark.parametrize("script", ["sys.stderr = None; rejected()", "import os; os.close(2); rejected()"])
-def test_status_changes_without_standard_error(script: str) -> None:
+def test_status_changes_without_standard_error(python: Interpreter, script: str) -> None:
     """A process whose standard error is closed still exits with the status of an unhandled rejection."""
-    assert run(script).returncode == UNHANDLED_STATUS
+    assert python.run(script).returncode == UNHANDLED_STATUS
 
 
 @pytest.mark.parametrize("first", ["fulfilled().done(lambda _: 1 / 0)", "fulfilled()._add_callbacks(1, 2, 3)"])
-def test_later_callbacks_are_still_called(first: str) -> None:
+def test_later_callbacks_are_still_called(python: Interpreter, first: str) -> None:
     """An error in one callback does not keep the callbacks of other promises from running."""
-    finished = run(f"try:\n    {first}\nexcept Exception:\n    pass\nfulfilled().then(lambda _: print('called'))")
+    finished = python.run(
+        f"try:\n    {first}\nexcept Exception:\n    pass\nfulfilled().then(lambda _: print('called'))"
+    )
     assert finished.stdout == "called\n"
 
 
