@@ -15,9 +15,12 @@ T = TypeVar("T")
 def wait_until(condition: Callable[[], T | None], what: str = "", seconds: float = DEADLINE) -> T:
     """Return the first true value of a condition, or fail when there was none in time."""
     deadline = time.monotonic() + seconds
+    pause = 0.005
     while not (value := condition()):
         assert time.monotonic() < deadline, f"still not after {seconds:g} s: {what or condition}"
-        time.sleep(0.01)
+        # Longer and longer, because asking takes processor time from the one who is waited for.
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.05)
     return value
 
 
