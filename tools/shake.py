@@ -13,12 +13,19 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-_LOOP = "while True: pass"
+#: Both programs end when the one that started them was killed.
+_LOOP = """
+import os
+parent = os.getppid()
+while os.getppid() == parent:
+    pass
+"""
 #: Writes 64 MiB and waits until they are on the disk, without end.
 _WRITER = """
 import os, sys
+parent = os.getppid()
 with open(sys.argv[1], "wb", buffering=0) as file:
-    while True:
+    while os.getppid() == parent:
         file.seek(0)
         for _ in range(64):
             file.write(os.urandom(1 << 20))

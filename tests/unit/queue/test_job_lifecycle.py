@@ -16,8 +16,8 @@ from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.job import Ending, JobState
 from pacifica_notifications_consumer.jobs.retention import Keep
+from pacifica_notifications_consumer.queue import leases, workers
 from pacifica_notifications_consumer.queue import maintenance as maintenance
-from pacifica_notifications_consumer.queue import workers
 from tests.support.machine.waiting import DEADLINE, wait_for_line, wait_until
 from tests.support.runner_tools import WAYS, accept, alive, eventually, make_runner, run_in_child, run_one
 
@@ -195,10 +195,11 @@ def test_old_jobs_are_removed(make: Callable[..., JobRunner], tmp_path: Path, mo
         assert runner.job(1).state is JobState.FAILED
 
 
-def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_that_was_lost_inside_comes_back(
+    make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A job that a bug in a worker interrupted is run again when its lease has expired."""
     monkeypatch.setattr(maintenance, "RENEWAL", 0.01)
-    monkeypatch.setattr(workers, "LEASE", 0.05)
 
     class Faulty:
         attempts = 0
@@ -206,8 +207,6 @@ def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], mon
         def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending:
             self.attempts += 1
             if self.attempts == 1:
-                # The second attempt has all the time that it needs.
-                monkeypatch.setattr(workers, "LEASE", DEADLINE)
                 raise AssertionError("a fault")
             return Ending(status=0)
 
@@ -218,7 +217,13 @@ def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], mon
             pass
 
     with make("", engine=Faulty()) as runner:
-        job = runner.wait(accept(runner), DEADLINE)
+        job_id = accept(runner)
+        eventually(lambda: "a bug interrupted a job" in caplog.text)
+        assert runner.job(job_id).state is JobState.RUNNING
+        # A minute later, as far as the ledger can tell.
+        expire = "UPDATE jobs SET lease_until = lease_until - ?"
+        runner.ledger._database.write(lambda connection: connection.execute(expire, (leases.LEASE,)) and None)
+        job = runner.wait(job_id, DEADLINE)
     assert (job.state, job.crashes) == (JobState.SUCCEEDED, 1)
 
 
