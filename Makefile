@@ -42,10 +42,10 @@ shake: $(VENV)/.browser $(VENV)/.brokers  ## run `make test` eight times while t
 	@$(PY) tools/shake.py
 
 test-rest: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run the tests that `make test` leaves out
-	@$(PY) tools/run_tests.py --rest unit engines chaos endtoend integration
+	@$(PY) tools/run_tests.py --rest unit engines chaos endtoend integration other-systems
 
 test-all: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run all tests
-	@$(PY) tools/run_tests.py --whole unit engines chaos endtoend integration
+	@$(PY) tools/run_tests.py --whole unit engines chaos endtoend integration other-systems
 
 engines: $(VENV)/.brokers  ## run the tests of all engines, on real brokers
 	$(PY) -m pytest -n 3 --dist loadgroup tests/engines

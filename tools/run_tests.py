@@ -2,8 +2,8 @@
 
 run_tests.py [--whole | --rest] PART ...
 
-Without an option, the tests that are long by nature (marked ``whole``) are left out; --rest runs only those. The part
-chaos always runs as a whole: the environment variable PACIFICA_TEST_KILLS says how long.
+Without an option, the tests that are long by nature (marked ``whole``) are left out; --rest runs only those. Two parts
+always run as a whole: chaos, of which the environment variable PACIFICA_TEST_KILLS says how long, and other-systems.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ PARTS = {
     "chaos": ["-n", "3", "tests/chaos"],
     "endtoend": ["-n", "2", "tests/endtoend"],
     "integration": ["tests/integration"],
+    # What an author needs, without what only Linux has.
+    "other-systems": [
+        *("-n", "2", "-p", "tests.support.other_system.plugin", "tests/endtoend/author"),
+        *(f"tests/unit/{name}" for name in ("archive", "clients", "cloudevents", "environment", "filter", "http")),
+        *(f"tests/unit/{name}" for name in ("jobs", "settings", "streams", "system", "testing", "transfer")),
+    ],
 }
+_WHOLE = ("chaos", "other-systems")
 _NO_TESTS = 5  # pytest's status when all tests are deselected
 _OUTCOME = re.compile(r"(\d+) (failed|passed|skipped|deselected|xfailed|xpassed|warnings?|errors?)\b")
 
@@ -47,7 +54,7 @@ def main() -> int:
         problems += found
         if status not in (0, _NO_TESTS) and not found:
             problems.append(f"FAILED {part}: pytest ended with status {status}")
-        lines.append(f"  {part:<12} {closing.strip(' =') or f'pytest ended with status {status}'}")
+        lines.append(f"  {part:<13} {closing.strip(' =') or f'pytest ended with status {status}'}")
     seconds = time.monotonic() - began
     print("\nsummary of all parts", *lines, *problems, sep="\n")
     counts = ", ".join(f"{number} {name}" for name, number in sorted(totals.items()))
@@ -57,7 +64,7 @@ def main() -> int:
 
 def _run(part: str, marks: str) -> tuple[int, str, list[str]]:
     """Run a part; returns pytest's status, its closing line, and the lines about tests that failed."""
-    command = [sys.executable, "-m", "pytest", *PARTS[part], "-m", "" if part == "chaos" else marks]
+    command = [sys.executable, "-m", "pytest", *PARTS[part], "-m", "" if part in _WHOLE else marks]
     colour = ["--color=yes"] if sys.stdout.isatty() else []
     print(f"\n{part}: {' '.join(command[1:])}", flush=True)
     closing, problems = "", []

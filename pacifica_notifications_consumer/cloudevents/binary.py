@@ -75,18 +75,14 @@ def _text_of(field: str, raw: str, version: Version) -> str:
 
 def _value_of(field: str, raw: str, version: Version) -> Any:
     if not version.in_json:
-        return _unescaped(field, _unquoted(raw))
+        # Undo the quoting of HTTP (RFC 7230, section 3.2.6).
+        return _unescaped(field, _QUOTED.sub(lambda found: re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL), raw))
     text = _unescaped(field, raw)
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         # The HTTP binding of these versions, section 3.1.3.2, demands JSON, but most senders send plain text.
         return text
-
-
-def _unquoted(raw: str) -> str:
-    """Undo the quoting of HTTP (RFC 7230, section 3.2.6)."""
-    return _QUOTED.sub(lambda found: re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL), raw)
 
 
 def _unescaped(field: str, text: str) -> str:

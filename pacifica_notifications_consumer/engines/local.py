@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from ..system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, de
 from .engine import Attempt, Stop
 from .output import Output
 from .warm.start import WarmStart
+
+log = logging.getLogger(__name__)
 
 #: Variables from the runner's supervisor (systemd), which entry-points must not use.
 _OF_THE_SUPERVISOR = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
@@ -45,7 +49,9 @@ class LocalEngine:
     def open(self, mark: str) -> int:
         """See `Engine.open`."""
         ended = end_marked(mark, self.kill_after, self.run_as)
-        if self.warm:
+        if self.warm and sys.platform != "linux":
+            log.warning("entry-points start cold, since a warm start needs Linux")
+        elif self.warm:
             self._warm_start = WarmStart(
                 self.venv.python,
                 self.entry_point,

@@ -267,10 +267,9 @@ def _any(tests: list[Test]) -> Test:
 
 
 def _numbers(compare: Compare) -> Compare:
-    def compare_numbers(left: Any, right: Any) -> bool:
-        return isinstance(left, (float, int)) and isinstance(right, (float, int)) and bool(compare(left, right))
-
-    return compare_numbers
+    return lambda left, right: (
+        isinstance(left, (float, int)) and isinstance(right, (float, int)) and compare(left, right)
+    )
 
 
 _COMPARISONS: dict[type, Compare] = {

@@ -132,7 +132,8 @@ class Poller:
             if key.data is None:
                 self._drain_wakeups(ready)
             elif key.data is self._listener:
-                self._accept_all(ready)
+                while connection := self._accept():
+                    self._add(connection, ready)
             else:
                 self._read(key.data, ready)
         return ready
@@ -142,10 +143,6 @@ class Poller:
             self._wakeup_receiver.recv(4096)
         while self._arriving:
             self._add(self._arriving.popleft(), ready)
-
-    def _accept_all(self, ready: list[Connection]) -> None:
-        while connection := self._accept():
-            self._add(connection, ready)
 
     def _add(self, connection: Connection, ready: list[Connection]) -> None:
         self._waiting[connection] = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +26,7 @@ class JobLimits:
     """What each process of a job may use; None for no limit.
 
     They keep an accident from taking the machine down; code that means harm can get around them, since it is the
-    user's own. Linux only: they are ``RLIMIT_DATA``, ``RLIMIT_CPU``, ``RLIMIT_NPROC`` and ``RLIMIT_FSIZE``.
+    user's own. They are ``RLIMIT_DATA``, ``RLIMIT_CPU``, ``RLIMIT_NPROC`` and ``RLIMIT_FSIZE``, as the system has them.
     """
 
     memory: int | None = setting(
@@ -58,8 +57,6 @@ class JobLimits:
 
         A process has to set them itself before it does anything else: another process could set them only later.
         """
-        if sys.platform != "linux":
-            return []
         wanted = (
             (resource.RLIMIT_DATA, self.memory),
             (resource.RLIMIT_CPU, self.cpu),

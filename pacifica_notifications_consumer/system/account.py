@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import pwd
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,10 +23,13 @@ import attrs
 from ..errors import ConfigurationError
 from ..settings.option import PREFIX
 
+log = logging.getLogger(__name__)
+
 #: The prefixes of variables that describe the user of the runner, or that only the runner may read.
 _OF_ANOTHER = (PREFIX, "SUDO_", "XDG_", "SSH_", "DBUS_", "MAIL")
 #: An invalid number, with which setfsuid and setfsgid only return the current one.
 _INVALID = -1
+_PR_SET_NO_NEW_PRIVS = 38
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +64,8 @@ class Account:
         Raises:
             ConfigurationError: The user does not exist or is root, or this process may not run programs as that user.
         """
+        if sys.platform != "linux":
+            raise ConfigurationError("only Linux can run programs as another user", "leave out `run_as`")
         try:
             found = pwd.getpwnam(name)
         except (KeyError, TypeError, ValueError):
@@ -193,6 +200,12 @@ class _CurrentUser(Account):
 
 #: The user of this process; the number -1 leaves an owner unchanged.
 CURRENT_USER: Account = _CurrentUser(name="", uid=-1, gid=-1, groups=(), home="", shell="")
+
+
+def give_up_new_privileges() -> None:
+    """Keep this process and its programs from gaining rights, as through ``sudo``; permanent, and only on Linux."""
+    if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        log.warning("new privileges cannot be given up: %s", os.strerror(ctypes.get_errno()))
 
 
 def _act_as(uid: int, gid: int) -> tuple[int, int]:

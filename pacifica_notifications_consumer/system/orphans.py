@@ -1,12 +1,13 @@
 """Find and end the processes of a job, also orphans of a dead runner.
 
 A job's processes have a mark in their environment, which their children inherit even if they change their process
-group, session or parent. It is read from Linux's /proc; on other systems no processes are found.
+group, session or parent. It is read from Linux's /proc; on other systems no processes are found, which is logged once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import select
@@ -75,7 +76,7 @@ def _marked(mark: str, run_as: Account) -> Iterator[tuple[int, int]]:
     """Find running processes with a mark; yields their ids and their pidfds, which always refer to the same process."""
     wanted = os.fsencode(f"{MARK_VARIABLE}={mark}")
     # pathlib would be too slow: this runs after every job, and there may be thousands of processes.
-    for name in os.listdir(_PROC) if os.path.isdir(_PROC) else ():  # noqa: PTH112, PTH208
+    for name in os.listdir(_PROC) if _can_find() else ():  # noqa: PTH208
         if name.isdigit() and int(name) != os.getpid() and _carries(name, wanted, run_as):
             try:
                 handle = os.pidfd_open(int(name))
@@ -86,6 +87,21 @@ def _marked(mark: str, run_as: Account) -> Iterator[tuple[int, int]]:
                 yield int(name), handle
             else:
                 os.close(handle)
+
+
+@functools.cache
+def _can_find() -> bool:
+    """Whether processes can be found and ended on this system; logs once if not."""
+    try:
+        # Old kernels have no pidfds, and the rules of a container may forbid them.
+        handle = os.pidfd_open(os.getpid())
+        signal.pidfd_send_signal(handle, 0)
+        os.close(handle)
+        _environ("self")
+    except (AttributeError, OSError) as error:
+        log.warning("processes that leave the process group of a job cannot be found here, nor ended: %s", error)
+        return False
+    return True
 
 
 def _carries(pid: str, wanted: bytes, run_as: Account) -> bool:

@@ -138,10 +138,15 @@ class ColdProcess(Process):
             poll.poll(seconds * 1000)
 
     def _has_exited(self) -> bool:
-        # Check without reaping: until then the id, which is also the group's, cannot be reused.
         if self._popen.returncode is not None:
             return True
+        if not hasattr(os, "waitid"):
+            # As in Python before 3.13 on macOS. End the group at once, because its id can be reused from now on.
+            if ended := self._popen.poll() is not None:
+                self._signal_group(signal.SIGKILL)
+            return ended
         try:
+            # Check without reaping: until then the id, which is also the group's, cannot be reused.
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
             # The process ignores SIGCHLD, so the child ended without leaving a status.

@@ -39,7 +39,9 @@ def find_files(uploads: Path) -> Iterator[UploadFile]:
 
 def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[UploadFile]:
     """Walk a folder; `above` holds the real paths of its ancestors and of the folder itself, the root first."""
-    with _listing(folder) as entries:
+    with explained(UploadError, f"cannot read {folder}", "check the access rights"):
+        listing = os.scandir(folder)
+    with listing as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             name = prefix + entry.name
             real = _followed(entry, above) if entry.is_symlink() else entry.path
@@ -56,11 +58,6 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[UploadFi
                 raise UploadError(
                     f"{entry.path} is not a regular file", "remove it: a transaction contains only regular files"
                 )
-
-
-def _listing(folder: str) -> os.ScandirIterator[str]:  # type: ignore[name-defined]
-    with explained(UploadError, f"cannot read {folder}", "check the access rights"):
-        return os.scandir(folder)
 
 
 def _followed(entry: os.DirEntry[str], above: tuple[str, ...]) -> str:

@@ -23,8 +23,7 @@ from pacifica_notifications_consumer.jobs.directory import StateDirectory
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.subscription.reachability import is_loopback
 from pacifica_notifications_consumer.subscription.subscription import mint_token
-from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
-from pacifica_notifications_consumer.system.privileges import give_up_new_privileges
+from pacifica_notifications_consumer.system.account import CURRENT_USER, Account, give_up_new_privileges
 from pacifica_notifications_consumer.system.terminal import is_terminal
 from pacifica_notifications_runner import defaults, engines
 from pacifica_notifications_runner.options.settings import Settings

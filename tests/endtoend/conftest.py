@@ -26,7 +26,7 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.support.machine.waiting import DEADLINE as DEADLINE
 from tests.support.machine.waiting import wait_until as wait_until
-from tests.support.paths import DATA, ROOT
+from tests.support.paths import DATA, PROC, ROOT
 
 BIN = Path(sys.executable).parent
 START = "start-pacifica-notifications-consumer"
@@ -179,7 +179,7 @@ class Operator:
     def processes(self) -> dict[int, str]:
         """The command lines of the processes that come of what was started, by their ids."""
         found, mark = {}, f"E2E_MARK={self._mark}".encode()
-        for path in Path("/proc").iterdir():
+        for path in PROC.iterdir():
             with contextlib.suppress(OSError):
                 if path.name.isdigit() and mark in (path / "environ").read_bytes().split(b"\0"):
                     found[int(path.name)] = (path / "cmdline").read_text(errors="replace").replace("\0", " ").rstrip()

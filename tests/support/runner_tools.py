@@ -13,6 +13,7 @@ from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.settings.services import Services
 from tests.support.machine.waiting import DEADLINE, wait_until
+from tests.support.paths import PROC
 
 WAYS = ("cold", "warm")
 SERVICES = Services(username="alice", password="hunter2", cartd_url="http://cartd:1")
@@ -65,7 +66,7 @@ def eventually(condition: Callable[[], object]) -> None:
 def alive(pid: int) -> bool:
     """Whether a process exists and is not a zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return (PROC / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 

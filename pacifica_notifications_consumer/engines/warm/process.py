@@ -321,8 +321,9 @@ def serve(control: str, path: str, modules: list[str]) -> Child:
         appearance.show(
             [b"pacifica-warm-process", os.fsencode(sys.path[0])], [b"%b=%b" % item for item in os.environb.items()]
         )
-        # Fail now if the system has no pidfds.
+        # Fail now if the system has no pidfds, or if a container forbids these calls.
         os.close(os.pidfd_open(os.getpid()))
+        os.close(os.memfd_create("job"))
         preload(modules, ending)
         handlers = ignore_signals()
     except BaseException as problem:

@@ -14,7 +14,10 @@ from .wire import PIECE
 
 _FILE_COLUMNS = ("name", "subdir", "mtime", "ctime", "size", "mimetype", "_id", "hashsum", "hashtype")
 # "mulitpart" is a misspelling in the real metadata, which therefore refuses every multipart type.
-_MEDIA = ("application", "audio", "font", "example", "image", "message", "model", "mulitpart", "text", "video")
+_MEDIA = tuple(
+    f"{media}/"
+    for media in ("application", "audio", "font", "example", "image", "message", "model", "mulitpart", "text", "video")
+)
 
 Record = dict[str, Any]
 
@@ -82,7 +85,7 @@ def check_records(records: list[Record], number: int) -> None:
         if record["destinationTable"] == "Files":
             for column in _FILE_COLUMNS:
                 record[column]
-            if not (_good_media(record["mimetype"]) and _good_hash(record["hashtype"], record["hashsum"])):
+            if not (record["mimetype"].startswith(_MEDIA) and _good_hash(record["hashtype"], record["hashsum"])):
                 raise ValueError(f"Invalid metadata for file {record['_id']}")
 
 
@@ -98,10 +101,6 @@ def _check_key_values(records: list[Record], number: int) -> None:
                     f"DETAIL:  Key (transaction_id, key, value)=({number}, {pair[0]}, {pair[1]}) already exists."
                 )
             seen.add(pair)
-
-
-def _good_media(mimetype: str) -> bool:
-    return any(mimetype.startswith(f"{media}/") for media in _MEDIA)
 
 
 def _good_hash(hashtype: str, hashsum: str) -> bool:

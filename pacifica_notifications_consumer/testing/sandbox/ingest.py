@@ -91,7 +91,7 @@ class IngestService:
                 records.append({"destinationTable": "Transactions._id", "value": job.number})
             with job.task("Policy Validation", _policy_answer):
                 self._policy.check_upload(records)
-            with job.task("ingest files", _with_traceback):
+            with job.task("ingest files", lambda error: f"{''.join(traceback.format_exception(error))}\n{error}"):
                 bundle.archive_files(records, tar, self._store)
         with job.task("ingest metadata", lambda error: str(error_page(error))):
             number = bundle.transaction_number(records)
@@ -164,10 +164,6 @@ def _fresh_state(number: int | None) -> dict[str, Any]:
 def _policy_answer(error: Exception) -> str:
     page = error_page(error)
     return f"{page['message']} ({page['traceback']})"
-
-
-def _with_traceback(error: Exception) -> str:
-    return f"{''.join(traceback.format_exception(error))}\n{error}"
 
 
 def _short(error: Exception) -> str:

@@ -128,13 +128,10 @@ def transaction_info(event: dict[str, Any], submitted: str, project_field: str =
             }
             for file in files
         },
-        "key_values": _key_values(records),
+        "key_values": {
+            str(r["key"]): str(r["value"]) for r in records if r["destinationTable"] == "TransactionKeyValue"
+        },
     }
-
-
-def _key_values(records: list[dict[str, Any]]) -> dict[str, str]:
-    found = [record for record in records if record["destinationTable"] == "TransactionKeyValue"]
-    return {str(record["key"]): str(record["value"]) for record in found}
 
 
 def _file_key_values(records: list[dict[str, Any]], file_id: int) -> list[dict[str, str]] | dict[str, str]:

@@ -62,6 +62,7 @@ def add_command(subparsers: Any) -> None:
     parser = command_line.add_subcommand(
         subparsers, "demo", demonstrate, "show what a consumer does, on a sandbox", DESCRIPTION
     )
+    parser.set_defaults(needs_linux=True)  # as the start command does
     parser.add_argument(
         "directory", nargs="?", type=Path, metavar="DIR", help="the directory of its files (default: a temporary one)"
     )

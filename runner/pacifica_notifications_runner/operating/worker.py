@@ -32,7 +32,8 @@ The consumer's entry-point gets the addresses and the password of Pacifica from 
 travels through the broker. --name, as the start command shows it, or --queue selects the jobs.
 
 Exit status: 0 stopped by a signal; 2 wrong command line; 65 the archive is not usable; 69 the broker or an installer
-refused; 73 the state directory is not usable; 78 wrong settings; 130 stopped before it was ready.
+refused; 73 the state directory is not usable; 78 wrong settings, or this system is not Linux; 130 stopped before it was
+ready.
 """
 
 
@@ -43,6 +44,7 @@ def add_command(subparsers: Any) -> None:
     parser = command_line.add_subcommand(
         subparsers, "worker", work, "run jobs of a consumer on another machine", DESCRIPTION, EPILOG, settings=settings
     )
+    parser.set_defaults(needs_linux=True)
     parser.add_argument("archive", type=Path, metavar="consumer.zip|DIR", help="the consumer that was started")
 
 

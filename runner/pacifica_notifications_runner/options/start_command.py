@@ -27,8 +27,8 @@ command line comes first, then the environment, then the file. A password is nev
 into a file (--password-file), into PACIFICA_PASSWORD, or into the INI file.
 
 Exit status: 0 stopped by a signal; 2 wrong command line; 65 the archive or its JSONPath is not usable; 69 a service or
-an installer refused; 71 the endpoint cannot listen; 73 the state directory is not usable; 78 wrong settings;
-130 stopped before it was ready.
+an installer refused; 71 the endpoint cannot listen; 73 the state directory is not usable; 78 wrong settings, or this
+system is not Linux; 130 stopped before it was ready.
 """
 
 #: The settings that come first in the help.
@@ -38,6 +38,7 @@ _MOST_NEEDED = ("username", "producer_url", "cartd_url", "ingest_url", "policy_u
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = command_line.Parser(prog=PROGRAM, usage=USAGE, description=DESCRIPTION, epilog=EPILOG, everything=True)
+    parser.set_defaults(needs_linux=True)
     parser.add_argument("archive", type=Path, metavar="consumer.zip", help="the consumer to deploy")
     names = [name for name, option in OPTIONS.items() if option.group != SANDBOX and name != "concurrency"]
     command_line.add_version(parser)

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from pacifica_notifications_consumer.errors import Cancelled, PacificaError
+from pacifica_notifications_consumer.errors import Cancelled, ConfigurationError, PacificaError
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import OPTIONS, Settings
 from pacifica_notifications_runner.process import logs
@@ -26,6 +26,11 @@ def execute(program: str, arguments: argparse.Namespace, work: Callable[[Setting
     log_format = arguments.log_format or os.environ.get(option.variable) or option.default
     logs.set_up_logging(log_format, verbose=False)
     try:
+        if sys.platform != "linux" and getattr(arguments, "needs_linux", False):
+            raise ConfigurationError(
+                f"this command needs Linux, and this system is {sys.platform}",
+                "run it on Linux, such as in a container; init, check, pack, run and sandbox work here, too",
+            )
         settings = command_line.read_settings(arguments)
         log_format = settings.log_format
         logs.set_up_logging(log_format, verbose=settings.verbose)

@@ -34,11 +34,8 @@ def write_bytes(content: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
-def wants_colour(stream: IO[str] | None) -> bool:
-    """Whether a stream is a terminal whose user has not turned colours off (https://no-color.org)."""
-    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
 def coloured(text: str, colour: str, stream: IO[str] | None = None) -> str:
-    """A text in a colour, if the stream (by default standard output) takes colours."""
-    return f"\033[{colour}m{text}\033[0m" if wants_colour(stream or sys.stdout) else text
+    """A text in a colour, if the stream (by default standard output) is a terminal that shows colours."""
+    # See https://no-color.org.
+    off = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if off or not is_terminal(stream or sys.stdout) else f"\033[{colour}m{text}\033[0m"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import TOOL, Operator, jobs_in, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the start command needs Linux")
 
 
 def test_it_shows_before_and_after(operator: Operator, tmp_path: Path) -> None:

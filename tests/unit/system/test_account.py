@@ -7,6 +7,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
 
 NOBODY = "nobody"
 HE, HIS_GROUP = pwd.getpwnam(NOBODY)[2:4]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can run programs as another user")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
 

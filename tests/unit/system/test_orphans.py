@@ -1,15 +1,20 @@
 """The processes of a job are found and ended in any process group and session."""
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from pacifica_notifications_consumer.system.orphans import MARK_VARIABLE, end_marked
+from pacifica_notifications_consumer.system.orphans import MARK_VARIABLE, _can_find, end_marked
 from tests.support.machine.waiting import DEADLINE
 from tests.support.runner_tools import alive
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 
 #: Leaves a grandchild in a session of its own, with another parent, deaf to SIGTERM; and stays itself.
 FAMILY = """
@@ -63,3 +68,41 @@ def test_mark_is_no_part_of_another_variable(tmp_path: Path) -> None:
     with subprocess.Popen(["/bin/sleep", "100"], env=os.environ | other) as process:
         assert end_marked(str(tmp_path), 0.0) == 0
         process.kill()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "number"),
+    [
+        (os, "pidfd_open", errno.EPERM),
+        (os, "pidfd_open", errno.ENOSYS),
+        (os, "pidfd_open", None),
+        (signal, "pidfd_send_signal", errno.EPERM),
+    ],
+)
+def test_system_that_does_not_let_processes_be_found(
+    module: ModuleType,
+    name: str,
+    number: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Without pidfds, or where a container forbids them, that is logged once, and no job waits for what cannot end."""
+
+    def refuse(*_: object) -> None:
+        assert number
+        raise OSError(number, os.strerror(number))
+
+    if number is None:
+        monkeypatch.delattr(module, name)
+    else:
+        monkeypatch.setattr(module, name, refuse)
+    _can_find.cache_clear()
+    try:
+        with subprocess.Popen(["/bin/sleep", "100"], env=os.environ | {MARK_VARIABLE: f"{tmp_path}:1"}) as process:
+            assert [end_marked(f"{tmp_path}:1", 0.0) for _ in range(3)] == [0, 0, 0]
+            process.kill()
+    finally:
+        _can_find.cache_clear()
+    (record,) = caplog.records
+    assert "cannot be found here" in record.getMessage()

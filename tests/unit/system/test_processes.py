@@ -20,6 +20,13 @@ def run(script: str, tmp_path: Path, **arguments: object) -> tuple[CompletedProg
     return run_captured(["/bin/sh", "-c", script], **(options | arguments)), lines  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True, params=["waitid", "no waitid"])
+def waitid(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS, Python has `os.waitid` only since 3.13."""
+    if request.param == "no waitid":
+        monkeypatch.delattr(os, "waitid", raising=False)
+
+
 def test_output_and_status(tmp_path: Path) -> None:
     """Lines of both streams are passed on and kept; bytes that are not UTF-8 are replaced."""
     finished, lines = run("echo one; echo two >&2; printf 'thr\\377ee'; pwd; exit 3", tmp_path)

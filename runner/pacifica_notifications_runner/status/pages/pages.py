@@ -86,7 +86,8 @@ class Pages:
         waiting, waited = jobs["queued"] + jobs["failed"], status["waiting_seconds"]
         age = f"; the next one has been due for {duration(waited)}" if waiting and waited else ""
         live, jobs_table = parts.live_part, parts.jobs_table
-        counts = [tag("li", tag("b", f"{number:,}"), " ", parts.state_link(state)) for state, number in jobs.items()]
+        links = {state: tag("a", state, href=f"/jobs?state={state}", class_=f"state {state}") for state in jobs}
+        counts = [tag("li", tag("b", f"{number:,}"), " ", links[state]) for state, number in jobs.items()]
         return self._site.page(
             "Overview",
             live("health", _health(status), _engine(status)),

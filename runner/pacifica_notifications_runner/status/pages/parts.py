@@ -18,11 +18,6 @@ def live_part(name: str, *content: object) -> Markup:
     return tag("section", *content, id=f"live-{name}")
 
 
-def state_link(state: str) -> Markup:
-    """The name of a state, with a link to the jobs in it."""
-    return tag("a", state, href=f"/jobs?state={state}", class_=f"state {state}")
-
-
 def jobs_table(jobs: Sequence[Document], none: str, more: str = "") -> Markup:
     """Jobs, or the text ``none`` for an empty list; ``more`` is the address of the whole list."""
     rows = []
