@@ -4,7 +4,7 @@ measure_coverage.py PART ...
 
 All processes that run in the environment of the tests are measured: the tests, the commands, the warm process with its
 children, and workers. Entry-points in an environment of their own are not, since it has no coverage; what a process has
-done before it is killed is not known either. The configuration is in pyproject.toml.
+done before a signal ended it is not known either. The configuration is in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import coverage
+from coverage.exceptions import CoverageWarning
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / ".coverage"
@@ -52,7 +54,9 @@ def main() -> int:
     status = subprocess.run(command, env=os.environ | names, cwd=ROOT, check=False).returncode
     print("\ncombining the measurements of all processes", flush=True)
     measured = coverage.Coverage(data_file=str(DATA / "data"), config_file=str(CONFIGURATION), messages=False)
-    measured.combine()
+    with warnings.catch_warnings(category=CoverageWarning, action="ignore"):
+        # The file of a process that was killed while it wrote cannot be read.
+        measured.combine()
     measured.save()
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         measured.json_report(outfile=file.name)
