@@ -139,12 +139,10 @@ class ColdProcess(Process):
 
     def _has_exited(self) -> bool:
         # Check without reaping: until then the id, which is also the group's, cannot be reused.
-        if self._popen.returncode is not None:
-            return True
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
-            # The process ignores SIGCHLD, so the child ended without leaving a status.
+            # It was reaped, or this process ignores SIGCHLD, so the child ended without leaving a status.
             return True
 
     def _reap(self) -> int:
