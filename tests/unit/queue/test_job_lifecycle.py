@@ -14,6 +14,7 @@ from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.engines.engine import Attempt
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
+from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.jobs.job import Ending, JobState
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.queue import maintenance as maintenance
@@ -226,6 +227,50 @@ def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], mon
         eventually(lambda: expired(runner))
         job = runner.wait(1, DEADLINE)
     assert (job.state, job.crashes) == (JobState.SUCCEEDED, 1)
+
+
+def test_result_of_a_lost_claim_is_discarded(make: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture) -> None:
+    """An attempt whose job was taken over meanwhile changes nothing of the job, which runs again."""
+
+    class Losing:
+        attempts = 0
+
+        def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending:
+            self.attempts += 1
+            if self.attempts == 1:
+                runner.ledger._database.change("UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL")
+                return Ending(status=1, reason="late")
+            return Ending(status=0)
+
+        def open(self, mark: str) -> int:
+            return 0
+
+        def close(self) -> None:
+            pass
+
+    runner = make("", engine=Losing(), workers=1)
+    job = run_one(runner)
+    assert (job.state, job.attempts, job.crashes, job.reason) == (JobState.SUCCEEDED, 1, 0, "")
+    assert "job 1: its result is discarded: the claim of job 1 is lost" in caplog.text
+
+
+def test_stop_while_no_result_can_be_written(
+    make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A runner whose ledger cannot be written can be stopped all the same; the next one counts a crash."""
+    with make("", crash_limit=5) as runner:
+
+        def full(*_: object, **__: object) -> None:
+            raise StateError("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runner.ledger, "end_attempt", full)
+            accept(runner)
+            eventually(lambda: "its result cannot be written: the disk is full" in caplog.text)
+            runner.__exit__()
+    with make("", crash_limit=5) as runner:
+        job = runner.wait(1, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 1)
 
 
 def test_lease_is_renewed_while_a_job_runs(

@@ -126,9 +126,13 @@ def test_entry_point_that_cannot_be_started(make: Callable[..., JobRunner], tmp_
     assert "could not be started" in reason
 
 
-def test_progress_reaches_the_record(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The progress of a job's downloads and uploads can be read while it runs, and afterwards."""
-    monkeypatch.setattr("pacifica_notifications_consumer.queue.workers._PROGRESS_SECONDS", 0.01)
+def test_progress_reaches_the_record(
+    make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The progress of a job's downloads and uploads can be read while it runs, and afterwards; the log has it, too."""
+    caplog.set_level("INFO", "pacifica_notifications_consumer.queue.workers")
+    monkeypatch.setattr(workers, "_PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(workers, "_PROGRESS_LOG_SECONDS", 0.0)
     source = """
 import sys, time
 from pacifica_notifications_consumer.streams.progress import TransferMeter
@@ -147,6 +151,7 @@ with TransferMeter("download", 10, 2, None) as meter:
         (runner.directory(job_id).destination / "go").touch()
         ended = runner.wait(job_id, DEADLINE)
         assert not runner.directory(job_id).progress.exists()
+    assert f"job 1: download {half['download']}" in caplog.text
     assert ended.progress == {"download": Progress(bytes_done=10, bytes_total=10, files_done=2, files_total=2)}
 
 
