@@ -194,7 +194,7 @@ class Ledger:
 
         def recover(connection: Connection) -> dict[int, JobState]:
             connection.execute(statements.LEAVE_HANDED_OUT, (before,))
-            abandoned = connection.execute(statements.ABANDONED_JOBS, (before,)).fetchall()
+            abandoned = connection.execute(statements.ABANDONED, (before,)).fetchall()
             reason = "was running when the runner or the machine died"
             return {row[0]: _count_crash(connection, row, crash_limit, reason, now) for row in abandoned}
 

@@ -94,9 +94,7 @@ HAND_BACK = f"{_BACK} WHERE id = ? AND token = ?"
 PUT_OFF = f"{_BACK}, due_at = ?, reason = ? WHERE id = ? AND token = ?"
 HAND_BACK_ENDED = f"{_BACK}, task = NULL WHERE id = ? AND token = ?"
 CLAIMED_JOB = "SELECT id, crashes FROM jobs WHERE id = ? AND token = ?"
-ABANDONED_JOBS = """
-SELECT id, crashes FROM jobs WHERE state = 'running' AND coalesce(lease_until, 0) <= ? AND task IS NULL
-"""
+ABANDONED = "SELECT id, crashes FROM jobs WHERE state = 'running' AND coalesce(lease_until, 0) <= ? AND task IS NULL"
 # Jobs that were handed out survive the death of the runner.
 LEAVE_HANDED_OUT = f"{_BACK} WHERE state = 'running' AND coalesce(lease_until, 0) <= ? AND task IS NOT NULL"
 COUNT_CRASH = """

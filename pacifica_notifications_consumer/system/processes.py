@@ -146,15 +146,18 @@ class ColdProcess(Process):
             return True
 
     def _reap(self) -> int:
-        if self._popen.returncode is None:
-            self._signal_group(signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                _, status, used = os.wait4(self.pid, 0)
-                self._popen.returncode = os.waitstatus_to_exitcode(status)
-                self.usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * MAXRSS_UNIT)
         if self._exit is not None:
             os.close(self._exit)
             self._exit = None
+        if self._popen.returncode is None:
+            self._signal_group(signal.SIGKILL)
+            try:
+                _, status, used = os.wait4(self.pid, 0)
+            except ChildProcessError:
+                self._popen.returncode = 0  # for Popen, which would wait for it in vain
+                raise ProcessLost("its exit status is lost: this program ignores SIGCHLD, or waits for it") from None
+            self._popen.returncode = os.waitstatus_to_exitcode(status)
+            self.usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * MAXRSS_UNIT)
         return self._popen.wait()
 
 
