@@ -273,6 +273,30 @@ def test_stop_while_no_result_can_be_written(
     assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 1)
 
 
+def test_maintenance_outlasts_a_fault_of_the_ledger(
+    make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the ledger cannot be written, that is logged; afterwards lost jobs are recovered as before."""
+    monkeypatch.setattr(maintenance, "RENEWAL", 0.01)
+    with make("") as runner:
+        ledger, faults = runner.ledger, iter([StateError("the disk is full")])
+        recover = ledger.recover
+
+        def faulty(*arguments: Any, **keywords: Any) -> Any:
+            if fault := next(faults, None):
+                raise fault
+            return recover(*arguments, **keywords)
+
+        monkeypatch.setattr(ledger, "recover", faulty)
+        eventually(lambda: "the disk is full" in caplog.text)
+        job_id = accept(runner)
+        runner.wait(job_id, DEADLINE)
+        ledger._database.change("UPDATE jobs SET state = 'running', token = 'lost', lease_until = 0")
+        eventually(lambda: runner.job(job_id).crashes == 1)
+        assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+        assert runner.alive
+
+
 def test_lease_is_renewed_while_a_job_runs(
     make: Callable[..., JobRunner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
