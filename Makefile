@@ -5,7 +5,7 @@ BED := .bed
 PYTHONS := 3.11 3.12 3.13 3.14 3.15
 PY := $(VENV)/bin/python
 
-.PHONY: help env demo test shake test-rest test-all unit engines pythons integration chaos fuzz bed lint format bench docs man release audit clean
+.PHONY: help env demo test shake coverage test-rest test-all unit engines pythons integration chaos fuzz bed lint format bench docs man release audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ test: $(VENV)/.browser $(VENV)/.brokers  ## run all tests but the long ones and 
 
 shake: $(VENV)/.browser $(VENV)/.brokers  ## run `make test` eight times while the machine has other work
 	@$(PY) tools/shake.py
+
+coverage: $(VENV)/.browser $(VENV)/.brokers  ## run `make test`, and print what of the product no test reaches
+	@PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-8} $(PY) tools/measure_coverage.py $${PARTS:-unit engines chaos endtoend}
 
 test-rest: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run the tests that `make test` leaves out
 	@$(PY) tools/run_tests.py --rest unit engines chaos endtoend integration other-systems
@@ -96,4 +99,4 @@ audit: $(VENV)/.development  ## ask the package index for known vulnerabilities 
 	$(PY) -m pip_audit --strict --skip-editable --path $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(BED) .pythons dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BED) .pythons dist docs/_build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

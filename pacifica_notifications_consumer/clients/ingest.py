@@ -6,6 +6,7 @@ Observed on pacifica-ingest 0.4.1.
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -50,11 +51,9 @@ class IngestState:
         text = self.exception
         # ingest writes the answer of metadata as the repr of a dictionary.
         if text.startswith("{'status'"):
-            try:
+            with contextlib.suppress(ValueError, SyntaxError, KeyError, TypeError):
                 answer = ast.literal_eval(text)
                 text = f"{answer['message']} ({answer['traceback']})"
-            except (ValueError, SyntaxError, KeyError, TypeError):
-                pass
         if text.startswith(_NO_REASON) and (raised := _RAISED.findall(text)):
             # The last exception of the traceback is the one that reached the user.
             return summarize(raised[-1])

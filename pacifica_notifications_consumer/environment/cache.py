@@ -215,9 +215,9 @@ def _remove_unless_published(build: Path) -> None:
 
 def _read(build: Path) -> CachedVenv | None:
     try:
-        size = json.loads((build / _CONTENTS).read_bytes())["size"]
+        size = int(json.loads((build / _CONTENTS).read_bytes())["size"])
         used_at = (build / "in-use").stat().st_mtime
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return CachedVenv(venv=Venv(build / "venv"), key=build.parent.name, size=size, used_at=used_at)
 
@@ -248,7 +248,7 @@ def _damage(build: Path) -> str:
                 return f"{path} has changed"
     except FileNotFoundError as error:
         return f"{Path(error.filename).relative_to(build)} is missing"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its {_CONTENTS} cannot be read: {error}"
     python = Venv(build / "venv").python
     return "" if python.exists() else f"its interpreter {python.resolve()} does not exist any more"

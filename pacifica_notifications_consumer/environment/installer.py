@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -68,11 +69,9 @@ class Pip:
     @classmethod
     def find(cls, interpreter: Interpreter) -> Pip | None:
         """Find pip; None if it is missing."""
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             # -P: do not import from the working directory, which contains the consumer's own modules.
             return cls(program=(sys.executable, "-P", "-m", "pip"), version=version("pip"))
-        except PackageNotFoundError:
-            pass
         if (wheel := interpreter.pip_wheel) is None:
             return None
         return cls(program=(interpreter.executable, f"{wheel}/pip"), version=wheel.name.split("-")[1])

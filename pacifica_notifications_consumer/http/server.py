@@ -153,15 +153,22 @@ class Server(HTTPServer):
         self._poller.forget(connection)
         connection.busy = False
         with self._threads_lock:
-            if self._load >= _MOST_QUEUED:
+            if self._load >= _MOST_QUEUED or not self._have_thread():
                 connection.close()
                 return
             self._load += 1
-            if self._load > len(self._threads) and len(self._threads) < self.limits.threads:
-                thread = threading.Thread(target=self._work, name=f"http {len(self._threads) + 1}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
         self._queue.put(connection)
+
+    def _have_thread(self) -> bool:
+        """Start another thread if all are busy; returns whether there is any."""
+        if self._load >= len(self._threads) and len(self._threads) < self.limits.threads:
+            thread = threading.Thread(target=self._work, name=f"http {len(self._threads) + 1}", daemon=True)
+            try:
+                thread.start()
+                self._threads.append(thread)
+            except RuntimeError as error:
+                log.error("no further thread can be started for requests: %s", error)  # noqa: TRY400
+        return bool(self._threads)
 
     def _work(self) -> None:
         while connection := self._queue.get():

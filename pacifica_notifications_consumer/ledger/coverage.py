@@ -108,13 +108,12 @@ class Coverage:
         rows = self._database.read(_ONE_SPAN, number)
         return Span(*rows[0]) if rows else None
 
-    def follow(self, span: Span, newest: tuple[int, str] | None = None) -> None:
-        """Save the follower; and the newest transaction's number and time of its last change, as policy formats it."""
+    def follow(self, span: Span, newest: tuple[int, str]) -> None:
+        """Save the follower, and the newest transaction's number and time of its last change, as policy formats it."""
 
         def follow(connection: Connection) -> None:
             connection.execute(_PUT_SPAN, (FOLLOWER, span.next, span.last))
-            if newest is not None:
-                connection.execute(_PUT_FACT, ("newest", json.dumps(newest)))
+            connection.execute(_PUT_FACT, ("newest", json.dumps(newest)))
 
         self._database.write(follow)
 

@@ -29,6 +29,8 @@ Word = TypeVar("Word", Verdict, JobState, IncidentKind)
 #: The verdicts of notifications whose bodies may be needed again.
 _KEPT = frozenset({Verdict.MATCHED, Verdict.UNDECIDABLE, Verdict.MALFORMED, Verdict.UNREADABLE})
 
+#: Seconds for which a job is put off whose notification cannot be read.
+_PUT_OFF = 60.0
 _LEASE_LOST = "the claim of job {} is lost: its lease has expired, or the job was taken over"
 
 
@@ -93,9 +95,9 @@ class Ledger:
     def claim(self, lease: float, *, to_hand_out: bool = False) -> Job | None:
         """Take the due job that has waited longest, and mark it as running.
 
-        The claim expires after `lease` seconds, unless it is renewed. If the body cannot be read, the job is queued
-        again. The task of a job that will be handed out to other machines gets its name in the same commit, so that it
-        can be found after a crash; a job that is already handed out keeps its task.
+        The claim expires after `lease` seconds, unless it is renewed. If the body cannot be read, the job is put off.
+        The task of a job that will be handed out to other machines gets its name in the same commit, so that it can be
+        found after a crash; a job that is already handed out keeps its task.
         """
         now = time.time()
         token = secrets.token_hex(8)
@@ -118,8 +120,9 @@ class Ledger:
         job, where = claimed
         try:
             body = self._bodies.load(*where)
-        except BaseException:
-            self._change_claimed(job, statements.HAND_BACK)
+        except BaseException as error:
+            # Later: the job that has waited longest would be claimed again and again, and hold up all others.
+            self._change_claimed(job, statements.PUT_OFF, time.time() + _PUT_OFF, str(error))
             raise
         return attrs.evolve(job, body=body)
 
@@ -191,7 +194,7 @@ class Ledger:
 
         def recover(connection: Connection) -> dict[int, JobState]:
             connection.execute(statements.LEAVE_HANDED_OUT, (before,))
-            abandoned = connection.execute(statements.ABANDONED_JOBS, (before,)).fetchall()
+            abandoned = connection.execute(statements.ABANDONED, (before,)).fetchall()
             reason = "was running when the runner or the machine died"
             return {row[0]: _count_crash(connection, row, crash_limit, reason, now) for row in abandoned}
 

@@ -89,19 +89,14 @@ UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, task = NULL, attemp
     peak_memory = ?, output_tail = ?
 WHERE id = ? AND token = ?
 """
-HAND_BACK = "UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL WHERE id = ? AND token = ?"
-HAND_BACK_ENDED = """
-UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL, task = NULL WHERE id = ? AND token = ?
-"""
+_BACK = "UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL"
+HAND_BACK = f"{_BACK} WHERE id = ? AND token = ?"
+PUT_OFF = f"{_BACK}, due_at = ?, reason = ? WHERE id = ? AND token = ?"
+HAND_BACK_ENDED = f"{_BACK}, task = NULL WHERE id = ? AND token = ?"
 CLAIMED_JOB = "SELECT id, crashes FROM jobs WHERE id = ? AND token = ?"
-ABANDONED_JOBS = """
-SELECT id, crashes FROM jobs WHERE state = 'running' AND coalesce(lease_until, 0) <= ? AND task IS NULL
-"""
+ABANDONED = "SELECT id, crashes FROM jobs WHERE state = 'running' AND coalesce(lease_until, 0) <= ? AND task IS NULL"
 # Jobs that were handed out survive the death of the runner.
-LEAVE_HANDED_OUT = """
-UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL
-WHERE state = 'running' AND coalesce(lease_until, 0) <= ? AND task IS NOT NULL
-"""
+LEAVE_HANDED_OUT = f"{_BACK} WHERE state = 'running' AND coalesce(lease_until, 0) <= ? AND task IS NOT NULL"
 COUNT_CRASH = """
 UPDATE jobs SET state = ?, token = NULL, lease_until = NULL, task = NULL, crashes = crashes + 1, ended_at = ?,
     reason = ?

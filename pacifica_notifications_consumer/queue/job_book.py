@@ -122,7 +122,7 @@ class JobBook:
         """Find jobs that have ended or failed, the oldest first.
 
         Raises:
-            FilterError: ``selection.match`` fails on a notification.
+            FilterError: ``selection.match`` fails on a notification, or a notification is damaged.
         """
         for job in self.ledger.records.ended_jobs(selection.since, selection.until, selection.states):
             if selection.match is None or self._matches(selection.match, job):
@@ -132,9 +132,7 @@ class JobBook:
         body = self.ledger.records.body(job.id)
         try:
             return body is not None and filter_.matches(Notification.parse(body).event)
-        except NotificationError:
-            return False
-        except FilterError as error:
+        except (FilterError, NotificationError) as error:
             raise FilterError(f"the notification of job {job.id}: {error.problem}", error.advice) from error
 
     def replay(self, selection: Selection) -> list[int]:

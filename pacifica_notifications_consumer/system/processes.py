@@ -138,30 +138,31 @@ class ColdProcess(Process):
             poll.poll(seconds * 1000)
 
     def _has_exited(self) -> bool:
-        if self._popen.returncode is not None:
-            return True
         if not hasattr(os, "waitid"):
             # As in Python before 3.13 on macOS. End the group at once, because its id can be reused from now on.
-            if ended := self._popen.poll() is not None:
+            if self._popen.returncode is None and self._popen.poll() is not None:
                 self._signal_group(signal.SIGKILL)
-            return ended
+            return self._popen.returncode is not None
         try:
             # Check without reaping: until then the id, which is also the group's, cannot be reused.
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
-            # The process ignores SIGCHLD, so the child ended without leaving a status.
+            # It was reaped, or this process ignores SIGCHLD, so the child ended without leaving a status.
             return True
 
     def _reap(self) -> int:
-        if self._popen.returncode is None:
-            self._signal_group(signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                _, status, used = os.wait4(self.pid, 0)
-                self._popen.returncode = os.waitstatus_to_exitcode(status)
-                self.usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * MAXRSS_UNIT)
         if self._exit is not None:
             os.close(self._exit)
             self._exit = None
+        if self._popen.returncode is None:
+            self._signal_group(signal.SIGKILL)
+            try:
+                _, status, used = os.wait4(self.pid, 0)
+            except ChildProcessError:
+                self._popen.returncode = 0  # for Popen, which would wait for it in vain
+                raise ProcessLost("its exit status is lost: this program ignores SIGCHLD, or waits for it") from None
+            self._popen.returncode = os.waitstatus_to_exitcode(status)
+            self.usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * MAXRSS_UNIT)
         return self._popen.wait()
 
 

@@ -76,6 +76,20 @@ def test_after_policy_was_down(
     assert "policy can be asked again" in caplog.text
 
 
+def test_end_in_the_middle_of_a_search(store: TestedStore, told: Told, keep_looking: Callable[..., Any]) -> None:
+    """A search ends at once with its context, and the next one goes on where it was."""
+    with keep_looking(interval=0):
+        eventually(lambda: store.coverage.newest is not None)
+    told.go(*range(1, 31))
+    began = time.monotonic()
+    with keep_looking(interval=0, rate=0.01):
+        eventually(lambda: "see" in str(told.asked) or 1 in told.asked)
+    assert time.monotonic() - began < 100
+    assert len(store.jobs()) < 30
+    with keep_looking(interval=0):
+        eventually(lambda: store.jobs() == list(range(1, 31)))
+
+
 @pytest.mark.parametrize(
     ("services", "missing"), [(Services(), "policy_url"), (Services(policy_url="http://x"), "username")]
 )

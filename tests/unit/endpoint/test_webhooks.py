@@ -186,6 +186,7 @@ def test_token_in_the_address(endpoint: Endpoint, caplog: pytest.LogCaptureFixtu
         f"access_token={TOKEN}&access_token={TOKEN}",
         f"token={TOKEN}",
         "access_token=",
+        f"access_token={TOKEN}" + "&a=b" * 20,
     ):
         assert post_to(endpoint, query).status == 401
     # What the header says comes first.

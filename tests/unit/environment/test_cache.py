@@ -16,6 +16,7 @@ from pacifica_notifications_consumer.environment import cache as venv_cache
 from pacifica_notifications_consumer.environment.cache import CacheLimits, VenvCache
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import Cancelled, StateError
+from pacifica_notifications_consumer.system.files import try_lock
 from tests.support.paths import ROOT as _ROOT
 
 
@@ -108,11 +109,28 @@ def test_interpreter_that_has_gone(cache: VenvCache, builds: Builds, tmp_path: P
     assert len(builds.homes) == 2
 
 
-def test_unreadable_contents(cache: VenvCache, builds: Builds) -> None:
+UNREADABLE = [
+    '{"size": 5}',
+    '{"size": 5, "files": {"p": 1}}',
+    '{"size": 5, "files": []}',
+    '{"size": null, "files": {}}',
+]
+
+
+@pytest.mark.parametrize("contents", ["{", "{}", "[]", *UNREADABLE])
+def test_unreadable_contents(cache: VenvCache, builds: Builds, contents: str) -> None:
     """An environment whose contents.json cannot be read is not used."""
     first = use(cache, builds)
-    (first.parent / "contents.json").write_text("{")
+    (first.parent / "contents.json").write_text(contents)
     assert use(cache, builds) != first
+
+
+def test_one_that_is_being_removed(cache: VenvCache, builds: Builds) -> None:
+    """An environment that another process has locked in order to remove it is not used."""
+    first = use(cache, builds)
+    with (first.parent / "in-use").open("ab") as removing:
+        assert try_lock(removing)
+        assert use(cache, builds) != first
 
 
 def test_compiled_files_may_change(cache: VenvCache, builds: Builds) -> None:

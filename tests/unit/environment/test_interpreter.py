@@ -42,3 +42,12 @@ def test_program_that_is_not_an_interpreter() -> None:
     """Another program is refused with the name of the setting."""
     with pytest.raises(ConfigurationError, match=r"/bin/true is not a usable Python: .*; correct `python`"):
         VenvBuilder(python="/bin/true").__enter__()
+
+
+def test_interpreter_that_is_too_old(tmp_path: Path) -> None:
+    """An older Python is refused with its version, before anything is built."""
+    python = tmp_path / "python3.9"
+    python.write_text("#!/bin/sh\necho '[[3, 9], \"3.9.18\", [], []]'\n")
+    python.chmod(0o700)
+    with pytest.raises(ConfigurationError, match=r"python3.9 is Python 3.9.18; set `python` to one of version 3.11"):
+        VenvBuilder(python=python).__enter__()

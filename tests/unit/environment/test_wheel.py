@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import pacifica_notifications_consumer
+from pacifica_notifications_consumer.environment import wheel as wheel_module
 from pacifica_notifications_consumer.environment.wheel import DISTRIBUTION, build_wheel
+from pacifica_notifications_consumer.errors import VenvError
 
 
 def test_contents(tmp_path: Path) -> None:
@@ -33,6 +35,22 @@ def test_contents(tmp_path: Path) -> None:
                 content = wheel.read(name)
                 expected = urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
                 assert (digest, size) == (f"sha256={expected}", str(len(content)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "lacks"),
+    [
+        ("_METADATA", {"NOTES": ("notes.txt",)}, "NOTES"),
+        ("find_spec", lambda _: None, "package pacifica"),
+    ],
+)
+def test_incomplete_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object, lacks: str
+) -> None:
+    """No wheel is built of an installation that lacks a part; the error says what to do."""
+    monkeypatch.setattr(wheel_module, name, value)
+    with pytest.raises(VenvError, match=f"lacks its {lacks}.*; install it into .* again, from the same source"):
+        build_wheel(tmp_path)
 
 
 def test_same_input_same_bytes(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 import json
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
 
@@ -11,6 +12,7 @@ import pytest
 
 from pacifica_notifications_consumer.http import connection as connections
 from pacifica_notifications_consumer.http import poller as poller
+from pacifica_notifications_consumer.http import server as servers
 from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
 from tests.support.http_tools import PATIENT, Echo, Hasty, answered, connect, idle, raw, replies, rest_of, statuses
@@ -301,3 +303,52 @@ def test_answer_that_is_under_way_is_finished() -> None:
         with connection:
             answer = rest_of(connection)
     assert json.loads(answer.split(b"\r\n\r\n")[1]) == {"done": True}
+
+
+def test_thread_that_cannot_be_started(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request for which no thread can be started waits for the other threads; without any, its client is hung up."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert raw(server.url, post(b"Content-Length: 2\r\n", b"{}")) == b""
+    monkeypatch.setattr(threading.Thread, "start", start)
+    answered(server.url)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with connect(server.url) as slow:
+        slow.sendall(post(b"Content-Length: 2\r\nExpect: 100-continue\r\n"))
+        assert b"100 Continue" in slow.recv(65536)
+        with connect(server.url) as waiting:
+            waiting.sendall(post(b"Content-Length: 2\r\nConnection: close\r\n", b"{}"))
+            wait_until(lambda: server._load == 2)
+            slow.sendall(b"{}")
+            assert statuses(rest_of(waiting)) == [200]
+    assert server._threads[0].is_alive()
+
+
+def test_too_many_requests_that_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that would be one too many for the threads is hung up, and the server goes on."""
+    monkeypatch.setattr(servers, "_MOST_QUEUED", 0)
+    assert raw(server.url, post(b"Content-Length: 2\r\n", b"{}")) == b""
+    monkeypatch.undo()
+    answered(server.url)
+
+
+def test_answers_together_that_fail(caplog: pytest.LogCaptureFixture) -> None:
+    """If answering several requests fails, their clients get no answer, rather than a wrong one; others are served."""
+
+    class Faulty(Hasty):
+        def do_POST(self) -> None:
+            self.deferred = True
+
+        @classmethod
+        def answer_together(cls, handlers: Sequence[Handler]) -> None:
+            raise LookupError(f"a fault of {len(handlers)}")
+
+    with serve(Faulty, "127.0.0.1", 0, limits=PATIENT) as faulty:
+        assert raw(faulty.url, post(b"Content-Length: 0\r\n")) == b""
+        assert statuses(raw(faulty.url, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")) == [200]
+    assert "answering 1 requests; their connections were closed" in caplog.text
+    assert "LookupError: a fault of 1" in caplog.text

@@ -1,6 +1,8 @@
 """Triage gives each notification the right verdict, and the same one in this process and in another."""
 
 import json
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -146,3 +148,24 @@ def test_large_notification_does_not_block(huge: bytes, monkeypatch: pytest.Monk
     monkeypatch.setattr(Triage, "decide", parse)
     with closing(Readers(TRIAGE)) as readers:
         assert readers.decide(huge).verdict is Verdict.MATCHED
+
+
+@pytest.mark.usefixtures("large")
+def test_reader_that_dies_at_its_start(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """If a reader process dies before it knows the triage, this process parses, and nothing of the process stays."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def dying(_: str, *, stdout: int) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(["/bin/true"], stdin=subprocess.PIPE, stdout=stdout))
+        os.waitid(os.P_PID, started[0].pid, os.WEXITED | os.WNOWAIT)
+        return started[0]
+
+    monkeypatch.setattr(readers_module, "start_module", dying)
+    with closing(Readers(TRIAGE)) as readers:
+        assert readers.decide(event(TEXT)) == TRIAGE.decide(event(TEXT))
+        assert len(readers._idle) == 0
+    (process,) = started
+    assert process.returncode is not None
+    assert process.stdin is not None
+    assert process.stdin.closed
+    assert "is parsed in this process" in caplog.text

@@ -157,13 +157,18 @@ def test_large_bodies_leave_no_files_behind(ledger: Ledger, tmp_path: Path) -> N
 
 
 def test_body_that_went_missing(ledger: Ledger, tmp_path: Path) -> None:
-    """A job whose file of the notification is missing is queued again, and the error names the file."""
+    """A job whose file of the notification is missing is put off with a reason, and holds up no other job."""
     accept(ledger, 1, body=LARGE)
+    accept(ledger, 2)
     (name,) = files(tmp_path)
     (tmp_path / "notifications" / name).unlink()
     with pytest.raises(StateError, match=f"{name}: No such file or directory; restore"):
         ledger.claim(LEASE)
-    assert ledger.records.job(1).state is JobState.QUEUED
+    put_off = ledger.records.job(1)
+    assert (put_off.state, put_off.attempts, put_off.crashes) == (JobState.QUEUED, 0, 0)
+    assert f"{name}: No such file or directory" in put_off.reason
+    assert claim(ledger).id == 2
+    assert 50 < (ledger.next_due() or 0) - time.time() < 70
 
 
 def test_order_and_delay(ledger: Ledger) -> None:

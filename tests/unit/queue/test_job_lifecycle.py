@@ -14,10 +14,11 @@ from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.engines.engine import Attempt
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
+from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.jobs.job import Ending, JobState
 from pacifica_notifications_consumer.jobs.retention import Keep
-from pacifica_notifications_consumer.queue import leases, workers
 from pacifica_notifications_consumer.queue import maintenance as maintenance
+from pacifica_notifications_consumer.queue import workers
 from tests.support.machine.waiting import DEADLINE, wait_for_line, wait_until
 from tests.support.runner_tools import WAYS, accept, alive, eventually, make_runner, run_in_child, run_one
 
@@ -195,18 +196,16 @@ def test_old_jobs_are_removed(make: Callable[..., JobRunner], tmp_path: Path, mo
         assert runner.job(1).state is JobState.FAILED
 
 
-def test_job_that_was_lost_inside_comes_back(
-    make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that a bug in a worker interrupted is run again when its lease has expired."""
     monkeypatch.setattr(maintenance, "RENEWAL", 0.01)
 
     class Faulty:
-        attempts = 0
+        lost = ""
 
         def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending:
-            self.attempts += 1
-            if self.attempts == 1:
+            if not self.lost:
+                self.lost = attempt.mark.rpartition(":")[2]
                 raise AssertionError("a fault")
             return Ending(status=0)
 
@@ -216,15 +215,86 @@ def test_job_that_was_lost_inside_comes_back(
         def close(self) -> None:
             pass
 
-    with make("", engine=Faulty()) as runner:
-        job_id = accept(runner)
-        eventually(lambda: "a bug interrupted a job" in caplog.text)
-        assert runner.job(job_id).state is JobState.RUNNING
-        # A minute later, as far as the ledger can tell.
-        expire = "UPDATE jobs SET lease_until = lease_until - ?"
-        runner.ledger._database.write(lambda connection: connection.execute(expire, (leases.LEASE,)) and None)
-        job = runner.wait(job_id, DEADLINE)
+    def expired(runner: JobRunner) -> bool:
+        # Again and again, because a renewal that had begun before the fault may follow.
+        runner.ledger._database.change("UPDATE jobs SET lease_until = 0 WHERE token = ?", engine.lost)
+        return runner.job(1).crashes == 1
+
+    engine = Faulty()
+    with make("", engine=engine) as runner:
+        accept(runner)
+        eventually(lambda: engine.lost)
+        eventually(lambda: expired(runner))
+        job = runner.wait(1, DEADLINE)
     assert (job.state, job.crashes) == (JobState.SUCCEEDED, 1)
+
+
+def test_result_of_a_lost_claim_is_discarded(make: Callable[..., JobRunner], caplog: pytest.LogCaptureFixture) -> None:
+    """An attempt whose job was taken over meanwhile changes nothing of the job, which runs again."""
+
+    class Losing:
+        attempts = 0
+
+        def run(self, attempt: Attempt, stop: Callable[[], bool]) -> Ending:
+            self.attempts += 1
+            if self.attempts == 1:
+                runner.ledger._database.change("UPDATE jobs SET state = 'queued', token = NULL, lease_until = NULL")
+                return Ending(status=1, reason="late")
+            return Ending(status=0)
+
+        def open(self, mark: str) -> int:
+            return 0
+
+        def close(self) -> None:
+            pass
+
+    runner = make("", engine=Losing(), workers=1)
+    job = run_one(runner)
+    assert (job.state, job.attempts, job.crashes, job.reason) == (JobState.SUCCEEDED, 1, 0, "")
+    assert "job 1: its result is discarded: the claim of job 1 is lost" in caplog.text
+
+
+def test_stop_while_no_result_can_be_written(
+    make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A runner whose ledger cannot be written can be stopped all the same; the next one counts a crash."""
+    with make("", crash_limit=5) as runner:
+
+        def full(*_: object, **__: object) -> None:
+            raise StateError("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runner.ledger, "end_attempt", full)
+            accept(runner)
+            eventually(lambda: "its result cannot be written: the disk is full" in caplog.text)
+            runner.__exit__()
+    with make("", crash_limit=5) as runner:
+        job = runner.wait(1, DEADLINE)
+    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 1)
+
+
+def test_maintenance_outlasts_a_fault_of_the_ledger(
+    make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the ledger cannot be written, that is logged; afterwards lost jobs are recovered as before."""
+    monkeypatch.setattr(maintenance, "RENEWAL", 0.01)
+    with make("") as runner:
+        ledger, faults = runner.ledger, iter([StateError("the disk is full")])
+        recover = ledger.recover
+
+        def faulty(*arguments: Any, **keywords: Any) -> Any:
+            if fault := next(faults, None):
+                raise fault
+            return recover(*arguments, **keywords)
+
+        monkeypatch.setattr(ledger, "recover", faulty)
+        eventually(lambda: "the disk is full" in caplog.text)
+        job_id = accept(runner)
+        runner.wait(job_id, DEADLINE)
+        ledger._database.change("UPDATE jobs SET state = 'running', token = 'lost', lease_until = 0")
+        eventually(lambda: runner.job(job_id).crashes == 1)
+        assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+        assert runner.alive
 
 
 def test_lease_is_renewed_while_a_job_runs(

@@ -15,6 +15,7 @@ from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.errors import NotificationError, StateError
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
+from pacifica_notifications_consumer.ledger import ledger as ledger_module
 from pacifica_notifications_consumer.queue import workers
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.streams.progress import Progress
@@ -125,9 +126,13 @@ def test_entry_point_that_cannot_be_started(make: Callable[..., JobRunner], tmp_
     assert "could not be started" in reason
 
 
-def test_progress_reaches_the_record(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The progress of a job's downloads and uploads can be read while it runs, and afterwards."""
-    monkeypatch.setattr("pacifica_notifications_consumer.queue.workers._PROGRESS_SECONDS", 0.01)
+def test_progress_reaches_the_record(
+    make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The progress of a job's downloads and uploads can be read while it runs, and afterwards; the log has it, too."""
+    caplog.set_level("INFO", "pacifica_notifications_consumer.queue.workers")
+    monkeypatch.setattr(workers, "_PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(workers, "_PROGRESS_LOG_SECONDS", 0.0)
     source = """
 import sys, time
 from pacifica_notifications_consumer.streams.progress import TransferMeter
@@ -146,6 +151,7 @@ with TransferMeter("download", 10, 2, None) as meter:
         (runner.directory(job_id).destination / "go").touch()
         ended = runner.wait(job_id, DEADLINE)
         assert not runner.directory(job_id).progress.exists()
+    assert f"job 1: download {half['download']}" in caplog.text
     assert ended.progress == {"download": Progress(bytes_done=10, bytes_total=10, files_done=2, files_total=2)}
 
 
@@ -286,6 +292,28 @@ def test_result_outlasts_a_fault_of_the_ledger(
         (path / "end").touch()
         job = runner.wait(1, DEADLINE)
     assert (job.state, job.attempts) == (JobState.SUCCEEDED, 1)
+
+
+def test_lost_notification_holds_up_no_other_job(make: Callable[..., JobRunner], tmp_path: Path) -> None:
+    """A job whose notification cannot be read waits until it can be read again; other jobs run meanwhile."""
+    large = json.dumps({"source": "here", "eventID": "large", "filler": "x" * 100_000}).encode()
+    with make("import sys; sys.exit(1)", workers=1) as runner:
+        runner.accept(large)
+        runner.wait(1, DEADLINE)
+    (file,) = (tmp_path / "state" / "notifications").iterdir()
+    saved = file.rename(tmp_path / "saved")
+    with make("", workers=1) as runner, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "_PAUSE_AFTER_FAULT", 0.01)
+        patch.setattr(workers, "_LONGEST_IDLE", 0.01)
+        patch.setattr(ledger_module, "_PUT_OFF", 0.2)
+        assert runner.requeue(1)
+        job_id = runner.accept(body(2)).job_id
+        assert job_id is not None
+        assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
+        eventually(lambda: "No such file or directory" in runner.job(1).reason)
+        saved.rename(file)
+        job = runner.wait(1, DEADLINE)
+        assert (job.state, job.attempts, job.reason) == (JobState.SUCCEEDED, 1, "")
 
 
 def test_waiting_takes_no_wakeup_from_the_workers(make: Callable[..., JobRunner], tmp_path: Path) -> None:

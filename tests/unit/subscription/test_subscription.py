@@ -164,6 +164,23 @@ def test_it_is_mended(
     assert sandbox.subscriptions() == []
 
 
+@pytest.mark.parametrize("disabled", ["2999-01-01T00:00:00", "1999-01-01T00:00:00"])
+def test_producer_whose_clock_is_wrong(
+    disabled: str, services: Services, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A period of loss begins when the subscription was last healthy if the producer's time for it cannot be right."""
+    incidents: list[Incident] = []
+    before = time.time()
+    with subscribed(services, **ARGUMENTS, watch_interval=0.02, on_incident=incidents.append) as ours:
+        wrong = {"disabled": disabled, "error": "it answered 500"}
+        producer.request("PUT", f"/eventmatch/{ours.uuid}", json=wrong)
+        eventually(lambda: bool(incidents))
+        (incident,) = incidents
+    assert incident.kind is IncidentKind.DISABLED
+    assert incident.since is not None
+    assert before <= incident.since <= incident.until <= time.time()
+
+
 def test_producer_that_is_down_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An outage of the producer is logged, and recorded as an incident with its begin and end afterwards."""
     monkeypatch.setattr(subscription_module, "_FIRST_PAUSE", 0.02)

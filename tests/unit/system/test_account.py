@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from pacifica_notifications_consumer.engines.local import LocalEngine
@@ -70,6 +71,18 @@ def test_found(account: Account) -> None:
     known = pwd.getpwnam(NOBODY)
     assert (account.uid, account.gid, account.home) == (known.pw_uid, known.pw_gid, known.pw_dir)
     assert account.groups == tuple(os.getgrouplist(NOBODY, known.pw_gid))
+
+
+@as_root
+def test_home(account: Account, place: Path) -> None:
+    """A user has a home only if the directory exists and belongs to the user."""
+    (place / "home").mkdir(mode=0o700)
+    mine = attrs.evolve(account, home=str(place / "home"))
+    assert not attrs.evolve(account, home=str(place / "missing")).has_home()
+    assert not mine.has_home()
+    mine.own(place / "home")
+    assert mine.has_home()
+    assert list((place / "home").iterdir()) == []
 
 
 @as_root

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -80,3 +81,22 @@ def test_status_in_words() -> None:
     """An exit status and a signal are described differently."""
     assert describe_status(3) == "exit status 3"
     assert describe_status(-9) == "signal 9 (Killed)"
+
+
+LOST = """
+import os, signal, sys
+from pathlib import Path
+from pacifica_notifications_consumer.system.processes import ProcessLost, run_captured
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+try:
+    print(run_captured(["/bin/sh", "-c", "exit 3"], environ=os.environ, cwd=Path("/"), timeout=60, on_line=print))
+except ProcessLost as lost:
+    print(lost)
+"""
+
+
+def test_status_that_is_lost() -> None:
+    """In a program that ignores SIGCHLD, the exit status of a child is unknown, and does not count as success."""
+    finished = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, timeout=DEADLINE)
+    assert finished.stdout == "its exit status is lost: this program ignores SIGCHLD, or waits for it\n"
+    assert finished.stderr == ""

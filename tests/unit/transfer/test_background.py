@@ -120,6 +120,8 @@ def test_rejection_carries_our_error_and_its_cause(tmp_path: str) -> None:
         ("work().then(lambda _: sys.exit(75)).get()", 75, []),
         ("work().then(lambda _: sys.exit('sorry'))", 1, []),
         ("work().then(lambda _: sys.exit())", 0, []),
+        ("in_background(lambda: sys.exit(7)); sys.exit(0)", 7, []),
+        ("in_background(lambda: sys.exit(7)).get(); print('too far')", 7, []),
         ("work(ValueError('because'))", UNHANDLED_STATUS, []),
         ("work().then(lambda _: 1 / 0); sys.exit(3)", UNHANDLED_STATUS, []),
         ("Promise.reject(ValueError('because')); work().then(lambda _: sys.exit(3))", UNHANDLED_STATUS, []),

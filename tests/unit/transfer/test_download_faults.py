@@ -3,6 +3,9 @@
 import hashlib
 import io
 import json
+import os
+import socket
+import struct
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,12 @@ def tar_with(*members: tuple[str, bytes, bytes]) -> bytes:
             info.linkname = "/etc/passwd"
             tar.addfile(info, io.BytesIO(content))
     return out.getvalue()
+
+
+def reset(handler: Handler) -> None:
+    """Reset the connection of a request."""
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.close_connection = True
 
 
 def download_from(tar: bytes, tmp_path: Path, body: bytes | None = None, **arguments: Any) -> Any:
@@ -109,6 +118,56 @@ def test_tar_that_breaks_off(tmp_path: Path, kept: int) -> None:
     """A tar that ends early is an error, at whichever byte it ends."""
     tar = tar_with(("data/a.txt", b"alpha", FILE))[:kept]
     assert isinstance(download_from(tar, tmp_path), DownloadError)
+
+
+def test_connection_that_is_reset(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A connection that is reset in the middle of a file is tried again, in another cart, and the file is whole."""
+    tar, resets = tar_with(("data/a.txt", b"alpha", FILE)), [True]
+    source = incoming(tmp_path, announce(ALPHA))
+
+    def answer(handler: Handler, _: bytes) -> None:
+        if handler.command == "GET" and resets:
+            resets.pop()
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(tar) + tar[:1026])
+            handler.wfile.flush()
+            reset(handler)
+        elif handler.command == "GET":
+            handler.reply(200, tar)
+        else:
+            handler.reply({"POST": 201}.get(handler.command, 204), X_Pacifica_Status="ready")
+
+    with fault_server(answer) as server:
+        download(source, services=Services(cartd_url=server.url)).get()
+        carts = [path for method, path, *_ in server.requests if method == "POST"]
+    assert contents(source / "downloads") == {"a.txt": b"alpha"}
+    assert len(set(carts)) == 2
+    assert "broke off" in caplog.text
+
+
+LARGE = bytes(range(256)) * (20 << 10)
+HASHSUM = hashlib.sha1(LARGE).hexdigest()  # noqa: S324
+
+
+def test_large_file_that_is_damaged(tmp_path: Path) -> None:
+    """A large file, which is hashed on another thread, is verified like a small one."""
+    announced = announce({"name": "a.bin", "size": len(LARGE), "hashsum": HASHSUM})
+    tar = tar_with(("data/a.bin", LARGE[:-1] + b"x", FILE))
+    assert f"arrived with {len(LARGE)} bytes and sha1" in str(download_from(tar, tmp_path, announced))
+
+
+def test_disk_that_takes_a_part_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file is whole although each write takes only a part of its bytes."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, piece: write(handle, piece[:30_000]))
+    source = incoming(tmp_path, announce({"name": "a.bin", "size": len(LARGE), "hashsum": HASHSUM}))
+    tar = tar_with(("data/a.bin", LARGE, FILE))
+
+    def answer(handler: Handler, _: bytes) -> None:
+        handler.reply({"POST": 201, "GET": 200}.get(handler.command, 204), tar, X_Pacifica_Status="ready")
+
+    with fault_server(answer) as server:
+        download(source, services=Services(cartd_url=server.url)).get()
+    assert (source / "downloads" / "a.bin").read_bytes() == LARGE
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
 import requests
 
 from pacifica_notifications_consumer import upload
+from pacifica_notifications_consumer.clients.ingest import Ingest, IngestState
 from pacifica_notifications_consumer.errors import ServiceError, UploadError
 from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
+from pacifica_notifications_consumer.transfer import upload_recovery
 from tests.support.faults import fault_server
 from tests.unit.transfer.test_transfer import TRANSACTION, failure
 
@@ -42,12 +45,18 @@ def outgoing(tmp_path: Path) -> Path:
 class Between:
     """A relay before ingest: it forwards uploads, but replaces ingest's response while `status` is set."""
 
-    def __init__(self, sandbox: Sandbox, status: int, *, without_times: bool = False) -> None:
+    def __init__(self, sandbox: Sandbox, status: int, *, without_times: bool = False, unfinished: int = 0) -> None:
         self.status: int | None = status
+        self.lose = False  #: whether uploads do not reach ingest
+        self.unfinished = unfinished  #: how often the state of the first upload is not complete
+        self.created = ""  #: replaces the time of arrival of the first upload
         self._ingest = sandbox.ingest_url
         self._without_times = without_times
 
     def __call__(self, handler: Handler, body: bytes) -> None:
+        if handler.command == "POST" and self.lose:
+            handler.reply(self.status or 502)
+            return
         answer = requests.request(handler.command, self._ingest + handler.path, data=body, timeout=60)
         if handler.command == "POST" and self.status is not None:
             handler.reply(self.status)
@@ -55,6 +64,11 @@ class Between:
         state: dict[str, Any] = answer.json()
         if self._without_times:
             state.pop("created", None)
+        if state.get("job_id") == 1 and handler.command == "GET":
+            state["created"] = self.created or state.get("created")
+            if self.unfinished:
+                self.unfinished -= 1
+                state["complete"] = False
         handler.reply(answer.status_code, json.dumps(state).encode())
 
 
@@ -71,6 +85,65 @@ def test_fault_after_a_whole_upload(sandbox: Sandbox, outgoing: Path, status: in
         between.status = None
         event = upload(outgoing, TRANSACTION, services=services).get()
     assert sandbox.transactions() == [event["data"][-1]["value"]]
+
+
+def test_upload_that_never_arrived(sandbox: Sandbox, outgoing: Path, tmp_path: Path) -> None:
+    """An upload that ingest does not have is sent again, even if an old transaction has the same content."""
+    between = Between(sandbox, 502)
+    with fault_server(between) as server:
+        services = attrs.evolve(Services.from_environment(sandbox.environ()), ingest_url=server.url)
+        between.status = None
+        old = tmp_path / "old"
+        shutil.copytree(outgoing / "uploads", old / "uploads")
+        upload(old, TRANSACTION, services=services).get()
+        between.created = "2000-01-01T00:00:00"
+        between.lose = True
+        assert "may have made a transaction or not" in str(failure(upload(outgoing, TRANSACTION, services=services)))
+        between.lose = False
+        event = upload(outgoing, TRANSACTION, services=services).get()
+    assert event["data"][-1]["value"] == 2
+    assert sandbox.transactions() == [1, 2]
+    (record,) = outgoing.glob("upload-*.jsonl")
+    assert "ingest made no transaction of this upload" in record.read_text()
+
+
+def test_upload_on_which_ingest_still_works(sandbox: Sandbox, outgoing: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The next call waits for uploads that may be the lost one, before it decides."""
+    between = Between(sandbox, 504, unfinished=3)
+    with fault_server(between) as server:
+        services = attrs.evolve(Services.from_environment(sandbox.environ()), ingest_url=server.url)
+        failure(upload(outgoing, TRANSACTION, services=services))
+        between.status = None
+        event = upload(outgoing, TRANSACTION, services=services).get()
+    assert "waiting for upload 1 of ingest" in caplog.text
+    assert sandbox.transactions() == [event["data"][-1]["value"]] == [1]
+
+
+def test_without_policy_the_next_call_cannot_tell(sandbox: Sandbox, outgoing: Path) -> None:
+    """Without policy, nothing is sent again while the lost upload may be a transaction; with policy it is found."""
+    between = Between(sandbox, 502)
+    with fault_server(between) as server:
+        services = attrs.evolve(Services.from_environment(sandbox.environ()), ingest_url=server.url)
+        failure(upload(outgoing, TRANSACTION, services=services))
+        between.status = None
+        for _ in range(2):
+            error = failure(upload(outgoing, TRANSACTION, services=attrs.evolve(services, policy_url=None)))
+            assert isinstance(error, UploadError)
+            assert "it may be transaction 1; set `policy_url`" in str(error)
+        event = upload(outgoing, TRANSACTION, services=services).get()
+    assert sandbox.transactions() == [event["data"][-1]["value"]] == [1]
+
+
+@pytest.mark.parametrize("highest", [0, 1, 2, 3, 8, 9, 31, 100, 1000])
+def test_newest_upload_is_in_reach(highest: int) -> None:
+    """The search begins above the newest upload, whatever number it has, and although some numbers are unknown."""
+
+    class Known:
+        def state(self, number: int) -> IngestState | None:
+            known = 1 <= number <= highest and (number % 10 < 3 or number == highest)
+            return IngestState(state="OK", task="", percent="", complete=True, exception="") if known else None
+
+    assert highest <= upload_recovery._newest(cast("Ingest", Known())) <= highest + 10
 
 
 @pytest.mark.parametrize("status", [400, 401, 413])

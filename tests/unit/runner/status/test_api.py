@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -267,6 +268,18 @@ def test_replay_with_a_filter_that_fails(tmp_path: Path) -> None:
         expected = r"^the notification of job 1: the JSONPath [^;]* failed on this event: [^;]*; [^;]*$"
         with pytest.raises(FilterError, match=expected):
             runner.replay(failing)
+        assert runner.job(1).state is JobState.SUCCEEDED
+
+
+def test_replay_with_a_damaged_notification(tmp_path: Path) -> None:
+    """A notification that was damaged on the disk is an error that names its job; the job is not left out silently."""
+    with make_runner(tmp_path, "") as runner:
+        large = json.dumps({"source": "here", "eventID": "large", "filler": "x" * 100_000}).encode()
+        runner.wait(runner.accept(large), DEADLINE)
+        (file,) = (tmp_path / "state" / "notifications").iterdir()
+        file.write_bytes(large[:70_000])
+        with pytest.raises(FilterError, match=r"^the notification of job 1: the notification is not JSON"):
+            runner.replay(Selection(match=Filter("$")))
         assert runner.job(1).state is JobState.SUCCEEDED
 
 
