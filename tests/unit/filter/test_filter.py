@@ -32,6 +32,8 @@ EXPRESSIONS = [
     '$["data"][0:2]',
     "$..*",
     '$["data"][*][?(@["destinationTable"] = "Files" and @["mimetype"] = "text/plain")]',
+    '$["data"][*][?($["eventID"] and @["key"] and @["value"])]',
+    '$["data"][*][?($["no"] or @["no"] or $["eventID"])]',
     '$[?(@["eventType"] = "org.pacifica.metadata.ingest")]["data"][*][?(@["key"] = "Tag")]["value"]',
     (DATA / "specification_example" / "jsonpath2.txt").read_text(),
 ]

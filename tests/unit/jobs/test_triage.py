@@ -146,3 +146,12 @@ def test_large_notification_does_not_block(huge: bytes, monkeypatch: pytest.Monk
     monkeypatch.setattr(Triage, "decide", parse)
     with closing(Readers(TRIAGE)) as readers:
         assert readers.decide(huge).verdict is Verdict.MATCHED
+
+
+def test_settings_of_an_earlier_start() -> None:
+    """A triage can be made again from what the ledger keeps of it, also from what an older version has kept."""
+    for triage in {id(triage): triage for triage, *_ in CASES}.values():
+        assert Triage.from_settings(json.loads(json.dumps(triage.settings()))) == triage
+    shallow = Triage(name="mine", filter=Filter("$.a"), strict=True, max_depth=3)
+    assert Triage.from_settings(shallow.settings()) == shallow
+    assert Triage.from_settings({"name": "mine", "jsonpath": None, "strict": False}) == Triage(name="mine")
