@@ -33,6 +33,7 @@ EXPRESSIONS = [
     "$..*",
     '$["data"][*][?(@["destinationTable"] = "Files" and @["mimetype"] = "text/plain")]',
     '$["data"][*][?($["eventID"] and @["key"] and @["value"])]',
+    '$["data"][*][?($["data"][*]["key"] = @["key"])]',
     '$["data"][*][?($["no"] or @["no"] or $["eventID"])]',
     '$[?(@["eventType"] = "org.pacifica.metadata.ingest")]["data"][*][?(@["key"] = "Tag")]["value"]',
     (DATA / "specification_example" / "jsonpath2.txt").read_text(),

@@ -58,7 +58,7 @@ def test_selection_without_missing_numbers(ledger: Ledger) -> None:
 
 def test_selection_by_state(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs of several states come in the order of their numbers, however many queries that takes."""
-    monkeypatch.setattr(records, "_HANDFUL", 2)
+    monkeypatch.setattr(records, "_HANDFUL", 3)
     dead, done, failed = JobState.DEAD, JobState.SUCCEEDED, JobState.FAILED
     finish(ledger, dead, done, dead, done, dead, dead, done, failed)
     # This one has not ended.

@@ -19,7 +19,7 @@ def test_recovered_transaction(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     """A transaction that was not announced gets a job as if it had been, and both records say where it came from."""
     caplog.set_level(logging.INFO)
     with make_runner(tmp_path, "") as runner:
-        announced = runner.triage_transaction(json.dumps(transaction(3)).encode(), Identity())
+        announced = runner.triage_transaction(json.dumps(transaction(3), indent=1).encode(), Identity())
         assert announced is not None
         receipt = runner.recover(announced)
         assert receipt.verdict is Verdict.MATCHED
