@@ -42,6 +42,8 @@ CASES = [
     (TRIAGE, event({}), Verdict.UNMATCHED, ""),
     (TRIAGE, event(TEXT, OWN), Verdict.OWN, ""),
     (Triage(name="mine"), event(), Verdict.MATCHED, ""),
+    (TRIAGE, event(TEXT, extensions={"expirytime": "2020-01-01T00:00:00Z"}), Verdict.EXPIRED, ""),
+    (TRIAGE, event(TEXT, extensions={"expirytime": "2999-01-01T00:00:00Z"}), Verdict.MATCHED, ""),
     (Triage(name="mine", filter=Filter('$["data"][::0]')), event({}), Verdict.UNDECIDABLE, "failed on this event"),
     (TRIAGE, b"", Verdict.UNREADABLE, "is empty"),
     (TRIAGE, b"{", Verdict.UNREADABLE, "is not JSON"),
@@ -74,8 +76,8 @@ def test_verdicts(triage: Triage, body: bytes, verdict: Verdict, reason: str) ->
     decision = triage.decide(body)
     assert decision.verdict is verdict
     assert (reason in decision.reason) and bool(reason) == bool(decision.reason)
-    identified = verdict not in (Verdict.MALFORMED, Verdict.UNREADABLE)
-    assert ((decision.source, decision.event_id) == ("s", "e")) == identified
+    nameless = verdict in (Verdict.MALFORMED, Verdict.UNREADABLE)
+    assert (decision.source, decision.event_id) == ((None, None) if nameless else ("s", "e"))
 
 
 @pytest.mark.usefixtures("large")
