@@ -19,7 +19,7 @@ from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.queue import maintenance as maintenance
 from pacifica_notifications_consumer.queue import workers
 from tests.support.machine.waiting import DEADLINE, wait_for_line, wait_until
-from tests.support.runner_tools import WAYS, accept, alive, eventually, make_runner, run_in_child, run_one
+from tests.support.runner_tools import WAYS, accept, alive, body, eventually, make_runner, run_in_child, run_one
 
 
 @pytest.fixture(params=WAYS)
@@ -193,6 +193,21 @@ def test_old_jobs_are_removed(make: Callable[..., JobRunner], tmp_path: Path, mo
         eventually(lambda: [job.id for job in runner.jobs()] == [4, 1])
         eventually(lambda: sorted(path.name for path in (tmp_path / "state" / "jobs").iterdir()) == ["1", "4"])
         assert runner.job(1).state is JobState.FAILED
+
+
+def test_what_is_old_is_removed(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All finished jobs beyond an age are removed, and the bodies of notifications that were set aside."""
+    monkeypatch.setattr(maintenance, "RENEWAL", 0.01)
+    monkeypatch.setattr(maintenance, "_TIDYING", 0.01)
+    monkeypatch.setattr(maintenance, "_HANDFUL", 2)
+    with make("import sys; sys.exit(1)", keep=Keep(age=0.0)) as runner:
+        aside = runner.accept(b"not JSON").notification_id
+        receipts = runner.accept_all([body(number) for number in range(1, 6)])
+        assert all(receipt.job_id for receipt in receipts)
+        eventually(lambda: not runner.jobs())
+        eventually(lambda: not runner.ledger.records.notification(aside).kept)
+        # Its record stays, as do those of the jobs' notifications.
+        assert len(runner.ledger.records.notifications(10)) == 6
 
 
 def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
