@@ -1,6 +1,9 @@
 """Only one runner can use a state directory, and a job's directory has the structure that entry-points expect."""
 
 import contextlib
+import errno
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,59 @@ def test_directory_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "is_file", refuse)
     with pytest.raises(StateError, match="Permission denied; do this as the user who runs the consumer"):
         check_used(tmp_path)
+
+
+def modes(top: Path) -> dict[str, int]:
+    """The access rights of all files and directories below a directory."""
+    return {str(path.relative_to(top)): stat.S_IMODE(path.lstat().st_mode) for path in top.rglob("*")}
+
+
+def test_other_users_see_nothing(tmp_path: Path) -> None:
+    """All that is made in a state directory is private, even if the directory itself was not."""
+    with contextlib.closing(StateDirectory(tmp_path / "new" / "state", "name")):
+        assert modes(tmp_path / "new") == {"state": 0o700, "state/jobs": 0o700, "state/lock": 0o600}
+    tmp_path = tmp_path / "old"
+    tmp_path.mkdir()
+    tmp_path.chmod(0o755)
+    before = os.umask(0)
+    try:
+        with contextlib.closing(StateDirectory(tmp_path, "name")) as state:
+            state.job(1).prepare(b"{}", ["a/b"])
+    finally:
+        os.umask(before)
+    files = {"lock", "jobs/1/incoming/notification.json"}
+    made = modes(tmp_path)
+    assert files | {"jobs", "jobs/1/progress", "jobs/1/outgoing/uploads/a"} < made.keys()
+    # Intermediate folders of uploads have the umask's rights; they are in a private one.
+    assert {path for path, mode in made.items() if mode != (0o600 if path in files else 0o700)} == {
+        "jobs/1/outgoing/uploads/a"
+    }
+
+
+def test_lock_names_its_last_holder(tmp_path: Path) -> None:
+    """The name of an earlier holder is not mixed with that of the present one."""
+    StateDirectory(tmp_path, "a name much longer than the next").close()
+    with contextlib.closing(StateDirectory(tmp_path, "short")):
+        assert (tmp_path / "lock").read_text() == f"short (process {os.getpid()})\n"
+
+
+def test_spoilt_notification_is_restored(tmp_path: Path) -> None:
+    """Each attempt finds the notification byte for byte as received, and no progress of the attempt before."""
+    job = JobDirectory(tmp_path / "1")
+    job.prepare(b'{"id": 1}', [])
+    (job.source / "notification.json").write_text("much longer than the notification")
+    job.progress.write_text("{}")
+    job.prepare(b'{"id": 1}', [])
+    assert (job.source / "notification.json").read_bytes() == b'{"id": 1}'
+    assert not job.progress.exists()
+
+
+def test_pipe_in_place_of_the_notification(tmp_path: Path) -> None:
+    """A pipe that an earlier attempt put in the notification's place is an error, and does not block the runner."""
+    job = JobDirectory(tmp_path / "1")
+    job.prepare(b"{}", [])
+    (job.source / "notification.json").unlink()
+    os.mkfifo(job.source / "notification.json")
+    with pytest.raises(OSError, match=r"notification\.json") as caught:
+        job.prepare(b"{}", [])
+    assert caught.value.errno == errno.ENXIO

@@ -44,6 +44,8 @@ CASES = [
     (TRIAGE, event({}), Verdict.UNMATCHED, ""),
     (TRIAGE, event(TEXT, OWN), Verdict.OWN, ""),
     (Triage(name="mine"), event(), Verdict.MATCHED, ""),
+    (TRIAGE, event(TEXT, extensions={"expirytime": "2020-01-01T00:00:00Z"}), Verdict.EXPIRED, ""),
+    (TRIAGE, event(TEXT, extensions={"expirytime": "2999-01-01T00:00:00Z"}), Verdict.MATCHED, ""),
     (Triage(name="mine", filter=Filter('$["data"][::0]')), event({}), Verdict.UNDECIDABLE, "failed on this event"),
     (TRIAGE, b"", Verdict.UNREADABLE, "is empty"),
     (TRIAGE, b"{", Verdict.UNREADABLE, "is not JSON"),
@@ -76,8 +78,8 @@ def test_verdicts(triage: Triage, body: bytes, verdict: Verdict, reason: str) ->
     decision = triage.decide(body)
     assert decision.verdict is verdict
     assert (reason in decision.reason) and bool(reason) == bool(decision.reason)
-    identified = verdict not in (Verdict.MALFORMED, Verdict.UNREADABLE)
-    assert ((decision.source, decision.event_id) == ("s", "e")) == identified
+    nameless = verdict in (Verdict.MALFORMED, Verdict.UNREADABLE)
+    assert (decision.source, decision.event_id) == ((None, None) if nameless else ("s", "e"))
 
 
 @pytest.mark.usefixtures("large")
@@ -169,3 +171,12 @@ def test_reader_that_dies_at_its_start(monkeypatch: pytest.MonkeyPatch, caplog: 
     assert process.stdin is not None
     assert process.stdin.closed
     assert "is parsed in this process" in caplog.text
+
+
+def test_settings_of_an_earlier_start() -> None:
+    """A triage can be made again from what the ledger keeps of it, also from what an older version has kept."""
+    for triage in {id(triage): triage for triage, *_ in CASES}.values():
+        assert Triage.from_settings(json.loads(json.dumps(triage.settings()))) == triage
+    shallow = Triage(name="mine", filter=Filter("$.a"), strict=True, max_depth=3)
+    assert Triage.from_settings(shallow.settings()) == shallow
+    assert Triage.from_settings({"name": "mine", "jsonpath": None, "strict": False}) == Triage(name="mine")

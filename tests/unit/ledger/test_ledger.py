@@ -1,14 +1,13 @@
 """The ledger keeps every notification and job, and raises an error when it cannot."""
 
 import contextlib
-import json
 import os
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,38 +15,14 @@ import attrs
 import pytest
 
 from pacifica_notifications_consumer.errors import LeaseLost, StateError
-from pacifica_notifications_consumer.jobs.job import Ending, Job, JobState, Origin, Receipt, Verdict
+from pacifica_notifications_consumer.jobs.job import Ending, JobState, Origin, Verdict
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.jobs.triage import Decision
 from pacifica_notifications_consumer.ledger import schema
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.streams.progress import Progress
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
-
-LEASE = 60.0
-WELL = Ending(status=0)
-LARGE = json.dumps({"data": "x" * 100_000}).encode()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with contextlib.closing(Ledger(tmp_path / "ledger.sqlite3")) as ledger:
-        yield ledger
-
-
-def accept(
-    ledger: Ledger, number: int, verdict: Verdict = Verdict.MATCHED, source: str | None = "here", body: bytes = b"{}"
-) -> Receipt:
-    event_id = None if source is None else f"e.{number}"
-    decision = Decision(verdict=verdict, title=f"e.{number}", source=source, event_id=event_id)
-    (receipt,) = ledger.accept([(decision, body)])
-    return receipt
-
-
-def claim(ledger: Ledger) -> Job:
-    job = ledger.claim(LEASE)
-    assert job is not None
-    return job
+from tests.unit.ledger.ledger_tools import LARGE, LEASE, WELL, accept, claim, finish
 
 
 @pytest.mark.parametrize("body", [b'{"a": 1}', LARGE], ids=["small", "large"])
@@ -270,12 +245,6 @@ def test_cancelling_and_queueing_anew(ledger: Ledger) -> None:
     assert ledger.requeue([1])
     again = claim(ledger)
     assert (again.attempts, again.state) == (0, JobState.RUNNING)
-
-
-def finish(ledger: Ledger, *states: JobState) -> None:
-    for number, state in enumerate(states, 1):
-        accept(ledger, number)
-        ledger.end_attempt(claim(ledger), state, WELL)
 
 
 def test_retention_by_count(ledger: Ledger) -> None:

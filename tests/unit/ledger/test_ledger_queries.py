@@ -1,20 +1,10 @@
 """The time of a query does not depend on the number of jobs that it does not ask for."""
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.ledger import coverage, statements
 from pacifica_notifications_consumer.ledger.ledger import Ledger
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with contextlib.closing(Ledger(tmp_path / "ledger.sqlite3")) as ledger:
-        yield ledger
 
 
 def test_nothing_looks_through_all_jobs(ledger: Ledger) -> None:

@@ -20,7 +20,7 @@ from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.queue import maintenance as maintenance
 from pacifica_notifications_consumer.queue import workers
 from tests.support.machine.waiting import DEADLINE, wait_for_line, wait_until
-from tests.support.runner_tools import WAYS, accept, alive, eventually, make_runner, run_in_child, run_one
+from tests.support.runner_tools import WAYS, accept, alive, body, eventually, make_runner, run_in_child, run_one
 
 
 @pytest.fixture(params=WAYS)
@@ -196,8 +196,23 @@ def test_old_jobs_are_removed(make: Callable[..., JobRunner], tmp_path: Path, mo
         assert runner.job(1).state is JobState.FAILED
 
 
+def test_what_is_old_is_removed(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All finished jobs beyond an age are removed, and the bodies of notifications that were set aside."""
+    monkeypatch.setattr(maintenance, "RENEWAL", 0.01)
+    monkeypatch.setattr(maintenance, "_TIDYING", 0.01)
+    monkeypatch.setattr(maintenance, "_HANDFUL", 2)
+    with make("import sys; sys.exit(1)", keep=Keep(age=0.0)) as runner:
+        aside = runner.accept(b"not JSON").notification_id
+        receipts = runner.accept_all([body(number) for number in range(1, 6)])
+        assert all(receipt.job_id for receipt in receipts)
+        eventually(lambda: not runner.jobs())
+        eventually(lambda: not runner.ledger.records.notification(aside).kept)
+        # Its record stays, as do those of the jobs' notifications.
+        assert len(runner.ledger.records.notifications(10)) == 6
+
+
 def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that a bug in a worker interrupted is run again when its lease has expired."""
+    """A job that a bug in a worker interrupted is run again when its lease has expired, and not before."""
     monkeypatch.setattr(maintenance, "RENEWAL", 0.01)
 
     class Faulty:

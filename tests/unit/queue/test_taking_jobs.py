@@ -1,0 +1,86 @@
+"""How notifications become jobs and when their attempts begin, and what they leave."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from pacifica_notifications_consumer.cloudevents.announcement import Identity
+from pacifica_notifications_consumer.errors import NotificationError
+from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
+from pacifica_notifications_consumer.queue import workers
+from tests.support.machine.waiting import DEADLINE
+from tests.support.policy_tools import UNKNOWN, transaction
+from tests.support.runner_tools import body, make_runner, run_one
+
+
+def test_recovered_transaction(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A transaction that was not announced gets a job as if it had been, and both records say where it came from."""
+    caplog.set_level(logging.INFO)
+    with make_runner(tmp_path, "") as runner:
+        announced = runner.triage_transaction(json.dumps(transaction(3), indent=1).encode(), Identity())
+        assert announced is not None
+        receipt = runner.recover(announced)
+        assert receipt.verdict is Verdict.MATCHED
+        job = runner.wait(receipt, DEADLINE)
+        notification = runner.ledger.records.notification(receipt.notification_id)
+        assert (runner.directory(job.id).source / "notification.json").read_bytes() == announced.body
+        assert runner.ledger.coverage.counts().recovered == 1
+        assert runner.recover(announced).verdict is Verdict.DUPLICATE
+        assert runner.triage_transaction(json.dumps(UNKNOWN).encode(), Identity()) is None
+    assert (job.state, job.origin, notification.origin) == (JobState.SUCCEEDED, Origin.RECOVERED, Origin.RECOVERED)
+    assert f"notification {notification.title}: recovered, job {job.id}" in caplog.messages
+
+
+def test_several_notifications(tmp_path: Path) -> None:
+    """Several notifications that are accepted together are jobs of their own, in their order."""
+    bodies = [body(1), body(2), b"not JSON", body(1), body(3)]
+    with make_runner(tmp_path, "", workers=1) as runner:
+        receipts = runner.accept_all(bodies)
+        for number in (1, 2, 5):
+            runner.wait(number, DEADLINE)
+        started = [(job.started_at, job.id) for job in runner.jobs()]
+        with pytest.raises(NotificationError, match=r"^notification 4 has no job, because it is duplicate; wait only"):
+            runner.wait(receipts[3])
+        with pytest.raises(NotificationError, match=r"^notification 3 has no job, because it is unreadable: .+; wait"):
+            runner.wait(receipts[2])
+    assert [receipt.job_id for receipt in receipts] == [1, 2, None, None, 5]
+    assert [number for _, number in sorted(started, key=lambda each: each[0] or 0.0)] == [1, 2, 5]
+
+
+def test_next_attempt_begins_when_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that waits for the next attempt at a job does not sleep longer than until it is due."""
+    monkeypatch.setattr(workers, "_LONGEST_IDLE", 2 * DEADLINE)
+    source = "import os, sys; n = len(os.listdir(sys.argv[2])); open(f'{sys.argv[2]}/{n}', 'w'); sys.exit(n < 3)"
+    job = run_one(make_runner(tmp_path, source, attempts=3, retry_delay=0.05, workers=1))
+    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 3)
+
+
+def test_only_the_first_attempt_has_waited(tmp_path: Path) -> None:
+    """The time from arrival to attempt is measured once for each job, the time of attempts for each of them."""
+    source = "import os, sys; n = len(os.listdir(sys.argv[2])); open(f'{sys.argv[2]}/{n}', 'w'); sys.exit(n < 2)"
+    with make_runner(tmp_path, source, attempts=2) as runner:
+        job = runner.wait(runner.accept(body()), DEADLINE)
+        waits, attempts = runner.histograms.waits.read(), runner.histograms.attempts.read()
+    assert (job.attempts, waits.count, attempts.count) == (2, 1, 2)
+    assert job.started_at is not None
+    assert 0 <= waits.total <= job.started_at - job.received_at
+    assert attempts.total > 0
+
+
+def test_nothing_is_left_of_progress(tmp_path: Path) -> None:
+    """The directory of a job without downloads and uploads has only what is documented."""
+    with make_runner(tmp_path, "") as runner:
+        job = runner.wait(runner.accept(body()), DEADLINE)
+        directory = runner.directory(job.id)
+    assert {path.name for path in directory.path.iterdir()} == {"incoming", "outgoing", "output.log"}
+
+
+@pytest.mark.parametrize(("state", "seconds"), [("ended_at = started_at - 5", 0.0), ("ended_at = started_at + 5", 5.0)])
+def test_duration_when_the_clock_is_set_back(tmp_path: Path, state: str, seconds: float) -> None:
+    """An attempt never takes a negative time."""
+    with make_runner(tmp_path, "") as runner:
+        job = runner.wait(runner.accept(body()), DEADLINE)
+        runner.ledger._database.change(f"UPDATE jobs SET {state}")  # noqa: S608
+        assert runner.job(job.id).seconds == pytest.approx(seconds)
