@@ -7,6 +7,7 @@ group, session or parent. It is read from Linux's /proc; on other systems no pro
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import logging
 import os
@@ -95,10 +96,14 @@ def _can_find() -> bool:
     try:
         # Old kernels have no pidfds, and the rules of a container may forbid them.
         handle = os.pidfd_open(os.getpid())
-        signal.pidfd_send_signal(handle, 0)
-        os.close(handle)
+        try:
+            signal.pidfd_send_signal(handle, 0)
+        finally:
+            os.close(handle)
         _environ("self")
     except (AttributeError, OSError) as error:
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            raise  # that is not for ever
         log.warning("processes that leave the process group of a job cannot be found here, nor ended: %s", error)
         return False
     return True

@@ -24,9 +24,9 @@ def test_spans(ledger: Ledger) -> None:
     assert coverage.span(history.id) is None
     coverage.advance(Span(FOLLOWER, 5, 9), 10)
     assert (coverage.spans(), coverage.span(FOLLOWER)) == ([], Span(FOLLOWER, 10, 9))
-    coverage.follow(Span(FOLLOWER, 10, 12))
+    coverage.follow(Span(FOLLOWER, 10, 12), (12, "2026-11-25T11:00:00"))
     assert coverage.spans() == [Span(FOLLOWER, 10, 12)]
-    assert coverage.newest == (9, "2026-11-25T10:00:00")
+    assert coverage.newest == (12, "2026-11-25T11:00:00")
     # The number of a span that was forgotten is not given to another.
     assert coverage.add_span(range(20, 21)) == Span(2, 20, 20)
 

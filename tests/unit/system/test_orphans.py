@@ -106,3 +106,17 @@ def test_system_that_does_not_let_processes_be_found(
         _can_find.cache_clear()
     (record,) = caplog.records
     assert "cannot be found here" in record.getMessage()
+
+
+def test_too_many_open_files_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this process has no file descriptor left for a moment, it finds the processes of jobs afterwards."""
+    _can_find.cache_clear()
+
+    def refuse(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
+        patch.setattr(os, "pidfd_open", refuse)
+        end_marked(f"{tmp_path}:1", 0.0)
+    with subprocess.Popen(["/bin/sleep", "100"], env=os.environ | {MARK_VARIABLE: f"{tmp_path}:1"}):
+        assert end_marked(f"{tmp_path}:1", 0.0) == 1
