@@ -140,8 +140,5 @@ def _count(number: int) -> str:
 
 
 def _sample(values: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(_shortened(json.dumps(value, ensure_ascii=False, default=repr)) for value in values[:_SAMPLES])
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SAMPLE_LENGTH else f"{text[:_SAMPLE_LENGTH]}…"
+    texts = (json.dumps(value, ensure_ascii=False, default=repr) for value in values[:_SAMPLES])
+    return tuple(text if len(text) <= _SAMPLE_LENGTH else f"{text[:_SAMPLE_LENGTH]}…" for text in texts)

@@ -120,14 +120,11 @@ class Watcher:
             self._trouble[what] = ""
             log.warning("the %s of attempts on other machines can be looked at again", what)
             # The service may have lost data when it was restarted.
-            self._shake()
+            with self._changed:
+                for attempt in self._watched:
+                    attempt.shaken = True
+                self._changed.notify_all()
         return pause
-
-    def _shake(self) -> None:
-        with self._changed:
-            for watched in self._watched:
-                watched.shaken = True
-            self._changed.notify_all()
 
     def _look(self, watched: list[WatchedAttempt]) -> float:
         began = time.monotonic()
