@@ -150,8 +150,10 @@ def test_failure_on_an_event_is_explained() -> None:
     """An expression that cannot be evaluated on an event fails with an error that names it."""
     with pytest.raises(FilterError, match=r"failed on this event: ValueError: range\(\) arg 3 must not be zero"):
         list(Filter("$[::0]").find([1]))
-    with pytest.raises(FilterError, match="failed on this event"):
+    with pytest.raises(FilterError, match=r"failed on this event: ValueError"):
         Filter("$[::0]").matches([1])
+    with pytest.raises(FilterError, match=r"failed on this event: ValueError"):
+        Filter("$[::0]").explain([1])
 
 
 def test_bottomless_events() -> None:

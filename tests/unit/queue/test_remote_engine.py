@@ -123,6 +123,23 @@ def test_cancelled_while_the_runner_is_stopped(tmp_path: Path) -> None:
     assert (broker.abandoned, broker.attempts) == ([task], [])
 
 
+def test_cancelled_while_no_worker_waits_for_it(tmp_path: Path) -> None:
+    """A runner with fewer workers than jobs on other machines has the broker stop one that it does not wait for."""
+    first = Broker()
+    with make_runner(tmp_path, "", engine=first, workers=2) as runner:
+        accept(runner, 1)
+        accept(runner, 2)
+        wait_until(lambda: all(job.place for job in runner.jobs()))
+    tasks = {attempt.job_id: attempt.task for attempt in first.attempts}
+    broker = Broker()
+    with make_runner(tmp_path, "", engine=broker, workers=1) as runner:
+        wait_until(lambda: broker.attempts)
+        (waiting,) = tasks.keys() - {broker.attempts[0].job_id}
+        assert runner.cancel(waiting)
+        assert broker.abandoned == [tasks[waiting]]
+        assert [each.job_id for each in runner.ledger.handed_out()] == [broker.attempts[0].job_id]
+
+
 def test_cancelled_while_it_runs(tmp_path: Path) -> None:
     """A job that is cancelled on its machine is cancelled for good, with the reason."""
     with make_runner(tmp_path, "", engine=Broker()) as runner:

@@ -9,10 +9,11 @@ import pytest
 from pacifica_notifications_consumer.cloudevents.announcement import Identity
 from pacifica_notifications_consumer.errors import NotificationError
 from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.queue import workers
 from tests.support.machine.waiting import DEADLINE
 from tests.support.policy_tools import UNKNOWN, transaction
-from tests.support.runner_tools import body, make_runner, run_one
+from tests.support.runner_tools import body, eventually, make_runner, run_one
 
 
 def test_recovered_transaction(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -33,8 +34,9 @@ def test_recovered_transaction(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert f"notification {notification.title}: recovered, job {job.id}" in caplog.messages
 
 
-def test_several_notifications(tmp_path: Path) -> None:
+def test_several_notifications(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Several notifications that are accepted together are jobs of their own, in their order."""
+    caplog.set_level(logging.INFO)
     bodies = [body(1), body(2), b"not JSON", body(1), body(3)]
     with make_runner(tmp_path, "", workers=1) as runner:
         receipts = runner.accept_all(bodies)
@@ -46,6 +48,9 @@ def test_several_notifications(tmp_path: Path) -> None:
         with pytest.raises(NotificationError, match=r"^notification 3 has no job, because it is unreadable: .+; wait"):
             runner.wait(receipts[2])
     assert [receipt.job_id for receipt in receipts] == [1, 2, None, None, 5]
+    assert {f"notification e.{number}: matched, job {job}" for number, job in ((1, 1), (2, 2), (3, 5))} <= set(
+        caplog.messages
+    )
     assert [number for _, number in sorted(started, key=lambda each: each[0] or 0.0)] == [1, 2, 5]
 
 
@@ -55,6 +60,24 @@ def test_next_attempt_begins_when_it_is_due(tmp_path: Path, monkeypatch: pytest.
     source = "import os, sys; n = len(os.listdir(sys.argv[2])); open(f'{sys.argv[2]}/{n}', 'w'); sys.exit(n < 3)"
     job = run_one(make_runner(tmp_path, source, attempts=3, retry_delay=0.05, workers=1))
     assert (job.state, job.attempts) == (JobState.SUCCEEDED, 3)
+
+
+def test_no_arrival_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that arrives after a worker has looked for one, and before it sleeps, keeps it from sleeping."""
+    monkeypatch.setattr(workers, "_LONGEST_IDLE", 2 * DEADLINE)
+    look, arriving = Ledger.next_due, [3, 2, 1]
+
+    def look_too_early(ledger: Ledger) -> float | None:
+        due = look(ledger)
+        if arriving:
+            runner.accept(body(arriving.pop()))
+        return due
+
+    runner = make_runner(tmp_path, "", workers=1)
+    monkeypatch.setattr(Ledger, "next_due", look_too_early)
+    with runner:
+        eventually(lambda: not arriving)
+        assert runner.wait(3, DEADLINE).state is JobState.SUCCEEDED
 
 
 def test_only_the_first_attempt_has_waited(tmp_path: Path) -> None:
