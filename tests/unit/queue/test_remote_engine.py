@@ -163,6 +163,22 @@ def test_worker_that_dies(tmp_path: Path) -> None:
     assert broker.forgotten == [first.task, second.task]
 
 
+def test_worker_that_dies_while_the_runner_stops(tmp_path: Path) -> None:
+    """The next runner does not wait for a task that has ended with its worker; no crash is counted."""
+
+    class Dying(Broker):
+        def run(self, attempt: Attempt, stop: Callable[[], Stop | None]) -> Ending | None:
+            super().run(attempt, stop)
+            return Ending(reason="its worker died", fate=Fate.CRASHED)
+
+    with make_runner(tmp_path, "", engine=Dying()) as runner:
+        accept(runner)
+        wait_until(lambda: runner.job(1).place)
+    with JobBook(tmp_path / "state") as book:
+        job = book.job(1)
+        assert (job.state, job.task, job.crashes) == (JobState.QUEUED, "", 0)
+
+
 def test_workers_that_die_again_and_again(tmp_path: Path) -> None:
     """A job is dead after more crashes of workers than the limit allows."""
     job = run_one(tmp_path, Broker(*[Ending(reason="its worker died", fate=Fate.CRASHED)] * 2), crash_limit=1)

@@ -3,10 +3,12 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pacifica_notifications_consumer.cloudevents.announcement import Identity
+from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.errors import NotificationError
 from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
 from pacifica_notifications_consumer.ledger.ledger import Ledger
@@ -60,6 +62,18 @@ def test_next_attempt_begins_when_it_is_due(tmp_path: Path, monkeypatch: pytest.
     source = "import os, sys; n = len(os.listdir(sys.argv[2])); open(f'{sys.argv[2]}/{n}', 'w'); sys.exit(n < 3)"
     job = run_one(make_runner(tmp_path, source, attempts=3, retry_delay=0.05, workers=1))
     assert (job.state, job.attempts) == (JobState.SUCCEEDED, 3)
+
+
+def test_rules_of_triage(tmp_path: Path) -> None:
+    """A runner's filter, name, strictness and depth decide about its notifications."""
+    rules: dict[str, Any] = {"filter": '$["data"][*]["a"]', "strict": False, "max_depth": 3}
+    own = {"destinationTable": "TransactionKeyValue", "key": PROVENANCE_KEY, "value": "mine", "a": 1}
+    rows: list[dict[str, Any]] = [{"a": 1}, {"b": 1}, {"a": []}, own]
+    expected = [Verdict.MATCHED, Verdict.UNMATCHED, Verdict.MALFORMED, Verdict.OWN]
+    with make_runner(tmp_path, "", **rules) as runner:
+        assert [runner.accept(body(number, row)).verdict for number, row in enumerate(rows)] == expected
+    with make_runner(tmp_path, "", strict=True) as runner:
+        assert runner.accept(body(9)).verdict is Verdict.MALFORMED
 
 
 def test_no_arrival_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
