@@ -9,10 +9,11 @@ import pytest
 
 from pacifica_notifications_consumer.cloudevents.announcement import Identity
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
-from pacifica_notifications_consumer.errors import NotificationError
+from pacifica_notifications_consumer.errors import NotificationError, StateError
 from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.queue import workers
+from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from tests.support.machine.waiting import DEADLINE
 from tests.support.policy_tools import UNKNOWN, transaction
 from tests.support.runner_tools import body, eventually, make_runner, run_one
@@ -29,7 +30,7 @@ def test_recovered_transaction(tmp_path: Path, caplog: pytest.LogCaptureFixture)
         job = runner.wait(receipt, DEADLINE)
         notification = runner.ledger.records.notification(receipt.notification_id)
         assert (runner.directory(job.id).source / "notification.json").read_bytes() == announced.body
-        assert runner.ledger.coverage.counts().recovered == 1
+        assert 'pacifica_consumer_missed_total{fate="recovered"} 1\n' in write_metrics(runner)
         assert runner.recover(announced).verdict is Verdict.DUPLICATE
         assert runner.triage_transaction(json.dumps(UNKNOWN).encode(), Identity()) is None
     assert (job.state, job.origin, notification.origin) == (JobState.SUCCEEDED, Origin.RECOVERED, Origin.RECOVERED)
@@ -74,6 +75,22 @@ def test_rules_of_triage(tmp_path: Path) -> None:
         assert [runner.accept(body(number, row)).verdict for number, row in enumerate(rows)] == expected
     with make_runner(tmp_path, "", strict=True) as runner:
         assert runner.accept(body(9)).verdict is Verdict.MALFORMED
+
+
+@pytest.mark.parametrize("method", ["claim", "end_attempt"])
+def test_ledger_that_fails_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Workers go on after a fault of the ledger, whether they look for a job or record its end; no attempt is lost."""
+    monkeypatch.setattr(workers, "_PAUSE_AFTER_FAULT", 0.01)
+    real, faults = getattr(Ledger, method), [StateError("a fault", "wait"), StateError("again", "wait")]
+
+    def fail(ledger: Ledger, *arguments: Any, **options: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return real(ledger, *arguments, **options)
+
+    monkeypatch.setattr(Ledger, method, fail)
+    job = run_one(make_runner(tmp_path, "", workers=1))
+    assert (job.state, job.attempts, job.crashes, faults) == (JobState.SUCCEEDED, 1, 0, [])
 
 
 def test_no_arrival_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
