@@ -84,7 +84,7 @@ def test_job_outlives_its_runner(tmp_path: Path) -> None:
     with JobBook(tmp_path / "state") as book:
         before = book.job(1)
         assert (before.state, before.task, before.place) == (JobState.QUEUED, task, PLACE)
-        assert book.engine_name == Broker.name
+        assert (book.name, book.engine_name) == ("mine", Broker.name)
     broker = Broker(SUCCEEDED)
     with make_runner(tmp_path, "", engine=broker) as runner:
         job = runner.wait(1, DEADLINE)
