@@ -9,6 +9,7 @@ import pytest
 
 from pacifica_notifications_consumer.cloudevents.announcement import Identity
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
+from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import NotificationError, StateError
 from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
 from pacifica_notifications_consumer.ledger.ledger import Ledger
@@ -138,3 +139,10 @@ def test_duration_when_the_clock_is_set_back(tmp_path: Path, state: str, seconds
         job = runner.wait(runner.accept(body()), DEADLINE)
         runner.ledger._database.change(f"UPDATE jobs SET {state}")  # noqa: S608
         assert runner.job(job.id).seconds == pytest.approx(seconds)
+
+
+def test_one_module_to_preload(tmp_path: Path) -> None:
+    """The name of a single module is not taken for a sequence of letters."""
+    engine = make_runner(tmp_path, "", preload="json")._engine
+    assert isinstance(engine, LocalEngine)
+    assert engine.preload == ["json"]
