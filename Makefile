@@ -5,7 +5,7 @@ BED := .bed
 PYTHONS := 3.11 3.12 3.13 3.14 3.15
 PY := $(VENV)/bin/python
 
-.PHONY: help env demo test shake coverage test-rest test-all unit engines pythons integration chaos fuzz bed lint format bench docs man release audit clean
+.PHONY: help env demo test shake coverage test-rest test-all unit engines pythons integration chaos fuzz mutation bed lint format bench docs man release audit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -71,6 +71,15 @@ bed: $(VENV)/.development $(BED)/.bed  ## start the real Pacifica services, to w
 fuzz: $(VENV)/.development  ## hostile input for an hour on each parser; SECONDS=60 for a minute
 	$(PY) -m tests.fuzz --seconds $${SECONDS:-3600}
 
+$(VENV)/.mutation: $(VENV)/.development
+	@$(PY) -m pip --disable-pip-version-check --quiet install mutmut==3.8.1
+	@touch $@
+
+# Takes hours; `mutmut show NAME` prints a survivor.
+mutation: $(VENV)/.mutation  ## break the code in small ways, and list what no test notices; MUTANTS="*.workers.*" for some
+	nice -n 19 $(VENV)/bin/mutmut run --max-children 2 $(MUTANTS)
+	@$(VENV)/bin/mutmut results
+
 lint: $(VENV)/.development  ## check formatting, style and types, and build the docs
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -99,4 +108,4 @@ audit: $(VENV)/.development  ## ask the package index for known vulnerabilities 
 	$(PY) -m pip_audit --strict --skip-editable --path $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(BED) .pythons dist docs/_build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BED) .pythons mutants dist docs/_build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

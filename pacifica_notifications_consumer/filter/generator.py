@@ -44,11 +44,10 @@ class _Generator:
         self._lines: list[str] = []
         # Values from the expression are bound to names; they never become part of the source.
         self._bound: dict[str, Any] = {"Mapping": Mapping, "children": children, "ABSENT": _ABSENT}
-        self._values = 0
 
     def function(self, node: Node) -> Test:
-        self._node(node, "root", 1, 0)
-        source = "\n".join(["def test(root, _):", *self._lines, "    return False"])
+        self._node(node, 1, 0)
+        source = "\n".join(["def test(root, _):", "    value = root", *self._lines, "    return False"])
         exec(source, self._bound)  # noqa: S102  (the source consists of words of this module)
         test: Callable[[Any, Any], bool] = self._bound["test"]
         return test
@@ -61,52 +60,48 @@ class _Generator:
     def _write(self, depth: int, line: str) -> None:
         self._lines.append("    " * depth + line)
 
-    def _next_value(self) -> str:
-        self._values += 1
-        return f"value{self._values}"
-
-    def _node(self, node: Node, value: str, depth: int, loops: int) -> None:
+    def _node(self, node: Node, depth: int, loops: int) -> None:
         if type(node) is TerminalNode:
             self._write(depth, "return True")
             return
         subscript: Any = node.subscripts[0] if type(node) is SubscriptNode and len(node.subscripts) == 1 else None
         kind = type(subscript)
+        # One name is enough for all values: what follows a node needs only the value that the node has found.
         if kind is ObjectIndexSubscript:
-            name, found = self._bind(subscript.index), self._next_value()
-            self._write(depth, f"if (type({value}) is dict or isinstance({value}, Mapping)) and {name} in {value}:")
-            self._write(depth + 1, f"{found} = {value}[{name}]")
-            self._node(node.next_node, found, depth + 1, loops)
+            name = self._bind(subscript.index)
+            self._write(depth, f"if (type(value) is dict or isinstance(value, Mapping)) and {name} in value:")
+            self._write(depth + 1, f"value = value[{name}]")
+            self._node(node.next_node, depth + 1, loops)
         elif kind is WildcardSubscript and loops < _MOST_LOOPS:
-            found = self._next_value()
-            self._write(depth, f"for {found} in children({value}):")
-            self._node(node.next_node, found, depth + 1, loops + 1)
+            self._write(depth, "for value in children(value):")
+            self._node(node.next_node, depth + 1, loops + 1)
         elif kind is FilterSubscript:
             general = self._bind(compile_expression(subscript.expression))
-            quick = self._condition(subscript.expression, value)
-            self._write(depth, f"if ({quick}) if type({value}) is dict else {general}(root, {value}):")
-            self._node(node.next_node, value, depth + 1, loops)
+            quick = self._condition(subscript.expression)
+            self._write(depth, f"if ({quick}) if type(value) is dict else {general}(root, value):")
+            self._node(node.next_node, depth + 1, loops)
         else:
-            self._write(depth, f"if {self._bind(compile_node(node).test)}(root, {value}):")
+            self._write(depth, f"if {self._bind(compile_node(node).test)}(root, value):")
             self._write(depth + 1, "return True")
 
-    def _condition(self, expression: Expression, value: str) -> str:
+    def _condition(self, expression: Expression) -> str:
         """The condition of a filter, for a value that is a dict."""
         kind = type(expression)
         if kind is operators.AndVariadicOperatorExpression and expression.expressions:
-            return f"({' and '.join(self._condition(each, value) for each in expression.expressions)})"
+            return f"({' and '.join(self._condition(each) for each in expression.expressions)})"
         if kind is operators.OrVariadicOperatorExpression and expression.expressions:
-            return f"({' or '.join(self._condition(each, value) for each in expression.expressions)})"
+            return f"({' or '.join(self._condition(each) for each in expression.expressions)})"
         if kind is operators.NotUnaryOperatorExpression:
-            return f"(not {self._condition(expression.expression, value)})"
+            return f"(not {self._condition(expression.expression)})"
         if kind is SomeExpression and (name := self._member(expression.next_node_or_value)):
-            return f"({name} in {value})"
+            return f"({name} in value)"
         if (
             kind is operators.EqualBinaryOperatorExpression
             and not isinstance(expression.right_node_or_value, Node)
             and (name := self._member(expression.left_node_or_value))
         ):
-            return f"({value}.get({name}, ABSENT) == {self._bind(expression.right_node_or_value)})"
-        return f"{self._bind(compile_expression(expression))}(root, {value})"
+            return f"(value.get({name}, ABSENT) == {self._bind(expression.right_node_or_value)})"
+        return f"{self._bind(compile_expression(expression))}(root, value)"
 
     def _member(self, node: object) -> str | None:
         name = only_member(node) if isinstance(node, Node) else None

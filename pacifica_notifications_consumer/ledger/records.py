@@ -36,8 +36,8 @@ class EndedJob:
     """
 
     minute: int
-    succeeded: int = 0
-    dead: int = 0
+    succeeded: int
+    dead: int
 
 
 class Records:
@@ -134,7 +134,7 @@ class Records:
         for minute in range(max(since, wanted[0]), now + 1, _MINUTE):
             known[minute] = EndedJob(minute=minute, succeeded=succeeded.get(minute, 0), dead=dead.get(minute, 0))
         self._ended = known
-        return [known.get(minute, EndedJob(minute=minute)) for minute in wanted]
+        return [known[minute] for minute in wanted]
 
     def _all(self, statement: str, *values: object) -> list[Any]:
         with self._database.looking() as connection:

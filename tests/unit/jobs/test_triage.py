@@ -56,6 +56,8 @@ CASES = [
     (TRIAGE, b"null", Verdict.MALFORMED, "is a JSON null"),
     (STRICT, event(), Verdict.MATCHED, ""),
     (STRICT, event(source=None, eventID=5), Verdict.MALFORMED, "lacks source and eventID"),
+    # It has an identity, but must not make a later, valid one a duplicate.
+    (STRICT, event(eventType=None), Verdict.MALFORMED, "lacks eventType"),
     (FLAT, event({}), Verdict.MATCHED, ""),
     (FLAT, event({}, extensions={"a": "[[[{{{"}), Verdict.MATCHED, ""),
     (FLAT, event({"a": []}, extensions={"a": "]}]}"}), Verdict.MALFORMED, "nested more than 3 deep"),

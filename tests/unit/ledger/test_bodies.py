@@ -10,7 +10,7 @@ from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.ledger.ledger import Ledger
-from tests.unit.ledger.ledger_tools import LARGE, accept, claim, decided
+from tests.unit.ledger.ledger_tools import LARGE, LEASE, accept, claim, decided
 
 
 def test_several_at_once(ledger: Ledger, tmp_path: Path) -> None:
@@ -58,6 +58,38 @@ def test_large_bodies_survive_a_power_failure(ledger: Ledger, tmp_path: Path, mo
         accept(ledger, 3, body=LARGE)
     assert ledger.count_jobs()[JobState.QUEUED] == 2
     assert set((tmp_path / "notifications").iterdir()) == {file, *before}
+
+
+def test_failed_commit_leaves_no_file(ledger: Ledger, tmp_path: Path) -> None:
+    """The file of a large notification that cannot be committed is removed."""
+    ledger._database.change("CREATE TRIGGER full BEFORE INSERT ON notifications BEGIN SELECT RAISE(ABORT, 'full'); END")
+    with pytest.raises(StateError, match="cannot be used: full"):
+        accept(ledger, 1, body=LARGE)
+    assert list((tmp_path / "notifications").iterdir()) == []
+
+
+def test_empty_body(ledger: Ledger) -> None:
+    """The body of an empty notification, which is set aside, is empty, and not missing."""
+    accept(ledger, 1, Verdict.UNREADABLE, body=b"")
+    assert ledger.records.notification(1).kept
+    assert ledger.records.body(1) == b""
+
+
+def test_claim_of_a_job_on_another_machine(ledger: Ledger) -> None:
+    """A job that was handed out is claimed again with its task, the time of its beginning, and a new lease."""
+    accept(ledger, 1)
+    first = ledger.claim(LEASE, to_hand_out=True)
+    assert first is not None
+    assert first.task == f"1.{first.token}"
+    ledger.hand_back(first)
+    again = ledger.claim(LEASE, to_hand_out=True)
+    assert again is not None
+    assert (again.task, again.started_at, again.token == first.token) == (first.task, first.started_at, False)
+    assert ledger.recover(3, expired=True) == {}
+    assert ledger.records.job(1).state is JobState.RUNNING
+    # The death of the runner is not the job's.
+    assert ledger.recover(3) == {}
+    assert (ledger.records.job(1).state, ledger.records.job(1).crashes) == (JobState.QUEUED, 0)
 
 
 def test_old_bodies_are_removed_a_few_at_a_time(ledger: Ledger) -> None:

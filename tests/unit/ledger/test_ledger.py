@@ -305,6 +305,14 @@ def test_incidents(ledger: Ledger) -> None:
     assert {kind for kind, count in ledger.count_incidents().items() if count} == {first.kind, second.kind}
 
 
+def test_closed_ledger(tmp_path: Path) -> None:
+    """A ledger that is used after its end has an error like any other that it cannot read."""
+    ledger = Ledger(tmp_path / "l")
+    ledger.close()
+    with pytest.raises(StateError, match="cannot be used: Cannot operate on a closed database"):
+        ledger.count_jobs()
+
+
 def test_unknown_job(ledger: Ledger) -> None:
     """Looking up an unknown number raises KeyError."""
     with pytest.raises(KeyError):

@@ -84,7 +84,7 @@ def test_job_outlives_its_runner(tmp_path: Path) -> None:
     with JobBook(tmp_path / "state") as book:
         before = book.job(1)
         assert (before.state, before.task, before.place) == (JobState.QUEUED, task, PLACE)
-        assert book.engine_name == Broker.name
+        assert (book.name, book.engine_name) == ("mine", Broker.name)
     broker = Broker(SUCCEEDED)
     with make_runner(tmp_path, "", engine=broker) as runner:
         job = runner.wait(1, DEADLINE)
@@ -123,6 +123,23 @@ def test_cancelled_while_the_runner_is_stopped(tmp_path: Path) -> None:
     assert (broker.abandoned, broker.attempts) == ([task], [])
 
 
+def test_cancelled_while_no_worker_waits_for_it(tmp_path: Path) -> None:
+    """A runner with fewer workers than jobs on other machines has the broker stop one that it does not wait for."""
+    first = Broker()
+    with make_runner(tmp_path, "", engine=first, workers=2) as runner:
+        accept(runner, 1)
+        accept(runner, 2)
+        wait_until(lambda: all(job.place for job in runner.jobs()))
+    tasks = {attempt.job_id: attempt.task for attempt in first.attempts}
+    broker = Broker()
+    with make_runner(tmp_path, "", engine=broker, workers=1) as runner:
+        wait_until(lambda: broker.attempts)
+        (waiting,) = tasks.keys() - {broker.attempts[0].job_id}
+        assert runner.cancel(waiting)
+        assert broker.abandoned == [tasks[waiting]]
+        assert [each.job_id for each in runner.ledger.handed_out()] == [broker.attempts[0].job_id]
+
+
 def test_cancelled_while_it_runs(tmp_path: Path) -> None:
     """A job that is cancelled on its machine is cancelled for good, with the reason."""
     with make_runner(tmp_path, "", engine=Broker()) as runner:
@@ -144,6 +161,22 @@ def test_worker_that_dies(tmp_path: Path) -> None:
     assert first.task != second.task
     assert (first.handed_out, second.handed_out) == (False, False)
     assert broker.forgotten == [first.task, second.task]
+
+
+def test_worker_that_dies_while_the_runner_stops(tmp_path: Path) -> None:
+    """The next runner does not wait for a task that has ended with its worker; no crash is counted."""
+
+    class Dying(Broker):
+        def run(self, attempt: Attempt, stop: Callable[[], Stop | None]) -> Ending | None:
+            super().run(attempt, stop)
+            return Ending(reason="its worker died", fate=Fate.CRASHED)
+
+    with make_runner(tmp_path, "", engine=Dying()) as runner:
+        accept(runner)
+        wait_until(lambda: runner.job(1).place)
+    with JobBook(tmp_path / "state") as book:
+        job = book.job(1)
+        assert (job.state, job.task, job.crashes) == (JobState.QUEUED, "", 0)
 
 
 def test_workers_that_die_again_and_again(tmp_path: Path) -> None:

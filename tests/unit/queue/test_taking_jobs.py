@@ -3,16 +3,21 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pacifica_notifications_consumer.cloudevents.announcement import Identity
-from pacifica_notifications_consumer.errors import NotificationError
+from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
+from pacifica_notifications_consumer.engines.local import LocalEngine
+from pacifica_notifications_consumer.errors import NotificationError, StateError
 from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
+from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.queue import workers
+from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from tests.support.machine.waiting import DEADLINE
 from tests.support.policy_tools import UNKNOWN, transaction
-from tests.support.runner_tools import body, make_runner, run_one
+from tests.support.runner_tools import body, eventually, make_runner, run_one
 
 
 def test_recovered_transaction(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -26,15 +31,16 @@ def test_recovered_transaction(tmp_path: Path, caplog: pytest.LogCaptureFixture)
         job = runner.wait(receipt, DEADLINE)
         notification = runner.ledger.records.notification(receipt.notification_id)
         assert (runner.directory(job.id).source / "notification.json").read_bytes() == announced.body
-        assert runner.ledger.coverage.counts().recovered == 1
+        assert 'pacifica_consumer_missed_total{fate="recovered"} 1\n' in write_metrics(runner)
         assert runner.recover(announced).verdict is Verdict.DUPLICATE
         assert runner.triage_transaction(json.dumps(UNKNOWN).encode(), Identity()) is None
     assert (job.state, job.origin, notification.origin) == (JobState.SUCCEEDED, Origin.RECOVERED, Origin.RECOVERED)
     assert f"notification {notification.title}: recovered, job {job.id}" in caplog.messages
 
 
-def test_several_notifications(tmp_path: Path) -> None:
+def test_several_notifications(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Several notifications that are accepted together are jobs of their own, in their order."""
+    caplog.set_level(logging.INFO)
     bodies = [body(1), body(2), b"not JSON", body(1), body(3)]
     with make_runner(tmp_path, "", workers=1) as runner:
         receipts = runner.accept_all(bodies)
@@ -46,6 +52,9 @@ def test_several_notifications(tmp_path: Path) -> None:
         with pytest.raises(NotificationError, match=r"^notification 3 has no job, because it is unreadable: .+; wait"):
             runner.wait(receipts[2])
     assert [receipt.job_id for receipt in receipts] == [1, 2, None, None, 5]
+    assert {f"notification e.{number}: matched, job {job}" for number, job in ((1, 1), (2, 2), (3, 5))} <= set(
+        caplog.messages
+    )
     assert [number for _, number in sorted(started, key=lambda each: each[0] or 0.0)] == [1, 2, 5]
 
 
@@ -55,6 +64,52 @@ def test_next_attempt_begins_when_it_is_due(tmp_path: Path, monkeypatch: pytest.
     source = "import os, sys; n = len(os.listdir(sys.argv[2])); open(f'{sys.argv[2]}/{n}', 'w'); sys.exit(n < 3)"
     job = run_one(make_runner(tmp_path, source, attempts=3, retry_delay=0.05, workers=1))
     assert (job.state, job.attempts) == (JobState.SUCCEEDED, 3)
+
+
+def test_rules_of_triage(tmp_path: Path) -> None:
+    """A runner's filter, name, strictness and depth decide about its notifications."""
+    rules: dict[str, Any] = {"filter": '$["data"][*]["a"]', "strict": False, "max_depth": 3}
+    own = {"destinationTable": "TransactionKeyValue", "key": PROVENANCE_KEY, "value": "mine", "a": 1}
+    rows: list[dict[str, Any]] = [{"a": 1}, {"b": 1}, {"a": []}, own]
+    expected = [Verdict.MATCHED, Verdict.UNMATCHED, Verdict.MALFORMED, Verdict.OWN]
+    with make_runner(tmp_path, "", **rules) as runner:
+        assert [runner.accept(body(number, row)).verdict for number, row in enumerate(rows)] == expected
+    with make_runner(tmp_path, "", strict=True) as runner:
+        assert runner.accept(body(9)).verdict is Verdict.MALFORMED
+
+
+@pytest.mark.parametrize("method", ["claim", "end_attempt"])
+def test_ledger_that_fails_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Workers go on after a fault of the ledger, whether they look for a job or record its end; no attempt is lost."""
+    monkeypatch.setattr(workers, "_PAUSE_AFTER_FAULT", 0.01)
+    real, faults = getattr(Ledger, method), [StateError("a fault", "wait"), StateError("again", "wait")]
+
+    def fail(ledger: Ledger, *arguments: Any, **options: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return real(ledger, *arguments, **options)
+
+    monkeypatch.setattr(Ledger, method, fail)
+    job = run_one(make_runner(tmp_path, "", workers=1))
+    assert (job.state, job.attempts, job.crashes, faults) == (JobState.SUCCEEDED, 1, 0, [])
+
+
+def test_no_arrival_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that arrives after a worker has looked for one, and before it sleeps, keeps it from sleeping."""
+    monkeypatch.setattr(workers, "_LONGEST_IDLE", 2 * DEADLINE)
+    look, arriving = Ledger.next_due, [3, 2, 1]
+
+    def look_too_early(ledger: Ledger) -> float | None:
+        due = look(ledger)
+        if arriving:
+            runner.accept(body(arriving.pop()))
+        return due
+
+    runner = make_runner(tmp_path, "", workers=1)
+    monkeypatch.setattr(Ledger, "next_due", look_too_early)
+    with runner:
+        eventually(lambda: not arriving)
+        assert runner.wait(3, DEADLINE).state is JobState.SUCCEEDED
 
 
 def test_only_the_first_attempt_has_waited(tmp_path: Path) -> None:
@@ -84,3 +139,10 @@ def test_duration_when_the_clock_is_set_back(tmp_path: Path, state: str, seconds
         job = runner.wait(runner.accept(body()), DEADLINE)
         runner.ledger._database.change(f"UPDATE jobs SET {state}")  # noqa: S608
         assert runner.job(job.id).seconds == pytest.approx(seconds)
+
+
+def test_one_module_to_preload(tmp_path: Path) -> None:
+    """The name of a single module is not taken for a sequence of letters."""
+    engine = make_runner(tmp_path, "", preload="json")._engine
+    assert isinstance(engine, LocalEngine)
+    assert engine.preload == ["json"]
