@@ -34,24 +34,26 @@ def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER) -> 
     container root may not be allowed to read their environments.
     """
     ended: set[int] = set()
+    marks: set[bytes] = set()
     deadline = time.monotonic() + kill_after
     number = signal.SIGTERM if kill_after > 0 else signal.SIGKILL
-    # Repeat, because processes may have started more processes meanwhile.
-    while found := dict(_marked(mark, run_as)):
+    # Repeat, because processes may have started more with the same marks meanwhile. Jobs that begin have others.
+    while found := list(_marked(mark, marks, run_as)):
+        marks.update(whole for _, _, whole in found)
         try:
-            for pid, handle in found.items():
+            for pid, handle, _ in found:
                 if number is signal.SIGKILL or pid not in ended:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         signal.pidfd_send_signal(handle, number)
                 ended.add(pid)
             seconds = max(0.0, deadline - time.monotonic()) if number is signal.SIGTERM else _KILL_SECONDS
-            if not _wait(found.values(), seconds):
+            if not _wait([handle for _, handle, _ in found], seconds):
                 if number is signal.SIGKILL:
                     # A system call, such as on an unreachable network disk, may block a process even after SIGKILL.
-                    log.warning("still waiting for the end of processes: %s", ", ".join(map(str, found)))
+                    log.warning("still waiting for the end of processes: %s", [pid for pid, _, _ in found])
                 number = signal.SIGKILL
         finally:
-            for handle in found.values():
+            for _, handle, _ in found:
                 os.close(handle)
     return len(ended)
 
@@ -73,19 +75,19 @@ def _wait(handles: Collection[int], seconds: float) -> bool:
     return True
 
 
-def _marked(mark: str, run_as: Account) -> Iterator[tuple[int, int]]:
-    """Find running processes with a mark; yields their ids and their pidfds, which always refer to the same process."""
+def _marked(mark: str, among: Collection[bytes], run_as: Account) -> Iterator[tuple[int, int, bytes]]:
+    """Find the processes with a mark, if there are any ``among`` with one of these; yields id, pidfd and whole mark."""
     wanted = os.fsencode(f"{MARK_VARIABLE}={mark}")
     # pathlib would be too slow: this runs after every job, and there may be thousands of processes.
     for name in os.listdir(_PROC) if _can_find() else ():  # noqa: PTH208
-        if name.isdigit() and int(name) != os.getpid() and _carries(name, wanted, run_as):
+        if name.isdigit() and int(name) != os.getpid() and (whole := _mark_of(name, wanted, among, run_as)):
             try:
                 handle = os.pidfd_open(int(name))
             except OSError:
                 continue
             # Check again, because another process may have got the number in between.
-            if _carries(name, wanted, run_as):
-                yield int(name), handle
+            if _mark_of(name, wanted, among, run_as) == whole:
+                yield int(name), handle, whole
             else:
                 os.close(handle)
 
@@ -109,18 +111,21 @@ def _can_find() -> bool:
     return True
 
 
-def _carries(pid: str, wanted: bytes, run_as: Account) -> bool:
+def _mark_of(pid: str, wanted: bytes, among: Collection[bytes], run_as: Account) -> bytes:
+    """The whole mark of a process, if it is a wanted one; otherwise empty."""
     try:
-        environ = _environ(pid)
+        environ = b"\0" + _environ(pid)
     except PermissionError:
         if not run_as.name:
-            return False
+            return b""
         with run_as.acting():
-            return _carries(pid, wanted, CURRENT_USER)
+            return _mark_of(pid, wanted, among, CURRENT_USER)
     except OSError:
-        return False
+        return b""
     # A zombie's environment is empty.
-    return environ.startswith(wanted) or b"\0" + wanted in environ
+    start = environ.find(b"\0" + wanted)
+    whole = environ[start + 1 :].partition(b"\0")[0] if start >= 0 else b""
+    return whole if not among or whole in among else b""
 
 
 def _environ(pid: str) -> bytes:

@@ -109,7 +109,7 @@ def test_network_of_a_worker_is_cut(impatient: Broker, tmp_path: Path) -> None:
             each.mend()
         near.close()
         # The far one connects again when it thinks fit.
-        wait_until(lambda: len(pids(tmp_path)) == 3, "the job has come back", 2 * DEADLINE)
+        wait_until(lambda: len(pids(tmp_path)) >= 3, "the job has come back", 2 * DEADLINE)
         (tmp_path / "end").touch()
         job = runner.wait(job_id, DEADLINE)
         assert runs_at(far, runner, job_id)

@@ -20,9 +20,10 @@ from tests.support.runner_tools import alive, run_in_child
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 def test_lost_worker(impatient: Broker, tmp_path: Path, number: int) -> None:
-    """A job of a worker that was killed or froze is run by another one, never by both at once."""
+    """A job of a worker that was killed or froze is run by another one, never by both at once, even if it is deaf."""
+    deaf = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     with workers(tmp_path, impatient) as started, running(tmp_path, impatient) as runner:
-        job_id = accept(runner, tmp_path, LIVE)
+        job_id = accept(runner, tmp_path, deaf + LIVE)
         eventually(lambda: bool(pids(tmp_path)))
         first = pids(tmp_path)[0]
         lost = worker_of(started, runner, job_id)

@@ -1,4 +1,4 @@
-"""Watchdog: a process that ends the attempts of a worker that died or froze.
+"""Watchdog: a process that kills the attempts of a worker that died or froze.
 
 The worker writes into a pipe. When it stops writing, or closes the pipe, its attempts soon count as lost, and other
 workers may run them again.
@@ -13,7 +13,7 @@ import threading
 
 from ...system.account import CURRENT_USER, Account
 from ...system.orphans import end_marked
-from ...system.processes import KILL_AFTER, start_module
+from ...system.processes import start_module
 
 _ALIVE, _GOOD_BYE = b".", b"!"
 #: The fraction of `Broker.lost_after` without a message after which the worker counts as frozen.
@@ -52,14 +52,15 @@ class Watchdog:
 
 
 def watch(pipe: int, mark: str, patience: float, run_as: Account) -> None:
-    """Read the pipe until the worker ends; end the attempts if it died, and whenever it falls silent."""
+    """Read the pipe until the worker ends; kill the attempts if it died, and whenever it falls silent."""
     while True:
         heard = bool(select.select([pipe], [], [], patience)[0])
         words = os.read(pipe, 1 << 12) if heard else b""
         if _GOOD_BYE in words:
             return
         if not words:
-            end_marked(mark, KILL_AFTER, run_as)
+            # At once: with time to end, it could outlast the silence, and then meet the worker's next attempts.
+            end_marked(mark, 0.0, run_as)
         if heard and not words:
             return
 

@@ -261,8 +261,8 @@ class RemoteWorker:
         if ending is None:
             why = "its end was requested" if report.stop else "its worker was stopped"
             return Ending(reason=why, fate=Fate.RETURNED)
-        if (ending.status or 0) < 0 and self._reporter.was_cut_off(report):
-            # The watchdog ended it, so the attempt did not fail.
+        if (ending.fate is Fate.CRASHED or (ending.status or 0) < 0) and self._reporter.was_cut_off(report):
+            # The watchdog killed it or the warm process, so the attempt did not fail.
             return Ending(reason="its worker lost the connection to Redis", fate=Fate.RETURNED)
         return ending
 

@@ -52,7 +52,9 @@ class UploadWatch:
             policy = Policy(self._services.policy_url, session)
             numbers = range(max(self._before, newest - _MOST_EXAMINED) + 1, newest + 1)
             found = ((number, policy.transaction(number)) for number in numbers)
-            own = [(number, known) for number, known in found if known and self._is_own(known)]
+            own = [
+                (n, known) for n, known in found if known and known["key_values"].get(PROVENANCE_KEY) == self._consumer
+            ]
         return [_uploaded(number, known["key_values"], known["files"].values()) for number, known in own]
 
     def _newest(self) -> int | None:
@@ -63,9 +65,6 @@ class UploadWatch:
                 return find_newest(Policy(self._services.policy_url, session), None).number
         except ServiceError:
             return None  # the job runs without policy, too
-
-    def _is_own(self, known: Mapping[str, Any]) -> bool:
-        return bool(known["key_values"].get(PROVENANCE_KEY) == self._consumer)
 
 
 def _uploaded(number: int, pairs: Mapping[str, Any], files: Iterable[Mapping[str, Any]]) -> UploadedTransaction:

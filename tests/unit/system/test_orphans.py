@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -120,3 +121,19 @@ def test_too_many_open_files_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         end_marked(f"{tmp_path}:1", 0.0)
     with subprocess.Popen(["/bin/sleep", "100"], env=os.environ | {MARK_VARIABLE: f"{tmp_path}:1"}):
         assert end_marked(f"{tmp_path}:1", 0.0) == 1
+
+
+def test_jobs_that_begin_meanwhile_go_on(tmp_path: Path) -> None:
+    """Ending processes with the beginning of a mark spares another job that starts while it waits for the first."""
+    asked = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True))\nprint(flush=True)\n"
+    command = [sys.executable, "-c", f"{asked}while True:\n    signal.pause()"]
+    marks = {number: os.environ | {MARK_VARIABLE: f"{tmp_path}:{number}"} for number in (1, 2)}
+    with ThreadPoolExecutor() as pool, subprocess.Popen(command, env=marks[1], stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout
+        deaf.stdout.readline()
+        ending = pool.submit(end_marked, f"{tmp_path}:", 1.0)
+        assert deaf.stdout.readline() == b"asked\n"
+        with subprocess.Popen(["/bin/sleep", "100"], env=marks[2]) as later:
+            assert ending.result(DEADLINE) == 1
+            assert later.poll() is None
+            later.kill()
