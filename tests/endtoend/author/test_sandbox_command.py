@@ -88,6 +88,7 @@ def test_it_continues_with_what_is_in_the_directory(operator: Operator, tmp_path
     assert operator.leftovers() == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the start command needs Linux")
 def test_the_start_command_works_on_it(operator: Operator, tmp_path: Path, quick_python: Path) -> None:
     """With the exported variables set, as the command says, a consumer is deployed and gets what is uploaded."""
     box = operator.command(TOOL, "sandbox", tmp_path / "box", *ANY_PORTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def test_the_copy_is_the_specifications(name: str) -> None:
     assert hashlib.sha256((EXAMPLE / name).read_bytes()).hexdigest() == DIGESTS[name]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the start command needs Linux")
 @pytest.mark.parametrize("flags", [("--start", "cold", "--installer", "pip"), ("--start", "warm", "--installer", "uv")])
 def test_it_works_verbatim(operator: Operator, old_sandbox: Sandbox, tmp_path: Path, flags: tuple[str, ...]) -> None:
     """Its __main__.py, jsonpath2.txt and init.sh make of an upload the transaction that the specification promises."""
@@ -69,6 +71,7 @@ def test_it_works_verbatim(operator: Operator, old_sandbox: Sandbox, tmp_path: P
     assert operator.leftovers() == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the start command needs Linux")
 def test_its_requirement_promises(operator: Operator, old_sandbox: Sandbox, tmp_path: Path) -> None:
     """Its requirements.txt as printed cannot be had: the error names it, quotes the installer, suggests promise."""
     archive = pack(tmp_path / "consumer.zip", contents(EXAMPLE))

@@ -154,6 +154,7 @@ def test_large_notification_does_not_block(huge: bytes, monkeypatch: pytest.Monk
         assert readers.decide(huge).verdict is Verdict.MATCHED
 
 
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="the test waits for its end with waitid")
 @pytest.mark.usefixtures("large")
 def test_reader_that_dies_at_its_start(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """If a reader process dies before it knows the triage, this process parses, and nothing of the process stays."""
