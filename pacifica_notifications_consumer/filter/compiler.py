@@ -267,9 +267,8 @@ def _any(tests: list[Test]) -> Test:
 
 
 def _numbers(compare: Compare) -> Compare:
-    return lambda left, right: (
-        isinstance(left, (float, int)) and isinstance(right, (float, int)) and compare(left, right)
-    )
+    kinds = (float, int)
+    return lambda left, right: isinstance(left, kinds) and isinstance(right, kinds) and compare(left, right)
 
 
 _COMPARISONS: dict[type, Compare] = {

@@ -138,17 +138,18 @@ class ColdProcess(Process):
             poll.poll(seconds * 1000)
 
     def _has_exited(self) -> bool:
-        if not hasattr(os, "waitid"):
-            # As in Python before 3.13 on macOS. End the group at once, because its id can be reused from now on.
-            if self._popen.returncode is None and self._popen.poll() is not None:
-                self._signal_group(signal.SIGKILL)
-            return self._popen.returncode is not None
         try:
-            # Check without reaping: until then the id, which is also the group's, cannot be reused.
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:
-            # It was reaped, or this process ignores SIGCHLD, so the child ended without leaving a status.
+            if hasattr(os, "waitid"):
+                # Check without reaping: until then the id, which is also the group's, cannot be reused.
+                return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            # Python before 3.13 on macOS; poll() takes a lost status for 0.
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # It was reaped, or it left no status because this process ignores SIGCHLD.
             return True
+        if ended:  # End the group before its id can be reused.
+            self._signal_group(signal.SIGKILL)
+            self._popen.returncode = os.waitstatus_to_exitcode(status)
+        return ended != 0
 
     def _reap(self) -> int:
         if self._exit is not None:

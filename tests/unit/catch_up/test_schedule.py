@@ -81,10 +81,8 @@ def test_end_in_the_middle_of_a_search(store: TestedStore, told: Told, keep_look
     with keep_looking(interval=0):
         eventually(lambda: store.coverage.newest is not None)
     told.go(*range(1, 31))
-    began = time.monotonic()
-    with keep_looking(interval=0, rate=0.01):
+    with keep_looking(interval=0, rate=0.00001):  # a day between two requests
         eventually(lambda: "see" in str(told.asked) or 1 in told.asked)
-    assert time.monotonic() - began < 100
     assert len(store.jobs()) < 30
     with keep_looking(interval=0):
         eventually(lambda: store.jobs() == list(range(1, 31)))

@@ -70,7 +70,7 @@ def test_ingest_that_is_stuck(outgoing: Path) -> None:
     assert (event["eventID"], ingest.uploads) == ("metadata.ingest.1", 1)
 
 
-def test_ingest_that_fails_while_nobody_waits(outgoing: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_upload_that_fails_between_two_calls(outgoing: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An upload that failed after the first call had ended is sent again by the next call."""
     ingest = ScriptedIngest()
     with fault_server(ingest) as server:
