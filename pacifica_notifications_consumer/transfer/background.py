@@ -1,31 +1,36 @@
 """Runs work on background threads and settles the promises of it on the thread that waits.
 
 So the callbacks of a promise run where the author of the callbacks expects them: on the thread that waits in
-``Promise.get()`` or, for promises that are pending at the end of the program, on the main thread. Only one callback
-runs at a time, however many threads wait.
+``Promise.get()`` or ``await`` or, for promises that are pending at the end of the program, on the main thread. Only one
+callback runs at a time, however many threads wait.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
+import gc
 import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, TypeVar
 
+import promise.promise
 from promise import set_default_scheduler
 from promise.promise import async_instance
 
-from .promises import UNHANDLED_STATUS, Promise
+from .promises import UNHANDLED_STATUS, Promise, forget_callbacks
 
 T = TypeVar("T")
 
 #: Maximum number of tasks that run at the same time; further ones wait.
 MOST_AT_ONCE = 8
+_THREAD = "pacifica transfer"
 
 
 class _Background:
@@ -42,8 +47,10 @@ class _Background:
         self._unsettled = 0
         #: Identifier of the thread that runs callbacks now.
         self._turn: int | None = None
+        #: Functions that wake the event loops in which promises are awaited.
+        self._wake_loops: list[Callable[[], object]] = []
 
-    def run(self, work: Callable[[], T]) -> Promise[T]:
+    def run(self, work: Callable[[], T], slots: contextlib.AbstractContextManager[Any] | None = None) -> Promise[T]:
         """Run a function on a background thread; its result fulfils the returned promise, its exception rejects it.
 
         The promise is settled, and its callbacks run, on a thread that waits for this or another promise with
@@ -52,14 +59,13 @@ class _Background:
         promise: Promise[T] = Promise()
 
         def act() -> None:
-            with self._slots:
+            with slots or self._slots:
                 settle = _outcome(promise, work)
-            with self._changed:
-                self._done.append((settle, thread))
-                self._changed.notify_all()
+            self._done.append((settle, thread))
+            self._notify()
 
         # A daemon thread does not delay the exit of a program that is interrupted.
-        thread = threading.Thread(target=act, name="pacifica transfer", daemon=True)
+        thread = threading.Thread(target=act, name=_THREAD, daemon=True)
         with self._changed:
             self._unsettled += 1
         try:
@@ -91,26 +97,47 @@ class _Background:
 
     def wait(self, promise: Promise[Any], timeout: float | None = None) -> None:
         """Settle promises of finished tasks until the given one is settled; TimeoutError after `timeout` seconds."""
-
-        def wake(_: object) -> None:
-            with self._changed:
-                self._changed.notify_all()
-
         # The promise may come from other code and be settled by another thread.
-        promise._then(wake, wake)
+        promise._then(self._notify, self._notify)
         if not self._settle_until(lambda: not promise.is_pending, timeout):
             raise TimeoutError(f"the promise was not settled within {timeout} seconds")
+
+    async def result(self, promise: Promise[T]) -> T:
+        """Await a promise in an event loop, whose thread runs the callbacks of finished tasks meanwhile."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(changed.set)
+
+        self._wake_loops.append(wake)
+        try:
+            promise._then(self._notify, self._notify)
+            while True:
+                changed.clear()
+                if async_instance.is_tick_used:
+                    # A callback is awaited, which has interrupted the queue of callbacks.
+                    async_instance.drain_queue_until_resolved(promise._target())
+                if not promise.is_pending:
+                    return promise.get()
+                if self._settle_one():
+                    changed.set()
+                await changed.wait()
+        finally:
+            self._wake_loops.remove(wake)
 
     def finish(self) -> None:
         """Settle all remaining promises; called when the main script has ended."""
         if hasattr(sys, "last_value"):
             # The script ended with an exception: uploads that it started must not become transactions any more.
+            forget_callbacks()
             return
         try:
             self._settle_until(lambda: not self._unsettled, None)
-        except (SystemExit, KeyboardInterrupt) as error:
+        except BaseException as error:
             # Python ignores an exit status that is set this late.
             atexit.register(_end, _status(error))
+            forget_callbacks()
 
     def _settle_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -148,9 +175,14 @@ class _Background:
         return True
 
     def _pass_on(self, turn: int | None) -> None:
+        self._turn = turn
+        self._notify()
+
+    def _notify(self, _: object = None) -> None:
         with self._changed:
-            self._turn = turn
             self._changed.notify_all()
+            for wake in self._wake_loops:
+                wake()
 
 
 def _outcome(promise: Promise[T], work: Callable[[], T]) -> Callable[[], Any]:
@@ -168,11 +200,14 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def _status(error: SystemExit | KeyboardInterrupt) -> int:
-    if isinstance(error, KeyboardInterrupt):
-        return 130  # as shells report SIGINT
+def _status(error: BaseException) -> int:
+    """Print what Python prints for an exception that ends the program, and return its exit status."""
+    if not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1  # 130 as shells report SIGINT
     if error.code is None or isinstance(error.code, int):
-        return (error.code or 0) & 0xFF
+        code = error.code or 0
+        return code & 0xFF if -(2**63) <= code < 2**63 else 0xFF
     print(error.code, file=sys.stderr)  # noqa: T201  (as Python does)
     return 1
 
@@ -181,6 +216,10 @@ def _end(status: int) -> None:
     """End the process with this status, after all other exit handlers (this handler was registered last)."""
     atexit.unregister(_end)
     atexit._run_exitfuncs()
+    # As the interpreter does, so that files are written and finalizers run.
+    names = vars(sys.modules["__main__"])
+    names.update(dict.fromkeys(name for name in names if name != "__builtins__"))
+    gc.collect()
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
@@ -190,10 +229,32 @@ def _end(status: int) -> None:
     os._exit(status)
 
 
+def _await(coroutine: Coroutine[Any, Any, T]) -> Any:
+    """Run a coroutine to which a promise is resolved: in this thread's event loop, or else in one of its own."""
+    if asyncio._get_running_loop() is not None and threading.current_thread().name != _THREAD:
+        return asyncio.ensure_future(_in_loop(coroutine))
+    return _background.run(lambda: asyncio.run(coroutine), contextlib.nullcontext())
+
+
+async def _in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await coroutine
+    except (SystemExit, KeyboardInterrupt):
+        forget_callbacks()
+        raise
+
+
+def _iterate(promise: Promise[T]) -> Generator[Any, None, T]:
+    return _background.result(promise).__await__()
+
+
 _background = _Background()
 set_default_scheduler(_background)  # type: ignore[no-untyped-call]
-# None of the threads exist in a forked child.
+promise.promise.ensure_future = _await  # type: ignore[attr-defined,assignment]
+Promise.__await__ = _iterate  # type: ignore[misc]
+# None of the threads, and none of the work that they would settle, exist in a forked child.
 os.register_at_fork(after_in_child=_background._reset)
+os.register_at_fork(after_in_child=forget_callbacks)
 # Callbacks may start threads and processes, which is possible until the end of the script but no longer when the
 # handlers of `atexit` run.
 getattr(threading, "_register_atexit", atexit.register)(_background.finish)

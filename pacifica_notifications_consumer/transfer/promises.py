@@ -1,6 +1,7 @@
 """Makes an unhandled rejection of a promise end the process with a status greater than 0.
 
-The package `promise` drops unhandled rejections silently: an entry-point whose download failed would report success.
+The package `promise` drops unhandled rejections silently: an entry-point whose download failed would report success. So
+would one whose callback is a generator function, or whose callback never runs; both become rejections, too.
 Importing this module patches `promise.Promise` itself, because a chain may contain plain promises (``Promise.all``).
 """
 
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Collection
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TextIO
 
 from promise import Promise
@@ -19,10 +21,13 @@ from promise.promise_list import PromiseList
 
 from ..errors import PacificaError
 
-__all__ = ["UNHANDLED_STATUS", "Promise", "unhandled_rejections"]
+__all__ = ["UNHANDLED_STATUS", "Promise", "forget_callbacks", "unhandled_rejections"]
 
 #: The rejected promises that no code has handled yet, by identity, in the order of their rejection.
 _unhandled: dict[int, Promise[Any]] = {}
+#: Pending promises by identity, with the callback that waits for each, or that has returned it, and which of both.
+_waiting: dict[int, tuple[Promise[Any], Any, str]] = {}
+forget_callbacks = _waiting.clear
 
 #: Exit status of a process that ends with an unhandled rejection: the same status that Python uses for an error
 #: during its cleanup (see `sys.exit`).
@@ -35,7 +40,33 @@ def unhandled_rejections() -> list[BaseException]:
     return list({id(reason): reason for reason in reasons}.values())
 
 
+def _reject_waiting() -> None:
+    for promise, callback, how in list(_waiting.values()):
+        if promise.is_pending:
+            Promise.reject(RuntimeError(f"the callback {_describe(callback)} {how}"))
+
+
+def _describe(callback: Any) -> str:
+    function = inspect.unwrap(getattr(callback, "func", callback))
+    code = getattr(function, "__code__", None)
+    where = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
+    return f"{getattr(function, '__qualname__', repr(callback))}{where}"
+
+
+def _run(callback: Callable[[Any], Any], value: Any) -> Any:
+    called = inspect.unwrap(callback)
+    for function in (called, getattr(called, "__call__", None)):  # noqa: B004  (an object with that method)
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"the callback {_describe(callback)} contains `yield`, so that a call runs nothing of it")
+    return callback(value)
+
+
+def _forget_callback(promise: Promise[Any]) -> None:
+    _waiting.pop(id(promise), None)
+
+
 def _note_rejection(promise: Promise[Any]) -> None:
+    _forget_callback(promise)
     if not getattr(promise, "_handed_over", False):
         _unhandled[id(promise)] = promise
 
@@ -69,6 +100,7 @@ class _FailsToFlush:
 
 
 def _report_at_exit() -> None:
+    _reject_waiting()
     if not _unhandled:
         return
     # The exit status must change even if standard error is closed.
@@ -101,6 +133,37 @@ def _hand_over_rejected(promise: Promise[Any]) -> None:
         _hand_over(promise)
 
 
+def _watched_then(original: Callable[..., Promise[Any]]) -> Any:
+    @wraps(original)
+    def then(self: Promise[Any], did_fulfill: Any = None, did_reject: Any = None) -> Promise[Any]:
+        promise = original(self, did_fulfill, did_reject)
+        callback = next(filter(callable, (did_fulfill, did_reject)), None)
+        if callback is not None and promise.is_pending and not promise._is_following:
+            _waiting[id(promise)] = promise, callback, "never ran: nothing settled the promise that it waits for"
+        return promise
+
+    return then
+
+
+def _done(self: Promise[Any], did_fulfill: Any = None, did_reject: Any = None) -> None:
+    self.then(did_fulfill, did_reject)._is_final = True
+
+
+def _watched_settling(original: Callable[..., None]) -> Any:
+    @wraps(original)
+    def settle(self: Promise[Any], callback: Any, value: Any, promise: Promise[Any]) -> None:
+        _forget_callback(promise)
+        try:
+            original(self, partial(_run, callback), value, promise)
+        except BaseException:
+            forget_callbacks()  # the program ends
+            raise
+        if promise.is_pending:
+            _waiting.setdefault(id(promise._target()), (promise, callback, "returned a promise that nothing settled"))
+
+    return settle
+
+
 def _watched_iterate(original: Callable[..., None]) -> Any:
     @wraps(original)
     def method(self: PromiseList, values: Collection[Any]) -> None:
@@ -116,6 +179,9 @@ def _watch() -> None:
     """Patch the methods through which promises are rejected or their rejections are handled."""
     methods = {
         "_reject": _watched(Promise._reject, _note_rejection, last=True),
+        "_fulfill": _watched(Promise._fulfill, _forget_callback),
+        "then": _watched_then(Promise.then),
+        "_settle_promise_from_handler": _watched_settling(Promise._settle_promise_from_handler),
         # Code that attaches a callback is responsible for the rejection.
         "_then": _watched(Promise._then, _hand_over),
         "_add_callbacks": _watched(Promise._add_callbacks, _hand_over),
@@ -126,6 +192,7 @@ def _watch() -> None:
     }
     for name, method in methods.items():
         setattr(Promise, name, method)
+    Promise.done = _done  # type: ignore[method-assign]
     # A list of promises is responsible for all its members, although it stops at the first rejected one.
     PromiseList._iterate = _watched_iterate(PromiseList._iterate)  # type: ignore[method-assign]
     atexit.register(_report_at_exit)

@@ -124,6 +124,9 @@ class ScriptExit:
             sys.excepthook = show
 
     def _finish(self) -> None:
+        if sys._getframe().f_back is not None:
+            # Other code has run the exit handlers, and will end the process: see `_end` in `transfer.background`.
+            return
         # If flushing fails, the interpreter reports that itself and exits with its own status.
         if self._status is None or not _flush():
             return

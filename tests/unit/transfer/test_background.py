@@ -136,6 +136,20 @@ def test_rejection_carries_our_error_and_its_cause(tmp_path: str) -> None:
         ("file = open('/dev/stdout', 'w'); work().then(lambda _: file.write('kept') and file.flush())", 0, ["kept"]),
         ("pid = os.fork(); pid or work().then(print); pid and os.waitpid(pid, 0)", 0, ["1"]),
         (f"{QUIET}; work().then(print); pid = os.fork(); pid or os._exit(0); os.waitpid(pid, 0)", 0, ["1"]),
+        ("work().then(lambda _: sys.exit(300)).then(print)", 44, []),
+        ("work().then(lambda _: sys.exit(75)).then(print).get()", 75, []),
+        ("work().then(lambda _: sys.exit(2**70))", 255, []),
+        ("def stop(_): raise KeyboardInterrupt\nwork().then(stop)", 130, []),
+        ("def stop(_): raise GeneratorExit\nwork().then(stop)", 1, []),
+        (
+            "class Last:\n    def __del__(self): print('freed')\nlast = Last(); work().then(lambda _: sys.exit(4))",
+            4,
+            ["freed"],
+        ),
+        ("late = Promise(); work().then(late.do_resolve); late.then(print)", 0, ["1"]),
+        ("late = Promise(); late.then(print); late.done(print); late.do_resolve(1)", 0, ["1", "1"]),
+        ("Promise(); work().then(lambda _: Promise.resolve(2)).then(print)", 0, ["2"]),
+        (f"{QUIET}; late = Promise(); late.then(print)\nif os.fork(): os.wait(); late.do_resolve(1)", 0, ["1"]),
     ],
 )
 def test_end_of_the_program(python: Interpreter, script: str, status: int, printed: list[str]) -> None:
@@ -143,6 +157,98 @@ def test_end_of_the_program(python: Interpreter, script: str, status: int, print
     finished = python.run(script)
     assert (finished.returncode, finished.stdout.splitlines()) == (status, printed), finished.stderr
     assert ("Unhandled promise rejection" in finished.stderr) == (status == UNHANDLED_STATUS)
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ("def read(value): yield value\nwork().then(read)", "the callback read (<script>, line 1) contains `yield`"),
+        (
+            "async def read(value): yield value\nwork().then(read)",
+            "the callback read (<script>, line 1) contains `yield`",
+        ),
+        (
+            "class Read:\n    __repr__ = lambda _: '<reader>'\n    def __call__(self, _): yield\nwork().then(Read())",
+            "the callback <reader> contains `yield`",
+        ),
+        (
+            "def save(_): return Promise()\nwork().then(save)",
+            "save (<script>, line 1) returned a promise that nothing settled",
+        ),
+        (
+            "def save(_): print(5)\nPromise().then(save)",
+            "save (<script>, line 1) never ran: nothing settled the promise",
+        ),
+        (
+            "def save(_): print(5)\nPromise().done(save)",
+            "save (<script>, line 1) never ran: nothing settled the promise",
+        ),
+        (
+            "def save(_): print(5)\nPromise().catch(save)",
+            "save (<script>, line 1) never ran: nothing settled the promise",
+        ),
+        ("def save(_): print(5)\nPromise.all([work(), Promise()]).then(save)", "save (<script>, line 1) never ran"),
+        (
+            "from functools import partial\ndef save(a, b): print(5)\nPromise().then(partial(save, 1))",
+            "save (<script>, line 2)",
+        ),
+        ("Promise().then(print)", "the callback print never ran"),
+    ],
+)
+def test_callback_that_does_nothing(python: Interpreter, script: str, sentence: str) -> None:
+    """A callback that cannot run, or whose promise is pending at the end, fails with a sentence that names it."""
+    finished = python.run(script)
+    assert (finished.returncode, finished.stdout) == (UNHANDLED_STATUS, "")
+    assert sentence in finished.stderr
+
+
+def test_no_blame_when_the_script_failed(python: Interpreter) -> None:
+    """If the script fails, or a callback ends the program, callbacks that never ran are not reported."""
+    for end, status in (("1 / 0", 1), ("work().then(lambda _: sys.exit(3))", 3)):
+        finished = python.run(f"Promise().then(print); {end}")
+        assert (finished.returncode, "never ran" in finished.stderr) == (status, False)
+
+
+ASYNC = """
+import asyncio
+async def twice(value):
+    await asyncio.sleep(0.01)
+    return value * await work(2)
+async def fail(_): raise ValueError('because')
+async def leave(_): sys.exit(7)
+async def main():
+    beside = asyncio.create_task(twice(50))
+    print(await work(), await asyncio.gather(work(2), work(3).then(twice)), await work(4).then(twice), await beside)
+    try: await work().then(fail)
+    except ValueError as error: print(error)
+    try: await asyncio.wait_for(in_background(lambda: later.wait(30)), 0.01)
+    except asyncio.TimeoutError: print('timeout')
+    later.set()
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "printed"),
+    [
+        ("asyncio.run(main())", 0, ["1 [2, 6] 8 100", "because", "timeout"]),
+        ("work(3).then(twice).then(print)", 0, ["6"]),
+        ("print(work(3).then(twice).get())", 0, ["6"]),
+        ("work(1).then(twice).then(twice).then(print); work(2).then(twice).then(print)", 0, ["4", "4"]),
+        ("Promise.all([twice(n) for n in range(20)]).then(print)", 0, [str([2 * n for n in range(20)])]),
+        ("work().then(lambda _: asyncio.run(twice(4))).then(print)", 0, ["8"]),
+        ("work().then(fail).catch(print)", 0, ["because"]),
+        ("work().then(fail)", UNHANDLED_STATUS, []),
+        ("work().then(leave)", 7, []),
+        ("async def main(): await work().then(leave)\nasyncio.run(main())", 7, []),
+        ("async def main(): await work().then(lambda _: sys.exit(6))\nasyncio.run(main())", 6, []),
+        ("async def main(): work().then(twice).then(print)\nasyncio.run(main())", 0, ["2"]),
+        ("threading.Thread(target=asyncio.run, args=(main(),)).start()", 0, ["1 [2, 6] 8 100", "because", "timeout"]),
+    ],
+)
+def test_coroutines(python: Interpreter, script: str, status: int, printed: list[str]) -> None:
+    """Promises are awaited in event loops, beside other tasks, and callbacks may be coroutine functions."""
+    finished = python.run(ASYNC + script)
+    assert (finished.returncode, finished.stdout.splitlines()) == (status, printed), finished.stderr
 
 
 def test_callback_that_forks(python: Interpreter) -> None:
