@@ -229,19 +229,49 @@ def _end(status: int) -> None:
     os._exit(status)
 
 
+#: The coroutines of callbacks that run in an event loop which was there before.
+_guests: set[asyncio.Task[Any]] = set()
+
+
 def _await(coroutine: Coroutine[Any, Any, T]) -> Any:
     """Run a coroutine to which a promise is resolved: in this thread's event loop, or else in one of its own."""
-    if asyncio._get_running_loop() is not None and threading.current_thread().name != _THREAD:
-        return asyncio.ensure_future(_in_loop(coroutine))
-    return _background.run(lambda: asyncio.run(coroutine), contextlib.nullcontext())
+    if asyncio._get_running_loop() is None or threading.current_thread().name == _THREAD:
+        return _background.run(lambda: asyncio.run(_as_host(coroutine)), contextlib.nullcontext())
+    guest = asyncio.ensure_future(_as_guest(coroutine))
+    _guests.add(guest)
+    guest.add_done_callback(_guests.discard)
+    return guest
 
 
-async def _in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+async def _as_host(coroutine: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await coroutine
+    finally:
+        # There are some if a late thread could not be started: see `run`.
+        while guests := [guest for guest in _guests if guest.get_loop() is asyncio.get_running_loop()]:
+            await asyncio.wait(guests)
+
+
+async def _as_guest(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         return await coroutine
     except (SystemExit, KeyboardInterrupt):
         forget_callbacks()
         raise
+
+
+def _pass_result(resolve: Callable[[Any], None], reject: Callable[[Any], None]) -> Callable[[Any], None]:
+    def pass_result(future: Any) -> None:
+        try:
+            value = future.result()
+        except asyncio.CancelledError:
+            reject(RuntimeError("a coroutine of a callback did not end before its event loop: await its promise there"))
+        except Exception as error:
+            reject(error)
+        else:
+            resolve(value)
+
+    return pass_result
 
 
 def _iterate(promise: Promise[T]) -> Generator[Any, None, T]:
@@ -251,6 +281,7 @@ def _iterate(promise: Promise[T]) -> Generator[Any, None, T]:
 _background = _Background()
 set_default_scheduler(_background)  # type: ignore[no-untyped-call]
 promise.promise.ensure_future = _await  # type: ignore[attr-defined,assignment]
+promise.promise._process_future_result = _pass_result
 Promise.__await__ = _iterate  # type: ignore[misc]
 # None of the threads, and none of the work that they would settle, exist in a forked child.
 os.register_at_fork(after_in_child=_background._reset)
