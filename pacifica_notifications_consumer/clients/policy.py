@@ -112,6 +112,14 @@ class Policy(ServiceClient):
         )
         return response.status_code == HTTPStatus.OK
 
+    def check_upload(self, rows: list[dict[str, Any]]) -> None:
+        """Check the attributes in the rows of an upload; ingest asks this when it has received all files.
+
+        Raises:
+            ServiceError: With the status 412 if policy refuses the upload.
+        """
+        self.request("POST", "/ingest", json=rows, tries=1)
+
     def file_ids(self, transaction_id: int) -> dict[tuple[str, str], int]:
         """Map the subdir and name of each file of a transaction to the file's id."""
         transaction = self.transaction(transaction_id)

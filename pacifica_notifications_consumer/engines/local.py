@@ -14,6 +14,7 @@ from ..cloudevents.trace import TRACE_VARIABLE
 from ..environment.venv import Venv
 from ..jobs.directory import JobDirectory
 from ..jobs.job import Ending, Fate
+from ..jobs.unsent import describe_unsent
 from ..settings.services import CONSUMER_VARIABLE, Services
 from ..streams.progress import PROGRESS_VARIABLE
 from ..system.account import CURRENT_USER, Account
@@ -103,6 +104,7 @@ class LocalEngine:
         return Ending(
             status=status,
             reason=reason,
+            remark="" if status or reason else describe_unsent(attempt.directory),
             cpu_seconds=usage.cpu_seconds if usage else None,
             peak_memory=usage.peak_memory if usage else None,
             output_tail=tail,

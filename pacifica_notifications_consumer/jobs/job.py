@@ -137,6 +137,7 @@ class Ending:
     Args:
         status: The exit status, or the negative number of a signal; None if the entry-point was not started.
         reason: Why the attempt failed, as a text; empty if it succeeded.
+        remark: What looks wrong about a success, as a text: files that were not uploaded.
         cpu_seconds: The processor time of its processes in seconds; None if unknown.
         peak_memory: The largest memory of one of its processes in bytes; None if unknown.
         output_tail: The last lines of its output.
@@ -145,6 +146,7 @@ class Ending:
 
     status: int | None = None
     reason: str = ""
+    remark: str = ""
     cpu_seconds: float | None = None
     peak_memory: int | None = None
     output_tail: str = ""
@@ -214,7 +216,7 @@ class Job:
 
     @property
     def reason(self) -> str:
-        """Why the last attempt failed, as a text."""
+        """Why the last attempt failed, or what looks wrong about its success, as a text."""
         return self.ending.reason
 
     @property

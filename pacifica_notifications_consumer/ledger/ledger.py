@@ -148,7 +148,7 @@ class Ledger:
             now + delay,
             now,
             ending.status,
-            ending.reason,
+            ending.reason or ending.remark,
             ending.cpu_seconds,
             ending.peak_memory,
             ending.output_tail,

@@ -63,6 +63,8 @@ class JobRunner(JobBook):
         timeout: Seconds that an attempt may take; None for no limit.
         attempts: The number of failed attempts that make a job dead. Exit status 75 means "try again later" and does
             not count.
+        deferrals: The number of a job's attempts that may end with exit status 75; the next one makes it dead. None for
+            any number.
         crash_limit: The number of crashes of the runner or the machine that a job may survive.
         retry_delay: Seconds before the second attempt; doubled for each further one, up to ten minutes, and shortened
             by up to a half at random so that jobs are not retried all at the same time.
@@ -99,6 +101,7 @@ class JobRunner(JobBook):
         workers: int = 2,
         timeout: float | None = None,
         attempts: int = 1,
+        deferrals: int | None = None,
         crash_limit: int = 3,
         retry_delay: float = 10.0,
         grace: float = 30.0,
@@ -117,6 +120,7 @@ class JobRunner(JobBook):
         check(read.concurrency, workers=workers)
         check(read.count, attempts=attempts, max_depth=max_depth)
         check(read.whole, crash_limit=crash_limit)
+        check(read.whole, none=True, deferrals=deferrals)
         check(read.limit, none=True, timeout=timeout)
         check(read.seconds, retry_delay=retry_delay, grace=grace)
         check(read.size, none=True, output_limit=output_limit)
@@ -149,7 +153,7 @@ class JobRunner(JobBook):
         self.histograms = Histograms()
         self._worker_count = workers
         self._terms = Terms(consumer=name, timeout=timeout, output_limit=output_limit, limits=limits or JobLimits())
-        self._rules = RetryRules(attempts=attempts, delay=retry_delay, crash_limit=crash_limit)
+        self._rules = RetryRules(attempts=attempts, deferrals=deferrals, delay=retry_delay, crash_limit=crash_limit)
         self._grace = grace
         self._keep = keep
         self._changed = threading.Condition()

@@ -42,6 +42,8 @@ class RetryRules:
     """The number and the times of a job's attempts; see `JobRunner`."""
 
     attempts: int = 1
+    #: Maximum number of attempts that may ask to be tried again later; None for any number.
+    deferrals: int | None = None
     #: Seconds before the second attempt; doubled for each further one, and shortened at random.
     delay: float = 10.0
     crash_limit: int = 3
@@ -223,6 +225,8 @@ class Workers:
         elif ending.status == 0 and not ending.reason:
             self._record(job, JobState.SUCCEEDED, ending)
             log.info("job %d: succeeded after %.1f s", job.id, seconds)
+            if ending.remark:
+                log.warning("job %d: %s", job.id, ending.remark)
         else:
             self._failed(job, ending, self._state.job(job.id).output)
 
@@ -249,7 +253,13 @@ class Workers:
             log.warning("job %d: %s; it is run again", job.id, reason)
 
     def _failed(self, job: Job, ending: Ending, output: Path) -> None:
-        if ending.status == TRY_AGAIN or ending.fate is Fate.PUT_OFF:
+        asks = ending.status == TRY_AGAIN
+        if asks and job.deferrals == self._rules.deferrals:
+            reason = f"asks to be tried again later, with exit status {TRY_AGAIN}"
+            self._record(job, JobState.DEAD, attrs.evolve(ending, reason=reason))
+            log.error("job %d: dead: %s", job.id, reason)
+            return
+        if asks or ending.fate is Fate.PUT_OFF:
             delay = self._rules.pause(job.deferrals + 1)
             self._record(job, JobState.QUEUED, ending, delay)
             why = ending.reason if ending.fate is Fate.PUT_OFF else "asks to be tried again later"

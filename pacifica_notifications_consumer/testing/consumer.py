@@ -30,6 +30,7 @@ class Outcome:
         status: The exit status of the entry-point, or the negated number of the signal that ended it; None if the
             notification does not match and the entry-point did not run.
         output: The entry-point's output; without a run, the reason.
+        reason: Why it failed or did not run, or what looks wrong about its success, as a text.
         transactions: The numbers of the transactions that it uploaded.
         files: The contents of all uploaded files by ``subdir/name``.
         key_values: The key-values of these transactions, without the consumer's name.
@@ -37,6 +38,7 @@ class Outcome:
 
     status: int | None
     output: str
+    reason: str = ""
     transactions: tuple[int, ...] = ()
     files: Mapping[str, bytes] = attrs.field(factory=dict)
     key_values: Mapping[str, Any] = attrs.field(factory=dict)
@@ -69,9 +71,8 @@ class TriedConsumer:
         """
         outcome = self.attempt(notification)
         if outcome.status != 0:
-            failed = f"failed with exit status {outcome.status}"
-            ended = "did not run: the notification does not match" if outcome.status is None else failed
-            raise AssertionError(f"the entry-point {ended}\n{outcome.output}")
+            ended = "did not run: the notification does not match" if outcome.status is None else "failed"
+            raise AssertionError(f"the entry-point {ended} ({outcome.reason})\n{outcome.output}")
         return outcome
 
     def attempt(self, notification: Mapping[str, Any] | bytes) -> Outcome:
@@ -86,13 +87,15 @@ class TriedConsumer:
             filter=self._consumer.filter,
             services=services,
             workers=1,
+            deferrals=0,
             warm=False,
             grace=0.0,
         )
         with runner:
             receipt = runner.accept(_body(notification))
             if receipt.job_id is None:
-                return Outcome(status=None, output=receipt.reason or receipt.verdict.value)
+                reason = receipt.reason or receipt.verdict.value
+                return Outcome(status=None, output=reason, reason=reason)
             job = runner.wait(receipt, _SECONDS)
             output = runner.directory(job.id).output
             printed = output.read_text(encoding="utf-8", errors="replace") if output.exists() else job.reason
@@ -103,7 +106,14 @@ class TriedConsumer:
             files |= self._sandbox.read(number)
             key_values |= Notification.parse(self._sandbox.notification(number)).key_values
         key_values.pop(PROVENANCE_KEY, None)
-        return Outcome(status=job.exit_status, output=printed, transactions=made, files=files, key_values=key_values)
+        return Outcome(
+            status=job.exit_status,
+            output=printed,
+            reason=job.reason,
+            transactions=made,
+            files=files,
+            key_values=key_values,
+        )
 
 
 def _body(notification: Mapping[str, Any] | bytes) -> bytes:

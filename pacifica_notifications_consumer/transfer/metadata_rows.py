@@ -8,32 +8,50 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..cloudevents.notification import PROVENANCE_KEY
 from ..errors import UploadError
 
+#: The attributes that ingest reads. Older versions of Pacifica call a project a proposal.
+_SUBMITTER, _PROJECT, _PROPOSAL, _INSTRUMENT = ATTRIBUTES = tuple(
+    f"Transactions.{name}" for name in ("submitter", "project", "proposal", "instrument")
+)
 #: Attributes whose value is the number of a row.
-_NUMBERED = ("Transactions.submitter", "Transactions.instrument")
+_NUMBERED = (_SUBMITTER, _INSTRUMENT)
 #: Maximum number of characters of a key and of a value in metadata.
 _LONGEST = 255
 
 
 def transaction_rows(transaction: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Make the rows of a transaction's attributes."""
-    for table in transaction:
-        if not str(table).startswith("Transactions."):
-            raise UploadError(
-                f"{table!r} is not an attribute of a transaction",
-                "use names such as Transactions.submitter; everything else belongs in the key-values",
-            )
-        if table == "Transactions._id":
-            raise UploadError(
-                "the attributes of the new transaction contain Transactions._id, which the server assigns",
-                "leave it out, or record the original transaction in a key-value",
-            )
+    if "Transactions._id" in transaction:
+        raise UploadError(
+            "the attributes of the new transaction contain Transactions._id, which the server assigns",
+            "leave it out, or record the original transaction in a key-value",
+        )
+    names = f"{_SUBMITTER}, {_PROJECT} ({_PROPOSAL} in older versions of Pacifica) and {_INSTRUMENT}"
+    if unknown := [table for table in transaction if table not in ATTRIBUTES]:
+        raise UploadError(
+            f"{unknown[0]!r} is not an attribute of a transaction",
+            f"use {names}; everything else belongs in the key-values",
+        )
+    needed = (_SUBMITTER, _PROPOSAL if _PROPOSAL in transaction else _PROJECT, _INSTRUMENT)
+    if missing := [table for table in needed if table not in transaction]:
+        raise UploadError(f"the attributes of the new transaction lack {' and '.join(missing)}", f"give {names}")
     return [{"destinationTable": table, "value": _attribute(table, value)} for table, value in transaction.items()]
+
+
+def advice_on_refusal(rows: list[dict[str, Any]], reason: str) -> str:
+    """What to do when policy refuses a transaction's attributes for a reason."""
+    given = {row["destinationTable"] for row in rows}
+    for wanted, other in ((_PROJECT, _PROPOSAL), (_PROPOSAL, _PROJECT)):
+        # Policy names the attribute that it misses by its last word.
+        if other in given and wanted not in given and re.search(rf"\b{wanted.rpartition('.')[2]}\b", reason):
+            return f"give {wanted}, as this Pacifica calls it, instead of {other}"
+    return "check that this submitter may upload to this project and instrument"
 
 
 def key_value_rows(key_values: Mapping[str, Any], consumer: str | None) -> list[dict[str, Any]]:
@@ -63,12 +81,12 @@ def _attribute(table: str, value: Any) -> Any:
         if isinstance(value, str) and value.isascii() and value.isdigit():
             return value
         raise UploadError(f"{table} is {value!r}", "pass its number, not a name")
-    if isinstance(value, str):
+    if isinstance(value, str) and value:
         return value
     if isinstance(number, int):
         # The identifiers of projects are texts, even if they look like numbers.
         return str(number) if table == "Transactions.project" else number
-    raise UploadError(f"{table} is {value!r}, which is neither text nor a whole number", "correct it")
+    raise UploadError(f"{table} is {value!r}, which is neither a text nor a whole number", "pass the identifier")
 
 
 def _value(key: Any, value: Any) -> Any:

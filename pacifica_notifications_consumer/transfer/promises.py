@@ -57,7 +57,7 @@ def _run(callback: Callable[[Any], Any], value: Any) -> Any:
     called = inspect.unwrap(callback)
     for function in (called, getattr(called, "__call__", None)):  # noqa: B004  (an object with that method)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"the callback {_describe(callback)} contains `yield`, so that a call runs nothing of it")
+            raise TypeError(f"the callback {_describe(callback)} contains yield, so that a call runs nothing of it")
     return callback(value)
 
 

@@ -22,7 +22,7 @@ from ..streams.json_pieces import json_pieces
 from ..streams.progress import ProgressCallback, TransferMeter
 from ..system.files import replacing
 from .background import in_background
-from .metadata_rows import key_value_rows, transaction_rows
+from .metadata_rows import advice_on_refusal, key_value_rows, transaction_rows
 from .promises import Promise
 from .upload_record import UploadRecord
 from .upload_recovery import find_upload
@@ -95,9 +95,13 @@ def _upload(
         record = UploadRecord(event_path, ingest.upload_url, rows, tar.names)
         policy = Policy(services.policy_url, session) if services.policy_url else None
         if not _was_uploaded_before(ingest, policy, record, rows, timeout):
+            if policy is not None:
+                _ask(policy, rows)
+            if not tar.file_rows:
+                log.warning("the new transaction has no files: %s is empty", event_path / "uploads")
             with TransferMeter("upload", tar.size, len(tar.file_rows), progress) as tar.meter:
                 _send(ingest, tar, record)
-            _finish(ingest, record, timeout)
+            _finish(ingest, record, rows, timeout)
         assert record.job_id is not None  # noqa: S101  (ingest has made the transaction)
         file_rows = _with_ids(record.rows or [], record.job_id, policy)
     number = {"destinationTable": "Transactions._id", "value": record.job_id}
@@ -132,6 +136,16 @@ def _was_uploaded_before(
     return state.ok
 
 
+def _ask(policy: Policy, rows: list[dict[str, Any]]) -> None:
+    """Ask policy what ingest will ask it after all files were sent."""
+    try:
+        policy.check_upload(rows)
+    except ServiceError as error:
+        if error.status == HTTPStatus.PRECONDITION_FAILED:
+            raise UploadError(error.problem, f"{advice_on_refusal(rows, error.problem)}; nothing was sent") from error
+        log.info("policy cannot tell whether it accepts the upload: %s", error.problem)
+
+
 def _send(ingest: Ingest, tar: UploadTar, record: UploadRecord) -> None:
     """Send the tar, retry while it certainly did not arrive, and record the number that ingest assigns."""
     backoff = Backoff(PATIENT_TRIES)
@@ -159,16 +173,19 @@ def _may_have_arrived(error: ServiceError) -> bool:
     )
 
 
-def _finish(ingest: Ingest, record: UploadRecord, timeout: float) -> None:
+def _finish(ingest: Ingest, record: UploadRecord, rows: list[dict[str, Any]], timeout: float) -> None:
     """Wait until ingest has made the transaction; if ingest is stuck, the record keeps the number for a later call."""
     assert record.job_id is not None  # noqa: S101
     job_id = record.job_id
     state = _wait_until_complete(ingest, job_id, timeout)
     if not state.ok:
         record.failed(state.reason)
+        advice = _ADVICE.get(state.task, "correct the cause")
+        if state.task == "Policy Validation":
+            advice = advice_on_refusal(rows, state.reason)
         raise UploadError(
             f"ingest at {ingest.url} failed at {state.task!r} of job {job_id}: {state.reason}",
-            f"no transaction was made; {_ADVICE.get(state.task, 'correct the cause')} and upload again",
+            f"no transaction was made; {advice} and upload again",
             output=state.exception,
         )
 
@@ -177,7 +194,6 @@ def _finish(ingest: Ingest, record: UploadRecord, timeout: float) -> None:
 _ADVICE = {
     "open tar": "check for a proxy on the way to ingest that changes uploads",
     "load metadata": "check for a proxy on the way to ingest that truncates uploads",
-    "Policy Validation": "check that this submitter may upload to this project and instrument",
     "ingest files": "check that the archive is up and has free space",
     "ingest metadata": "correct the values that metadata does not accept",
 }

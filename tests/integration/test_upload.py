@@ -109,24 +109,37 @@ def test_many_files(bed: Bed, services: Services, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "problem", "advice"),
+    ("changes", "reason"),
     [
-        ({"Transactions.project": "5678"}, "Invalid values for", "may upload to this project"),
-        ({"Transactions.project": "nowhere"}, "Invalid values for", "may upload to this project"),
-        ({"Transactions.instrument": 104}, "Invalid values for", "may upload to this project"),
-        ({"Transactions.submitter": 11}, "Invalid values for", "may upload to this project"),
+        ({"Transactions.project": "5678"}, "project (5678) not in user instrument list"),
+        ({"Transactions.project": "nowhere"}, "Invalid values for project"),
+        ({"Transactions.instrument": 104}, "Invalid values for project (1234a) not in user instrument list"),
+        ({"Transactions.submitter": 11}, "Invalid values for project (1234a) not in user instrument list"),
+        ({"Transactions.submitter": 99}, "Invalid values for submitter"),
     ],
 )
+@pytest.mark.parametrize("asked", [True, False])
 def test_what_policy_does_not_allow(
-    services: Services, tmp_path: Path, changes: dict[str, Any], problem: str, advice: str
+    services: Services, tmp_path: Path, asked: bool, changes: dict[str, Any], reason: str
 ) -> None:
-    """An upload that policy rejects names what does not fit, and makes no transaction."""
+    """An upload that policy rejects names what does not fit, and makes no transaction; if possible nothing is sent."""
+    services = services if asked else attrs.evolve(services, policy_url=None)
     error = failure(upload(write(tmp_path, {"a": b"x"}), TRANSACTION | changes, services=services))
     assert isinstance(error, UploadError)
-    assert "failed at 'Policy Validation'" in str(error)
-    assert problem in str(error)
-    assert advice in str(error)
-    assert "no transaction was made" in str(error)
+    assert reason in str(error)
+    assert ("failed at 'Policy Validation'" in str(error), "nothing was sent" in str(error)) == (not asked, asked)
+    assert ("no transaction was made" in str(error)) == (not asked)
+    assert "check that this submitter may upload to this project and instrument" in str(error)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_proposal(services: Services, tmp_path: Path, asked: bool) -> None:
+    """The name that older versions of Pacifica have for a project is refused with the one of today."""
+    services = services if asked else attrs.evolve(services, policy_url=None)
+    wrong = {"Transactions.submitter": 10, "Transactions.proposal": "1234a", "Transactions.instrument": 54}
+    error = failure(upload(write(tmp_path, {"a": b"x"}), wrong, services=services))
+    assert "give Transactions.project, as this Pacifica calls it, instead of Transactions.proposal" in str(error)
+    assert ("nothing was sent" in str(error)) == asked
 
 
 @pytest.mark.parametrize(

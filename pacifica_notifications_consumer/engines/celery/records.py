@@ -31,6 +31,7 @@ _RUNNER = "runner"
 _ENDING = {
     "status": int | None,
     "reason": str,
+    "remark": str,
     "cpu_seconds": int | float | None,
     "peak_memory": int | None,
     "output_tail": str,

@@ -140,21 +140,26 @@ def _file_key_values(records: list[dict[str, Any]], file_id: int) -> list[dict[s
     return [{"key": str(record["key"]), "value": str(record["value"])} for record in found] or {}
 
 
+_HTML = "text/html;charset=utf-8"
+
+
 class PolicyHandler(ServiceHandler):
-    """Answers ``/events/NAME``, and consumers' queries below ``/status/users`` and ``/status/transactions``."""
+    """Answers ``/events/NAME``, ``/ingest``, and consumers' queries below ``/status``."""
 
     policy: PolicyService
     store: Store
-    error_type = "text/html;charset=utf-8"
 
     def error_body(self, page: dict[str, str]) -> bytes:
         """Write an error page as HTML; only the status queries of policy have error pages other than JSON."""
+        if self.error_type != _HTML:
+            return super().error_body(page)
         parts = {key: html.escape(value) for key, value in page.items()}
         template = "<!DOCTYPE html>\n<title>{status}</title>\n<h2>{status}</h2>\n<p>{message}</p>\n"
         return template.format_map(parts).encode("utf-8", "replace")
 
     def route(self) -> None:
         """Answer a request."""
+        self.error_type = _HTML if self.segments[:1] == ["status"] else ServiceHandler.error_type
         match self.command, self.segments:
             case (("GET" | "HEAD"), ["status", "transactions" | "transaction", "by_id", number]):
                 self._transaction(number)
@@ -167,6 +172,9 @@ class PolicyHandler(ServiceHandler):
                 self.reply_json(HTTPStatus.OK, found)
             case "POST", ["events", user]:
                 self.policy.check_event(user, from_json(self.document()))
+                self.reply_json(HTTPStatus.OK, {"status": "success"})
+            case "POST", ["ingest"]:
+                self.policy.check_upload(from_json(self.document()))
                 self.reply_json(HTTPStatus.OK, {"status": "success"})
             case "GET" | "HEAD", _:
                 raise HTTPError(HTTPStatus.NOT_FOUND, "Nothing matches the given URI")

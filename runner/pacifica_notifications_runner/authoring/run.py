@@ -43,8 +43,9 @@ directory stays.
 """
 
 EPILOG = """\
-Exit status: that of the entry-point (128 and the signal's number if a signal ended it); 66 if nothing was run because
-the notification does not match; 65, 69, 73, 78 as with the start command; 130 stopped by a signal.
+Exit status: that of the entry-point (128 and the signal's number if a signal ended it), also 75, after which a deployed
+consumer would run it again later; 66 if nothing was run because the notification does not match; 65, 69, 73, 78 as with
+the start command; 130 stopped by a signal.
 """
 
 #: The exit status if nothing was run.
@@ -101,6 +102,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
             workers=1,
             timeout=settings.job_timeout,
             grace=0.0,
+            deferrals=0,
             warm=False,  # which is faster for one job
             output_limit=None,
             run_as=run_as,

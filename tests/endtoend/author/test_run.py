@@ -51,6 +51,7 @@ ENDINGS = [
     pytest.param(HANDLED, 0, "handled", id="handled"),
     pytest.param("import sys; sys.exit('no!')", 1, "no!", id="message"),
     pytest.param("import sys; sys.exit(7)", 7, "", id="seven"),
+    pytest.param("import sys; sys.exit(75)", 75, "", id="later"),
     pytest.param("import os; os.kill(os.getpid(), 9)", 137, "", id="killed"),
 ]
 
@@ -73,6 +74,8 @@ def test_exit_status_is_the_entry_points(
     assert outcome.status == status
     assert words in outcome.stdout
     assert ("dead: signal 9 (Killed)" in outcome.stderr) == (status == 137)
+    later = "dead: asks to be tried again later, with exit status 75"
+    assert (later in outcome.stderr) == (status == 75)
     assert "never" not in outcome.stdout
     assert ("Unhandled promise rejection" in outcome.stdout) == (status == 120)
     assert jobs_in(state) == {"succeeded" if status == 0 else "dead": 1}
@@ -80,7 +83,7 @@ def test_exit_status_is_the_entry_points(
     assert operator.leftovers() == []
 
 
-@pytest.mark.parametrize(("script", "status", "words"), ENDINGS[:5])
+@pytest.mark.parametrize(("script", "status", "words"), ENDINGS[:6])
 def test_exit_status_by_hand(operator: Operator, tmp_path: Path, script: str, status: int, words: str) -> None:
     """Run as ``python __main__.py SRC DST`` it ends with the same status and shows the same error."""
     (tmp_path / "__main__.py").write_text(script)
@@ -119,6 +122,7 @@ def test_real_notifications_drive_it(operator: Operator, tmp_path: Path, quick_p
     state = tmp_path / "state"
     outcome = operator.run(TOOL, "run", archive, path, "--python", quick_python, "--state-dir", state)
     assert (outcome.status, outcome.stdout) == (0, "kept\n")
+    assert "run: succeeded: 1 file lies beside uploads/, none was uploaded; " in outcome.stderr
     assert (state / "jobs" / "1" / "incoming" / "notification.json").read_bytes() == path.read_bytes()
     seen = json.loads((state / "jobs" / "1" / "outgoing" / "seen.json").read_text())
     assert seen["folders"] == (["sub0", "sub1"] if path.stem == "ingest-nested-files" else [])

@@ -41,6 +41,7 @@ PORT = "it must be a whole number from 0 to 65,535"
         ({"workers": None}, WORKERS),
         ({"attempts": 0}, "`attempts` cannot be 0; it must be a whole number from 1"),
         ({"max_depth": 0}, "`max_depth` cannot be 0; it must be a whole number from 1"),
+        ({"deferrals": -1}, "`deferrals` cannot be -1; it must be a whole number from 0"),
         ({"crash_limit": -1}, "`crash_limit` cannot be -1; it must be a whole number from 0"),
         ({"services": 3}, "`services` cannot be 3; it must be a Services"),
         ({"limits": 3}, "`limits` cannot be 3; it must be a JobLimits"),

@@ -162,14 +162,14 @@ def test_end_of_the_program(python: Interpreter, script: str, status: int, print
 @pytest.mark.parametrize(
     ("script", "sentence"),
     [
-        ("def read(value): yield value\nwork().then(read)", "the callback read (<script>, line 1) contains `yield`"),
+        ("def read(value): yield value\nwork().then(read)", "the callback read (<script>, line 1) contains yield"),
         (
             "async def read(value): yield value\nwork().then(read)",
-            "the callback read (<script>, line 1) contains `yield`",
+            "the callback read (<script>, line 1) contains yield",
         ),
         (
             "class Read:\n    __repr__ = lambda _: '<reader>'\n    def __call__(self, _): yield\nwork().then(Read())",
-            "the callback <reader> contains `yield`",
+            "the callback <reader> contains yield",
         ),
         (
             "def save(_): return Promise()\nwork().then(save)",

@@ -9,6 +9,8 @@ import pytest
 from pacifica_notifications_consumer.errors import UploadError
 from pacifica_notifications_consumer.transfer.metadata_rows import key_value_rows, transaction_rows
 
+TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
+
 
 @pytest.mark.parametrize(
     ("table", "given", "sent"),
@@ -20,12 +22,12 @@ from pacifica_notifications_consumer.transfer.metadata_rows import key_value_row
         ("project", "1234a", "1234a"),
         ("project", 1234, "1234"),
         ("proposal", "1234a", "1234a"),
-        ("description", "of old times", "of old times"),
     ],
 )
 def test_attributes(table: str, given: Any, sent: Any) -> None:
     """Numbers are sent as integers, projects as texts."""
-    (row,) = transaction_rows({f"Transactions.{table}": given})
+    rows = transaction_rows(TRANSACTION | {f"Transactions.{table}": given})
+    (row,) = (row for row in rows if row["destinationTable"] == f"Transactions.{table}")
     assert row == {"destinationTable": f"Transactions.{table}", "value": sent}
     assert type(row["value"]) is type(sent)
 
@@ -34,13 +36,31 @@ def test_attributes(table: str, given: Any, sent: Any) -> None:
     ("table", "value"),
     [
         ("submitter", "alice"), ("submitter", True), ("submitter", None), ("submitter", 10.5), ("submitter", [10]),
-        ("submitter", "\u0661\u0660"), ("instrument", "NMR"), ("project", None), ("project", 1.5),
+        ("submitter", "\u0661\u0660"), ("instrument", "NMR"), ("project", None), ("project", 1.5), ("project", ""),
     ],
 )  # fmt: skip
 def test_attributes_that_cannot_be_right(table: str, value: Any) -> None:
     """Attributes that policy would refuse with a traceback after the upload are refused before it, by name."""
     with pytest.raises(UploadError, match=f"^Transactions.{table} is "):
-        transaction_rows({f"Transactions.{table}": value})
+        transaction_rows(TRANSACTION | {f"Transactions.{table}": value})
+
+
+@pytest.mark.parametrize(
+    ("transaction", "problem"),
+    [
+        ({"submitter": 10, "instrument": 54}, "the attributes of the new transaction lack Transactions.project"),
+        ({"submitter": 10, "proposal": "1234a"}, "the attributes of the new transaction lack Transactions.instrument"),
+        ({}, "lack Transactions.submitter and Transactions.project and Transactions.instrument"),
+        ({"submitter": 10, "projet": "1234a", "instrument": 54}, "'Transactions.projet' is not an attribute"),
+        ({"submitter": 10, "project": "a", "instrument": 54, "description": "x"}, "'Transactions.description' is not"),
+    ],
+)
+def test_attributes_that_are_missing_or_misspelt(transaction: dict[str, Any], problem: str) -> None:
+    """The error names the attribute, and all that exist."""
+    with pytest.raises(UploadError, match=problem) as caught:
+        transaction_rows({f"Transactions.{name}": value for name, value in transaction.items()})
+    for name in ("submitter", "project", "proposal", "instrument"):
+        assert f"Transactions.{name}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from pacifica_notifications_consumer import download, upload
@@ -23,6 +24,8 @@ from pacifica_notifications_consumer.transfer.promises import Promise
 from pacifica_notifications_consumer.transfer.upload_tar import UploadTar
 
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
+#: With the name that older versions of Pacifica have for a project.
+PROPOSAL = {"Transactions.submitter": 10, "Transactions.proposal": "1234a", "Transactions.instrument": 54}
 FILES = {
     "a.txt": b"alpha",
     "empty": b"",
@@ -155,9 +158,8 @@ def test_repeated_upload_waits_for_the_first(sandbox: Sandbox, services: Service
 
 def test_upload_that_failed_is_made_again(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
     """An upload that ingest refused is sent again by the next call."""
-    wrong = {"Transactions.submitter": 10, "Transactions.project": "1234a"}
     for _ in range(2):
-        error = failure(upload(outgoing, wrong, services=services))
+        error = failure(upload(outgoing, PROPOSAL, services=attrs.evolve(services, policy_url=None)))
         assert "failed at 'Policy Validation'" in str(error)
 
 
@@ -238,20 +240,38 @@ def test_provenance_in_key_values(sandbox: Sandbox, services: Services, outgoing
     assert {"destinationTable": "TransactionKeyValue", "key": "Transactions._id", "value": 7} in rows
 
 
-@pytest.mark.parametrize(
-    ("transaction", "problem"),
-    [
-        ({"Transactions.submitter": 10}, "Invalid values for"),
-        ({"Transactions.submitter": 10, "Transactions.project": "1234a"}, "failed at 'Policy Validation'"),
-    ],
-)
-def test_ingest_refuses(services: Services, outgoing: Path, transaction: dict[str, Any], problem: str) -> None:
+def test_ingest_refuses(services: Services, outgoing: Path) -> None:
     """The error of a failed ingest names the task and the reason, and says that no transaction was made."""
-    error = failure(upload(outgoing, transaction, services=services))
+    error = failure(upload(outgoing, PROPOSAL, services=attrs.evolve(services, policy_url=None)))
     assert isinstance(error, UploadError)
-    assert problem in str(error)
-    assert "no transaction was made" in str(error)
+    assert "failed at 'Policy Validation' of job" in str(error)
+    assert "Precondition Failed: Invalid values for project" in str(error)
+    assert "no transaction was made; give Transactions.project" in str(error)
     assert not (outgoing / "notification.json").exists()
+
+
+def test_policy_refuses(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
+    """What ingest would refuse at the end is refused before anything is sent, and the error says what to give."""
+    error = failure(upload(outgoing, PROPOSAL, services=services))
+    assert isinstance(error, UploadError)
+    assert "Invalid values for project" in str(error)
+    assert "give Transactions.project, as this Pacifica calls it, instead of Transactions.proposal" in str(error)
+    assert not list(outgoing.glob("upload-*"))
+    with Sandbox(project_field="proposal") as old:
+        error = failure(upload(outgoing, TRANSACTION, services=Services.from_environment(old.environ())))
+        assert "give Transactions.proposal, as this Pacifica calls it, instead of Transactions.project" in str(error)
+    with Sandbox(users={"alice": 11}) as strict:
+        error = failure(upload(outgoing, TRANSACTION, services=Services.from_environment(strict.environ())))
+        assert "Invalid values for submitter" in str(error)
+        assert "check that this submitter may upload to this project and instrument; nothing was sent" in str(error)
+
+
+def test_upload_of_no_files(services: Services, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A transaction without files is legal, and the log says that it has none."""
+    (tmp_path / "uploads" / "folder").mkdir(parents=True)
+    event = upload(tmp_path, TRANSACTION, services=services).get()
+    assert [row["destinationTable"] for row in event["data"] if row["destinationTable"] == "Files"] == []
+    assert f"the new transaction has no files: {tmp_path / 'uploads'} is empty" in caplog.text
 
 
 def link(path: Path, target: str) -> None:

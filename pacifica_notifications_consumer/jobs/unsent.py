@@ -1,0 +1,41 @@
+"""Finds files that an entry-point wrote and did not upload, although it succeeded."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from ..settings.converters import counted
+from ..streams.progress import parse_progress, read_progress
+from .directory import JobDirectory
+from .files import list_files, open_file
+
+#: The line with which the record of an upload ends, if it was of no files; see `transfer.upload_record`.
+_NONE_SENT = b'{"sent": 0}\n'
+
+
+def describe_unsent(directory: JobDirectory) -> str:
+    """Describe what a job has left in ``DST`` if it uploaded no file; empty if it uploaded some, or left nothing."""
+    upload = parse_progress(read_progress(directory.progress)).get("upload")
+    if upload and upload.files_total:
+        return ""
+    with directory.run_as.acting():
+        # An earlier attempt may have uploaded the files.
+        records = list(directory.destination.glob("upload-*.jsonl"))
+        if any(_sent_files(record) for record in records):
+            return ""
+        found, more = list_files(directory.destination)
+    written = [path.split("/") for path in (file.path for file in found) if path != "notification.json"]
+    beside = sum("uploads" not in path[:-1] for path in written) - len(records)
+    described = ["it uploaded a transaction without files"] if upload or records else []
+    for number, where in ((len(written) - beside - len(records), "in uploads/"), (beside, "beside uploads/")):
+        if number:
+            some = "over 1,000 files" if more else counted(number, "file")
+            described.append(f"{some} {'lies' if number == 1 else 'lie'} {where}, none was uploaded")
+    return "; ".join(described)
+
+
+def _sent_files(record: Path) -> bool:
+    with contextlib.suppress(OSError), open_file(record.parent, record.name) as file:
+        return any(line.startswith(b'{"sent": ') and line != _NONE_SENT for line in file)
+    return False
