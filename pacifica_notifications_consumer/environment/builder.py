@@ -26,7 +26,7 @@ from .interpreter import Interpreter
 from .lock_file import list_packages, lock_file
 from .requirements import LocalReferences
 from .venv import Venv
-from .wheel import DISTRIBUTION, build_wheel, wheel_digest
+from .wheel import DISTRIBUTION, MEANT, MISNOMER, build_misnomer, build_wheel, wheel_digest
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,13 @@ class VenvBuilder:
             else:
                 venv = stack.enter_context(self._cached(self._cache, interpreter, installer))
             self._stack = stack.pop_all()
+        if any(venv.site_packages.glob(f"{MISNOMER}-*.dist-info")):
+            log.warning(
+                "the requirement %s was read as %s: no project has that name, and whoever registers one could run any "
+                "code here; correct it in requirements.txt",
+                MISNOMER,
+                MEANT,
+            )
         return venv
 
     def __exit__(self, *_: object) -> None:
@@ -145,14 +152,16 @@ class VenvBuilder:
         venv = Venv(home / "venv")
         wheel = build_wheel(home)
         # Installers do not query an index for a name that a constraint binds to a file. So neither the requirements nor
-        # an init.sh can install a malicious package that was uploaded to an index under our name.
+        # an init.sh can install a malicious package that was uploaded to an index under our name, or under `MISNOMER`.
         constraints = home / "constraints.txt"
-        constraints.write_text(f"{DISTRIBUTION} @ {wheel.as_uri()}\n", encoding="utf-8")
+        misnomer = build_misnomer(home)
+        bound = {DISTRIBUTION: wheel, MISNOMER: misnomer}
+        constraints.write_text("".join(f"{name} @ {path.as_uri()}\n" for name, path in bound.items()), encoding="utf-8")
         # A temporary directory for the installer, since some installers leave files there.
         temporary = home / "tmp"
         for folder in (venv.path, temporary):
             folder.mkdir(mode=0o700)
-        for file in (wheel, constraints):
+        for file in (wheel, misnomer, constraints):
             file.chmod(0o644)
         advice = "let `venv_cache`, or without it TMPDIR, name a directory that all users can reach"
         self._run_as.admit(home, venv.path, temporary, advice=advice)

@@ -9,7 +9,7 @@ from importlib.metadata import Distribution, distributions
 from .installer import Installer
 from .interpreter import Interpreter
 from .venv import Venv
-from .wheel import DISTRIBUTION
+from .wheel import DISTRIBUTION, MISNOMER
 
 
 def list_packages(venv: Venv) -> list[str]:
@@ -19,6 +19,7 @@ def list_packages(venv: Venv) -> list[str]:
     return [
         f"# {name}=={found[name].version}" if name == DISTRIBUTION else _requirement(name, found[name])
         for name in sorted(found)
+        if name != MISNOMER
     ]
 
 

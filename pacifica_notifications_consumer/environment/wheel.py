@@ -10,14 +10,17 @@ import base64
 import hashlib
 import sys
 import zipfile
-from collections.abc import Iterator
-from importlib.metadata import Distribution, distribution
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution, distribution, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import VenvError
 
 DISTRIBUTION = "pacifica-notifications-consumer"
+#: The requirements.txt of the specification's example has this name for the package `promise`. No such project exists,
+#: and whoever registers one would run code in the environment of everybody who follows the specification.
+MISNOMER, MEANT = "promises", "promise"
 #: Each file in a wheel, and its possible names in an installed package (a source tree has an egg-info).
 _METADATA = {
     "METADATA": ("METADATA", "PKG-INFO"),
@@ -31,10 +34,23 @@ def build_wheel(directory: Path) -> Path:
     """Build the wheel of the running package in a directory."""
     installed = distribution(DISTRIBUTION)
     stem = f"{DISTRIBUTION.replace('-', '_')}-{installed.version}"
+    return _write(directory, stem, _contents(installed, f"{stem}.dist-info"))
+
+
+def build_misnomer(directory: Path) -> Path:
+    """Build a wheel of the name `MISNOMER` that only requires `MEANT`, in a directory."""
+    stem = f"{MISNOMER}-{version(MEANT)}"
+    metadata = f"Metadata-Version: 2.1\nName: {MISNOMER}\nVersion: {version(MEANT)}\nRequires-Dist: {MEANT}\n"
+    return _write(
+        directory, stem, [(f"{stem}.dist-info/METADATA", metadata.encode()), (f"{stem}.dist-info/WHEEL", _FORMAT)]
+    )
+
+
+def _write(directory: Path, stem: str, contents: Iterable[tuple[str, bytes]]) -> Path:
     path = directory / f"{stem}-py3-none-any.whl"
     record = []
     with zipfile.ZipFile(path, "w") as wheel:
-        for name, content in _contents(installed, f"{stem}.dist-info"):
+        for name, content in contents:
             wheel.writestr(zipfile.ZipInfo(name, _EARLIEST), content)
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
             record.append(f"{name},sha256={digest},{len(content)}")
@@ -63,12 +79,10 @@ def _contents(installed: Distribution, dist_info: str) -> Iterator[tuple[str, by
         if text is None:
             raise VenvError(f"the installed {DISTRIBUTION} lacks its {name}", _REINSTALL)
         yield f"{dist_info}/{name}", text.encode()
-    yield (
-        f"{dist_info}/WHEEL",
-        b"Wheel-Version: 1.0\nGenerator: " + DISTRIBUTION.encode() + (b"\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
-    )
+    yield f"{dist_info}/WHEEL", _FORMAT
 
 
+_FORMAT = f"Wheel-Version: 1.0\nGenerator: {DISTRIBUTION}\nRoot-Is-Purelib: true\nTag: py3-none-any\n".encode()
 _REINSTALL = f"install it into {sys.prefix} again, from the same source"
 
 

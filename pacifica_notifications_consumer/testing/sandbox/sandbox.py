@@ -25,7 +25,11 @@ from .wire import ServiceHandler, bind
 _LOG = logging.getLogger(__name__)
 #: The file in the sandbox's directory with the URLs of its services.
 _ADDRESSES = "addresses.json"
-DEFAULT_INGEST_SOURCE = Identity().source
+#: The file with the project's name and the source of the events, which stay those of the directory.
+_SITE = "site.json"
+_TODAY = {"project_field": "project", "ingest_source": Identity().source}
+#: The Pacifica of a year, as arguments of `Sandbox`: in 2019, the specification of consumers was written.
+AS_OF: dict[int, dict[str, Any]] = {2019: {"project_field": "proposal", "ingest_source": "/pacifica/metadata/ingest"}}
 
 
 class Sandbox:
@@ -42,8 +46,10 @@ class Sandbox:
         ingest_port: The port of ingest.
         policy_port: The port of policy.
         staging_seconds: Minimum time in seconds to stage a cart.
-        project_field: ``project``, or ``proposal`` like older versions of Pacifica.
-        ingest_source: The ``source`` of the events; ``{id}`` in it stands for the transaction's number.
+        project_field: ``project``, or ``proposal`` like older versions of Pacifica; by default as the last sandbox of
+            the directory, or else ``project``.
+        ingest_source: The ``source`` of the events; ``{id}`` in it stands for the transaction's number; by default as
+            the last sandbox of the directory, or else that of today's Pacifica.
         users: The number of each user by network id; None if every user is to be known.
         on_event: Called with a sentence for each event in the sandbox, from several threads. The sentences contain no
             credentials.
@@ -64,23 +70,26 @@ class Sandbox:
         ingest_port: int = 0,
         policy_port: int = 0,
         staging_seconds: float = 0.0,
-        project_field: str = "project",
-        ingest_source: str = DEFAULT_INGEST_SOURCE,
+        project_field: str | None = None,
+        ingest_source: str | None = None,
         users: Mapping[str, int] | None = None,
         on_event: Callable[[str], None] | None = None,
     ) -> None:
-        _check(project_field, ingest_source)
+        given = {"project_field": project_field, "ingest_source": ingest_source}
+        _check(_TODAY | {name: value for name, value in given.items() if value is not None})
         check(seconds, staging_seconds=staging_seconds)
         say = _guarded(on_event)
-        policy = PolicyService(project_field=project_field, users=users)
         with contextlib.ExitStack() as stack:
             self.directory = stack.enter_context(_directory(directory))
             self._store = store = stack.enter_context(contextlib.closing(Store(self.directory)))
+            site = read_site(self.directory) | {name: value for name, value in given.items() if value is not None}
+            (self.directory / _SITE).write_text(json.dumps(site), encoding="ascii")
+            policy = PolicyService(project_field=site["project_field"], users=users)
             self._producer = stack.enter_context(contextlib.closing(ProducerService(store, policy, say)))
             carts = stack.enter_context(contextlib.closing(Carts(store, staging_seconds=staging_seconds, say=say)))
             ingest = stack.enter_context(
                 contextlib.closing(
-                    IngestService(store, policy, source=ingest_source, emit=self._producer.receive, say=say)
+                    IngestService(store, policy, source=site["ingest_source"], emit=self._producer.receive, say=say)
                 )
             )
 
@@ -194,7 +203,19 @@ def _addresses(directory: Path) -> dict[str, str]:
     return addresses
 
 
-def _check(project_field: str, ingest_source: str) -> None:
+def read_site(directory: Path) -> dict[str, str]:
+    """The arguments ``project_field`` and ``ingest_source`` of the last sandbox of a directory."""
+    try:
+        kept: dict[str, str] = json.loads((directory / _SITE).read_bytes())
+        return _TODAY | kept
+    except FileNotFoundError:
+        return _TODAY
+    except (OSError, ValueError, TypeError) as error:
+        raise StateError(f"cannot read {directory / _SITE}: {error}", "remove this file") from error
+
+
+def _check(site: Mapping[str, str]) -> None:
+    project_field, ingest_source = site["project_field"], site["ingest_source"]
     if project_field not in ("project", "proposal"):
         raise ConfigurationError(
             f"project_field is {project_field!r}", "choose project, or proposal for older versions of Pacifica"

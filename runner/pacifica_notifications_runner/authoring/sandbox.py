@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox.sandbox import AS_OF
 from pacifica_notifications_runner.authoring.sandbox_page import PORT, sandbox_page
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import Settings
@@ -38,6 +39,14 @@ def add_command(subparsers: Any) -> None:
     )
     help_text = f"the directory of its archive (default: {DIRECTORY})"
     parser.add_argument("directory", nargs="?", type=Path, default=DIRECTORY, metavar="DIR", help=help_text)
+    parser.add_argument(
+        "--as-of",
+        type=int,
+        choices=AS_OF,
+        metavar="YEAR",
+        help="be the Pacifica of 2019, for which the example of the specification was written: a project is called a "
+        "proposal, and events have another source; the directory stays of that year",
+    )
 
 
 def serve(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -46,6 +55,7 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
         signals = stack.enter_context(StopSignals())
         sandbox = Sandbox(
             arguments.directory,
+            **AS_OF.get(arguments.as_of, {}),
             on_event=say,
             producer_port=settings.producer_port,
             cartd_port=settings.cartd_port,

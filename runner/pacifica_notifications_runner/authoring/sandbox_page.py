@@ -23,6 +23,7 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.temporary import temporary_directory
 from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_in, send_files
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
+from pacifica_notifications_consumer.testing.sandbox.sandbox import read_site
 from pacifica_notifications_runner.status.listener import ASSETS, PROTECTION
 from pacifica_notifications_runner.status.pages.markup import tag
 from pacifica_notifications_runner.status.pages.parts import table, text_input
@@ -127,6 +128,7 @@ class _PageHandler(Handler):
                 services=services,
                 submitter=submitter,
                 project=project,
+                project_field=read_site(self.sandbox.directory)["project_field"],
                 instrument=instrument,
                 key_values=key_values,
             )

@@ -11,7 +11,7 @@ from pacifica_notifications_consumer.cloudevents.notification import Notificatio
 from pacifica_notifications_consumer.settings.converters import counted
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.instrument import INSTRUMENT, PROJECT, SUBMITTER, files_below, send_files
-from pacifica_notifications_consumer.testing.sandbox import sandbox_environ
+from pacifica_notifications_consumer.testing.sandbox.sandbox import read_site, sandbox_environ
 from pacifica_notifications_runner.authoring.sandbox import DIRECTORY
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import Settings
@@ -67,6 +67,7 @@ def upload(arguments: argparse.Namespace, _settings: Settings) -> int:
             services=Services.from_environment(environ),
             submitter=arguments.submitter,
             project=arguments.project,
+            project_field=read_site(arguments.sandbox)["project_field"],
             instrument=arguments.instrument,
             key_values=dict(arguments.key_value),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import socket
@@ -104,6 +105,23 @@ def test_the_start_command_works_on_it(operator: Operator, tmp_path: Path, quick
     said = box.stdout.partition("Stop it with Ctrl-C.")[2]
     assert "metadata.ingest.1 delivered to" in said
     assert operator.leftovers() == []
+
+
+def test_as_of_2019(operator: Operator, tmp_path: Path) -> None:
+    """With --as-of 2019 a project is a proposal, also in uploads from the shell; the directory stays of that year."""
+    box = operator.command(TOOL, "sandbox", tmp_path / "box", "--as-of", "2019", *ANY_PORTS)
+    exported(box)
+    (tmp_path / "a.txt").write_text("alpha")
+    saved = tmp_path / "notification.json"
+    for expected in (1, 2):
+        flags = ("--sandbox", tmp_path / "box", "--save", saved)
+        outcome = operator.run(TOOL, "sandbox", "upload", tmp_path / "a.txt", *flags)
+        assert (outcome.status, outcome.stdout.partition(":")[0]) == (0, f"transaction {expected}")
+        assert {"destinationTable": "Transactions.proposal", "value": "1234a"} in json.loads(saved.read_text())["data"]
+        if expected == 1:
+            assert box.stop().status == 0
+    outcome = operator.run(TOOL, "sandbox", tmp_path / "box", "--as-of", "2018", *ANY_PORTS)
+    assert (outcome.status, "invalid choice: 2018" in outcome.stderr) == (2, True)
 
 
 def test_a_busy_port(operator: Operator, tmp_path: Path) -> None:

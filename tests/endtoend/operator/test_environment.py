@@ -62,8 +62,11 @@ def asked(index: Recorder) -> set[str]:
 def test_the_environment_holds_what_is_running(
     operator: Operator, tmp_path: Path, index: Recorder, installer: str
 ) -> None:
-    """The editable install that runs the test arrives as a wheel of the same files; the index is not asked for it."""
-    requirements = "jsonpath2\nPacifica.Notifications_Consumer\npromise\n"
+    """The editable install that runs the test arrives as a wheel of the same files; the index is not asked for it.
+
+    Nor is it asked for the name that the specification's example has for the package `promise`.
+    """
+    requirements = "jsonpath2\nPacifica.Notifications_Consumer\nPromises\n"
     files = {"__main__.py": SELF_PORTRAIT, "requirements.txt": requirements}
     path = tmp_path / "n.json"
     path.write_bytes(event(1))
@@ -90,7 +93,8 @@ def test_the_environment_holds_what_is_running(
     assert seen["programs"] == [NAME, START]
     assert {"attrs", "jsonpath2", "promise", "requests", NAME} <= set(seen["packages"])
     assert "pytest" not in seen["packages"]
-    assert NAME not in asked(index)
+    assert not asked(index) & {NAME, "promises"}
+    assert "the requirement promises was read as promise" in outcome.stderr
     assert {"jsonpath2", "promise", "requests", "attrs"} <= asked(index)
     assert operator.leftovers() == []
 

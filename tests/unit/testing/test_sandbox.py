@@ -9,7 +9,9 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.errors import ConfigurationError, EndpointError, StateError
-from pacifica_notifications_consumer.testing.sandbox import Sandbox
+from pacifica_notifications_consumer.settings.services import Services
+from pacifica_notifications_consumer.testing.sandbox.sandbox import AS_OF, Sandbox
+from pacifica_notifications_consumer.transfer.uploader import upload as send
 from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import NOTIFICATIONS
 from tests.support.sandbox_tools import (
@@ -232,3 +234,23 @@ def test_sentences(sandbox: Sandbox, ear: Ear) -> None:
     assert "subscription mine disabled: its target answered 500" in ear.sentences
     assert "subscription other disabled: cannot reach its target (ConnectionError)" in ear.sentences
     assert "s3cret" not in "\n".join(ear.sentences)
+
+
+def test_year(tmp_path: Path) -> None:
+    """A sandbox of 2019 has the names of that year, and its directory keeps them."""
+    attributes = {"Transactions.submitter": 10, "Transactions.proposal": "1234a", "Transactions.instrument": 54}
+    (tmp_path / "uploads").mkdir()
+    with Sandbox(tmp_path / "sandbox", **AS_OF[2019]):
+        pass
+    with Sandbox(tmp_path / "sandbox") as sandbox:
+        send(tmp_path, attributes, services=Services.from_environment(sandbox.environ())).get()
+        notification = json.loads(sandbox.notification(1))
+    assert notification["source"] == "/pacifica/metadata/ingest"
+    assert {"destinationTable": "Transactions.proposal", "value": "1234a"} in notification["data"]
+
+
+def test_damaged_site(tmp_path: Path) -> None:
+    """The error names the file, and says what to do."""
+    (tmp_path / "site.json").write_text("[")
+    with pytest.raises(StateError, match=r"cannot read .*site\.json.*; remove this file"):
+        Sandbox(tmp_path)

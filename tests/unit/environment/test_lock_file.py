@@ -1,0 +1,22 @@
+"""The lock file of an environment lists what an index can give."""
+
+from pathlib import Path
+
+from pacifica_notifications_consumer.environment.lock_file import list_packages
+from pacifica_notifications_consumer.environment.venv import Venv
+
+
+def test_list_packages(tmp_path: Path) -> None:
+    """This library is a comment, and the misnomer of the specification's example is left out."""
+    (tmp_path / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
+    venv = Venv(tmp_path)
+    for name in ("promise", "promises", "Pacifica_Notifications.Consumer", "my_lab"):
+        info = venv.site_packages / f"{name}-2.3.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Name: {name.replace('.', '-')}\nVersion: 2.3\n")
+    (venv.site_packages / "my_lab-2.3.dist-info" / "direct_url.json").write_text('{"url": "file:///wheels/my_lab.whl"}')
+    assert list_packages(venv) == [
+        "my-lab @ file:///wheels/my_lab.whl",
+        "# pacifica-notifications-consumer==2.3",
+        "promise==2.3",
+    ]
