@@ -54,8 +54,7 @@ def _describe(callback: Any) -> str:
 
 
 def _run(callback: Callable[[Any], Any], value: Any) -> Any:
-    called = inspect.unwrap(callback)
-    for function in (called, getattr(called, "__call__", None)):  # noqa: B004  (an object with that method)
+    for function in (callback, getattr(callback, "__call__", None)):  # noqa: B004  (an object with that method)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"the callback {_describe(callback)} contains yield, so that a call runs nothing of it")
     return callback(value)

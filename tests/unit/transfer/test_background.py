@@ -248,6 +248,11 @@ async def main():
         ("Promise.all([twice(n) for n in range(20)]).then(print)", 0, [str([2 * n for n in range(20)])]),
         ("work().then(lambda _: asyncio.run(twice(4))).then(print)", 0, ["8"]),
         ("work().then(fail).catch(print)", 0, ["because"]),
+        (
+            "import functools\n@functools.wraps(lambda _: (yield))\ndef drive(value): print(value)\nwork().then(drive)",
+            0,
+            ["1"],
+        ),
         ("work().then(fail)", UNHANDLED_STATUS, []),
         ("work().then(leave)", 7, []),
         ("async def main(): await work().then(leave)\nasyncio.run(main())", 7, []),
