@@ -97,19 +97,19 @@ def test_ledger_that_fails_for_a_moment(tmp_path: Path, monkeypatch: pytest.Monk
 def test_no_arrival_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that arrives after a worker has looked for one, and before it sleeps, keeps it from sleeping."""
     monkeypatch.setattr(workers, "_LONGEST_IDLE", 2 * DEADLINE)
-    look, arriving = Ledger.next_due, [3, 2, 1]
+    look, arrived = Ledger.next_due, list[int]()
 
     def look_too_early(ledger: Ledger) -> float | None:
         due = look(ledger)
-        if arriving:
-            runner.accept(body(arriving.pop()))
+        if len(arrived) < 3:
+            arrived.append(runner.accept(body(len(arrived) + 1)).job_id or 0)
         return due
 
     runner = make_runner(tmp_path, "", workers=1)
     monkeypatch.setattr(Ledger, "next_due", look_too_early)
     with runner:
-        eventually(lambda: not arriving)
-        assert runner.wait(3, DEADLINE).state is JobState.SUCCEEDED
+        eventually(lambda: len(arrived) == 3)
+        assert runner.wait(arrived[-1], DEADLINE).state is JobState.SUCCEEDED
 
 
 def test_only_the_first_attempt_has_waited(tmp_path: Path) -> None:
