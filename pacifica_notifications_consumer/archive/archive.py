@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import errno
 import hashlib
 import lzma
 import os
 import shutil
 import stat
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,7 +24,9 @@ from ..filter.filter import Filter
 from ..settings.converters import module_names, size
 from ..settings.option import documented, setting
 from ..system.account import Account
+from ..system.files import PIPE, special_kind
 from ..system.temporary import temporary_directory
+from .entry_names import read_name
 
 ENTRY_POINT = "__main__.py"
 FILTER = "jsonpath2.txt"
@@ -32,6 +37,7 @@ PRELOAD = "preload.txt"
 _CHUNK = 1 << 20
 _ENCRYPTED = 0x1
 _RATIO_MATTERS_ABOVE = 1 << 20
+_BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
 @documented
@@ -83,9 +89,10 @@ class Consumer:
 
         Raises:
             FilterError: ``jsonpath2.txt`` is empty, has several lines, or cannot be parsed.
-            ArchiveError: ``init.sh`` or ``preload.txt`` is not usable.
+            ArchiveError: ``init.sh`` or ``preload.txt`` is not usable, or a part is not a file, such as a named pipe.
         """
         directory = Path(directory)
+        _existing(directory / ENTRY_POINT)
         return cls(
             directory=directory,
             filter=read_filter(directory / FILTER),
@@ -132,7 +139,7 @@ def consumer_directory(fill: Callable[[Path], None], run_as: Account | str | Non
 def check_archive(path: Path, limits: ArchiveLimits | None = None, *, shown_as: Path | None = None) -> None:
     """Check an archive, which errors call ``shown_as``, without extracting it; raises `ArchiveError`."""
     with zipfile.ZipFile(path) as archive:
-        _check(shown_as or path, archive.infolist(), limits or ArchiveLimits())
+        _check(shown_as or path, _read_entries(archive), limits or ArchiveLimits())
 
 
 def extract(path: Path, directory: Path, limits: ArchiveLimits, *, shown_as: Path | None = None) -> None:
@@ -140,24 +147,35 @@ def extract(path: Path, directory: Path, limits: ArchiveLimits, *, shown_as: Pat
 
     Errors about the content call the archive ``shown_as``.
     """
-    if path.is_fifo():
-        raise ArchiveError(f"{path} is a named pipe", "copy it into a file")
+    if kind := special_kind(path):
+        raise ArchiveError(f"{path} is {kind}", "copy it into a file" if kind == PIPE else "name a consumer.zip")
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
+        # Newer Pythons warn of an empty extra field, which `read_name` understands.
+        with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(path) as archive:
+            entries = _read_entries(archive)
             _check(shown_as or path, entries, limits)
             advice = "make room there, or let TMPDIR name another place"
             with explained(ArchiveError, f"cannot extract {path} to {directory}", advice):
                 for entry in entries:
-                    _extract_entry(archive, entry, directory)
+                    _extract_entry(archive, entry, directory, shown_as or path)
     except IsADirectoryError:
         raise ArchiveError(f"{path} is a directory", f"pack it: pacifica-notifications-consumer pack {path}") from None
     except OSError as error:
         raise ArchiveError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
+    except UnicodeDecodeError as error:
+        problem = f"{path} contains the name {error.object!r}, which is not UTF-8"
+        raise ArchiveError(problem, "rename the file, and create the archive again with zip") from error
     except zipfile.BadZipFile as error:
         raise ArchiveError(f"{path} is not a usable zip archive: {error}", "create it again with zip") from error
     except (zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError, ValueError, IndexError) as error:
         raise ArchiveError(f"{path} cannot be extracted: {error}", "create it again with zip and deflate") from error
+
+
+def _read_entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The entries of an archive, each with the `filename` that `read_name` reads."""
+    for entry in archive.infolist():
+        entry.filename = read_name(entry)
+    return archive.infolist()
 
 
 def _check(path: Path, entries: list[zipfile.ZipInfo], limits: ArchiveLimits) -> None:
@@ -186,17 +204,9 @@ _TOO_LARGE = "leave out files that the entry-point does not need"
 
 
 def _check_entry(path: Path, entry: zipfile.ZipInfo, limits: ArchiveLimits) -> None:
-    # zipfile truncates `filename` at a NUL; `orig_filename` is the name in the archive.
-    name = entry.orig_filename
+    name = entry.filename
     parts = name.removesuffix("/").split("/")
-    # Newer Pythons take `filename`, to which the entry is extracted, from an extra field if there is one.
-    if (
-        entry.filename != name
-        or "\\" in name
-        or "\0" in name
-        or ":" in parts[0]
-        or any(part in ("", ".", "..") for part in parts)
-    ):
+    if "\\" in name or "\0" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
         raise ArchiveError(
             f"{path} contains an entry with the unsafe name {name!r}", "use relative names with / and without .. or :"
         )
@@ -226,17 +236,30 @@ def _no_entry_point(path: Path, files: set[PurePosixPath]) -> ArchiveError:
     return ArchiveError(f"{path} has no {ENTRY_POINT}", "add the entry-point at its top")
 
 
-def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: Path) -> None:
-    target = directory / entry.filename
-    if entry.is_dir():
-        target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    executable = (entry.external_attr >> 16) & stat.S_IXUSR
-    with archive.open(entry) as source, target.open("xb") as out:
+def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: Path, shown_as: Path) -> None:
+    # The bytes of the name, whatever the locale.
+    target = directory / os.fsdecode(entry.filename.encode())
+    try:
+        (target if entry.is_dir() else target.parent).mkdir(mode=0o700, parents=True, exist_ok=True)
+        if entry.is_dir():
+            return
+        out = target.open("xb")
+    except OSError as error:
+        if error.errno not in _NAME_ERRORS:
+            raise
+        raise ArchiveError(
+            f"{shown_as} contains {entry.filename[:80]!r}, which cannot be a name in {directory}: {error.strerror}",
+            "use shorter names" if error.errno == errno.ENAMETOOLONG else "use other names",
+        ) from error
+    with out, archive.open(entry) as source:
         # zipfile stops at the declared size, which was checked, however long the decompressed data are.
         shutil.copyfileobj(source, out, _CHUNK)
+    executable = (entry.external_attr >> 16) & stat.S_IXUSR
     target.chmod(0o700 if executable else 0o600)
+
+
+#: What is wrong with a name on a disk that has shorter names, or without upper and lower case, or with forbidden names.
+_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 def digest(directory: str | os.PathLike[str]) -> str:
@@ -258,20 +281,25 @@ def digest(directory: str | os.PathLike[str]) -> str:
 
 
 def find_init_script(path: Path) -> Path | None:
-    """Find and check an ``init.sh``, which cannot run with the line endings of Windows; None if it does not exist."""
-    if _existing(path) and b"\r\n" in path.read_bytes():
+    """Find and check an ``init.sh``, which cannot run as some editors save it; None if it does not exist."""
+    content = path.read_bytes() if _existing(path) else b""
+    if content.startswith(_BYTE_ORDER_MARKS):
+        raise ArchiveError(f"{path.name} begins with a byte order mark (BOM)", "save it as UTF-8 without BOM")
+    if b"\r\n" in content:
         raise ArchiveError(f"{path.name} has the line endings of Windows", "save it with Unix line endings (LF)")
     return _existing(path)
 
 
 def _existing(path: Path) -> Path | None:
+    if kind := special_kind(path):
+        raise ArchiveError(f"{path.name} is {kind}", "replace it with a file, or remove it")
     return path if path.is_file() else None
 
 
 def read_preload(path: Path) -> tuple[str, ...]:
     """Read the modules' names in a ``preload.txt``, if it exists; raises `ArchiveError` if it is not usable."""
     try:
-        return module_names(path.read_text(encoding="utf-8-sig")) if path.is_file() else ()
+        return module_names(path.read_text(encoding="utf-8-sig")) if _existing(path) else ()
     except ValueError as error:
         reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise ArchiveError(f"{path.name} is not usable: {reason}", "write one module on each line") from error
@@ -279,7 +307,7 @@ def read_preload(path: Path) -> tuple[str, ...]:
 
 def read_filter(path: Path) -> Filter | None:
     """Read the filter in a ``jsonpath2.txt``, if it exists; raises `FilterError` if it is not usable."""
-    if not path.is_file():
+    if not _existing(path):
         return None
     try:
         text = path.read_text(encoding="utf-8-sig")

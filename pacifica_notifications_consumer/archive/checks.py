@@ -102,14 +102,15 @@ def check_parts(directory: str | os.PathLike[str]) -> Iterator[Finding]:
             read(directory / name)
         except PacificaError as error:
             yield finding_of(error, name)
-    for path in sorted(directory.rglob("*.py")):
+    modules = sorted(path for path in directory.rglob("*.py") if not path.is_dir())
+    for path in modules:
         name = path.relative_to(directory).as_posix()
         try:
             parse(path, name)
         except SourceError as error:
             level = Level.ERROR if name == ENTRY_POINT else Level.WARNING
             yield Finding(level=level, position=f"{name}:{error.line}", problem=error.reason, advice="correct it")
-    sources = b"".join(path.read_bytes() for path in directory.rglob("*.py"))
+    sources = b"".join(path.read_bytes() for path in modules if path.is_file())
     if not any(word in sources for word in _READS_ARGUMENTS):
         yield Finding(
             level=Level.WARNING,

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import attrs
 
+from ..system.files import special_kind
+
 
 @attrs.frozen(kw_only=True)
 class Import:
@@ -32,6 +34,8 @@ class SourceError(Exception):
 
 def parse(path: Path, shown_as: str) -> ast.Module:
     """Parse a file, which errors call ``shown_as``, as Python; raises `SourceError`."""
+    if kind := special_kind(path):
+        raise SourceError(shown_as, 0, f"it is {kind}")
     try:
         source = path.read_bytes()
         # Python refuses to run a file with bytes that are invalid in its encoding, even in a comment.

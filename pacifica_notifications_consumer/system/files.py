@@ -5,12 +5,24 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 #: The suffix of incomplete files.
 NEW = ".new"
+
+PIPE = "a named pipe"
+_SPECIAL = {stat.S_IFIFO: PIPE, stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def special_kind(path: Path) -> str:
+    """What a path, or the target of a link, is if it is a special file, which may block when it is opened; or empty."""
+    try:
+        return _SPECIAL.get(stat.S_IFMT(path.stat().st_mode), "")
+    except (OSError, ValueError):
+        return ""
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,6 +129,22 @@ def test_imports(tmp_path: Path, files: Mapping[str, str], expected: list[tuple[
     assert len(found) == len(expected), found
     for (level, place, words), (found_level, found_place, sentence) in zip(expected, found, strict=True):
         assert (level, place, words in sentence) == (found_level, found_place, True), sentence
+
+
+def test_special_files(tmp_path: Path) -> None:
+    """Named pipes are reported, and not opened, and a folder may be called like a module."""
+    consumer(tmp_path, {"__main__.py": "import sys, pipe, folder\nsys.argv\n", "folder.py/data.txt": ""})
+    for name in ("pipe.py", "folder.py/other.py", "init.sh"):
+        os.mkfifo(tmp_path / name)
+    assert told(list(check_parts(tmp_path))) == [
+        ("error", "init.sh", "init.sh is a named pipe; replace it with a file, or remove it"),
+        ("warning", "folder.py/other.py:0", "it is a named pipe; correct it"),
+        ("warning", "pipe.py:0", "it is a named pipe; correct it"),
+    ]
+    (tmp_path / "__main__.py").unlink()
+    os.mkfifo(tmp_path / "__main__.py")
+    with pytest.raises(SourceError, match="it is a named pipe"):
+        list(find_imports(tmp_path, "__main__.py"))
 
 
 def test_imports_of_invalid_python(tmp_path: Path) -> None:
