@@ -7,6 +7,7 @@ setting as ``run_as``, in backticks; a command shows ``--run-as (PACIFICA_RUN_AS
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 
 
@@ -162,4 +163,6 @@ def explained(
     try:
         yield
     except cause as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            advice = "use a shorter name"
         raise kind(f"{problem}: {getattr(error, 'strerror', None) or error}", advice) from error

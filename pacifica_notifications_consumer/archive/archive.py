@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import errno
 import hashlib
 import lzma
 import os
@@ -24,7 +23,7 @@ from ..filter.filter import Filter
 from ..settings.converters import module_names, size
 from ..settings.option import documented, setting
 from ..system.account import Account
-from ..system.files import PIPE, special_kind
+from ..system.files import special_kind
 from ..system.temporary import temporary_directory
 from .entry_names import read_name
 
@@ -148,16 +147,16 @@ def extract(path: Path, directory: Path, limits: ArchiveLimits, *, shown_as: Pat
     Errors about the content call the archive ``shown_as``.
     """
     if kind := special_kind(path):
-        raise ArchiveError(f"{path} is {kind}", "copy it into a file" if kind == PIPE else "name a consumer.zip")
+        raise ArchiveError(f"{path} is {kind}", "copy it into a file")
     try:
         # Newer Pythons warn of an empty extra field, which `read_name` understands.
         with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(path) as archive:
             entries = _read_entries(archive)
             _check(shown_as or path, entries, limits)
-            advice = "make room there, or let TMPDIR name another place"
-            with explained(ArchiveError, f"cannot extract {path} to {directory}", advice):
-                for entry in entries:
-                    _extract_entry(archive, entry, directory, shown_as or path)
+            for entry in entries:
+                problem = f"cannot extract {entry.filename[:80]!r} of {shown_as or path} to {directory}"
+                with explained(ArchiveError, problem, "make room there, or let TMPDIR name another place"):
+                    _extract_entry(archive, entry, directory)
     except IsADirectoryError:
         raise ArchiveError(f"{path} is a directory", f"pack it: pacifica-notifications-consumer pack {path}") from None
     except OSError as error:
@@ -236,30 +235,18 @@ def _no_entry_point(path: Path, files: set[PurePosixPath]) -> ArchiveError:
     return ArchiveError(f"{path} has no {ENTRY_POINT}", "add the entry-point at its top")
 
 
-def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: Path, shown_as: Path) -> None:
-    # The bytes of the name, whatever the locale.
+def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: Path) -> None:
+    # The name is written in UTF-8, whatever the locale.
     target = directory / os.fsdecode(entry.filename.encode())
-    try:
-        (target if entry.is_dir() else target.parent).mkdir(mode=0o700, parents=True, exist_ok=True)
-        if entry.is_dir():
-            return
-        out = target.open("xb")
-    except OSError as error:
-        if error.errno not in _NAME_ERRORS:
-            raise
-        raise ArchiveError(
-            f"{shown_as} contains {entry.filename[:80]!r}, which cannot be a name in {directory}: {error.strerror}",
-            "use shorter names" if error.errno == errno.ENAMETOOLONG else "use other names",
-        ) from error
-    with out, archive.open(entry) as source:
+    if entry.is_dir():
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    executable = (entry.external_attr >> 16) & stat.S_IXUSR
+    with archive.open(entry) as source, target.open("xb") as out:
         # zipfile stops at the declared size, which was checked, however long the decompressed data are.
         shutil.copyfileobj(source, out, _CHUNK)
-    executable = (entry.external_attr >> 16) & stat.S_IXUSR
     target.chmod(0o700 if executable else 0o600)
-
-
-#: What is wrong with a name on a disk that has shorter names, or without upper and lower case, or with forbidden names.
-_NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 def digest(directory: str | os.PathLike[str]) -> str:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 import stat
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
 
 import attrs
 
 from ..errors import ArchiveError, explained
 from ..system.account import Account
-from ..system.files import replacing
+from ..system.files import replacing, special_kind
 from ..system.temporary import temporary_directory
 from .archive import ArchiveLimits, Consumer, check_archive, consumer_directory, extract
+from .references import find_references
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
 _MAIN_REASONS = {
@@ -25,6 +27,9 @@ _MAIN_REASONS = {
     "tests": "tests",
     "conftest.py": "tests",
 }
+_SELF = "the archive itself"
+#: The reasons that also hold for a name in a string, and in a folder that is packed in any case.
+_FIRM_REASONS = ("compiled code", "version control", "a virtual environment", _SELF)
 
 
 @attrs.frozen(kw_only=True)
@@ -32,7 +37,7 @@ class PackedArchive:
     """The result of `pack`.
 
     Args:
-        files: The packed files, with ``/`` between names, sorted.
+        files: The packed files, with ``/`` between names, and empty folders, which end with ``/``; sorted.
         left_out: The paths that were left out, each with the reason, sorted.
     """
 
@@ -40,14 +45,18 @@ class PackedArchive:
     left_out: tuple[tuple[str, str], ...]
 
 
-def pack(directory: str | os.PathLike[str], archive: str | os.PathLike[str]) -> PackedArchive:
+def pack(
+    directory: str | os.PathLike[str], archive: str | os.PathLike[str], include: Collection[str | os.PathLike[str]] = ()
+) -> PackedArchive:
     """Pack a consumer. The same files give the same bytes on every machine with the same zlib.
 
-    Hidden files, compiled code, tests, virtual environments, other archives and backup files of editors are left out.
+    Hidden files, compiled code, tests, virtual environments, other archives and backup files of editors are left out,
+    unless the consumer's code imports them or names them in a string.
 
     Args:
         directory: The consumer's directory.
         archive: The file to write.
+        include: Files and folders to be packed in any case, as paths below the directory.
 
     Returns:
         The paths that were packed and those that were left out.
@@ -58,15 +67,18 @@ def pack(directory: str | os.PathLike[str], archive: str | os.PathLike[str]) -> 
     directory, archive = Path(directory), Path(archive)
     if not _is_directory(directory):
         raise ArchiveError(f"{directory} is not a directory", "name the directory with the consumer's __main__.py")
-    files, left_out = _collect(directory, archive)
+    if kind := special_kind(archive):
+        raise ArchiveError(f"{archive} is {kind}", "name a file to be written")
+    packed = _select(directory, archive, [PurePosixPath(path).as_posix() for path in include])
     problem = f"cannot pack {directory} into {archive}"
     with explained(ArchiveError, problem, "check both paths"), replacing(archive) as new:
-        with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
-            for name in files:
-                packed.writestr(_entry(name, directory / name), (directory / name).read_bytes())
+        with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
+            for name in packed.files:
+                path = directory / os.fsdecode(name.encode())
+                zipped.writestr(_entry(name, path), b"" if path.is_dir() else path.read_bytes())
         new.flush()
         check_archive(Path(new.name), shown_as=directory)
-    return PackedArchive(files=tuple(files), left_out=tuple(left_out))
+    return packed
 
 
 @contextlib.contextmanager
@@ -105,33 +117,74 @@ def _is_directory(path: Path) -> bool:
         return path.is_dir()
 
 
-def _collect(directory: Path, archive: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    files: list[str] = []
-    left_out: list[tuple[str, str]] = []
+def _select(directory: Path, archive: Path, include: Collection[str]) -> PackedArchive:
+    reasons = _reasons(directory, archive, include)
+    if missing := sorted({*include} - reasons.keys()):
+        raise ArchiveError(f"{missing[0]} is not in {directory}", "give its path below this directory")
+    # Compiled code is imported only without its source.
+    modules = {path for path in reasons if path.endswith(".pyc") and path[:-1] not in reasons}
+    findable = modules.union(path for path, reason in reasons.items() if reason not in _FIRM_REASONS)
+    named = find_references(directory, findable)
+    brought_back, left_out = set[str](), dict[str, str]()
+    for path, own in reasons.items():  # a folder comes before its content
+        folder = posixpath.dirname(path)
+        reason = own or left_out.get(folder, "")
+        inside = folder in brought_back and own not in _FIRM_REASONS
+        if own != _SELF and (path in include or inside or (reason and path in named)):
+            brought_back.add(path)
+        elif reason:
+            left_out[path] = reason
+    packed = sorted(reasons.keys() - left_out.keys())
+    parents = {str(parent) for path in packed for parent in PurePosixPath(path).parents}
+    hidden = left_out.keys() - parents
+    return PackedArchive(
+        files=tuple(_name(directory / path, path) for path in packed if path not in parents),
+        left_out=tuple((path, left_out[path]) for path in sorted(hidden) if posixpath.dirname(path) not in hidden),
+    )
+
+
+def _reasons(directory: Path, archive: Path, include: Collection[str]) -> dict[str, str]:
+    """All paths below a directory, each with the reason for leaving it out by its name; empty without one."""
+    reasons = {}
     for folder, folders, names in os.walk(directory, onerror=_refuse):
+        if (folders, names) == (["__pycache__"], []) and folder != os.fspath(directory):
+            # What remains of deleted modules.
+            reasons[Path(folder).relative_to(directory).as_posix()] = "compiled code"
         for name in sorted((*folders, *names)):
             path = Path(folder, name)
             shown = path.relative_to(directory).as_posix()
-            if reason := _reason(path, archive):
-                left_out.append((shown, reason))
-                if name in folders:
-                    folders.remove(name)
-            elif path.is_symlink():
-                raise ArchiveError(f"{path} is a symbolic link", "replace it with a copy of its target")
-            elif name in names:
-                files.append(shown)
-    return sorted(files), sorted(left_out)
+            with explained(ArchiveError, f"cannot read {path}", "check the access rights"):
+                reasons[shown] = _reason(path, archive)
+            wanted = any(f"{each}/".startswith(f"{shown}/") for each in include)
+            if reasons[shown] in _FIRM_REASONS and name in folders and not wanted:
+                folders.remove(name)
+    return reasons
+
+
+def _name(path: Path, shown: str) -> str:
+    """The name in the archive, in UTF-8 whatever the locale, of a path that can be packed."""
+    kind = special_kind(path)
+    if path.is_symlink():
+        advice = "remove it" if kind else "replace it with a copy of its target"
+        raise ArchiveError(f"{path} is a symbolic link{kind and f' to {kind}'}", advice)
+    if kind:
+        raise ArchiveError(f"{path} is {kind}", "remove it")
+    try:
+        return os.fsencode(shown).decode() + "/" * path.is_dir()
+    except UnicodeDecodeError:
+        raise ArchiveError(f"the name of {path} is not UTF-8", "rename it") from None
 
 
 def _refuse(error: OSError) -> None:
-    raise ArchiveError(f"cannot read {error.filename}: {error.strerror}", "check the access rights") from error
+    with explained(ArchiveError, f"cannot read {error.filename}", "check the access rights"):
+        raise error
 
 
 def _reason(path: Path, archive: Path) -> str:
     """Why a path is left out; empty if it is to be packed."""
     name = path.name
     if path.absolute() == archive.absolute():
-        return "the archive itself"
+        return _SELF
     if name in _MAIN_REASONS:
         return _MAIN_REASONS[name]
     if name.startswith("."):
@@ -151,8 +204,10 @@ def _reason(path: Path, archive: Path) -> str:
 
 def _entry(name: str, path: Path) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, _EARLIEST)
-    executable = path.stat().st_mode & stat.S_IXUSR
-    entry.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
+    # A folder always has the rights to be entered, whatever the umask.
+    executable = entry.is_dir() or path.stat().st_mode & stat.S_IXUSR
+    kind = stat.S_IFDIR if entry.is_dir() else stat.S_IFREG
+    entry.external_attr = (kind | (0o755 if executable else 0o644)) << 16
     entry.compress_type = zipfile.ZIP_DEFLATED
     # 3 means Unix, so that the bytes are the same on every system.
     entry.create_system = 3

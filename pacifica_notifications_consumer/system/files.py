@@ -13,8 +13,7 @@ from typing import IO, Any
 #: The suffix of incomplete files.
 NEW = ".new"
 
-PIPE = "a named pipe"
-_SPECIAL = {stat.S_IFIFO: PIPE, stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def special_kind(path: Path) -> str:

@@ -10,7 +10,7 @@ from pacifica_notifications_runner.authoring import check, demo, init, pack, run
 from pacifica_notifications_runner.operating import catch_up, completion, environments, jobs, worker
 from pacifica_notifications_runner.operating import status as status_command
 from pacifica_notifications_runner.options import command_line, start_command
-from pacifica_notifications_runner.process import command
+from pacifica_notifications_runner.process import command, terminal
 
 _FOR_AUTHORS = (init, check, pack, run, sandbox, sandbox_upload, demo)
 _FOR_OPERATORS = (status_command, jobs, catch_up, environments, worker, completion)
@@ -42,6 +42,7 @@ def all_parsers() -> dict[str, argparse.ArgumentParser]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    terminal.escape_unprintable()
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:2] == _TWO_WORDS:
         # `sandbox` itself takes a directory, which therefore cannot be called upload.

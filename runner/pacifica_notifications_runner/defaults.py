@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.settings.converters import header_text
 from pacifica_notifications_consumer.settings.option import SECTION
 
 
@@ -21,7 +22,13 @@ def require_username(username: str | None) -> str:
 
 def default_name(archive: Path, username: str | None) -> str:
     """Name a consumer after its user, host and archive: two of one name would ignore each other's uploads."""
-    return f"{username or 'anonymous'}@{socket.gethostname()}:{archive.resolve().stem}".replace("/", "_")
+    name = f"{username or 'anonymous'}@{socket.gethostname()}:{archive.resolve().stem}".replace("/", "_")
+    try:
+        return header_text(name)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"a consumer cannot be called {name!r}: {error}", f"rename {archive}, or set `name`"
+        ) from None
 
 
 def default_state_dir(name: str) -> Path:

@@ -21,7 +21,7 @@ from pacifica_notifications_runner import defaults, engines, steps
 from pacifica_notifications_runner.endpoint import listening
 from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.options.start_command import PROGRAM, make_parser
-from pacifica_notifications_runner.process import command
+from pacifica_notifications_runner.process import command, terminal
 from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.systemd import Notifier
 from pacifica_notifications_runner.process.tls import server_context
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    terminal.escape_unprintable()
     arguments = make_parser().parse_args(argv)
 
     def work(settings: Settings) -> int:

@@ -15,7 +15,8 @@ from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
 Pack the directory of a consumer into an archive that can be deployed. The same files always give the same bytes. Hidden
-files, compiled code, tests, virtual environments and other archives are left out.
+files, compiled code, tests, virtual environments and other archives are left out, unless the entry-point, the modules
+that it imports, init.sh or requirements.txt import them or name them.
 """
 
 EPILOG = """\
@@ -32,14 +33,17 @@ def add_command(subparsers: Any) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default="consumer.zip", metavar="FILE", help="the archive (default: consumer.zip)"
     )
+    help_text = "a file or folder of DIR, by its path in DIR, to be packed in any case; repeatable"
+    parser.add_argument("--include", action="append", default=[], metavar="PATH", help=help_text)
 
 
 def pack(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Pack a consumer."""
-    packed = packing.pack(arguments.directory, arguments.output)
+    packed = packing.pack(arguments.directory, arguments.output, arguments.include)
     for name in packed.files:
         say(f"  {name}")
     for name, reason in packed.left_out:
         say(f"  left out: {name} ({reason})")
-    say(f"{arguments.output}: {counted(len(packed.files), 'file')}, {size(arguments.output.stat().st_size)}")
+    files = sum(not name.endswith("/") for name in packed.files)
+    say(f"{arguments.output}: {counted(files, 'file')}, {size(arguments.output.stat().st_size)}")
     return 0

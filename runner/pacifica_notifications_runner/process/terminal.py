@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -17,9 +18,15 @@ def say(text: str = "") -> None:
     print(text, flush=True)  # noqa: T201  (the command's output)
 
 
+def escape_unprintable() -> None:
+    """Escape what the encoding of standard output lacks, as standard error does, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def say_json(document: Any) -> None:
-    """Print a document as indented JSON."""
-    say(json.dumps(document, indent=2, ensure_ascii=False))
+    """Print a document as indented JSON, in ASCII, which any output can show."""
+    say(json.dumps(document, indent=2))
 
 
 def note(text: str) -> None:

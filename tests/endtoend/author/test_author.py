@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import requests
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.browser import browsing, photograph
-from tests.endtoend.conftest import TOOL, Operator, Outcome, event, pack, wait_until
+from tests.endtoend.conftest import START, TOOL, Operator, Outcome, event, pack, wait_until
 from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import ROOT
 
@@ -61,6 +63,86 @@ def test_init_overwrites_nothing(operator: Operator) -> None:
     refused = operator.run(TOOL, "init", "mine")
     assert (refused.status, "is not empty" in refused.error(TOOL)) == (73, True)
     assert [path.read_text() for path in (operator.home / "mine").iterdir()] == ["precious"]
+
+
+def test_packing_what_the_code_refers_to(operator: Operator) -> None:
+    """What is packed, included and left out is told, also by an output that can only show ASCII."""
+    files = ("größe.zip", ".station/a.ini", "test_station.py", "test_other.py", "other.zip")
+    for name in files:
+        (operator.home / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (operator.home / "mine" / name).touch()
+    (operator.home / "mine" / "incoming").mkdir()
+    main = "import sys, test_station\nopen('größe.zip'), open(sys.argv[0] + '/.station/a.ini')\n"
+    (operator.home / "mine" / "__main__.py").write_text(main, encoding="utf-8")
+    packing = operator.run(TOOL, "pack", "mine", "--include", "other.zip", variables={"PYTHONIOENCODING": "ascii"})
+    assert said(packing).splitlines()[:-1] == [
+        "  .station/a.ini",
+        "  __main__.py",
+        r"  gr\xf6\xdfe.zip",
+        "  incoming/",
+        "  other.zip",
+        "  test_station.py",
+        "  left out: test_other.py (tests)",
+    ]
+    assert packing.stdout.splitlines()[-1].startswith("consumer.zip: 5 files, ")
+    # A directory that is checked is as it would be packed.
+    checking = operator.run(TOOL, "check", "mine", "--no-environment")
+    assert said(checking) == "mine: no faults found\n"
+    missing = operator.run(TOOL, "pack", "mine", "--include", "more.zip")
+    assert (missing.status, missing.error(TOOL)) == (65, "more.zip is not in mine; give its path below this directory")
+
+
+def test_special_files_are_refused(operator: Operator) -> None:
+    """A named pipe in a consumer's directory, or in the place of an archive, ends each command in a sentence."""
+    pack(operator.home / "mine" / "consumer.zip", {})
+    for path, words in (("mine/__main__.py", "remove it"), ("pipe.zip", "copy it into a file")):
+        os.mkfifo(operator.home / path)
+        given = path.partition("/")[0]
+        (operator.home / "n.json").write_bytes(event(1))
+        for command in (["check", given, "--no-environment"], ["run", given, "n.json"], ["pack", given]):
+            refused = operator.run(TOOL, *command)
+            expected = f"{path} is a named pipe; {words}"
+            if command == ["pack", "pipe.zip"]:
+                expected = "pipe.zip is not a directory; name the directory with the consumer's __main__.py"
+            assert (refused.status, expected in refused.stdout + refused.stderr) == (65, True), command
+    refused = operator.run(START, "pipe.zip", "--username", "alice")
+    assert (refused.status, refused.error(START)) == (65, "pipe.zip is a named pipe; copy it into a file")
+    assert operator.leftovers() == []
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="all names on its disks are UTF-8")
+@pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}], ids=["ascii", "C"])
+def test_names_that_are_not_utf8(operator: Operator, variables: Mapping[str, str]) -> None:
+    """Each command says in a sentence what it cannot do with such a name, and does what it can."""
+    directory, archive = os.fsdecode(b"c\xff"), os.fsdecode(b"c\xff.zip")
+    (operator.home / directory).mkdir()
+    (operator.home / directory / "__main__.py").write_text("import sys\nsys.argv\n")
+    (operator.home / "n.json").write_bytes(event(1))
+
+    def run(program: str, *arguments: str) -> Outcome:
+        return operator.run(program, *arguments, variables=variables)
+
+    assert said(run(TOOL, "pack", directory, "--output", archive)).startswith("  __main__.py\nc\\udcff.zip: 1 file, ")
+    for consumer, shown in ((directory, r"c\udcff"), (archive, r"c\udcff.zip")):
+        assert said(run(TOOL, "check", consumer, "--no-environment")) == f"{shown}: no faults found\n"
+        document = json.loads(said(run(TOOL, "check", consumer, "--no-environment", "--output", "json")))
+        assert document["consumer"] == consumer
+        unnamed = run(TOOL, "run", consumer, "n.json")
+        advice = f"rename {shown}, or set --name (PACIFICA_NAME)"
+        assert (unnamed.status, unnamed.error(TOOL).rpartition("; ")[2]) == (78, advice)
+    unnamed = run(START, archive, "--username", "alice")
+    assert (unnamed.status, unnamed.error(START).rpartition("; ")[2]) == (78, advice)
+    missing = run(START, os.fsdecode(b"\xff.zip"), "--username", "alice", "--name", "mine")
+    assert (missing.status, missing.error(START)) == (
+        65,
+        r"cannot read \udcff.zip: No such file or directory; check the path",
+    )
+    (operator.home / directory / os.fsdecode(b"\xfe")).touch()
+    for refused in (run(TOOL, "pack", directory), run(TOOL, "run", directory, "n.json", "--name", "mine")):
+        assert (refused.status, refused.error(TOOL)) == (65, r"the name of c\udcff/\udcfe is not UTF-8; rename it")
+    found = run(TOOL, "check", directory, "--no-environment")
+    assert (found.status, r"the name of c\udcff/\udcfe is not UTF-8; rename it" in found.stdout) == (65, True)
+    assert operator.leftovers() == []
 
 
 def test_check_finds_what_is_wrong(operator: Operator, quick_python: Path) -> None:

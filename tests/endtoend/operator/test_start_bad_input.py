@@ -29,6 +29,8 @@ NO_FILTER = {**GOOD, "jsonpath2.txt": "\n"}
 TWO_LINES = {**GOOD, "jsonpath2.txt": '$["data"]\n$["eventID"]\n'}
 NO_PATH = {**GOOD, "jsonpath2.txt": '$["data"][?(@["a" = 1)]\n'}
 WINDOWS = {**GOOD, "init.sh": "#!/bin/sh\r\nexit 0\r\n"}
+MARK = {**GOOD, "init.sh": "\ufeff#!/bin/sh\nexit 0\n"}
+LONG = {**GOOD, "x" * 300: ""}
 ANY_USER = ("--username", "alice")
 PORT = str(free_port())
 SAME_PORT = ("--port", PORT, "--status-port", PORT)
@@ -52,6 +54,8 @@ def undone(operator: Operator) -> None:
         pytest.param(TWO_LINES, 65, "jsonpath2.txt has more than one line: line 2 is", id="two jsonpaths"),
         pytest.param(NO_PATH, 65, "jsonpath2.txt: cannot parse the JSONPath: line 1, column ", id="no jsonpath"),
         pytest.param(WINDOWS, 65, "init.sh has the line endings of Windows", id="init.sh of Windows"),
+        pytest.param(MARK, 65, "init.sh begins with a byte order mark (BOM); save it as", id="byte order mark"),
+        pytest.param(LONG, 65, ": File name too long; use a shorter name", id="long name"),
     ],
 )
 def test_unusable_archive(

@@ -276,8 +276,8 @@ def test_special_archives(tmp_path: Path) -> None:
     for path, words in (
         (tmp_path / "pipe", "is a named pipe; copy it into a file"),
         (tmp_path / "consumer.zip", "is a named pipe; copy it into a file"),
-        (tmp_path / "socket", "is a socket; name a consumer.zip"),
-        (Path(os.devnull), "is a device; name a consumer.zip"),
+        (tmp_path / "socket", "is a socket; copy it into a file"),
+        (Path(os.devnull), "is a device; copy it into a file"),
     ):
         assert str(refusal(path)) == f"{path} {words}"
 
@@ -298,19 +298,9 @@ def test_special_parts(tmp_path: Path, name: str, linked: bool) -> None:
 def test_long_names(pack: Callable[..., Path], name: str) -> None:
     """A name or path that is too long for the disk is named, and room would not help."""
     error = refusal(pack({name: "x"}))
-    assert f"contains {name[:80]!r}, which cannot be a name in " in error.problem
+    assert error.problem.startswith(f"cannot extract {name[:80]!r} of ")
     assert error.problem.endswith(": File name too long")
-    assert error.advice == "use shorter names"
-
-
-def test_names_that_a_disk_takes_for_the_same(pack: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a disk without upper and lower case, a file in the place of another one is named."""
-
-    def taken(path: Path, _: str) -> None:
-        raise FileExistsError(errno.EEXIST, "File exists", str(path))
-
-    monkeypatch.setattr(Path, "open", taken)
-    assert str(refusal(pack({}))).endswith(": File exists; use other names")
+    assert error.advice == "use a shorter name"
 
 
 def test_no_room(pack: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import socket
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -76,6 +80,196 @@ def test_what_is_left_out(consumer: Path, tmp_path: Path) -> None:
         "notes.txt~": "an editor's backup",
         "consumer.zip": "the archive itself",
     }
+
+
+def fill(directory: Path, files: Mapping[str, str]) -> None:
+    """Write files below a directory; a name that ends with a slash makes an empty folder."""
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            path.mkdir()
+        else:
+            path.write_text(content)
+
+
+#: Files of a consumer, and which of those that are left out by their names are packed nevertheless.
+REFERENCES: list[tuple[str, Mapping[str, str], list[str]]] = [
+    ("import", {"__main__.py": "import test_station", "test_station.py": "", "test_x.py": ""}, ["test_station.py"]),
+    ("from", {"__main__.py": "from test_station import f", "test_station.py": ""}, ["test_station.py"]),
+    (
+        "of a package",
+        {"__main__.py": "from tests import a", "tests/__init__.py": "", "tests/a.py": "", "tests/test_x.py": ""},
+        ["tests/__init__.py", "tests/a.py"],
+    ),
+    (
+        "relative",
+        {
+            "__main__.py": "import lib.a",
+            "lib/a.py": "from . import test_b\nfrom .. import test_c",
+            "lib/test_b.py": "",
+            "test_b.py": "",
+            "test_c.py": "",
+        },
+        ["lib/test_b.py", "test_c.py"],
+    ),
+    (
+        "indirect",
+        {"__main__.py": "def f():\n    import test_a", "test_a.py": "open('reference.zip')", "reference.zip": ""},
+        ["reference.zip", "test_a.py"],
+    ),
+    ("of tests", {"__main__.py": "", "test_a.py": "open('reference.zip')", "reference.zip": ""}, []),
+    ("by name", {"__main__.py": "importlib.import_module('test_a')", "test_a.py": ""}, ["test_a.py"]),
+    ("compiled", {"__main__.py": "import a, b", "a.pyc": "", "b.py": "", "b.pyc": "", "c.pyc": ""}, ["a.pyc"]),
+    ("open", {"__main__.py": "open('reference.zip')", "reference.zip": "", "old.zip": ""}, ["reference.zip"]),
+    ("f-string", {"__main__.py": "open(f'{HERE}/reference.zip')", "reference.zip": ""}, ["reference.zip"]),
+    ("hidden", {"__main__.py": "open('./.station/a.ini')", ".station/a.ini": "", ".station/b": ""}, [".station/a.ini"]),
+    ("together", {"__main__.py": "HERE / 'tests' / 'a.csv'", "tests/a.csv": "", "tests/b.csv": ""}, ["tests/a.csv"]),
+    ("upwards", {"__main__.py": "import lib", "lib/__init__.py": "HERE / '../.a'", ".a": "", ".b": ""}, [".a"]),
+    ("beside", {"__main__.py": "import lib", "lib/__init__.py": "HERE / '.a'", "lib/.a": "", ".b": ""}, ["lib/.a"]),
+    (
+        "folder",
+        {"__main__.py": "os.listdir('tests')", "tests/test_a.py": "", "tests/.b": "", "tests/__pycache__/c.pyc": ""},
+        ["tests/.b", "tests/test_a.py"],
+    ),
+    ("sample", {"__main__.py": "open(f'{SRC}/a.json')", "tests/a.json": ""}, []),
+    (
+        "useless",
+        {"__main__.py": "'.git', 'e', '__pycache__'", ".git/a": "", "e/pyvenv.cfg": "", "__pycache__/b": ""},
+        [],
+    ),
+    (
+        "init.sh",
+        {"__main__.py": "", "init.sh": 'tar xf "$HERE/.tools.tar"  # test_a', ".tools.tar": "", "test_a.py": ""},
+        [".tools.tar"],
+    ),
+    (
+        "script",
+        {"__main__.py": "['sh', '.run.sh']", ".run.sh": "unzip reference.zip", "reference.zip": ""},
+        [".run.sh", "reference.zip"],
+    ),
+    (
+        "requirements.txt",
+        {"__main__.py": "", "requirements.txt": "mylab @ file:reference.zip", "reference.zip": ""},
+        ["reference.zip"],
+    ),
+    ("preload.txt", {"__main__.py": "", "preload.txt": "test_a", "test_a.py": ""}, ["test_a.py"]),
+    ("invalid Python", {"__main__.py": "import test_a", "test_a.py": "if:", "reference.zip": ""}, ["test_a.py"]),
+    ("outside", {"__main__.py": "from .... import x\nopen('/../../etc/passwd')\n'\\0', '', '/', '.', 'a//b'"}, []),
+]
+
+
+@pytest.mark.parametrize(("files", "expected"), [row[1:] for row in REFERENCES], ids=[row[0] for row in REFERENCES])
+def test_what_the_code_refers_to_is_packed(tmp_path: Path, files: Mapping[str, str], expected: list[str]) -> None:
+    """What the code imports or names is packed, even if its name says otherwise, and nothing else is."""
+    fill(tmp_path / "consumer", files)
+    packed = pack(tmp_path / "consumer", tmp_path / "packed.zip")
+    left_out = [name for name, _ in packed.left_out]
+    by_name = [name for name in packed.files if re.search(r"(^|/)(test|\.)|\.(zip|pyc)$", name)]
+    assert by_name == expected
+    assert sorted(files) == sorted(
+        name for name in files if name in packed.files or any(f"{name}/".startswith(f"{each}/") for each in left_out)
+    )
+
+
+def test_include(consumer: Path, tmp_path: Path) -> None:
+    """What is included is packed, with all that a folder has but compiled code, and a missing path is refused."""
+    fill(
+        consumer,
+        {
+            "tests/test_a.py": "",
+            "tests/__pycache__/a.pyc": "",
+            "lib/.hidden": "",
+            ".git/config": "",
+            ".git/HEAD": "",
+            "old.zip": "",
+            "more.zip": "",
+        },
+    )
+    given = ("tests/", "./lib/.hidden", Path(".git/config"), "old.zip")
+    packed = pack(consumer, tmp_path / "packed.zip", given)
+    usual = pack(consumer, tmp_path / "packed.zip").files
+    assert sorted({*packed.files} - {*usual}) == [".git/config", "lib/.hidden", "old.zip", "tests/test_a.py"]
+    assert dict(packed.left_out) == {
+        ".git/HEAD": "version control",
+        "more.zip": "another archive",
+        "tests/__pycache__": "compiled code",
+    }
+    for missing in ("nothing.zip", "../consumer/old.zip", str(consumer / "old.zip")):
+        with pytest.raises(ArchiveError) as caught:
+            pack(consumer, tmp_path / "packed.zip", [missing])
+        assert str(caught.value) == f"{missing} is not in {consumer}; give its path below this directory"
+
+
+def test_empty_folders(consumer: Path, tmp_path: Path) -> None:
+    """A folder without files is packed, but not one with nothing but compiled code, and is there when deployed."""
+    fill(consumer, {"incoming/": "", "kept/.gitkeep": "", "a/b/": "", "deleted/__pycache__/x.pyc": ""})
+    packed = pack(consumer, tmp_path / "packed.zip")
+    assert [name for name in packed.files if name.endswith("/")] == ["a/b/", "incoming/", "kept/"]
+    assert dict(packed.left_out) == {"kept/.gitkeep": "hidden", "deleted": "compiled code"}
+    for opened in (open_archive(tmp_path / "packed.zip"), open_consumer(consumer)):
+        with opened as extracted:
+            assert list((extracted.directory / "incoming").iterdir()) == []
+            assert (extracted.directory / "a" / "b").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["__main__.py", "init.sh", "requirements.txt", "lib/data", "lib/other.py"])
+def test_special_files(consumer: Path, tmp_path: Path, name: str) -> None:
+    """A named pipe is refused by its name, and not opened, also behind a link and where the code refers to it."""
+    path = consumer / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    for call in (lambda: pack(consumer, tmp_path / "packed.zip"), lambda: open_consumer(consumer).__enter__()):
+        with pytest.raises(ArchiveError) as caught:
+            call()
+        assert str(caught.value) == f"{path} is a named pipe; remove it"
+    path.rename(tmp_path / "pipe")
+    path.symlink_to(tmp_path / "pipe")
+    with pytest.raises(ArchiveError) as caught:
+        pack(consumer, tmp_path / "packed.zip")
+    assert str(caught.value) == f"{path} is a symbolic link to a named pipe; remove it"
+
+
+def test_sockets_and_archives_that_are_special_files(consumer: Path, tmp_path: Path) -> None:
+    """A socket is refused, unless it is left out, and a device is not replaced by an archive."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(consumer / ".hidden"))
+    assert ".hidden" in dict(pack(consumer, tmp_path / "packed.zip").left_out)
+    (consumer / ".hidden").rename(consumer / "socket")
+    with pytest.raises(ArchiveError, match="socket is a socket; remove it"):
+        pack(consumer, tmp_path / "packed.zip")
+    (consumer / "socket").unlink()
+    (tmp_path / "null").symlink_to(os.devnull)
+    with pytest.raises(ArchiveError, match="null is a device; name a file to be written"):
+        pack(consumer, tmp_path / "null")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="all names on its disks are UTF-8")
+def test_names_that_are_not_utf8(consumer: Path, tmp_path: Path) -> None:
+    """A file or folder with such a name is refused, unless it is left out; the directory itself may have one."""
+    for name in (b"gr\xf6\xdfe.txt", b"gr\xf6\xdfe/a.txt", b"\xff/"):
+        shutil.copytree(consumer, copied := tmp_path / "copied")
+        fill(copied, {os.fsdecode(name): ""})
+        with pytest.raises(ArchiveError, match=r"the name of .*/copied/.* is not UTF-8; rename it"):
+            pack(copied, tmp_path / "packed.zip")
+        shutil.rmtree(copied)
+    fill(consumer, {os.fsdecode(b".\xff"): ""})
+    odd = consumer.rename(tmp_path / os.fsdecode(b"c\xff"))
+    assert pack(odd, tmp_path / os.fsdecode(b"\xff.zip")).files == pack(odd, tmp_path / "packed.zip").files
+    with open_consumer(odd) as extracted:
+        assert extracted.entry_point.is_file()
+
+
+def test_names_that_are_too_long(consumer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The advice is about the name, not about the place or the rights."""
+    with pytest.raises(ArchiveError, match="File name too long; use a shorter name"):
+        pack(consumer, tmp_path / ("x" * 300))
+    monkeypatch.chdir(consumer)
+    for _ in range(21):
+        os.mkdir("x" * 200)  # noqa: PTH102  (the whole path would be too long)
+        os.chdir("x" * 200)
+    with pytest.raises(ArchiveError, match=r"cannot read .*xxx: File name too long; use a shorter name"):
+        pack(consumer, tmp_path / "packed.zip")
 
 
 def test_what_is_packed_can_be_opened(consumer: Path, tmp_path: Path) -> None:

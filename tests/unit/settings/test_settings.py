@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,18 @@ def test_default_names_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(names) == 4
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert {defaults.default_state_dir(name).parent for name in names} == {tmp_path / SECTION}
+
+
+@pytest.mark.parametrize("stem", ["größe", "a\nb", "x\udcff"])
+def test_default_name_that_cannot_be_used(stem: str) -> None:
+    """An archive whose name cannot be part of a consumer's name is refused at once, in a sentence."""
+    with pytest.raises(ConfigurationError) as caught:
+        defaults.default_name(Path(f"/{stem}.zip"), "alice")
+    name = f"alice@{socket.gethostname()}:{stem}"
+    assert str(caught.value) == (
+        f"a consumer cannot be called {name!r}: it must be printable ASCII, and not empty; "
+        f"rename /{stem}.zip, or set `name`"
+    )
 
 
 def test_username_is_required() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import subprocess
@@ -51,3 +52,36 @@ def test_a_terminal_shows_colours_and_progress(environ: dict[str, str], shown: b
             while piece := terminal.read(1 << 12):
                 got += piece
     assert got == b"\r\x1b[Khalf done" + shown + b"\r\na remark\r\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_characters_that_the_output_cannot_show(encoding: str) -> None:
+    """They are escaped, in JSON as JSON has it, and never raise an error."""
+    program = """
+from pacifica_notifications_runner.process import terminal
+terminal.escape_unprintable()
+terminal.say_json("größe \\u2026 x\\udcff")
+terminal.say("größe \\u2026 x\\udcff")
+"""
+    command = [sys.executable, "-c", program]
+    environ = {**os.environ, "PYTHONIOENCODING": encoding}
+    told = subprocess.run(command, capture_output=True, env=environ, check=True)
+    as_json, text = told.stdout.decode(encoding).splitlines()
+    assert (json.loads(as_json), told.stderr) == ("größe \u2026 x\udcff", b"")
+    shown = "größe \u2026 x\udcff".encode(encoding, "backslashreplace").decode(encoding)
+    assert text == shown
+
+
+@pytest.mark.parametrize("program", ["cli", "start"])
+def test_commands_escape_unprintable_characters(program: str) -> None:
+    """Both commands do so from their start."""
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    check = f"""
+import contextlib, sys
+from pacifica_notifications_runner.{program} import main
+with contextlib.suppress(SystemExit):
+    main(["--version"])
+print(sys.stdout.errors)
+"""
+    told = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=environ, check=True)
+    assert told.stdout.splitlines()[-1] == "backslashreplace"
