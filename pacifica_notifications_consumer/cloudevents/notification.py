@@ -56,7 +56,7 @@ class FileRecord:
     def _path(self) -> str:
         if not _is_plain_name(self.name):
             raise NotificationError(f"the notification's file name {self.name!r} is not a plain name", _HOSTILE)
-        return f"{_folder(self.subdir)}/{self.name}" if self.subdir else self.name
+        return f"{_folder(self.subdir)}/{self.name}".removeprefix("/")
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> FileRecord:
@@ -91,9 +91,11 @@ _HOSTILE = "check the upload of this transaction: the file could overwrite other
 
 @lru_cache(maxsize=1024)
 def _folder(subdir: str) -> str:
-    if subdir and not all(_is_plain_name(part) for part in subdir.split("/")):
+    """The folder that a subdir means: ``a/b/``, ``a//b`` and ``./a/b`` are other spellings of ``a/b``."""
+    parts = [part for part in subdir.split("/") if part not in ("", ".")]
+    if subdir.startswith("/") or not all(_is_plain_name(part) for part in parts):
         raise NotificationError(f"the notification's subdir {subdir!r} is not a plain path", _HOSTILE)
-    return subdir
+    return "/".join(parts)
 
 
 def _is_plain_name(name: str) -> bool:

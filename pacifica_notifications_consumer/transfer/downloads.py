@@ -38,7 +38,7 @@ class Downloads:
         #: The files that are not downloaded yet, by their paths.
         self.missing = {file.path: file for file in files}
         for path, file in self.missing.items():
-            if file.hashtype not in hashlib.algorithms_available or not _digest(file.hashtype).digest_size:
+            if not _is_known(file.hashtype):
                 raise DownloadError(
                     f"the notification's file {path!r} has a hash of the unknown type {file.hashtype!r}",
                     "use a Python whose hashlib supports it",
@@ -145,8 +145,16 @@ def _compare(file: FileRecord, size: int, hashsum: str) -> None:
         )
 
 
+def _is_known(hashtype: str) -> bool:
+    # Not `algorithms_available`, which has only one spelling of each name: SHA-256 is another.
+    try:
+        return _digest(hashtype).digest_size > 0
+    except (ValueError, TypeError):
+        return False
+
+
 def _digest(hashtype: str) -> hashlib._Hash:
-    return hashlib.new(hashtype, usedforsecurity=False)
+    return hashlib.new(hashtype.lower(), usedforsecurity=False)
 
 
 @functools.lru_cache(maxsize=1024)

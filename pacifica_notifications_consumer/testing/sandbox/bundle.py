@@ -51,7 +51,7 @@ def archive_files(records: list[Record], tar: tarfile.TarFile, store: Store) -> 
     for record in records:
         if record["destinationTable"] == "Files":
             hashsum = record["hashsum"].replace("sha1:", "")
-            if record["hashtype"] not in hashlib.algorithms_available:
+            if record["hashtype"].lower() not in hashlib.algorithms_available:
                 raise ValueError(f"Invalid Hashtype {record['hashtype']}")
             path = clipped(f"{record['subdir']}/{record['name']}")
             _archive_file(tar, f"data/{path}", record, hashsum, store)

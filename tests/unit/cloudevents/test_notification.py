@@ -58,7 +58,7 @@ def test_unusable_body(body: bytes, problem: str) -> None:
         Notification.parse(body)
 
 
-@pytest.mark.parametrize("subdir", ["..", "a/../..", "/etc", "a//b", "a/", ".", "a\0b"])
+@pytest.mark.parametrize("subdir", ["..", "a/../..", "a/..", "/etc", "/", "a\0b"])
 def test_hostile_folder(subdir: str) -> None:
     """A subdir that would lead out of the job's directory is refused."""
     hostile = notification(data=[FILE | {"subdir": subdir}])
@@ -66,6 +66,18 @@ def test_hostile_folder(subdir: str) -> None:
         _ = hostile.folders
     with pytest.raises(NotificationError, match="not a plain path"):
         _ = hostile.files
+
+
+@pytest.mark.parametrize(
+    ("subdir", "folder"), [("a/b/", "a/b"), ("a/", "a"), ("a//b", "a/b"), ("./a/./b", "a/b"), (".", ""), ("./", "")]
+)
+def test_spellings_of_a_folder(subdir: str, folder: str) -> None:
+    """Superfluous slashes and dots in a subdir change nothing: its files are where the entry-point looks for them."""
+    read = notification(data=[FILE | {"subdir": subdir}])
+    assert read.folders == {folder}
+    assert [file.path for file in read.files] == [f"{folder}/a".lstrip("/")]
+    with pytest.raises(NotificationError, match="a' twice"):
+        _ = notification(data=[FILE | {"subdir": subdir}, FILE | {"subdir": folder}]).files
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc/passwd", "a\0"])

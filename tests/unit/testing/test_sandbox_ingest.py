@@ -109,6 +109,13 @@ def test_the_answer_to_an_upload(sandbox: Sandbox) -> None:
     assert (state["complete"], state["exception"]) == (False, "")
 
 
+def test_the_hash_in_capitals(sandbox: Sandbox, ear: Ear) -> None:
+    """A file whose hash is of the type SHA1 is taken, and announced as it was sent."""
+    assert upload(sandbox, ear, bundle(A, record(hashtype="SHA1")))["state"] == "OK"
+    rows = json.loads(sandbox.notification(1))["data"]
+    assert [row["hashtype"] for row in rows if row["destinationTable"] == "Files"] == ["SHA1"]
+
+
 def test_the_last_state_of_a_good_upload(sandbox: Sandbox, ear: Ear) -> None:
     """A good upload ends with its last task at 100 per cent."""
     state = upload(sandbox, ear, bundle())

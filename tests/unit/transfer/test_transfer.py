@@ -96,6 +96,23 @@ def test_there_and_back(sandbox: Sandbox, services: Services, outgoing: Path, tm
     assert {path.stat().st_mtime for path in (source / "downloads").rglob("*") if path.is_file()} == {1_600_000_000}
 
 
+@pytest.mark.parametrize("hashtype", ["SHA1", "SHA-1", "Sha1"])
+def test_other_spellings_in_a_notification(
+    sandbox: Sandbox, services: Services, outgoing: Path, tmp_path: Path, hashtype: str
+) -> None:
+    """Other uploaders write folders as ``a/b/`` and hashes as ``SHA1``: such files are downloaded and verified."""
+    upload(outgoing, TRANSACTION, services=services).get()
+    event = json.loads(sandbox.notification(sandbox.transactions()[-1]))
+    for row in event["data"]:
+        if row["destinationTable"] == "Files":
+            row |= {"hashtype": hashtype, "subdir": row["subdir"].replace("/", "//") + "/" if row["subdir"] else "./"}
+    source = incoming(tmp_path, json.dumps(event).encode())
+    assert download(source, services=services).get() == event
+    assert contents(source / "downloads") == FILES
+    # The intact files are recognized: no service is asked.
+    download(source, services=Services(cartd_url="http://127.0.0.1:9")).get()
+
+
 def test_download_again_replaces(sandbox: Sandbox, services: Services, outgoing: Path, tmp_path: Path) -> None:
     """A second download restores a file that was changed since the first."""
     upload(outgoing, TRANSACTION, services=services).get()
