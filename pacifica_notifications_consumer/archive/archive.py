@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import hashlib
 import lzma
 import os
+import re
 import shutil
 import stat
 import struct
@@ -24,6 +24,7 @@ from ..settings.converters import module_names, size
 from ..settings.option import documented, setting
 from ..system.account import Account
 from ..system.files import special_kind
+from ..system.files import digest_tree
 from ..system.temporary import temporary_directory
 from .entry_names import read_name
 
@@ -258,13 +259,7 @@ def digest(directory: str | os.PathLike[str]) -> str:
     Returns:
         A SHA-256 in hexadecimal digits. Jobs of consumers with the same digest do the same.
     """
-    whole, directory = hashlib.sha256(), Path(directory)
-    for path in sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / FILTER):
-        name = path.relative_to(directory).as_posix().encode("utf-8", "surrogateescape")
-        executable = b"x" if path.stat().st_mode & stat.S_IXUSR else b"-"
-        content = hashlib.sha256(path.read_bytes()).digest()
-        whole.update(len(name).to_bytes(4) + name + executable + content)
-    return whole.hexdigest()
+    return digest_tree(Path(directory), re.compile(re.escape(FILTER)))
 
 
 def find_init_script(path: Path) -> Path | None:

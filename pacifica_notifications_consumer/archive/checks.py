@@ -17,6 +17,8 @@ import attrs
 
 from ..cloudevents.announcement import Identity, ingest_event
 from ..cloudevents.notification import PROVENANCE_KEY, Notification
+from ..environment.package_names import REQUIREMENT_OF
+from ..environment.requirements import decoded
 from ..environment.venv import Venv
 from ..errors import Cancelled, FilterError, PacificaError
 from ..filter.filter import Filter
@@ -35,26 +37,6 @@ from .archive import (
 from .imports import Import, SourceError, find_imports, parse
 
 _SECONDS = 60.0
-#: The requirements of commonly used modules whose names differ.
-_REQUIREMENT_OF = {
-    "Bio": "biopython",
-    "OpenSSL": "pyOpenSSL",
-    "PIL": "Pillow",
-    "bs4": "beautifulsoup4",
-    "cv2": "opencv-python-headless",
-    "dateutil": "python-dateutil",
-    "dotenv": "python-dotenv",
-    "fitz": "PyMuPDF",
-    "git": "GitPython",
-    "magic": "python-magic",
-    "netCDF4": "netCDF4",
-    "pacifica": "pacifica-uploader or pacifica-downloader",
-    "pacifica_notifications_consumer": "pacifica-notifications-consumer",
-    "serial": "pyserial",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
-    "yaml": "PyYAML",
-}
 #: Modules of Pacifica that upload transactions without `PROVENANCE_KEY`.
 _UNMARKED = ("pacifica.uploader", "pacifica.cli")
 #: Words in the source of programs that use their arguments.
@@ -172,7 +154,7 @@ def _missing(modules: Sequence[str], venv: Venv, directory: Path, run_as: Accoun
 
 
 def _missing_import(wanted: Import, consumer: Consumer) -> Finding:
-    requirement = _REQUIREMENT_OF.get(wanted.module, wanted.module)
+    requirement = REQUIREMENT_OF.get(wanted.module, wanted.module)
     advice = f"add {requirement} to {REQUIREMENTS}"
     if consumer.requirements is None:
         advice = f"write a {REQUIREMENTS} with {requirement}"
@@ -187,7 +169,7 @@ def _missing_import(wanted: Import, consumer: Consumer) -> Finding:
 
 
 def _required(requirements: Path) -> list[str]:
-    lines = requirements.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = decoded(requirements).splitlines()
     return [found[0].replace("-", "_") for line in lines if (found := re.match(r"[A-Za-z0-9][\w.-]*", line.strip()))]
 
 

@@ -20,11 +20,13 @@ from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured
 from ..system.temporary import remove_tree, temporary_directory
 from .cache import CacheLimits, VenvCache
-from .installer import Installer, Packages, find_installer, installer_environ, put_pip_into
+from .installer import Installer, Packages, Pip, find_installer, installer_environ, put_pip_into
 from .installer_errors import requirement_error
 from .interpreter import Interpreter
+from .local_files import LocalFiles
 from .lock_file import list_packages, lock_file
-from .requirements import LocalReferences
+from .package_names import imported
+from .requirements import Requirements
 from .venv import Venv
 from .wheel import DISTRIBUTION, MEANT, MISNOMER, build_misnomer, build_wheel, wheel_digest
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two log lines about a program that takes long.
 _STILL_SECONDS = 15.0
+#: The file to which pip writes its reasons, in the directory for temporary files.
+_PIP_LOG = "pip.log"
 
 
 class VenvBuilder:
@@ -46,7 +50,8 @@ class VenvBuilder:
         requirements: A requirements file to install; this library is always installed.
         init_script: A script to run before the requirements are installed.
         installer: ``uv``, ``pip``, or ``auto`` for uv if it is available, else pip.
-        cache: The directory of a cache (`venv_cache` in errors); by default the environment is removed at the end.
+        cache: The directory of a cache (`venv_cache` in errors); by default the environment is removed at the end. All
+            files of ``directory`` are hashed if there is an ``init_script``, or if a requirement is a local file.
         cache_limits: The age and the size of the environments that the cache keeps.
         timeout: Seconds for the script and for the installer (`setup_timeout` in errors); None for no limit.
         cancel: Setting this event stops the build with `Cancelled`.
@@ -96,11 +101,15 @@ class VenvBuilder:
         interpreter = Interpreter.probe(self._python, self._run_as, self._cancel)
         installer = find_installer(self._installer, interpreter)
 
+        with self._run_as.acting():
+            path, environ = self._requirements, self._run_as.environ()
+            requirements = Requirements.read(path, environ) if path else Requirements()
         with contextlib.ExitStack() as stack:
             if self._cache is None:
-                venv = self._build(stack.enter_context(temporary_directory("pacifica-venv-")), interpreter, installer)
+                home = stack.enter_context(temporary_directory("pacifica-venv-"))
+                venv = self._build(home, interpreter, installer, requirements)
             else:
-                venv = stack.enter_context(self._cached(self._cache, interpreter, installer))
+                venv = stack.enter_context(self._cached(self._cache, interpreter, installer, requirements))
             self._stack = stack.pop_all()
         if any(venv.site_packages.glob(f"{MISNOMER}-*.dist-info")):
             log.warning(
@@ -115,40 +124,36 @@ class VenvBuilder:
         self._stack.close()
 
     def _cached(
-        self, cache: VenvCache, interpreter: Interpreter, installer: Installer
+        self, cache: VenvCache, interpreter: Interpreter, installer: Installer, requirements: Requirements
     ) -> contextlib.AbstractContextManager[Venv]:
         with self._run_as.acting():
-            local = LocalReferences.of(self._requirements, self._directory) if self._requirements else None
-            key = self._key(interpreter, installer, local)
-
-        def build(home: Path) -> tuple[Venv, str]:
-            before = self._files_of_directory()
-            venv = self._build(home, interpreter, installer)
-            if local and local.editable:
-                return venv, f"{local.editable} is an editable install from the consumer's directory"
-            if self._init_script and self._files_of_directory() != before:
-                script = self._init_script.name
-                return venv, f"{script} writes to the consumer's directory, which is a new one at each start"
-            return venv, ""
-
-        return cache.environment(key, build, self._cancel)
-
-    def _key(self, interpreter: Interpreter, installer: Installer, local: LocalReferences | None) -> str:
-        """Hash everything that determines the content of an environment."""
+            local = LocalFiles.of(requirements, self._directory, has_script=self._init_script is not None)
+            script = None if self._init_script is None else self._init_script.read_bytes().hex()
         parts = [
             interpreter.build,
             [installer.name, installer.version],
             wheel_digest(),
-            *(path.read_text("latin-1") if path else None for path in (self._requirements, self._init_script)),
-            local.digest if local else None,
+            [line.text for line in requirements.lines],
+            script,
+            local.digest,
             # These variables determine where packages come from.
             sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),
             # Users do not share environments, because each could change the environment of the others.
             self._run_as.uid,
         ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
-    def _build(self, home: Path, interpreter: Interpreter, installer: Installer) -> Venv:
+        def build(home: Path) -> tuple[Venv, str]:
+            before = self._files_of_directory()
+            venv = self._build(home, interpreter, installer, requirements)
+            if not local.unkept and self._init_script and self._files_of_directory() != before:
+                script = self._init_script.name
+                return venv, f"{script} writes to the consumer's directory, which is a new one at each start"
+            return venv, local.unkept
+
+        return cache.environment(key, build, self._cancel)
+
+    def _build(self, home: Path, interpreter: Interpreter, installer: Installer, requirements: Requirements) -> Venv:
         venv = Venv(home / "venv")
         wheel = build_wheel(home)
         # Installers do not query an index for a name that a constraint binds to a file. So neither the requirements nor
@@ -180,7 +185,9 @@ class VenvBuilder:
                         interpreter.executable,
                     )
                 self._run_init_script(self._init_script, environ)
-            self._install(venv, wheel, installer, environ | {"TMPDIR": str(temporary)})
+            checker = Pip.find(interpreter) or installer if requirements.need_pip else installer
+            environ |= {"TMPDIR": str(temporary), "PIP_LOG": str(temporary / _PIP_LOG)}
+            self._install(venv, wheel, installer, environ, checker if requirements.has_hashes else None)
             packages = list_packages(venv)
         remove_tree(temporary)
         venv.lock.write_text(lock_file(packages, interpreter, installer), encoding="utf-8")
@@ -220,15 +227,18 @@ class VenvBuilder:
         if finished.status:
             raise InitScriptError(f"{script.name} {problem}", advice, output=finished.output)
 
-    def _install(self, venv: Venv, wheel: Path, installer: Installer, environ: Mapping[str, str]) -> None:
+    def _install(
+        self, venv: Venv, wheel: Path, installer: Installer, environ: Mapping[str, str], checker: Installer | None
+    ) -> None:
+        """Install the requirements; the packages of those with hashes by ``checker``, None if there are none."""
         name = self._requirements.name if self._requirements else DISTRIBUTION
         log.info("installing %s with %s %s", name, installer.name, installer.version)
         given: list[str | Path] = [] if self._requirements is None else ["--requirement", self._requirements]
-        if self._requirements is not None and b"--hash=" in self._requirements.read_bytes():
+        if checker is not None:
             # If one requirement has a hash, installers demand a hash of every package of the same call, so the wheel of
             # this library is installed by a second call. The hashed packages come first, because the hash of a package
             # that is already installed would not be checked.
-            self._call(installer, venv, given, environ, hashes=True)
+            self._call(checker, venv, given, environ, hashes=True)
             given = []
         self._call(installer, venv, [wheel, *given], environ)
 
@@ -244,7 +254,9 @@ class VenvBuilder:
                 output=finished.output,
             )
         if finished.status:
-            raise requirement_error(finished.output)
+            log = Path(environ["PIP_LOG"])
+            said = log.read_text("utf-8", "replace") if log.is_file() else ""
+            raise requirement_error(finished.output, said, imported(self._directory))
 
     def _run(
         self,

@@ -1,21 +1,23 @@
-"""Turns the output of an installer into one sentence that names the requirement."""
+"""Turns the output of an installer into one sentence that names the requirement and what is wrong with it."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from importlib.metadata import requires, version
+from collections.abc import Iterable
+from importlib.metadata import version
+from urllib.parse import urlsplit
 
 from ..errors import RequirementError
+from .package_names import REQUIREMENT_OF, meant
 from .wheel import DISTRIBUTION
 
 _US = r"pacifica[-_.]+notifications[-_.]+consumer *[=<>!~]"
 _ANOTHER_VERSION_OF_US = re.compile(rf"(?:The user requested|you require) {_US}", re.IGNORECASE)
 _WRONG_HASH = re.compile(r"DO NOT MATCH THE HASHES|Hash mismatch for")
-_NO_HASH = re.compile(r"Hashes are required|In `--require-hashes` mode")
+_NO_HASH = re.compile(r"Hashes are required|In `?--require-hashes`? mode")
 _CONFLICT = re.compile(r"Cannot install (.+) because these package versions have conflicting dependencies")
 #: uv's explanation of a conflict: the dependencies of one requirement contradict another requirement.
-_CONTRADICTION = re.compile(r"depends on .*requirements are unsatisfiable", re.DOTALL)
+_CONTRADICTION = re.compile(r"depends on (?!Python).*requirements are unsatisfiable", re.DOTALL)
 _REQUIRED = re.compile(r"(?<!conclude that )you require ([^\s,]+(?:,[<>=!~][^\s,]+)*)")
 _FAILURES = (
     re.compile(r"No matching distribution found for (.+)"),
@@ -23,37 +25,86 @@ _FAILURES = (
     re.compile(r"Invalid requirement: '?(.+?)'?(?:$|:| \()", re.MULTILINE),
     re.compile(r"Could not build wheels for (.+?),"),
     re.compile(r"Failed to build installable wheels for .* \((.+)\)"),
+    re.compile(r"Could not install requirement (\S+) from"),
+    re.compile(r"Package '(.+?)' requires a different Python"),
     re.compile(r"Because (\S+) was not found in the "),
     re.compile(r"Because there (?:is|are) no versions? of (\S+?),? and "),
     re.compile(r"Because all versions of (\S+) have no "),
     re.compile(r"Because only .* (?:is|are) available and you require ([^\s,]+)"),
     re.compile(r"Couldn't parse requirement in .*\n\s+(\S.*)\n\s+\^", re.DOTALL),
     re.compile(r"Distribution not found at: (\S+)"),
-    re.compile(r"Failed to (?:download and )?build `([^`@ ]+)"),
+    re.compile(r"Failed to (?:download and )?build [`']([^`'@ ]+)"),
+    re.compile(r"you require ([^\s,]+)"),
 )
+_BUILD = re.compile(r"[Ff]ailed to (?:download and )?build|build backend returned an error|Could not build wheels")
+_OTHER_PYTHON = re.compile(r"has no wheels with|requires (?:a different )?Python|Python.* does not satisfy")
+_UNKNOWN = re.compile(r"\(from versions: none\)|was not found in the|no versions of")
+_NO_VERSION = re.compile(r"\(from versions: |there is no version of|available and you require")
+_OPTION = re.compile(r"Expected `--hash`, found `\"(--[\w-]+)")
+_CAUSE = r"\s+(?:cause|Caused by): "
+_UNREADABLE = (
+    re.compile(rf"Failed to fetch: `?(?P<url>[^\s`]+)`?(?:\n{_CAUSE}(?P<reason>(?!.*\(404).+))+"),
+    re.compile(r"An index(?: URL)? \((?P<url>\S+)\) (?P<reason>.+)"),
+    re.compile(r"repository located at (?P<url>\S+) is (?P<reason>not a trusted or secure host)"),
+    re.compile(r"due to an OSError: (?P<reason>HTTP.+(?P<url>)|.*[Cc]onnection.+)"),
+)
+_UNREADABLE_IN_LOG = re.compile(r"Could not fetch URL (?P<url>\S+): (?:connection error: )?(?P<reason>(?!404).+) - ")
+_SEE = "see the output of the installer below"
 
 
-def requirement_error(output: str) -> RequirementError:
-    """Find the failed requirement in the output of uv or pip, and suggest a correction."""
-    output = "\n".join(line for line in output.splitlines() if not line.startswith("WARNING: "))
-    problem, advice = "the requirements cannot be installed", "see the output of the installer below"
+def requirement_error(output: str, log: str = "", modules: Iterable[str] = ()) -> RequirementError:
+    """Find the failed requirement in the output of uv or pip, and suggest a correction.
+
+    Args:
+        output: What the installer has printed.
+        log: The log of pip, which has reasons that pip does not print; empty for uv.
+        modules: The modules that the consumer imports, which a misspelt requirement may mean.
+    """
+    problem, advice = _of_all(output, log) or _of_one(output, log, modules)
+    quoted = "\n".join(line for line in output.splitlines() if not line.startswith("WARNING: "))
+    return RequirementError(problem, advice, output=quoted)
+
+
+def _of_all(output: str, log: str) -> tuple[str, str] | None:
+    """The problem of all requirements together, and the advice; None if the problem is one of them."""
     if _ANOTHER_VERSION_OF_US.search(output):
         running = version(DISTRIBUTION)
         problem = f"requirements.txt asks for another version of {DISTRIBUTION} than the running {running}"
-        advice = "remove the version: the environment always gets the running one"
-    elif _WRONG_HASH.search(output):
+        return problem, "remove the version: the environment always gets the running one"
+    if _WRONG_HASH.search(output):
         problem = "a package does not match its hash in requirements.txt"
-        advice = "find out why the package changed before you accept the new hash"
-    elif _NO_HASH.search(output):
+        return problem, "find out why the package changed before you accept the new hash"
+    if _NO_HASH.search(output):
         problem = "requirements.txt has a hash for some requirements, but not for all"
-        advice = f"add the missing hashes, and remove {DISTRIBUTION}, which is always installed"
-    elif names := _contradicting(output):
-        problem = f"the requirements {names} contradict each other"
-        advice = "loosen the versions in requirements.txt; see the output of the installer below"
-    elif name := next((found[1].strip() for each in _FAILURES if (found := each.search(output))), None):
-        problem = f"the requirement {name!r} cannot be installed"
-        advice = _suggestion(name) or "correct it in requirements.txt; see the output of the installer below"
-    return RequirementError(problem, advice, output=output)
+        return problem, f"add the missing hashes, and remove {DISTRIBUTION}, which is always installed"
+    if names := _contradicting(output):
+        return f"the requirements {names} contradict each other", f"loosen the versions in requirements.txt; {_SEE}"
+    if found := _OPTION.search(output):
+        problem = f"the requirements cannot be installed: uv does not support the option {found[1]} of a requirement"
+        return problem, "remove it from requirements.txt, or set `installer` to pip"
+    if reason := _unreadable(output, log):
+        advice = "check the network, the proxy, and the address and password of the index, such as PIP_INDEX_URL"
+        return f"the requirements cannot be installed: {reason}", advice
+    return None
+
+
+def _of_one(output: str, log: str, modules: Iterable[str]) -> tuple[str, str]:
+    name = next((found[1].strip() for each in _FAILURES if (found := each.search(output))), "")
+    problem = f"the requirement {name!r} cannot be installed" if name else "the requirements cannot be installed"
+    advice, package = f"correct it in requirements.txt; {_SEE}" if name else _SEE, ""
+    if _BUILD.search(output):
+        problem += ": building it from its source failed"
+        advice = f"choose a version that has a wheel for this Python, or install what the build lacks; {_SEE}"
+        package = REQUIREMENT_OF.get(name, "")
+    elif _is_for_another_python(name, output, log):
+        problem += ": its packages are for other Pythons or machines"
+        advice = f"choose another version in requirements.txt, or set `python` to one that it supports; {_SEE}"
+    elif _UNKNOWN.search(output):
+        problem += ": no index has a package of this name"
+        package = meant(name, modules)
+    elif _NO_VERSION.search(output):
+        problem += ": there is no such version"
+    return problem, f"did you mean {package!r}? Correct it in requirements.txt" if package else advice
 
 
 def _contradicting(output: str) -> str:
@@ -65,9 +116,27 @@ def _contradicting(output: str) -> str:
     return ""
 
 
-def _suggestion(requirement: str) -> str:
-    """Suggest a package that consumers commonly use and whose name is similar; empty if none is."""
-    known = [DISTRIBUTION, *(re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in requires(DISTRIBUTION) or ())]
-    name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower()
-    close = [match for match in difflib.get_close_matches(name, known, n=1) if match != name]
-    return f"did you mean {close[0]!r}? Correct it in requirements.txt" if close else ""
+def _unreadable(output: str, log: str) -> str:
+    """Say which index could not be read, and why; empty if that is not the reason."""
+    found = next(filter(None, (each.search(output) for each in _UNREADABLE)), None)
+    if not found and "No matching distribution found" in output:
+        found = _UNREADABLE_IN_LOG.search(log)
+        # Some indexes refuse (403) what they do not have; then another one may have said that it is unknown.
+        found = None if found and found["reason"].startswith("403") and "404 Client Error" in log else found
+    if not found:
+        return ""
+    parts = urlsplit(found["url"] or "")
+    index = f" {parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.scheme else ""
+    return f"the package index{index} cannot be read: {found['reason']}"
+
+
+def _is_for_another_python(requirement: str, output: str, log: str) -> bool:
+    name = re.sub(r"[-_.]+", "[-_.]+", re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
+    wanted = re.search(r"==\s*([\w.]+)", requirement)
+    if "(from versions: " not in output:
+        return bool(_OTHER_PYTHON.search(output))
+    if not wanted and "(from versions: none)" not in output:
+        return False
+    number = re.escape(wanted[1]) if wanted else r"[^-/]+"
+    skipped = rf"none of the wheel's tags .*/{name}-{number}-[^/]+\.whl"
+    return bool(re.search(skipped, log, re.IGNORECASE) or re.search(rf"\b{number} Requires-Python", output))

@@ -1,71 +1,95 @@
-"""The local files and directories that a requirements file refers to."""
+"""Reads requirements files as both installers do: decoded, and with the lines of the files that they include."""
 
 from __future__ import annotations
 
-import hashlib
+import codecs
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import attrs
 
-_OPTION = re.compile(
-    r"(?:(?P<file>-r|--requirement|-c|--constraint)|(?P<editable>-e|--editable)|-f|--find-links)[ =]*(?P<value>.+)"
-)
-_ADDRESS = re.compile(r"(?:^|@\s*)(file:\S+)")
-_PATH = re.compile(r"(?:\.{0,2}/[^\s\[;]*|[^\s\[;]+\.(?:whl|zip|tar\.gz|tgz|tar\.bz2))(?=\[|\s|;|$)")
+from ..errors import RequirementError
+
+_INCLUDE = re.compile(r"(-r|--requirement|-c|--constraint)[\s=]*(.+)")
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+_COMMENT = re.compile(r"(^|\s)#.*")
+_PINNED = re.compile(r"[^<>=!~;]+={2,3}\s*[^\s*,;]+\s*(?:;|--|$)")
 
 
 @attrs.frozen(kw_only=True)
-class LocalReferences:
-    """The local files and directories that a requirements file refers to."""
+class Line:
+    """A line of a requirements file, without comments and continuations, and with the values of its variables."""
 
-    digest: str  #: of their contents
-    editable: str  #: the first editable install; empty without one
+    text: str
+    folder: Path  #: the directory of the file
+    is_constraint: bool  #: whether it stands in a file of constraints
+    is_include: bool  #: whether it names another file, whose lines follow
+
+    @property
+    def has_hash(self) -> bool:
+        """Whether it has a hash."""
+        return "--hash" in self.text
+
+
+@attrs.frozen(kw_only=True)
+class Requirements:
+    """The requirements of a consumer.
+
+    Args:
+        lines: The lines of its file and of the files that it includes.
+    """
+
+    lines: tuple[Line, ...] = ()
 
     @classmethod
-    def of(cls, path: Path, directory: Path) -> LocalReferences:
-        """Find the references of a requirements file and of the files that it includes.
+    def read(cls, path: Path, environ: Mapping[str, str]) -> Requirements:
+        """Read a file, with the values of variables; raises `RequirementError` if it is not text."""
+        return cls(lines=tuple(_read(path, environ, False, set())))
 
-        Paths of packages are relative to `directory`, the working directory of the installer.
-        """
-        digest = hashlib.sha256()
-        editable = ""
-        for reference, is_editable in _references(path, directory, set()):
-            editable = editable or (str(reference) if is_editable else "")
-            for file in sorted(reference.rglob("*")) if reference.is_dir() else [reference]:
-                if file.is_file():
-                    digest.update(f"{file} {file.stat().st_size} ".encode())
-                    with file.open("rb") as content:
-                        digest.update(hashlib.file_digest(content, "sha256").digest())
-        return cls(digest=digest.hexdigest(), editable=editable)
+    @property
+    def has_hashes(self) -> bool:
+        """Whether the installer must check hashes."""
+        return any(line.has_hash or line.text.startswith("--require-hashes") for line in self.lines)
 
-
-def _references(path: Path, directory: Path, seen: set[Path]) -> Iterator[tuple[Path, bool]]:
-    if path in seen or not path.is_file():
-        return
-    seen.add(path)
-    # The installer reports text that is not UTF-8.
-    text = path.read_text(encoding="utf-8-sig", errors="replace").replace("\\\n", " ")
-    for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()):
-        if option := _OPTION.match(line):
-            value = option["value"].strip().strip("'\"")
-            if option["file"]:
-                included = path.parent / value
-                yield included, False
-                yield from _references(included, directory, seen)
-            elif "://" not in value:
-                yield directory / value.partition("[")[0], bool(option["editable"])
-            else:
-                yield from _local(value, bool(option["editable"]))
-        elif address := _ADDRESS.search(line):
-            yield from _local(address[1], False)
-        elif found := _PATH.match(line):
-            yield directory / found[0], False
+    @property
+    def need_pip(self) -> bool:
+        """Whether pip has to check the hashes: uv ignores those of constraints, and refuses those of a range."""
+        hashed = (line for line in self.lines if line.has_hash)
+        return any(line.is_constraint or ("/" not in line.text and not _PINNED.match(line.text)) for line in hashed)
 
 
-def _local(address: str, editable: bool) -> Iterator[tuple[Path, bool]]:
-    parts = urlsplit(address)
-    if parts.scheme == "file":
-        yield Path(unquote(parts.path)), editable
+def decoded(path: Path) -> str:
+    """Read the text of a requirements file, which is UTF-8 or, as Windows writes it, UTF-16 with a byte order mark.
+
+    Raises:
+        RequirementError: It is in another encoding, which one installer would guess, and the other refuse.
+    """
+    content = path.read_bytes()
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if is_wide else "utf-8-sig")
+        position = text.find("\0")
+    except UnicodeDecodeError as error:
+        position = error.start
+    if position >= 0:
+        raise RequirementError(f"{path.name} is not text in UTF-8 (byte {position})", "save it as UTF-8")
+    return text
+
+
+def _read(path: Path, environ: Mapping[str, str], is_constraint: bool, seen: set[tuple[Path, bool]]) -> Iterator[Line]:
+    if (path, is_constraint) in seen or not path.is_file():
+        return  # The installer reports a missing file.
+    seen.add((path, is_constraint))
+    joined = re.sub(r"\\\r?\n", " ", decoded(path))
+    for text in filter(None, (_COMMENT.sub("", line).strip() for line in joined.splitlines())):
+        text = _VARIABLE.sub(lambda found: environ.get(found[1]) or found[0], text)
+        included = _INCLUDE.fullmatch(text)
+        yield Line(text=text, folder=path.parent, is_constraint=is_constraint, is_include=bool(included))
+        if included:
+            name = included[2].strip("'\"")
+            file = unquote(re.sub("^file:(//(localhost)?)?", "", name)) if name.startswith("file:") else name
+            file = os.path.normpath(path.parent / file)
+            yield from _read(Path(file), environ, is_constraint or included[1].startswith(("-c", "--c")), seen)

@@ -1,10 +1,12 @@
-"""Atomic replacement of files, sync of directories, and locks that end with their process."""
+"""Atomic replacement of files, sync and digests of directories, and locks that end with their process."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +57,29 @@ def sync_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def digest_tree(directory: Path, ignored: re.Pattern[str]) -> str:
+    """Hash the names, contents and executable bits of the files and folders in a directory; links are not followed.
+
+    Paths below the directory that ``ignored`` matches do not count.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        name = os.fsencode(path.relative_to(directory))
+        if ignored.fullmatch(os.fsdecode(name)):
+            continue
+        mode = path.lstat().st_mode
+        content = b""
+        if stat.S_ISREG(mode):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+        elif stat.S_ISLNK(mode):
+            content = os.fsencode(path.readlink())
+        kind = stat.S_IFMT(mode) | (mode & stat.S_IXUSR if content else 0)
+        for part in (name, kind.to_bytes(4), content):
+            whole.update(len(part).to_bytes(4) + part)
+    return whole.hexdigest()
 
 
 def try_lock(file: IO[Any] | int, *, shared: bool = False) -> bool:

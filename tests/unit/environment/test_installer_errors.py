@@ -40,12 +40,12 @@ from pacifica_notifications_consumer.environment.installer_errors import require
         (
             "ERROR: Could not build wheels for broken, which is required to install pyproject.toml-based projects",
             "the requirement 'broken' cannot be installed",
-            "correct it",
+            "choose a version that has a wheel",
         ),
         (
             "ERROR: Failed to build installable wheels for some pyproject.toml based projects (broken)",
             "the requirement 'broken' cannot be installed",
-            "correct it",
+            "choose a version that has a wheel",
         ),
         (
             "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
@@ -95,7 +95,7 @@ from pacifica_notifications_consumer.environment.installer_errors import require
         (
             "error: Failed to build `broken @ file:///tmp/broken`\n  cause: The build backend returned an error",
             "the requirement 'broken' cannot be installed",
-            "correct it",
+            "choose a version that has a wheel",
         ),
         (
             (

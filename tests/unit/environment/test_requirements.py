@@ -1,72 +1,74 @@
-"""The local files to which a requirements file refers are found, because an environment depends on them."""
+"""Requirements files are read as the installers read them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.environment.requirements import LocalReferences
+from pacifica_notifications_consumer.environment.requirements import Requirements
+from pacifica_notifications_consumer.errors import RequirementError
 
 
-@pytest.fixture
-def of(tmp_path: Path) -> Callable[[str], LocalReferences]:
-    def of(text: str) -> LocalReferences:
-        (tmp_path / "requirements.txt").write_text(text)
-        return LocalReferences.of(tmp_path / "requirements.txt", tmp_path)
+def read(directory: Path, content: str | bytes, **variables: str) -> Requirements:
+    (directory / "requirements.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
+    return Requirements.read(directory / "requirements.txt", variables)
 
-    return of
+
+def test_lines(tmp_path: Path) -> None:
+    """Comments and empty lines are left out, continued lines joined, and variables replaced if they are set."""
+    text = "# first\n\n six \\\n  ==1.0  # why\r\nx @ https://${HOST}/x#egg=x\n${UNSET}/y\n${lower}\n"
+    expected = ["six    ==1.0", "x @ https://host/x#egg=x", "${UNSET}/y", "${lower}"]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        requirements = read(tmp_path, text.encode(encoding), HOST="host", lower="no")
+        assert [line.text for line in requirements.lines] == expected
+
+
+def test_included_files(tmp_path: Path) -> None:
+    """The lines of included files follow; paths are relative to the file that names them, and circles end."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "one.txt").write_text("-c ../limits.txt\none\n-r ../requirements.txt\n")
+    (tmp_path / "limits.txt").write_text("two<2\n")
+    for include in ("-r deep/one.txt", "-rdeep/one.txt", "--requirement=deep/one.txt", "-r 'deep/one.txt'"):
+        found = [(line.text, line.is_constraint) for line in read(tmp_path, f"{include}\nmissing @ x\n-r no.txt").lines]
+        assert found == [
+            (include, False),
+            ("-c ../limits.txt", False),
+            ("two<2", True),
+            ("one", False),
+            ("-r ../requirements.txt", False),
+            ("missing @ x", False),
+            ("-r no.txt", False),
+        ]
+    by_address = read(tmp_path, f"--constraint file://{tmp_path}/limits.txt")
+    assert [line.is_constraint for line in by_address.lines] == [False, True]
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("text", "has_hashes", "need_pip"),
     [
-        "-r more.txt",
-        "--requirement=more.txt",
-        "-c more.txt",
-        "-rmore.txt  # with a word on it",
-        "./package",
-        "./package[extra]; python_version > '3'",
-        "package-1.0.whl",
-        "mine @ file://PLACE/package/setup.py",
-        "file://PLACE/package/setup.py",
-        "--find-links wheels",
-        "-f file://PLACE/wheels",
-        "--find-links=PLACE/wheels",
-        "-r \\\n more.txt",
-        "-r folder/deep.txt",
+        ("six==1.0", False, False),
+        ("six==1.0 # --hash=sha256:0", False, False),
+        ("six==1.0 --hash=sha256:0", True, False),
+        ("six[x] === 1.0 ; a > '3' --hash sha256:0", True, False),
+        ("six>=1.0 --hash=sha256:0", True, True),
+        ("six==1.* --hash=sha256:0", True, True),
+        ("six==1.0,<2 --hash=sha256:0", True, True),
+        ("./six.whl --hash=sha256:0", True, False),
+        ("--require-hashes", True, False),
+        ("-r hashed.txt", True, False),
+        ("-c hashed.txt", True, True),
     ],
 )
-def test_what_changes_matters(of: Callable[[str], LocalReferences], tmp_path: Path, line: str) -> None:
-    """The digest changes with the content of each local file that a line names."""
-    line = line.replace("PLACE", str(tmp_path))
-    for folder in ("package", "wheels", "folder"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "folder" / "deep.txt").write_text("-c ../more.txt")
-    files = [tmp_path / name for name in ("more.txt", "package/setup.py", "package-1.0.whl", "wheels/a.whl")]
-    for file in files:
-        file.write_text("one")
-    before = of(line)
-    assert before == of(f"# first\n{line}")
-    for file in files:
-        file.write_text("two")
-    assert of(line).digest != before.digest
-    assert before.editable == ""
+def test_hashes(tmp_path: Path, text: str, has_hashes: bool, need_pip: bool) -> None:
+    """Hashes are found wherever they are, and those that uv does not check."""
+    (tmp_path / "hashed.txt").write_text("six==1.0 --hash=sha256:0\n")
+    requirements = read(tmp_path, text)
+    assert (requirements.has_hashes, requirements.need_pip) == (has_hashes, need_pip)
 
 
-def test_what_does_not_matter(of: Callable[[str], LocalReferences]) -> None:
-    """Names, versions and remote addresses are not local references; circles and missing files are tolerated."""
-    nothing = of("")
-    lines = "six==1.0\n--index-url https://index/simple\nx @ https://host/x.zip\n-r missing.txt"
-    assert of(f"{lines}\n--find-links https://host/wheels") == nothing
-    circle = of("-r requirements.txt")
-    assert (circle == of("-r requirements.txt"), circle == of("-r requirements.txt  # changed")) == (True, False)
-
-
-@pytest.mark.parametrize("line", ["-e ./package", "--editable=package[all]", "-e file://PLACE/package"])
-def test_editable(of: Callable[[str], LocalReferences], tmp_path: Path, line: str) -> None:
-    """The first editable install is reported, if it is local."""
-    (tmp_path / "package").mkdir()
-    assert of(line.replace("PLACE", str(tmp_path))).editable == str(tmp_path / "package")
-    assert of("-e git+https://host/repo").editable == ""
+@pytest.mark.parametrize(("content", "position"), [(b"# \xe9\nsix", 2), (b"s\0i\0x\0", 1), (b"\xff\xfes", 2)])
+def test_other_encodings(tmp_path: Path, content: bytes, position: int) -> None:
+    """A file in another encoding is refused with its name and the place."""
+    with pytest.raises(RequirementError, match=rf"requirements.txt is not text in UTF-8 \(byte {position}\); save it"):
+        read(tmp_path, content)

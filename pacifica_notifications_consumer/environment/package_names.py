@@ -1,0 +1,65 @@
+"""The names of packages: which one a module comes from, and which one a misspelt requirement means."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Iterable
+from importlib.metadata import requires
+from pathlib import Path
+
+from .wheel import DISTRIBUTION
+
+#: The requirements of commonly used modules whose names differ.
+REQUIREMENT_OF = {
+    "Bio": "biopython",
+    "OpenSSL": "pyOpenSSL",
+    "PIL": "Pillow",
+    "bs4": "beautifulsoup4",
+    "cv2": "opencv-python-headless",
+    "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv",
+    "fitz": "PyMuPDF",
+    "git": "GitPython",
+    "magic": "python-magic",
+    "netCDF4": "netCDF4",
+    "pacifica": "pacifica-uploader or pacifica-downloader",
+    "pacifica_notifications_consumer": "pacifica-notifications-consumer",
+    "serial": "pyserial",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+}
+_IMPORT = re.compile(rb"^\s*(?:import|from)\s+([A-Za-z_]\w*)", re.MULTILINE)
+
+
+def imported(directory: Path) -> set[str]:
+    """The modules of other packages that a consumer seems to import; a guess, which suffices for a suggestion."""
+    sources = [path.read_bytes() for pattern in ("*.py", "*/*.py") for path in directory.glob(pattern)]
+    modules = {found.decode() for source in sources for found in _IMPORT.findall(source)} - sys.stdlib_module_names
+    return {name for name in modules if not any((directory / local).exists() for local in (name, f"{name}.py"))}
+
+
+def meant(requirement: str, modules: Iterable[str] = ()) -> str:
+    """The package that a requirement of an unknown name means: that of the module of this name, or the nearest.
+
+    Args:
+        requirement: The requirement.
+        modules: The modules that the consumer imports.
+
+    Returns:
+        The name; empty if no common package, and none of these modules, has a similar one.
+    """
+    name = _normal(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
+    ours = (re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in requires(DISTRIBUTION) or ())
+    needed = (REQUIREMENT_OF.get(module, module) for module in modules)
+    known = {_normal(each): each for each in (DISTRIBUTION, *ours, *REQUIREMENT_OF.values(), *needed)}
+    known |= {_normal(module): package for module, package in REQUIREMENT_OF.items()}
+    close = difflib.get_close_matches(name, known, n=1)
+    return known[close[0]] if close and _normal(known[close[0]]) != name else ""
+
+
+def _normal(name: str) -> str:
+    """See https://packaging.python.org/en/latest/specifications/name-normalization/."""
+    return re.sub(r"[-_.]+", "-", name).lower()
