@@ -246,7 +246,9 @@ class VenvBuilder:
         self, installer: Installer, venv: Venv, packages: Packages, environ: Mapping[str, str], *, hashes: bool = False
     ) -> None:
         command = installer.command(venv, packages, environ, hashes=hashes)
-        finished = self._run(command, environ, self._directory, installer.name, installer.shown)
+        advice = "let all users run it, or set `installer` to the other one"
+        with explained(VenvError, f"the installer {command[0]} cannot be started", advice):
+            finished = self._run(command, environ, self._directory, installer.name, installer.shown)
         if finished.timed_out:
             raise RequirementError(
                 f"installing the requirements did not end within {self._timeout:g} seconds",

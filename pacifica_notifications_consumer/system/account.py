@@ -15,6 +15,8 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +106,10 @@ class Account:
         if tuple(os.getgroups()) != self.groups:
             # The groups of the whole process, because threads do not have their own. Root does not need any.
             os.setgroups(self.groups)
-        before = _act_as(self.uid, self.gid)
-        try:
+        if _OWN_IMPORTS not in sys.meta_path:
+            sys.meta_path.insert(0, _OWN_IMPORTS)
+        with _acting_as(self.uid, self.gid):
             yield
-        finally:
-            _act_as(*before)
 
     def popen_arguments(self) -> dict[str, Any]:
         """The arguments of `subprocess.Popen` to start a program as this user."""
@@ -206,6 +207,39 @@ def give_up_new_privileges() -> None:
     """Keep this process and its programs from gaining rights, as through ``sudo``; permanent, and only on Linux."""
     if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         log.warning("new privileges cannot be given up: %s", os.strerror(ctypes.get_errno()))
+
+
+class _OwnImports(MetaPathFinder):
+    """Imports modules with the rights of this process, also in a thread that acts as another user.
+
+    That user may be unable to read this Python, and much imports a module when it is first used: a codec, for example.
+    """
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        own = os.geteuid(), os.getegid()
+        if ctypes.CDLL(None).setfsuid(_INVALID) == own[0]:
+            return None
+        with _acting_as(*own):
+            finders = (finder for finder in sys.meta_path if finder is not self)
+            spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
+        if spec and not isinstance(spec.loader, type):  # Classes load modules that are not in files.
+            for method in ("create_module", "exec_module"):
+                if hasattr(spec.loader, method):
+                    # A generator's context manager is a decorator, too.
+                    setattr(spec.loader, method, _acting_as(*own)(getattr(spec.loader, method)))
+        return spec
+
+
+_OWN_IMPORTS = _OwnImports()
+
+
+@contextlib.contextmanager
+def _acting_as(uid: int, gid: int) -> Iterator[None]:
+    before = _act_as(uid, gid)
+    try:
+        yield
+    finally:
+        _act_as(*before)
 
 
 def _act_as(uid: int, gid: int) -> tuple[int, int]:

@@ -251,6 +251,28 @@ def test_environments_are_not_shared_between_users(
     assert owners == {pwd.getpwnam(name).pw_uid for name in (NOBODY, "daemon")}
 
 
+def test_command_that_the_user_cannot_read(installation: Installation, tmp_path: Path) -> None:
+    """The command's own Python may be closed to the user: what it imports meanwhile, it imports with its own rights."""
+    home = Path(tempfile.mkdtemp(dir=installation.place))
+    home.chmod(0o711)
+    (home / "bin").mkdir()
+    shutil.copy(Path(sys.executable).with_name("uv"), home / "bin" / "uv")
+    files = {"__main__.py": "print('ran')\n", "init.sh": "echo begun\n", "requirements.txt": "requests\n"}
+    archive = pack(tmp_path / "consumer.zip", files)
+    (tmp_path / "notification.json").write_bytes(event(1))
+    flags: list[str | Path] = ["--run-as", NOBODY, "--python", installation.python, "--venv-cache", home / "cache"]
+    # This command is the one of the repository, and not of the installation.
+    with contextlib.closing(Operator(home)) as operator:
+        variables = {"PATH": f"{home / 'bin'}:{os.environ['PATH']}", "PACIFICA_INSTALLER": "uv"}
+        running = [TOOL, "run", archive, tmp_path / "notification.json", *flags, "--username", "alice"]
+        for _ in range(2):
+            ran = operator.run(*running, variables=variables)
+            assert (ran.status, ran.stdout) == (0, "ran\n"), ran.stderr
+        assert "using the environment" in ran.stderr
+        checked = operator.run(TOOL, "check", archive, *flags, variables=variables)
+        assert checked.status == 0, checked.stderr
+
+
 def test_worker_as_another_user(
     operator: Operator, sandbox: Sandbox, installation: Installation, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pacifica_notifications_consumer import VenvBuilder
 from pacifica_notifications_consumer.environment import installer
 from pacifica_notifications_consumer.environment.installer import Pip, find_installer, put_pip_into
 from pacifica_notifications_consumer.environment.interpreter import Interpreter
@@ -90,3 +92,12 @@ def test_no_pip_at_all(venv: Venv, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sorted(venv.path.rglob("*"))
     assert not put_pip_into(venv, PYTHON)
     assert sorted(venv.path.rglob("*")) == before
+
+
+def test_installer_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installer that the consumer's user may not run, for example, is not taken for a fault of the cache."""
+    gone = Pip(program=(str(tmp_path / "python"),), version="1")
+    monkeypatch.setattr("pacifica_notifications_consumer.environment.builder.find_installer", lambda *_: gone)
+    problem = f"the installer {tmp_path}/python cannot be started: No such file or directory; let all users run it"
+    with pytest.raises(VenvError, match=re.escape(problem)), VenvBuilder(cache=tmp_path / "cache"):
+        pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import importlib
 import os
 import pwd
 import shutil
@@ -336,3 +338,37 @@ def test_user_by_name(account: Account, place: Path) -> None:
     assert Account.of(account.name) == account
     with JobRunner(__file__, place / "state", name="x", services=Services(), run_as=account.name, warm=False) as runner:
         assert runner._run_as == account
+
+
+@as_root
+def test_imports_while_acting(account: Account, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is first used while acting as a user who cannot read this Python is imported nevertheless."""
+    closed = place / "closed"
+    (closed / "closed_package").mkdir(parents=True)
+    closed.chmod(0o700)
+    (closed / "secret").write_text("secret")
+    (closed / "secret").chmod(0o600)
+    read = f"__import__('pathlib').Path({str(closed / 'secret')!r}).read_text()"
+    (closed / "closed_package" / "__init__.py").write_text(f"from . import inner\nfound = {read}\n")
+    (closed / "closed_package" / "inner.py").write_text("import closed_other\n")
+    (closed / "closed_other.py").write_text("")
+    (closed / "closed_late.py").write_text("")
+    (closed / "closed_codec.py").write_text("import codecs\ninfo = codecs.lookup('utf-8')\n")
+    monkeypatch.syspath_prepend(str(closed))
+    search = lambda name: importlib.import_module(name).info if name == "closed_codec" else None  # noqa: E731
+    codecs.register(search)
+    late: list[object] = []
+    with account.acting():
+        assert importlib.import_module("closed_package").found == "secret"
+        assert b"x".decode("closed_codec") == "x"
+        thread = threading.Thread(target=lambda: late.append(importlib.import_module("closed_late")))
+        thread.start()
+        thread.join()
+        # The rights are those of the user again.
+        with pytest.raises(PermissionError):
+            (closed / "secret").read_text()
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("closed_missing")
+    codecs.unregister(search)
+    assert len(late) == 1
+    assert (closed / "secret").read_text() == "secret"
