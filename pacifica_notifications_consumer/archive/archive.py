@@ -259,7 +259,7 @@ def digest(directory: str | os.PathLike[str]) -> str:
     Returns:
         A SHA-256 in hexadecimal digits. Jobs of consumers with the same digest do the same.
     """
-    return digest_tree(Path(directory), re.compile(re.escape(FILTER)))
+    return digest_tree(Path(directory), re.escape(FILTER))
 
 
 def find_init_script(path: Path) -> Path | None:

@@ -23,7 +23,7 @@ from .cache import CacheLimits, VenvCache
 from .installer import Installer, Packages, Pip, find_installer, installer_environ, put_pip_into
 from .installer_errors import requirement_error
 from .interpreter import Interpreter
-from .local_files import LocalFiles
+from .local_files import digest_local_files
 from .lock_file import list_packages, lock_file
 from .package_names import imported
 from .requirements import Requirements
@@ -104,6 +104,8 @@ class VenvBuilder:
         with self._run_as.acting():
             path, environ = self._requirements, self._run_as.environ()
             requirements = Requirements.read(path, environ) if path else Requirements()
+            if self._init_script is not None:
+                self._init_script.chmod(0o700)  # Archives often lose the executable bit.
         with contextlib.ExitStack() as stack:
             if self._cache is None:
                 home = stack.enter_context(temporary_directory("pacifica-venv-"))
@@ -127,29 +129,29 @@ class VenvBuilder:
         self, cache: VenvCache, interpreter: Interpreter, installer: Installer, requirements: Requirements
     ) -> contextlib.AbstractContextManager[Venv]:
         with self._run_as.acting():
-            local = LocalFiles.of(requirements, self._directory, has_script=self._init_script is not None)
             script = None if self._init_script is None else self._init_script.read_bytes().hex()
+            digest, unkept = digest_local_files(requirements, self._directory, has_script=script is not None)
         parts = [
             interpreter.build,
             [installer.name, installer.version],
             wheel_digest(),
             [line.text for line in requirements.lines],
             script,
-            local.digest,
+            digest,
             # These variables determine where packages come from.
             sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),
             # Users do not share environments, because each could change the environment of the others.
-            self._run_as.uid,
+            [self._run_as.uid, os.geteuid()],
         ]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
         def build(home: Path) -> tuple[Venv, str]:
             before = self._files_of_directory()
             venv = self._build(home, interpreter, installer, requirements)
-            if not local.unkept and self._init_script and self._files_of_directory() != before:
-                script = self._init_script.name
-                return venv, f"{script} writes to the consumer's directory, which is a new one at each start"
-            return venv, local.unkept
+            if self._init_script and self._files_of_directory() != before:
+                name = self._init_script.name
+                return venv, f"{name} writes to the consumer's directory, which is a new one at each start"
+            return venv, unkept
 
         return cache.environment(key, build, self._cancel)
 
@@ -213,8 +215,7 @@ class VenvBuilder:
 
     def _run_init_script(self, script: Path, environ: Mapping[str, str]) -> None:
         log.info("running %s", script.name)
-        # Archives often lose the executable bit. Without a "#!" line the shell runs the script.
-        script.chmod(0o700)
+        # Without a "#!" line the shell runs the script.
         first_line = script.read_bytes().split(b"\n", 1)[0]
         command = [script] if first_line.startswith(b"#!") else [Path("/bin/sh"), script]
         advice = f"check its first line, {first_line.decode(errors='replace')!r}"

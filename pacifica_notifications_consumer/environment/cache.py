@@ -12,9 +12,11 @@ environment cannot be moved, so it is built in its final place, and published by
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
+import stat
 import threading
 import time
 import uuid
@@ -155,7 +157,12 @@ class VenvCache:
     @contextlib.contextmanager
     def _looking(self, key: str, cancel: threading.Event | None) -> Iterator[Path]:
         directory = self._directory / key
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            self._directory.mkdir(mode=0o700, parents=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        seen = directory.lstat()
+        if seen.st_uid != os.geteuid() or not stat.S_ISDIR(seen.st_mode) or seen.st_mode & 0o022:
+            raise PermissionError(errno.EACCES, f"another user may change {directory}")
         self._run_as.admit(self._directory)
         self._run_as.admit(directory, advice="choose another directory for the cache with `venv_cache`")
         with (directory / "lock").open("ab") as lock:

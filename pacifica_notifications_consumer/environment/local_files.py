@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-import attrs
-
 from ..system.files import digest_tree
 from .requirements import Line, Requirements
 
@@ -22,39 +20,32 @@ IGNORE = "venv-ignore.txt"
 _INDEX = re.compile(r"-i|--index-url|--extra-index-url")
 _EDITABLE = re.compile(r"-e|--editable")
 _BEGINS = re.compile(r"^-\w|[=:@,]")
-_ENDS = re.compile(r"[\[#;?]")
+_ENDS = re.compile(r"[\[#;?]|$")
 
 
-@attrs.frozen(kw_only=True)
-class LocalFiles:
-    """The local files on which an environment depends."""
+def digest_local_files(requirements: Requirements, directory: Path, *, has_script: bool) -> tuple[str, str]:
+    """Hash the local files on which the environment of a consumer depends.
 
-    digest: str
-    #: Why the environment must not be used again, whatever the digest; empty if it may.
-    unkept: str
+    A requirement that is only a name depends on none. Others, and an ``init.sh``, may use any file of the consumer, so
+    all of them count, except those that its author has listed in ``venv-ignore.txt``.
 
-    @classmethod
-    def of(cls, requirements: Requirements, directory: Path, *, has_script: bool) -> LocalFiles:
-        """Find the local files.
-
-        A requirement that is only a name depends on none. Others, and an ``init.sh``, may use any file of the consumer,
-        so all of them count, except those that its author has listed in ``venv-ignore.txt``.
-        """
-        parts: list[str] = []
-        uses_consumer, unkept = has_script, ""
-        for line in requirements.lines:
-            for path in [] if line.is_include else sorted(set(_named(line, directory))):
-                if _EDITABLE.match(line.text):
-                    unkept = f"{line.text!r} installs from the consumer's directory, which is a new one at each start"
-                elif path in directory.parents:
-                    unkept = f"{line.text!r} refers to a directory around the consumer's"
-                elif directory in (path, *path.parents):
-                    uses_consumer = True
-                elif not _INDEX.match(line.text):
-                    parts += [str(path), _digest_outside(path)]
-        if uses_consumer:
-            parts.append(digest_tree(directory, _ignored(directory)))
-        return cls(digest=hashlib.sha256(json.dumps(parts).encode()).hexdigest(), unkept=unkept)
+    Returns:
+        The digest, and why the environment must not be used again whatever the digest; empty if it may.
+    """
+    parts, uses_consumer, unkept = [], has_script, ""
+    for line in requirements.lines:
+        for path in [] if line.is_include else sorted(set(_named(line, directory))):
+            if _EDITABLE.match(line.text):
+                unkept = f"{line.text!r} installs from the consumer's directory, which is a new one at each start"
+            elif path in directory.parents:
+                unkept = f"{line.text!r} refers to a directory around the consumer's"
+            elif directory in (path, *path.parents):
+                uses_consumer = True
+            elif not _INDEX.match(line.text):
+                parts += [str(path), digest_tree(path)]
+    if uses_consumer:
+        parts.append(digest_tree(directory, _ignored(directory / IGNORE)))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest(), unkept
 
 
 def _named(line: Line, directory: Path) -> Iterator[Path]:
@@ -62,24 +53,13 @@ def _named(line: Line, directory: Path) -> Iterator[Path]:
     for word in (line.text, *line.text.split()):
         word = word.replace("//localhost/", "/").strip("'\"")
         begins = [0, *(found.end() for found in _BEGINS.finditer(word))]
-        ends = [*(found.start() for found in _ENDS.finditer(word)), len(word)]
-        parts = {word[begin:end].strip("'\" ") for begin in begins for end in ends} - {""}
-        for name in parts | {unquote(part) for part in parts}:
+        parts = {word[begin : end.start()].strip("'\" ") for begin in begins for end in _ENDS.finditer(word)}
+        for name in {*parts, *map(unquote, parts)} - {""}:
             paths = (Path(os.path.normpath(base / name)) for base in (directory, line.folder))
             yield from (path for path in paths if os.path.lexists(path))
 
 
-def _digest_outside(path: Path) -> str:
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    # Such a directory may hold the wheels of a whole site: it is not read, as nothing copies it at each start.
-    files = [(str(file), file.lstat()) for file in sorted(path.rglob("*"))]
-    return json.dumps([(name, seen.st_size, seen.st_mtime_ns) for name, seen in files])
-
-
-def _ignored(directory: Path) -> re.Pattern[str]:
-    file = directory / IGNORE
+def _ignored(file: Path) -> str:
     lines = file.read_text("utf-8-sig", "replace").splitlines() if file.is_file() else []
     names = [line.strip().removeprefix("./").rstrip("/") for line in lines if not line.lstrip().startswith("#")]
-    patterns = [fnmatch.translate(name + below) for name in filter(None, names) for below in ("", "/*")]
-    return re.compile("|".join(patterns) or "(?!)")
+    return "|".join(fnmatch.translate(name + below) for name in names if name for below in ("", "/*")) or "(?!)"

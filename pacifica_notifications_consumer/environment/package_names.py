@@ -42,24 +42,16 @@ def imported(directory: Path) -> set[str]:
 
 
 def meant(requirement: str, modules: Iterable[str] = ()) -> str:
-    """The package that a requirement of an unknown name means: that of the module of this name, or the nearest.
-
-    Args:
-        requirement: The requirement.
-        modules: The modules that the consumer imports.
-
-    Returns:
-        The name; empty if no common package, and none of these modules, has a similar one.
-    """
-    name = _normal(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
-    ours = (re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in requires(DISTRIBUTION) or ())
+    """The package that an unknown requirement means: a common one, or that of one of these modules; empty if none."""
+    name = _normal(requirement)
     needed = (REQUIREMENT_OF.get(module, module) for module in modules)
-    known = {_normal(each): each for each in (DISTRIBUTION, *ours, *REQUIREMENT_OF.values(), *needed)}
+    known = {_normal(each): each for each in (DISTRIBUTION, *REQUIREMENT_OF.values(), *needed)}
+    known |= {each: each for each in map(_normal, requires(DISTRIBUTION) or ())}
     known |= {_normal(module): package for module, package in REQUIREMENT_OF.items()}
     close = difflib.get_close_matches(name, known, n=1)
     return known[close[0]] if close and _normal(known[close[0]]) != name else ""
 
 
-def _normal(name: str) -> str:
-    """See https://packaging.python.org/en/latest/specifications/name-normalization/."""
+def _normal(requirement: str) -> str:
+    name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
     return re.sub(r"[-_.]+", "-", name).lower()

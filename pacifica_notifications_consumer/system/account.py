@@ -235,18 +235,14 @@ _OWN_IMPORTS = _OwnImports()
 
 @contextlib.contextmanager
 def _acting_as(uid: int, gid: int) -> Iterator[None]:
-    before = _act_as(uid, gid)
-    try:
-        yield
-    finally:
-        _act_as(*before)
-
-
-def _act_as(uid: int, gid: int) -> tuple[int, int]:
-    """Access files as another user, in this thread only; returns the previous numbers of user and group."""
+    """Access files as another user, in this thread only."""
     c = ctypes.CDLL(None)
     before = c.setfsuid(uid), c.setfsgid(gid)
-    # The functions do not report failures.
-    if (c.setfsuid(_INVALID), c.setfsgid(_INVALID)) != (uid, gid):
-        raise PermissionError(f"this process may not act as the user {uid}")
-    return before
+    try:
+        # The functions do not report failures.
+        if (c.setfsuid(_INVALID), c.setfsgid(_INVALID)) != (uid, gid):
+            raise PermissionError(f"this process may not act as the user {uid}")
+        yield
+    finally:
+        c.setfsuid(before[0])
+        c.setfsgid(before[1])

@@ -59,18 +59,16 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def digest_tree(directory: Path, ignored: re.Pattern[str]) -> str:
-    """Hash the names, contents and executable bits of the files and folders in a directory; links are not followed.
+def digest_tree(top: Path, ignored: str = "(?!)") -> str:
+    """Hash a file, or the names, contents and executable bits of all that is in a directory; links are not followed.
 
-    Paths below the directory that ``ignored`` matches do not count.
+    Paths below it that the pattern ``ignored`` matches do not count.
     """
     whole = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        name = os.fsencode(path.relative_to(directory))
-        if ignored.fullmatch(os.fsdecode(name)):
+    for path in (top, *sorted(top.rglob("*"))):
+        name, mode, content = os.fsencode(path.relative_to(top)), path.lstat().st_mode, b""
+        if re.fullmatch(ignored, os.fsdecode(name)):
             continue
-        mode = path.lstat().st_mode
-        content = b""
         if stat.S_ISREG(mode):
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").digest()

@@ -1,7 +1,8 @@
-"""The default name and state directory of a consumer."""
+"""The default name, state directory and cache of environments of a consumer."""
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.settings.converters import header_text
 from pacifica_notifications_consumer.settings.option import SECTION
+
+log = logging.getLogger(__name__)
 
 
 def require_username(username: str | None) -> str:
@@ -33,12 +36,37 @@ def default_name(archive: Path, username: str | None) -> str:
 
 def default_state_dir(name: str) -> Path:
     """The state directory of a consumer, in the user's directory of state."""
-    if base := os.environ.get("XDG_STATE_HOME"):
-        return Path(base) / SECTION / name
+    base = _user_directory("XDG_STATE_HOME", ".local/state")
+    if base is None:
+        raise ConfigurationError("this user has no home directory", "set `state_dir`")
+    return base / SECTION / name
+
+
+def default_venv_cache() -> Path | None:
+    """The user's own cache of environments, which is created; None if the user has no place for it."""
+    base = _user_directory("XDG_CACHE_HOME", ".cache")
+    if base is None:
+        return None
+    directory = base / SECTION / "environments"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # With sudo the home may be that of another user, who could change what is in the cache.
+        if {path.stat().st_uid for path in (base, directory.parent, directory)} == {os.geteuid()}:
+            return directory
+        reason = "it belongs to another user"
+    except OSError as error:
+        reason = str(error.strerror)
+    log.info("no environment is kept, since %s cannot be used: %s", directory, reason)
+    return None
+
+
+def _user_directory(variable: str, default: str) -> Path | None:
+    """See https://specifications.freedesktop.org/basedir/latest/, by which relative paths are ignored."""
+    base = Path(os.environ.get(variable, ""))
+    if base.is_absolute():
+        return base
     try:
         home = Path.home()
     except RuntimeError:
-        home = Path()
-    if not home.name:
-        raise ConfigurationError("this user has no home directory", "set `state_dir`")
-    return home / ".local" / "state" / SECTION / name
+        return None
+    return home / default if home.name else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import shlex
@@ -10,6 +11,8 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
+
+import attrs
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.archive.archive import Consumer
@@ -51,6 +54,22 @@ def check_places(settings: Settings, name: str, run_as: Account) -> None:
         StateDirectory(settings.state_dir or defaults.default_state_dir(name), name, run_as).close()
     with make_session(settings.services) as session:
         check_certificates(session)
+
+
+def add_no_venv_cache(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that keeps a command from using the user's cache of environments."""
+    parser.set_defaults(defaulted=("venv_cache",))
+    help_text = "make the environment anew and remove it again, whatever the settings say"
+    parser.add_argument("--no-venv-cache", action="store_true", help=help_text)
+
+
+def with_venv_cache(arguments: argparse.Namespace, settings: Settings, run_as: Account) -> Settings:
+    """The settings of a command for authors, which keeps environments in the user's cache by default."""
+    if arguments.no_venv_cache:
+        return attrs.evolve(settings, venv_cache=None)
+    if settings.venv_cache or run_as is not CURRENT_USER:  # Another user cannot reach the cache of this one.
+        return settings
+    return attrs.evolve(settings, venv_cache=defaults.default_venv_cache())
 
 
 def venv_builder(consumer: Consumer, settings: Settings, cancel: threading.Event, run_as: Account) -> VenvBuilder:

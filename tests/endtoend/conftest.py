@@ -26,7 +26,7 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.support.machine.waiting import DEADLINE as DEADLINE
 from tests.support.machine.waiting import wait_until as wait_until
-from tests.support.paths import DATA, PROC, ROOT
+from tests.support.paths import DATA, PROC, ROOT, cache_variables
 
 BIN = Path(sys.executable).parent
 START = "start-pacifica-notifications-consumer"
@@ -163,6 +163,7 @@ class Operator:
         # It sees what `quick_python` links.
         environ |= {"PACIFICA_INSTALLER": "pip"}
         environ |= {"E2E_MARK": self._mark, "TMPDIR": str(self.tmp), "XDG_STATE_HOME": str(self.home / "states")}
+        environ |= cache_variables(self.home)
         program, *rest = map(str, arguments)
         program = program if "/" in program else str(self._installed / program)
         logs = self.home / f"command-{len(self._commands)}"

@@ -40,7 +40,7 @@ from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.options.settings import OPTIONS
 from tests.engines.brokers import RedisServer
 from tests.support.machine.ports import free_port
-from tests.support.paths import ROOT
+from tests.support.paths import ROOT, cache_variables
 
 TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
 DEADLINE = 120.0
@@ -94,6 +94,7 @@ class Player:
             "PACIFICA_INSTALLER": "pip",
             "TMPDIR": str(home / "tmp"),
             "XDG_STATE_HOME": str(home / "states"),
+            **cache_variables(home),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]]),
             "COLUMNS": "120",
         }

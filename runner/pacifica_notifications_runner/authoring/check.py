@@ -40,7 +40,7 @@ from pacifica_notifications_runner.process.terminal import coloured, say, say_js
 DESCRIPTION = """\
 Find the faults of a consumer before it is started: in the archive, the syntax of the entry-point, the JSONPath,
 init.sh, the requirements, and imports that no requirement provides. To check the last three, the command creates the
-consumer's environment, runs init.sh in it, and removes it again.
+consumer's environment and runs init.sh in it, unless an unchanged one is in the user's cache.
 """
 
 EPILOG = """\
@@ -67,6 +67,7 @@ def add_command(subparsers: Any) -> None:
     parser.add_argument(
         "--no-environment", action="store_true", help="do not check init.sh, the requirements and imports"
     )
+    steps.add_no_venv_cache(parser)
     command_line.add_output(parser)
 
 
@@ -117,6 +118,7 @@ def _check_whole(
             yield match
     if arguments.no_environment or any(finding.level is Level.ERROR for finding in found):
         return
+    settings = steps.with_venv_cache(arguments, settings, run_as)
     try:
         with steps.venv_builder(consumer, settings, signals.stop, run_as) as venv:
             yield from check_imports(consumer, venv, run_as)

@@ -66,6 +66,7 @@ def add_command(subparsers: Any) -> None:
     parser.add_argument(
         "--sandbox", type=Path, metavar="DIR", help="download from and upload to the sandbox there, running or not"
     )
+    steps.add_no_venv_cache(parser)
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -90,6 +91,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         if arguments.sandbox:
             environ = stack.enter_context(sandbox_environ(arguments.sandbox))
             services = attrs.evolve(Services.from_environment(environ), username=services.username or _SANDBOX_USER)
+        settings = steps.with_venv_cache(arguments, settings, run_as)
         venv = stack.enter_context(steps.venv_builder(consumer, settings, signals.stop, run_as))
         state_dir = settings.state_dir or make_temporary_directory("pacifica-run-")
         runner = JobRunner(

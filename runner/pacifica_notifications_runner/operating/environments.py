@@ -9,20 +9,21 @@ from typing import Any
 
 from pacifica_notifications_consumer.environment.cache import CachedVenv, VenvCache
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError, explained
+from pacifica_notifications_runner import defaults
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.formats import clock, size
 from pacifica_notifications_runner.process.terminal import say
 
 DESCRIPTION = """\
-List the environments in the cache --venv-cache, the last used first. With KEY, list those whose keys begin with it, and
-their packages as requirements that install the same versions. With --prune, remove those that exceed the age or
-the total size of --venv-cache-keep, except those that a running consumer uses.
+List the environments in the cache --venv-cache, by default in that of check and run, the last used first. With KEY,
+list those whose keys begin with it, and their packages as requirements that install the same versions. With --prune,
+remove those that exceed the age or the total size of --venv-cache-keep, except those that a running consumer uses.
 """
 
 EPILOG = """\
-Exit status: 0 done; 2 wrong command line; 73 the cache cannot be read; 78 wrong settings, no --venv-cache,
-or no environment with that key.
+Exit status: 0 done; 2 wrong command line; 73 the cache cannot be read; 78 wrong settings, or no
+environment with that key.
 """
 
 
@@ -32,19 +33,21 @@ def add_command(subparsers: Any) -> None:
     parser = command_line.add_subcommand(
         subparsers, "environments", show, "list or remove cached environments", DESCRIPTION, EPILOG, settings=settings
     )
+    parser.set_defaults(defaulted=settings[:1])
     parser.add_argument("key", nargs="?", metavar="KEY", help="show the packages in those whose keys begin with KEY")
     parser.add_argument("--prune", action="store_true", help="remove those that exceed --venv-cache-keep")
 
 
 def show(arguments: argparse.Namespace, settings: Settings) -> int:
     """Show or remove environments."""
-    if settings.venv_cache is None:
-        raise ConfigurationError("the cache of environments is not named", "set `venv_cache` to its directory")
-    problem, advice = f"cannot read the cache {settings.venv_cache}", "run this as the user of its consumers"
+    directory = settings.venv_cache or defaults.default_venv_cache()
+    if directory is None:
+        raise ConfigurationError("this user has no cache of environments", "set `venv_cache` to its directory")
+    problem, advice = f"cannot read the cache {directory}", "run this as the user of its consumers"
     # A missing cache is an empty one.
     with explained(StateError, problem, advice), contextlib.suppress(FileNotFoundError):
-        next(settings.venv_cache.iterdir(), None)
-    cache = VenvCache(settings.venv_cache, settings.venv_cache_keep)
+        next(directory.iterdir(), None)
+    cache = VenvCache(directory, settings.venv_cache_keep)
     if arguments.prune:
         for kept in cache.prune():
             say(f"removed {_describe(kept)}")

@@ -174,7 +174,8 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     for (needed, value), names in NEEDED.items():
         found = getattr(settings if hasattr(settings, needed) else settings.services, needed)
         # A command without the flag of the setting that is needed works as if it were set.
-        if hasattr(arguments, needed) and (found is None or value not in ("", found)):
+        is_there = found is not None or needed in getattr(arguments, "defaulted", ())
+        if hasattr(arguments, needed) and not (is_there and value in ("", found)):
             for name in filter(lambda name: getattr(arguments, name, None) is not None, names):
                 log.warning("`%s` has no effect without `%s`%s", name, needed, value and f" {value}")
     return settings

@@ -133,7 +133,8 @@ class Settings:
     )
     venv_cache: Path | None = setting(
         "a directory that keeps environments for the next start of the same consumer, which does not run init.sh then "
-        "(default: none; the environment is removed at the end)",
+        "(default: none, the environment is removed at the end; of check, run and environments: "
+        "~/.cache/pacifica-notifications-consumer/environments, with `run_as` none)",
         Path,
         metavar="DIR",
     )

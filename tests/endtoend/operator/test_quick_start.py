@@ -39,7 +39,7 @@ def test_cached_start(operator: Operator, sandbox: Sandbox, tmp_path: Path) -> N
     assert re.search(r"^requests==", shown.stdout, re.MULTILINE)
     missing = operator.run(TOOL, "environments", "zzz", *flags[:2])
     assert (missing.status, "no environment has a key that begins with zzz" in missing.error(TOOL)) == (78, True)
-    nowhere = operator.run(TOOL, "environments")
+    nowhere = operator.run(TOOL, "environments", variables={"XDG_CACHE_HOME": "/dev/null"})
     advice = "set --venv-cache (PACIFICA_VENV_CACHE) to its directory"
     assert (nowhere.status, advice in nowhere.error(TOOL)) == (78, True)
     assert "removed" in operator.run(TOOL, "environments", "--prune", "--venv-cache-keep", "0h", *flags[:2]).stdout

@@ -109,6 +109,19 @@ def test_interpreter_that_has_gone(cache: VenvCache, builds: Builds, tmp_path: P
     assert len(builds.homes) == 2
 
 
+def test_directory_that_others_may_change(cache: VenvCache, builds: Builds, tmp_path: Path) -> None:
+    """A directory of a key that another user may change, or has made, is refused: its environment could be a trap."""
+    (tmp_path / "cache" / "k").mkdir(parents=True)
+    (tmp_path / "cache" / "k").chmod(0o777)
+    with pytest.raises(StateError, match=r"cannot be used: another user may change .*/cache/k; choose another"):
+        use(cache, builds)
+    (tmp_path / "cache" / "k").rmdir()
+    (tmp_path / "cache" / "k").symlink_to(tmp_path)
+    with pytest.raises(StateError, match="another user may change"):
+        use(cache, builds)
+    assert builds.homes == []
+
+
 UNREADABLE = [
     '{"size": 5}',
     '{"size": 5, "files": {"p": 1}}',

@@ -21,7 +21,7 @@ from pacifica_notifications_consumer.environment import builder
 from pacifica_notifications_consumer.environment.cache import VenvCache
 from pacifica_notifications_consumer.environment.installer import Pip
 from pacifica_notifications_consumer.environment.interpreter import Interpreter
-from pacifica_notifications_consumer.environment.local_files import IGNORE, LocalFiles
+from pacifica_notifications_consumer.environment.local_files import IGNORE, digest_local_files
 from pacifica_notifications_consumer.environment.requirements import Requirements
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ArchiveError
@@ -165,8 +165,8 @@ def test_any_byte_of_the_archive(position: int, bit: int) -> None:
             (Path(home) / name).write_bytes(body)
             try:
                 with open_archive(Path(home) / name) as consumer:
-                    files = LocalFiles.of(Requirements(), consumer.directory, has_script=True)
-                    found.append((tree(consumer.directory), files.digest))
+                    digest, _ = digest_local_files(Requirements(), consumer.directory, has_script=True)
+                    found.append((tree(consumer.directory), digest))
             except ArchiveError:
                 return
     assert (found[0][0] == found[1][0]) is (found[0][1] == found[1][1])
@@ -179,7 +179,7 @@ def test_what_is_local(tmp_path: Path, line: str) -> None:
 
     def digest() -> str:
         requirements = Requirements.read(home / "requirements.txt", {"WHERE": str(home / "wheels")})
-        return LocalFiles.of(requirements, home, has_script=False).digest
+        return digest_local_files(requirements, home, has_script=False)[0]
 
     before = digest()
     (home / "data" / "deep" / "table").write_text("1,3")
@@ -189,7 +189,7 @@ def test_what_is_local(tmp_path: Path, line: str) -> None:
 def digest_of(home: Path, line: str = "./lab") -> str:
     (home / "requirements.txt").write_text(line)
     requirements = Requirements.read(home / "requirements.txt", {})
-    return LocalFiles.of(requirements, home, has_script=False).digest
+    return digest_local_files(requirements, home, has_script=False)[0]
 
 
 def test_more_than_bytes(tmp_path: Path) -> None:
@@ -258,5 +258,6 @@ def test_what_cannot_be_kept(tmp_path: Path, line: str, reason: str) -> None:
     """An environment that leads back to the directory of one start is not used by another one."""
     home = fill(tmp_path, FILES | {"requirements.txt": line.encode()})
     requirements = Requirements.read(home / "requirements.txt", {})
-    assert reason in LocalFiles.of(requirements, home, has_script=False).unkept
-    assert bool(reason) == bool(LocalFiles.of(requirements, home, has_script=False).unkept)
+    unkept = digest_local_files(requirements, home, has_script=False)[1]
+    assert reason in unkept
+    assert bool(reason) == bool(unkept)

@@ -332,6 +332,31 @@ def test_default_name_that_cannot_be_used(stem: str) -> None:
     )
 
 
+def test_default_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The cache of environments is in the user's own directory of caches; without one that is usable there is none."""
+    caplog.set_level("INFO")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert defaults.default_venv_cache() == tmp_path / ".cache" / SECTION / "environments"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    found = defaults.default_venv_cache()
+    assert found == tmp_path / "caches" / SECTION / "environments"
+    assert found.stat().st_mode & 0o077 == 0
+    assert caplog.text == ""
+    (tmp_path / "file").touch()
+    for place, reason in (("file", "cannot be used: Not a directory"), ("caches", "belongs to another user")):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / place))
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        assert defaults.default_venv_cache() is None
+        assert reason in caplog.text
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/")
+    assert defaults.default_venv_cache() is None
+    with pytest.raises(ConfigurationError, match="this user has no home directory; set `state_dir`"):
+        monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+        defaults.default_state_dir("x")
+
+
 def test_username_is_required() -> None:
     """Without a user the producer would disable the subscription at the first notification."""
     with pytest.raises(ConfigurationError, match="the user name is missing; set `username`"):
