@@ -23,8 +23,7 @@ from ..filter.filter import Filter
 from ..settings.converters import module_names, size
 from ..settings.option import documented, setting
 from ..system.account import Account
-from ..system.files import special_kind
-from ..system.files import digest_tree
+from ..system.files import digest_tree, special_kind
 from ..system.temporary import temporary_directory
 from .entry_names import read_name
 
