@@ -113,7 +113,7 @@ class VenvBuilder:
             else:
                 venv = stack.enter_context(self._cached(self._cache, interpreter, installer, requirements))
             self._stack = stack.pop_all()
-        if any(venv.site_packages.glob(f"{MISNOMER}-*.dist-info")):
+        if any(venv.path.glob(f"lib/python*/site-packages/{MISNOMER}-*.dist-info")):
             log.warning(
                 "the requirement %s was read as %s: no project has that name, and whoever registers one could run any "
                 "code here; correct it in requirements.txt",
