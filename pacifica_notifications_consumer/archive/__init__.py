@@ -3,7 +3,10 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .archive import ArchiveLimits, Consumer, digest, open_archive
-    from .checks import Finding, Level, Match, check_imports, check_loops, check_notification, check_parts
+    from .checks import check_parts
+    from .filter_checks import Match, check_loops, check_notification
+    from .findings import Finding, Level
+    from .import_checks import check_imports
     from .packing import PackedArchive, open_consumer, pack
 else:
     from ..exports import lazy
@@ -11,7 +14,10 @@ else:
     __getattr__, __dir__ = lazy(
         __name__,
         archive="ArchiveLimits Consumer digest open_archive",
-        checks="Finding Level Match check_imports check_loops check_notification check_parts",
+        checks="check_parts",
+        filter_checks="Match check_loops check_notification",
+        findings="Finding Level",
+        import_checks="check_imports",
         packing="PackedArchive open_consumer pack",
     )
 

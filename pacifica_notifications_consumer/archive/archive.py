@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import difflib
+import logging
 import lzma
 import os
 import re
@@ -13,7 +15,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -26,6 +28,8 @@ from ..system.account import Account
 from ..system.files import digest_tree, special_kind
 from ..system.temporary import temporary_directory
 from .entry_names import read_name
+
+log = logging.getLogger(__name__)
 
 ENTRY_POINT = "__main__.py"
 FILTER = "jsonpath2.txt"
@@ -120,7 +124,14 @@ def open_archive(
     with consumer_directory(
         lambda directory: extract(Path(path), directory, limits or ArchiveLimits()), run_as
     ) as directory:
-        yield Consumer.load(directory)
+        yield load_consumer(directory)
+
+
+def load_consumer(directory: Path) -> Consumer:
+    """Load an extracted consumer as `Consumer.load` does, and log a warning for each misnamed part."""
+    for name, problem, advice in misnamed_parts(path.name for path in directory.iterdir()):
+        log.warning("%s: %s; %s", name, problem, advice)
+    return Consumer.load(directory)
 
 
 @contextlib.contextmanager
@@ -224,7 +235,43 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo, limits: ArchiveLimits) -> N
         )
 
 
+#: What the consumer does without each of its parts.
+_WITHOUT = {
+    ENTRY_POINT: "the consumer cannot run",
+    FILTER: "every notification matches",
+    REQUIREMENTS: "nothing is installed",
+    INIT_SCRIPT: "nothing is run before the requirements are installed",
+    PRELOAD: "nothing is preloaded",
+}
+
+
+def misnamed_parts(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Find files at the top whose names are almost those of missing parts, such as ``Requirements.txt``.
+
+    Yields:
+        The name, the problem, and what to do about it.
+    """
+    names = sorted(names)
+    for part, consequence in _WITHOUT.items():
+        similar = [name for name in names if "/" not in name and _resembles(name, part)]
+        for name in similar if part not in names else ():
+            yield name, f"it is ignored, since the name must be {part}, and {consequence}", f"rename it to {part}"
+
+
+def _resembles(name: str, part: str) -> bool:
+    endings = re.compile(rf"({re.escape(PurePosixPath(part).suffix)}|\.te?xt|\.json)*$")
+    stem, wanted = (re.sub(r"[\W_]", "", endings.sub("", each.casefold())) for each in (name, part))
+    return difflib.SequenceMatcher(None, stem, wanted).ratio() >= _SIMILARITY
+
+
+#: Of ``jsonpath`` and ``jsonpath2``, but not of ``requirements-dev`` and ``requirements``.
+_SIMILARITY = 0.9
+
+
 def _no_entry_point(path: Path, files: set[PurePosixPath]) -> ArchiveError:
+    for name, _, advice in misnamed_parts(map(str, files)):
+        if advice.endswith(ENTRY_POINT):
+            return ArchiveError(f"{path} has no {ENTRY_POINT}, but {name}", advice)
     nested = sorted(name for name in files if name.name == ENTRY_POINT)
     if nested:
         folder = nested[0].parent

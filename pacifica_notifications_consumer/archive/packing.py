@@ -16,7 +16,7 @@ from ..errors import ArchiveError, explained
 from ..system.account import Account
 from ..system.files import replacing, special_kind
 from ..system.temporary import temporary_directory
-from .archive import ArchiveLimits, Consumer, check_archive, consumer_directory, extract
+from .archive import ArchiveLimits, Consumer, check_archive, consumer_directory, extract, load_consumer
 from .references import find_references
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
@@ -98,7 +98,7 @@ def open_consumer(
         FilterError: The ``jsonpath2.txt`` is not usable.
     """
     with consumer_directory(lambda directory: unpack(Path(path), directory, limits), run_as) as directory:
-        yield Consumer.load(directory)
+        yield load_consumer(directory)
 
 
 def unpack(path: Path, directory: Path, limits: ArchiveLimits | None = None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from .archive import ENTRY_POINT, INIT_SCRIPT, PRELOAD, REQUIREMENTS
-from .imports import SourceError, parse
+from .imports import parse
 
 _COMMENT = re.compile(r"(^|\s)#.*")
 _SEPARATORS = re.compile(r"\$\w+|[\s\"'`=:;,|&<>(){}\[\]@]+")
@@ -47,11 +47,11 @@ def find_references(directory: Path, paths: Collection[str]) -> set[str]:
 def _texts(path: Path, folder: str) -> Iterator[str]:
     """The paths in a file in the folder: those of modules that it imports, and all texts that may be paths."""
     words: list[str] = []
-    if path.suffix == ".py":
+    if path.suffix == ".py" and path.is_file():
         try:
-            nodes = ast.walk(parse(path, path.name))
-        except SourceError:
-            return
+            nodes = ast.walk(parse(path))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return  # check reports it
         for node in nodes:
             if isinstance(node, ast.Import):
                 words += (alias.name for alias in node.names)

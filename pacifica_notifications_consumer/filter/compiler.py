@@ -25,10 +25,13 @@ from jsonpath2.nodes.terminal import TerminalNode
 from jsonpath2.subscript import Subscript
 from jsonpath2.subscripts.arrayindex import ArrayIndexSubscript
 from jsonpath2.subscripts.arrayslice import ArraySliceSubscript
+from jsonpath2.subscripts.callable import CallableSubscript
 from jsonpath2.subscripts.filter import FilterSubscript
 from jsonpath2.subscripts.node import NodeSubscript
 from jsonpath2.subscripts.objectindex import ObjectIndexSubscript
 from jsonpath2.subscripts.wildcard import WildcardSubscript
+
+from ..errors import FilterError
 
 Find = Callable[[Any, Any], Iterable[Any]]
 Test = Callable[[Any, Any], bool]
@@ -134,11 +137,17 @@ def _subscript(subscript: Subscript, following: Compiled) -> Compiled:
     if kind is ArrayIndexSubscript:
         return _elements(lambda array: _at(array, subscript.index), following)
     if kind is ArraySliceSubscript:
+        if subscript.step == 0:
+            raise FilterError(f"the slice [{subscript.tojsonpath()}] has a step of zero", "leave the step out")
         return _elements(lambda array: _slice(subscript, array), following)
     if kind is WildcardSubscript:
         return _wildcard(following)
     if kind is FilterSubscript:
         return _filter(compile_expression(subscript.expression), following)
+    if isinstance(subscript, CallableSubscript):
+        for argument in subscript.args:
+            if isinstance(argument, Node):
+                compile_node(argument)  # jsonpath2 evaluates it, but its errors are found here
     find = _computed(compile_node(subscript.next_node)) if kind is NodeSubscript else _left_to_jsonpath2(subscript).find
     return _each(find, following)
 

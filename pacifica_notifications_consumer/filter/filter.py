@@ -23,7 +23,7 @@ class Filter:
         jsonpath: An expression of jsonpath2's dialect, such as ``$["data"][*]``.
 
     Raises:
-        FilterError: The expression cannot be parsed; the message shows the position.
+        FilterError: The expression cannot be parsed; the message shows the position. Or a slice has a step of zero.
     """
 
     def __init__(self, jsonpath: str) -> None:
@@ -50,7 +50,7 @@ class Filter:
             event: A notification as ``json.loads`` returns it.
 
         Raises:
-            FilterError: The expression cannot be evaluated on this event, as with a slice of step 0.
+            FilterError: The expression cannot be evaluated on this event.
         """
         try:
             return self._test(event, event)

@@ -34,6 +34,9 @@ _HINTS = (
     (r"\?\s*@", "a filter stands in parentheses, as in " + '?(@["a"] = 1)'),
     (r"\b(in|contains|like|matches)\b", "jsonpath2 does not have this operator; use =, and or between several values"),
     (r"\.\d", "indices are whole numbers"),
+    (r'"[^"]*\\', "texts have no escapes: leave the backslash out, and compare a part of the text with substring()"),
+    (r'(?<=")\w', "texts cannot contain double quotes; compare a part of the text with substring()"),
+    (r'"[^"]*[\x00-\x1f]', "texts cannot contain tabs or other control characters"),
 )
 
 

@@ -1,4 +1,4 @@
-"""A faulty server in place of a Pacifica service."""
+"""A faulty server in place of a Pacifica service, and a faulty filter."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.http.server import Handler, serve
 
 Answer = Callable[[Handler, bytes], None]
@@ -41,3 +42,17 @@ def fault_server(answer: Answer) -> Iterator[FaultServer]:
 def replying(status: int, body: bytes = b"", **headers: Any) -> Answer:
     """Give the same answer to every request."""
     return lambda handler, _: handler.reply(status, body, **headers)
+
+
+class FailingFilter(Filter):
+    """A filter that cannot be evaluated on any event."""
+
+    def __init__(self, jsonpath: str = '$["data"]') -> None:
+        super().__init__(jsonpath)
+        self._test = self._fail
+
+    def _fail(self, _root: Any, _current: Any) -> bool:
+        raise ValueError("it cannot be evaluated")
+
+    def __reduce__(self) -> tuple[Callable[[str], Filter], tuple[str]]:
+        return FailingFilter, (self.jsonpath,)

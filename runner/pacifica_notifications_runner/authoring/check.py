@@ -15,16 +15,10 @@ from typing import Any
 import attrs
 
 from pacifica_notifications_consumer.archive.archive import REQUIREMENTS, Consumer, consumer_directory
-from pacifica_notifications_consumer.archive.checks import (
-    Finding,
-    Level,
-    Match,
-    check_imports,
-    check_loops,
-    check_notification,
-    check_parts,
-    finding_of,
-)
+from pacifica_notifications_consumer.archive.checks import check_parts
+from pacifica_notifications_consumer.archive.filter_checks import Match, check_loops, check_notification
+from pacifica_notifications_consumer.archive.findings import Finding, Level, finding_of
+from pacifica_notifications_consumer.archive.import_checks import check_imports
 from pacifica_notifications_consumer.archive.packing import unpack
 from pacifica_notifications_consumer.errors import ArchiveError, InitScriptError, PacificaError, VenvError
 from pacifica_notifications_consumer.settings.converters import counted
@@ -38,9 +32,9 @@ from pacifica_notifications_runner.process.signals import StopSignals
 from pacifica_notifications_runner.process.terminal import coloured, say, say_json
 
 DESCRIPTION = """\
-Find the faults of a consumer before it is started: in the archive, the syntax of the entry-point, the JSONPath,
-init.sh, the requirements, and imports that no requirement provides. To check the last three, the command creates the
-consumer's environment and runs init.sh in it, unless an unchanged one is in the user's cache.
+Find the faults of a consumer before it is started: in the archive, the syntax of the entry-point, the JSONPath, which
+may never match, init.sh, the requirements, and imports that no requirement provides. To check the last three, the
+command creates the consumer's environment and runs init.sh in it, unless an unchanged one is in the user's cache.
 """
 
 EPILOG = """\
@@ -87,7 +81,7 @@ def check(arguments: argparse.Namespace, settings: Settings) -> int:
         except ArchiveError as error:
             findings.append(finding_of(error, str(arguments.consumer)))
         else:
-            findings += check_parts(directory)
+            findings += check_parts(directory, settings.python, run_as)
             findings += _check_whole(directory, arguments, settings, signals, run_as, matches, findings)
     _report(arguments, findings, matches)
     if any(finding.level is Level.ERROR for finding in findings):
@@ -150,4 +144,6 @@ def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches:
         say(f"{match.path}: {match.explanation}")
     counts = Counter(finding.level for finding in findings)
     summary = [counted(counts[level], level.value) for level in Level if counts[level]]
+    if unmatched := sum(not match.matches for match in matches):
+        summary.append(f"{counted(unmatched, 'notification')} not matched")
     say(f"{arguments.consumer}: {', '.join(summary) or 'no faults found'}")

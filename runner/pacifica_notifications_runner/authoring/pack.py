@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.archive import packing
+from pacifica_notifications_consumer.archive.archive import misnamed_parts
 from pacifica_notifications_consumer.settings.converters import counted
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import Settings
 from pacifica_notifications_runner.process.formats import size
-from pacifica_notifications_runner.process.terminal import say
+from pacifica_notifications_runner.process.terminal import YELLOW, coloured, say
 
 DESCRIPTION = """\
 Pack the directory of a consumer into an archive that can be deployed. The same files always give the same bytes. Hidden
@@ -44,6 +45,8 @@ def pack(arguments: argparse.Namespace, _settings: Settings) -> int:
         say(f"  {name}")
     for name, reason in packed.left_out:
         say(f"  left out: {name} ({reason})")
+    for name, problem, advice in misnamed_parts(packed.files):
+        say(f"  {coloured('warning', YELLOW)}: {name}: {problem}; {advice}")
     files = sum(not name.endswith("/") for name in packed.files)
     say(f"{arguments.output}: {counted(files, 'file')}, {size(arguments.output.stat().st_size)}")
     return 0

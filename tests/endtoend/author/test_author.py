@@ -183,6 +183,24 @@ def test_check_explains_a_filter(operator: Operator) -> None:
     assert told.status == 66
     assert "n.json: it does not match" in told.stdout
     assert "holds for 0 of 2 values" in told.stdout
+    assert told.stdout.splitlines()[-1] == f"{archive}: 1 notification not matched"
+
+
+def test_misnamed_parts_are_told_by_all_commands(operator: Operator, quick_python: Path) -> None:
+    """With a misnamed filter every notification would match, so check, pack, run and the start command say it."""
+    directory = operator.home / "mine"
+    directory.mkdir()
+    (directory / "__main__.py").write_text("import sys\nsys.argv\n")
+    (directory / "JSONPath2.txt").write_text('$["nothing"]')
+    (operator.home / "n.json").write_bytes(event(1))
+    words = "JSONPath2.txt: it is ignored, since the name must be jsonpath2.txt, and every notification matches"
+    run = ("run", "mine", "n.json", "--python", str(quick_python))
+    for command in (("check", "mine", "--no-environment"), ("pack", "mine"), run):
+        outcome = operator.run(TOOL, *command)
+        assert (outcome.status, words in outcome.stdout + outcome.stderr) == (0, True), outcome
+    # It fails, for another reason, after it has opened the archive.
+    started = operator.run(START, "consumer.zip", "--username", "alice", "--python", "no-such-python")
+    assert words in started.stderr
 
 
 def test_files_are_uploaded_from_a_browser(operator: Operator, tmp_path: Path) -> None:

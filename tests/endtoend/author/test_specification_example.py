@@ -78,6 +78,18 @@ def test_it_works_verbatim(operator: Operator, old_sandbox: Sandbox, tmp_path: P
     assert operator.leftovers() == []
 
 
+def test_check_tells_what_todays_pacifica_does_not_have(operator: Operator) -> None:
+    """Check names the source that never comes, and the proposal; these are warnings, since a site may be old."""
+    outcome = operator.run(TOOL, "check", EXAMPLE, "--no-environment")
+    assert outcome.status == 0
+    filtered, table, summary = outcome.stdout.splitlines()
+    assert filtered.startswith("warning: jsonpath2.txt: it can never match a notification of today's Pacifica")
+    assert '@["source"] is never "/pacifica/metadata/ingest"; Pacifica of 2019 sent it' in filtered
+    assert table.startswith("warning: __main__.py:67: ")
+    assert 'no destinationTable "Transactions.proposal"' in table
+    assert summary.endswith(": 2 warnings")
+
+
 def test_its_jsonpath_never_matches_todays_notifications(operator: Operator, tmp_path: Path) -> None:
     """The source that it asks for is one that the real producer never sends."""
     archive = pack(tmp_path / "consumer.zip", contents(EXAMPLE))

@@ -15,6 +15,7 @@ from random import Random
 import pytest
 
 from pacifica_notifications_consumer.archive.archive import ArchiveLimits, Consumer, open_archive
+from pacifica_notifications_consumer.archive.packing import open_consumer
 from pacifica_notifications_consumer.errors import ArchiveError, FilterError, PacificaError
 
 Entries = dict[str | zipfile.ZipInfo, bytes | str]
@@ -212,6 +213,25 @@ def test_no_entry_point(pack: Callable[..., Path]) -> None:
     nested = str(refusal(pack({"mine/__main__.py": ""}, entry_point=False)))
     assert "in the folder 'mine', not at the top" in nested
     assert "zip the content of the folder" in nested
+
+
+def test_misnamed_parts(pack: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A part that is ignored because of its name is warned of; a misnamed entry-point is named by the refusal."""
+    archive = pack({"JSONPath2.txt": "$", "Requirements.txt": "", "init.sh": "exit"})
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "directory" / "__main__.py").touch()
+    (tmp_path / "directory" / "jsonpath2.txt.txt").touch()
+    with open_archive(archive) as consumer, open_consumer(tmp_path / "directory"):
+        assert consumer.filter is None
+    advice = [message.partition(":")[0] + message.rpartition(";")[2] for message in caplog.messages]
+    assert advice == [
+        "JSONPath2.txt rename it to jsonpath2.txt",
+        "Requirements.txt rename it to requirements.txt",
+        "jsonpath2.txt.txt rename it to jsonpath2.txt",
+    ]
+    for name in ("__Main__.py", "__main__.py.txt", "main.py"):
+        error = refusal(pack({name: "", "lib/main.py": ""}, entry_point=False))
+        assert f"has no __main__.py, but {name}" in error.problem
 
 
 def test_not_an_archive(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.catch_up import catch_up
 from pacifica_notifications_consumer.catch_up.catch_up import CatchUp
 from pacifica_notifications_consumer.cloudevents.announcement import Identity
@@ -22,6 +21,7 @@ from pacifica_notifications_consumer.jobs.job import Origin, Receipt, Verdict
 from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Triage, TriagedTransaction
 from pacifica_notifications_consumer.ledger.coverage import FOLLOWER, MissedCounts
+from tests.support.faults import FailingFilter
 from tests.support.machine.waiting import wait_until
 from tests.support.policy_tools import TestedStore, Told, catcher, store_at, telling
 
@@ -310,7 +310,7 @@ def test_long_range_holds_up_nothing(store: TestedStore, told: Told, caught: Cat
 def test_what_cannot_be_decided(store: TestedStore, told: Told, caught: CatchUp) -> None:
     """A transaction on which the filter fails is set aside, and does not count as recovered."""
     told.go(4)
-    readers = Readers(Triage(name="mine", filter=Filter('$["data"][::0]')))
+    readers = Readers(Triage(name="mine", filter=FailingFilter()))
     with contextlib.closing(readers), catcher(TestedStore(store.ledger, readers), told) as undecided:
         look(undecided)
     assert (store.jobs(), store.coverage.counts().recovered) == ([], 0)

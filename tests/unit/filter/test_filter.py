@@ -146,14 +146,42 @@ def test_other_unusable_expressions(expression: str) -> None:
         Filter(expression)
 
 
+@pytest.mark.parametrize("expression", ["$[::0]", '$["data"][0:3:0]["name"]', "$[?(@[1::0])]", "$[charAt($[::0])]"])
+def test_a_step_of_zero_is_refused(expression: str) -> None:
+    """A slice that fails on every array is refused at once, not at every event."""
+    with pytest.raises(FilterError, match=r"the slice \[.*:0\] has a step of zero"):
+        Filter(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "hint"),
+    [
+        (r'$["a\d"]', "texts have no escapes"),
+        (r'$[?(@["name"] = "C:\data")]', "texts have no escapes"),
+        ('$[?(@["name"] = "say "hi"")]', "texts cannot contain double quotes"),
+        ('$[?(@["name"] = "a\tb")]', "texts cannot contain tabs"),
+    ],
+)
+def test_characters_that_no_text_can_have(expression: str, hint: str) -> None:
+    """A backslash, a quote or a control character in a text is told as such."""
+    with pytest.raises(FilterError) as caught:
+        Filter(expression)
+    assert hint in caught.value.advice
+
+
 def test_failure_on_an_event_is_explained() -> None:
     """An expression that cannot be evaluated on an event fails with an error that names it."""
-    with pytest.raises(FilterError, match=r"failed on this event: ValueError: range\(\) arg 3 must not be zero"):
-        list(Filter("$[::0]").find([1]))
+    failing = Filter("$[charAt(0)]")
+
+    class Text(str):
+        def __getitem__(self, _: Any) -> str:
+            raise ValueError("torn page")
+
+    for evaluate in (lambda: list(failing.find(Text("a"))), lambda: failing.matches(Text("a"))):
+        with pytest.raises(FilterError, match=r"charAt\(0\).* failed on this event: ValueError: torn page"):
+            evaluate()
     with pytest.raises(FilterError, match=r"failed on this event: ValueError"):
-        Filter("$[::0]").matches([1])
-    with pytest.raises(FilterError, match=r"failed on this event: ValueError"):
-        Filter("$[::0]").explain([1])
+        failing.explain(Text("a"))
 
 
 def test_bottomless_events() -> None:

@@ -36,6 +36,8 @@ CALLS = st.sampled_from(
     ["length()", "keys()", "values()", "entries()", "charAt(0)", "charAt(@.a)", "substring(1)", "substring(0, 2)"]
 )
 PARTS = st.none() | NUMBERS
+#: A step of zero is refused, see `test_a_step_of_zero_is_refused`.
+STEPS = PARTS.filter(lambda step: step != 0)
 
 
 def slices(start: int | None, end: int | None, step: int | None) -> str:
@@ -65,7 +67,7 @@ def extend(subscripts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     selectors = st.one_of(
         NAMES.map('"{}"'.format),
         NUMBERS.map(str),
-        st.builds(slices, PARTS, PARTS, PARTS),
+        st.builds(slices, PARTS, PARTS, STEPS),
         st.just("*"),
         conditions.map("?({})".format),
         inner,

@@ -17,6 +17,7 @@ from pacifica_notifications_consumer.jobs import readers as readers_module
 from pacifica_notifications_consumer.jobs.job import Verdict
 from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Triage
+from tests.support.faults import FailingFilter
 
 FILTER = Filter('$["data"][*][?(@["mimetype"] = "text/plain")]')
 TRIAGE = Triage(name="mine", filter=FILTER)
@@ -46,7 +47,7 @@ CASES = [
     (Triage(name="mine"), event(), Verdict.MATCHED, ""),
     (TRIAGE, event(TEXT, extensions={"expirytime": "2020-01-01T00:00:00Z"}), Verdict.EXPIRED, ""),
     (TRIAGE, event(TEXT, extensions={"expirytime": "2999-01-01T00:00:00Z"}), Verdict.MATCHED, ""),
-    (Triage(name="mine", filter=Filter('$["data"][::0]')), event({}), Verdict.UNDECIDABLE, "failed on this event"),
+    (Triage(name="mine", filter=FailingFilter()), event({}), Verdict.UNDECIDABLE, "failed on this event"),
     (TRIAGE, b"", Verdict.UNREADABLE, "is empty"),
     (TRIAGE, b"{", Verdict.UNREADABLE, "is not JSON"),
     (TRIAGE, b"\xff{}", Verdict.UNREADABLE, "is not JSON"),

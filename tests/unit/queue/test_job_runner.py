@@ -19,6 +19,7 @@ from pacifica_notifications_consumer.ledger import ledger as ledger_module
 from pacifica_notifications_consumer.queue import workers
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.streams.progress import Progress
+from tests.support.faults import FailingFilter
 from tests.support.machine.waiting import DEADLINE, wait_for_line, whole_lines
 from tests.support.runner_tools import WAYS, alive, body, eventually, make_runner, run_one
 
@@ -206,7 +207,7 @@ def test_verdicts(make: Callable[..., JobRunner]) -> None:
 
 def test_filter_that_fails(make: Callable[..., JobRunner]) -> None:
     """A notification on which the filter fails is kept, recorded as undecidable, and runs nothing."""
-    with make("", filter=Filter('$["data"][::0]')) as runner:
+    with make("", filter=FailingFilter()) as runner:
         receipt = runner.accept(body(1, {}))
         assert (receipt.verdict, receipt.job_id) == (Verdict.UNDECIDABLE, None)
 

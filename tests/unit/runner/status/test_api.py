@@ -24,6 +24,7 @@ from pacifica_notifications_consumer.subscription.incident import Incident, Inci
 from pacifica_notifications_runner.status.api.api import ROUTER, Api
 from pacifica_notifications_runner.status.api.documents import SubscriptionStatus
 from pacifica_notifications_runner.status.listener import showing
+from tests.support.faults import FailingFilter
 from tests.support.http_tools import raw
 from tests.support.machine.waiting import DEADLINE, wait_for_line
 from tests.support.runner_tools import body, eventually, make_runner
@@ -264,7 +265,7 @@ def test_replay_with_a_filter_that_fails(tmp_path: Path) -> None:
     """A JSONPath that cannot be applied to a notification is an error that names it; nothing is queued."""
     with make_runner(tmp_path, "") as runner:
         runner.wait(runner.accept(body()).job_id or 0, DEADLINE)
-        failing = Selection(match=Filter('$["data"][::0]'))
+        failing = Selection(match=FailingFilter())
         expected = r"^the notification of job 1: the JSONPath [^;]* failed on this event: [^;]*; [^;]*$"
         with pytest.raises(FilterError, match=expected):
             runner.replay(failing)

@@ -1,0 +1,45 @@
+"""What a check of a consumer finds."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from ..errors import PacificaError
+
+
+class Level(enum.Enum):
+    """The severity of a finding."""
+
+    #: The consumer would not start, or its jobs would fail.
+    ERROR = "error"
+    #: The consumer may not do what its author wants.
+    WARNING = "warning"
+    #: Information for the author.
+    NOTE = "note"
+
+
+@attrs.frozen(kw_only=True)
+class Finding:
+    """A mistake, or a possible one.
+
+    Args:
+        level: The severity.
+        position: The file, with the line if known: ``__main__.py:12``.
+        problem: What is wrong.
+        advice: What to do about it; may be empty.
+        details: Further lines, such as the output of an installer.
+    """
+
+    level: Level
+    position: str
+    problem: str
+    advice: str = ""
+    details: str = ""
+
+
+def finding_of(error: PacificaError, position: str) -> Finding:
+    """Make a finding of an error, whose message may begin with the position."""
+    problem = error.problem.removeprefix(f"{position}: ")
+    return Finding(level=Level.ERROR, position=position, problem=problem, advice=error.advice, details=error.output)

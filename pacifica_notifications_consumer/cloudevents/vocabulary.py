@@ -1,0 +1,63 @@
+"""The members, tables and values of Pacifica's notifications, by which `check` finds filters that cannot match.
+
+They are those of pacifica-metadata 0.13 and its uploaders, with the default settings of a site, as the shapes that
+`filter.analysis` defines.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: The values of ``destinationTable``.
+TABLES = (
+    *("Transactions.submitter", "Transactions.project", "Transactions.instrument", "Transactions._id"),
+    *("TransactionKeyValue", "Files", "FileKeyValue"),
+)
+#: What a notification had in 2019, as in the specification's example, and what to write instead.
+REPLACED = {
+    "/pacifica/metadata/ingest": "Pacifica of 2019 sent it; leave it out: today's source is "
+    '"http://metadata.pacifica.org/transactions?_id=…" or what the site has configured',
+    "Transactions.proposal": 'Pacifica of 2019 sent it; write "Transactions.project"',
+}
+#: metadata refuses files of other types.
+_MIMETYPES = ("application", "audio", "example", "font", "image", "message", "model", "text", "video")
+#: Uploaders may send these with a row of metadata.
+_OF_UPLOADERS = (
+    *("sourceTable", "metaID", "displayType", "displayTitle", "queryDependency", "valueField", "queryFields"),
+    *("displayFormat", "directoryOrder", "query_results"),
+)
+_FILE = {
+    "_id": float,
+    "size": float,
+    "mimetype": tuple(f"{kind}/*" for kind in _MIMETYPES),
+    **dict.fromkeys(("name", "subdir", "hashtype", "hashsum", "ctime", "mtime"), ()),
+}
+
+
+def _row(table: str) -> dict[str, Any]:
+    members = {"value": None, **({"key": ()} if "KeyValue" in table else {}), **dict.fromkeys(_OF_UPLOADERS)}
+    if table == "FileKeyValue":
+        members["file_id"] = float
+    return {"destinationTable": (table,), **(_FILE if table == "Files" else members)}
+
+
+def _event(kind: str, source: str, event_id: str, data: Any) -> dict[str, Any]:
+    return {
+        "cloudEventsVersion": ("0.1",),
+        "eventType": (f"org.pacifica.metadata.{kind}",),
+        "source": (f"http://metadata.pacifica.org/{source}",),
+        "eventID": (f"metadata.{event_id}",),
+        "eventTime": (),
+        "extensions": None,
+        "contentType": ("application/json",),
+        "data": data,
+    }
+
+
+#: All but the first are sent to administrators only.
+EVENTS = (
+    _event("ingest", "transactions?_id=*", "ingest.*", [_row(table) for table in TABLES]),
+    _event("orm", "*", "orm.*", {"obj_type": (), "obj_primary_keys": [None], "method": ()}),
+    _event("doientry", "doientry", "doi.*", [{"entry": None, "was_created": None}]),
+    _event("doiupdate", "doientry?doi=*", "doi.*", ()),
+)
