@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer import VenvBuilder
-from tests.support.wheels import make_wheel, without_index
+from tests.endtoend.environments.wheels import make_wheel, without_index
 
 __all__ = ["without_index"]
 

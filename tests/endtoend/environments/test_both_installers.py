@@ -10,8 +10,8 @@ import pytest
 
 from pacifica_notifications_consumer import VenvBuilder
 from pacifica_notifications_consumer.errors import RequirementError
+from tests.endtoend.environments.wheels import make_wheel, without_index
 from tests.endtoend.recorder import recording
-from tests.support.wheels import make_wheel, without_index
 
 __all__ = ["without_index"]
 
