@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError, explained
 from ..settings.converters import check, existing_file, limit, path
-from ..system.account import Account
+from ..system.account import Account, has_given_up_new_privileges
 from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured
 from ..system.temporary import remove_tree, temporary_directory
@@ -136,7 +136,8 @@ class VenvBuilder:
             [installer.name, installer.version],
             wheel_digest(),
             [line.text for line in requirements.lines],
-            script,
+            # What a script can do depends on its rights.
+            script and [script, has_given_up_new_privileges()],
             digest,
             # These variables determine where packages come from.
             sorted(item for item in os.environ.items() if item[0].startswith(("PIP_", "UV_"))),

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _OF_ANOTHER = (PREFIX, "SUDO_", "XDG_", "SSH_", "DBUS_", "MAIL")
 #: An invalid number, with which setfsuid and setfsgid only return the current one.
 _INVALID = -1
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 38, 39
 
 
 @attrs.frozen(kw_only=True)
@@ -207,6 +207,11 @@ def give_up_new_privileges() -> None:
     """Keep this process and its programs from gaining rights, as through ``sudo``; permanent, and only on Linux."""
     if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         log.warning("new privileges cannot be given up: %s", os.strerror(ctypes.get_errno()))
+
+
+def has_given_up_new_privileges() -> bool:
+    """Whether this process has called `give_up_new_privileges`, or inherits that."""
+    return sys.platform == "linux" and bool(ctypes.CDLL(None).prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
 
 
 class _OwnImports(MetaPathFinder):
