@@ -20,7 +20,7 @@ from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured
 from ..system.temporary import remove_tree, temporary_directory
 from .cache import CacheLimits, VenvCache
-from .installer import Installer, Packages, Pip, find_installer, installer_environ, put_pip_into
+from .installer import Installer, Packages, find_installer, installer_environ, put_pip_into
 from .installer_errors import requirement_error
 from .interpreter import Interpreter
 from .local_files import digest_local_files
@@ -188,9 +188,8 @@ class VenvBuilder:
                         interpreter.executable,
                     )
                 self._run_init_script(self._init_script, environ)
-            checker = Pip.find(interpreter) or installer if requirements.need_pip else installer
             environ |= {"TMPDIR": str(temporary), "PIP_LOG": str(temporary / _PIP_LOG)}
-            self._install(venv, wheel, installer, environ, checker if requirements.has_hashes else None)
+            self._install(venv, wheel, installer, environ, hashes=requirements.has_hashes)
             packages = list_packages(venv)
         remove_tree(temporary)
         venv.lock.write_text(lock_file(packages, interpreter, installer), encoding="utf-8")
@@ -230,17 +229,16 @@ class VenvBuilder:
             raise InitScriptError(f"{script.name} {problem}", advice, output=finished.output)
 
     def _install(
-        self, venv: Venv, wheel: Path, installer: Installer, environ: Mapping[str, str], checker: Installer | None
+        self, venv: Venv, wheel: Path, installer: Installer, environ: Mapping[str, str], *, hashes: bool
     ) -> None:
-        """Install the requirements; the packages of those with hashes by ``checker``, None if there are none."""
         name = self._requirements.name if self._requirements else DISTRIBUTION
         log.info("installing %s with %s %s", name, installer.name, installer.version)
         given: list[str | Path] = [] if self._requirements is None else ["--requirement", self._requirements]
-        if checker is not None:
+        if hashes:
             # If one requirement has a hash, installers demand a hash of every package of the same call, so the wheel of
             # this library is installed by a second call. The hashed packages come first, because the hash of a package
             # that is already installed would not be checked.
-            self._call(checker, venv, given, environ, hashes=True)
+            self._call(installer, venv, given, environ, hashes=True)
             given = []
         self._call(installer, venv, [wheel, *given], environ)
 

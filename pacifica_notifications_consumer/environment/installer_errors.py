@@ -20,6 +20,9 @@ _CONFLICT = re.compile(r"Cannot install (.+) because these package versions have
 _CONTRADICTION = re.compile(r"depends on (?!Python).*requirements are unsatisfiable", re.DOTALL)
 _REQUIRED = re.compile(r"(?<!conclude that )you require ([^\s,]+(?:,[<>=!~][^\s,]+)*)")
 _FAILURES = (
+    re.compile(
+        r"(?:Processing|Collecting) (\S+)(?!.*\n\s*(?:Processing|Collecting) ).*did not run successfully", re.DOTALL
+    ),
     re.compile(r"No matching distribution found for (.+)"),
     re.compile(r"Could not find a version that satisfies the requirement (.+?) \(from"),
     re.compile(r"Invalid requirement: '?(.+?)'?(?:$|:| \()", re.MULTILINE),
@@ -36,7 +39,10 @@ _FAILURES = (
     re.compile(r"Failed to (?:download and )?build [`']([^`'@ ]+)"),
     re.compile(r"you require ([^\s,]+)"),
 )
-_BUILD = re.compile(r"[Ff]ailed to (?:download and )?build|build backend returned an error|Could not build wheels")
+_BUILD = re.compile(
+    r"[Ff]ailed to (?:download and )?build|build backend returned an error|Could not build wheels"
+    r"|wheel did not run successfully|metadata-generation-failed"
+)
 _OTHER_PYTHON = re.compile(r"has no wheels with|requires (?:a different )?Python|Python.* does not satisfy")
 _UNKNOWN = re.compile(r"\(from versions: none\)|was not found in the|no versions of")
 _NO_VERSION = re.compile(r"\(from versions: |there is no version of|available and you require")
@@ -53,12 +59,9 @@ _SEE = "see the output of the installer below"
 
 
 def requirement_error(output: str, log: str = "", modules: Iterable[str] = ()) -> RequirementError:
-    """Find the failed requirement in the output of uv or pip, and suggest a correction.
+    """Say what is wrong with which requirement, by the output of uv or pip, and suggest a correction.
 
-    Args:
-        output: What the installer has printed.
-        log: The log of pip, which has reasons that pip does not print; empty for uv.
-        modules: The modules that the consumer imports, which a misspelt requirement may mean.
+    The log of pip has reasons that pip does not print. ``modules`` are those that the consumer imports.
     """
     problem, advice = _of_all(output, log) or _of_one(output, log, modules)
     quoted = "\n".join(line for line in output.splitlines() if not line.startswith("WARNING: "))

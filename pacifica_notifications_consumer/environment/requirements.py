@@ -46,19 +46,26 @@ class Requirements:
 
     @classmethod
     def read(cls, path: Path, environ: Mapping[str, str]) -> Requirements:
-        """Read a file, with the values of variables; raises `RequirementError` if it is not text."""
-        return cls(lines=tuple(_read(path, environ, False, set())))
+        """Read a file, with the values of variables.
+
+        Raises:
+            RequirementError: It is not text, or has a hash where not every installer checks it.
+        """
+        lines = tuple(_read(path, environ, False, set()))
+        for line in (line for line in lines if line.has_hash):
+            name = line.text.partition("--hash")[0].strip()
+            if line.is_constraint:
+                problem = f"the constraint {name!r} has a hash, which not every installer checks"
+                raise RequirementError(problem, "include its file with -r instead of -c")
+            if "/" not in name and not _PINNED.match(line.text):
+                problem = f"the requirement {name!r} has a hash, but not one version"
+                raise RequirementError(problem, "name the version with ==")
+        return cls(lines=lines)
 
     @property
     def has_hashes(self) -> bool:
         """Whether the installer must check hashes."""
         return any(line.has_hash or line.text.startswith("--require-hashes") for line in self.lines)
-
-    @property
-    def need_pip(self) -> bool:
-        """Whether pip has to check the hashes: uv ignores those of constraints, and refuses those of a range."""
-        hashed = (line for line in self.lines if line.has_hash)
-        return any(line.is_constraint or ("/" not in line.text and not _PINNED.match(line.text)) for line in hashed)
 
 
 def decoded(path: Path) -> str:

@@ -57,9 +57,6 @@ HASHED: dict[str, tuple[str, str, Callable[[str], bytes]]] = {
     "with a space": ("minerals==1.0 --hash HASH", "", str.encode),
     "continued": ("minerals==1.0 \\\n    --hash HASH", "", str.encode),
     "included": ("-r locked.txt", "minerals==1.0 --hash=HASH", str.encode),
-    "constraint": ("-c locked.txt\nminerals", "minerals==1.0 --hash=HASH", str.encode),
-    "constraint and version": ("-c locked.txt\nminerals==1.0", "minerals==1.0 --hash HASH", str.encode),
-    "range": ("minerals<2 --hash=HASH", "", str.encode),
     "UTF-16": ("minerals==1.0 --hash=HASH\r\n", "", utf_16),
     "demanded": ("--require-hashes\nminerals==1.0 --hash=HASH", "", str.encode),
     "of a file": ("./minerals-1.0-py3-none-any.whl --hash=HASH", "", str.encode),
@@ -95,7 +92,6 @@ def test_hashes(wheels: Path, home: Path, installer: str, way: str, right: bool)
         ("minerals==1.0 --hash=HASH\nrocks==1.0", ""),
         ("-r locked.txt\nrocks==1.0", "minerals==1.0 --hash=HASH"),
         ("minerals==1.0 --hash HASH\n-r locked.txt", "rocks==1.0"),
-        ("-c locked.txt\nminerals==1.0\nrocks", "minerals==1.0 --hash=HASH"),
         ("--require-hashes\nminerals==1.0", ""),
     ],
 )

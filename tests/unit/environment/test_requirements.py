@@ -45,26 +45,39 @@ def test_included_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "has_hashes", "need_pip"),
+    ("text", "has_hashes"),
     [
-        ("six==1.0", False, False),
-        ("six==1.0 # --hash=sha256:0", False, False),
-        ("six==1.0 --hash=sha256:0", True, False),
-        ("six[x] === 1.0 ; a > '3' --hash sha256:0", True, False),
-        ("six>=1.0 --hash=sha256:0", True, True),
-        ("six==1.* --hash=sha256:0", True, True),
-        ("six==1.0,<2 --hash=sha256:0", True, True),
-        ("./six.whl --hash=sha256:0", True, False),
-        ("--require-hashes", True, False),
-        ("-r hashed.txt", True, False),
-        ("-c hashed.txt", True, True),
+        ("six==1.0", False),
+        ("six==1.0 # --hash=sha256:0", False),
+        ("six==1.0 --hash=sha256:0", True),
+        ("six[x] === 1.0 ; a > '3' --hash sha256:0", True),
+        ("./six.whl --hash=sha256:0", True),
+        ("--require-hashes", True),
+        ("-r hashed.txt", True),
     ],
 )
-def test_hashes(tmp_path: Path, text: str, has_hashes: bool, need_pip: bool) -> None:
-    """Hashes are found wherever they are, and those that uv does not check."""
+def test_hashes(tmp_path: Path, text: str, has_hashes: bool) -> None:
+    """Hashes are found wherever they are."""
     (tmp_path / "hashed.txt").write_text("six==1.0 --hash=sha256:0\n")
-    requirements = read(tmp_path, text)
-    assert (requirements.has_hashes, requirements.need_pip) == (has_hashes, need_pip)
+    assert read(tmp_path, text).has_hashes == has_hashes
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("six>=1.0 --hash=sha256:0", "the requirement 'six>=1.0' has a hash, but not one version"),
+        ("six --hash sha256:0", "the requirement 'six' has a hash, but not one version"),
+        ("six==1.* --hash=sha256:0", "the requirement 'six==1.*' has a hash, but not one version"),
+        ("six==1.0,<2 --hash=sha256:0", "the requirement 'six==1.0,<2' has a hash, but not one version"),
+        ("six==1.0\n-c hashed.txt", "the constraint 'six==1.0' has a hash, which not every installer checks"),
+    ],
+)
+def test_hashes_that_not_every_installer_checks(tmp_path: Path, text: str, problem: str) -> None:
+    """They are refused, so that the same file is safe with each."""
+    (tmp_path / "hashed.txt").write_text("six==1.0 --hash=sha256:0\n")
+    with pytest.raises(RequirementError) as caught:
+        read(tmp_path, text)
+    assert caught.value.problem == problem
 
 
 @pytest.mark.parametrize(("content", "position"), [(b"# \xe9\nsix", 2), (b"s\0i\0x\0", 1), (b"\xff\xfes", 2)])
