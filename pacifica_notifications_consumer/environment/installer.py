@@ -154,6 +154,10 @@ def installer_environ(environ: Mapping[str, str], constraints: Path) -> dict[str
     changed["PIP_CONSTRAINT"] = " ".join(filter(None, [changed.get("PIP_CONSTRAINT"), constraints.as_uri()]))
     if "UV_CONSTRAINT" in changed:
         changed["UV_CONSTRAINT"] += f" {constraints}"
+    # Packages that building others needs are not bound by the other constraints.
+    changed["UV_BUILD_CONSTRAINT"] = " ".join(filter(None, [changed.get("UV_BUILD_CONSTRAINT"), str(constraints)]))
+    pips = [changed.get("PIP_BUILD_CONSTRAINT"), constraints.as_uri()]
+    changed["PIP_BUILD_CONSTRAINT"] = " ".join(filter(None, pips))
     for of_pip, of_uv in _SAME_SETTINGS.items():
         if of_pip in changed and of_uv not in changed:
             value = changed[of_pip]

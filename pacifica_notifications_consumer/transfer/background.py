@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures.process
+import concurrent.futures.thread  # noqa: F401  (both for the end of this module)
 import contextlib
 import gc
 import os
@@ -45,6 +47,8 @@ class _Background:
         #: Functions that each settle one promise, in the order in which the tasks finished, and the tasks' threads.
         self._done: deque[tuple[Callable[[], Any], threading.Thread]] = deque()
         self._unsettled = 0
+        #: The exception by which a callback has ended the program, if it ran on another thread or after the script.
+        self._ended: BaseException | None = None
         #: Identifier of the thread that runs callbacks now.
         self._turn: int | None = None
         #: Functions that wake the event loops in which promises are awaited.
@@ -99,8 +103,10 @@ class _Background:
         """Settle promises of finished tasks until the given one is settled; TimeoutError after `timeout` seconds."""
         # The promise may come from other code and be settled by another thread.
         promise._then(self._notify, self._notify)
-        if not self._settle_until(lambda: not promise.is_pending, timeout):
+        if not self._settle_until(lambda: not promise.is_pending or bool(self._ended), timeout):
             raise TimeoutError(f"the promise was not settled within {timeout} seconds")
+        if promise.is_pending and self._ended:
+            raise self._ended
 
     async def result(self, promise: Promise[T]) -> T:
         """Await a promise in an event loop, whose thread runs the callbacks of finished tasks meanwhile."""
@@ -120,6 +126,8 @@ class _Background:
                     async_instance.drain_queue_until_resolved(promise._target())
                 if not promise.is_pending:
                     return promise.get()
+                if self._ended:
+                    raise self._ended
                 if self._settle_one():
                     changed.set()
                 await changed.wait()
@@ -133,10 +141,14 @@ class _Background:
             forget_callbacks()
             return
         try:
-            self._settle_until(lambda: not self._unsettled, None)
+            self._settle_until(lambda: bool(self._ended) or not self._unsettled, None)
         except BaseException as error:
+            # Other threads may wait for promises that nobody settles any more.
+            self._ended = error
+            self._notify()
+        if self._ended:
             # Python ignores an exit status that is set this late.
-            atexit.register(_end, _status(error))
+            atexit.register(_end, _status(self._ended))
             forget_callbacks()
 
     def _settle_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
@@ -163,14 +175,20 @@ class _Background:
             # A callback that calls Promise.get() enters this method again.
             outer, self._turn = self._turn, threading.get_ident()
             settle, thread = self._done.popleft()
+        before = self._changed
         try:
             # A callback may fork, which is only safe without other threads.
             if thread.ident is not None:
                 thread.join()
             settle()
+        except (SystemExit, KeyboardInterrupt) as error:
+            if threading.current_thread() is not threading.main_thread():
+                self._ended = error
+            raise
         finally:
             with self._changed:
-                self._unsettled -= 1
+                if self._changed is before:  # else this is a forked child
+                    self._unsettled -= 1
             self._pass_on(outer)
         return True
 
@@ -202,14 +220,18 @@ def _raise(error: BaseException) -> None:
 
 def _status(error: BaseException) -> int:
     """Print what Python prints for an exception that ends the program, and return its exit status."""
-    if not isinstance(error, SystemExit):
-        sys.excepthook(type(error), error, error.__traceback__)
-        return 130 if isinstance(error, KeyboardInterrupt) else 1  # 130 as shells report SIGINT
-    if error.code is None or isinstance(error.code, int):
-        code = error.code or 0
+    code = getattr(error, "code", 1)
+    is_exit = isinstance(error, SystemExit)
+    if is_exit and (code is None or isinstance(code, int)):
+        code = code or 0
         return code & 0xFF if -(2**63) <= code < 2**63 else 0xFF
-    print(error.code, file=sys.stderr)  # noqa: T201  (as Python does)
-    return 1
+    # A hook, or what is to be printed, may fail.
+    with contextlib.suppress(BaseException):
+        if is_exit:
+            print(code, file=sys.stderr)  # noqa: T201  (as Python does)
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+    return 130 if isinstance(error, KeyboardInterrupt) else 1  # 130 as shells report SIGINT
 
 
 def _end(status: int) -> None:
@@ -222,7 +244,8 @@ def _end(status: int) -> None:
     gc.collect()
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
-            stream.flush()
+            if not getattr(stream, "closed", False):
+                stream.flush()
         except (OSError, ValueError):
             # Python, too, ends with this status when a flush fails; an unhandled rejection makes the flush fail.
             status = UNHANDLED_STATUS
@@ -287,6 +310,6 @@ Promise.__await__ = _iterate  # type: ignore[misc]
 os.register_at_fork(after_in_child=_background._reset)
 os.register_at_fork(after_in_child=forget_callbacks)
 # Callbacks may start threads and processes, which is possible until the end of the script but no longer when the
-# handlers of `atexit` run.
+# handlers of `atexit` run. The pools of `concurrent.futures`, which have been imported before, are still open then.
 getattr(threading, "_register_atexit", atexit.register)(_background.finish)
 in_background = _background.run

@@ -28,6 +28,8 @@ _unhandled: dict[int, Promise[Any]] = {}
 #: Pending promises by identity, with the callback that waits for each, or that has returned it, and which of both.
 _waiting: dict[int, tuple[Promise[Any], Any, str]] = {}
 forget_callbacks = _waiting.clear
+#: Generators that callbacks have returned, with the callback, by identity.
+_generators: dict[int, tuple[Any, Any]] = {}
 
 #: Exit status of a process that ends with an unhandled rejection: the same status that Python uses for an error
 #: during its cleanup (see `sys.exit`).
@@ -41,6 +43,10 @@ def unhandled_rejections() -> list[BaseException]:
 
 
 def _reject_waiting() -> None:
+    for generator, callback in _generators.values():
+        if inspect.getgeneratorstate(generator) == inspect.GEN_CREATED:
+            problem = f"the callback {_describe(callback)} returned a generator, of which nothing was run"
+            Promise.reject(RuntimeError(problem))
     for promise, callback, how in list(_waiting.values()):
         if promise.is_pending:
             Promise.reject(RuntimeError(f"the callback {_describe(callback)} {how}"))
@@ -57,7 +63,10 @@ def _run(callback: Callable[[Any], Any], value: Any) -> Any:
     for function in (callback, getattr(callback, "__call__", None)):  # noqa: B004  (an object with that method)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"the callback {_describe(callback)} contains yield, so that a call runs nothing of it")
-    return callback(value)
+    result = callback(value)
+    if inspect.isgenerator(result):
+        _generators[id(result)] = result, callback
+    return result
 
 
 def _forget_callback(promise: Promise[Any]) -> None:
@@ -135,6 +144,9 @@ def _hand_over_rejected(promise: Promise[Any]) -> None:
 def _watched_then(original: Callable[..., Promise[Any]]) -> Any:
     @wraps(original)
     def then(self: Promise[Any], did_fulfill: Any = None, did_reject: Any = None) -> Promise[Any]:
+        for callback in (did_fulfill, did_reject):
+            if not (callback is None or callable(callback)) or did_fulfill is did_reject is None:
+                raise TypeError(f"then() got {did_fulfill!r:.80} as its callback: write then(work), not then(work())")
         promise = original(self, did_fulfill, did_reject)
         callback = next(filter(callable, (did_fulfill, did_reject)), None)
         if callback is not None and promise.is_pending and not promise._is_following:

@@ -82,7 +82,12 @@ class Sandbox:
         with contextlib.ExitStack() as stack:
             self.directory = stack.enter_context(_directory(directory))
             self._store = store = stack.enter_context(contextlib.closing(Store(self.directory)))
-            site = read_site(self.directory) | {name: value for name, value in given.items() if value is not None}
+            kept = read_site(self.directory)
+            site = kept | {name: value for name, value in given.items() if value is not None}
+            if site != kept and store.transactions():
+                raise StateError(
+                    f"{self.directory} has transactions of a sandbox of another kind", "choose a new directory"
+                )
             (self.directory / _SITE).write_text(json.dumps(site), encoding="ascii")
             policy = PolicyService(project_field=site["project_field"], users=users)
             self._producer = stack.enter_context(contextlib.closing(ProducerService(store, policy, say)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from pacifica_notifications_consumer.testing.sandbox.sandbox import AS_OF
+from pacifica_notifications_consumer.testing.sandbox.sandbox import AS_OF, read_site
 from pacifica_notifications_runner.authoring.sandbox_page import PORT, sandbox_page
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import Settings
@@ -64,7 +64,8 @@ def serve(arguments: argparse.Namespace, settings: Settings) -> int:
         )
         stack.enter_context(sandbox)
         page = stack.enter_context(sandbox_page(sandbox))
-        say(f"A sandbox is running, its archive in {sandbox.directory}. To use it from another shell:")
+        year = next((f" of {year}" for year, site in AS_OF.items() if site == read_site(sandbox.directory)), "")
+        say(f"A sandbox{year} is running, its archive in {sandbox.directory}. To use it from another shell:")
         for variable, value in sandbox.environ().items():
             say(f"  export {variable}={value}")
         if page.server_port != PORT:

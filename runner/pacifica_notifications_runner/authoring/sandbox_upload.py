@@ -62,18 +62,20 @@ def upload(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Upload a transaction."""
     contents = files_below(arguments.files)
     with sandbox_environ(arguments.sandbox) as environ:
+        site = read_site(arguments.sandbox)
         notification = send_files(
             contents,
             services=Services.from_environment(environ),
             submitter=arguments.submitter,
             project=arguments.project,
-            project_field=read_site(arguments.sandbox)["project_field"],
+            project_field=site["project_field"],
             instrument=arguments.instrument,
             key_values=dict(arguments.key_value),
         )
     number = Notification(b"", notification).attributes["_id"]
     say(f"transaction {number}: {counted(len(contents), 'file')}")
     if arguments.save:
+        notification["source"] = site["ingest_source"].format(id=number)
         arguments.save.write_text(json.dumps(notification), encoding="utf-8")
         say(f"its notification: {arguments.save}")
     return 0

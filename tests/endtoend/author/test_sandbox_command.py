@@ -117,7 +117,9 @@ def test_as_of_2019(operator: Operator, tmp_path: Path) -> None:
         flags = ("--sandbox", tmp_path / "box", "--save", saved)
         outcome = operator.run(TOOL, "sandbox", "upload", tmp_path / "a.txt", *flags)
         assert (outcome.status, outcome.stdout.partition(":")[0]) == (0, f"transaction {expected}")
-        assert {"destinationTable": "Transactions.proposal", "value": "1234a"} in json.loads(saved.read_text())["data"]
+        notification = json.loads(saved.read_text())
+        assert {"destinationTable": "Transactions.proposal", "value": "1234a"} in notification["data"]
+        assert notification["source"] == "/pacifica/metadata/ingest"
         if expected == 1:
             assert box.stop().status == 0
     outcome = operator.run(TOOL, "sandbox", tmp_path / "box", "--as-of", "2018", *ANY_PORTS)

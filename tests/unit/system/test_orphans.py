@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from pacifica_notifications_consumer.system.orphans import MARK_VARIABLE, _can_find, end_marked
-from tests.support.machine.waiting import DEADLINE
+from tests.support.machine.waiting import DEADLINE, wait_until
 from tests.support.runner_tools import alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
@@ -120,7 +120,8 @@ def test_too_many_open_files_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         patch.setattr(os, "pidfd_open", refuse)
         end_marked(f"{tmp_path}:1", 0.0)
     with subprocess.Popen(["/bin/sleep", "100"], env=os.environ | {MARK_VARIABLE: f"{tmp_path}:1"}):
-        assert end_marked(f"{tmp_path}:1", 0.0) == 1
+        # A program that has just been started may not have its environment yet.
+        wait_until(lambda: end_marked(f"{tmp_path}:1", 0.0) == 1)
 
 
 def test_jobs_that_begin_meanwhile_go_on(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Tasks run in parallel; callbacks run one at a time on a waiting thread, or on the main thread at the end."""
 
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from pacifica_notifications_consumer import download
 from pacifica_notifications_consumer.errors import DownloadError
 from pacifica_notifications_consumer.transfer.background import in_background
 from pacifica_notifications_consumer.transfer.promises import UNHANDLED_STATUS, Promise
+from tests.support.machine.waiting import DEADLINE
 from tests.support.scripts import Interpreter, interpreter
 
 PRELUDE = """
@@ -137,6 +139,13 @@ def test_rejection_carries_our_error_and_its_cause(tmp_path: str) -> None:
         ("pid = os.fork(); pid or work().then(print); pid and os.waitpid(pid, 0)", 0, ["1"]),
         (f"{QUIET}; work().then(print); pid = os.fork(); pid or os._exit(0); os.waitpid(pid, 0)", 0, ["1"]),
         ("work().then(lambda _: sys.exit(300)).then(print)", 44, []),
+        ("sys.excepthook = lambda *_: 1 / 0\ndef stop(_): raise KeyboardInterrupt\nwork().then(stop)", 130, []),
+        ("work().then(lambda _: sys.stderr.close() or sys.exit('text'))", 1, []),
+        ("class Odd:\n    def __str__(self): 1 / 0\nwork().then(lambda _: sys.exit(Odd()))", 1, []),
+        pytest.param(
+            "threading.Thread(target=lambda: work().then(lambda _: sys.exit(6)).get()).start()", 6, [], marks=NOT_3_12
+        ),
+        ("work().then(lambda _: (n for n in range(3))).then(lambda numbers: print(*numbers))", 0, ["0 1 2"]),
         ("work().then(lambda _: sys.exit(75)).then(print).get()", 75, []),
         ("work().then(lambda _: sys.exit(2**70))", 255, []),
         ("def stop(_): raise KeyboardInterrupt\nwork().then(stop)", 130, []),
@@ -194,6 +203,10 @@ def test_end_of_the_program(python: Interpreter, script: str, status: int, print
         ),
         ("Promise().then(print)", "the callback print never ran"),
         (
+            "def read(): yield\nwork().then(lambda _: read())",
+            "the callback <lambda> (<script>, line 2) returned a generator, of which nothing was run",
+        ),
+        (
             """
 import asyncio
 async def wait(_): await asyncio.sleep(30)
@@ -211,6 +224,48 @@ def test_callback_that_does_nothing(python: Interpreter, script: str, sentence: 
     finished = python.run(script)
     assert (finished.returncode, finished.stdout) == (UNHANDLED_STATUS, "")
     assert sentence in finished.stderr
+
+
+@NOT_3_12
+@pytest.mark.parametrize(("end", "status"), [("return", 0), ("1 / 0", UNHANDLED_STATUS)])
+def test_child_that_is_forked_in_a_callback(end: str, status: int) -> None:
+    """A child that goes on after its callback ends, too."""
+    script = f"""{PRELUDE}
+def fork(_):
+    if os.fork():
+        return os.waitstatus_to_exitcode(os.wait()[1])
+    {end}
+work().then(fork).then(lambda ended: ended is None or print(ended))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    assert (finished.returncode, finished.stdout) == (0, f"{status}\n")
+
+
+@NOT_3_12
+def test_pools_after_the_script() -> None:
+    """Callbacks that run at the end can use pools of threads and of processes, which end with the program."""
+    script = """
+from pacifica_notifications_consumer.transfer.background import in_background
+def pools(_):
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+    for kind in ThreadPoolExecutor, ProcessPoolExecutor:
+        with kind() as pool: print(pool.submit(int, 5).result())
+async def names(_):
+    import asyncio
+    return await asyncio.to_thread(lambda: print(6))
+in_background(int).then(pools).then(names)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+    assert (finished.returncode, finished.stdout.split()) == (0, ["5", "5", "6"]), finished.stderr
+
+
+@pytest.mark.parametrize("wrong", ["work(1)", "'work'", "None, None", ""])
+def test_callback_that_is_not_one(python: Interpreter, wrong: str) -> None:
+    """What cannot be called is refused at once, with the line in which it was given."""
+    finished = python.run(f"work().then({wrong})")
+    assert (finished.returncode, "write then(work), not then(work())" in finished.stderr) == (1, True)
 
 
 def test_no_blame_when_the_script_failed(python: Interpreter) -> None:
