@@ -190,8 +190,10 @@ def _imports(body: Iterable[ast.AST], optional: bool = False, instead_of: Iterab
             yield Import("." * node.level + (node.module or ""), names, node.lineno, optional, rest)
         elif isinstance(node, ast.If):
             test = ast.unparse(node.test)
-            maybe = optional or not (isinstance(node.test, ast.Constant) or re.search("__name__|argv", test))
-            yield from _imports([] if "TYPE_CHECKING" in test else node.body, maybe, rest)
+            constant = node.test if isinstance(node.test, ast.Constant) else None
+            never = "TYPE_CHECKING" in test or (constant and not constant.value)
+            maybe = optional or not (constant or test == "__name__ == '__main__'")
+            yield from _imports([] if never else node.body, maybe, rest)
             yield from _imports(node.orelse, maybe, rest)
         elif isinstance(node, ast.Try | ast.TryStar):
             yield from _imports_of_try(node, optional, rest)

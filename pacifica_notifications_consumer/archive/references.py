@@ -14,6 +14,8 @@ from .imports import parse
 
 _COMMENT = re.compile(r"(^|\s)#.*")
 _SEPARATORS = re.compile(r"\$\w+|[\s\"'`=:;,|&<>(){}\[\]@]+")
+#: The suffixes of files, other than modules, that may name further files.
+_READ = (".sh", ".R", ".pl", ".json", ".toml", ".yaml", ".yml", ".ini", ".cfg")
 _MODULE = re.compile(r"\w+(\.\w+)*")
 _UPWARDS = re.compile(r"^(\.{0,2}/)+")
 
@@ -21,9 +23,9 @@ _UPWARDS = re.compile(r"^(\.{0,2}/)+")
 def find_references(directory: Path, paths: Collection[str]) -> set[str]:
     """Find the files and folders that a consumer imports, opens or runs, as far as its code shows that.
 
-    The entry-point, ``init.sh``, ``requirements.txt`` and ``preload.txt`` are read, and the modules and shell scripts
-    that they refer to. A path is found if it occurs in a string of a file, whole or in pieces that a program may join;
-    a folder only if nothing in it is found.
+    The entry-point, ``init.sh``, ``requirements.txt`` and ``preload.txt`` are read, and the modules, scripts and
+    configuration files that they refer to. A path is found if it occurs in a string of a file, whole, in pieces that a
+    program may join, as a word of a command, or as a pattern with ``*``; a folder only if nothing in it is found.
 
     Args:
         directory: The consumer's directory.
@@ -37,10 +39,12 @@ def find_references(directory: Path, paths: Collection[str]) -> set[str]:
         found.add(path)
         folder = posixpath.dirname(path)
         texts = {_UPWARDS.sub("", text).rstrip("/") for text in _texts(directory / path, folder)}
-        joined = ["", folder]
+        # A module in a folder of Python's path is named from there on.
+        joined = ["", folder, *map(str, PurePosixPath(folder).parents)]
         for above in joined:  # which grows
             joined += {posixpath.join(above, text) for text in texts}.intersection(paths).difference(joined)
-        waiting += joined
+        patterns = {text for text in texts if "*" in text and re.search(r"\w", text)}
+        waiting += joined + [each for text in patterns for each in paths if PurePosixPath(each).match(text)]
     return found - {str(parent) for path in found for parent in PurePosixPath(path).parents}
 
 
@@ -61,8 +65,8 @@ def _texts(path: Path, folder: str) -> Iterator[str]:
                 package += [node.module] if node.module else []
                 words += (".".join((*package, *name)) for name in ((), *((alias.name,) for alias in node.names)))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                words.append(node.value)
-    elif path.is_file() and (path.suffix == ".sh" or path.name in (REQUIREMENTS, PRELOAD)):
+                words += (node.value, *_SEPARATORS.split(node.value))
+    elif path.is_file() and (path.suffix in _READ or path.name in (REQUIREMENTS, PRELOAD)):
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         words += (word for line in lines for word in _SEPARATORS.split(_COMMENT.sub("", line)))
     for word in words:

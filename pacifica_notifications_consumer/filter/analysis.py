@@ -33,6 +33,7 @@ from .compiler import only_member
 
 _MOST_NAMED = 12
 _ESCAPED = re.compile(r'"(?:[^"\\]|\\.)*\\.(?:[^"\\]|\\.)*"')
+_WILDCARD = re.compile(r'=\s*("[^"*]*\*[^"]*")')
 _EQUALITY = (operators.EqualBinaryOperatorExpression, operators.NotEqualBinaryOperatorExpression)
 #: A sentence about a part of a path that finds nothing or never holds, and what to write instead.
 Problem = tuple[str, str]
@@ -69,6 +70,9 @@ def _analyse(jsonpath: str, walk: _Walk, replaced: Mapping[str, str]) -> tuple[b
         part = f"[{''.join(walk.contradiction.__jsonpath__())}]" if walk.contradiction else "its last step"
         advice = 'test one row with each filter, as in $[?(@["data"][*][?(…)] and @["data"][*][?(…)])]'
         problems = [(f"{part} finds nothing: its conditions exclude each other, or those before it", advice)]
+    for text in _WILDCARD.findall(jsonpath):
+        advice = f'compare a part of it, as in [substring(0, {text.index("*") - 1})] = {text[: text.index("*")]}"'
+        problems.append((f"jsonpath2 has no wildcards: it looks for {text} with the asterisk", advice))
     for text in _ESCAPED.findall(jsonpath):
         problem = f"jsonpath2 does not decode escapes: it looks for {text} with the backslash"
         problems.append((problem, "leave it out; texts cannot contain double quotes"))
@@ -147,7 +151,7 @@ class _Walk:
         shapes = self.follow(path, [shape])
         may_hold = _may_equal if isinstance(comparison, _EQUALITY) else _may_order
         possible = any(may_hold(each, constant) for each in shapes)
-        certain = [each == (constant,) for each in shapes]
+        certain = [each == (constant,) and "*" not in str(constant) for each in shapes]
         self._note(comparison, shapes, any(each is not None and may_hold(each, constant) for each in shapes))
         if isinstance(comparison, operators.NotEqualBinaryOperatorExpression):
             return not all(certain), True

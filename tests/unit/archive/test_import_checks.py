@@ -57,6 +57,9 @@ IMPORTS: list[tuple[str, Mapping[str, str], list[tuple[str, str, str]]]] = [
     ),
     ("for types", {"__main__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import nowhere\n"}, []),
     ("module that nobody imports", {"unused.py": "import nowhere\n"}, []),
+    ("never", {"__main__.py": "if False:\n    import nowhere\nif 0:\n    import nowhere\nelse:\n    import os\n"}, []),
+    ("by arguments", {"__main__.py": "import sys\nif '--plot' in sys.argv:\n    import nowhere\n"}, [_GUARDED]),
+    ("run as a program", {"__main__.py": "if __name__ == '__main__':\n    import nowhere\n"}, [_REQUIRED]),
     ("preload", {"preload.txt": "nowhere json\n"}, [("warning", "preload.txt", "names the module nowhere")]),
     # Code that the program finds for itself.
     (

@@ -118,6 +118,28 @@ REFERENCES: list[tuple[str, Mapping[str, str], list[str]]] = [
         {"__main__.py": "def f():\n    import test_a", "test_a.py": "open('reference.zip')", "reference.zip": ""},
         ["reference.zip", "test_a.py"],
     ),
+    (
+        "vendored",
+        {
+            "__main__.py": "sys.path.insert(0, HERE + '/vendor')\nimport lab",
+            "vendor/lab/__init__.py": "from lab import test_thing",
+            "vendor/lab/test_thing.py": "",
+        },
+        ["vendor/lab/test_thing.py"],
+    ),
+    ("pattern", {"__main__.py": "glob(here + '/tests/*.json')", "tests/a.json": "", "test_b.py": ""}, ["tests/a.json"]),
+    ("any", {"__main__.py": "'a' * n, '*'", "test_a.py": ""}, []),
+    ("command", {"__main__.py": "run('python3 test_a.py --x', shell=True)", "test_a.py": ""}, ["test_a.py"]),
+    (
+        "configuration",
+        {
+            "__main__.py": "open('a.json')",
+            "a.json": '{"dark": "tests/a.csv", "r": "b.R"}',
+            "tests/a.csv": "",
+            "b.R": "",
+        },
+        ["tests/a.csv"],
+    ),
     ("of tests", {"__main__.py": "", "test_a.py": "open('reference.zip')", "reference.zip": ""}, []),
     ("by name", {"__main__.py": "importlib.import_module('test_a')", "test_a.py": ""}, ["test_a.py"]),
     ("compiled", {"__main__.py": "import a, b", "a.pyc": "", "b.py": "", "b.pyc": "", "c.pyc": ""}, ["a.pyc"]),

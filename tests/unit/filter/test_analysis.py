@@ -73,6 +73,9 @@ SUSPECT = [
     (ROWS('@["destinationTable"] != "File"'), 'did you mean "Files"?'),
     (ROWS('not @["destinationTable"] = "File"'), 'did you mean "Files"?'),
     (ROWS(r'@["name"] = "a\"b"'), "does not decode escapes"),
+    (ROWS('@["name"] = "*.csv"'), "has no wildcards"),
+    (ROWS('@["mimetype"] = "image/*"'), '[substring(0, 6)] = "image/"'),
+    ('$[?(@["eventID"] != "metadata.ingest.*")]', "has no wildcards"),
     (ROWS(r'@["name"] = "C:\\data"'), "does not decode escapes"),
 ]
 
