@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -62,7 +63,18 @@ def download(
         program. An unhandled rejection ends the process with a status greater than 0.
     """
     path = Path(event_path)
-    return in_background(lambda: _download(path, services, timeout, progress))
+
+    def work() -> dict[str, Any]:
+        # A second download into the same directory finds what the first one has fetched.
+        with _turns.setdefault(os.path.realpath(path), threading.Lock()):
+            return _download(path, services, timeout, progress)
+
+    return in_background(work)
+
+
+#: The lock of each directory that is downloaded into.
+_turns: dict[str, threading.Lock] = {}
+os.register_at_fork(after_in_child=_turns.clear)
 
 
 def _download(

@@ -123,6 +123,14 @@ def test_download_again_replaces(sandbox: Sandbox, services: Services, outgoing:
         (source / "downloads" / "a.txt").write_text("spoilt")
 
 
+def test_downloads_into_one_directory(sandbox: Sandbox, services: Services, outgoing: Path, tmp_path: Path) -> None:
+    """Downloads of one notification that are started together share its files."""
+    upload(outgoing, TRANSACTION, services=services).get()
+    source = incoming(tmp_path, sandbox.notification(sandbox.transactions()[-1]))
+    Promise.all([download(source, services=services) for _ in range(5)]).get()
+    assert contents(source / "downloads") == FILES
+
+
 def test_download_again_fetches_what_is_missing(
     sandbox: Sandbox, services: Services, outgoing: Path, tmp_path: Path
 ) -> None:
