@@ -115,18 +115,18 @@ def random_rows(chance: random.Random, *, typed: bool) -> list[dict[str, Any]]:
         rows.append({"destinationTable": "TransactionKeyValue", "key": f"Tag{number or ''}", "value": value})
     files = chance.choice([0, 1, 1, 2, 5, 30])
     for number in range(files):
-        name = chance.choice(["a.txt", "b c.dat", "ü λ.csv", "-.tar.gz"])
+        name = chance.choice(["{}a.txt", "{}b c.dat", "{}ü λ.csv", "{}-.tar.gz", "raw_{}.tif"])
         rows.append(
             {
                 "destinationTable": "Files",
-                "name": f"{number}{name}",
-                "subdir": chance.choice(["", "a", "a/b", "ü/x y"]),
+                "name": name.format(number),
+                "subdir": chance.choice(["", "a", "a/b", "ü/x y", "spectra"]),
                 "size": chance.choice([0, 1, 2**40]),
                 "hashtype": chance.choice(["sha1", "sha256"]),
                 "hashsum": "",
                 "mimetype": chance.choice(["text/plain", "text/csv", "image/tiff", "application/octet-stream"]),
                 "ctime": f"2026-11-0{chance.randrange(1, 9)}T01:02:03",
-                "mtime": "2020-02-29T23:59:59",
+                "mtime": chance.choice(["2020-02-29T23:59:59", "2026-11-24T00:00:00"]),
             }
         )
         rows[-1]["hashsum"] = "0a" * (20 if rows[-1]["hashtype"] == "sha1" else 32)
@@ -190,7 +190,9 @@ def test_rebuilt_as_delivered(bed: Bed) -> None:
                 assert policy.may_see("alice", body)
                 assert not policy.may_see("mallory", body)
     assert len(filters) > 8
-    assert [each.jsonpath for each in filters if not hits[each.jsonpath]] == [GO]
+    missed = [each.jsonpath for each in filters if not hits[each.jsonpath]]
+    # One is for a day of the past, one has the mistakes that `check` finds.
+    assert [each for each in missed if "eventTime" not in each and '"File"' not in each] == [GO]
 
 
 def _time(text: str) -> float:

@@ -92,6 +92,7 @@ def test_packing_what_the_code_refers_to(operator: Operator) -> None:
     assert (missing.status, missing.error(TOOL)) == (65, "more.zip is not in mine; give its path below this directory")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the start command needs Linux")
 def test_special_files_are_refused(operator: Operator) -> None:
     """A named pipe in a consumer's directory, or in the place of an archive, ends each command in a sentence."""
     pack(operator.home / "mine" / "consumer.zip", {})
@@ -110,7 +111,7 @@ def test_special_files_are_refused(operator: Operator) -> None:
     assert operator.leftovers() == []
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="all names on its disks are UTF-8")
+@pytest.mark.skipif(sys.platform != "linux", reason="the start command needs Linux")
 @pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}], ids=["ascii", "C"])
 def test_names_that_are_not_utf8(operator: Operator, variables: Mapping[str, str]) -> None:
     """Each command says in a sentence what it cannot do with such a name, and does what it can."""
@@ -186,6 +187,7 @@ def test_check_explains_a_filter(operator: Operator) -> None:
     assert told.stdout.splitlines()[-1] == f"{archive}: 1 notification not matched"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the start command needs Linux")
 def test_misnamed_parts_are_told_by_all_commands(operator: Operator, quick_python: Path) -> None:
     """With a misnamed filter every notification would match, so check, pack, run and the start command say it."""
     directory = operator.home / "mine"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,7 @@ def test_user_without_a_place_for_it(operator: Operator, archive: Path, notifica
     assert "file/pacifica-notifications-consumer/environments cannot be used: Not a directory" in outcome.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the start command needs Linux")
 def test_start_keeps_none(operator: Operator, tmp_path: Path, quick_python: Path) -> None:
     """The start command keeps environments only where its operator says so."""
     archive = pack(tmp_path / "consumer.zip", {"__main__.py": "", "init.sh": "exit 3\n"})
