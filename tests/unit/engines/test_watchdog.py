@@ -23,9 +23,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are f
 
 #: Notes when it is asked to end, and goes on.
 _DEAF = """
-import signal
-signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
-print("deaf", flush=True)
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"asked\\n"))
+os.write(1, b"deaf\\n")
 while True:
     signal.pause()
 """

@@ -126,7 +126,10 @@ def test_too_many_open_files_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_jobs_that_begin_meanwhile_go_on(tmp_path: Path) -> None:
     """Ending processes with the beginning of a mark spares another job that starts while it waits for the first."""
-    asked = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True))\nprint(flush=True)\n"
+    # Not with `print`, which may not be interrupted by another `print`.
+    asked = (
+        "import os, signal\nsignal.signal(signal.SIGTERM, lambda *_: os.write(1, b'asked\\n'))\nos.write(1, b'\\n')\n"
+    )
     command = [sys.executable, "-c", f"{asked}while True:\n    signal.pause()"]
     marks = {number: os.environ | {MARK_VARIABLE: f"{tmp_path}:{number}"} for number in (1, 2)}
     with ThreadPoolExecutor() as pool, subprocess.Popen(command, env=marks[1], stdout=subprocess.PIPE) as deaf:
