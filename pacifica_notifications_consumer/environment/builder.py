@@ -115,9 +115,10 @@ class VenvBuilder:
             self._stack = stack.pop_all()
         if any(venv.path.glob(f"lib/python*/site-packages/{MISNOMER}-*.dist-info")):
             log.warning(
-                "the requirement %s was read as %s: no project has that name, and whoever registers one could run any "
-                "code here; correct it in requirements.txt",
+                "the requirement %s was read as %s: no project has that name, so anybody could register it with "
+                "harmful code; write %s instead",
                 MISNOMER,
+                MEANT,
                 MEANT,
             )
         return venv

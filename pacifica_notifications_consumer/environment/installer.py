@@ -155,9 +155,8 @@ def installer_environ(environ: Mapping[str, str], constraints: Path) -> dict[str
     if "UV_CONSTRAINT" in changed:
         changed["UV_CONSTRAINT"] += f" {constraints}"
     # Packages that building others needs are not bound by the other constraints.
-    changed["UV_BUILD_CONSTRAINT"] = " ".join(filter(None, [changed.get("UV_BUILD_CONSTRAINT"), str(constraints)]))
-    pips = [changed.get("PIP_BUILD_CONSTRAINT"), constraints.as_uri()]
-    changed["PIP_BUILD_CONSTRAINT"] = " ".join(filter(None, pips))
+    for name in ("UV_BUILD_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):
+        changed[name] = " ".join(filter(None, [changed.get(name), constraints.as_uri()]))
     for of_pip, of_uv in _SAME_SETTINGS.items():
         if of_pip in changed and of_uv not in changed:
             value = changed[of_pip]

@@ -18,8 +18,8 @@ from pathlib import Path
 from ..errors import VenvError
 
 DISTRIBUTION = "pacifica-notifications-consumer"
-#: The requirements.txt of the specification's example has this name for the package `promise`. No such project exists,
-#: and whoever registers one would run code in the environment of everybody who follows the specification.
+#: The requirements.txt of the specification's example has this name for the package `promise`. No project has the name,
+#: so anybody could register it, and the code would run for everybody who follows the specification.
 MISNOMER, MEANT = "promises", "promise"
 #: Each file in a wheel, and its possible names in an installed package (a source tree has an egg-info).
 _METADATA = {

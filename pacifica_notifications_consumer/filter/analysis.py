@@ -71,8 +71,11 @@ def _analyse(jsonpath: str, walk: _Walk, replaced: Mapping[str, str]) -> tuple[b
         advice = 'test one row with each filter, as in $[?(@["data"][*][?(…)] and @["data"][*][?(…)])]'
         problems = [(f"{part} finds nothing: its conditions exclude each other, or those before it", advice)]
     for text in _WILDCARD.findall(jsonpath):
-        advice = f'compare a part of it, as in [substring(0, {text.index("*") - 1})] = {text[: text.index("*")]}"'
-        problems.append((f"jsonpath2 has no wildcards: it looks for {text} with the asterisk", advice))
+        before, _, after = text.strip('"').partition("*")
+        part = f"0, {len(before)}" if before else f"-{len(after)}"
+        advice = f'compare a part of it, as in [substring({part})] = "{before or after}"'
+        problem = f"jsonpath2 has no wildcards: it looks for {text} with the asterisk"
+        problems.append((problem, advice if before or after else "leave it out"))
     for text in _ESCAPED.findall(jsonpath):
         problem = f"jsonpath2 does not decode escapes: it looks for {text} with the backslash"
         problems.append((problem, "leave it out; texts cannot contain double quotes"))

@@ -30,8 +30,8 @@ def describe_unsent(directory: JobDirectory) -> str:
     described = ["it uploaded a transaction without files"] if upload or records else []
     for number, where in ((len(written) - beside - len(records), "in uploads/"), (beside, "beside uploads/")):
         if number:
-            some = "over 1,000 files" if more else counted(number, "file")
-            described.append(f"{some} {'lies' if number == 1 else 'lie'} {where}, none was uploaded")
+            some = f"{'at least ' if more else ''}{counted(number, 'file')} {'lies' if number == 1 else 'lie'}"
+            described.append(f"{some} {where}, none was uploaded")
     return "; ".join(described)
 
 

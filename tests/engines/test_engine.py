@@ -86,6 +86,10 @@ def test_notification_byte_for_byte(bed: Bed, tmp_path: Path) -> None:
     ("source", "expected"),
     [
         ("", (JobState.SUCCEEDED, 0, "")),
+        (
+            "open(sys.argv[2] + '/a', 'w')",
+            (JobState.SUCCEEDED, 0, "1 file lies beside uploads/, none was uploaded"),
+        ),
         ("raise SystemExit(3)", (JobState.DEAD, 3, "exit status 3")),
         ("1/0", (JobState.DEAD, 1, "exit status 1")),
         ("os.kill(os.getpid(), 9)", (JobState.DEAD, -9, "signal 9 (Killed)")),

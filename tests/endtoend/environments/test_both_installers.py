@@ -106,6 +106,26 @@ def test_hashes_of_some(wheels: Path, home: Path, installer: str, top: str, incl
 
 
 @BOTH
+def test_misnomer_of_the_specification_in_a_build(wheels: Path, home: Path, installer: str) -> None:
+    """What building a package requires is bound as well: `promises` is `promise`, and is asked of nobody."""
+    make_wheel(wheels, "promise", "2.3")
+    package = home / "package"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["promises"]\nbuild-backend = "build"\nbackend-path = ["."]\n'
+        '[project]\nname = "mylab"\nversion = "1.0"\n'
+    )
+    (package / "build.py").write_text(
+        "import promise, shutil\n"
+        "def build_wheel(directory, *_):\n"
+        "    return shutil.copy('../mylab-1.0-py3-none-any.whl', directory).rpartition('/')[2]\n"
+    )
+    make_wheel(home, "mylab")
+    (home / "requirements.txt").write_text("./package\n")
+    assert any(line.startswith("mylab @ ") for line in installed(home, installer))
+
+
+@BOTH
 def test_hash_in_a_comment(wheels: Path, home: Path, installer: str) -> None:
     """A hash that is commented out is not one."""
     (home / "requirements.txt").write_text("minerals==1.0  # --hash=sha256:00\n# --hash=sha256:00\nrocks\n")

@@ -33,7 +33,11 @@ NONE_SENT = b'{"sending": 1.0}\n{"sent": 0}\n{"job_id": 5}\n'
         ),
         ({"a": b"", "upload-5.jsonl": NONE_SENT}, 0, f"{NO_FILES}; 1 file lies beside uploads/, none was uploaded"),
         ({"part/uploads/a": b""}, 1, ""),
-        ({str(n): b"" for n in range(1001)}, None, "over 1,000 files lie beside uploads/, none was uploaded"),
+        (
+            {"uploads/a": b"", **{str(n): b"" for n in range(1001)}},
+            None,
+            "at least 1,000 files lie beside uploads/, none was uploaded",
+        ),
     ],
 )
 def test_description(tmp_path: Path, written: dict[str, bytes], uploaded: int | None, described: str) -> None:
