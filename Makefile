@@ -36,25 +36,25 @@ $(VENV)/.brokers: $(VENV)/.development tools/make-brokers
 	@touch $@
 
 test: $(VENV)/.browser $(VENV)/.brokers  ## run all tests but the long ones and those on the real services
-	@PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-8} $(PY) tools/run_tests.py unit engines chaos endtoend
+	@PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-8} $(PY) tools/run_tests.py unit endtoend engines chaos
 
 shake: $(VENV)/.browser $(VENV)/.brokers  ## run `make test` eight times while the machine has other work
 	@$(PY) tools/shake.py
 
 coverage: $(VENV)/.browser $(VENV)/.brokers  ## run `make test`, and print what of the product no test reaches
-	@PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-8} $(PY) tools/measure_coverage.py $${PARTS:-unit engines chaos endtoend}
+	@PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-8} $(PY) tools/measure_coverage.py $${PARTS:-unit endtoend engines chaos}
 
 test-rest: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run the tests that `make test` leaves out
-	@$(PY) tools/run_tests.py --rest unit engines chaos endtoend integration other-systems
+	@$(PY) tools/run_tests.py --rest integration other-systems endtoend engines chaos unit
 
 test-all: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run all tests
-	@$(PY) tools/run_tests.py --whole unit engines chaos endtoend integration other-systems
+	@$(PY) tools/run_tests.py --whole integration endtoend unit engines other-systems chaos
 
 engines: $(VENV)/.brokers  ## run the tests of all engines, on real brokers
 	$(PY) -m pytest -n 3 --dist loadgroup tests/engines
 
 unit: $(VENV)/.development  ## run the fast tests only
-	$(PY) -m pytest -n 2 tests/unit
+	$(PY) -m pytest -n 3 tests/unit
 
 pythons: $(VENV)/.development  ## run the fast tests and the specification's example on all Pythons; PYTHONS=3.15 for one
 	@$(PY) tools/pythons.py $(PYTHONS)
