@@ -13,6 +13,7 @@ from ..errors import UploadError, explained
 
 #: Maximum number of characters in metadata's column for a folder.
 _LONGEST_FOLDER = 255
+_ADVICE = "pass DST, the second argument of the entry-point"
 
 
 @attrs.frozen
@@ -32,8 +33,17 @@ def facts_of(status: os.stat_result) -> int:
 
 def find_files(uploads: Path) -> Iterator[UploadFile]:
     """Find the files, in the order of their names; symbolic links are followed if their targets are in ``uploads/``."""
-    if not uploads.is_dir():
-        raise UploadError(f"the directory {uploads} does not exist", "pass DST, the second argument of the entry-point")
+    dst = uploads.parent
+    if dst.name == uploads.name:
+        advice = f"pass {dst.parent} instead of {dst}"
+    elif (dst / "downloads").is_dir():
+        advice = f"{_ADVICE}, instead of SRC"
+    else:
+        advice = "make this directory, and put the files to upload into it"
+    for directory, what_to_do in ((dst, _ADVICE), (uploads, advice)):
+        if not directory.is_dir():
+            problem = "is not a directory" if directory.exists() else "does not exist"
+            raise UploadError(f"{directory} {problem}", what_to_do)
     return _walk(str(uploads), "", (os.path.realpath(uploads),))
 
 

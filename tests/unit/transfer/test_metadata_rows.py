@@ -9,7 +9,8 @@ import pytest
 from pacifica_notifications_consumer.errors import UploadError
 from pacifica_notifications_consumer.transfer.metadata_rows import key_value_rows, transaction_rows
 
-TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "Transactions.instrument": 54}
+PROJECT = "Transactions.project"
+TRANSACTION = {"Transactions.submitter": 10, PROJECT: "1234a", "Transactions.instrument": 54}
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,8 @@ TRANSACTION = {"Transactions.submitter": 10, "Transactions.project": "1234a", "T
 )
 def test_attributes(table: str, given: Any, sent: Any) -> None:
     """Numbers are sent as integers, projects as texts."""
-    rows = transaction_rows(TRANSACTION | {f"Transactions.{table}": given})
+    others = {name: value for name, value in TRANSACTION.items() if (table, name) != ("proposal", PROJECT)}
+    rows = transaction_rows(others | {f"Transactions.{table}": given})
     (row,) = (row for row in rows if row["destinationTable"] == f"Transactions.{table}")
     assert row == {"destinationTable": f"Transactions.{table}", "value": sent}
     assert type(row["value"]) is type(sent)
@@ -61,6 +63,13 @@ def test_attributes_that_are_missing_or_misspelt(transaction: dict[str, Any], pr
         transaction_rows({f"Transactions.{name}": value for name, value in transaction.items()})
     for name in ("submitter", "project", "proposal", "instrument"):
         assert f"Transactions.{name}" in str(caught.value)
+
+
+def test_both_names_of_the_project() -> None:
+    """A transaction has a project or a proposal; both are refused, with the name that each Pacifica uses."""
+    both = "contain both Transactions.project and Transactions.proposal"
+    with pytest.raises(UploadError, match=f"{both}.*give only one: {PROJECT}, or Transactions.proposal in older"):
+        transaction_rows(TRANSACTION | {"Transactions.proposal": "1234a"})
 
 
 @pytest.mark.parametrize(
