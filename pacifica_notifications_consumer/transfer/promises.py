@@ -10,8 +10,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import inspect
+import operator
 import sys
 import traceback
+import types
 from collections.abc import Callable, Collection
 from functools import partial, wraps
 from typing import Any, TextIO
@@ -27,9 +29,11 @@ __all__ = ["UNHANDLED_STATUS", "Promise", "forget_callbacks", "unhandled_rejecti
 _unhandled: dict[int, Promise[Any]] = {}
 #: Pending promises by identity, with the callback that waits for each, or that has returned it, and which of both.
 _waiting: dict[int, tuple[Promise[Any], Any, str]] = {}
-forget_callbacks = _waiting.clear
-#: Generators that callbacks have returned, with the callback, by identity.
-_generators: dict[int, tuple[Any, Any]] = {}
+#: What callbacks have returned by identity, with the lazy objects in it, what was left of each, and the callback.
+_lazy: dict[int, tuple[Any, list[tuple[Any, Any]], Any]] = {}
+#: Objects that do nothing until they are iterated or awaited. Other iterators, such as files, are no work of their own.
+_CONTAINERS = (list, tuple, set)
+_LAZY = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, map, filter, zip)
 
 #: Exit status of a process that ends with an unhandled rejection: the same status that Python uses for an error
 #: during its cleanup (see `sys.exit`).
@@ -42,30 +46,65 @@ def unhandled_rejections() -> list[BaseException]:
     return list({id(reason): reason for reason in reasons}.values())
 
 
+def forget_callbacks() -> None:
+    """Do not report callbacks that do nothing any more, because the program ends before they could."""
+    _waiting.clear()
+    _lazy.clear()
+
+
 def _reject_waiting() -> None:
-    for generator, callback in _generators.values():
-        if inspect.getgeneratorstate(generator) == inspect.GEN_CREATED:
-            problem = f"the callback {_describe(callback)} returned a generator, of which nothing was run"
-            Promise.reject(RuntimeError(problem))
+    for result, members, callback in _lazy.values():
+        if idle := [member for member, left in members if _left(member) == left]:
+            what = type(idle[0]).__name__.replace("_", " ")
+            where = "" if idle[0] is result else f" in the {type(result).__name__}"
+            problem = f"nothing ran the {what}{where} that the callback {_describe(callback)} returned"
+            Promise.reject(RuntimeError(f"{problem}: await it, or iterate over it"))
     for promise, callback, how in list(_waiting.values()):
         if promise.is_pending:
             Promise.reject(RuntimeError(f"the callback {_describe(callback)} {how}"))
 
 
+def _left(work: Any) -> Any:
+    """How much of lazy work is left, which changes when it runs; empty if nothing is left, or if that is unknown."""
+    if isinstance(work, map | filter | zip):
+        left = [_left(source) for source in work.__reduce__()[1]]
+        return left if any(left) else None
+    for look in ("getgeneratorstate", "getcoroutinestate", "getasyncgenstate"):
+        with contextlib.suppress(AttributeError):  # of another kind, or Python 3.11, which lacks the last function
+            return getattr(inspect, look)(work).endswith("_CREATED")
+    with contextlib.suppress(Exception):  # an iterator of the script
+        return operator.length_hint(work)
+    return None
+
+
 def _describe(callback: Any) -> str:
     function = inspect.unwrap(getattr(callback, "func", callback))
+    name = getattr(function, "__qualname__", repr(callback))
+    if getattr(function, "__module__", "") == Promise.__module__ and ".<locals>" in name:
+        return f"of {name.partition('.<locals>')[0]}"
     code = getattr(function, "__code__", None)
     where = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
-    return f"{getattr(function, '__qualname__', repr(callback))}{where}"
+    return f"{name}{where}"
 
 
 def _run(callback: Callable[[Any], Any], value: Any) -> Any:
     for function in (callback, getattr(callback, "__call__", None)):  # noqa: B004  (an object with that method)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"the callback {_describe(callback)} contains yield, so that a call runs nothing of it")
-    result = callback(value)
-    if inspect.isgenerator(result):
-        _generators[id(result)] = result, callback
+    return _note_lazy(callback(value), callback)
+
+
+async def _run_coroutine(coroutine: Any, callback: Any) -> Any:
+    return _note_lazy(await coroutine, callback)
+
+
+def _note_lazy(result: Any, callback: Any) -> Any:
+    if inspect.iscoroutine(result):
+        return _run_coroutine(result, callback)
+    found = result.values() if isinstance(result, dict) else result if isinstance(result, _CONTAINERS) else [result]
+    members = [(member, left) for member in found if isinstance(member, _LAZY) and (left := _left(member))]
+    if members:
+        _lazy[id(result)] = result, members, callback
     return result
 
 

@@ -146,6 +146,12 @@ def test_rejection_carries_our_error_and_its_cause(tmp_path: str) -> None:
             "threading.Thread(target=lambda: work().then(lambda _: sys.exit(6)).get()).start()", 6, [], marks=NOT_3_12
         ),
         ("work().then(lambda _: (n for n in range(3))).then(lambda numbers: print(*numbers))", 0, ["0 1 2"]),
+        ("work().then(lambda _: map(str, [1])).then(lambda texts: print(*texts))", 0, ["1"]),
+        ("print(*work().then(lambda _: map(str, [1])).get())", 0, ["1"]),
+        ("done = map(str, [1]); work().then(lambda _: print(*done) or done)", 0, ["1"]),
+        ("work().then(lambda _: [map(str, []), open(sys.executable), iter([1]), filter(None, sys.stdin)])", 0, []),
+        ("work().then(lambda _: [(n for n in [1])]).then(lambda found: print(*found[0]))", 0, ["1"]),
+        ("async def two(): return 2\nwork().then(lambda _: [two()]).then(Promise.all).then(print)", 0, ["[2]"]),
         ("work().then(lambda _: sys.exit(75)).then(print).get()", 75, []),
         ("work().then(lambda _: sys.exit(2**70))", 255, []),
         ("def stop(_): raise KeyboardInterrupt\nwork().then(stop)", 130, []),
@@ -166,6 +172,27 @@ def test_end_of_the_program(python: Interpreter, script: str, status: int, print
     finished = python.run(script)
     assert (finished.returncode, finished.stdout.splitlines()) == (status, printed), finished.stderr
     assert ("Unhandled promise rejection" in finished.stderr) == (status == UNHANDLED_STATUS)
+
+
+LAZY = """
+async def wait(value): print(value)
+async def count(): yield 1
+work().then(lambda _: {returned})
+"""
+#: What a callback returns that does nothing by itself, and what the sentence calls it.
+RETURNED = {
+    "(n for n in [1])": "generator",
+    "[wait(1), wait(2)]": "coroutine in the list",
+    "(5, wait(1))": "coroutine in the tuple",
+    "{1: wait(1)}": "coroutine in the dict",
+    "map(print, [1])": "map",
+    "[map(print, (n for n in [1]))]": "map in the list",
+    "filter(print, {1: 2}.items())": "filter",
+    "zip(map(print, range(3)))": "zip",
+    "map(wait, [1])": "map",
+}
+if sys.version_info >= (3, 12):
+    RETURNED["count()"] = "async generator"
 
 
 @pytest.mark.parametrize(
@@ -204,8 +231,13 @@ def test_end_of_the_program(python: Interpreter, script: str, status: int, print
         ("Promise().then(print)", "the callback print never ran"),
         (
             "def read(): yield\nwork().then(lambda _: read())",
-            "the callback <lambda> (<script>, line 2) returned a generator, of which nothing was run",
+            "nothing ran the generator that the callback <lambda> (<script>, line 2) returned: await it",
         ),
+        (
+            "async def both(_): return [both(1)]\nwork().then(both)",
+            "nothing ran the coroutine in the list that",
+        ),
+        ("Promise.for_dict({1: Promise()})", "the callback of Promise.for_dict never ran: nothing settled the promise"),
         (
             """
 import asyncio
@@ -224,6 +256,14 @@ def test_callback_that_does_nothing(python: Interpreter, script: str, sentence: 
     finished = python.run(script)
     assert (finished.returncode, finished.stdout) == (UNHANDLED_STATUS, "")
     assert sentence in finished.stderr
+
+
+@pytest.mark.parametrize("returned", RETURNED)
+def test_callback_that_returns_work(python: Interpreter, returned: str) -> None:
+    """Work that nobody iterates over or awaits fails with a sentence that names it and the callback."""
+    finished = python.run(LAZY.replace("{returned}", returned))
+    assert (finished.returncode, finished.stdout) == (UNHANDLED_STATUS, "")
+    assert f"nothing ran the {RETURNED[returned]} that the callback <lambda> (<script>, line 4) ret" in finished.stderr
 
 
 @NOT_3_12
