@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..jobs.directory import JobDirectory
 from ..jobs.job import Ending, Fate
 from ..jobs.unsent import describe_unsent
 from ..settings.services import CONSUMER_VARIABLE, Services
-from ..streams.progress import PROGRESS_VARIABLE
+from ..streams.progress import FAILURE, PROGRESS_VARIABLE, read_progress
 from ..system.account import CURRENT_USER, Account
 from ..system.orphans import MARK_VARIABLE, end_marked
 from ..system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
@@ -26,6 +27,7 @@ from .warm.start import WarmStart
 
 log = logging.getLogger(__name__)
 
+_LONGEST_SENTENCE = 500
 #: Variables from the runner's supervisor (systemd), which entry-points must not use.
 _OF_THE_SUPERVISOR = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
@@ -96,7 +98,7 @@ class LocalEngine:
         if not in_time and status != 0 and stop():
             return None
         if in_time:
-            reason = "" if status == 0 else describe_status(status)
+            reason = "" if status == 0 else f"{describe_status(status)}{self._failure(attempt.directory)}"
         else:
             # The entry-point may have succeeded while it was being stopped.
             reason = "" if status == 0 and stop() else f"took longer than {timeout:g} seconds"
@@ -109,6 +111,13 @@ class LocalEngine:
             peak_memory=usage.peak_memory if usage else None,
             output_tail=tail,
         )
+
+    def _failure(self, directory: JobDirectory) -> str:
+        """The error of the library that ended an entry-point, after a colon; empty without one."""
+        sentence = read_progress(directory.progress.with_name(FAILURE))
+        secret = "|".join(filter(None, (r"(?<=://)[^/\s]*(?=@)", re.escape(self.services.password or ""))))
+        sentence = " ".join(re.sub(secret, "***", sentence).split())[:_LONGEST_SENTENCE]
+        return f": {sentence}" if sentence else ""
 
     def _start(self, attempt: Attempt, output: int) -> Process:
         directory = attempt.directory

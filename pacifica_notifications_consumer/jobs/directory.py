@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from ..errors import ConfigurationError, InUse, StateError, explained
+from ..streams.progress import FAILURE
 from ..system.account import CURRENT_USER, Account
 from ..system.files import try_lock
 
@@ -84,7 +85,8 @@ class JobDirectory:
             how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
             with os.fdopen(os.open(self.source / "notification.json", how, 0o600), "wb") as file:
                 file.write(body)
-            self.progress.unlink(missing_ok=True)
+            for noted in (self.progress, self.progress.with_name(FAILURE)):
+                noted.unlink(missing_ok=True)
 
 
 class StateDirectory:

@@ -32,6 +32,9 @@ ProgressCallback = Callable[[int, int, int, int], object]
 #: The environment variable, set by the runner, with the file to which the process writes its progress.
 PROGRESS_VARIABLE = PREFIX + "PROGRESS_FILE"
 
+#: The name of the file beside it with the error of this project that ended the process.
+FAILURE = "failure.txt"
+
 _SHOW_SECONDS, _NOTE_SECONDS, _LOG_SECONDS = 0.1, 0.5, 30.0
 #: Maximum size of that file in bytes.
 _LONGEST_NOTE = 4096
@@ -66,7 +69,7 @@ _FIELDS = tuple(field.name for field in attrs.fields(Progress))
 
 
 def read_progress(path: Path) -> str:
-    """Read the file to which a process writes its progress; empty if it is not a regular file.
+    """Read a file to which a process writes its progress or failure; empty if it is not a regular file.
 
     The process may be another user's, who can replace the file, for example by a pipe or a link to another file.
     """
@@ -76,6 +79,14 @@ def read_progress(path: Path) -> str:
             if stat.S_ISREG(os.fstat(handle).st_mode):
                 return file.read(_LONGEST_NOTE).decode("utf-8", "replace")
     return ""
+
+
+def note_failure(error: Exception) -> None:
+    """Write the error that ends this process to a file beside the progress, for the runner."""
+    # Programs that the entry-point starts have the variable, too, but do not lead its session.
+    if (path := os.environ.get(PROGRESS_VARIABLE)) and os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            Path(path).with_name(FAILURE).write_text(str(error), encoding="utf-8", errors="replace")
 
 
 def parse_progress(noted: str | bytes) -> dict[str, Progress]:

@@ -39,10 +39,8 @@ def transaction_rows(transaction: Mapping[str, Any]) -> list[dict[str, Any]]:
             f"use {names}; everything else belongs in the key-values",
         )
     if _PROJECT in transaction and _PROPOSAL in transaction:
-        raise UploadError(
-            f"the attributes of the new transaction contain both {_PROJECT} and {_PROPOSAL}, which mean the same",
-            f"give only one: {_PROJECT}, or {_PROPOSAL} in older versions of Pacifica",
-        )
+        both = f"the attributes of the new transaction contain both {_PROJECT} and {_PROPOSAL}"
+        raise UploadError(both, f"give only one: {_PROJECT}, or {_PROPOSAL} in older versions of Pacifica")
     needed = (_SUBMITTER, _PROPOSAL if _PROPOSAL in transaction else _PROJECT, _INSTRUMENT)
     if missing := [table for table in needed if table not in transaction]:
         raise UploadError(f"the attributes of the new transaction lack {' and '.join(missing)}", f"give {names}")

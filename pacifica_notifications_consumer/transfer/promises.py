@@ -22,6 +22,7 @@ from promise import Promise
 from promise.promise_list import PromiseList
 
 from ..errors import PacificaError
+from ..streams.progress import note_failure
 
 __all__ = ["UNHANDLED_STATUS", "Promise", "forget_callbacks", "unhandled_rejections"]
 
@@ -72,9 +73,8 @@ def _left(work: Any) -> Any:
     for look in ("getgeneratorstate", "getcoroutinestate", "getasyncgenstate"):
         with contextlib.suppress(AttributeError):  # of another kind, or Python 3.11, which lacks the last function
             return getattr(inspect, look)(work).endswith("_CREATED")
-    with contextlib.suppress(Exception):  # an iterator of the script
-        return operator.length_hint(work)
-    return None
+    # The length of another type's iterator may be that of the whole.
+    return operator.length_hint(work, 0) if type(work).__module__ == "builtins" else 0
 
 
 def _describe(callback: Any) -> str:
@@ -148,11 +148,14 @@ class _FailsToFlush:
 
 def _report_at_exit() -> None:
     _reject_waiting()
-    if not _unhandled:
+    reasons = unhandled_rejections()
+    if ours := [each for each in (*reasons, getattr(sys, "last_value", None)) if isinstance(each, PacificaError)]:
+        note_failure(ours[0])
+    if not reasons:
         return
     # The exit status must change even if standard error is closed.
     with contextlib.suppress(OSError, ValueError):
-        for reason in unhandled_rejections():
+        for reason in reasons:
             print("Unhandled promise rejection:", file=sys.stderr)  # noqa: T201  (as Python reports exceptions)
             # The message of a PacificaError names the cause; the chain of causes would fill many screens.
             traceback.print_exception(reason, chain=not isinstance(reason, PacificaError), file=sys.stderr)
