@@ -14,12 +14,14 @@ import concurrent.futures.thread  # noqa: F401  (both for the end of this module
 import contextlib
 import gc
 import os
+import signal
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import promise.promise
@@ -33,6 +35,8 @@ T = TypeVar("T")
 #: Maximum number of tasks that run at the same time; further ones wait.
 MOST_AT_ONCE = 8
 _THREAD = "pacifica transfer"
+#: Seconds between two looks whether other threads have ended.
+_LOOK = 1.0
 
 
 class _Background:
@@ -104,6 +108,8 @@ class _Background:
         # The promise may come from other code and be settled by another thread.
         promise._then(self._notify, self._notify)
         if not self._settle_until(lambda: not promise.is_pending or bool(self._ended), timeout):
+            if timeout is None:
+                raise RuntimeError("get() would wait for ever: nothing is running that could settle the promise")
             raise TimeoutError(f"the promise was not settled within {timeout} seconds")
         if promise.is_pending and self._ended:
             raise self._ended
@@ -157,11 +163,13 @@ class _Background:
             if self._settle_one():
                 continue
             with self._changed:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
+                # Before the conditions: a thread may finish a task and end meanwhile.
+                left = (0.0 if _is_alone() else _LOOK) if deadline is None else deadline - time.monotonic()
+                if condition() or self._is_my_turn():
+                    continue
+                if left <= 0:
                     return False
-                if not condition() and not self._is_my_turn():
-                    self._changed.wait(left)
+                self._changed.wait(left)
         return True
 
     def _is_my_turn(self) -> bool:
@@ -212,6 +220,14 @@ def _outcome(promise: Promise[T], work: Callable[[], T]) -> Callable[[], Any]:
     except BaseException as error:
         return partial(_raise, error)
     return partial(promise.do_resolve, value)
+
+
+def _is_alone() -> bool:
+    """Whether nothing but this thread can settle a promise: neither another thread of any kind nor a signal handler."""
+    handlers = map(signal.getsignal, signal.valid_signals())
+    if threading.active_count() > 1 or any(callable(each) and each != signal.default_int_handler for each in handlers):
+        return False
+    return len(list(Path("/proc/self/task").glob("*"))) == 1  # other systems than Linux cannot tell
 
 
 def _raise(error: BaseException) -> None:

@@ -39,6 +39,7 @@ _LAZY = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, map
 #: Exit status of a process that ends with an unhandled rejection: the same status that Python uses for an error
 #: during its cleanup (see `sys.exit`).
 UNHANDLED_STATUS = 120
+_TOO_LATE = "This Python starts no threads or forks after the end of the script: end the script with promise.get()."
 
 
 def unhandled_rejections() -> list[BaseException]:
@@ -68,8 +69,7 @@ def _reject_waiting() -> None:
 def _left(work: Any) -> Any:
     """How much of lazy work is left, which changes when it runs; empty if nothing is left, or if that is unknown."""
     if isinstance(work, map | filter | zip):
-        left = [_left(source) for source in work.__reduce__()[1]]
-        return left if any(left) else None
+        return any(left := [_left(source) for source in work.__reduce__()[1]]) and left
     for look in ("getgeneratorstate", "getcoroutinestate", "getasyncgenstate"):
         with contextlib.suppress(AttributeError):  # of another kind, or Python 3.11, which lacks the last function
             return getattr(inspect, look)(work).endswith("_CREATED")
@@ -157,6 +157,8 @@ def _report_at_exit() -> None:
     with contextlib.suppress(OSError, ValueError):
         for reason in reasons:
             print("Unhandled promise rejection:", file=sys.stderr)  # noqa: T201  (as Python reports exceptions)
+            if "interpreter shutdown" in str(reason):
+                reason.add_note(_TOO_LATE)
             # The message of a PacificaError names the cause; the chain of causes would fill many screens.
             traceback.print_exception(reason, chain=not isinstance(reason, PacificaError), file=sys.stderr)
     sys.stderr = _FailsToFlush(sys.stderr)

@@ -34,16 +34,11 @@ def facts_of(status: os.stat_result) -> int:
 def find_files(uploads: Path) -> Iterator[UploadFile]:
     """Find the files, in the order of their names; symbolic links are followed if their targets are in ``uploads/``."""
     dst = uploads.parent
-    if dst.name == uploads.name:
-        advice = f"pass {dst.parent} instead of {dst}"
-    elif (dst / "downloads").is_dir():
-        advice = f"{_ADVICE}, instead of SRC"
-    else:
-        advice = "make this directory, and put the files to upload into it"
-    for directory, what_to_do in ((dst, _ADVICE), (uploads, advice)):
+    here = f"pass {dst.parent} instead of {dst}" if dst.name == uploads.name else f"make it, or {_ADVICE}"
+    for directory, advice in ((dst, _ADVICE), (uploads, here)):
         if not directory.is_dir():
             problem = "is not a directory" if directory.exists() else "does not exist"
-            raise UploadError(f"{directory} {problem}", what_to_do)
+            raise UploadError(f"{directory} {problem}", advice)
     return _walk(str(uploads), "", (os.path.realpath(uploads),))
 
 

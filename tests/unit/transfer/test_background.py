@@ -266,6 +266,15 @@ def test_callback_that_returns_work(python: Interpreter, returned: str) -> None:
     assert f"nothing ran the {RETURNED[returned]} that the callback <lambda> (<script>, line 4) ret" in finished.stderr
 
 
+@pytest.mark.skipif(sys.version_info[:2] != (3, 12), reason="other Pythons start threads that late")
+@pytest.mark.parametrize("start", ["threading.Thread(target=print).start()", "ThreadPoolExecutor().submit(print)"])
+def test_thread_after_the_script(python: Interpreter, start: str) -> None:
+    """The error of a callback that starts a thread too late for Python 3.12 says what to do."""
+    finished = python.run(f"work().then(lambda _: {start})")
+    assert finished.returncode == UNHANDLED_STATUS
+    assert "end the script with promise.get()" in finished.stderr
+
+
 @NOT_3_12
 @pytest.mark.parametrize(("end", "status"), [("return", 0), ("1 / 0", UNHANDLED_STATUS)])
 def test_child_that_is_forked_in_a_callback(end: str, status: int) -> None:

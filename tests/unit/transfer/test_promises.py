@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pacifica_notifications_consumer.transfer.promises import UNHANDLED_STATUS, Promise
+from pacifica_notifications_consumer.transfer.promises import UNHANDLED_STATUS
 from tests.support.scripts import Interpreter, interpreter
 
 PRELUDE = """
@@ -105,7 +105,42 @@ def test_later_callbacks_are_still_called(python: Interpreter, first: str) -> No
     assert finished.stdout == "called\n"
 
 
-def test_get_with_a_timeout_says_so() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the list of threads in /proc")
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ("Promise().get()", 1),
+        ("fulfilled().then(lambda _: Promise().get())", UNHANDLED_STATUS),
+        ("download('/nowhere').catch(lambda _: Promise().get())", UNHANDLED_STATUS),
+        ("threading.Thread(target=print).start(); Promise().get()", 1),
+    ],
+)
+def test_get_that_would_wait_for_ever(python: Interpreter, script: str, status: int) -> None:
+    """Waiting without a timeout for a promise that nothing can settle is an error, with a sentence that says so."""
+    finished = python.run(f"import threading; {script}")
+    assert finished.returncode == status
+    assert "RuntimeError: get() would wait for ever: nothing is running that could settle the pro" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    "settle",
+    [
+        "threading.Timer(0.05, promise.do_resolve, [5]).start()",
+        "threading.Thread(target=lambda: later.wait(0.05) or promise.do_resolve(5), daemon=True).start()",
+        "_thread.start_new_thread(lambda: later.wait(0.05) or promise.do_resolve(5), ())",
+        "signal.signal(signal.SIGALRM, lambda *_: promise.do_resolve(5)); signal.setitimer(signal.ITIMER_REAL, 0.05)",
+        "download('/nowhere').catch(lambda _: promise.do_resolve(5))",
+    ],
+)
+def test_get_that_waits_for_something_else(python: Interpreter, settle: str) -> None:
+    """A thread of any kind, a signal handler or a callback can settle the promise."""
+    setup = "import _thread, signal, threading; later = threading.Event(); promise = Promise()"
+    finished = python.run(f"{setup}; {settle}; print(promise.get())")
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "5\n", "")
+
+
+def test_get_with_a_timeout_says_so(python: Interpreter) -> None:
     """Waiting for a promise that is never settled ends with a TimeoutError."""
-    with pytest.raises(TimeoutError, match=r"0\.01 seconds"):
-        Promise().get(timeout=0.01)
+    finished = python.run("Promise().get(timeout=0.01)")
+    assert finished.returncode == 1
+    assert "TimeoutError: the promise was not settled within 0.01 seconds" in finished.stderr

@@ -14,9 +14,9 @@ from pacifica_notifications_consumer.transfer.uploads import find_files
         ("nowhere", "{here}/nowhere does not exist; pass DST, the second argument of the entry-point"),
         ("file", "{here}/file is not a directory; pass DST, the second argument of the entry-point"),
         ("DST/uploads", "{here}/DST/uploads/uploads does not exist; pass {here}/DST instead of {here}/DST/uploads"),
-        ("SRC", "{here}/SRC/uploads does not exist; pass DST, the second argument of the entry-point, instead of SRC"),
-        ("empty", "{here}/empty/uploads does not exist; make this directory, and put the files to upload into it"),
-        ("odd", "{here}/odd/uploads is not a directory; make this directory, and put the files to upload into it"),
+        ("SRC", "{here}/SRC/uploads does not exist; make it, or pass DST, the second argument of the entry-point"),
+        ("empty", "{here}/empty/uploads does not exist; make it, or pass DST, the second argument of the entry-point"),
+        ("odd", "{here}/odd/uploads is not a directory; make it, or pass DST, the second argument of the entry-point"),
     ],
 )
 def test_directory_that_is_not_dst(tmp_path: Path, passed: str, sentence: str) -> None:
