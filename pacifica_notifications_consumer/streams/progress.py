@@ -85,7 +85,7 @@ def note_failure(error: Exception) -> None:
     """Write the error that ends this process to a file beside the progress, for the runner."""
     # Programs that the entry-point starts have the variable, too, but do not lead its session.
     if (path := os.environ.get(PROGRESS_VARIABLE)) and os.getsid(0) == os.getpid():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):  # the error may be of the script's own kind, and fail to be a text
             Path(path).with_name(FAILURE).write_text(str(error), encoding="utf-8", errors="replace")
 
 

@@ -32,8 +32,8 @@ _unhandled: dict[int, Promise[Any]] = {}
 _waiting: dict[int, tuple[Promise[Any], Any, str]] = {}
 #: What callbacks have returned by identity, with the lazy objects in it, what was left of each, and the callback.
 _lazy: dict[int, tuple[Any, list[tuple[Any, Any]], Any]] = {}
-#: Objects that do nothing until they are iterated or awaited. Other iterators, such as files, are no work of their own.
 _CONTAINERS = (list, tuple, set)
+#: What does nothing until it is iterated or awaited. Other iterators, such as files, are often returned unread.
 _LAZY = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, map, filter, zip)
 
 #: Exit status of a process that ends with an unhandled rejection: the same status that Python uses for an error
@@ -49,7 +49,7 @@ def unhandled_rejections() -> list[BaseException]:
 
 
 def forget_callbacks() -> None:
-    """Do not report callbacks that do nothing any more, because the program ends before they could."""
+    """Report no callbacks that did nothing, since the program ends early."""
     _waiting.clear()
     _lazy.clear()
 
@@ -157,7 +157,7 @@ def _report_at_exit() -> None:
     with contextlib.suppress(OSError, ValueError):
         for reason in reasons:
             print("Unhandled promise rejection:", file=sys.stderr)  # noqa: T201  (as Python reports exceptions)
-            if "interpreter shutdown" in str(reason):
+            if any("interpreter shutdown" in word for word in reason.args if isinstance(word, str)):
                 reason.add_note(_TOO_LATE)
             # The message of a PacificaError names the cause; the chain of causes would fill many screens.
             traceback.print_exception(reason, chain=not isinstance(reason, PacificaError), file=sys.stderr)

@@ -30,6 +30,7 @@ REASONS = {
     "Transactions._id, which the server assigns; leave it out, or record the original transaction in a key-value",
     "call('x').catch(fail)": f"exit status 120: {SENTENCE}",
     "async def main(): await call('x').catch(fail)\nasyncio.run(main())": f"exit status 1: {SENTENCE}",
+    "class Odd(UploadError): __str__ = fail\ndef odd(_): raise Odd('')\ncall('x').catch(odd)": "exit status 120",
     "call('x').catch(fail); 1 / 0": "exit status 1",
     "try: fail()\nexcept UploadError: sys.exit(3)": "exit status 3",
     "call('x').catch(lambda error: sys.exit(3))": "exit status 3",

@@ -40,6 +40,7 @@ def python() -> Iterator[Interpreter]:
         "fulfilled().done(lambda _: 1 / 0)",
         "late = Promise(); late.then(print); late.do_reject(ValueError('because'))",
         "rejected(); sys.exit(5)",
+        "class OddError(ValueError):\n    def __str__(self): 1 / 0\nPromise.reject(OddError())",
         "rejected(); sys.exit(0)",
         "import threading; threading.Thread(target=rejected).start()",
         "download('/nowhere')",
