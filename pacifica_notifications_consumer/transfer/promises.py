@@ -39,7 +39,7 @@ _LAZY = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType, map
 #: Exit status of a process that ends with an unhandled rejection: the same status that Python uses for an error
 #: during its cleanup (see `sys.exit`).
 UNHANDLED_STATUS = 120
-_TOO_LATE = "This Python starts no threads or forks after the end of the script: end the script with promise.get()."
+_TOO_LATE = "This Python starts no threads or forks after the end of a script: end it with .get() on the last promise."
 
 
 def unhandled_rejections() -> list[BaseException]:

@@ -272,7 +272,7 @@ def test_thread_after_the_script(python: Interpreter, start: str) -> None:
     """The error of a callback that starts a thread too late for Python 3.12 says what to do."""
     finished = python.run(f"work().then(lambda _: {start})")
     assert finished.returncode == UNHANDLED_STATUS
-    assert "end the script with promise.get()" in finished.stderr
+    assert "end it with .get() on the last promise" in finished.stderr
 
 
 @NOT_3_12
