@@ -122,6 +122,10 @@ class UploadError(PacificaError):
     exit_status = 69
 
 
+class PromiseError(PacificaError, RuntimeError):
+    """A callback of a promise does nothing, or a promise is awaited that nothing can settle."""
+
+
 class StateError(PacificaError):
     """The state directory or the ledger in it cannot be used."""
 

@@ -28,6 +28,7 @@ import promise.promise
 from promise import set_default_scheduler
 from promise.promise import async_instance
 
+from ..errors import PromiseError
 from .promises import UNHANDLED_STATUS, Promise, forget_callbacks
 
 T = TypeVar("T")
@@ -109,7 +110,7 @@ class _Background:
         promise._then(self._notify, self._notify)
         if not self._settle_until(lambda: not promise.is_pending or bool(self._ended), timeout):
             if timeout is None:
-                raise RuntimeError("get() would wait for ever: nothing is running that could settle the promise")
+                raise PromiseError("get() would wait for ever: nothing is running that could settle the promise")
             raise TimeoutError(f"the promise was not settled within {timeout} seconds")
         if promise.is_pending and self._ended:
             raise self._ended

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from promise import Promise
 from promise.promise_list import PromiseList
 
-from ..errors import PacificaError
+from ..errors import PacificaError, PromiseError
 from ..streams.progress import note_failure
 
 __all__ = ["UNHANDLED_STATUS", "Promise", "forget_callbacks", "unhandled_rejections"]
@@ -60,10 +60,10 @@ def _reject_waiting() -> None:
             what = type(idle[0]).__name__.replace("_", " ")
             where = "" if idle[0] is result else f" in the {type(result).__name__}"
             problem = f"nothing ran the {what}{where} that the callback {_describe(callback)} returned"
-            Promise.reject(RuntimeError(f"{problem}: await it, or iterate over it"))
+            Promise.reject(PromiseError(problem, "await it, or iterate over it"))
     for promise, callback, how in list(_waiting.values()):
         if promise.is_pending:
-            Promise.reject(RuntimeError(f"the callback {_describe(callback)} {how}"))
+            Promise.reject(PromiseError(f"the callback {_describe(callback)} {how}"))
 
 
 def _left(work: Any) -> Any:
@@ -90,7 +90,7 @@ def _describe(callback: Any) -> str:
 def _run(callback: Callable[[Any], Any], value: Any) -> Any:
     for function in (callback, getattr(callback, "__call__", None)):  # noqa: B004  (an object with that method)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"the callback {_describe(callback)} contains yield, so that a call runs nothing of it")
+            raise PromiseError(f"the callback {_describe(callback)} contains yield, so that a call runs nothing of it")
     return _note_lazy(callback(value), callback)
 
 

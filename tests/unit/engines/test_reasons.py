@@ -31,6 +31,12 @@ REASONS = {
     "call('x').catch(fail)": f"exit status 120: {SENTENCE}",
     "async def main(): await call('x').catch(fail)\nasyncio.run(main())": f"exit status 1: {SENTENCE}",
     "class Odd(UploadError): __str__ = fail\ndef odd(_): raise Odd('')\ncall('x').catch(odd)": "exit status 120",
+    "def f(_): yield\ncall('x').catch(f)": "exit status 120: the callback f (HERE, line 9) contains yield, so that a "
+    "call runs nothing of it",
+    "call('x').catch(lambda _: map(fail, [1]))": "exit status 120: nothing ran the map that the callback <lambda> "
+    "(HERE, line 9) returned; await it, or iterate over it",
+    "from promise import Promise; Promise().get()": "exit status 1: get() would wait for ever: nothing is running that "
+    "could settle the promise",
     "call('x').catch(fail); 1 / 0": "exit status 1",
     "try: fail()\nexcept UploadError: sys.exit(3)": "exit status 3",
     "call('x').catch(lambda error: sys.exit(3))": "exit status 3",
@@ -49,7 +55,8 @@ def reason(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
         def run(script: str) -> str:
             (directory / "consumer" / "__main__.py").write_text(PRELUDE + script)
-            return runner.wait(accept(runner, next(numbers)), DEADLINE).reason
+            found = runner.wait(accept(runner, next(numbers)), DEADLINE).reason
+            return found.replace(str(directory / "consumer" / "__main__.py"), "HERE")
 
         yield run
 

@@ -231,7 +231,7 @@ if sys.version_info >= (3, 12):
         ("Promise().then(print)", "the callback print never ran"),
         (
             "def read(): yield\nwork().then(lambda _: read())",
-            "nothing ran the generator that the callback <lambda> (<script>, line 2) returned: await it",
+            "nothing ran the generator that the callback <lambda> (<script>, line 2) returned; await it",
         ),
         (
             "async def both(_): return [both(1)]\nwork().then(both)",

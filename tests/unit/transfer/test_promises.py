@@ -120,7 +120,7 @@ def test_get_that_would_wait_for_ever(python: Interpreter, script: str, status: 
     """Waiting without a timeout for a promise that nothing can settle is an error, with a sentence that says so."""
     finished = python.run(f"import threading; {script}")
     assert finished.returncode == status
-    assert "RuntimeError: get() would wait for ever: nothing is running that could settle the pro" in finished.stderr
+    assert "PromiseError: get() would wait for ever: nothing is running that could settle the pro" in finished.stderr
 
 
 @pytest.mark.parametrize(
