@@ -96,11 +96,13 @@ def check_imports(consumer: Consumer, venv: Venv, run_as: Account = CURRENT_USER
     missing = {*answer["missing"], *(each.module for each in sources.imports if each.problem)}
     # Those that must succeed come first, and each module is reported once.
     for each in sorted(sources.imports, key=lambda each: each.optional):
-        if each.problem or (each.instead_of and not any(_is_in(module, missing) for module in each.instead_of)):
+        if each.problem or not all(any(_is_in(module, missing) for module in tried) for tried in each.instead_of):
             continue
         for module in [module for module in answer["missing"] if _is_part(module, each)]:
             answer["missing"].remove(module)
-            yield _missing_import(each, module, consumer, answer["python"])
+            # Other Pythons have it, and the program knows.
+            if each.optional != imports.HANDLED or not _is_standard(module):
+                yield _missing_import(each, module, consumer, answer["python"])
     for module in consumer.preload:
         if _is_in(module, missing):
             yield Finding(
@@ -121,12 +123,16 @@ def _is_part(missing: str, wanted: Import) -> bool:
     return _is_in(wanted.module, [missing]) or any(missing == f"{wanted.module}.{name}" for name in wanted.names)
 
 
+def _is_standard(module: str) -> bool:
+    return module.partition(".")[0] in _REMOVED | sys.stdlib_module_names
+
+
 def _shadow(directory: Path, name: str, of: str) -> Finding:
     return Finding(
         level=Level.WARNING,
         position=f"{name}.py" if (directory / f"{name}.py").is_file() else f"{name}/",
-        problem=f"it has the name of a module of {of}: other packages that import {name} get this one, or the "
-        "entry-point gets the other one",
+        problem=f"it has the name of a module of {of}, so importing {name} may find the wrong one of the two, in the "
+        "entry-point or in an installed package",
         advice="rename it",
     )
 
@@ -142,13 +148,12 @@ def _import_finding(wanted: Import, problem: str, advice: str) -> Finding:
 
 def _missing_import(wanted: Import, missing: str, consumer: Consumer, version: str) -> Finding:
     top = missing.partition(".")[0]
+    if _is_standard(top):
+        advice = "do without it, or set `python`" if top == missing else "correct the name, or set `python`"
+        return _import_finding(wanted, f"it imports {missing}, which this Python {version} does not have", advice)
     if top != missing:
         return _import_finding(
             wanted, f"it imports {missing}, which {top} does not have", f"correct the name, or the version of {top}"
-        )
-    if top in _REMOVED | sys.stdlib_module_names:
-        return _import_finding(
-            wanted, f"it imports {top}, which this Python {version} does not have", "do without it, or set `python`"
         )
     requirement = REQUIREMENT_OF.get(top, top)
     advice = f"add {requirement} to {REQUIREMENTS}"

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import importlib.machinery
 import importlib.util
 import io
 import json
 import os
+import platform
 import re
+import symtable
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator
@@ -22,10 +25,21 @@ from typing import Any, NamedTuple
 
 #: What lets a module have names that its source does not contain.
 _DYNAMIC = re.compile(
-    r"import \*|__getattr__|__path__|__dict__|(globals|locals|vars|setattr|exec|import_module)\(|sys\.modules"
+    r"import \*|__getattr__|__path__|__dict__|(globals|locals|vars|setattr|exec|import_module|_getframe)\(|sys\.modules"
 )
-_PATHS = re.compile(rb"sys\.path|from sys import .*\bpath\b|addsitedir")
+_PATHS = re.compile(rb"sys\.path\b|from sys import .*\bpath\b|addsitedir")
+#: Code that makes a module; the group is its name, if that is certain.
+_MADE = re.compile(
+    r"from sys import .*\b(?:modules|meta_path)|sys\.(?:meta_path|path_hooks|modules(?:\.update|\.setdefault\(|"
+    r"""\[(?!__name__\])(?=[^]]+\]\s*=[^=]))\s*(?:["']([\w.]+)["']\s*[],])?)"""
+)
 _CATCHING = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
+_GIVES_UP = re.compile(r"raise\b(?! SystemExit(\((0|None)?\))?$)|((sys\.|os\._)?exit|quit)\((?!(0|None)?\))")
+#: The nodes and attributes of conditions whose value never changes.
+_PLAIN = (ast.Expression, ast.Constant, ast.Compare, ast.cmpop, ast.Tuple, ast.Subscript, ast.Slice, ast.Call, ast.Load)
+_FACTS = ("platform", "version_info", "major", "minor", "name", "startswith")
+#: Whether the failure of an import ends the program: always, if it executes it, or never since it handles it.
+REQUIRED, MAYBE, HANDLED = range(3)
 
 
 class Import(NamedTuple):
@@ -34,8 +48,8 @@ class Import(NamedTuple):
     module: str
     names: list[str]
     line: int
-    optional: bool  #: whether the program handles its failure, or may not execute it
-    instead_of: list[str]  #: the modules of which one must be missing for this import to be executed
+    optional: int  #: `REQUIRED`, `MAYBE` or `HANDLED`
+    instead_of: list[list[str]]  #: lists in each of which one must be missing for this import to be executed
     file: str = ""
     problem: str = ""  #: why a module of the consumer itself cannot be imported
     advice: str = ""
@@ -73,19 +87,21 @@ class _Reader:
                 self._errors.append((self._shown(path), 0, str(error) or "it is too deeply nested"))
         #: Whether the program extends Python's path, so that modules may be anywhere.
         self._extends_path = any(_PATHS.search(path.read_bytes()) for path in paths)
+        self._made = {name for path in paths for name in _MADE.findall(_text(path))}
 
     def _shown(self, path: Path) -> str:
         return path.relative_to(self._directory).as_posix()
 
     def read(self, entry_point: str) -> Sources:
         imports: list[Import] = []
-        waiting, seen = [(self._directory, self._directory / entry_point, False)], dict[Path, bool]()
+        waiting, seen = [(self._directory, self._directory / entry_point, REQUIRED)], dict[Path, int]()
         while waiting:
             root, path, optional = waiting.pop()
-            if path in seen and (optional or not seen[path]):
+            if path in seen and optional >= seen[path]:
                 continue
             seen[path] = optional
-            for wanted in _imports(self._trees[path].body, optional) if path in self._trees else ():
+            name = "__main__" if path == self._directory / entry_point else ""
+            for wanted in _Finder(name).imports(self._trees[path].body, optional, []) if path in self._trees else ():
                 folder, files, found = self._resolve(root, path, wanted._replace(file=self._shown(path)))
                 imports += found
                 waiting += [(folder, file, wanted.optional) for file in files]
@@ -101,12 +117,16 @@ class _Reader:
         if level:
             parts = [*package[: len(package) - level + 1], *filter(None, parts)]
             wanted = wanted._replace(module=".".join(parts))
+        if any(f"{wanted.module}.".startswith(f"{made}.") for made in self._made):
+            return root, [], []
         folders = [root, self._directory]
         if self._extends_path:
             folders += [each.parent for name in (f"{parts[0]}.py", parts[0]) for each in self._directory.rglob(name)]
         folder = next((each for each in folders if _step(each, parts[0])[0]), None)
         if folder is None:
-            return root, [], [wanted._replace(optional=wanted.optional or self._extends_path)]
+            # With a path of its own, modules may be anywhere.
+            wanted = wanted._replace(optional=wanted.optional or int(self._extends_path))
+            return root, [], [] if "" in self._made else [wanted]
         module, files = folder, list[Path]()
         for part in parts:
             found, file = _step(module, part)
@@ -155,8 +175,13 @@ def _text(path: Path) -> str:
 
 
 def _may_define(source: Path, name: str) -> bool:
-    text = _text(source)
-    return bool(_DYNAMIC.search(text) or re.search(rf"\b{re.escape(name)}\b", text))
+    """Whether a module may have a name, as far as its source shows that."""
+    try:
+        symbols = symtable.symtable(source.read_bytes(), str(source), "exec")  # type: ignore[arg-type]
+        known = {each.get_name() for each in symbols.get_symbols() if each.is_local() or each.is_declared_global()}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    return name in known or bool(_DYNAMIC.search(_text(source)))
 
 
 def _outside(wanted: Import) -> Import:
@@ -179,51 +204,103 @@ def _modules_at_the_top(directory: Path) -> list[str]:
     return [*packages, *(path.stem for path in directory.glob("*.py") if path.stem != "__main__")]
 
 
-def _imports(body: Iterable[ast.AST], optional: bool = False, instead_of: Iterable[str] = ()) -> Iterator[Import]:
-    """The imports in statements; expressions have none, and may be nested deeper than Python's recursion limit."""
-    rest = list(instead_of)
-    for node in body:
-        if isinstance(node, ast.Import):
-            yield from (Import(alias.name, [], node.lineno, optional, rest) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            names = [alias.name for alias in node.names if alias.name != "*"]
-            yield Import("." * node.level + (node.module or ""), names, node.lineno, optional, rest)
-        elif isinstance(node, ast.If):
-            test = ast.unparse(node.test)
-            constant = node.test if isinstance(node.test, ast.Constant) else None
-            never = "TYPE_CHECKING" in test or (constant and not constant.value)
-            maybe = optional or not (constant or test == "__name__ == '__main__'")
-            yield from _imports([] if never else node.body, maybe, rest)
-            yield from _imports(node.orelse, maybe, rest)
-        elif isinstance(node, ast.Try | ast.TryStar):
-            yield from _imports_of_try(node, optional, rest)
-        else:
-            maybe = optional or isinstance(node, ast.match_case) or _suppresses(node)
-            children = (each for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt | ast.match_case))
-            yield from _imports(children, maybe, rest)
+class _Finder:
+    """Finds the imports in a module of a name."""
 
+    def __init__(self, name: str) -> None:
+        self._names = {"sys": sys, "os": os, "TYPE_CHECKING": False, "__name__": name}
+        self._importers = {"__import__", "importlib.import_module"}
 
-def _imports_of_try(node: ast.Try | ast.TryStar, optional: bool, rest: list[str]) -> Iterator[Import]:
-    handled = any(handler.type is None or _catches(handler.type) for handler in node.handlers)
-    tried = list(_imports(node.body, optional or handled, rest))
-    yield from tried
-    for handler in node.handlers:
-        yield from _imports(handler.body, optional, [*rest, *(each.module for each in tried if handled)])
-    yield from _imports(node.orelse, optional or handled, rest)
-    yield from _imports(node.finalbody, optional, rest)
+    def imports(self, body: Iterable[ast.AST], optional: int, rest: list[list[str]]) -> Iterator[Import]:
+        for node in body:
+            maybe = max(optional, MAYBE)
+            yield from self._calls(node, optional, rest)
+            if isinstance(node, ast.Import):
+                yield from (Import(alias.name, [], node.lineno, optional, rest) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                names = [alias.name for alias in node.names if alias.name != "*"]
+                if node.module == "importlib":
+                    self._importers |= {each.asname or each.name for each in node.names if each.name == "import_module"}
+                yield Import("." * node.level + (node.module or ""), names, node.lineno, optional, rest)
+            elif isinstance(node, ast.If | ast.While):
+                holds = self._holds(node.test)
+                kind = maybe if holds is None else optional
+                yield from self.imports([] if holds is False else node.body, kind, rest)
+                yield from self.imports([] if holds else node.orelse, kind, rest)
+            elif isinstance(node, ast.Try | ast.TryStar):
+                yield from self._imports_of_try(node, optional, rest)
+            else:
+                kind = HANDLED if _suppresses(node) else maybe if isinstance(node, ast.match_case) else optional
+                children = (each for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt | ast.match_case))
+                yield from self.imports(children, kind, rest)
+
+    def _imports_of_try(self, node: ast.Try | ast.TryStar, optional: int, rest: list[list[str]]) -> Iterator[Import]:
+        first = next((each for each in node.handlers if _catches(each.type, not _gives_up(each))), None)
+        inside = HANDLED if first and not _gives_up(first) else optional
+        tried = list(self.imports(node.body, inside, rest))
+        yield from tried
+        missing = [each.module for each in tried] + [f"{each.module}.{name}" for each in tried for name in each.names]
+        for handler in node.handlers:
+            instead = missing and _catches(handler.type)
+            kind = optional if instead else max(optional, MAYBE)
+            yield from self.imports(handler.body, kind, [*rest, missing] if instead else rest)
+        yield from self.imports(node.orelse, inside, rest)
+        yield from self.imports(node.finalbody, optional, rest)
+
+    def _calls(self, node: ast.AST, optional: int, rest: list[list[str]]) -> Iterator[Import]:
+        """The calls that import a module in the expressions of a statement, which may be nested deeply."""
+        inner = (ast.stmt, ast.match_case, ast.excepthandler)
+        nodes = [each for part in ast.iter_child_nodes(node) if not isinstance(part, inner) for each in ast.walk(part)]
+        maybe = any(isinstance(each, ast.IfExp | ast.BoolOp) for each in nodes)
+        for call in (each for each in nodes if isinstance(each, ast.Call) and each.args):
+            function, name = call.func, getattr(call.args[0], "value", None)
+            of = getattr(getattr(function, "value", None), "id", "")
+            called = getattr(function, "id", f"{of}.{getattr(function, 'attr', '')}")
+            if called in self._importers and isinstance(name, str) and not name.startswith("."):
+                yield Import(name, [], call.lineno, max(optional, maybe), rest)
+
+    def _holds(self, test: ast.expr) -> bool | None:
+        """Whether a condition holds, if that never changes."""
+        if isinstance(test, ast.BoolOp):
+            decisive, known = isinstance(test.op, ast.Or), [self._holds(each) for each in test.values]
+            return decisive if decisive in known else None if None in known else not decisive
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            holds = self._holds(test.operand)
+            return None if holds is None else not holds
+        with contextlib.suppress(TypeError, LookupError, AttributeError, RecursionError):
+            text = ast.unparse(test).replace("platform.system()", repr(platform.system()))
+            plain = ast.parse(text.replace("typing.TYPE_CHECKING", "TYPE_CHECKING"), mode="eval")
+            if all(self._never_changes(node) for node in ast.walk(plain)):
+                return bool(eval(compile(plain, "", "eval"), {"__builtins__": {}}, self._names))  # noqa: S307  (plain)
+        return None
+
+    def _never_changes(self, node: ast.AST) -> bool:
+        if isinstance(node, ast.Name | ast.Attribute):
+            return node.id in self._names if isinstance(node, ast.Name) else node.attr in _FACTS
+        return isinstance(node, _PLAIN)
 
 
 def _suppresses(node: ast.AST) -> bool:
-    calls = [item.context_expr for item in node.items] if isinstance(node, ast.With | ast.AsyncWith) else []
-    suppressing = [each for each in calls if isinstance(each, ast.Call) and ast.unparse(each.func).endswith("suppress")]
-    return any(_catches(argument) for call in suppressing for argument in call.args)
+    """Whether it is a ``with`` of a call such as ``suppress(ImportError)``, by whatever name."""
+    items = node.items if isinstance(node, ast.With | ast.AsyncWith) else []
+    calls = [item.context_expr for item in items if isinstance(item.context_expr, ast.Call)]
+    by_name = [(call, ast.unparse(call.func).endswith("suppress")) for call in calls]
+    return any(_catches(argument, others) for call, others in by_name for argument in call.args)
 
 
-def _catches(expression: ast.expr) -> bool:
-    """Whether it is, or contains, an exception that a failed import raises; other names than Python's may be one."""
+def _catches(expression: ast.expr | None, others: bool = True) -> bool:
+    """Whether it is, or contains, an exception that a failed import raises; or others' exceptions, which may be one."""
+    if expression is None:
+        return True
     parts = expression.elts if isinstance(expression, ast.Tuple) else [expression]
     names = [ast.unparse(part).rpartition(".")[2] for part in parts]
-    return any(name in _CATCHING or not hasattr(builtins, name) for name in names)
+    return any(name in _CATCHING or (others and not hasattr(builtins, name)) for name in names)
+
+
+def _gives_up(handler: ast.ExceptHandler) -> bool:
+    """Whether a handler ends the program as a failure, in its last statement."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise | ast.Expr) and bool(_GIVES_UP.match(ast.unparse(last)))
 
 
 def missing_modules(directory: str, wanted: Iterable[tuple[str, list[str]]]) -> dict[str, Any]:
@@ -235,7 +312,8 @@ def missing_modules(directory: str, wanted: Iterable[tuple[str, list[str]]]) -> 
         The ``missing`` ones, the modules at the top that are installed as well (``hidden``), and ``python``'s version.
     """
     find, path = importlib.machinery.PathFinder.find_spec, list(sys.path)
-    sys.path.insert(0, directory)
+    # Last, so that what is imported does not get the consumer's modules instead of Python's.
+    sys.path.append(directory)
     missing = dict.fromkeys(name for module, names in wanted for name in _missing(module, names))
     tops = sorted(set(_modules_at_the_top(Path(directory))) - sys.stdlib_module_names)
     version = ".".join(map(str, sys.version_info[:2]))
@@ -257,11 +335,13 @@ def _missing(module: str, names: list[str]) -> Iterator[str]:
         spec = _submodule(spec, full) if spec else None
     if spec is None and not _importable(module):
         yield module
-    elif spec and str(spec.origin).endswith(".py"):
-        for name in names:
-            known = name.startswith("__") or _may_define(Path(str(spec.origin)), name)
-            if not known and not _submodule(spec, f"{module}.{name}") and not _importable(module, name):
-                yield f"{module}.{name}"
+        return
+    # Of the standard library, modules without a source can be imported, too.
+    source, standard = Path(str(spec and spec.origin)), top in sys.stdlib_module_names
+    for name in names if standard or source.suffix == ".py" else ():
+        known = name.startswith("__") or (not standard and _may_define(source, name))
+        if not known and not (spec and _submodule(spec, f"{module}.{name}")) and not _importable(module, name):
+            yield f"{module}.{name}"
 
 
 def _submodule(spec: Any, full: str) -> Any:

@@ -135,7 +135,7 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
         {"random.py": "", "queue/__init__.py": "", "email/notes.txt": ""},
         [
             ("warning", "queue/", "a module of the standard library"),
-            ("warning", "random.py", "other packages that import random"),
+            ("warning", "random.py", "importing random may find the wrong one"),
         ],
     ),
     # Parts that are not found under their names.
