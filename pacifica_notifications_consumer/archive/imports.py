@@ -19,6 +19,7 @@ import re
 import symtable
 import sys
 import tokenize
+import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,10 +36,9 @@ _MADE = re.compile(
 )
 _CATCHING = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
 _GIVES_UP = re.compile(r"raise\b(?! SystemExit(\((0|None)?\))?$)|((sys\.|os\._)?exit|quit)\((?!(0|None)?\))")
-#: The nodes and attributes of conditions whose value never changes.
-_PLAIN = (ast.Expression, ast.Constant, ast.Compare, ast.cmpop, ast.Tuple, ast.Subscript, ast.Slice, ast.Call, ast.Load)
-_FACTS = ("platform", "version_info", "major", "minor", "name", "startswith")
-#: Whether the failure of an import ends the program: always, if it executes it, or never since it handles it.
+#: What a condition may name whose value never changes.
+_FACTS = {"sys", "platform", "version_info", "major", "os", "name", "startswith", "typing", "TYPE_CHECKING", "__name__"}
+#: Whether the failure of an import ends the program: always, only if it executes it, or never.
 REQUIRED, MAYBE, HANDLED = range(3)
 
 
@@ -88,6 +88,8 @@ class _Reader:
         #: Whether the program extends Python's path, so that modules may be anywhere.
         self._extends_path = any(_PATHS.search(path.read_bytes()) for path in paths)
         self._made = {name for path in paths for name in _MADE.findall(_text(path))}
+        self._name = ""  #: of the module that is read
+        self._importers = {"__import__", "importlib.import_module"}
 
     def _shown(self, path: Path) -> str:
         return path.relative_to(self._directory).as_posix()
@@ -100,8 +102,8 @@ class _Reader:
             if path in seen and optional >= seen[path]:
                 continue
             seen[path] = optional
-            name = "__main__" if path == self._directory / entry_point else ""
-            for wanted in _Finder(name).imports(self._trees[path].body, optional, []) if path in self._trees else ():
+            self._name = "__main__" if path == self._directory / entry_point else ""
+            for wanted in self._imports(self._trees[path].body, optional, []) if path in self._trees else ():
                 folder, files, found = self._resolve(root, path, wanted._replace(file=self._shown(path)))
                 imports += found
                 waiting += [(folder, file, wanted.optional) for file in files]
@@ -136,6 +138,66 @@ class _Reader:
                 return folder, files, problems if files else [wanted]
             module, files = found, [*files, file] if file else files
         return folder, *_names_from(module, files, path, wanted)
+
+    def _imports(self, body: Iterable[ast.AST], optional: int, rest: list[list[str]]) -> Iterator[Import]:
+        for node in body:
+            maybe = max(optional, MAYBE)
+            yield from self._calls(node, optional, rest)
+            if isinstance(node, ast.Import):
+                yield from (Import(alias.name, [], node.lineno, optional, rest) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                names = [alias.name for alias in node.names if alias.name != "*"]
+                if node.module == "importlib":
+                    self._importers |= {each.asname or each.name for each in node.names if each.name == "import_module"}
+                yield Import("." * node.level + (node.module or ""), names, node.lineno, optional, rest)
+            elif isinstance(node, ast.If | ast.While):
+                holds = self._holds(node.test)
+                kind = maybe if holds is None else optional
+                yield from self._imports([] if holds is False else node.body, kind, rest)
+                yield from self._imports([] if holds else node.orelse, kind, rest)
+            elif isinstance(node, ast.Try | ast.TryStar):
+                yield from self._imports_of_try(node, optional, rest)
+            else:
+                kind = HANDLED if _suppresses(node) else maybe if isinstance(node, ast.match_case) else optional
+                children = (each for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt | ast.match_case))
+                yield from self._imports(children, kind, rest)
+
+    def _imports_of_try(self, node: ast.Try | ast.TryStar, optional: int, rest: list[list[str]]) -> Iterator[Import]:
+        first = next((each for each in node.handlers if _catches(each.type, not _gives_up(each))), None)
+        inside = HANDLED if first and not _gives_up(first) else optional
+        tried = list(self._imports(node.body, inside, rest))
+        yield from tried
+        missing = [each.module for each in tried] + [f"{each.module}.{name}" for each in tried for name in each.names]
+        for handler in node.handlers:
+            instead = missing and _catches(handler.type)
+            kind = optional if instead else max(optional, MAYBE)
+            yield from self._imports(handler.body, kind, [*rest, missing] if instead else rest)
+        yield from self._imports(node.orelse, inside, rest)
+        yield from self._imports(node.finalbody, optional, rest)
+
+    def _calls(self, node: ast.AST, optional: int, rest: list[list[str]]) -> Iterator[Import]:
+        """The calls that import a module in the expressions of a statement, which may be nested deeply."""
+        inner = (ast.stmt, ast.match_case, ast.excepthandler)
+        nodes = [each for part in ast.iter_child_nodes(node) if not isinstance(part, inner) for each in ast.walk(part)]
+        maybe = any(isinstance(each, ast.IfExp | ast.BoolOp) for each in nodes)
+        for call in (each for each in nodes if isinstance(each, ast.Call) and each.args):
+            name, of = getattr(call.args[0], "value", None), getattr(getattr(call.func, "value", None), "id", "")
+            called = getattr(call.func, "id", f"{of}.{getattr(call.func, 'attr', '')}")
+            if called in self._importers and isinstance(name, str) and not name.startswith("."):
+                yield Import(name, [], call.lineno, max(optional, maybe), rest)
+
+    def _holds(self, test: ast.expr) -> bool | None:
+        """Whether a condition holds, if that never changes."""
+        if isinstance(test, ast.BoolOp):
+            decisive, known = isinstance(test.op, ast.Or), [self._holds(each) for each in test.values]
+            return decisive if decisive in known else None if None in known else not decisive
+        with contextlib.suppress(Exception):  # whatever it raises, it is not known
+            text = ast.unparse(test).replace("platform.system()", repr(platform.system()))
+            code = compile(text, "", "eval")
+            if _FACTS.issuperset(code.co_names) and not any(hasattr(each, "co_names") for each in code.co_consts):
+                names = {"sys": sys, "os": os, "typing": typing, "TYPE_CHECKING": False, "__name__": self._name}
+                return None if "**" in text else bool(eval(code, names))  # noqa: S307  (it can name nothing else)
+        return None
 
 
 def parse(path: Path) -> ast.Module:
@@ -204,88 +266,11 @@ def _modules_at_the_top(directory: Path) -> list[str]:
     return [*packages, *(path.stem for path in directory.glob("*.py") if path.stem != "__main__")]
 
 
-class _Finder:
-    """Finds the imports in a module of a name."""
-
-    def __init__(self, name: str) -> None:
-        self._names = {"sys": sys, "os": os, "TYPE_CHECKING": False, "__name__": name}
-        self._importers = {"__import__", "importlib.import_module"}
-
-    def imports(self, body: Iterable[ast.AST], optional: int, rest: list[list[str]]) -> Iterator[Import]:
-        for node in body:
-            maybe = max(optional, MAYBE)
-            yield from self._calls(node, optional, rest)
-            if isinstance(node, ast.Import):
-                yield from (Import(alias.name, [], node.lineno, optional, rest) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                names = [alias.name for alias in node.names if alias.name != "*"]
-                if node.module == "importlib":
-                    self._importers |= {each.asname or each.name for each in node.names if each.name == "import_module"}
-                yield Import("." * node.level + (node.module or ""), names, node.lineno, optional, rest)
-            elif isinstance(node, ast.If | ast.While):
-                holds = self._holds(node.test)
-                kind = maybe if holds is None else optional
-                yield from self.imports([] if holds is False else node.body, kind, rest)
-                yield from self.imports([] if holds else node.orelse, kind, rest)
-            elif isinstance(node, ast.Try | ast.TryStar):
-                yield from self._imports_of_try(node, optional, rest)
-            else:
-                kind = HANDLED if _suppresses(node) else maybe if isinstance(node, ast.match_case) else optional
-                children = (each for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt | ast.match_case))
-                yield from self.imports(children, kind, rest)
-
-    def _imports_of_try(self, node: ast.Try | ast.TryStar, optional: int, rest: list[list[str]]) -> Iterator[Import]:
-        first = next((each for each in node.handlers if _catches(each.type, not _gives_up(each))), None)
-        inside = HANDLED if first and not _gives_up(first) else optional
-        tried = list(self.imports(node.body, inside, rest))
-        yield from tried
-        missing = [each.module for each in tried] + [f"{each.module}.{name}" for each in tried for name in each.names]
-        for handler in node.handlers:
-            instead = missing and _catches(handler.type)
-            kind = optional if instead else max(optional, MAYBE)
-            yield from self.imports(handler.body, kind, [*rest, missing] if instead else rest)
-        yield from self.imports(node.orelse, inside, rest)
-        yield from self.imports(node.finalbody, optional, rest)
-
-    def _calls(self, node: ast.AST, optional: int, rest: list[list[str]]) -> Iterator[Import]:
-        """The calls that import a module in the expressions of a statement, which may be nested deeply."""
-        inner = (ast.stmt, ast.match_case, ast.excepthandler)
-        nodes = [each for part in ast.iter_child_nodes(node) if not isinstance(part, inner) for each in ast.walk(part)]
-        maybe = any(isinstance(each, ast.IfExp | ast.BoolOp) for each in nodes)
-        for call in (each for each in nodes if isinstance(each, ast.Call) and each.args):
-            function, name = call.func, getattr(call.args[0], "value", None)
-            of = getattr(getattr(function, "value", None), "id", "")
-            called = getattr(function, "id", f"{of}.{getattr(function, 'attr', '')}")
-            if called in self._importers and isinstance(name, str) and not name.startswith("."):
-                yield Import(name, [], call.lineno, max(optional, maybe), rest)
-
-    def _holds(self, test: ast.expr) -> bool | None:
-        """Whether a condition holds, if that never changes."""
-        if isinstance(test, ast.BoolOp):
-            decisive, known = isinstance(test.op, ast.Or), [self._holds(each) for each in test.values]
-            return decisive if decisive in known else None if None in known else not decisive
-        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-            holds = self._holds(test.operand)
-            return None if holds is None else not holds
-        with contextlib.suppress(TypeError, LookupError, AttributeError, RecursionError):
-            text = ast.unparse(test).replace("platform.system()", repr(platform.system()))
-            plain = ast.parse(text.replace("typing.TYPE_CHECKING", "TYPE_CHECKING"), mode="eval")
-            if all(self._never_changes(node) for node in ast.walk(plain)):
-                return bool(eval(compile(plain, "", "eval"), {"__builtins__": {}}, self._names))  # noqa: S307  (plain)
-        return None
-
-    def _never_changes(self, node: ast.AST) -> bool:
-        if isinstance(node, ast.Name | ast.Attribute):
-            return node.id in self._names if isinstance(node, ast.Name) else node.attr in _FACTS
-        return isinstance(node, _PLAIN)
-
-
 def _suppresses(node: ast.AST) -> bool:
     """Whether it is a ``with`` of a call such as ``suppress(ImportError)``, by whatever name."""
     items = node.items if isinstance(node, ast.With | ast.AsyncWith) else []
     calls = [item.context_expr for item in items if isinstance(item.context_expr, ast.Call)]
-    by_name = [(call, ast.unparse(call.func).endswith("suppress")) for call in calls]
-    return any(_catches(argument, others) for call, others in by_name for argument in call.args)
+    return any(_catches(each, "suppress" in ast.unparse(call.func)) for call in calls for each in call.args)
 
 
 def _catches(expression: ast.expr | None, others: bool = True) -> bool:
