@@ -32,8 +32,10 @@ def check_filter(filter_: Filter) -> Iterator[Finding]:
     """Check that a filter can match notifications of Pacifica, and names nothing that they never have."""
     possible, problems = analyse(filter_.jsonpath, EVENTS, REPLACED)
     start = "" if possible else "it can never match a notification of today's Pacifica: "
+    # Other sites and producers may have other members and values, but nothing meets conditions that exclude each other.
+    level = Level.WARNING if analyse(filter_.jsonpath, [None], {})[0] else Level.ERROR
     for problem, advice in problems:
-        yield Finding(level=Level.WARNING, position=FILTER, problem=f"{start}{problem}", advice=advice)
+        yield Finding(level=level, position=FILTER, problem=f"{start}{problem}", advice=advice)
 
 
 def check_tables(directory: Path, files: Iterable[str]) -> Iterator[Finding]:

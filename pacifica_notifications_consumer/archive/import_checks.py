@@ -28,6 +28,7 @@ _REMOVED = {
     *("lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "smtpd", "sndhdr", "spwd", "sunau"),
     *("telnetlib", "uu", "xdrlib"),
 }
+_STANDARD = _REMOVED | sys.stdlib_module_names
 
 
 def check_sources(directory: Path, sources: Sources) -> Iterator[Finding]:
@@ -101,7 +102,7 @@ def check_imports(consumer: Consumer, venv: Venv, run_as: Account = CURRENT_USER
         for module in [module for module in answer["missing"] if _is_part(module, each)]:
             answer["missing"].remove(module)
             # Other Pythons have it, and the program knows.
-            if each.optional != imports.HANDLED or not _is_standard(module):
+            if each.optional != imports.HANDLED or module.partition(".")[0] not in _STANDARD:
                 yield _missing_import(each, module, consumer, answer["python"])
     for module in consumer.preload:
         if _is_in(module, missing):
@@ -121,10 +122,6 @@ def _is_in(module: str, missing: Collection[str]) -> bool:
 
 def _is_part(missing: str, wanted: Import) -> bool:
     return _is_in(wanted.module, [missing]) or any(missing == f"{wanted.module}.{name}" for name in wanted.names)
-
-
-def _is_standard(module: str) -> bool:
-    return module.partition(".")[0] in _REMOVED | sys.stdlib_module_names
 
 
 def _shadow(directory: Path, name: str, of: str) -> Finding:
@@ -148,7 +145,7 @@ def _import_finding(wanted: Import, problem: str, advice: str) -> Finding:
 
 def _missing_import(wanted: Import, missing: str, consumer: Consumer, version: str) -> Finding:
     top = missing.partition(".")[0]
-    if _is_standard(top):
+    if top in _STANDARD:
         advice = "do without it, or set `python`" if top == missing else "correct the name, or set `python`"
         return _import_finding(wanted, f"it imports {missing}, which this Python {version} does not have", advice)
     if top != missing:

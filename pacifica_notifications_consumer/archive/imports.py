@@ -119,16 +119,13 @@ class _Reader:
         if level:
             parts = [*package[: len(package) - level + 1], *filter(None, parts)]
             wanted = wanted._replace(module=".".join(parts))
-        if any(f"{wanted.module}.".startswith(f"{made}.") for made in self._made):
-            return root, [], []
         folders = [root, self._directory]
         if self._extends_path:
             folders += [each.parent for name in (f"{parts[0]}.py", parts[0]) for each in self._directory.rglob(name)]
         folder = next((each for each in folders if _step(each, parts[0])[0]), None)
         if folder is None:
-            # With a path of its own, modules may be anywhere.
             wanted = wanted._replace(optional=wanted.optional or int(self._extends_path))
-            return root, [], [] if "" in self._made else [wanted]
+            return root, [], [] if self._made & {"", parts[0], wanted.module} else [wanted]
         module, files = folder, list[Path]()
         for part in parts:
             found, file = _step(module, part)
@@ -141,7 +138,6 @@ class _Reader:
 
     def _imports(self, body: Iterable[ast.AST], optional: int, rest: list[list[str]]) -> Iterator[Import]:
         for node in body:
-            maybe = max(optional, MAYBE)
             yield from self._calls(node, optional, rest)
             if isinstance(node, ast.Import):
                 yield from (Import(alias.name, [], node.lineno, optional, rest) for alias in node.names)
@@ -152,13 +148,13 @@ class _Reader:
                 yield Import("." * node.level + (node.module or ""), names, node.lineno, optional, rest)
             elif isinstance(node, ast.If | ast.While):
                 holds = self._holds(node.test)
-                kind = maybe if holds is None else optional
+                kind = max(optional, MAYBE) if holds is None else optional
                 yield from self._imports([] if holds is False else node.body, kind, rest)
                 yield from self._imports([] if holds else node.orelse, kind, rest)
             elif isinstance(node, ast.Try | ast.TryStar):
                 yield from self._imports_of_try(node, optional, rest)
             else:
-                kind = HANDLED if _suppresses(node) else maybe if isinstance(node, ast.match_case) else optional
+                kind = HANDLED if _suppresses(node) else max(optional, int(isinstance(node, ast.match_case)))
                 children = (each for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt | ast.match_case))
                 yield from self._imports(children, kind, rest)
 
@@ -169,9 +165,8 @@ class _Reader:
         yield from tried
         missing = [each.module for each in tried] + [f"{each.module}.{name}" for each in tried for name in each.names]
         for handler in node.handlers:
-            instead = missing and _catches(handler.type)
-            kind = optional if instead else max(optional, MAYBE)
-            yield from self._imports(handler.body, kind, [*rest, missing] if instead else rest)
+            instead = [*rest, missing] if missing and _catches(handler.type) else []
+            yield from self._imports(handler.body, optional if instead else max(optional, MAYBE), instead or rest)
         yield from self._imports(node.orelse, inside, rest)
         yield from self._imports(node.finalbody, optional, rest)
 
@@ -237,7 +232,6 @@ def _text(path: Path) -> str:
 
 
 def _may_define(source: Path, name: str) -> bool:
-    """Whether a module may have a name, as far as its source shows that."""
     try:
         symbols = symtable.symtable(source.read_bytes(), str(source), "exec")  # type: ignore[arg-type]
         known = {each.get_name() for each in symbols.get_symbols() if each.is_local() or each.is_declared_global()}
@@ -267,7 +261,6 @@ def _modules_at_the_top(directory: Path) -> list[str]:
 
 
 def _suppresses(node: ast.AST) -> bool:
-    """Whether it is a ``with`` of a call such as ``suppress(ImportError)``, by whatever name."""
     items = node.items if isinstance(node, ast.With | ast.AsyncWith) else []
     calls = [item.context_expr for item in items if isinstance(item.context_expr, ast.Call)]
     return any(_catches(each, "suppress" in ast.unparse(call.func)) for call in calls for each in call.args)
@@ -275,9 +268,7 @@ def _suppresses(node: ast.AST) -> bool:
 
 def _catches(expression: ast.expr | None, others: bool = True) -> bool:
     """Whether it is, or contains, an exception that a failed import raises; or others' exceptions, which may be one."""
-    if expression is None:
-        return True
-    parts = expression.elts if isinstance(expression, ast.Tuple) else [expression]
+    parts = getattr(expression, "elts", [expression or ast.Name("BaseException")])
     names = [ast.unparse(part).rpartition(".")[2] for part in parts]
     return any(name in _CATCHING or (others and not hasattr(builtins, name)) for name in names)
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
+_ATTRIBUTES = ("submitter", "project", "instrument")
 #: The values of ``destinationTable``.
 TABLES = (
-    *("Transactions.submitter", "Transactions.project", "Transactions.instrument", "Transactions._id"),
-    *("TransactionKeyValue", "Files", "FileKeyValue"),
+    *("Files", "FileKeyValue", "TransactionKeyValue"),
+    *(f"Transactions.{name}" for name in (*_ATTRIBUTES, "_id")),
 )
-#: What a notification had in 2019, as in the specification's example, and what to write instead.
+#: What a notification does not have, or had in 2019, as in the specification's example, and what to write instead.
 REPLACED = {
     "/pacifica/metadata/ingest": "Pacifica of 2019 sent it; leave it out: today's source is "
     '"http://metadata.pacifica.org/transactions?_id=…" or what the site has configured',
     "Transactions.proposal": 'Pacifica of 2019 sent it; write "Transactions.project"',
+    **{name: f'write @["destinationTable"] = "Transactions.{name}" and @["value"] = …' for name in _ATTRIBUTES},
+    **dict.fromkeys(("path", "folder"), 'write "subdir" for the folder of a file, and "name" for its name'),
+    **dict.fromkeys(("extension", "suffix"), 'compare the end of the name, as in @["name"][substring(-4)] = ".csv"'),
 }
 #: metadata refuses files of other types.
 _MIMETYPES = ("application", "audio", "example", "font", "image", "message", "model", "text", "video")

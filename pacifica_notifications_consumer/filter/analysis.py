@@ -2,20 +2,20 @@
 
 The path is followed as in a search, with the shapes of all possible values at each step in place of values: a dict for
 an object, a list for an array, a tuple of the possible texts (an empty one for any text; ``*`` at the end of a text
-stands for any characters), ``float`` for a number, and None for any value.
+stands for any characters), a range for a text of such a length, ``float`` for a number, and None for any value.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jsonpath2.expression import Expression
 from jsonpath2.expressions import operator as operators
-from jsonpath2.expressions.some import SomeExpression
 from jsonpath2.node import Node
 from jsonpath2.nodes.recursivedescent import RecursiveDescentNode
 from jsonpath2.nodes.root import RootNode
@@ -23,6 +23,7 @@ from jsonpath2.nodes.subscript import SubscriptNode
 from jsonpath2.nodes.terminal import TerminalNode
 from jsonpath2.path import Path
 from jsonpath2.subscript import Subscript
+from jsonpath2.subscripts import callable as calls
 from jsonpath2.subscripts.arrayindex import ArrayIndexSubscript
 from jsonpath2.subscripts.arrayslice import ArraySliceSubscript
 from jsonpath2.subscripts.filter import FilterSubscript
@@ -31,7 +32,9 @@ from jsonpath2.subscripts.wildcard import WildcardSubscript
 
 from .compiler import only_member
 
-_MOST_NAMED = 12
+_MOST_NAMED, _MOST_WAYS = 12, 64
+#: A path that finds at most one value.
+_SINGLE = re.compile(r'@(\["[^"]*"\]|\[-?\d+\]|\[\w+\([-\d,]*\)\])*')
 _ESCAPED = re.compile(r'"(?:[^"\\]|\\.)*\\.(?:[^"\\]|\\.)*"')
 _WILDCARD = re.compile(r'=\s*("[^"*]*\*[^"]*")')
 _EQUALITY = (operators.EqualBinaryOperatorExpression, operators.NotEqualBinaryOperatorExpression)
@@ -40,7 +43,7 @@ Problem = tuple[str, str]
 
 
 def analyse(
-    jsonpath: str, documents: Sequence[Mapping[str, Any]], replaced: Mapping[str, str]
+    jsonpath: str, documents: Sequence[Mapping[str, Any] | None], replaced: Mapping[str, str]
 ) -> tuple[bool, list[Problem]]:
     """Analyse a path that can be parsed.
 
@@ -54,22 +57,22 @@ def analyse(
     """
     try:
         return _analyse(jsonpath, _Walk(documents), replaced)
-    except RecursionError:
+    except (RecursionError, OverflowError):
         return True, []
 
 
 def _analyse(jsonpath: str, walk: _Walk, replaced: Mapping[str, str]) -> tuple[bool, list[Problem]]:
     possible = bool(walk.follow(Path.parse_str(jsonpath).root_node, walk.documents))
     problems = [
-        _unknown_member(part.index, shapes)
+        _unknown_member(part.index, shapes, replaced)
         if isinstance(part, ObjectIndexSubscript)
         else _impossible_comparison(part, shapes, replaced)
         for part, shapes in walk.failed()
     ]
     if not possible and not problems:
         part = f"[{''.join(walk.contradiction.__jsonpath__())}]" if walk.contradiction else "its last step"
-        advice = 'test one row with each filter, as in $[?(@["data"][*][?(…)] and @["data"][*][?(…)])]'
-        problems = [(f"{part} finds nothing: its conditions exclude each other, or those before it", advice)]
+        advice = 'write or, or test one row with each filter, as in $[?(@["data"][*][?(…)] and @["data"][*][?(…)])]'
+        problems = [(f"nothing can meet all conditions of {part} and of the steps before it", advice)]
     for text in _WILDCARD.findall(jsonpath):
         before, _, after = text.strip('"').partition("*")
         part = f"0, {len(before)}" if before else f"-{len(after)}"
@@ -122,7 +125,7 @@ class _Walk:
             self._note(subscript, shapes, bool(found))
             return found + [each for each in shapes if each is None]
         if isinstance(subscript, FilterSubscript):
-            passing = [each for each in shapes if self._test(subscript.expression, each)[0]]
+            passing = [each for each in shapes if self._meet(subscript.expression, each, {}, True)]
             if shapes and not passing:
                 self.contradiction = self.contradiction or subscript
             return passing
@@ -130,44 +133,72 @@ class _Walk:
             return [child for each in shapes for child in _children(each)]
         if isinstance(subscript, ArrayIndexSubscript | ArraySliceSubscript):
             return [child for each in shapes if not isinstance(each, dict) for child in _children(each)]
-        return [None]
+        return [_called(subscript)]
 
-    def _test(self, expression: Expression, shape: object) -> tuple[bool, bool]:
-        """Whether a condition may hold, and whether it may fail."""
+    def _meet(self, expression: Any, shape: object, known: Mapping[str, Any], holds: bool) -> list[Mapping[str, Any]]:
+        """For each way in which a condition may hold, or fail, the tests known of each path, with their constants."""
         if isinstance(expression, operators.NotUnaryOperatorExpression):
-            holds, fails = self._test(expression.expression, shape)
-            return fails, holds
+            return self._meet(expression.expression, shape, known, not holds)
         if isinstance(expression, operators.VariadicOperatorExpression):
-            hold, fail = zip(*(self._test(each, shape) for each in expression.expressions), strict=True)
-            is_and = isinstance(expression, operators.AndVariadicOperatorExpression)
-            return (all(hold), any(fail)) if is_and else (any(hold), all(fail))
-        if isinstance(expression, operators.BinaryOperatorExpression):
-            return self._compare(expression, shape)
-        if isinstance(expression, SomeExpression) and isinstance(expression.next_node_or_value, Node):
-            return bool(self.follow(expression.next_node_or_value, [shape])), True
-        return True, True
-
-    def _compare(self, comparison: Any, shape: object) -> tuple[bool, bool]:
-        path, constant = _sides(comparison)
+            if isinstance(expression, operators.AndVariadicOperatorExpression) is not holds:
+                return [way for each in expression.expressions for way in self._meet(each, shape, known, holds)]
+            ways, lost = [known], False
+            for each in expression.expressions:
+                met = [after for before in ways for after in self._meet(each, shape, before, holds)]
+                # Go on as in `follow`.
+                lost, ways = lost or not met, met if 0 < len(met) <= _MOST_WAYS else [known]
+            return [] if lost else ways
+        path, constant, test = _sides(expression)
         if not isinstance(path, Node) or isinstance(constant, Node):
-            return True, True
-        shapes = self.follow(path, [shape])
-        may_hold = _may_equal if isinstance(comparison, _EQUALITY) else _may_order
-        possible = any(may_hold(each, constant) for each in shapes)
-        certain = [each == (constant,) and "*" not in str(constant) for each in shapes]
-        self._note(comparison, shapes, any(each is not None and may_hold(each, constant) for each in shapes))
-        if isinstance(comparison, operators.NotEqualBinaryOperatorExpression):
-            return not all(certain), True
-        # Only a name is sure to find a value; a longer path may find none.
-        return possible, only_member(path) is None or not any(certain)
+            return [known]
+        shapes, name = self.follow(path, [shape]), "".join(path.__jsonpath__())
+        if constant is not ...:
+            may_hold = _may_equal if isinstance(expression, _EQUALITY) else _may_order
+            # Such a part of a text would be the whole text.
+            short = [each for each in shapes if isinstance(each, range) and 0 < len(str(constant)) < each[-1]]
+            self._note(expression, shapes, any(may_hold(one, constant) for one in shapes if one not in (None, *short)))
+        tests = [*known.get(name, ()), (test, constant, holds)]
+        # A name with only one possible text is in every object; what is not there fails all tests.
+        certain = only_member(path) and [len(each) for each in shapes if isinstance(each, tuple)] == [1]
+        absent = not certain and not any(holds for _, _, holds in tests)
+        values = _values(shapes, [constant for _, constant, _ in tests])
+        possible = absent or any(all(test(value) == holds for test, _, holds in tests) for value in values)
+        return [{**known, name: tests} if _SINGLE.fullmatch(name) else known] if possible else []
 
 
-def _sides(comparison: Any) -> tuple[Any, Any]:
-    left, right = comparison.left_node_or_value, comparison.right_node_or_value
-    return (left, right) if isinstance(left, Node) else (right, left)
+def _sides(expression: Any) -> tuple[Any, Any, Callable[[Any], Any]]:
+    """The path in a condition, the constant, and the condition as a function of the path's value."""
+    if not isinstance(expression, operators.BinaryOperatorExpression):
+        return getattr(expression, "next_node_or_value", None), ..., lambda _: True
+    left, right, callback = expression.left_node_or_value, expression.right_node_or_value, expression.callback
+    if isinstance(left, Node):
+        return left, right, lambda value: callback(value, right)
+    return right, left, lambda value: callback(left, value)
+
+
+def _values(shapes: Iterable[Any], constants: Sequence[Any]) -> Iterator[Any]:
+    """Values of the shapes, of which one behaves in comparisons with the constants as any other value does."""
+    numbers = sorted({each for each in constants if isinstance(each, int | float)}) or [0]
+    between = [numbers[0] - 1, *(math.floor(each) + 1 for each in numbers)]
+    between += [(one + other) / 2 for one, other in itertools.pairwise(numbers)]
+    unlike = "".join(each for each in constants if isinstance(each, str)) + "?"
+    for shape in shapes:
+        yield from (each for each in (*constants, *between, unlike) if _may_equal(shape, each))
+        yield from (text.replace("*", unlike) for text in shape) if isinstance(shape, tuple) else [object()]
+
+
+def _called(call: Any) -> Any:
+    """The shape of what a call makes."""
+    numbers = getattr(call, "args", ())
+    if isinstance(call, calls.SubstringCallableSubscript) and all(isinstance(each, int) for each in numbers):
+        longest = max(len(range(size)[slice(*[*numbers, None][:2])]) for size in (*map(abs, numbers), 10**6))
+        return range(longest + 1) if longest < 10**5 else ()
+    return {calls.LengthCallableSubscript: float, calls.CharAtCallableSubscript: range(1, 2)}.get(type(call))
 
 
 def _may_equal(shape: Any, constant: object) -> bool:
+    if isinstance(shape, range):
+        return isinstance(constant, str) and len(constant) in shape
     if isinstance(shape, tuple) and isinstance(constant, str):
         known = (constant == text or (text[-1:] == "*" and constant.startswith(text[:-1])) for text in shape)
         return not shape or any(known)
@@ -190,28 +221,41 @@ def _descendants(shapes: Iterable[Any]) -> Iterator[Any]:
         yield from _descendants(_children(shape) if shape is not None else ())
 
 
-def _unknown_member(name: str, shapes: Sequence[Any]) -> Problem:
+def _unknown_member(name: str, shapes: Sequence[Any], replaced: Mapping[str, str]) -> Problem:
     objects = [each for each in shapes if isinstance(each, dict)]
     known, shown = list(dict.fromkeys(member for each in objects for member in each)), _shown(name)
     items = [item for each in shapes if isinstance(each, list) for item in each if isinstance(item, dict)]
     below = [member for item in items for member in item]
+    for path, rows in (("", objects), ('$["data"][*]', items)):
+        for member, texts in (each for row in rows for each in row.items() if isinstance(each[1], tuple)):
+            if list(map(_plain, texts)) == [_plain(name)]:
+                step = f"[?(@[{_shown(member)}] = {_shown(texts[0])})]"
+                return f"{shown} is not a member, but a value", f"write {path}{step}"
     if below and (name in below or not nearest(name, known)):
         near = _shown(nearest(name, below) or below[0])
         return f"{shown} is looked for in an array, not in its items", f'write $["data"][*][?(@[{near}] = …)]'
-    for member in (member for each in objects for member, texts in each.items() if texts == (name,)):
-        return f"{shown} is not a member, but a value", f"write [?(@[{_shown(member)}] = {shown})]"
-    return f"there is no member {shown}", suggest(name, known)
+    if (call := name.partition("(")[0]) in ("charAt", "entries", "keys", "length", "substring", "values"):
+        return f"{shown} is a function, not a member", f"write [{call}(…)]"
+    return f"there is no member {shown}", replaced.get(name) or suggest(name, known)
 
 
 def _impossible_comparison(comparison: Any, shapes: Sequence[Any], replaced: Mapping[str, str]) -> Problem:
-    path, constant = _sides(comparison)
-    if isinstance(comparison, _EQUALITY) and isinstance(constant, str) and all(isinstance(s, tuple) for s in shapes):
-        known = list(dict.fromkeys(text for texts in shapes for text in texts))
-        return f"{''.join(path.__jsonpath__())} is never {_shown(constant)}", replaced.get(
-            constant, suggest(constant, known)
-        )
-    problem = f"{''.join(comparison.__jsonpath__())} compares values of different types, or texts by their order"
-    return problem, 'compare texts with =, or parts of them, as in @["mtime"][substring(0, 7)] = "2026-11"'
+    path, constant, _ = _sides(comparison)
+    shown, value = "".join(path.__jsonpath__()), json.dumps(constant, ensure_ascii=False)
+    if isinstance(constant, str) and all(each is float for each in shapes):
+        advice = f"write {shown} {comparison.token} {constant}" if constant.isdecimal() else "compare it with a number"
+        return f"{shown} is a number, and {value} is a text", advice
+    if not isinstance(comparison, _EQUALITY):
+        advice = 'compare texts with =, or parts of them, as in @["mtime"][substring(0, 7)] = "2026-11"'
+        return f"{comparison.token} compares numbers only, and not texts by their order", advice
+    if not isinstance(constant, str) or not all(isinstance(each, tuple | range) for each in shapes):
+        return f"{shown} is never {value}", "compare it with a value of its own type; texts stand in double quotes"
+    if longest := [each[-1] for each in shapes if isinstance(each, range)]:
+        part = f"-{len(constant)}" if "(-" in shown else f"0, {len(constant)}"
+        problem = f"{shown} has a length of {max(longest)}, and {value} has one of {len(constant)}"
+        return problem, f"compare a part of the same length, as in [substring({part})] = {value}"
+    known = list(dict.fromkeys(text for texts in shapes for text in texts))
+    return f"{shown} is never {_shown(constant)}", replaced.get(constant) or suggest(constant, known)
 
 
 def suggest(name: str, known: Sequence[str]) -> str:

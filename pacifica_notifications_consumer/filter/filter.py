@@ -32,13 +32,14 @@ class Filter:
 
         from .compiler import compile_node
         from .generator import generate_test
-        from .syntax import DIALECT, check_syntax
+        from .syntax import FUNCTIONS, check_syntax
 
         check_syntax(str(jsonpath))
         try:
             self._root = Path.parse_str(jsonpath).root_node
         except ValueError as error:
-            raise FilterError(f"cannot parse the JSONPath {jsonpath!r}: {error}", DIALECT) from error
+            problem = str(error).replace("callable subscript", "the function").replace("not found", "does not exist")
+            raise FilterError(f"cannot parse the JSONPath: {problem}", FUNCTIONS) from error
         self._find = compile_node(self._root).find
         self._test = generate_test(self._root)
         self.jsonpath = jsonpath

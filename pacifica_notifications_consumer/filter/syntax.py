@@ -13,6 +13,7 @@ from jsonpath2.parser.JSONPathParser import JSONPathParser
 from ..errors import FilterError
 
 DIALECT = "write it in jsonpath2's dialect, as in " + '$["data"][*][?(@["destinationTable"] = "Files")]'
+FUNCTIONS = 'there are charAt(), entries(), keys(), length(), values() and substring(), as in [substring(-4)] = ".csv"'
 #: The numbers of characters that are shown before and after the position of an error.
 _BEFORE, _AFTER = 60, 40
 _MOST_EXPECTED = 6

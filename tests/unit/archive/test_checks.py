@@ -11,6 +11,9 @@ import pytest
 from pacifica_notifications_consumer.archive.checks import check_parts
 from tests.unit.archive.checked import TEXT, consumer, expect
 
+_ENDS_WITH = (
+    "the function 'endsWith' does not exist; there are charAt(), entries(), keys(), length(), values() and substring()"
+)
 #: The files of a consumer that differ from a good one, and the expected findings: level, place, part of the problem.
 PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] = [
     ("good", {"jsonpath2.txt": TEXT}, []),
@@ -29,6 +32,12 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
     ("shell", {"init.sh": b"exit 0\r\n"}, [("error", "init.sh", "the line endings of Windows")]),
     ("preload", {"preload.txt": "no-name"}, [("error", "preload.txt", "cannot be the name of a module")]),
     ("dead filter", {"jsonpath2.txt": "$.data[?(@.size > 1)]"}, [("warning", "jsonpath2.txt", "never match")]),
+    (
+        "contradiction",
+        {"jsonpath2.txt": '$.data[*][?(@.name = "x" and @.name = "y")]'},
+        [("error", "jsonpath2.txt", "never")],
+    ),
+    ("function", {"jsonpath2.txt": '$.data[*][?(@.name[endsWith(".csv")])]'}, [("error", "jsonpath2.txt", _ENDS_WITH)]),
     ("slip in a filter", {"jsonpath2.txt": "$.data[*][?(@.siez or @.key)]"}, [("warning", "jsonpath2.txt", '"size"?')]),
     ("step of zero", {"jsonpath2.txt": "$.data[::0]"}, [("error", "jsonpath2.txt", "a step of zero")]),
     (

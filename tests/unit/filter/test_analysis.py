@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonpath2.path import Path as JSONPath
 
 from pacifica_notifications_consumer import Filter
 from pacifica_notifications_consumer.cloudevents.announcement import Identity, ingest_event
@@ -44,12 +46,23 @@ NEVER = [
     (ROWS(TABLE("Transactions.proposal")), 'write "Transactions.project"'),
     ('$["data"][*]["Transactions.project"]', 'write [?(@["destinationTable"] = "Transactions.project")]'),
     (ROWS('@["mimetype"] = "text"'), 'did you mean "text/…"?'),
-    (ROWS('@["mtime"] > "2026-11-24"'), "or texts by their order"),
-    (ROWS('@["size"] = "100"'), "values of different types"),
-    (ROWS('@["name"] = 5'), "values of different types"),
-    (ROWS(f"{TABLE('Files')} and {TABLE('Transactions.project')}"), "its conditions exclude each other"),
-    (ROWS(f'{TABLE("Files")} and @["key"] = "Tag"'), "its conditions exclude each other"),
-    (ROWS(f'not {TABLE("Files")} and @["mimetype"]'), "its conditions exclude each other"),
+    (ROWS('@["mtime"] > "2026-11-24"'), "compares numbers only, and not texts by their order"),
+    (ROWS('@["mtime"] > 20261124'), "compares numbers only"),
+    (ROWS('@["size"] = "100"'), '@["size"] is a number, and "100" is a text; write @["size"] = 100'),
+    (ROWS('@["size"] > "large"'), "compare it with a number"),
+    (ROWS('@["name"] = 5'), '@["name"] is never 5; compare it with a value of its own type'),
+    (ROWS('@["name"] = null'), '@["name"] is never null'),
+    (ROWS('@["path"] = "a/b.txt"'), 'write "subdir" for the folder of a file'),
+    (ROWS('@["suffix"] = "csv"'), '[substring(-4)] = ".csv"'),
+    (ROWS('@["project"] = "1234a"'), 'write @["destinationTable"] = "Transactions.project" and @["value"] = …'),
+    (ROWS('@["Tag"] = "e2e"'), 'there are "destinationTable", "_id", "size", "mimetype", "name"'),
+    (ROWS("@.name.length = 5"), '"length" is a function, not a member; write [length(…)]'),
+    ("$.data[*].path", 'write "subdir" for the folder of a file'),
+    ('$["data"]["Files"]', 'write $["data"][*][?(@["destinationTable"] = "Files")]'),
+    ('$["data"]["files"][*]', 'write $["data"][*][?(@["destinationTable"] = "Files")]'),
+    (ROWS(f"{TABLE('Files')} and {TABLE('Transactions.project')}"), "nothing can meet all conditions of [?("),
+    (ROWS(f'{TABLE("Files")} and @["key"] = "Tag"'), "nothing can meet all conditions of [?("),
+    (ROWS(f'not {TABLE("Files")} and @["mimetype"]'), "nothing can meet all conditions of [?("),
     ('$[?(@["eventType"] = "org.pacifica.metadata.orm")]["data"][0:]', ""),
 ]
 
@@ -61,6 +74,47 @@ def test_never(jsonpath: str, words: str) -> None:
     possible, problems = analyse(jsonpath, EVENTS, REPLACED)
     assert not possible
     assert not words or words in "; ".join(map("; ".join, problems))
+
+
+#: Conditions that no value of any producer meets, with a part of what is said.
+CONTRADICTIONS = [
+    *(
+        (conditions, "nothing can meet all conditions of [?(")
+        for conditions in (
+            '@["name"] = "x" and @["name"] = "y"',
+            '@["name"] = "x" and @["size"] > 5 and "y" = @["name"]',
+            '@["name"] = "x" and @["name"] != "x"',
+            '@["name"] = "x" and not @["name"]',
+            'not @["name"] and @["name"] != "x"',
+            'not (@["name"] = "x" or @["name"] != "x") and @["name"]',
+            '(@["name"] = "x" or @["name"] = "y") and @["name"] = "z"',
+            '@["size"] > 10 and @["size"] < 5',
+            '@["size"] > 10 and 10 > @["size"]',
+            '@["size"] >= 10 and not @["size"] > 5',
+            '@["value"] = true and @["value"] = 2',
+            '@["value"]["a"] = 1 and @["value"]["a"] = 2',
+            '@["name"][substring(0, 2)] = "ab" and @["name"][substring(0, 2)] = "cd"',
+        )
+    ),
+    ('@["name"][substring(-4)] = ".tiff"', 'has a length of 4, and ".tiff" has one of 5; compare a part of the same'),
+    ('@["mtime"][substring(0, 7)] = "2026-11-24"', 'as in [substring(0, 10)] = "2026-11-24"'),
+    ('@["name"][substring(-5, -1)] = "abcde"', 'as in [substring(-5)] = "abcde"'),
+    ('@["name"][substring(4, 0)] = "a"', "has a length of 0"),
+    ('@["name"][charAt(0)] = "ab"', "has a length of 1"),
+    ('@["name"][length()] = "5"', '@["name"][length()] is a number, and "5" is a text; write @["name"][length()] = 5'),
+    ('@["name"].length() = "5"', 'write @["name"][length()] = 5'),
+    ('@["name"][substring(0, 4)] = 5', "is never 5"),
+]
+
+
+@pytest.mark.parametrize(("conditions", "words"), CONTRADICTIONS)
+def test_contradictions(conditions: str, words: str) -> None:
+    """Conditions that exclude each other, whatever members and values documents have, are told apart from others."""
+    jsonpath = ROWS(conditions)
+    Filter(jsonpath)
+    possible, problems = analyse(jsonpath, EVENTS, REPLACED)
+    assert (possible, analyse(jsonpath, [None], {})[0]) == (False, False)
+    assert words in "; ".join(map("; ".join, problems))
 
 
 #: Paths that may match in spite of a problem.
@@ -79,6 +133,11 @@ SUSPECT = [
     (ROWS('@["mimetype"] = "image/*"'), '[substring(0, 6)] = "image/"'),
     ('$[?(@["eventID"] != "metadata.ingest.*")]', "has no wildcards"),
     (ROWS(r'@["name"] = "C:\\data"'), "does not decode escapes"),
+    (
+        ROWS('@["name"][substring(0, 4)] = "abc"'),
+        "has one of 3; compare a part of the same length, as in [substring(0, 3)]",
+    ),
+    (ROWS('@["name"][substring(-4)] = ".gz"'), 'as in [substring(-3)] = ".gz"'),
 ]
 
 
@@ -107,6 +166,17 @@ GOOD = [
     ROWS('$["eventID"] and @["key"]'),
     ROWS('@["_id"] = $["data"][-1]["value"]'),
     '$["data"][0]["name"].length()',
+    ROWS('@["name"] = "x" or @["name"] = "y"'),
+    ROWS('@["size"] >= 10 and @["size"] <= 10 and not @["size"] > 10'),
+    ROWS('@["size"] > 10 and @["size"] < 11'),
+    ROWS('@["value"] = 1 and @["value"] = true'),
+    ROWS('@["name"] = "x" and (@["name"] = "y" or @["size"] > 5)'),
+    ROWS('(@["name"] = "x" or @["size"] = 1) and (@["name"] = "y" or @["size"] = 2)'),
+    ROWS('@["name"][substring(2)] = "x" and @["name"][substring(0, -1)] = "abc" and @["name"][length()] = 3'),
+    ROWS('@["name"][substring(-5, 3)] = "abc" and not @["name"][charAt(0)] = "x"'),
+    ROWS('@["name"][substring(0, 4)] = ""'),
+    '$[?(@["data"][*]["name"] = "x" and @["data"][*]["name"] = "y")]',
+    "$[?(" + " and ".join('(@["eventTime"] != "a" or @["eventTime"] != "b")' for _ in range(20)) + ")]",
     '$["data"][*][?(@["value"]' + '["x"]' * 300 + ")]",
     '$["data"][?(@[*][?(@["key"] = "Tag")])]',
     '$[?(@["data"][*][?(@["destinationTable"] = "Transactions.project")])]["data"][*][?(@["mimetype"] = "text/x")]',
@@ -168,6 +238,49 @@ def test_real_notifications_have_the_known_structure(path: Path) -> None:
             assert not analyse(f"{jsonpath}[?(@ = {shown})]", EVENTS, REPLACED)[1], (jsonpath, shown)
 
     walk(json.loads(path.read_bytes()), "$")
+
+
+#: Paths that a row is tested with, more than once; values of its members; and constants, of which many are equal.
+PARTS = ["", *(f'["{name}"]' for name in ("name", "size", "value", "key", "destinationTable"))]
+PARTS += [
+    f'["name"][{call}]' for call in ("substring(0,2)", "substring(-2)", "substring(-3,1)", "charAt(0)", "length()")
+]
+PARTS += ['["value"]["x"]', "[*]"]
+VALUES = ["a", "ab", "abc", "b", "", 0, 1, 1.25, 1.5, 2, 3, -1, True, None, [], {"x": 1}]
+COMPARED = ["a", "ab", "abc", "", 1, 2, 1.5, True, None, "Files", "FileKeyValue"]
+TESTS = st.builds(
+    "@{} {} {}".format,
+    st.sampled_from(PARTS),
+    st.sampled_from(["=", "!=", "<", ">="]),
+    st.sampled_from(COMPARED).map(json.dumps),
+) | st.sampled_from(PARTS).map("@{}".format)
+CONDITIONS = st.recursive(
+    TESTS,
+    lambda simpler: st.one_of(
+        simpler.map("not ({})".format),
+        st.builds("({}) and ({})".format, simpler, simpler),
+        st.builds("({}) or ({})".format, simpler, simpler),
+    ),
+    max_leaves=6,
+)
+TEXTS, NUMBERS = st.sampled_from(VALUES[:5]), st.sampled_from(VALUES[5:12])
+FILE_ROWS = st.fixed_dictionaries({"destinationTable": st.just("Files")}, optional={"name": TEXTS, "size": NUMBERS})
+KEY_ROWS = st.fixed_dictionaries(
+    {"destinationTable": st.just("FileKeyValue")}, optional={"key": TEXTS, "value": st.sampled_from(VALUES)}
+)
+ANY_ROWS = st.sampled_from(VALUES) | st.dictionaries(st.sampled_from(["name", "size"]), st.sampled_from(VALUES))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(conditions=CONDITIONS, rows=st.lists(FILE_ROWS | KEY_ROWS, min_size=9), others=st.lists(ANY_ROWS, min_size=3))
+def test_conditions_that_hold_are_possible(conditions: str, rows: list[Any], others: list[Any]) -> None:
+    """Conditions that jsonpath2 finds to hold for a generated row are possible; for other rows, not contradictory."""
+    path = ROWS(conditions)
+    parsed = JSONPath.parse_str(path)
+    if any(True for _ in parsed.match({"data": rows})):
+        assert analyse(path, EVENTS, REPLACED)[0]
+    if any(True for _ in parsed.match({"data": rows + others})):
+        assert analyse(path, [None], {})[0]
 
 
 NAMES = st.sampled_from(["data", "eventType", "source", "destinationTable", "name", "size", "key", "value", "_id", "x"])
