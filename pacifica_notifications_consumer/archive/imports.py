@@ -187,11 +187,11 @@ class _Reader:
             decisive, known = isinstance(test.op, ast.Or), [self._holds(each) for each in test.values]
             return decisive if decisive in known else None if None in known else not decisive
         with contextlib.suppress(Exception):  # whatever it raises, it is not known
-            text = ast.unparse(test).replace("platform.system()", repr(platform.system()))
-            code = compile(text, "", "eval")
-            if _FACTS.issuperset(code.co_names) and not any(hasattr(each, "co_names") for each in code.co_consts):
+            code = compile(ast.unparse(test).replace("platform.system()", repr(platform.system())), "", "eval")
+            odd = any(isinstance(each, ast.BinOp | ast.Lambda | ast.comprehension) for each in ast.walk(test))
+            if not odd and _FACTS.issuperset(code.co_names):
                 names = {"sys": sys, "os": os, "typing": typing, "TYPE_CHECKING": False, "__name__": self._name}
-                return None if "**" in text else bool(eval(code, names))  # noqa: S307  (it can name nothing else)
+                return bool(eval(code, names))  # noqa: S307  (it can name nothing else)
         return None
 
 

@@ -252,7 +252,7 @@ def _impossible_comparison(comparison: Any, shapes: Sequence[Any], replaced: Map
         return f"{shown} is never {value}", "compare it with a value of its own type; texts stand in double quotes"
     if longest := [each[-1] for each in shapes if isinstance(each, range)]:
         part = f"-{len(constant)}" if "(-" in shown else f"0, {len(constant)}"
-        problem = f"{shown} has a length of {max(longest)}, and {value} has one of {len(constant)}"
+        problem = f"{shown} asks for a length of {max(longest)}, and {value} has one of {len(constant)}"
         return problem, f"compare a part of the same length, as in [substring({part})] = {value}"
     known = list(dict.fromkeys(text for texts in shapes for text in texts))
     return f"{shown} is never {_shown(constant)}", replaced.get(constant) or suggest(constant, known)

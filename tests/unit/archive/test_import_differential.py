@@ -149,3 +149,20 @@ def test_only_what_ends_the_program_is_an_error(tmp_path: Path, ends: dict[str, 
     levels = {finding.level.value for finding in found}
     assert ("error" not in levels, name in RUN) == (ends[name], ends[name]), found
     assert bool(levels) == (not name.startswith("- ")), found
+
+
+def test_conditions_are_not_executed(tmp_path: Path) -> None:
+    """Only conditions on the system and on Python's version are evaluated, and none that could do or take anything."""
+    ran = tmp_path / "ran"
+    conditions = (
+        f"os.system('touch {ran}')",
+        f"sys.platform == 'x' or [open({str(ran)!r}, 'w') for os in 'x']",
+        f"(lambda: open({str(ran)!r}, 'w'))()",
+        f"__import__('os').mkdir({str(ran)!r})",
+        "sys.platform == 'x' * 99999999999999",
+        "sys.version_info[0] == 1 << 99999999999999",
+        "sys.version_info[0] == 9**9**9**9",
+    )
+    program = "import os, sys\nsys.argv\n" + "".join(f"if {test}:\n    import nowhere\n" for test in conditions)
+    assert list(check_parts(consumer(tmp_path / "consumer", {"__main__.py": program}))) == []
+    assert not ran.exists()

@@ -96,11 +96,14 @@ CONTRADICTIONS = [
             '@["name"][substring(0, 2)] = "ab" and @["name"][substring(0, 2)] = "cd"',
         )
     ),
-    ('@["name"][substring(-4)] = ".tiff"', 'has a length of 4, and ".tiff" has one of 5; compare a part of the same'),
+    (
+        '@["name"][substring(-4)] = ".tiff"',
+        'asks for a length of 4, and ".tiff" has one of 5; compare a part of the same',
+    ),
     ('@["mtime"][substring(0, 7)] = "2026-11-24"', 'as in [substring(0, 10)] = "2026-11-24"'),
     ('@["name"][substring(-5, -1)] = "abcde"', 'as in [substring(-5)] = "abcde"'),
-    ('@["name"][substring(4, 0)] = "a"', "has a length of 0"),
-    ('@["name"][charAt(0)] = "ab"', "has a length of 1"),
+    ('@["name"][substring(4, 0)] = "a"', "asks for a length of 0"),
+    ('@["name"][charAt(0)] = "ab"', "asks for a length of 1"),
     ('@["name"][length()] = "5"', '@["name"][length()] is a number, and "5" is a text; write @["name"][length()] = 5'),
     ('@["name"].length() = "5"', 'write @["name"][length()] = 5'),
     ('@["name"][substring(0, 4)] = 5', "is never 5"),
