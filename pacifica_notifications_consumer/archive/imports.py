@@ -38,6 +38,11 @@ _CATCHING = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
 _GIVES_UP = re.compile(r"raise\b(?! SystemExit(\((0|None)?\))?$)|((sys\.|os\._)?exit|quit)\((?!(0|None)?\))")
 #: What a condition may name whose value never changes.
 _FACTS = {"sys", "platform", "version_info", "major", "os", "name", "startswith", "typing", "TYPE_CHECKING", "__name__"}
+#: What such conditions consist of; in particular nothing that takes long, or much memory.
+_PLAIN = (
+    *(ast.Compare, ast.Attribute, ast.Name, ast.Constant, ast.Tuple, ast.List, ast.Set, ast.Subscript, ast.Slice),
+    *(ast.UnaryOp, ast.Call, ast.BoolOp, ast.cmpop, ast.unaryop, ast.boolop, ast.expr_context),
+)
 #: Whether the failure of an import ends the program: always, only if it executes it, or never.
 REQUIRED, MAYBE, HANDLED = range(3)
 
@@ -188,8 +193,8 @@ class _Reader:
             return decisive if decisive in known else None if None in known else not decisive
         with contextlib.suppress(Exception):  # whatever it raises, it is not known
             code = compile(ast.unparse(test).replace("platform.system()", repr(platform.system())), "", "eval")
-            odd = any(isinstance(each, ast.BinOp | ast.Lambda | ast.comprehension) for each in ast.walk(test))
-            if not odd and _FACTS.issuperset(code.co_names):
+            plain = all(isinstance(each, _PLAIN) for each in ast.walk(test))
+            if plain and _FACTS.issuperset(code.co_names):
                 names = {"sys": sys, "os": os, "typing": typing, "TYPE_CHECKING": False, "__name__": self._name}
                 return bool(eval(code, names))  # noqa: S307  (it can name nothing else)
         return None
