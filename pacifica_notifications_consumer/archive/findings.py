@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 
 import attrs
 
@@ -40,6 +41,7 @@ class Finding:
 
 
 def finding_of(error: PacificaError, position: str) -> Finding:
-    """Make a finding of an error, whose message may begin with the position."""
-    problem = error.problem.removeprefix(f"{position}: ")
+    """Make a finding of an error, whose message may begin with the position, and then with the line."""
+    found = re.fullmatch(rf"({re.escape(position)}(?::\d+)?): (.*)", error.problem, re.DOTALL)
+    position, problem = found.groups() if found else (position, error.problem)
     return Finding(level=Level.ERROR, position=position, problem=problem, advice=error.advice, details=error.output)

@@ -189,7 +189,8 @@ class VenvBuilder:
                         interpreter.executable,
                     )
                 self._run_init_script(self._init_script, environ)
-            environ |= {"TMPDIR": str(temporary), "PIP_LOG": str(temporary / _PIP_LOG)}
+            # The words of uv are recognized if it does not break its lines.
+            environ |= {"TMPDIR": str(temporary), "PIP_LOG": str(temporary / _PIP_LOG), "COLUMNS": "9999"}
             self._install(venv, wheel, installer, environ, hashes=requirements.has_hashes)
             packages = list_packages(venv)
         remove_tree(temporary)

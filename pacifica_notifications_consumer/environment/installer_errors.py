@@ -7,23 +7,25 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
-from ..errors import RequirementError
+from ..errors import RequirementError, VenvError
 from .package_names import REQUIREMENT_OF, meant
-from .wheel import DISTRIBUTION
+from .wheel import DISTRIBUTION, MEANT, MISNOMER
 
+_SPECIFIER = r"[^\s,]+(?:,[<>=!~][^\s,]+)*"
 _US = r"pacifica[-_.]+notifications[-_.]+consumer *[=<>!~]"
 _ANOTHER_VERSION_OF_US = re.compile(rf"(?:The user requested|you require) {_US}", re.IGNORECASE)
+_ANOTHER_PROMISE = re.compile(rf"(?:The user requested|you require) (?={MISNOMER}[=<>!~])({_SPECIFIER})", re.IGNORECASE)
 _WRONG_HASH = re.compile(r"DO NOT MATCH THE HASHES|Hash mismatch for")
 _NO_HASH = re.compile(r"Hashes are required|In `?--require-hashes`? mode")
 _CONFLICT = re.compile(r"Cannot install (.+) because these package versions have conflicting dependencies")
-#: uv's explanation of a conflict: the dependencies of one requirement contradict another requirement.
-_CONTRADICTION = re.compile(r"depends on (?!Python).*requirements are unsatisfiable", re.DOTALL)
-_REQUIRED = re.compile(r"(?<!conclude that )you require ([^\s,]+(?:,[<>=!~][^\s,]+)*)")
+#: What pip says about the parts of a conflict: a requirement, or a package whose dependencies belong to it.
+_CONFLICTING = re.compile(r"^ {4}(?:The user requested (?:\(constraint\) )?(.+)|(\S+) \S+ depends on .+)", re.MULTILINE)
+#: What uv says about them.
+_REQUIRED = re.compile(rf"(?<!conclude that )you require ({_SPECIFIER}(?:(?: and|,|, and) {_SPECIFIER})*), we can")
+_BEGUN = "(?:Processing|Collecting|Obtaining)"
 _FAILURES = (
-    re.compile(
-        r"(?:Processing|Collecting) (\S+)(?!.*\n\s*(?:Processing|Collecting) ).*did not run successfully", re.DOTALL
-    ),
     re.compile(r"No matching distribution found for (.+)"),
+    re.compile(rf"{_BEGUN} ([^\s@]+)(?!.*\n\s*{_BEGUN} ).*did not run successfully", re.DOTALL),
     re.compile(r"Could not find a version that satisfies the requirement (.+?) \(from"),
     re.compile(r"Invalid requirement: '?(.+?)'?(?:$|:| \()", re.MULTILINE),
     re.compile(r"Could not build wheels for (.+?),"),
@@ -41,28 +43,40 @@ _FAILURES = (
 )
 _BUILD = re.compile(
     r"[Ff]ailed to (?:download and )?build|build backend returned an error|Could not build wheels"
-    r"|wheel did not run successfully|metadata-generation-failed"
+    r"|(?:wheel|editable) did not run successfully|metadata-generation-failed"
 )
 _OTHER_PYTHON = re.compile(r"has no wheels with|requires (?:a different )?Python|Python.* does not satisfy")
 _UNKNOWN = re.compile(r"\(from versions: none\)|was not found in the|no versions of")
 _NO_VERSION = re.compile(r"\(from versions: |there is no version of|available and you require")
 _OPTION = re.compile(r"Expected `--hash`, found `\"(--[\w-]+)")
 _CAUSE = r"\s+(?:cause|Caused by): "
+_UNUSABLE_CACHE = re.compile(rf"(?:Could not acquire lock|Failed to initialize cache).*(?:\n{_CAUSE}(.+))+")
 _UNREADABLE = (
-    re.compile(rf"Failed to fetch: `?(?P<url>[^\s`]+)`?(?:\n{_CAUSE}(?P<reason>(?!.*\(404).+))+"),
+    re.compile(rf"(?:Failed to fetch|requirements file): `?(?P<url>[^\s`]+)`?(?:\n{_CAUSE}(?P<reason>(?!.*\(404).+))+"),
     re.compile(r"An index(?: URL)? \((?P<url>\S+)\) (?P<reason>.+)"),
     re.compile(r"repository located at (?P<url>\S+) is (?P<reason>not a trusted or secure host)"),
-    re.compile(r"due to an OSError: (?P<reason>HTTP.+(?P<url>)|.*[Cc]onnection.+)"),
+    re.compile(r"due to an OSError: (?P<reason>(?P<url>)(?:HTTP|.*[Cc]onnection).+)"),
+    re.compile(r"unable to access '(?P<url>[^']+)': (?P<reason>.+)"),  # by git
 )
 _UNREADABLE_IN_LOG = re.compile(r"Could not fetch URL (?P<url>\S+): (?:connection error: )?(?P<reason>(?!404).+) - ")
+#: The words of the libraries that pip uses, around the address and the reason.
+_RAW = re.compile(r"HTTP(?P<secure>S?)ConnectionPool\(host='(?P<host>[^']+)', port=(?P<port>\w+)\)")
+#: What a build printed, which pip writes into its log only.
+_OF_BUILD = re.compile(r"Running command (?!git)(?:(?!Running command).)*?\n\S+ +ERROR: \[present-rich\]", re.DOTALL)
 _SEE = "see the output of the installer below"
 
 
-def requirement_error(output: str, log: str = "", modules: Iterable[str] = ()) -> RequirementError:
-    """Say what is wrong with which requirement, by the output of uv or pip, and suggest a correction.
+def requirement_error(output: str, log: str = "", modules: Iterable[str] = ()) -> VenvError:
+    """Say what is wrong with which requirement, or with the cache, by the output of uv or pip, and what to do.
 
     The log of pip has reasons that pip does not print. ``modules`` are those that the consumer imports.
     """
+    if found := _UNUSABLE_CACHE.search(output):
+        advice = "make it writable for this user, or set UV_CACHE_DIR to another directory"
+        return VenvError(f"uv cannot use its cache: {found[1]}", advice, output=output)
+    if found := _OF_BUILD.search(log):
+        said = (line.partition(" ")[2] for line in found[0].splitlines()[1:-1])
+        output += "".join(f"\n{line}" for line in said if line.startswith("  "))  # Others are of another pip.
     problem, advice = _of_all(output, log) or _of_one(output, log, modules)
     quoted = "\n".join(line for line in output.splitlines() if not line.startswith("WARNING: "))
     return RequirementError(problem, advice, output=quoted)
@@ -74,6 +88,9 @@ def _of_all(output: str, log: str) -> tuple[str, str] | None:
         running = version(DISTRIBUTION)
         problem = f"requirements.txt asks for another version of {DISTRIBUTION} than the running {running}"
         return problem, "remove the version: the environment always gets the running one"
+    if found := _ANOTHER_PROMISE.search(output):
+        problem = f"the requirement {found[1]!r} cannot be installed: {MISNOMER} is read as {MEANT} {version(MEANT)}"
+        return problem, f"write {MEANT} instead, with one of its versions"
     if _WRONG_HASH.search(output):
         problem = "a package does not match its hash in requirements.txt"
         return problem, "find out why the package changed before you accept the new hash"
@@ -96,9 +113,12 @@ def _of_one(output: str, log: str, modules: Iterable[str]) -> tuple[str, str]:
     problem = f"the requirement {name!r} cannot be installed" if name else "the requirements cannot be installed"
     advice, package = f"correct it in requirements.txt; {_SEE}" if name else _SEE, ""
     if _BUILD.search(output):
-        problem += ": building it from its source failed"
-        advice = f"choose a version that has a wheel for this Python, or install what the build lacks; {_SEE}"
-        package = REQUIREMENT_OF.get(name, "")
+        problem += f": building {'it' if name else 'a package'} from its source failed"
+        advice = (
+            "choose a version that has a wheel for this Python, set `python` to one that it supports, or install what "
+        )
+        advice += f"the build lacks; {_SEE}"
+        package = REQUIREMENT_OF.get(re.split(r"[^\w.-]", name, maxsplit=1)[0], "")
     elif _is_for_another_python(name, output, log):
         problem += ": its packages are for other Pythons or machines"
         advice = f"choose another version in requirements.txt, or set `python` to one that it supports; {_SEE}"
@@ -111,12 +131,13 @@ def _of_one(output: str, log: str, modules: Iterable[str]) -> tuple[str, str]:
 
 
 def _contradicting(output: str) -> str:
-    if found := _CONFLICT.search(output):
-        return found[1]
-    if _CONTRADICTION.search(output):
-        names = list(dict.fromkeys(_REQUIRED.findall(output)))
-        return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else ""
-    return ""
+    found = _CONFLICT.search(output)
+    if found:
+        names = [requested or package for requested, package in _CONFLICTING.findall(output)]
+    else:
+        names = [name for required in _REQUIRED.findall(output) for name in re.split(r",? and |, ", required)]
+    *others, last = sorted(set(names)) or [""]
+    return f"{', '.join(others)} and {last}" if others else found[1] if found else ""
 
 
 def _unreadable(output: str, log: str) -> str:
@@ -128,9 +149,15 @@ def _unreadable(output: str, log: str) -> str:
         found = None if found and found["reason"].startswith("403") and "404 Client Error" in log else found
     if not found:
         return ""
-    parts = urlsplit(found["url"] or "")
-    index = f" {parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.scheme else ""
-    return f"the package index{index} cannot be read: {found['reason']}"
+    url, reason = found["url"], re.sub(r" for url:? .*", "", found["reason"])
+    if raw := _RAW.search(reason):
+        url = url or f"http{raw['secure'].lower()}://{raw['host']}:{raw['port']}"
+        # The reason is the last text in it, without what parentheses add.
+        reason = re.split(r": |\] |['\"]", re.sub(r"\.? \([\w. ]+[=:][\w.]+\)", "", reason).rstrip("'\")"))[-1]
+    parts = urlsplit(url)
+    address = f" {parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.scheme else url and f" {url}"
+    server = "server" if "unable to access" in found[0] else "package index"
+    return f"the {server}{address} cannot be read: {reason}"
 
 
 def _is_for_another_python(requirement: str, output: str, log: str) -> bool:

@@ -55,7 +55,7 @@ def _named(line: Line, directory: Path) -> Iterator[Path]:
         begins = [0, *(found.end() for found in _BEGINS.finditer(word))]
         parts = {word[begin : end.start()].strip("'\" ") for begin in begins for end in _ENDS.finditer(word)}
         for name in {*parts, *map(unquote, parts)} - {""}:
-            paths = (Path(os.path.normpath(base / name)) for base in (directory, line.folder))
+            paths = (Path(os.path.normpath(base / name)) for base in (directory, line.file.parent))
             yield from (path for path in paths if os.path.lexists(path))
 
 

@@ -12,11 +12,18 @@ from urllib.parse import unquote
 import attrs
 
 from ..errors import RequirementError
+from .wheel import MEANT, MISNOMER
 
 _INCLUDE = re.compile(r"(-r|--requirement|-c|--constraint)[\s=]*(.+)")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _COMMENT = re.compile(r"(^|\s)#.*")
 _PINNED = re.compile(r"[^<>=!~;]+={2,3}\s*[^\s*,;]+\s*(?:;|--|$)")
+_HASH = re.compile(r"\s--hash(?:[=\s]\s*|$)(\S*)")
+_GOOD_HASH = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+#: A path after a name and ``@``, or after ``file:``, where old versions of pip demand an address such as ``file:///x``.
+_NAMED_PATH = r"[\w.-]+\s*(?:\[[^\]]*\]\s*)?@\s*(?!(?!file:)\w[\w+.]*:|file://[^/]*/(?!/))(?:file:(?:/*(?=/))?)?"
+_PATH = re.compile(rf"(?:{_NAMED_PATH}|.*?(?<![^\s@=])file:(?!/))([^\s;#]+)")
+_MISNOMER = re.compile(rf"{MISNOMER}(?![\w.-])", re.IGNORECASE)
 
 
 @attrs.frozen(kw_only=True)
@@ -24,7 +31,8 @@ class Line:
     """A line of a requirements file, without comments and continuations, and with the values of its variables."""
 
     text: str
-    folder: Path  #: the directory of the file
+    file: Path  #: where it stands
+    number: int  #: the number of the line in the file, or of the first of those that it continues
     is_constraint: bool  #: whether it stands in a file of constraints
     is_include: bool  #: whether it names another file, whose lines follow
 
@@ -32,6 +40,28 @@ class Line:
     def has_hash(self) -> bool:
         """Whether it has a hash."""
         return "--hash" in self.text
+
+    def check(self) -> None:
+        """Raise `RequirementError` if one installer would take the line, and another refuse it or ignore a part."""
+        name, problem = self.text.partition("--hash")[0].strip(), ""
+        if not self.is_include and (found := _PATH.match(self.text)):
+            path = unquote(found[1])
+            problem = f"{self.text!r} has a path after @ or file:, where not every installer takes one"
+            advice = f"write only the path, {path if path.startswith(('.', '/')) else f'./{path}'}"
+        elif self.has_hash and self.is_constraint:
+            problem = f"the constraint {name!r} has a hash, which not every installer checks"
+            advice = "include its file with -r instead of -c"
+        elif self.has_hash and _MISNOMER.match(name):
+            problem = f"{name!r} is read as {MEANT}, so it cannot have a hash"
+            advice = f"write {MEANT}, its version and its hash"
+        elif self.has_hash and "/" not in name and not _PINNED.match(self.text):
+            problem = f"the requirement {name!r} has a hash, but not one version"
+            advice = "name the version with =="
+        elif wrong := [each for each in _HASH.findall(self.text) if not _GOOD_HASH.fullmatch(each)]:
+            problem = f"the hash {wrong[0]!r} is not one that every installer checks"
+            advice = "write sha256: and 64 hexadecimal digits in lower case (or sha384: and 96, or sha512: and 128)"
+        if problem:
+            raise RequirementError(f"{self.file.name}:{self.number}: {problem}", advice)
 
 
 @attrs.frozen(kw_only=True)
@@ -49,17 +79,11 @@ class Requirements:
         """Read a file, with the values of variables.
 
         Raises:
-            RequirementError: It is not text, or has a hash where not every installer checks it.
+            RequirementError: It is not text, or has a line that the installers would not treat alike.
         """
         lines = tuple(_read(path, environ, False, set()))
-        for line in (line for line in lines if line.has_hash):
-            name = line.text.partition("--hash")[0].strip()
-            if line.is_constraint:
-                problem = f"the constraint {name!r} has a hash, which not every installer checks"
-                raise RequirementError(problem, "include its file with -r instead of -c")
-            if "/" not in name and not _PINNED.match(line.text):
-                problem = f"the requirement {name!r} has a hash, but not one version"
-                raise RequirementError(problem, "name the version with ==")
+        for line in lines:
+            line.check()
         return cls(lines=lines)
 
     @property
@@ -90,11 +114,14 @@ def _read(path: Path, environ: Mapping[str, str], is_constraint: bool, seen: set
     if (path, is_constraint) in seen or not path.is_file():
         return  # The installer reports a missing file.
     seen.add((path, is_constraint))
-    joined = re.sub(r"\\\r?\n", " ", decoded(path))
-    for text in filter(None, (_COMMENT.sub("", line).strip() for line in joined.splitlines())):
+    number = 1
+    for line in re.sub(r"\\\r?\n", "\0", decoded(path)).splitlines():  # It has no NUL itself.
+        first, number = number, number + 1 + line.count("\0")
+        if not (text := _COMMENT.sub("", line.replace("\0", " ")).strip()):
+            continue
         text = _VARIABLE.sub(lambda found: environ.get(found[1]) or found[0], text)
         included = _INCLUDE.fullmatch(text)
-        yield Line(text=text, folder=path.parent, is_constraint=is_constraint, is_include=bool(included))
+        yield Line(text=text, file=path, number=first, is_constraint=is_constraint, is_include=bool(included))
         if included:
             name = included[2].strip("'\"")
             file = unquote(re.sub("^file:(//(localhost)?)?", "", name)) if name.startswith("file:") else name

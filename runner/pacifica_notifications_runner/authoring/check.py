@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from pacifica_notifications_consumer.archive.archive import REQUIREMENTS, Consumer, consumer_directory
+from pacifica_notifications_consumer.archive.archive import INIT_SCRIPT, REQUIREMENTS, Consumer, consumer_directory
 from pacifica_notifications_consumer.archive.checks import check_parts
 from pacifica_notifications_consumer.archive.filter_checks import Match, check_loops, check_notification
 from pacifica_notifications_consumer.archive.findings import Finding, Level, finding_of
@@ -117,7 +117,8 @@ def _check_whole(
         with steps.venv_builder(consumer, settings, signals.stop, run_as) as venv:
             yield from check_imports(consumer, venv, run_as)
     except VenvError as error:
-        yield finding_of(error, "init.sh" if isinstance(error, InitScriptError) else REQUIREMENTS)
+        position = INIT_SCRIPT if isinstance(error, InitScriptError) else REQUIREMENTS
+        yield finding_of(error, str(arguments.consumer) if type(error) is VenvError else position)
 
 
 def _report(arguments: argparse.Namespace, findings: Sequence[Finding], matches: Sequence[Match]) -> None:

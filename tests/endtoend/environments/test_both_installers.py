@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import re
+import tarfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from pacifica_notifications_consumer import VenvBuilder
-from pacifica_notifications_consumer.errors import RequirementError
+from pacifica_notifications_consumer.errors import RequirementError, VenvError
 from tests.endtoend.environments.wheels import make_wheel, without_index
 from tests.endtoend.recorder import recording
 
 __all__ = ["without_index"]
 
+PROMISE = f"promise {version('promise')}"
 BOTH = pytest.mark.parametrize("installer", ["uv", "pip"])
 
 
 @pytest.fixture
 def wheels(without_index: Path) -> Path:
     """A directory of wheels: of several versions, for other machines, and for other Pythons."""
-    for version in ("1.0", "2.0"):
-        make_wheel(without_index, "minerals", version)
+    for number in ("1.0", "2.0"):
+        make_wheel(without_index, "minerals", number)
+        make_wheel(without_index, f"needs_{number[0]}", metadata=f"Requires-Dist: minerals=={number}\n")
     make_wheel(without_index, "rocks")
     make_wheel(without_index, "foreign", tag="cp39-cp39-manylinux_2_17_x86_64")
     make_wheel(without_index, "mixed")
     make_wheel(without_index, "mixed", "2.0", tag="cp311-cp311-macosx_10_9_x86_64")
     make_wheel(without_index, "young", metadata="Requires-Python: >=3.99\n")
+    make_wheel(without_index, "promise", "2.3")
     return without_index
 
 
@@ -108,7 +115,6 @@ def test_hashes_of_some(wheels: Path, home: Path, installer: str, top: str, incl
 @BOTH
 def test_misnomer_of_the_specification_in_a_build(wheels: Path, home: Path, installer: str) -> None:
     """What building a package requires is bound as well: `promises` is `promise`, and is asked of nobody."""
-    make_wheel(wheels, "promise", "2.3")
     package = home / "package"
     package.mkdir()
     (package / "pyproject.toml").write_text(
@@ -166,13 +172,34 @@ def test_text_in_another_encoding(wheels: Path, home: Path, installer: str, cont
         ("mixed==2.0", "cannot be installed: its packages are for other Pythons or machines", "set `python` to"),
         ("young", "'young' cannot be installed: its packages are for other Pythons or machines", "set `python` to"),
         ("./broken", "cannot be installed: building it from its source failed", "install what the build lacks"),
+        ("-e ./broken", "cannot be installed: building it from its source failed", "install what the build lacks"),
+        ("promises==99", f"'promises==99' cannot be installed: promises is read as {PROMISE}", "write promise instead"),
+        ("promises<2", f"'promises<2' cannot be installed: promises is read as {PROMISE}", "write promise instead"),
+        *(
+            (
+                "\n".join(lines),
+                f"the requirements {lines[0]} and {lines[1]} contradict each other",
+                "loosen the versions",
+            )
+            for lines in (
+                ("minerals==1.0", "minerals==2.0"),
+                ("minerals<2", "minerals>=2"),
+                ("minerals==1.0", "needs-2"),
+                ("needs-1", "needs-2"),
+            )
+        ),
+        ("minerals==1.0\n-c limits.txt", "the requirements minerals==1.0 and minerals==2.0 contradict", "loosen"),
     ],
 )
-def test_what_is_wrong(wheels: Path, home: Path, installer: str, line: str, problem: str, advice: str) -> None:
+def test_what_is_wrong(
+    wheels: Path, home: Path, installer: str, line: str, problem: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Unknown names, versions, Pythons and failed builds are told apart, and the nearest name is suggested."""
+    monkeypatch.setenv("COLUMNS", "40")
     (home / "requirements.txt").write_text(f"rocks\n{line}\n")
     (home / "__main__.py").write_text("import os\nfrom matplotlib import pyplot\nimport analysis\n")
     (home / "analysis.py").touch()
+    (home / "limits.txt").write_text("minerals==2.0\n")
     (home / "broken").mkdir()
     backend = '[build-system]\nrequires = []\nbuild-backend = "build"\nbackend-path = ["."]\n'
     (home / "broken" / "pyproject.toml").write_text(f'{backend}[project]\nname = "broken"\nversion = "1"\n')
@@ -182,6 +209,49 @@ def test_what_is_wrong(wheels: Path, home: Path, installer: str, line: str, prob
     # uv writes names in lower case.
     assert problem.lower() in caught.value.problem.lower()
     assert advice in caught.value.advice
+    assert ("broken" in line) is ("no compiler" in caught.value.output)
+
+
+@BOTH
+def test_package_of_another_name(wheels: Path, home: Path, installer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that exists only to say which one is meant, is not called a fault of the machine."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    sources = {
+        "PKG-INFO": b"Metadata-Version: 2.1\nName: sklearn\nVersion: 0.0\n",
+        "pyproject.toml": b'[build-system]\nrequires = []\nbuild-backend = "build"\nbackend-path = ["."]\n',
+        "build.py": b"raise SystemExit('use the other one')\n",
+    }
+    package = io.BytesIO()
+    with tarfile.open(fileobj=package, mode="w:gz") as packed:
+        for name, content in sources.items():
+            entry = tarfile.TarInfo(f"sklearn-0.0/{name}")
+            entry.size = len(content)
+            packed.addfile(entry, io.BytesIO(content))
+    answers = {
+        "/simple/sklearn/": (200, b'<!DOCTYPE html><a href="/sklearn-0.0.tar.gz">sklearn-0.0.tar.gz</a>', "text/html"),
+        "/sklearn-0.0.tar.gz": (200, package.getvalue(), "application/gzip"),
+    }
+    (home / "requirements.txt").write_text("sklearn\n")
+    with recording(lambda request: answers.get(request.path, (404, b"", "text/html"))) as index:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{index.url}/simple")
+        with pytest.raises(RequirementError) as caught:
+            installed(home, installer)
+    assert "cannot be installed: building it from its source failed" in caught.value.problem
+    assert "did you mean 'scikit-learn'?" in caught.value.advice
+    assert "use the other one" in caught.value.output
+
+
+def test_unusable_cache_of_uv(wheels: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not called a fault of the requirements."""
+    (home / "requirements.txt").write_text("minerals\n")
+    (home / "cache").touch()
+    monkeypatch.setenv("UV_CACHE_DIR", str(home / "cache"))
+    with pytest.raises(VenvError) as caught:
+        installed(home, "uv")
+    assert not isinstance(caught.value, RequirementError)
+    assert caught.value.problem.startswith("uv cannot use its cache: ")
+    assert str(home / "cache") in caught.value.problem
+    assert "set UV_CACHE_DIR to another directory" in caught.value.advice
 
 
 @BOTH
@@ -195,12 +265,13 @@ def test_index_that_cannot_be_read(
     monkeypatch.delenv("PIP_FIND_LINKS")
     (home / "requirements.txt").write_text(f"{line}\n")
     with recording(lambda _: (status, b"", "text/html")) as index:
-        address = index.url if status else "http://127.0.0.1:9"
+        address = (index.url if status else "http://127.0.0.1:9").replace("//", "//bob:word@")
         monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple")
         with pytest.raises(RequirementError) as caught:
             installed(home, installer)
     assert caught.value.problem.startswith("the requirements cannot be installed: the package index http://127.0.0.1:")
-    assert (str(status) if status else "Connection refused") in caught.value.problem
+    assert (str(status) if status else "cannot be read: Connection refused") in caught.value.problem
+    assert not re.search("word|Pool|object at", caught.value.problem)
     assert "correct it in requirements.txt" not in caught.value.advice
     assert caught.value.advice.startswith("check the network")
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.archive.checks import check_parts
+from pacifica_notifications_consumer.archive.findings import finding_of
+from pacifica_notifications_consumer.errors import RequirementError
 from tests.unit.archive.checked import TEXT, consumer, expect
 
 _ENDS_WITH = (
@@ -187,6 +189,13 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
 def test_parts(tmp_path: Path, files: Mapping[str, str | bytes], expected: list[tuple[str, str, str]]) -> None:
     """Each part is checked by itself, so that all mistakes are found at once."""
     expect(check_parts(consumer(tmp_path, files)), expected)
+
+
+def test_position_in_a_message() -> None:
+    """A finding has the file and the line that an error begins with once, as its position."""
+    for problem, position in (("r.txt:3: it is odd", "r.txt:3"), ("r.txt: it is odd", "r.txt"), ("it is odd", "r.txt")):
+        finding = finding_of(RequirementError(problem, "see\nbelow"), "r.txt")
+        assert (finding.position, finding.problem) == (position, "it is odd")
 
 
 def test_special_files(tmp_path: Path) -> None:

@@ -115,6 +115,33 @@ from pacifica_notifications_consumer.environment.installer_errors import require
             "requirements.txt has a hash for some requirements, but not for all",
             "remove pacifica-notifications-consumer",
         ),
+        (
+            "  Preparing metadata (pyproject.toml) did not run successfully.\nerror: metadata-generation-failed",
+            "the requirements cannot be installed: building a package from its source failed",
+            "set `python` to one that it supports",
+        ),
+        (
+            "error: Failed to build `sklearn==0.0.post12`\n  cause: The build backend returned an error",
+            "the requirement 'sklearn==0.0.post12' cannot be installed: building it from its source failed",
+            "did you mean 'scikit-learn'?",
+        ),
+        (
+            (
+                "error: Failed to download and build `x @ git+http://host/x.git`\n  cause: Git operation failed\n"
+                "         fatal: unable to access 'http://bob:word@host/x.git/': Could not resolve host: host"
+            ),
+            "the requirements cannot be installed: the server http://host cannot be read: Could not resolve host: host",
+            "check the network",
+        ),
+        (
+            (
+                "error: Error parsing included file in `requirements.txt` at position 0\n"
+                "  cause: Error while accessing remote requirements file: http://bob:****@host:9/r.txt\n"
+                "  cause: client error (Connect)\n  cause: Connection refused (os error 111)"
+            ),
+            "the requirements cannot be installed: the package index http://host:9 cannot be read: Connection refused",
+            "check the network",
+        ),
         ("something else entirely", "the requirements cannot be installed", "see the output of the installer below"),
     ],
 )
@@ -124,3 +151,43 @@ def test_words_of_the_installer(said: str, problem: str, advice: str) -> None:
     assert error.problem.startswith(problem)
     assert advice in error.advice
     assert error.output == said.rstrip("\n")
+
+
+NEW = "<pip._vendor.urllib3.connection.HTTPSConnection object at 0x7f>"
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (
+            f"NewConnectionError('{NEW}: Failed to establish a new connection: [Errno 111] Connection refused')",
+            "Connection refused",
+        ),
+        (
+            f"NewConnectionError('{NEW}: Failed to establish a new connection: [Errno -2] Name or service not known')",
+            "Name or service not known",
+        ),
+        (
+            f"ConnectTimeoutError({NEW}, 'Connection to host timed out. (connect timeout=15.0)')",
+            "Connection to host timed out",
+        ),
+        (
+            "ReadTimeoutError(\"HTTPSConnectionPool(host='host', port=44): Read timed out. (read timeout=15)\")",
+            "Read timed out",
+        ),
+        (
+            "SSLError(SSLCertVerificationError(1, '[SSL: FAILED] failed: self-signed certificate (_ssl.c:1006)'))",
+            "self-signed certificate",
+        ),
+        ("ResponseError('too many 503 error responses')", "too many 503 error responses"),
+    ],
+)
+def test_unreachable_index_in_plain_words(cause: str, reason: str) -> None:
+    """Of what pip's libraries say, the error has the address without credentials, and the reason."""
+    pool = "HTTPSConnectionPool(host='host', port=44)"
+    raw = f"{pool}: Max retries exceeded with url: /simple/six/ (Caused by {cause})"
+    log = f"2026-01-01T00:00:00,000 Could not fetch URL https://bob:word@host:44/simple/six/: {raw} - skipping\n"
+    said = "ERROR: No matching distribution found for six"
+    expected = f"the requirements cannot be installed: the package index https://host:44 cannot be read: {reason}"
+    assert requirement_error(said, log).problem == expected
+    assert requirement_error(f"ERROR: Could not install packages due to an OSError: {raw}").problem == expected

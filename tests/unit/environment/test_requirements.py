@@ -9,6 +9,8 @@ import pytest
 from pacifica_notifications_consumer.environment.requirements import Requirements
 from pacifica_notifications_consumer.errors import RequirementError
 
+HASH = f"sha256:{64 * '0'}"
+
 
 def read(directory: Path, content: str | bytes, **variables: str) -> Requirements:
     (directory / "requirements.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -30,14 +32,14 @@ def test_included_files(tmp_path: Path) -> None:
     (tmp_path / "deep" / "one.txt").write_text("-c ../limits.txt\none\n-r ../requirements.txt\n")
     (tmp_path / "limits.txt").write_text("two<2\n")
     for include in ("-r deep/one.txt", "-rdeep/one.txt", "--requirement=deep/one.txt", "-r 'deep/one.txt'"):
-        found = [(line.text, line.is_constraint) for line in read(tmp_path, f"{include}\nmissing @ x\n-r no.txt").lines]
+        found = [(line.text, line.is_constraint) for line in read(tmp_path, f"{include}\n./missing\n-r no.txt").lines]
         assert found == [
             (include, False),
             ("-c ../limits.txt", False),
             ("two<2", True),
             ("one", False),
             ("-r ../requirements.txt", False),
-            ("missing @ x", False),
+            ("./missing", False),
             ("-r no.txt", False),
         ]
     by_address = read(tmp_path, f"--constraint file://{tmp_path}/limits.txt")
@@ -48,36 +50,108 @@ def test_included_files(tmp_path: Path) -> None:
     ("text", "has_hashes"),
     [
         ("six==1.0", False),
-        ("six==1.0 # --hash=sha256:0", False),
-        ("six==1.0 --hash=sha256:0", True),
-        ("six[x] === 1.0 ; a > '3' --hash sha256:0", True),
-        ("./six.whl --hash=sha256:0", True),
+        ("six==1.0 # --hash=md5:0", False),
+        (f"six==1.0 --hash={HASH}", True),
+        (f"six[x] === 1.0 ; a > '3' --hash {HASH}", True),
+        (f"./six.whl --hash={HASH} \\\n --hash sha512:{128 * 'a'} --hash=sha384:{96 * '9'}", True),
         ("--require-hashes", True),
         ("-r hashed.txt", True),
     ],
 )
 def test_hashes(tmp_path: Path, text: str, has_hashes: bool) -> None:
     """Hashes are found wherever they are."""
-    (tmp_path / "hashed.txt").write_text("six==1.0 --hash=sha256:0\n")
+    (tmp_path / "hashed.txt").write_text(f"six==1.0 --hash={HASH}\n")
     assert read(tmp_path, text).has_hashes == has_hashes
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("line", "problem", "advice"),
     [
-        ("six>=1.0 --hash=sha256:0", "the requirement 'six>=1.0' has a hash, but not one version"),
-        ("six --hash sha256:0", "the requirement 'six' has a hash, but not one version"),
-        ("six==1.* --hash=sha256:0", "the requirement 'six==1.*' has a hash, but not one version"),
-        ("six==1.0,<2 --hash=sha256:0", "the requirement 'six==1.0,<2' has a hash, but not one version"),
-        ("six==1.0\n-c hashed.txt", "the constraint 'six==1.0' has a hash, which not every installer checks"),
+        *(
+            (f"{name} --hash={HASH}", f"the requirement {name!r} has a hash, but not one version", "with ==")
+            for name in ("six>=1.0", "six", "six==1.*", "six==1.0,<2")
+        ),
+        *(
+            (
+                f"six==1.0 --hash={HASH} --hash{way}",
+                f"the hash {way[1:]!r} is not one that every installer checks",
+                "write sha256: and 64 hexadecimal digits in lower case",
+            )
+            for way in (
+                f"=sha256:{64 * 'A'}",
+                f" SHA256:{64 * 'a'}",
+                f"=sha256:{63 * 'a'}",
+                f"=sha256:{65 * 'a'}",
+                f"=sha256:{64 * 'g'}",
+                f"=sha512:{64 * 'a'}",
+                f"=md5:{32 * 'a'}",
+                f"=sha1:{40 * 'a'}",
+                f"=blake2b:{64 * 'a'}",
+                f"={64 * 'a'}",
+                "=sha256:",
+                "=",
+            )
+        ),
+        *(
+            (
+                f"{name}==2.3 --hash={HASH}",
+                f"'{name}==2.3' is read as promise, so it cannot have a hash",
+                "write promise",
+            )
+            for name in ("promises", "Promises")
+        ),
+        *(
+            (line, f"{line!r} has a path after @ or file:, where not every installer takes one", f"the path, {path}")
+            for line, path in (
+                ("mylab @ file:wheels/x.whl", "./wheels/x.whl"),
+                ("my.lab[all]@file:./x.whl#sha256=00 ; a > '3'", "./x.whl"),
+                ("mylab @ ../my%20x.whl", "../my x.whl"),
+                ("mylab @ file:/srv/x.whl", "/srv/x.whl"),
+                ("mylab @ file:////srv/x.whl", "/srv/x.whl"),
+                ("file:wheels/x.whl", "./wheels/x.whl"),
+                ("-e file:lab", "./lab"),
+                ("--find-links=file:wheels", "./wheels"),
+            )
+        ),
     ],
 )
-def test_hashes_that_not_every_installer_checks(tmp_path: Path, text: str, problem: str) -> None:
-    """They are refused, so that the same file is safe with each."""
-    (tmp_path / "hashed.txt").write_text("six==1.0 --hash=sha256:0\n")
+def test_lines_that_installers_would_not_treat_alike(tmp_path: Path, line: str, problem: str, advice: str) -> None:
+    """They are refused by file and line before an installer runs, so that the same file is safe with each."""
+    (tmp_path / "more.txt").write_text(f"# comment\nfirst \\\n  ==1.0\n\n{line}\n")
     with pytest.raises(RequirementError) as caught:
-        read(tmp_path, text)
-    assert caught.value.problem == problem
+        read(tmp_path, "rocks\n-r more.txt\n")
+    assert caught.value.problem == f"more.txt:5: {problem}"
+    assert advice in caught.value.advice
+
+
+def test_hashes_of_constraints(tmp_path: Path) -> None:
+    """They are refused, because old versions of pip and uv do not check them."""
+    (tmp_path / "hashed.txt").write_text(f"six==1.0 --hash={HASH}\n")
+    with pytest.raises(RequirementError) as caught:
+        read(tmp_path, "six==1.0\n-c hashed.txt")
+    problem = "the constraint 'six==1.0' has a hash, which not every installer checks"
+    assert str(caught.value) == f"hashed.txt:1: {problem}; include its file with -r instead of -c"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mylab @ file:///srv/x.whl",
+        "mylab@file://localhost/srv/x.whl",
+        "mylab[all] @ git+ssh://git@host/lab.git",
+        "-e git+ssh://git@host/lab.git",
+        "--index-url https://user:word@host/simple",
+        "https://host/profile:x.whl",
+        'six --config-settings "a=b@c"',
+        "promises",
+        "promises-more==1.0 --hash=HASH",
+        "file:///srv/x.whl",
+        "./x@file",
+    ],
+)
+def test_lines_that_installers_treat_alike(tmp_path: Path, line: str) -> None:
+    """Addresses, and texts that only resemble paths, are left to the installer."""
+    assert len(read(tmp_path, line.replace("HASH", HASH)).lines) == 1
 
 
 @pytest.mark.parametrize(("content", "position"), [(b"# \xe9\nsix", 2), (b"s\0i\0x\0", 1), (b"\xff\xfes", 2)])
