@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
+from ..environment.local_files import IGNORE
 from ..errors import ArchiveError, FilterError, explained
 from ..filter.filter import Filter
 from ..settings.converters import module_names, size
@@ -242,6 +243,7 @@ _WITHOUT = {
     REQUIREMENTS: "nothing is installed",
     INIT_SCRIPT: "nothing is run before the requirements are installed",
     PRELOAD: "nothing is preloaded",
+    IGNORE: "an environment in a cache may depend on all files",
 }
 
 
@@ -255,12 +257,17 @@ def misnamed_parts(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
     for part, consequence in _WITHOUT.items():
         similar = [name for name in names if "/" not in name and _resembles(name, part)]
         for name in similar if part not in names else ():
-            yield name, f"it is ignored, since the name must be {part}, and {consequence}", f"rename it to {part}"
+            yield (
+                name if name == name.strip() else repr(name),
+                f"it is ignored, since the name must be {part}, and {consequence}",
+                f"rename it to {part}",
+            )
 
 
 def _resembles(name: str, part: str) -> bool:
-    endings = re.compile(rf"({re.escape(PurePosixPath(part).suffix)}|\.te?xt|\.json)*$")
-    stem, wanted = (re.sub(r"[\W_]", "", endings.sub("", each.casefold())) for each in (name, part))
+    endings = re.compile(rf"({re.escape(PurePosixPath(part).suffix)}|\.te?xt|\.json|\.in)*$")
+    names = (each.casefold().strip().replace(".bash", ".sh") for each in (name, part))
+    stem, wanted = (re.sub(r"[\W_]", "", endings.sub("", each)) for each in names)
     return difflib.SequenceMatcher(None, stem, wanted).ratio() >= _SIMILARITY
 
 

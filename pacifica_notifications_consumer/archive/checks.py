@@ -56,7 +56,7 @@ def check_parts(
     yield from check_sources(directory, sources)
     yield from check_tables(directory, sources.reached)
     everything = b"".join(path.read_bytes() for path in directory.rglob("*.py") if path.is_file())
-    if not any(word in everything for word in _READS_ARGUMENTS):
+    if not any(word in everything.replace(b"\0", b"") for word in _READS_ARGUMENTS):
         yield Finding(
             level=Level.WARNING,
             position=ENTRY_POINT,

@@ -35,7 +35,8 @@ def check_sources(directory: Path, sources: Sources) -> Iterator[Finding]:
     """Check the modules of a consumer by themselves, without an environment."""
     for file, line, reason in sources.errors:
         level = Level.ERROR if file in sources.reached else Level.WARNING
-        yield Finding(level=level, position=f"{file}:{line}", problem=reason, advice="correct it")
+        advice = "save it as UTF-8" if "is not text in" in reason else "correct it"
+        yield Finding(level=level, position=f"{file}:{line}" if line else file, problem=reason, advice=advice)
     for each in sources.imports:
         if each.problem:
             yield _import_finding(each, each.problem, each.advice)

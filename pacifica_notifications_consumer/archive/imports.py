@@ -202,9 +202,18 @@ class _Reader:
 
 def parse(path: Path) -> ast.Module:
     """Parse a file; raises also ValueError, RecursionError or MemoryError if it is not Python."""
-    source = path.read_bytes()
+    source, encoding, position = path.read_bytes(), "utf-8", -1
     # Python refuses to run a file with bytes that are invalid in its encoding, even in a comment.
-    source.decode(tokenize.detect_encoding(io.BytesIO(source).readline)[0])
+    try:
+        with contextlib.suppress(SyntaxError):  # which parsing finds, too
+            encoding = tokenize.detect_encoding(io.BytesIO(source).readline)[0]
+        source.decode(encoding)
+        position = source.find(b"\0")
+    except UnicodeDecodeError as error:
+        position = error.start
+    if position >= 0:
+        line = source[:position].count(b"\n") + 1
+        raise SyntaxError(f"byte {position} of the file is not text in {encoding}", (path.name, line, 0, None))
     tree = ast.parse(source)
     # Finds errors that the grammar permits, such as a `return` outside of a function.
     compile(tree, path, "exec", dont_inherit=True)

@@ -23,12 +23,17 @@ def require_username(username: str | None) -> str:
     return username
 
 
-def default_name(archive: Path, username: str | None) -> str:
-    """Name a consumer after its user, host and archive: two of one name would ignore each other's uploads."""
+def default_name(archive: Path, username: str | None, *, trial: bool = False) -> str:
+    """Name a consumer after its user, host and archive: two of one name would ignore each other's uploads.
+
+    A name that a deployed consumer could not have is refused, or for a trial written in ASCII.
+    """
     name = f"{username or 'anonymous'}@{socket.gethostname()}:{archive.resolve().stem}".replace("/", "_")
     try:
         return header_text(name)
     except ValueError as error:
+        if trial:
+            return ascii(name)[1:-1]
         raise ConfigurationError(
             f"a consumer cannot be called {name!r}: {error}", f"rename {archive}, or set `name`"
         ) from None

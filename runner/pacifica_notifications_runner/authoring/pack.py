@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pacifica_notifications_consumer.archive import packing
-from pacifica_notifications_consumer.archive.archive import misnamed_parts
+from pacifica_notifications_consumer.archive.archive import Consumer, misnamed_parts
+from pacifica_notifications_consumer.errors import PacificaError
 from pacifica_notifications_consumer.settings.converters import counted
 from pacifica_notifications_runner.options import command_line
 from pacifica_notifications_runner.options.settings import Settings
@@ -45,8 +46,13 @@ def pack(arguments: argparse.Namespace, _settings: Settings) -> int:
         say(f"  {name}")
     for name, reason in packed.left_out:
         say(f"  left out: {name} ({reason})")
-    for name, problem, advice in misnamed_parts(packed.files):
-        say(f"  {coloured('warning', YELLOW)}: {name}: {problem}; {advice}")
+    warnings = [f"{name}: {problem}; {advice}" for name, problem, advice in misnamed_parts(packed.files)]
+    try:
+        Consumer.load(arguments.directory)
+    except PacificaError as error:
+        warnings.append(str(error))
+    for warning in warnings:
+        say(f"  {coloured('warning', YELLOW)}: {warning}")
     files = sum(not name.endswith("/") for name in packed.files)
     say(f"{arguments.output}: {counted(files, 'file')}, {size(arguments.output.stat().st_size)}")
     return 0

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Run one job and return the command's exit status."""
     body = _read(arguments.notification)
     event = Notification.parse(body).event
-    name = settings.name or defaults.default_name(arguments.archive, settings.services.username)
+    name = settings.name or defaults.default_name(arguments.archive, settings.services.username, trial=True)
     if not settings.verbose:
         # The job's end is reported below, after the last output of the entry-point.
         logging.getLogger(workers.__name__).setLevel(logging.CRITICAL)

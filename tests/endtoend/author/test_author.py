@@ -113,7 +113,7 @@ def test_special_files_are_refused(operator: Operator) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the start command needs Linux")
 @pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}], ids=["ascii", "C"])
-def test_names_that_are_not_utf8(operator: Operator, variables: Mapping[str, str]) -> None:
+def test_names_that_are_not_utf8(operator: Operator, quick_python: Path, variables: Mapping[str, str]) -> None:
     """Each command says in a sentence what it cannot do with such a name, and does what it can."""
     directory, archive = os.fsdecode(b"c\xff"), os.fsdecode(b"c\xff.zip")
     (operator.home / directory).mkdir()
@@ -128,9 +128,9 @@ def test_names_that_are_not_utf8(operator: Operator, variables: Mapping[str, str
         assert said(run(TOOL, "check", consumer, "--no-environment")) == f"{shown}: no faults found\n"
         document = json.loads(said(run(TOOL, "check", consumer, "--no-environment", "--output", "json")))
         assert document["consumer"] == consumer
-        unnamed = run(TOOL, "run", consumer, "n.json")
-        advice = f"rename {shown}, or set --name (PACIFICA_NAME)"
-        assert (unnamed.status, unnamed.error(TOOL).rpartition("; ")[2]) == (78, advice)
+        flags = ("--python", str(quick_python), "--state-dir", f"state of {len(shown)}")
+        assert run(TOOL, "run", consumer, "n.json", *flags).status == 0
+    advice = r"rename c\udcff.zip, or set --name (PACIFICA_NAME)"
     unnamed = run(START, archive, "--username", "alice")
     assert (unnamed.status, unnamed.error(START).rpartition("; ")[2]) == (78, advice)
     missing = run(START, os.fsdecode(b"\xff.zip"), "--username", "alice", "--name", "mine")
@@ -203,6 +203,39 @@ def test_misnamed_parts_are_told_by_all_commands(operator: Operator, quick_pytho
     # It fails, for another reason, after it has opened the archive.
     started = operator.run(START, "consumer.zip", "--username", "alice", "--python", "no-such-python")
     assert words in started.stderr
+
+
+def test_parts_that_cannot_be_used_are_told_by_pack(operator: Operator) -> None:
+    """What the start command would refuse, pack warns of with the same sentence."""
+    directory = operator.home / "größe"
+    directory.mkdir()
+    (directory / "__main__.py").write_text("import sys\nsys.argv\n")
+    faults = {
+        "init.sh": (
+            b"#!/bin/sh\r\nexit 0\r\n",
+            "init.sh has the line endings of Windows; save it with Unix line endings",
+        ),
+        "jsonpath2.txt": (b"", "jsonpath2.txt is empty; write a JSONPath into it"),
+        "preload.txt": (b"2nd-module!", "preload.txt is not usable: "),
+    }
+    for name, (content, words) in faults.items():
+        (directory / name).write_bytes(content)
+        outcome = operator.run(TOOL, "pack", directory)
+        assert (outcome.status, f"  warning: {words}" in outcome.stdout) == (0, True), outcome
+        (directory / name).unlink()
+    assert "warning" not in operator.run(TOOL, "pack", directory).stdout
+
+
+def test_check_does_not_blame_the_requirements_for_the_cache(operator: Operator, quick_python: Path) -> None:
+    """A fault of the machine is not reported as one of requirements.txt, and one of its lines is, with its number."""
+    archive = pack(operator.home / "c.zip", {"__main__.py": "import sys\nsys.argv\n", "requirements.txt": "\nsix\n"})
+    (operator.home / "file").touch()
+    check = ("check", archive, "--python", quick_python, "--no-venv-cache", "--installer", "uv")
+    told = operator.run(TOOL, *check, variables={"UV_CACHE_DIR": str(operator.home / "file")})
+    assert f"error: {archive}: uv cannot use its cache: " in told.stdout
+    pack(archive, {"__main__.py": "import sys\nsys.argv\n", "requirements.txt": "\nsix==1.0 --hash=md5:00\n"})
+    told = operator.run(TOOL, *check)
+    assert "error: requirements.txt:2: the hash 'md5:00' is not one that every installer checks" in told.stdout
 
 
 def test_files_are_uploaded_from_a_browser(operator: Operator, tmp_path: Path) -> None:

@@ -129,6 +129,15 @@ def test_real_notifications_drive_it(operator: Operator, tmp_path: Path, quick_p
     assert operator.leftovers() == []
 
 
+def test_directory_of_any_name(operator: Operator, quick_python: Path, notification: Path) -> None:
+    """A trial does not need the name, which a deployed consumer could not have."""
+    directory = operator.home / "größe"
+    directory.mkdir()
+    (directory / "__main__.py").write_text("import sys\nprint(len(sys.argv))\n")
+    outcome = operator.run(TOOL, "run", directory, notification, "--python", quick_python)
+    assert (outcome.status, outcome.stdout) == (0, "3\n"), outcome.stderr
+
+
 @pytest.mark.parametrize("name", ["ingest-no-files", "orm-files"])
 def test_notification_that_does_not_match(operator: Operator, tmp_path: Path, name: str) -> None:
     """Nothing is run for it, and no environment is made: status 66."""

@@ -21,7 +21,35 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
     ("good", {"jsonpath2.txt": TEXT}, []),
     ("syntax", {"__main__.py": "import sys\nsys.argv\nif:\n"}, [("error", "__main__.py:3", "invalid syntax")]),
     ("return", {"__main__.py": "import sys\nsys.argv\nreturn\n"}, [("error", "__main__.py:3", "'return' outside")]),
-    ("encoding", {"__main__.py": b"import sys # sys.argv \xff\n"}, [("error", "__main__.py:", "encoding")]),
+    *(
+        (f"encoding, {name}", {"__main__.py": content}, [("error", position, f"{words}; save it as UTF-8")])
+        for name, content, position, words in (
+            (
+                "UTF-16",
+                "import sys\nsys.argv\n".encode("utf-16"),
+                "__main__.py:1",
+                "byte 0 of the file is not text in utf-8",
+            ),
+            (
+                "no mark",
+                "import sys\nsys.argv\n".encode("utf-16-le"),
+                "__main__.py:1",
+                "byte 1 of the file is not text in utf-8",
+            ),
+            (
+                "Latin 1",
+                b"import sys\n\nsys.argv  # \xff\n",
+                "__main__.py:3",
+                "byte 24 of the file is not text in utf-8",
+            ),
+            ("declared", b"# coding: ascii\nimport sys\nsys.argv  # \xff\n", "__main__.py:3", "is not text in ascii"),
+        )
+    ),
+    (
+        "unknown encoding",
+        {"__main__.py": "# coding: klingon\nimport sys\nsys.argv\n"},
+        [("error", "__main__.py", "unknown encoding: klingon")],
+    ),
     ("other", {"lib/util.py": "def\n"}, [("warning", "lib/util.py:1", "invalid syntax")]),
     (
         "arguments",
@@ -163,12 +191,31 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
             ("json-path2.txt", "jsonpath2.txt"),
             ("init.sh.txt", "init.sh"),
             ("INIT.SH", "init.sh"),
+            ("init.bash", "init.sh"),
+            ("requirements.in", "requirements.txt"),
+            ("venv_ignore.txt", "venv-ignore.txt"),
+            (".venvignore", "venv-ignore.txt"),
             ("Preload.txt", "preload.txt"),
         )
     ),
     (
+        "misnamed with a space",
+        {"jsonpath2.txt ": ""},
+        [("warning", "'jsonpath2.txt '", "the name must be jsonpath2.txt")],
+    ),
+    (
         "other names",
-        dict.fromkeys(("requirements-dev.txt", "__init__.py", "main.py", "readme.txt", "lib/Init.sh"), ""),
+        dict.fromkeys(
+            (
+                "requirements-dev.txt",
+                "preload.py",
+                "__init__.py",
+                "main.py",
+                "readme.txt",
+                "lib/Init.sh",
+            ),
+            "",
+        ),
         [],
     ),
     ("another spelling beside the part", {"Requirements.txt": "", "requirements.txt": ""}, []),
@@ -207,7 +254,7 @@ def test_special_files(tmp_path: Path) -> None:
         check_parts(tmp_path),
         [
             ("error", "init.sh", "init.sh is a named pipe; replace it with a file, or remove it"),
-            ("warning", "folder.py/other.py:0", "it is not a regular file"),
-            ("warning", "pipe.py:0", "it is not a regular file"),
+            ("warning", "folder.py/other.py", "it is not a regular file"),
+            ("warning", "pipe.py", "it is not a regular file"),
         ],
     )

@@ -322,9 +322,11 @@ def test_default_names_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("stem", ["größe", "a\nb", "x\udcff"])
 def test_default_name_that_cannot_be_used(stem: str) -> None:
-    """An archive whose name cannot be part of a consumer's name is refused at once, in a sentence."""
+    """An archive whose name cannot be part of a consumer's name is refused at once, in a sentence, but for a trial."""
     with pytest.raises(ConfigurationError) as caught:
         defaults.default_name(Path(f"/{stem}.zip"), "alice")
+    trial = defaults.default_name(Path(f"/{stem}.zip"), "alice", trial=True)
+    assert trial == f"alice@{socket.gethostname()}:{ascii(stem)[1:-1]}"
     name = f"alice@{socket.gethostname()}:{stem}"
     assert str(caught.value) == (
         f"a consumer cannot be called {name!r}: it must be printable ASCII, and not empty; "
