@@ -209,8 +209,8 @@ def parse(path: Path) -> ast.Module:
             encoding = tokenize.detect_encoding(io.BytesIO(source).readline)[0]
         source.decode(encoding)
         position = source.find(b"\0")
-    except UnicodeDecodeError as error:
-        position = error.start
+    except (UnicodeDecodeError, LookupError) as error:
+        position = getattr(error, "start", 0)
     if position >= 0:
         line = source[:position].count(b"\n") + 1
         raise SyntaxError(f"byte {position} of the file is not text in {encoding}", (path.name, line, 0, None))

@@ -24,7 +24,7 @@ _CONFLICTING = re.compile(r"^ {4}(?:The user requested (?:\(constraint\) )?(.+)|
 _REQUIRED = re.compile(rf"(?<!conclude that )you require ({_SPECIFIER}(?:(?: and|,|, and) {_SPECIFIER})*), we can")
 _BEGUN = "(?:Processing|Collecting|Obtaining)"
 _FAILURES = (
-    re.compile(r"No matching distribution found for (.+)"),
+    re.compile(r"No matching distribution found for (.+?)(?:$| \(from )", re.MULTILINE),
     re.compile(rf"{_BEGUN} ([^\s@]+)(?!.*\n\s*{_BEGUN} ).*did not run successfully", re.DOTALL),
     re.compile(r"Could not find a version that satisfies the requirement (.+?) \(from"),
     re.compile(r"Invalid requirement: '?(.+?)'?(?:$|:| \()", re.MULTILINE),
@@ -56,13 +56,14 @@ _UNREADABLE = (
     re.compile(r"An index(?: URL)? \((?P<url>\S+)\) (?P<reason>.+)"),
     re.compile(r"repository located at (?P<url>\S+) is (?P<reason>not a trusted or secure host)"),
     re.compile(r"due to an OSError: (?P<reason>(?P<url>)(?:HTTP|.*[Cc]onnection).+)"),
+    re.compile(r"while fetching (?P<url>\S+)\n.*> (?P<reason>.+)"),  # by newer versions of pip
     re.compile(r"unable to access '(?P<url>[^']+)': (?P<reason>.+)"),  # by git
 )
 _UNREADABLE_IN_LOG = re.compile(r"Could not fetch URL (?P<url>\S+): (?:connection error: )?(?P<reason>(?!404).+) - ")
 #: The words of the libraries that pip uses, around the address and the reason.
 _RAW = re.compile(r"HTTP(?P<secure>S?)ConnectionPool\(host='(?P<host>[^']+)', port=(?P<port>\w+)\)")
 #: What a build printed, which pip writes into its log only.
-_OF_BUILD = re.compile(r"Running command (?!git)(?:(?!Running command).)*?\n\S+ +ERROR: \[present-rich\]", re.DOTALL)
+_OF_BUILD = re.compile(r"Running command (?!git)(?:(?!Running command).)*?\n\S+ +ERROR: .*? exited with", re.DOTALL)
 _SEE = "see the output of the installer below"
 
 
@@ -149,7 +150,7 @@ def _unreadable(output: str, log: str) -> str:
         found = None if found and found["reason"].startswith("403") and "404 Client Error" in log else found
     if not found:
         return ""
-    url, reason = found["url"], re.sub(r" for url:? .*", "", found["reason"])
+    url, reason = found["url"], re.sub(r" for url:? .*|\[Errno -?\d+\] ", "", found["reason"])
     if raw := _RAW.search(reason):
         url = url or f"http{raw['secure'].lower()}://{raw['host']}:{raw['port']}"
         # The reason is the last text in it, without what parentheses add.

@@ -46,6 +46,11 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
         )
     ),
     (
+        "no encoding of text",
+        {"__main__.py": "# coding: hex\nimport sys\nsys.argv\n"},
+        [("error", "__main__.py:1", "byte 0 of the file is not text in hex; save it as UTF-8")],
+    ),
+    (
         "unknown encoding",
         {"__main__.py": "# coding: klingon\nimport sys\nsys.argv\n"},
         [("error", "__main__.py", "unknown encoding: klingon")],

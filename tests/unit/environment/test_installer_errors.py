@@ -142,6 +142,19 @@ from pacifica_notifications_consumer.environment.installer_errors import require
             "the requirements cannot be installed: the package index http://host:9 cannot be read: Connection refused",
             "check the network",
         ),
+        (
+            (
+                "error: connection-failed\n\nFailed to connect to host while fetching http://bob:word@host:9/x.whl\n"
+                "╰─> [Errno 111] Connection refused"
+            ),
+            "the requirements cannot be installed: the package index http://host:9 cannot be read: Connection refused",
+            "check the network",
+        ),
+        (
+            "ERROR: No matching distribution found for nothing-such (from needs-it)",
+            "the requirement 'nothing-such' cannot be installed",
+            "correct it",
+        ),
         ("something else entirely", "the requirements cannot be installed", "see the output of the installer below"),
     ],
 )
@@ -191,3 +204,19 @@ def test_unreachable_index_in_plain_words(cause: str, reason: str) -> None:
     expected = f"the requirements cannot be installed: the package index https://host:44 cannot be read: {reason}"
     assert requirement_error(said, log).problem == expected
     assert requirement_error(f"ERROR: Could not install packages due to an OSError: {raw}").problem == expected
+
+
+@pytest.mark.parametrize("mark", ["", "[present-rich] "], ids=["newer pip", "older pip"])
+def test_what_a_build_printed(mark: str) -> None:
+    """Pip writes it into its log only, among the words of others, and the error quotes it."""
+    now = "2026-01-01T00:00:00,000"
+    log = (
+        f"{now}   Running command git clone --quiet x\n{now}   cloned\n"
+        f"{now}   Running command Installing build dependencies\n{now}   fine\n"
+        f"{now}   Running command Getting requirements to build wheel\n{now}   no compiler\n{now} of another pip\n"
+        f"{now}   ERROR: {mark}Getting requirements to build wheel exited with 1\n{now}   [bold magenta]cwd[/]: /x\n"
+    )
+    said = "Processing ./broken\n  Getting requirements to build wheel did not run successfully."
+    error = requirement_error(said, log)
+    assert error.problem == "the requirement './broken' cannot be installed: building it from its source failed"
+    assert error.output == f"{said}\n  no compiler"
