@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..settings.services import CONSUMER_VARIABLE, Services
 from ..streams.progress import FAILURE, PROGRESS_VARIABLE, read_progress
 from ..system.account import CURRENT_USER, Account
 from ..system.orphans import MARK_VARIABLE, end_marked
-from ..system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status
+from ..system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status, without_credentials
 from .engine import Attempt, Stop
 from .output import Output
 from .warm.start import WarmStart
@@ -115,8 +114,9 @@ class LocalEngine:
     def _failure(self, directory: JobDirectory) -> str:
         """The error of the library that ended an entry-point, after a colon; empty without one."""
         sentence = read_progress(directory.progress.with_name(FAILURE))
-        secret = "|".join(filter(None, (r"(?<=://)[^/\s]*(?=@)", re.escape(self.services.password or ""))))
-        sentence = " ".join(re.sub(secret, "***", sentence).split())[:_LONGEST_SENTENCE]
+        if self.services.password:
+            sentence = sentence.replace(self.services.password, "***")
+        sentence = " ".join(without_credentials(sentence).split())[:_LONGEST_SENTENCE]
         return f": {sentence}" if sentence else ""
 
     def _start(self, attempt: Attempt, output: int) -> Process:

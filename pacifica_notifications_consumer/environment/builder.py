@@ -17,7 +17,7 @@ from ..errors import ConfigurationError, InitScriptError, RequirementError, Venv
 from ..settings.converters import check, existing_file, limit, path
 from ..system.account import Account, has_given_up_new_privileges
 from ..system.periodic import Periodic
-from ..system.processes import CompletedProgram, describe_status, run_captured
+from ..system.processes import CompletedProgram, describe_status, run_captured, without_credentials
 from ..system.temporary import remove_tree, temporary_directory
 from .cache import CacheLimits, VenvCache
 from .installer import Installer, Packages, find_installer, installer_environ, put_pip_into
@@ -259,7 +259,7 @@ class VenvBuilder:
             )
         if finished.status:
             log = Path(environ["PIP_LOG"])
-            said = log.read_text("utf-8", "replace") if log.is_file() else ""
+            said = without_credentials(log.read_text("utf-8", "replace")) if log.is_file() else ""
             raise requirement_error(finished.output, said, imported(self._directory))
 
     def _run(

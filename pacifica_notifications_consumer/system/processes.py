@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -25,6 +26,12 @@ KILL_AFTER = 5.0
 #: Seconds between two calls of `stop`.
 _LOOK = 0.05
 _TAIL = 200
+_CREDENTIALS = re.compile(r"(?<=://)(?!git@)[^/\s]+(?=@)")
+
+
+def without_credentials(text: str) -> str:
+    """Replace users and passwords in the addresses of a text by asterisks; but not the user git, which is public."""
+    return _CREDENTIALS.sub("***", text)
 
 
 @attrs.frozen
@@ -195,6 +202,8 @@ def run_captured(
 ) -> CompletedProgram:
     """Run a program, pass each line of its output to a callback on another thread, and keep the last lines.
 
+    The lines are those `without_credentials`.
+
     Raises:
         Cancelled: ``cancel`` was set.
         OSError: It cannot be started.
@@ -220,7 +229,7 @@ def run_captured(
 def _read_lines(pipe: IO[bytes], lines: list[str], on_line: Callable[[str], None]) -> None:
     with pipe:
         for raw in pipe:
-            line = raw.decode("utf-8", "replace").rstrip("\r\n")
+            line = without_credentials(raw.decode("utf-8", "replace").rstrip("\r\n"))
             lines.append(line)
             del lines[: -2 * _TAIL]
             on_line(line)

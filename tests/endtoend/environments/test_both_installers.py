@@ -255,6 +255,22 @@ def test_unusable_cache_of_uv(wheels: Path, home: Path, monkeypatch: pytest.Monk
 
 
 @BOTH
+@pytest.mark.parametrize("line", ["minerals @ ADDRESS/minerals-1.0-py3-none-any.whl", "--find-links ADDRESS\nminerals"])
+def test_password_in_an_address(
+    wheels: Path, home: Path, installer: str, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the log nor the error shows it."""
+    (home / "requirements.txt").write_text(
+        line.replace("ADDRESS", "http://bob:hunter2@127.0.0.1:9") + "\nnothing-such\n"
+    )
+    with caplog.at_level("DEBUG"), pytest.raises(RequirementError) as caught:
+        installed(home, installer)
+    said = caplog.text + str(caught.value) + caught.value.output
+    assert "127.0.0.1:9" in said
+    assert "hunter2" not in said
+
+
+@BOTH
 @pytest.mark.parametrize("status", [0, 401, 503])
 @pytest.mark.parametrize("line", ["minerals", "nothing-such"])
 def test_index_that_cannot_be_read(

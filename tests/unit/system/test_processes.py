@@ -77,6 +77,21 @@ def test_cancel(tmp_path: Path) -> None:
         run("echo started; sleep 100", tmp_path, cancel=cancel, on_line=on_line)
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("Collecting x@ http://bob:word@host/x.whl", "Collecting x@ http://***@host/x.whl"),
+        ("https://token@host:1/a https://host/b@c", "https://***@host:1/a https://host/b@c"),
+        ("http://bob:w@rd@host", "http://***@host"),
+        ("git+ssh://git@host/x.git bob@host", "git+ssh://git@host/x.git bob@host"),
+    ],
+)
+def test_passwords_in_addresses(tmp_path: Path, line: str, shown: str) -> None:
+    """The captured output of a program has no credentials in its addresses."""
+    finished, lines = run(f"echo '{line}'", tmp_path)
+    assert (finished.output, lines) == (shown, [shown])
+
+
 def test_status_in_words() -> None:
     """An exit status and a signal are described differently."""
     assert describe_status(3) == "exit status 3"
