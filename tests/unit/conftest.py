@@ -1,11 +1,16 @@
-"""What unit tests share that ask policy: one that tells what a test has it tell."""
+"""What unit tests share: how examples are generated, and one that tells what a test wants instead of policy."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.policy_tools import TestedStore, Told, store_at, telling
+
+# By default, an example that takes 200 ms fails, which depends on what else the machine does.
+settings.register_profile("any machine", deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

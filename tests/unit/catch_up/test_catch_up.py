@@ -333,7 +333,7 @@ class Frail:
         return self._desk.recover(announced)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     kinds=st.lists(st.sampled_from(["go", "add", "own", "hidden", "none", "delivered"]), max_size=150),
     crashes=st.lists(st.integers(0, 30), max_size=4),

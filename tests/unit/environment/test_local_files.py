@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pacifica_notifications_consumer import VenvBuilder
@@ -101,7 +101,6 @@ def key_of(keys: list[str], home: Path, *, script: bool) -> str:
         return keys.pop()
 
 
-@settings(deadline=None)
 @given(
     lines=st.lists(st.sampled_from([line for line in LINES if "HOME" not in line]), max_size=3),
     utf_16=st.booleans(),
@@ -151,7 +150,6 @@ def tree(directory: Path) -> dict[str, bytes | None]:
     }
 
 
-@settings(deadline=None)
 @given(position=st.integers(0, len(ARCHIVE.getvalue()) - 1), bit=st.integers(0, 7))
 def test_any_byte_of_the_archive(position: int, bit: int) -> None:
     """An archive with a changed bit is refused, or extracted to the same files, or has another digest."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonpath2.path import Path as JSONPath
 
@@ -274,7 +274,7 @@ KEY_ROWS = st.fixed_dictionaries(
 ANY_ROWS = st.sampled_from(VALUES) | st.dictionaries(st.sampled_from(["name", "size"]), st.sampled_from(VALUES))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300)
 @given(conditions=CONDITIONS, rows=st.lists(FILE_ROWS | KEY_ROWS, min_size=9), others=st.lists(ANY_ROWS, min_size=3))
 def test_conditions_that_hold_are_possible(conditions: str, rows: list[Any], others: list[Any]) -> None:
     """Conditions that jsonpath2 finds to hold for a generated row are possible; for other rows, not contradictory."""
@@ -315,7 +315,7 @@ PATHS = st.builds("${}".format, st.builds("".join, st.lists(longer(longer(STEPS)
 EVENTS_OF_PACIFICA = [json.loads(path.read_bytes()) for path in sorted(NOTIFICATIONS.glob("*.json"))]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200)
 @given(jsonpath=PATHS)
 def test_what_matches_is_never_called_impossible(jsonpath: str) -> None:
     """A random path that matches one of the real notifications is possible."""

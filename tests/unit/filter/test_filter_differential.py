@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonpath2.path import Path
 
@@ -97,7 +97,7 @@ def outcome(values: Any) -> tuple[list[str], str]:
 
 
 def compare_many(cases: int) -> None:
-    examples = settings(max_examples=cases, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
+    examples = settings(max_examples=cases, print_blob=True)
     examples(given(expression=EXPRESSIONS, document=DOCUMENTS)(compare))()
 
 

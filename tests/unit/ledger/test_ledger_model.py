@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -180,5 +180,5 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def test_ledger_does_what_the_model_does() -> None:
     """Ledger and model agree after any sequence of operations."""
-    quick = settings(max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+    quick = settings(max_examples=20, stateful_step_count=40)
     run_state_machine_as_test(LedgerMachine, settings=quick)
