@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..filter.analysis import Form
+
 _ATTRIBUTES = ("submitter", "project", "instrument")
 #: The values of ``destinationTable``.
 TABLES = (
@@ -30,11 +32,15 @@ _OF_UPLOADERS = (
     *("sourceTable", "metaID", "displayType", "displayTitle", "queryDependency", "valueField", "queryFields"),
     *("displayFormat", "directoryOrder", "query_results"),
 )
+_TIME = Form(r"\d{4}(-\d\d){2}T(\d\d:){2}\d\d.*", 'compare its beginning, as in [substring(0, 10)] = "2026-11-24"')
 _FILE = {
     "_id": float,
     "size": float,
     "mimetype": tuple(f"{kind}/*" for kind in _MIMETYPES),
-    **dict.fromkeys(("name", "subdir", "hashtype", "hashsum", "ctime", "mtime"), ()),
+    "name": Form("[^/]+", 'compare "subdir" with the folder, and "name" with the name in it'),
+    "subdir": Form("(?!/).*", "leave out the first slash"),
+    **dict.fromkeys(("ctime", "mtime"), _TIME),
+    **dict.fromkeys(("hashtype", "hashsum"), ()),
 }
 
 
@@ -51,7 +57,7 @@ def _event(kind: str, source: str, event_id: str, data: Any) -> dict[str, Any]:
         "eventType": (f"org.pacifica.metadata.{kind}",),
         "source": (f"http://metadata.pacifica.org/{source}",),
         "eventID": (f"metadata.{event_id}",),
-        "eventTime": (),
+        "eventTime": _TIME,
         "extensions": None,
         "contentType": ("application/json",),
         "data": data,

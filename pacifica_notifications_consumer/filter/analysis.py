@@ -2,7 +2,8 @@
 
 The path is followed as in a search, with the shapes of all possible values at each step in place of values: a dict for
 an object, a list for an array, a tuple of the possible texts (an empty one for any text; ``*`` at the end of a text
-stands for any characters), a range for a text of such a length, ``float`` for a number, and None for any value.
+stands for any characters), a `Form` for a text of that form, a range for a text of such a length, ``float`` for a
+number, and None for any value.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import attrs
 from jsonpath2.expressions import operator as operators
 from jsonpath2.node import Node
 from jsonpath2.nodes.recursivedescent import RecursiveDescentNode
@@ -40,6 +42,14 @@ _WILDCARD = re.compile(r'=\s*("[^"*]*\*[^"]*")')
 _EQUALITY = (operators.EqualBinaryOperatorExpression, operators.NotEqualBinaryOperatorExpression)
 #: A sentence about a part of a path that finds nothing or never holds, and what to write instead.
 Problem = tuple[str, str]
+
+
+@attrs.frozen
+class Form:
+    """The shape of a text that matches a pattern as a whole."""
+
+    pattern: str
+    advice: str  #: for a comparison with a text that does not
 
 
 def analyse(
@@ -197,6 +207,8 @@ def _called(call: Any) -> Any:
 
 
 def _may_equal(shape: Any, constant: object) -> bool:
+    if isinstance(shape, Form):
+        return isinstance(constant, str) and bool(re.fullmatch(shape.pattern, constant, re.DOTALL))
     if isinstance(shape, range):
         return isinstance(constant, str) and len(constant) in shape
     if isinstance(shape, tuple) and isinstance(constant, str):
@@ -248,6 +260,9 @@ def _impossible_comparison(comparison: Any, shapes: Sequence[Any], replaced: Map
     if not isinstance(comparison, _EQUALITY):
         advice = 'compare texts with =, or parts of them, as in @["mtime"][substring(0, 7)] = "2026-11"'
         return f"{comparison.token} compares numbers only, and not texts by their order", advice
+    forms = [each for each in shapes if isinstance(each, Form)]
+    if isinstance(constant, str) and forms == shapes:
+        return f"{shown} is never {value}", forms[0].advice
     if not isinstance(constant, str) or not all(isinstance(each, tuple | range) for each in shapes):
         return f"{shown} is never {value}", "compare it with a value of its own type; texts stand in double quotes"
     if longest := [each[-1] for each in shapes if isinstance(each, range)]:
@@ -267,6 +282,12 @@ def suggest(name: str, known: Sequence[str]) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that is most similar to a name, or ends with it; empty if none is."""
+    known = list(known)
+    head, dot, tail = name.rpartition(".")
+    if alike := {_plain(each[len(head) + 1 :]): each for each in known if dot and each.startswith(head + dot)}:
+        # What all of them begin with says nothing.
+        close = difflib.get_close_matches(_plain(tail), alike, n=1, cutoff=0.6)
+        return alike[close[0]] if close else ""
     plain = {_plain(each): each for each in known}
     close = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.6)
     close = close or [each for each in plain if _plain(name) and each.endswith(_plain(name))]
