@@ -28,7 +28,9 @@ _REMOVED = {
     *("lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "smtpd", "sndhdr", "spwd", "sunau"),
     *("telnetlib", "uu", "xdrlib"),
 }
-_STANDARD = _REMOVED | sys.stdlib_module_names
+#: Modules of the standard library that older Pythons do not have, this one perhaps among them.
+_ADDED = {"annotationlib": "3.14", "compression": "3.14", "profiling": "3.15"}
+_STANDARD = _REMOVED | _ADDED.keys() | sys.stdlib_module_names
 
 
 def check_sources(directory: Path, sources: Sources) -> Iterator[Finding]:
@@ -148,11 +150,11 @@ def _missing_import(wanted: Import, missing: str, consumer: Consumer, version: s
     top = missing.partition(".")[0]
     if top in _STANDARD:
         advice = "do without it, or set `python`" if top == missing else "correct the name, or set `python`"
+        advice += f" to {_ADDED[top]} or later" if missing in _ADDED else ""
         return _import_finding(wanted, f"it imports {missing}, which this Python {version} does not have", advice)
     if top != missing:
-        return _import_finding(
-            wanted, f"it imports {missing}, which {top} does not have", f"correct the name, or the version of {top}"
-        )
+        advice = "" if (consumer.directory / top).is_dir() else f", or the version of {top}"
+        return _import_finding(wanted, f"it imports {missing}, which {top} does not have", f"correct the name{advice}")
     requirement = REQUIREMENT_OF.get(top, top)
     advice = f"add {requirement} to {REQUIREMENTS}"
     if consumer.requirements is None:

@@ -14,7 +14,9 @@ from .wheel import DISTRIBUTION, MEANT, MISNOMER
 _SPECIFIER = r"[^\s,]+(?:,[<>=!~][^\s,]+)*"
 _US = r"pacifica[-_.]+notifications[-_.]+consumer *[=<>!~]"
 _ANOTHER_VERSION_OF_US = re.compile(rf"(?:The user requested|you require) {_US}", re.IGNORECASE)
-_ANOTHER_PROMISE = re.compile(rf"(?:The user requested|you require) (?={MISNOMER}[=<>!~])({_SPECIFIER})", re.IGNORECASE)
+_ANOTHER_PROMISE = re.compile(
+    rf"(?:The user requested(?: \(constraint\))?|you require) (?={MISNOMER}[=<>!~])({_SPECIFIER})", re.IGNORECASE
+)
 _WRONG_HASH = re.compile(r"DO NOT MATCH THE HASHES|Hash mismatch for")
 _NO_HASH = re.compile(r"Hashes are required|In `?--require-hashes`? mode")
 _CONFLICT = re.compile(r"Cannot install (.+) because these package versions have conflicting dependencies")
@@ -38,6 +40,7 @@ _FAILURES = (
     re.compile(r"Because only .* (?:is|are) available and you require ([^\s,]+)"),
     re.compile(r"Couldn't parse requirement in .*\n\s+(\S.*)\n\s+\^", re.DOTALL),
     re.compile(r"Distribution not found at: (\S+)"),
+    re.compile(r"ERROR: (\S+) is not a supported wheel on this"),
     re.compile(r"Failed to (?:download and )?build [`']([^`'@ ]+)"),
     re.compile(r"you require ([^\s,]+)"),
 )
@@ -45,7 +48,9 @@ _BUILD = re.compile(
     r"[Ff]ailed to (?:download and )?build|build backend returned an error|Could not build wheels"
     r"|(?:wheel|editable) did not run successfully|metadata-generation-failed"
 )
-_OTHER_PYTHON = re.compile(r"has no wheels with|requires (?:a different )?Python|Python.* does not satisfy")
+_OTHER_PYTHON = re.compile(
+    r"has no wheels with|requires (?:a different )?Python|Python.* does not satisfy|is not a supported wheel on this"
+)
 _UNKNOWN = re.compile(r"\(from versions: none\)|was not found in the|no versions of")
 _NO_VERSION = re.compile(r"\(from versions: |there is no version of|available and you require")
 _OPTION = re.compile(r"Expected `--hash`, found `\"(--[\w-]+)")
@@ -104,7 +109,11 @@ def _of_all(output: str, log: str) -> tuple[str, str] | None:
         problem = f"the requirements cannot be installed: uv does not support the option {found[1]} of a requirement"
         return problem, "remove it from requirements.txt, or set `installer` to pip"
     if reason := _unreadable(output, log):
-        advice = "check the network, the proxy, and the address and password of the index, such as PIP_INDEX_URL"
+        advice = "check the network, the proxy, and the address and its password, such as PIP_INDEX_URL"
+        if "not a trusted" in reason:
+            advice = (
+                "write its address with https:, or trust it with PIP_TRUSTED_HOST, and check that there is such a host"
+            )
         return f"the requirements cannot be installed: {reason}", advice
     return None
 
@@ -157,7 +166,8 @@ def _unreadable(output: str, log: str) -> str:
         reason = re.split(r": |\] |['\"]", re.sub(r"\.? \([\w. ]+[=:][\w.]+\)", "", reason).rstrip("'\")"))[-1]
     parts = urlsplit(url)
     address = f" {parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.scheme else url and f" {url}"
-    server = "server" if "unable to access" in found[0] else "package index"
+    is_file = "unable to access" in found[0] or re.search(r"\.(?:whl|zip|tar\.\w+)\b", found[0])
+    server = "server" if is_file else "package index"
     return f"the {server}{address} cannot be read: {reason}"
 
 

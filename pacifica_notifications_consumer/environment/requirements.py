@@ -24,6 +24,7 @@ _GOOD_HASH = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f
 _NAMED_PATH = r"[\w.-]+\s*(?:\[[^\]]*\]\s*)?@\s*(?!(?!file:)\w[\w+.]*:|file://[^/]*/(?!/))(?:file:(?:/*(?=/))?)?"
 _PATH = re.compile(rf"(?:{_NAMED_PATH}|.*?(?<![^\s@=])file:(?!/))([^\s;#]+)")
 _MISNOMER = re.compile(rf"{MISNOMER}(?![\w.-])", re.IGNORECASE)
+_MISNOMER_WITH_EXTRAS = re.compile(rf"{MISNOMER}\s*\[[^\]]*\]?", re.IGNORECASE)
 
 
 @attrs.frozen(kw_only=True)
@@ -48,6 +49,9 @@ class Line:
             path = unquote(found[1])
             problem = f"{self.text!r} has a path after @ or file:, where not every installer takes one"
             advice = f"write only the path, {path if path.startswith(('.', '/')) else f'./{path}'}"
+        elif found := _MISNOMER_WITH_EXTRAS.match(self.text):
+            # pip would not find the bound package, and ask the index.
+            problem, advice = f"{found[0]!r} is read as {MEANT}, which has no extras", f"write {MEANT}"
         elif self.has_hash and self.is_constraint:
             problem = f"the constraint {name!r} has a hash, which not every installer checks"
             advice = "include its file with -r instead of -c"

@@ -171,10 +171,16 @@ def test_text_in_another_encoding(wheels: Path, home: Path, installer: str, cont
         ("foreign==1.0", "cannot be installed: its packages are for other Pythons or machines", "set `python` to"),
         ("mixed==2.0", "cannot be installed: its packages are for other Pythons or machines", "set `python` to"),
         ("young", "'young' cannot be installed: its packages are for other Pythons or machines", "set `python` to"),
+        (
+            "./older-1.0-cp39-cp39-linux_x86_64.whl",
+            "cannot be installed: its packages are for other Pythons",
+            "set `python`",
+        ),
         ("./broken", "cannot be installed: building it from its source failed", "install what the build lacks"),
         ("-e ./broken", "cannot be installed: building it from its source failed", "install what the build lacks"),
         ("promises==99", f"'promises==99' cannot be installed: promises is read as {PROMISE}", "write promise instead"),
         ("promises<2", f"'promises<2' cannot be installed: promises is read as {PROMISE}", "write promise instead"),
+        ("promises\n-c old.txt", f"'promises<2' cannot be installed: promises is read as {PROMISE}", "write promise"),
         *(
             (
                 "\n".join(lines),
@@ -200,6 +206,8 @@ def test_what_is_wrong(
     (home / "__main__.py").write_text("import os\nfrom matplotlib import pyplot\nimport analysis\n")
     (home / "analysis.py").touch()
     (home / "limits.txt").write_text("minerals==2.0\n")
+    (home / "old.txt").write_text("promises<2\n")
+    make_wheel(home, "older", tag="cp39-cp39-linux_x86_64")
     (home / "broken").mkdir()
     backend = '[build-system]\nrequires = []\nbuild-backend = "build"\nbackend-path = ["."]\n'
     (home / "broken" / "pyproject.toml").write_text(f'{backend}[project]\nname = "broken"\nversion = "1"\n')
@@ -266,8 +274,20 @@ def test_password_in_an_address(
     with caplog.at_level("DEBUG"), pytest.raises(RequirementError) as caught:
         installed(home, installer)
     said = caplog.text + str(caught.value) + caught.value.output
-    assert "127.0.0.1:9" in said
+    if "@" in line:
+        assert "the server http://127.0.0.1:9 cannot be read: Connection refused" in caught.value.problem
     assert "hunter2" not in said
+
+
+def test_index_that_is_not_trusted(wheels: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address without TLS must be trusted for pip; the error says how."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://index.invalid/simple")
+    (home / "requirements.txt").write_text("nothing-such\n")
+    with pytest.raises(RequirementError) as caught:
+        installed(home, "pip")
+    assert "the package index index.invalid cannot be read: not a trusted" in caught.value.problem
+    assert "PIP_TRUSTED_HOST" in caught.value.advice
 
 
 @BOTH

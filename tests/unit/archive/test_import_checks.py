@@ -201,9 +201,17 @@ def test_the_python_that_runs_it_counts(tmp_path: Path) -> None:
         missing += [module.partition(".")[0] for module, first in ADDED.items() if number < first]
         found = list(check_imports(Consumer.load(directory), Venv(tmp_path / version)))
         assert {each.problem.split()[2].rstrip(",") for each in found} == set(missing), version
-        # Of modules that only newer Pythons have, this one may not know that they are Python's.
-        told = [each.problem for each in found if f"this Python {number[0]}.{number[1]} does not have" in each.problem]
-        assert len(told) >= len(set(missing) & {*REMOVED, *sys.stdlib_module_names}), version
+        assert all(f"this Python {number[0]}.{number[1]} does not have" in each.problem for each in found), version
+        newer = {each.problem.split()[2].rstrip(",") for each in found if "to 3.14 or later" in each.advice}
+        assert newer == {module.partition(".")[0] for module, first in ADDED.items() if number < first}
+
+
+def test_missing_part_of_a_folder(tmp_path: Path) -> None:
+    """A folder of the consumer has no version."""
+    files = {"__main__.py": "import analysis.fit, sys\nsys.argv\n", "analysis/other.py": ""}
+    directory = consumer(tmp_path / "consumer", files)
+    (finding,) = check_imports(Consumer.load(directory), Venv(Path(sys.prefix)))
+    assert finding.advice == "correct the name"
 
 
 def test_an_unusable_python_is_named(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ from pacifica_notifications_consumer.environment.installer_errors import require
                 "error: connection-failed\n\nFailed to connect to host while fetching http://bob:word@host:9/x.whl\n"
                 "╰─> [Errno 111] Connection refused"
             ),
-            "the requirements cannot be installed: the package index http://host:9 cannot be read: Connection refused",
+            "the requirements cannot be installed: the server http://host:9 cannot be read: Connection refused",
             "check the network",
         ),
         (

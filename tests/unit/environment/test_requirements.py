@@ -101,6 +101,10 @@ def test_hashes(tmp_path: Path, text: str, has_hashes: bool) -> None:
             for name in ("promises", "Promises")
         ),
         *(
+            (line, f"{line.partition('>')[0]!r} is read as promise, which has no extras", "write promise")
+            for line in ("promises[x]", "Promises [x, y]>=1", "promises[]")
+        ),
+        *(
             (line, f"{line!r} has a path after @ or file:, where not every installer takes one", f"the path, {path}")
             for line, path in (
                 ("mylab @ file:wheels/x.whl", "./wheels/x.whl"),
