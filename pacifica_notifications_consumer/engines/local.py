@@ -73,8 +73,6 @@ class LocalEngine:
         """See `Engine.run`."""
         timeout = attempt.terms.timeout
         output = Output(attempt.directory.output, attempt.terms.output_limit, self.run_as)
-        with output.open() as file:
-            process = self._start(attempt, file.fileno())
 
         def look() -> bool:
             output.trim()
@@ -82,6 +80,8 @@ class LocalEngine:
 
         status = None
         try:
+            with output.open() as file:
+                process = self._start(attempt, file.fileno())
             try:
                 status = process.wait(timeout, look)
             finally:

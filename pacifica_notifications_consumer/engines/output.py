@@ -68,7 +68,7 @@ class Output:
             parts.write(whole.read(self._half))
             parts.write(f"\n[… {left_out} bytes are left out here …]\n".encode())
             whole.seek(-self._half, os.SEEK_END)
-            parts.write(whole.read())
+            parts.write(whole.read(self._half))
 
 
 def _punch_hole(path: Path, start: int, length: int) -> bool:

@@ -26,12 +26,13 @@ def list_packages(venv: Venv) -> list[str]:
 def lock_file(packages: Iterable[str], interpreter: Interpreter, installer: Installer) -> str:
     """Format the lock file of an environment."""
     made_by = f"# Python {interpreter.version}, installed with {installer.name} {installer.version}"
-    return "\n".join([made_by, *packages, ""])
+    # Names and addresses are the packages' own, and must not add lines.
+    return "\n".join([made_by, *(" ".join(package.split()) for package in packages), ""])
 
 
 def _requirement(name: str, package: Distribution) -> str:
     try:
         url = json.loads(package.read_text("direct_url.json") or "{}").get("url")
-    except ValueError:
+    except (ValueError, AttributeError, RecursionError):
         url = None
     return f"{name} @ {url}" if url else f"{name}=={package.version}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 
 from ..settings.converters import counted
@@ -12,6 +13,8 @@ from .files import list_files, open_file
 
 #: The line with which the record of an upload ends, if it was of no files; see `transfer.upload_record`.
 _NONE_SENT = b'{"sent": 0}\n'
+#: The number of records that are read, and the size and the number of pieces of each: a job can make them endless.
+_MOST_RECORDS, _PIECE, _MOST_PIECES = 20, 1 << 16, 1 << 10
 
 
 def describe_unsent(directory: JobDirectory) -> str:
@@ -22,7 +25,7 @@ def describe_unsent(directory: JobDirectory) -> str:
     with directory.run_as.acting():
         # An earlier attempt may have uploaded the files.
         records = list(directory.destination.glob("upload-*.jsonl"))
-        if any(_sent_files(record) for record in records):
+        if any(_sent_files(record) for record in records[:_MOST_RECORDS]):
             return ""
         found, more = list_files(directory.destination)
     written = [path.split("/") for path in (file.path for file in found) if path != "notification.json"]
@@ -37,5 +40,6 @@ def describe_unsent(directory: JobDirectory) -> str:
 
 def _sent_files(record: Path) -> bool:
     with contextlib.suppress(OSError), open_file(record.parent, record.name) as file:
-        return any(line.startswith(b'{"sent": ') and line != _NONE_SENT for line in file)
+        lines = itertools.islice(iter(lambda: file.readline(_PIECE), b""), _MOST_PIECES)
+        return any(line.startswith(b'{"sent": ') and line != _NONE_SENT for line in lines)
     return False

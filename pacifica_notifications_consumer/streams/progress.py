@@ -71,12 +71,12 @@ _FIELDS = tuple(field.name for field in attrs.fields(Progress))
 def read_progress(path: Path) -> str:
     """Read a file to which a process writes its progress or failure; empty if it is not a regular file.
 
-    The process may be another user's, who can replace the file, for example by a pipe or a link to another file.
+    The process may be another user's, who can replace the file, for example by a pipe or a link of either kind.
     """
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(handle, "rb") as file:
-            if stat.S_ISREG(os.fstat(handle).st_mode):
+            if stat.S_ISREG((seen := os.fstat(handle)).st_mode) and seen.st_nlink == 1:
                 return file.read(_LONGEST_NOTE).decode("utf-8", "replace")
     return ""
 
@@ -91,11 +91,13 @@ def note_failure(error: Exception) -> None:
 
 def parse_progress(noted: str | bytes) -> dict[str, Progress]:
     """Parse the progress of the ``download`` and the ``upload`` that a process has begun; empty if it is malformed."""
+    # The entry-point can write any content to the file.
     try:
-        return {what: Progress(**numbers) for what, numbers in json.loads(noted).items()}
-    except (ValueError, TypeError, AttributeError):
-        # The entry-point can write any content to the file.
+        found = {what: Progress(**numbers) for what, numbers in json.loads(noted).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return {}
+    possible = all(0 <= number < 1 << 63 for each in found.values() for number in attrs.astuple(each))
+    return found if possible and found.keys() <= {"download", "upload"} else {}
 
 
 def describe_progress(progress: Mapping[str, Progress]) -> str:

@@ -11,6 +11,7 @@ import errno
 import functools
 import logging
 import os
+import re
 import select
 import signal
 import time
@@ -30,8 +31,8 @@ log = logging.getLogger(__name__)
 def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER) -> int:
     """End the processes with a mark by SIGTERM, and those that remain after some seconds by SIGKILL.
 
-    Returns their number. ``mark`` is the prefix of their `MARK_VARIABLE`; ``run_as`` is their user, because in a
-    container root may not be allowed to read their environments.
+    Returns their number. ``mark`` is the prefix of their `MARK_VARIABLE`. Of another user ``run_as``, only processes
+    that this user may signal are ended: anybody can give a process the mark, and root must not signal for that user.
     """
     ended: set[int] = set()
     marks: set[bytes] = set()
@@ -102,7 +103,7 @@ def _can_find() -> bool:
             signal.pidfd_send_signal(handle, 0)
         finally:
             os.close(handle)
-        _environ("self")
+        _read("self", "environ")
     except (AttributeError, OSError) as error:
         if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
             raise  # that is not for ever
@@ -114,10 +115,11 @@ def _can_find() -> bool:
 def _mark_of(pid: str, wanted: bytes, among: Collection[bytes], run_as: Account) -> bytes:
     """The whole mark of a process, if it is a wanted one; otherwise empty."""
     try:
-        environ = b"\0" + _environ(pid)
+        environ = b"\0" + _read(pid, "environ")
     except PermissionError:
         if not run_as.name:
             return b""
+        # In a container root may not be allowed to read it.
         with run_as.acting():
             return _mark_of(pid, wanted, among, CURRENT_USER)
     except OSError:
@@ -125,12 +127,20 @@ def _mark_of(pid: str, wanted: bytes, among: Collection[bytes], run_as: Account)
     # A zombie's environment is empty.
     start = environ.find(b"\0" + wanted)
     whole = environ[start + 1 :].partition(b"\0")[0] if start >= 0 else b""
-    return whole if not among or whole in among else b""
+    return whole if (not among or whole in among) and (not whole or _may_signal(run_as, pid)) else b""
 
 
-def _environ(pid: str) -> bytes:
+def _may_signal(run_as: Account, pid: str) -> bool:
+    """Whether a process has the real or the saved user id of another user, as kill() demands of that user."""
+    with contextlib.suppress(OSError):
+        found = re.search(rb"^Uid:\t(\d+)\t\d+\t(\d+)", _read(pid, "status"), re.MULTILINE)
+        return not run_as.name or (found is not None and b"%d" % run_as.uid in found.groups())
+    return False
+
+
+def _read(pid: str, name: str) -> bytes:
     # Not with `open`, which makes three more system calls for each process of the machine, after every job.
-    handle = os.open(f"{_PROC}/{pid}/environ", os.O_RDONLY)
+    handle = os.open(f"{_PROC}/{pid}/{name}", os.O_RDONLY)
     try:
         return b"".join(iter(lambda: os.read(handle, 1 << 16), b""))
     finally:

@@ -25,7 +25,7 @@ from .account import CURRENT_USER, Account
 KILL_AFTER = 5.0
 #: Seconds between two calls of `stop`.
 _LOOK = 0.05
-_TAIL = 200
+_TAIL, _LONGEST_LINE = 200, 1 << 16
 _CREDENTIALS = re.compile(r"(?<=://)(?!git@)[^/\s]+(?=@)")
 
 
@@ -228,7 +228,7 @@ def run_captured(
 
 def _read_lines(pipe: IO[bytes], lines: list[str], on_line: Callable[[str], None]) -> None:
     with pipe:
-        for raw in pipe:
+        for raw in iter(lambda: pipe.readline(_LONGEST_LINE), b""):
             line = without_credentials(raw.decode("utf-8", "replace").rstrip("\r\n"))
             lines.append(line)
             del lines[: -2 * _TAIL]

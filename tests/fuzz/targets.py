@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from tests.fuzz import files, web
+from tests.fuzz import files, warm, web
 from tests.fuzz.good import Try
 
 TARGETS: dict[str, Callable[[], contextlib.AbstractContextManager[Try]]] = {
@@ -20,4 +20,5 @@ TARGETS: dict[str, Callable[[], contextlib.AbstractContextManager[Try]]] = {
     "archive": files.archive,
     "tar": files.tar,
     "jsonpath": files.jsonpath,
+    "warm": warm.warm,
 }

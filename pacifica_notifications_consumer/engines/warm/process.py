@@ -158,7 +158,7 @@ class ForkServer:
         try:
             pid = fork()
         except OSError as error:
-            send_message(request.channel, "error", error.errno, error.strerror)
+            send_message(request.channel, "error", error.errno)
             request.close()
             return None
         if pid == 0:
@@ -231,7 +231,8 @@ class ForkServer:
             os.killpg(pid, signal.SIGKILL)
         _, status, used = os.wait4(pid, 0)
         if channel is not None:
-            send_message(channel, "ended", status, used.ru_utime + used.ru_stime, used.ru_maxrss)
+            seconds = f"{used.ru_utime + used.ru_stime:.6f}"
+            send_message(channel, "ended", os.waitstatus_to_exitcode(status), seconds, used.ru_maxrss)
             os.close(channel)
         elif self._spare and self._spare.handle == handle:
             self._spare.socket.close()
@@ -261,7 +262,7 @@ def ignore_signals() -> dict[signal.Signals, Any]:
 def set_up_child(request: ForkRequest, appearance: Appearance, handlers: dict[signal.Signals, Any]) -> None:
     """Give this child the session, directory, output, arguments, environment and limits of a new process.
 
-    The child goes on only if the runner has received its process id; without that, the runner could not end it.
+    The child goes on only if it could tell the runner, which learns its process id from the kernel, and can end it.
     """
     with open(request.command, "rb") as file:  # noqa: PTH123  (it is open already)
         words = file.read().split(b"\0")
@@ -274,7 +275,7 @@ def set_up_child(request: ForkRequest, appearance: Appearance, handlers: dict[si
         os.close(request.output)
         os.chdir(directory)
     except OSError as error:
-        send_message(request.channel, "error", error.errno, error.strerror)
+        send_message(request.channel, "error", error.errno)
         os._exit(_CANNOT_START)
     shown = appearance.variables
     appearance.show(arguments, variables)
@@ -288,7 +289,7 @@ def set_up_child(request: ForkRequest, appearance: Appearance, handlers: dict[si
         numbers.seed()
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    if not send_message(request.channel, "started", os.getpid()):
+    if not send_message(request.channel, "started"):
         os._exit(0)
     os.close(request.channel)
     sys.orig_argv[:] = map(os.fsdecode, arguments)

@@ -6,7 +6,7 @@ The runner keeps one warm process and asks it, over the control socket, to fork 
     WarmStart ── control ──────▶ process.ForkServer            job 17: __main__.py SRC DST
        │          "fork", with   requests, numpy, … are ─ fork ─▶ │  new session, the job's own environment
        │          3 handles      imported already                 │
-       │ ◀─────── channel of job 17: "started PID" ───────────────┘
+       │ ◀─────── channel of job 17: "started" ───────────────────┘
        │ ◀─────── channel of job 17: "ended STATUS CPU MEMORY" ── from the warm process, which reaps the child
 
 The handles are the channel (a socket for this attempt alone), the output file and the request (arguments, environment,
@@ -35,7 +35,8 @@ from typing import IO
 
 from ...system.account import CURRENT_USER, Account
 from ...system.periodic import Periodic
-from ...system.processes import MAXRSS_UNIT, Process, ProcessLost, Usage, describe_status
+from ...system.processes import MAXRSS_UNIT, ColdProcess, Process, ProcessLost, Usage, describe_status
+from .messages import open_channel, receive
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,9 @@ _ROOM_VARIABLE = "PACIFICA_ROOM"
 _PATIENCE = 20.0
 #: Seconds after which a warm process that dies is restarted at once, and the longest pause before other restarts.
 _LIVED_LONG, _LONGEST_PAUSE = 60.0, 60.0
-_MESSAGE_SIZE = 4096
-_SHOWN_LINES = 15
+#: Seconds between two looks whether a warm process that is not ready yet has ended.
+_LOOK = 0.5
+_SHOWN_LINES, _SHOWN_BYTES = 15, 1 << 16
 
 
 class WarmStart:
@@ -125,31 +127,37 @@ class WarmStart:
         """Start an entry-point; returns None if it must be started cold, and OSError means that this would fail, too.
 
         The arguments begin with the interpreter and the entry-point. `limits` are arguments of ``setrlimit``.
+        `ProcessLost` means that it may run, but is out of control.
         """
         if not self.ready:
             return None
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = open_channel()
         try:
             with theirs, _request(arguments, environ, cwd, limits) as request:
-                self._send([theirs.fileno(), output, request.fileno()])
-            return self._started(ours)
+                warm = self._send([theirs.fileno(), output, request.fileno()])
+            return self._started(ours, warm)
+        except ProcessLost:
+            ours.close()
+            raise
         except OSError as error:
             ours.close()
             if isinstance(error, _RefusedError):
                 raise OSError(error.errno, error.strerror) from None
             return None
 
-    def _send(self, handles: list[int]) -> None:
+    def _send(self, handles: list[int]) -> int:
+        """Send a request to the warm process; returns its process id."""
         # The lock keeps the socket from being closed here, after which its descriptor could belong to another file.
         with self._lock:
-            if self._control is None:
+            if self._control is None or self._popen is None:
                 raise ConnectionResetError
             socket.send_fds(self._control, [b"fork"], handles)
+            return self._popen.pid
 
-    def _started(self, channel: socket.socket) -> Process | None:
+    def _started(self, channel: socket.socket, warm: int) -> Process:
         channel.settimeout(_PATIENCE)
         try:
-            subject, words = _receive(channel)
+            sender, words = receive(channel, self._run_as, "started", "error")
         except TimeoutError:
             log.error("the warm process does not answer; it is killed")  # noqa: TRY400
             self._kill()
@@ -157,14 +165,10 @@ class WarmStart:
             # was sent just before can still be read.
             channel.shutdown(socket.SHUT_RD)
             channel.settimeout(0)
-            subject, words = _receive(channel)
-        if subject == "error":
-            raise _RefusedError(int(words[0]), " ".join(words[1:]))
-        if subject == "started":
-            return _WarmChild(channel, int(words[0]))
-        # The child was killed before it could begin.
-        channel.close()
-        return None
+            sender, words = receive(channel, self._run_as, "started", "error")
+        if words[0] == "error":
+            raise _RefusedError(int(words[1]), os.strerror(int(words[1])))
+        return _WarmChild(channel, sender, warm, self._run_as)
 
     def _kill(self) -> None:
         if (popen := self._popen) is not None:
@@ -207,7 +211,7 @@ class WarmStart:
 
     def _spawn(self, output: IO[bytes]) -> tuple[socket.socket | None, int]:
         """Start the process; returns the socket to it, and otherwise None and its exit status."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = open_channel()
         with theirs:
             try:
                 self._popen = subprocess.Popen(
@@ -228,18 +232,33 @@ class WarmStart:
         if self._loop.stopping.is_set():
             self._kill()
         try:
-            _, (threads,) = _receive(ours)
-        except OSError:
+            threads = self._wait_until_ready(ours, self._popen)
+        except (OSError, ProcessLost) as error:
             ours.close()
-            return None, self._wait()
+            if isinstance(error, OSError):
+                return None, self._wait()
+            self._kill()
+            output.write(f"\n{error}".encode())
+            return None, max(0, self._wait())
         log.info("entry-points start warm")
-        if int(threads) > 1:
+        if threads > 1:
             log.warning(
                 "preloaded modules have started %d threads outside of Python; if a job hangs, set `start` to cold",
-                int(threads) - 1,
+                threads - 1,
             )
         ours.settimeout(_PATIENCE)
         return ours, 0
+
+    def _wait_until_ready(self, control: socket.socket, popen: subprocess.Popen[bytes]) -> int:
+        """Wait for the report, and return the number of threads; OSError means that the process has ended."""
+        control.settimeout(_LOOK)
+        while True:
+            try:
+                return int(receive(control, self._run_as, "ready", sender=popen.pid)[1][1])
+            except TimeoutError:
+                # A program that a module has started may hold the other end open.
+                if popen.poll() is not None:
+                    raise ConnectionResetError from None
 
     def _wait(self) -> int:
         assert self._popen is not None  # noqa: S101
@@ -253,42 +272,66 @@ class _RefusedError(OSError):
 class _WarmChild(Process):
     """An entry-point that the warm process has forked."""
 
-    def __init__(self, channel: socket.socket, pid: int) -> None:
+    def __init__(self, channel: socket.socket, pid: int, warm: int, run_as: Account) -> None:
         super().__init__(pid)
         self._channel = channel
         channel.setblocking(False)
-        self._lost = False
+        self._warm, self._run_as = warm, run_as
+        #: Why the status cannot be known; empty as long as it can.
+        self._lost = ""
         self._status: int | None = None
+        #: A pidfd, because the warm process may free the process id at any time; None if it has done so.
+        self._exit: int | None = None
+        try:
+            self._exit = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pass
+        except OSError as error:
+            raise ProcessLost(f"the entry-point's process cannot be controlled: {error}") from error
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        if self._exit is None or _is_readable(self._exit, 0.0):
+            return
+        if not self._run_as.name:
+            super()._signal_group(number)
+            return
+        # With the rights of the user, who decides what is in the group. The user can also stop this program.
+        words = ["/bin/sh", "-c", 'kill -s "$0" -- "-$1"', number.name[3:], str(self.pid)]
+        with contextlib.suppress(OSError, ProcessLost):
+            program = ColdProcess(words, environ={}, cwd=Path("/"), output=subprocess.DEVNULL, run_as=self._run_as)
+            if program.wait(_PATIENCE) is None:
+                program.end(0.0)
 
     def _sleep(self, seconds: float) -> None:
-        poll = select.poll()
-        poll.register(self._channel, select.POLLIN)
-        poll.poll(seconds * 1000)
+        _is_readable(self._channel.fileno(), seconds)
 
     def _has_exited(self) -> bool:
         if self._status is None and not self._lost:
             try:
-                _, (status, cpu_seconds, memory) = _receive(self._channel)
+                _, words = receive(self._channel, self._run_as, "ended", sender=self._warm)
             except BlockingIOError:
                 return False
             except OSError:
-                self._lost = True
+                self._lost = "the warm process died, so the result of the attempt is unknown"
+            except ProcessLost as lost:
+                self._lost = str(lost)
             else:
-                self._status = os.waitstatus_to_exitcode(int(status))
-                self.usage = Usage(float(cpu_seconds), int(memory) * MAXRSS_UNIT)
+                self._status, self.usage = int(words[1]), Usage(float(words[2]), int(words[3]) * MAXRSS_UNIT)
         return True
 
     def _reap(self) -> int:
         deadline = time.monotonic() + _PATIENCE
         if not self._has_exited():
-            # The warm process kills the group before it reports the end, so until then the number is not reused.
             self._signal_group(signal.SIGKILL)
             while not self._has_exited() and time.monotonic() < deadline:
                 self._sleep(deadline - time.monotonic())
         self._channel.close()
+        if self._exit is not None:
+            os.close(self._exit)
+            self._exit = None
         if self._status is None:
-            self._lost = True
-            raise ProcessLost("the warm process died, so the result of the attempt is unknown")
+            self._lost = self._lost or "the warm process does not say how the attempt ended"
+            raise ProcessLost(self._lost)
         return self._status
 
 
@@ -306,15 +349,13 @@ def _request(
         yield file
 
 
-def _receive(channel: socket.socket) -> tuple[str, list[str]]:
-    """Receive a message; returns its first word and the others. ConnectionError means that the other end is closed."""
-    if not (data := channel.recv(_MESSAGE_SIZE)):
-        raise ConnectionResetError
-    subject, *words = data.decode().split(" ")
-    return subject, words
+def _is_readable(handle: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _last_lines(output: IO[bytes]) -> str:
-    output.seek(0)
-    lines = output.read().decode("utf-8", "replace").strip().splitlines()
+    output.seek(max(0, output.seek(0, os.SEEK_END) - _SHOWN_BYTES))
+    lines = output.read(_SHOWN_BYTES).decode("utf-8", "replace").strip().splitlines()
     return "\n".join(f"    {line}" for line in lines[-_SHOWN_LINES:])

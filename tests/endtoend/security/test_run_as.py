@@ -8,20 +8,15 @@ import os
 import pwd
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import requests
 
-from pacifica_notifications_consumer.environment.wheel import build_wheel
 from pacifica_notifications_consumer.jobs.job import JobState
-from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import (
     START,
@@ -39,13 +34,14 @@ from tests.endtoend.conftest import (
     send,
     wait_until,
 )
+from tests.endtoend.security.conftest import Installation
 from tests.engines.brokers import RedisServer
+from tests.support.machine.other_user import NOBODY, as_root
 from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import ROOT
 
-NOBODY = "nobody"
 DEPLOYMENT = ROOT / "runner" / "deployment"
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run programs as another user")
+pytestmark = as_root
 
 #: Tries what the user must not do, and says how far it came.
 PROBE = """\
@@ -81,57 +77,9 @@ print("PROBE", json.dumps(told), flush=True)
 NOTE_USER = "import os; open('{noted}', 'a').write(str(os.geteuid()) + ' ')"
 
 
-@attrs.frozen
-class Installation:
-    """An installation of the commands that all users can reach.
-
-    Args:
-        place: A directory that they can reach.
-        bin: Where its commands are.
-        python: What environments are made of; they see what is installed there.
-    """
-
-    place: Path
-    bin: Path
-    python: Path
-
-
-@pytest.fixture(scope="module")
-def installation() -> Iterator[Installation]:
-    # pytest's directories, and perhaps this repository and its Python, are closed to other users.
-    place = Path(tempfile.mkdtemp(prefix="run-as-"))
-    place.chmod(0o711)
-    try:
-        environment = place / "installed"
-        subprocess.run([_python_for_all(), "-m", "venv", "--without-pip", environment], check=True)
-        wheel = build_wheel(place)
-        wheel.chmod(0o644)
-        python = environment / "bin" / "python"
-        command = ["-m", "uv", "pip", "install", "-q", "--python", python, "pip", f"{wheel}[celery]"]
-        subprocess.run([sys.executable, *map(str, command)], check=True)
-        packages = next(environment.glob("lib/python*/site-packages"))
-        yield Installation(place, environment / "bin", link_python(place / "python", python, packages))
-    finally:
-        shutil.rmtree(place)
-
-
-def _python_for_all() -> str:
-    """A Python that all users can run, and that can make environments."""
-    account = Account.find(NOBODY)
-    names = [os.path.realpath(sys.executable), *(f"/usr/bin/python3.{minor}" for minor in (11, 12, 13, 14))]
-    for name in names:
-        with contextlib.suppress(OSError):
-            if subprocess.run([name, "-c", "import venv"], check=False, **account.popen_arguments()).returncode == 0:
-                return name
-    pytest.skip("there is no Python that all users can run")
-
-
 @pytest.fixture
-def operator(installation: Installation) -> Iterator[Operator]:
-    home = Path(tempfile.mkdtemp(dir=installation.place))
-    home.chmod(0o711)
-    with contextlib.closing(Operator(home, installation.bin)) as operator:
-        yield operator
+def operator(operator_for_all: Operator) -> Operator:
+    return operator_for_all
 
 
 def told_by(directory: Path) -> dict[str, Any]:

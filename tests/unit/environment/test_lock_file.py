@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from pacifica_notifications_consumer.environment.lock_file import list_packages
+from pacifica_notifications_consumer.environment.installer import Uv
+from pacifica_notifications_consumer.environment.interpreter import Interpreter
+from pacifica_notifications_consumer.environment.lock_file import list_packages, lock_file
 from pacifica_notifications_consumer.environment.venv import Venv
 
 
@@ -20,3 +22,16 @@ def test_list_packages(tmp_path: Path) -> None:
         "# pacifica-notifications-consumer==2.3",
         "promise==2.3",
     ]
+
+
+def test_packages_that_would_add_lines(tmp_path: Path) -> None:
+    """What a package says about itself stays on its line, so that the lock file never says where to install from."""
+    venv = Venv(tmp_path)
+    metadata = venv.path / "lib" / "python3.11" / "site-packages" / "a-1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Name: a\nVersion: 1\n")
+    interpreter = Interpreter(executable="python3", version="3.11.7", build="", pip_wheel=None)
+    for origin in ('{"url": "file:///x\\n--index-url http://x"}', "[]", "["):
+        (metadata / "direct_url.json").write_text(origin)
+        head, line, end = lock_file(list_packages(venv), interpreter, Uv(program="uv", version="1")).split("\n")
+        assert (head[0], line.partition(" ")[0].partition("=")[0], end) == ("#", "a", "")

@@ -53,6 +53,16 @@ def test_description(tmp_path: Path, written: dict[str, bytes], uploaded: int | 
     assert describe_unsent(directory) == described
 
 
+def test_endless_record(tmp_path: Path) -> None:
+    """Of a record without an end, or without lines, only a part is read."""
+    directory = JobDirectory(tmp_path)
+    directory.prepare(b"{}", [])
+    for number in range(100):
+        with (directory.destination / f"upload-{number}.jsonl").open("wb") as file:
+            file.truncate(1 << 40)
+    assert describe_unsent(directory) == NO_FILES
+
+
 def test_removed(tmp_path: Path) -> None:
     """Directories that the entry-point has removed hold nothing."""
     assert describe_unsent(JobDirectory(tmp_path / "gone")) == ""

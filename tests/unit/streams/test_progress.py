@@ -101,7 +101,21 @@ def test_file_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "noted", ["", "[]", "{", '{"download": 5}', '{"download": {"bytes": 1}}', '{"a": {"bytes_done": "x"}}']
+    "noted",
+    [
+        "",
+        "[]",
+        "{",
+        '{"download": 5}',
+        '{"download": {"bytes": 1}}',
+        '{"download": {"bytes_done": "x"}}',
+        '{"download": {"bytes_done": -1}}',
+        '{"download": {"bytes_done": NaN}}',
+        '{"download": {"bytes_total": %s}}' % ("9" * 4000),
+        '{"\\ud800": {"bytes_done": 1}}',
+        "[" * 4096,
+        '{"a":' * 800,
+    ],
 )
 def test_malformed_file(noted: str) -> None:
     """A malformed file, which the entry-point may have written, counts as empty."""

@@ -320,6 +320,9 @@ def test_notes_of_progress_that_are_none(tmp_path: Path) -> None:
     note.symlink_to(tmp_path / "other")
     assert read_progress(note) == ""
     note.unlink()
+    os.link(tmp_path / "other", note)
+    assert read_progress(note) == ""
+    note.unlink()
     note.write_text("{}" * 100_000)
     assert len(read_progress(note)) < 10_000
 

@@ -11,7 +11,9 @@ from types import ModuleType
 
 import pytest
 
+from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_consumer.system.orphans import MARK_VARIABLE, _can_find, end_marked
+from tests.support.machine.other_user import NOBODY, as_root
 from tests.support.machine.waiting import DEADLINE, wait_until
 from tests.support.runner_tools import alive
 
@@ -61,6 +63,23 @@ def test_whole_family_is_ended(kill_after: float, tmp_path: Path) -> None:
             assert process.stdout
             process.stdout.close()
     assert not alive(spared)
+
+
+@as_root
+def test_strangers_with_a_mark(tmp_path: Path) -> None:
+    """Of another user, only that user's processes are ended, although everybody can copy a mark."""
+    account = Account.find(NOBODY)
+    environ = os.environ | {MARK_VARIABLE: f"{tmp_path}:1:a"}
+    sleep = ["/bin/sleep", "1000"]
+    ours, his = subprocess.Popen(sleep, env=environ), subprocess.Popen(sleep, env=environ, **account.popen_arguments())
+    try:
+        assert end_marked(f"{tmp_path}:1:", 0.0, account) == 1
+        assert his.wait(DEADLINE) == -signal.SIGKILL
+        assert ours.poll() is None
+    finally:
+        for process in (ours, his):
+            process.kill()
+            process.wait()
 
 
 def test_mark_is_no_part_of_another_variable(tmp_path: Path) -> None:

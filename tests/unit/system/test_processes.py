@@ -46,6 +46,18 @@ def test_only_the_last_lines_are_kept(tmp_path: Path) -> None:
     assert finished.output.splitlines() == [str(number) for number in range(4800, 5000)]
 
 
+def test_line_without_an_end(tmp_path: Path) -> None:
+    """A line that is too long for the memory comes in pieces."""
+    script = "import sys\nfor _ in range(40): sys.stdout.write('x' * 100_000)"
+    lines: list[str] = []
+    finished = run_captured(
+        [sys.executable, "-c", script], environ={}, cwd=tmp_path, timeout=DEADLINE, on_line=lines.append
+    )
+    assert finished.status == 0
+    assert "".join(lines) == "x" * 4_000_000
+    assert max(map(len, lines)) < 100_000
+
+
 def test_timeout(tmp_path: Path) -> None:
     """A program that exceeds its timeout is ended, and so is its child that ignores SIGTERM."""
     for seconds in (0.5, 5.0, 50.0):

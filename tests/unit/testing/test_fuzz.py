@@ -20,6 +20,7 @@ TIMES = {
     "tar": 20,
     "jsonpath": 400,
     "answers": 500,
+    "warm": 5000,
 }
 
 
