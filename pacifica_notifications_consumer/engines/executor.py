@@ -56,7 +56,7 @@ class ExecutorEngine:
                     future.cancel()
                     return None
                 if stop():
-                    signs.stop.touch()
+                    signs.stop.touch(mode=0o600)
             return future.result()
         except (Exception, concurrent.futures.CancelledError) as error:
             log.exception("job %d: the executor lost the attempt", attempt.job_id)
@@ -83,7 +83,7 @@ class _Signs:
     def claim(self) -> bool:
         """Create the file `claimed`; returns whether this process is the first."""
         try:
-            self.claimed.touch(exist_ok=False)
+            self.claimed.touch(mode=0o600, exist_ok=False)
         except FileExistsError:
             return False
         return True

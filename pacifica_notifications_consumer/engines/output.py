@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..system.account import CURRENT_USER, Account
-from ..system.files import replacing
+from ..system.files import open_private, replacing
 
 _KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
 _BLOCK = 4096
@@ -33,10 +33,10 @@ class Output:
 
     def open(self) -> IO[Any]:
         """Open the file for a process to write to."""
-        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = open_private(self._path)
         # A process that prints to /dev/stderr opens the file once more. It cannot put another file in its place.
-        os.fchown(handle, self._run_as.uid, self._run_as.gid)
-        return os.fdopen(handle, "ab")
+        os.fchown(file.fileno(), self._run_as.uid, self._run_as.gid)
+        return file
 
     def trim(self) -> None:
         """Release the blocks that will not be kept, while the processes go on writing."""
@@ -64,7 +64,7 @@ class Output:
         if self._half is None or size <= 2 * self._half + _BLOCK:
             return
         left_out = size - 2 * self._half
-        with self._path.open("rb") as whole, replacing(self._path, mode=0o600) as parts:
+        with self._path.open("rb") as whole, replacing(self._path) as parts:
             parts.write(whole.read(self._half))
             parts.write(f"\n[… {left_out} bytes are left out here …]\n".encode())
             whole.seek(-self._half, os.SEEK_END)

@@ -16,6 +16,7 @@ from pathlib import Path
 from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError, explained
 from ..settings.converters import check, existing_file, limit, path
 from ..system.account import Account, has_given_up_new_privileges
+from ..system.files import replacing
 from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured, without_credentials
 from ..system.temporary import remove_tree, temporary_directory
@@ -194,7 +195,8 @@ class VenvBuilder:
             self._install(venv, wheel, installer, environ, hashes=requirements.has_hashes)
             packages = list_packages(venv)
         remove_tree(temporary)
-        venv.lock.write_text(lock_file(packages, interpreter, installer), encoding="utf-8")
+        with replacing(venv.lock) as lock:
+            lock.write(lock_file(packages, interpreter, installer).encode())
         log.info("the environment contains %d packages", len(packages))
         return venv
 

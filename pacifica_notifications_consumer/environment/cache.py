@@ -28,7 +28,7 @@ import attrs
 from ..errors import Cancelled, StateError, explained
 from ..settings.converters import age_and, byte_count, checked, seconds, show_age, show_size
 from ..system.account import Account
-from ..system.files import replacing, try_lock
+from ..system.files import open_private, replacing, try_lock
 from ..system.temporary import remove_tree
 from .venv import Venv
 
@@ -165,7 +165,7 @@ class VenvCache:
             raise PermissionError(errno.EACCES, f"another user may change {directory}")
         self._run_as.admit(self._directory)
         self._run_as.admit(directory, advice="choose another directory for the cache with `venv_cache`")
-        with (directory / "lock").open("ab") as lock:
+        with open_private(directory / "lock") as lock:
             said = False
             while not try_lock(lock):
                 if not said:
@@ -183,7 +183,7 @@ class VenvCache:
                 log.warning("the cached environment %s is damaged and built again: %s", kept.venv.path, problem)
                 (build / _CONTENTS).unlink()
                 continue
-            in_use = stack.enter_context((build / "in-use").open("ab"))
+            in_use = stack.enter_context(open_private(build / "in-use"))
             if try_lock(in_use, shared=True):
                 os.utime(build / "in-use")
                 log.info("using the environment %s", kept.venv.path)
@@ -194,7 +194,7 @@ class VenvCache:
         home = directory / uuid.uuid4().hex[:12]
         home.mkdir(mode=0o700)
         stack.callback(_remove_unless_published, home)
-        in_use = stack.enter_context((home / "in-use").open("ab"))
+        in_use = stack.enter_context(open_private(home / "in-use"))
         try_lock(in_use, shared=True)
         venv, reason = build(home)
         if reason:
@@ -205,9 +205,9 @@ class VenvCache:
 
     def _remove(self, build: Path) -> bool:
         """Remove an environment unless a process uses it, builds it, or looks for it."""
-        with contextlib.suppress(OSError), (build.parent / "lock").open("ab") as looking:
+        with contextlib.suppress(OSError), open_private(build.parent / "lock") as looking:
             if try_lock(looking):
-                with (build / "in-use").open("ab") as in_use:
+                with open_private(build / "in-use") as in_use:
                     if try_lock(in_use):
                         (build / _CONTENTS).unlink(missing_ok=True)
                         remove_tree(build)

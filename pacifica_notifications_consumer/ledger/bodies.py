@@ -28,7 +28,7 @@ class Bodies:
         advice = "check the disk's space and the access rights of the state directory"
         with explained(StateError, f"cannot write a notification to {self._directory}", advice):
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            with replacing(self._directory / name, mode=0o600, sync=True) as file:
+            with replacing(self._directory / name, sync=True) as file:
                 file.write(body)
             sync_directory(self._directory)
         return None, name

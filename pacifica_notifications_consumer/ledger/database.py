@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import StateError
+from ..system.files import open_private
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Database:
         self._reading_lock, self._looking_lock = threading.Lock(), threading.Lock()
         # Create the file with access for this user only. If that fails, SQLite reports a better error below.
         with contextlib.suppress(OSError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            open_private(path).close()
         with contextlib.ExitStack() as stack:
             self._writer = stack.enter_context(contextlib.closing(self._connect()))
             with self._explained():

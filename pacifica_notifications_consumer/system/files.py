@@ -26,8 +26,13 @@ def special_kind(path: Path) -> str:
         return ""
 
 
+def open_private(path: Path, how: str = "ab", mode: int = 0o600) -> IO[Any]:
+    """Open a file in binary; a new one is accessible to this user only, or as ``mode`` says, reduced by the umask."""
+    return open(path, how, opener=lambda name, flags: os.open(name, flags, mode))
+
+
 @contextlib.contextmanager
-def replacing(path: Path, *, mode: int = 0o666, sync: bool = False) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, mode: int = 0o600, sync: bool = False) -> Iterator[IO[bytes]]:
     """Replace a file when the context ends, so that readers see either the old or the complete new content.
 
     The new content is written to a file with the suffix ``.new``, which is removed if the context ends with an
@@ -38,7 +43,7 @@ def replacing(path: Path, *, mode: int = 0o666, sync: bool = False) -> Iterator[
     # A crash may have left such a file, with other rights.
     new.unlink(missing_ok=True)
     try:
-        with open(new, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        with open_private(new, "xb", mode) as file:
             yield file
             if sync:
                 file.flush()

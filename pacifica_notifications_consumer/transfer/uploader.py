@@ -245,7 +245,7 @@ def _with_ids(rows: list[dict[str, Any]], transaction_id: int, policy: Policy | 
 
 def _write_notification(path: Path, event: dict[str, Any]) -> None:
     head = json.dumps({name: value for name, value in event.items() if name != "data"}).encode("ascii")
-    with replacing(path) as file:
+    with replacing(path, mode=0o666) as file:
         file.write(head[:-1] + b', "data": [')
         file.writelines(json_pieces(event["data"]))
         file.write(b"]}")

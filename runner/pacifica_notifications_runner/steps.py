@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import logging
 import shlex
-import shutil
 import ssl
 import sys
 import threading
@@ -27,6 +26,7 @@ from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.subscription.reachability import is_loopback
 from pacifica_notifications_consumer.subscription.subscription import mint_token
 from pacifica_notifications_consumer.system.account import CURRENT_USER, Account, give_up_new_privileges
+from pacifica_notifications_consumer.system.files import replacing
 from pacifica_notifications_consumer.system.terminal import is_terminal
 from pacifica_notifications_runner import defaults, engines
 from pacifica_notifications_runner.options.settings import Settings
@@ -118,9 +118,8 @@ def job_queue(
 
 def keep_lock_file(venv: Venv, runner: JobRunner) -> None:
     """Copy the list of the installed packages into the state directory, which outlives the environment."""
-    kept = runner.state_dir / venv.lock.name
-    kept.touch(mode=0o600)
-    shutil.copyfile(venv.lock, kept)
+    with replacing(runner.state_dir / venv.lock.name) as kept:
+        kept.write(venv.lock.read_bytes())
 
 
 def make_endpoint(runner: JobRunner, settings: Settings, signatures: Signatures) -> Endpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from ...jobs.directory import JobDirectory
+from ...system.files import replacing
 from ..output import Output
 from .records import UNKNOWN
 
@@ -40,7 +41,8 @@ class OutputCopy:
         with self._output.open() as file:
             file.write(note.encode() + piece[max(0, self._position - start) :])
         self._position = end
-        self._noted.write_text(f"{self._task} {end}")
+        with replacing(self._noted) as noted:
+            noted.write(f"{self._task} {end}".encode())
         self._output.trim()
 
     def finish(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import attrs
 
 from ...jobs.job import Ending, Fate, RemoteLocation
+from ...system.files import replacing
 from ..engine import Attempt, Stop
 from .output import OutputCopy
 from .records import AttemptRecords, AttemptView, Claim, RecordsError
@@ -134,7 +135,8 @@ class RemoteAttempt:
         try:
             if news.progress:
                 # The file that a job on this machine writes itself.
-                self._attempt.directory.progress.write_text(news.progress)
+                with replacing(self._attempt.directory.progress) as file:
+                    file.write(news.progress.encode())
             self._output_copy.add(news.output_start, news.output)
         except OSError as error:
             log.warning("job %d: its progress and output cannot be written here: %s", self._attempt.job_id, error)

@@ -32,7 +32,7 @@ class StatusAddress:
         """Keep the address in a file that only this user may read, until the context ends."""
         path = state_dir / _FILE
         advice = "check the disk's space and the access rights of the state directory"
-        with explained(StateError, f"cannot write {path}", advice), replacing(path, mode=0o600) as file:
+        with explained(StateError, f"cannot write {path}", advice), replacing(path) as file:
             file.write(json.dumps(attrs.asdict(self)).encode("ascii"))
         try:
             yield

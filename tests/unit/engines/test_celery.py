@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,18 @@ def test_mirror_takes_each_byte_once(directory: JobDirectory) -> None:
     assert directory.output.read_bytes() == b"abcdef"
     second.finish()
     assert sorted(path.name for path in directory.path.iterdir() if path.is_file()) == ["output.log"]
+
+
+def test_mirror_is_for_its_user_alone(directory: JobDirectory) -> None:
+    """Nobody else can read the files of a copied output, whatever the umask."""
+    before = os.umask(0)
+    try:
+        output_copy(directory).add(0, b"abc")
+    finally:
+        os.umask(before)
+    files = [path for path in directory.path.iterdir() if path.is_file()]
+    assert sorted(path.name for path in files) == ["output.log", "output.position"]
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
 
 
 def test_mirror_says_what_it_has_missed(directory: JobDirectory) -> None:

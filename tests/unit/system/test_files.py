@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.system.files import replacing, try_lock
+from pacifica_notifications_consumer.system.files import open_private, replacing, try_lock
 
 
 def test_readers_see_the_old_or_the_new(tmp_path: Path) -> None:
@@ -23,6 +23,21 @@ def test_readers_see_the_old_or_the_new(tmp_path: Path) -> None:
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rights_of_new_files(tmp_path: Path) -> None:
+    """A new file is accessible to its user only, whatever the umask; one that exists keeps its rights."""
+    (tmp_path / "older").touch(mode=0o640)
+    before = os.umask(0)
+    try:
+        open_private(tmp_path / "opened").close()
+        open_private(tmp_path / "older").close()
+        with replacing(tmp_path / "private") as private, replacing(tmp_path / "public", mode=0o666) as public:
+            private.write(public.name.encode())
+    finally:
+        os.umask(before)
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert found == {"older": 0o640, "opened": 0o600, "private": 0o600, "public": 0o666}
 
 
 def test_half_a_file_leaves_nothing(tmp_path: Path) -> None:
