@@ -103,7 +103,7 @@ class VenvBuilder:
         installer = find_installer(self._installer, interpreter)
 
         with self._run_as.acting():
-            path, environ = self._requirements, self._run_as.environ()
+            path, environ = self._requirements, self._run_as.environ(installing=True)
             requirements = Requirements.read(path, environ) if path else Requirements()
             if self._init_script is not None:
                 self._init_script.chmod(0o700)  # Archives often lose the executable bit.
@@ -175,7 +175,7 @@ class VenvBuilder:
             file.chmod(0o644)
         advice = "let `venv_cache`, or without it TMPDIR, name a directory that all users can reach"
         self._run_as.admit(home, venv.path, temporary, advice=advice)
-        base = self._run_as.environ()
+        base = self._run_as.environ(installing=True)
         if not self._run_as.has_home():
             # uv and pip keep their caches in the home directory, which this user does not have.
             base = {**base, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}

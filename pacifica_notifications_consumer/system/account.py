@@ -11,6 +11,7 @@ import ctypes
 import logging
 import os
 import pwd
+import re
 import stat
 import sys
 import tempfile
@@ -23,12 +24,15 @@ from typing import Any
 import attrs
 
 from ..errors import ConfigurationError
-from ..settings.option import PREFIX
 
 log = logging.getLogger(__name__)
 
-#: The prefixes of variables that describe the user of the runner, or that only the runner may read.
-_OF_ANOTHER = (PREFIX, "SUDO_", "XDG_", "SSH_", "DBUS_", "MAIL")
+#: The variables of this process that programs of another user get; any other one may hold a secret.
+_PASSED_ON = re.compile(
+    r"PATH|LD_LIBRARY_PATH|LANG|LANGUAGE|LC_[A-Z]+|TZ|TZDIR|TMPDIR|KRB5\w*|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE"
+    r"|(?i:https?|all|no)_(proxy|PROXY)"
+)
+_CREDENTIALS = re.compile(r"^(\w+://)?.*@")
 #: An invalid number, with which setfsuid and setfsgid only return the current one.
 _INVALID = -1
 _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 38, 39
@@ -115,9 +119,15 @@ class Account:
         """The arguments of `subprocess.Popen` to start a program as this user."""
         return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
 
-    def environ(self) -> Mapping[str, str]:
-        """The environment variables for a program of this user, without those of another user and of the runner."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_ANOTHER)}
+    def environ(self, *, installing: bool = False) -> Mapping[str, str]:
+        """The environment variables for a program of this user: some of this process, and those of the account.
+
+        Only those for ``installing`` may hold passwords: for proxies, and for indexes in the settings of pip and uv.
+        """
+        also = ("PIP_", "UV_") if installing else ()
+        kept = {key: value for key, value in os.environ.items() if _PASSED_ON.fullmatch(key) or key.startswith(also)}
+        if not installing:
+            kept |= {key: _CREDENTIALS.sub(r"\1", kept[key]) for key in kept if key.lower().endswith("_proxy")}
         return kept | {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
 
     def admit(self, parent: Path, *own: Path, advice: str = "") -> None:
@@ -189,7 +199,7 @@ class _CurrentUser(Account):
     def popen_arguments(self) -> dict[str, Any]:
         return {}
 
-    def environ(self) -> Mapping[str, str]:
+    def environ(self, **_: bool) -> Mapping[str, str]:
         return os.environ
 
     def admit(self, parent: Path, *own: Path, advice: str = "") -> None:

@@ -119,7 +119,6 @@ def _mark_of(pid: str, wanted: bytes, among: Collection[bytes], run_as: Account)
     except PermissionError:
         if not run_as.name:
             return b""
-        # In a container root may not be allowed to read it.
         with run_as.acting():
             return _mark_of(pid, wanted, among, CURRENT_USER)
     except OSError:

@@ -50,6 +50,13 @@ def describe_status(status: int) -> str:
     return f"exit status {status}" if status >= 0 else f"signal {-status} ({signal.strsignal(-status)})"
 
 
+def is_readable(handle: int, seconds: float) -> bool:
+    """Wait some seconds until a file can be read, or the process of a pidfd has ended; returns whether that is so."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 @attrs.frozen
 class Usage:
     """The processor time and the peak memory (of one process, in bytes) of a program and the children it waited for."""
@@ -140,9 +147,7 @@ class ColdProcess(Process):
         if self._exit is None:
             time.sleep(min(seconds, 0.005))
         else:
-            poll = select.poll()
-            poll.register(self._exit, select.POLLIN)
-            poll.poll(seconds * 1000)
+            is_readable(self._exit, seconds)
 
     def _has_exited(self) -> bool:
         try:

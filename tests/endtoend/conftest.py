@@ -179,10 +179,11 @@ class Operator:
 
     def processes(self) -> dict[int, str]:
         """The command lines of the processes that come of what was started, by their ids."""
-        found, mark = {}, f"E2E_MARK={self._mark}".encode()
+        # The programs of another user get the second one only.
+        found, marks = {}, {f"E2E_MARK={self._mark}".encode(), f"TMPDIR={self.tmp}".encode()}
         for path in PROC.iterdir():
             with contextlib.suppress(OSError):
-                if path.name.isdigit() and mark in (path / "environ").read_bytes().split(b"\0"):
+                if path.name.isdigit() and marks.intersection((path / "environ").read_bytes().split(b"\0")):
                     found[int(path.name)] = (path / "cmdline").read_text(errors="replace").replace("\0", " ").rstrip()
         return found
 

@@ -22,7 +22,6 @@ import contextlib
 import logging
 import math
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -35,7 +34,7 @@ from typing import IO
 
 from ...system.account import CURRENT_USER, Account
 from ...system.periodic import Periodic
-from ...system.processes import MAXRSS_UNIT, ColdProcess, Process, ProcessLost, Usage, describe_status
+from ...system.processes import MAXRSS_UNIT, ColdProcess, Process, ProcessLost, Usage, describe_status, is_readable
 from .messages import open_channel, receive
 
 log = logging.getLogger(__name__)
@@ -53,12 +52,10 @@ DOCUMENTED = (
 #: Padding that makes room for the command lines and the environments of the children (see `child.Appearance`).
 _ROOM_OF_ARGUMENTS, _ROOM = "." * 1024, "." * 8192
 _ROOM_VARIABLE = "PACIFICA_ROOM"
-#: Seconds in which the warm process must answer; it usually takes a millisecond.
-_PATIENCE = 20.0
+#: Seconds in which the warm process must answer, usually a millisecond, and between two looks whether it has ended.
+_PATIENCE, _LOOK = 20.0, 0.5
 #: Seconds after which a warm process that dies is restarted at once, and the longest pause before other restarts.
 _LIVED_LONG, _LONGEST_PAUSE = 60.0, 60.0
-#: Seconds between two looks whether a warm process that is not ready yet has ended.
-_LOOK = 0.5
 _SHOWN_LINES, _SHOWN_BYTES = 15, 1 << 16
 
 
@@ -136,13 +133,12 @@ class WarmStart:
             with theirs, _request(arguments, environ, cwd, limits) as request:
                 warm = self._send([theirs.fileno(), output, request.fileno()])
             return self._started(ours, warm)
-        except ProcessLost:
-            ours.close()
-            raise
-        except OSError as error:
+        except (OSError, ProcessLost) as error:
             ours.close()
             if isinstance(error, _RefusedError):
                 raise OSError(error.errno, error.strerror) from None
+            if isinstance(error, ProcessLost):
+                raise
             return None
 
     def _send(self, handles: list[int]) -> int:
@@ -290,7 +286,7 @@ class _WarmChild(Process):
             raise ProcessLost(f"the entry-point's process cannot be controlled: {error}") from error
 
     def _signal_group(self, number: signal.Signals) -> None:
-        if self._exit is None or _is_readable(self._exit, 0.0):
+        if self._exit is None or is_readable(self._exit, 0.0):
             return
         if not self._run_as.name:
             super()._signal_group(number)
@@ -303,7 +299,7 @@ class _WarmChild(Process):
                 program.end(0.0)
 
     def _sleep(self, seconds: float) -> None:
-        _is_readable(self._channel.fileno(), seconds)
+        is_readable(self._channel.fileno(), seconds)
 
     def _has_exited(self) -> bool:
         if self._status is None and not self._lost:
@@ -347,12 +343,6 @@ def _request(
         file.write(os.fsencode("\0".join(words)))
         file.seek(0)
         yield file
-
-
-def _is_readable(handle: int, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
 
 
 def _last_lines(output: IO[bytes]) -> str:

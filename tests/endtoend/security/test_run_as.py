@@ -70,6 +70,7 @@ tried = {
 told = {what: attempt(action) for what, action in tried.items()}
 told |= {"user": os.getresuid(), "group": os.getresgid(), "groups": os.getgroups(), "home": os.environ["HOME"]}
 told |= {"ours": sorted(name for name in os.environ if name.startswith("PACIFICA_"))}
+told |= {"canaries": sorted(name for name, value in os.environ.items() if "canary" in value)}
 print("PROBE", json.dumps(told), flush=True)
 """
 
@@ -90,16 +91,23 @@ def told_by(directory: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("how", ["warm", "cold"])
 def test_todays_example_as_another_user(
-    operator: Operator, sandbox: Sandbox, installation: Installation, tmp_path: Path, how: str
+    operator: Operator,
+    sandbox: Sandbox,
+    installation: Installation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
 ) -> None:
     """It does its work, and its user can reach neither the runner, nor its secrets, nor what it keeps."""
     files = contents(TODAYS_EXAMPLE)
     files["__main__.py"] = f"{PROBE}\n{(TODAYS_EXAMPLE / '__main__.py').read_text()}"
-    files["init.sh"] = '#!/bin/sh\necho "user $(id -u), $(env | grep -c canary) canaries"\n'
+    files["init.sh"] = '#!/bin/sh\necho "user $(id -u), $(env | grep canary | sed s/=.*//)"\n'
     password = operator.home / "password"
     password.write_text("canary-password")
     password.chmod(0o600)
     flags: list[str | Path] = ["--password-file", password, "--python", installation.python, "--start", how]
+    for name in ("AWS_SECRET_ACCESS_KEY", "UV_INDEX_LAB_PASSWORD"):
+        monkeypatch.setenv(name, "canary")
     deployment = Deployment(
         operator, sandbox, pack(tmp_path / "consumer.zip", files), *flags, "--run-as", NOBODY, "--job-processes", "5000"
     )
@@ -109,7 +117,8 @@ def test_todays_example_as_another_user(
     runner.write_text(str(deployment.command.process.pid))
     runner.chmod(0o644)
     nobody = pwd.getpwnam(NOBODY)
-    assert f"init.sh: user {nobody.pw_uid}, 0 canaries" in deployment.command.stderr
+    # For its installation, it gets what packages are installed with, and nothing else that is secret.
+    assert f"init.sh: user {nobody.pw_uid}, UV_INDEX_LAB_PASSWORD\n" in deployment.command.stderr
     send(sandbox, tmp_path, {"a.txt": b"alpha\n"})
     _, directory = deployment.job(1)
     wait_until(lambda: deployment.verdicts().get("own") == 1, "its own upload announced to it")
@@ -119,6 +128,7 @@ def test_todays_example_as_another_user(
     assert told.pop("group") == [nobody.pw_gid] * 3
     assert told.pop("groups") == os.getgrouplist(NOBODY, nobody.pw_gid)
     assert told.pop("home") == nobody.pw_dir
+    assert told.pop("canaries") == ["PACIFICA_PASSWORD"]
     # It needs the password, and gets it; nothing else of the runner's.
     ours = told.pop("ours")
     assert "PACIFICA_PASSWORD" in ours

@@ -102,14 +102,20 @@ def test_programs_are_started_as_the_user(account: Account) -> None:
 
 @as_root
 def test_variables(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables about the user of the runner, and the runner's own variables, do not reach the user's programs."""
-    for name in ("PACIFICA_PASSWORD", "SUDO_USER", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"):
-        monkeypatch.setenv(name, "x")
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
-    environ = account.environ()
-    assert not {"PACIFICA_PASSWORD", "SUDO_USER", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"} & set(environ)
-    assert environ["HTTPS_PROXY"] == "http://127.0.0.1:3128"
-    assert (environ["HOME"], environ["USER"], environ["LOGNAME"]) == (account.home, NOBODY, NOBODY)
+    """Programs of the user get named variables only, and secrets of proxies and indexes only for an installation."""
+    named = {"PATH": "/bin", "LANG": "C.UTF-8", "LC_ALL": "C", "TZ": "UTC", "SSL_CERT_FILE": "/x", "no_proxy": "a,b"}
+    secret = {"AWS_SECRET_ACCESS_KEY": "x", "SUDO_USER": "x", "XDG_RUNTIME_DIR": "x", "SSH_AUTH_SOCK": "x", "path": "x"}
+    secret |= {"PACIFICA_PASSWORD": "x", "LD_PRELOAD": "x", "PYTHONPATH": "x", "MY_LC_ALL": "x", "BASH_ENV": "x"}
+    index = {"UV_INDEX_LAB_PASSWORD": "canary", "PIP_INDEX_URL": "http://a:canary@x"}
+    proxies = {"HTTPS_PROXY": "http://a:canary@:3128/", "all_proxy": "a:canary@b:1", "http_proxy": "http://x:3128"}
+    for name in os.environ:
+        monkeypatch.delenv(name)
+    for name, value in (named | secret | index | proxies).items():
+        monkeypatch.setenv(name, value)
+    ours = {"HOME": account.home, "USER": NOBODY, "LOGNAME": NOBODY, "SHELL": account.shell}
+    without = {"HTTPS_PROXY": "http://:3128/", "all_proxy": "b:1", "http_proxy": "http://x:3128"}
+    assert account.environ() == named | without | ours
+    assert account.environ(installing=True) == named | proxies | index | ours
     assert CURRENT_USER.environ() is os.environ
 
 
