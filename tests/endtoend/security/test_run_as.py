@@ -299,6 +299,22 @@ def test_the_rights_that_it_takes(
     assert operator.processes() == {}
 
 
+def test_authors_python_that_is_closed(operator: Operator, installation: Installation, tmp_path: Path) -> None:
+    """A Python that only root can reach is a sentence of the commands for authors, too."""
+    closed = operator.home / "closed"
+    closed.mkdir(mode=0o700)
+    link_python(closed / "python", installation.bin / "python", installation.bin.parent / "lib")
+    archive = pack(tmp_path / "consumer.zip", {"__main__.py": ""})
+    (tmp_path / "notification.json").write_bytes(event(1))
+    commands: list[list[str | Path]] = [["check", archive]]
+    commands += [["run", archive, tmp_path / "notification.json", "--username", "alice"]]
+    for words in commands:
+        outcome = operator.run(TOOL, *words, "--run-as", NOBODY, "--python", closed / "python")
+        assert outcome.status != 0
+        assert f"{closed}/python is not a usable Python for the user nobody: Permission denied" in outcome.stderr
+        assert "Traceback" not in outcome.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
