@@ -106,5 +106,5 @@ def test_house_stays_small() -> None:
             lines |= {path: len(path.read_text(encoding="utf-8").splitlines()) for path in folder.glob("*.py")}
     assert {path: count for path, count in lines.items() if count > 400} == {}
     product = {path: count for path, count in lines.items() if ROOT / "tests" not in path.parents}
-    assert sum(product.values()) <= 27_000
+    assert sum(product.values()) <= 27_500
     assert sum(count for path, count in product.items() if ROOT / "runner" in path.parents) <= 5_500
