@@ -52,6 +52,8 @@ def main() -> int:
     names = {"COVERAGE_PROCESS_START": str(CONFIGURATION), "COVERAGE_FILE": str(DATA / "data")}
     command = [sys.executable, str(ROOT / "tools" / "run_tests.py"), *sys.argv[1:]]
     status = subprocess.run(command, env=os.environ | names, cwd=ROOT, check=False).returncode
+    if not any(DATA.iterdir()):
+        return status
     print("\ncombining the measurements of all processes", flush=True)
     measured = coverage.Coverage(data_file=str(DATA / "data"), config_file=str(CONFIGURATION), messages=False)
     with warnings.catch_warnings(category=CoverageWarning, action="ignore"):

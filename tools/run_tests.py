@@ -11,12 +11,22 @@ always run as a whole: chaos, of which the environment variable PACIFICA_TEST_KI
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
+import zlib
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.support.machine import reaper  # noqa: E402
 
 #: The arguments of each part for pytest.
 PARTS = {
@@ -33,7 +43,8 @@ PARTS = {
     ],
 }
 _WHOLE = ("chaos", "other-systems")
-_NO_TESTS = 5  # pytest's status when all tests are deselected
+# The statuses of pytest when somebody interrupts it, and when all tests are deselected.
+_INTERRUPTED, _NO_TESTS = 2, 5
 _OUTCOME = re.compile(r"(\d+) (failed|passed|skipped|deselected|xfailed|xpassed|warnings?|errors?)\b")
 
 
@@ -47,41 +58,77 @@ def main() -> int:
     parser.set_defaults(marks="not whole")
     arguments = parser.parse_args()
 
+    # If this process is killed, the tests end, too.
+    reaper.start()
+    # Not the folder of all test runs of this user, which others fill and clear at the same time.
+    own = Path(tempfile.gettempdir(), f"pacifica-tests-{os.getuid()}-{zlib.crc32(bytes(ROOT)):08x}")
+    own.mkdir(mode=0o700, exist_ok=True)
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(own)
+
     began = time.monotonic()
-    totals: Counter[str] = Counter()
-    problems: list[str] = []
-    lines = []
     with ThreadPoolExecutor(max_workers=2) as pool:
-        results = list(pool.map(lambda part: _run(part, arguments.marks), arguments.parts))
-    for part, (status, closing, found) in zip(arguments.parts, results, strict=True):
-        totals += Counter({name: int(number) for number, name in _OUTCOME.findall(closing)})
-        problems += found
-        if status not in (0, _NO_TESTS) and not found:
-            problems.append(f"FAILED {part}: pytest ended with status {status}")
-        lines.append(f"  {part:<13} {closing.strip(' =') or f'pytest ended with status {status}'}")
-    seconds = time.monotonic() - began
-    print("\nsummary of all parts", *lines, *problems, sep="\n")
-    counts = ", ".join(f"{number} {name}" for name, number in sorted(totals.items()))
-    print(f"=== {counts} in {seconds:.2f}s ({int(seconds) // 60} min {int(seconds) % 60} s) ===", flush=True)
-    return 1 if problems else 0
+        results = {part: pool.submit(_run, part, arguments.marks) for part in arguments.parts}
+        try:
+            wait(results.values())
+        except KeyboardInterrupt:
+            # Ctrl-C reaches pytest as well, which ends by itself.
+            pool.shutdown(cancel_futures=True)
+    return _sum_up(results, time.monotonic() - began)
 
 
-def _run(part: str, marks: str) -> tuple[int, str, list[str]]:
+Result = tuple[int, str, list[str]]
+
+
+def _run(part: str, marks: str) -> Result:
     """Run a part; returns pytest's status, its closing line, and the lines about tests that failed."""
     command = [sys.executable, "-m", "pytest", *PARTS[part], "-m", "" if part in _WHOLE else marks]
     colour = ["--color=yes"] if sys.stdout.isatty() else []
     print(f"{part:>13} | {' '.join(command[1:])}", flush=True)
-    closing, problems = "", []
-    with subprocess.Popen([*command, *colour], stdout=subprocess.PIPE, text=True, errors="replace") as pytest:
-        for line in pytest.stdout or ():
-            sys.stdout.write(f"{part:>13} | {line}")
-            sys.stdout.flush()
-            plain = re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()
-            if re.search(r"\bin \d+\.\d+s\b", plain) and _OUTCOME.search(plain):
-                closing = plain
-            elif plain.startswith(("FAILED ", "ERROR ")):
-                problems.append(plain)
-    return pytest.returncode, closing, problems
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*command, *colour], stdout=pipe, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as run:
+        closing, problems = read(part, run.stdout or ())
+    return run.returncode, closing, problems
+
+
+def read(part: str, lines: Iterable[str]) -> tuple[str, list[str]]:
+    """Print what pytest says, and find its closing line and the lines about tests that failed."""
+    closing, problems, in_summary = "", [], False
+    for line in lines:
+        sys.stdout.write(f"{part:>13} | {line}")
+        sys.stdout.flush()
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()
+        # Before it, such lines are what tests have logged.
+        in_summary = in_summary or "= short test summary info =" in plain
+        if re.search(r"\bin \d+\.\d+s\b", plain) and _OUTCOME.search(plain):
+            closing = plain
+        elif in_summary and plain.startswith(("FAILED ", "ERROR ")):
+            problems.append(plain)
+    return closing, problems
+
+
+def _sum_up(results: dict[str, Future[Result]], seconds: float) -> int:
+    totals: Counter[str] = Counter()
+    print("\nsummary of all parts")
+    problems = []
+    for part, result in results.items():
+        if result.cancelled():
+            print(f"  {part:<13} not run")
+            problems.append(f"FAILED {part}: interrupted before it began")
+            continue
+        status, closing, found = result.result()
+        totals += Counter({name: int(number) for number, name in _OUTCOME.findall(closing)})
+        problems += found
+        ended = f"pytest ended with status {status}{', interrupted' if status == _INTERRUPTED else ''}"
+        # All is said by the names of the tests that failed.
+        if status not in (0, _NO_TESTS) and not (status == 1 and found and closing):
+            problems.append(f"FAILED {part}: {ended}")
+        print(f"  {part:<13} {closing.strip(' =') or ended}")
+    print(*problems, sep="\n")
+    counts = ", ".join(f"{number} {name}" for name, number in sorted(totals.items()))
+    print(f"=== {counts} in {seconds:.2f}s ({int(seconds) // 60} min {int(seconds) % 60} s) ===", flush=True)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

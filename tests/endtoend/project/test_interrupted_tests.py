@@ -1,7 +1,8 @@
-"""Tests that are interrupted, or whose process is killed, leave nothing behind."""
+"""Tests that are interrupted, or whose process is killed, leave nothing behind; what failed is summed up at the end."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -51,19 +52,39 @@ def test_that_hangs():
 """
 
 
+#: Runs parts of the tests that are given by their arguments for pytest, as `make test` does.
+RUN = """
+import json, sys
+sys.path.insert(0, "tools")
+import run_tests
+run_tests.PARTS = json.loads(sys.argv.pop(1))
+sys.argv += run_tests.PARTS
+sys.exit(run_tests.main())
+"""
+WITHOUT_CACHE = ["-p", "tests.conftest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 @pytest.mark.parametrize(
-    ("number", "arguments"),
-    [(signal.SIGKILL, []), (signal.SIGINT, []), (signal.SIGKILL, ["-n", "1"])],
-    ids=["killed", "interrupted", "killed with workers"],
+    ("number", "whole", "arguments"),
+    [
+        (signal.SIGKILL, False, []),
+        (signal.SIGINT, False, []),
+        (signal.SIGKILL, False, ["-n", "1"]),
+        (signal.SIGKILL, True, ["-n", "1"]),
+    ],
+    ids=["killed", "interrupted", "killed with workers", "killed with what runs all parts"],
 )
-def test_interrupted_tests_leave_nothing(tmp_path: Path, number: int, arguments: list[str]) -> None:
+def test_interrupted_tests_leave_nothing(tmp_path: Path, number: int, whole: bool, arguments: list[str]) -> None:
     """No process, broker, worker, mount or directory of a test outlives a run that is killed or interrupted."""
     (tmp_path / "test_hanging.py").write_text(HANGING)
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", *arguments]
+    arguments = [*WITHOUT_CACHE, *arguments, str(tmp_path / "test_hanging.py")]
     with (tmp_path / "said").open("wb") as said:
         process = subprocess.Popen(
-            [*command, "-c", str(ROOT / "pyproject.toml"), str(tmp_path / "test_hanging.py")],
+            [
+                sys.executable,
+                *(["-c", RUN, json.dumps({"hanging": arguments})] if whole else ["-m", "pytest", *arguments]),
+            ],
             cwd=ROOT,
             env=os.environ | {"HANGING_HOME": str(tmp_path)},
             stdout=said,
@@ -82,6 +103,34 @@ def test_interrupted_tests_leave_nothing(tmp_path: Path, number: int, arguments:
     wait_until(lambda: _processes(tmp_path) == [], "all others have ended")
     wait_until(lambda: not (tmp_path / "disk").is_mount(), "the file system is not mounted any more")
     wait_until(lambda: not (tmp_path / "directory").exists(), "the directory has gone")
+
+
+def test_summary(tmp_path: Path) -> None:
+    """The summary names each test that failed, each part that did not end, and nothing else."""
+    said = "import logging, os, signal\n"
+    tests = {
+        "good": "def test_it(): pass\n",
+        "bad": "def test_bad():\n    logging.getLogger().error('only said')\n    assert False\n",
+        "cut": "def test_cut(): assert False\ndef test_more(): os.kill(os.getpid(), signal.SIGINT)\n",
+        "dead": "def test_it(): os.kill(os.getpid(), signal.SIGKILL)\n",
+    }
+    for name, code in tests.items():
+        (tmp_path / f"test_{name}.py").write_text(said + code)
+    parts = {name: [*WITHOUT_CACHE, str(tmp_path / f"test_{name}.py")] for name in tests}
+    run = [sys.executable, "-c", RUN, json.dumps(parts)]
+    finished = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert finished.returncode == 1, finished.stderr
+    assert "bad | ERROR    root:test_bad.py:3 only said" in finished.stdout
+    summary = finished.stdout.partition("summary of all parts\n")[2].replace(f"{tmp_path}/", "").splitlines()
+    assert [line.split()[:2] for line in summary[:4]] == [["good", "1"], ["bad", "1"], ["cut", "1"], ["dead", "pytest"]]
+    failed = [line for line in summary[4:-1] if line.startswith("FAILED")]
+    assert [line.split(" - ")[0] for line in failed] == [
+        "FAILED ::test_bad",
+        "FAILED ::test_cut",
+        "FAILED cut: pytest ended with status 2, interrupted",
+        "FAILED dead: pytest ended with status -9",
+    ]
+    assert summary[-1].startswith("=== 2 failed, 1 passed in ")
 
 
 def _processes(home: Path) -> list[int]:

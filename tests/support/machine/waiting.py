@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 #: Seconds that a loaded machine may take for what an idle one does at once. A passing test never waits for its end.
-DEADLINE = 60.0
+DEADLINE = 240.0
 T = TypeVar("T")
 
 
