@@ -13,10 +13,11 @@ import attrs
 from ..cloudevents.trace import TRACE_VARIABLE
 from ..environment.venv import Venv
 from ..jobs.directory import JobDirectory
+from ..jobs.files import read_note
 from ..jobs.job import Ending, Fate
 from ..jobs.unsent import describe_unsent
 from ..settings.services import CONSUMER_VARIABLE, Services
-from ..streams.progress import FAILURE, PROGRESS_VARIABLE, read_progress
+from ..streams.progress import FAILURE, PROGRESS_VARIABLE
 from ..system.account import CURRENT_USER, Account
 from ..system.orphans import MARK_VARIABLE, end_marked
 from ..system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status, without_credentials
@@ -113,7 +114,7 @@ class LocalEngine:
 
     def _failure(self, directory: JobDirectory) -> str:
         """The error of the library that ended an entry-point, after a colon; empty without one."""
-        sentence = read_progress(directory.progress.with_name(FAILURE))
+        sentence = read_note(directory.progress.with_name(FAILURE))
         if self.services.password:
             sentence = sentence.replace(self.services.password, "***")
         sentence = " ".join(without_credentials(sentence).split())[:_LONGEST_SENTENCE]

@@ -12,6 +12,7 @@ from ..errors import ConfigurationError, InUse, StateError, explained
 from ..streams.progress import FAILURE
 from ..system.account import CURRENT_USER, Account
 from ..system.files import try_lock
+from .files import open_file
 
 #: The name of the ledger in a state directory.
 LEDGER = "ledger.sqlite3"
@@ -63,7 +64,7 @@ class JobDirectory:
     def make(self) -> None:
         """Create the directory if it is missing, with access for this user only."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.progress.parent.mkdir(mode=0o700, exist_ok=True)
+        _make_folder(self.progress.parent)
 
     def prepare(self, body: bytes, folders: Iterable[str]) -> None:
         """Create ``SRC`` and ``DST`` as an entry-point expects them; files of an earlier attempt stay.
@@ -74,19 +75,23 @@ class JobDirectory:
         self.make()
         # Parents come first, so `parents=True` is not needed: its failed first try costs as much as creating a folder.
         for folder in (self.source, self.destination):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            _make_folder(folder)
         self.run_as.admit(self.path, self.source, self.destination, self.progress.parent)
         with self.run_as.acting():
             for folder in (self.source / "downloads", uploads):
                 folder.mkdir(mode=0o700, exist_ok=True)
             for folder in (uploads / folder for folder in folders):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # O_NONBLOCK: an earlier attempt may have put a pipe there, on which this process would block.
-            how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
-            with os.fdopen(os.open(self.source / "notification.json", how, 0o600), "wb") as file:
+            with open_file(self.source, "notification.json", "wb") as file:
                 file.write(body)
             for noted in (self.progress, self.progress.with_name(FAILURE)):
                 noted.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink():  # made by an earlier attempt
+        raise NotADirectoryError(f"{folder} is a link, not a directory")
 
 
 class StateDirectory:

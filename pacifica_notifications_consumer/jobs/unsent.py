@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from pathlib import Path
 
 from ..settings.converters import counted
-from ..streams.progress import parse_progress, read_progress
+from ..streams.progress import parse_progress
 from .directory import JobDirectory
-from .files import list_files, open_file
+from .files import list_files, open_file, read_note
 
 #: The line with which the record of an upload ends, if it was of no files; see `transfer.upload_record`.
 _NONE_SENT = b'{"sent": 0}\n'
-#: The number of records that are read, and the size and the number of pieces of each: a job can make them endless.
-_MOST_RECORDS, _PIECE, _MOST_PIECES = 20, 1 << 16, 1 << 10
+#: The most records that are read, and the bytes of each, from its end.
+_MOST_RECORDS, _RECORD_END = 1000, 64 << 10
 
 
 def describe_unsent(directory: JobDirectory) -> str:
     """Describe what a job has left in ``DST`` if it uploaded no file; empty if it uploaded some, or left nothing."""
-    upload = parse_progress(read_progress(directory.progress)).get("upload")
+    upload = parse_progress(read_note(directory.progress)).get("upload")
     if upload and upload.files_total:
         return ""
     with directory.run_as.acting():
         # An earlier attempt may have uploaded the files.
-        records = list(directory.destination.glob("upload-*.jsonl"))
-        if any(_sent_files(record) for record in records[:_MOST_RECORDS]):
+        records = list(itertools.islice(directory.destination.glob("upload-*.jsonl"), _MOST_RECORDS))
+        if any(_sent_files(record) for record in records):
             return ""
         found, more = list_files(directory.destination)
     written = [path.split("/") for path in (file.path for file in found) if path != "notification.json"]
@@ -40,6 +41,7 @@ def describe_unsent(directory: JobDirectory) -> str:
 
 def _sent_files(record: Path) -> bool:
     with contextlib.suppress(OSError), open_file(record.parent, record.name) as file:
-        lines = itertools.islice(iter(lambda: file.readline(_PIECE), b""), _MOST_PIECES)
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _RECORD_END))
+        lines = file.read(_RECORD_END).splitlines(keepends=True)
         return any(line.startswith(b'{"sent": ') and line != _NONE_SENT for line in lines)
     return False

@@ -16,10 +16,11 @@ from ..cloudevents.trace import child_of, trace_id
 from ..engines.engine import Attempt, Engine, RemoteEngine, Stop, Terms
 from ..errors import ConfigurationError, LeaseLost, PacificaError, StateError, explained
 from ..jobs.directory import StateDirectory
+from ..jobs.files import read_note
 from ..jobs.job import Ending, Fate, Job, JobState, RemoteLocation
 from ..jobs.readers import Readers
 from ..ledger.ledger import Ledger
-from ..streams.progress import describe_progress, parse_progress, read_progress
+from ..streams.progress import describe_progress, parse_progress
 from ..system.log_context import concerning
 from .histograms import Histograms
 from .leases import LEASE
@@ -312,7 +313,7 @@ class _ProgressWatch:
         self._next_look = now + _PROGRESS_SECONDS
         try:
             changed = self._noted.lstat().st_mtime_ns
-            if changed == self._seen or not (progress := parse_progress(noted := read_progress(self._noted))):
+            if changed == self._seen or not (progress := parse_progress(noted := read_note(self._noted))):
                 return
             self._ledger.note_progress(self._job, noted)
         except (OSError, StateError):
@@ -328,5 +329,6 @@ class _ProgressWatch:
         self._next_look = 0.0
         self.look()
         with contextlib.suppress(OSError):
-            self._noted.unlink(missing_ok=True)
-            self._noted.parent.rmdir()
+            if not self._noted.parent.is_symlink():
+                self._noted.unlink(missing_ok=True)
+                self._noted.parent.rmdir()

@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import stat
 import sys
 import threading
 import time
@@ -36,8 +35,6 @@ PROGRESS_VARIABLE = PREFIX + "PROGRESS_FILE"
 FAILURE = "failure.txt"
 
 _SHOW_SECONDS, _NOTE_SECONDS, _LOG_SECONDS = 0.1, 0.5, 30.0
-#: Maximum size of that file in bytes.
-_LONGEST_NOTE = 4096
 
 
 @attrs.frozen(kw_only=True)
@@ -66,19 +63,6 @@ class Progress:
 
 
 _FIELDS = tuple(field.name for field in attrs.fields(Progress))
-
-
-def read_progress(path: Path) -> str:
-    """Read a file to which a process writes its progress or failure; empty if it is not a regular file.
-
-    The process may be another user's, who can replace the file, for example by a pipe or a link of either kind.
-    """
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as file:
-            if stat.S_ISREG((seen := os.fstat(handle)).st_mode) and seen.st_nlink == 1:
-                return file.read(_LONGEST_NOTE).decode("utf-8", "replace")
-    return ""
 
 
 def note_failure(error: Exception) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from ...jobs.directory import JobDirectory
-from ...system.files import replacing
+from ...jobs.files import open_file, read_note
 from ..output import Output
 from .records import UNKNOWN
 
@@ -26,8 +26,8 @@ class OutputCopy:
         self._output = Output(directory.output, limit)
         self._noted = directory.path / _POSITION
         self._position = 0
-        with contextlib.suppress(OSError, ValueError):
-            noted, position = self._noted.read_text().split()
+        with contextlib.suppress(ValueError):
+            noted, position = read_note(self._noted).split()
             self._position = int(position) if noted == task else 0
 
     def add(self, start: int, piece: bytes) -> None:
@@ -41,8 +41,8 @@ class OutputCopy:
         with self._output.open() as file:
             file.write(note.encode() + piece[max(0, self._position - start) :])
         self._position = end
-        with replacing(self._noted) as noted:
-            noted.write(f"{self._task} {end}".encode())
+        with open_file(self._noted.parent, _POSITION, "wb") as file:
+            file.write(f"{self._task} {end}".encode())
         self._output.trim()
 
     def finish(self) -> None:

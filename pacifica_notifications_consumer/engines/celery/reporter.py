@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from ...jobs.directory import JobDirectory
+from ...jobs.files import open_file, read_note
 from ...jobs.job import Ending
-from ...streams.progress import read_progress
 from ...system.periodic import Periodic
 from ..engine import Stop
 from .records import UNKNOWN, AttemptRecords, Heartbeat, News, RecordsError
@@ -49,7 +49,7 @@ class ReportedAttempt:
 
     def news(self) -> News | None:
         """The changes since the last call; None without any."""
-        progress = read_progress(self.directory.progress) or self._progress
+        progress = read_note(self.directory.progress) or self._progress
         start, piece = self._new_output()
         if progress == self._progress and not piece:
             return None
@@ -57,7 +57,8 @@ class ReportedAttempt:
         return News(progress=progress, output_start=start, output=piece)
 
     def _new_output(self) -> tuple[int, bytes]:
-        with contextlib.suppress(OSError), self.directory.output.open("rb") as file:
+        output = self.directory.output
+        with contextlib.suppress(OSError), open_file(output.parent, output.name) as file:
             size, told_to = file.seek(0, 2), self._told_to
             if size != told_to:
                 self._told_to = size

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import attrs
 
+from ...jobs.files import open_file
 from ...jobs.job import Ending, Fate, RemoteLocation
-from ...system.files import replacing
 from ..engine import Attempt, Stop
 from .output import OutputCopy
 from .records import AttemptRecords, AttemptView, Claim, RecordsError
@@ -135,7 +135,8 @@ class RemoteAttempt:
         try:
             if news.progress:
                 # The file that a job on this machine writes itself.
-                with replacing(self._attempt.directory.progress) as file:
+                path = self._attempt.directory.progress
+                with open_file(path.parent, path.name, "wb") as file:
                     file.write(news.progress.encode())
             self._output_copy.add(news.output_start, news.output)
         except OSError as error:

@@ -12,6 +12,7 @@ from pacifica_notifications_consumer.catch_up.newest import find_newest
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY, Notification
+from pacifica_notifications_consumer.endpoint.endpoint import MAX_BODY
 from pacifica_notifications_consumer.errors import NotificationError, ServiceError
 from pacifica_notifications_consumer.jobs.files import open_file
 from pacifica_notifications_consumer.settings.services import Services
@@ -78,7 +79,7 @@ def _uploaded(number: int, pairs: Mapping[str, Any], files: Iterable[Mapping[str
 def _left_in(destination: Path) -> Iterator[UploadedTransaction]:
     try:
         with open_file(destination, "notification.json") as file:
-            notification = Notification.parse(file.read())
+            notification = Notification.parse(file.read(MAX_BODY))
         number = int(notification.attributes["_id"])
     except (OSError, NotificationError, LookupError, TypeError, ValueError):
         return  # the file is missing, or is another file of the entry-point

@@ -66,6 +66,6 @@ def test_what_cannot_be_read(tmp_path: Path, path: str) -> None:
     (job / "folder").symlink_to(tmp_path)
     os.mkfifo(job / "pipe")
     before = len(os.listdir("/dev/fd"))  # noqa: PTH208
-    with pytest.raises(FileNotFoundError, match="^" + path.replace(".", r"\.") + "$"):
+    with pytest.raises(FileNotFoundError):
         open_file(job, path)
     assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208

@@ -22,9 +22,9 @@ from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.jobs.directory import JobDirectory, StateDirectory
+from pacifica_notifications_consumer.jobs.files import read_note
 from pacifica_notifications_consumer.queue.job_runner import JobRunner
 from pacifica_notifications_consumer.settings.services import Services
-from pacifica_notifications_consumer.streams.progress import read_progress
 from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
 
 NOBODY = "nobody"
@@ -286,7 +286,7 @@ def test_links_lead_the_runner_nowhere(account: Account, place: Path, trap: str)
                 os.mkfifo(notification)
             else:
                 notification.symlink_to(precious / "file")
-    with pytest.raises(OSError, match="Permission denied" if trap != "pipe" else "No such device"):
+    with pytest.raises(OSError, match="Permission denied" if trap == "folder" else "not a regular file"):
         job.prepare(b"second", ["a"])
     assert [path.name for path in precious.iterdir()] == ["file"]
     assert (precious / "file").read_text() == "precious"
@@ -318,19 +318,19 @@ def test_the_current_user_needs_nothing(tmp_path: Path) -> None:
 def test_notes_of_progress_that_are_none(tmp_path: Path) -> None:
     """A progress file that is a link, a pipe, or endless is ignored without waiting."""
     note = tmp_path / "progress.json"
-    assert read_progress(note) == ""
+    assert read_note(note) == ""
     os.mkfifo(note)
-    assert read_progress(note) == ""
+    assert read_note(note) == ""
     note.unlink()
     (tmp_path / "other").write_text("{}")
     note.symlink_to(tmp_path / "other")
-    assert read_progress(note) == ""
+    assert read_note(note) == ""
     note.unlink()
     os.link(tmp_path / "other", note)
-    assert read_progress(note) == ""
+    assert read_note(note) == ""
     note.unlink()
     note.write_text("{}" * 100_000)
-    assert len(read_progress(note)) < 10_000
+    assert len(read_note(note)) < 10_000
 
 
 @as_root

@@ -13,8 +13,8 @@ import pytest
 
 from pacifica_notifications_consumer.engines.output import Output
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
+from pacifica_notifications_consumer.jobs.files import read_note
 from pacifica_notifications_consumer.jobs.unsent import describe_unsent
-from pacifica_notifications_consumer.streams.progress import read_progress
 from pacifica_notifications_consumer.system.account import Account
 from tests.support.machine.other_user import NOBODY, as_root, python_for_all
 from tests.support.machine.waiting import DEADLINE
@@ -70,7 +70,7 @@ def test_links_that_are_put_there_meanwhile(place: Path) -> None:
             # The job fails, as it would without a race.
             with contextlib.suppress(OSError):
                 job.prepare(b"overwritten", ["a", "a/b"])
-            assert "canary" not in read_progress(job.progress)
+            assert "canary" not in read_note(job.progress)
             with contextlib.suppress(OSError):
                 describe_unsent(job)
             output = Output(job.output, 1000, account)

@@ -5,14 +5,16 @@ The listener serves it over HTTP, the pages call its methods, and the command ``
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar
 
 import attrs
 
@@ -112,7 +114,7 @@ class Api:
         """The output of the entry-point in all attempts; with follow until the job ends."""
         job = self._find(id)
         output = self.book.directory(id).output
-        size = output.stat().st_size if output.exists() else 0
+        size = _size(output)
         # An output that exceeds its limit becomes shorter when its middle is removed.
         start = max(0, size + offset) if offset < 0 else min(offset, size)
         headers = {"Log-Offset": str(start)}
@@ -131,8 +133,7 @@ class Api:
         try:
             while True:
                 last = self.book.job(id).state.final or self.closing.is_set()
-                size = output.stat().st_size if output.exists() else 0
-                for piece in _read(output, position, size):
+                for piece in _read(output, position, _size(output)):
                     position += len(piece)
                     yield piece
                 if last:
@@ -154,14 +155,10 @@ class Api:
         """A file in a job's directory."""
         try:
             file = open_file(self._find_directory(id), path)
-        except FileNotFoundError:
+        except OSError:
             raise HTTPError(HTTPStatus.NOT_FOUND, f"the job has no file {path!r}") from None
-
-        def pieces() -> Iterator[bytes]:
-            with file:
-                yield from iter(lambda: file.read(_PIECE), b"")
-
-        return _download(pieces())
+        # Not to its end, because the job may go on writing.
+        return _download(_pieces(file, os.fstat(file.fileno()).st_size))
 
     @ROUTER.route("POST", "/api/jobs/{id}/retry", refusals=(404, 409))
     def retry(self, id: int) -> documents.JobDocument:
@@ -249,12 +246,22 @@ def _download(pieces: Iterator[bytes]) -> Answer:
     return Answer(pieces=pieces, content_type="application/octet-stream", headers=headers)
 
 
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.lstat().st_size
+    return 0
+
+
 def _read(path: Path, start: int, end: int) -> Iterator[bytes]:
-    """The bytes of a file from a position to another, or to its end."""
-    if start >= end:
-        return
-    with path.open("rb") as file:
-        file.seek(start)
-        while start < end and (piece := file.read(min(_PIECE, end - start))):
-            start += len(piece)
+    """The bytes of a job's file from a position to another, or to its end."""
+    if start < end:
+        with contextlib.suppress(OSError), open_file(path.parent, path.name) as file:
+            file.seek(start)
+            yield from _pieces(file, end - start)
+
+
+def _pieces(file: IO[Any], size: int) -> Iterator[bytes]:
+    with file:
+        while size > 0 and (piece := file.read(min(_PIECE, size))):
+            size -= len(piece)
             yield piece
