@@ -21,6 +21,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from ..cloudevents.trace import trace_headers
 from ..errors import BrokenOff, ConfigurationError, ServiceError, explained
 from ..settings.services import Services
+from .connections import PacedAdapter, TooSlow
 from .retry import TRANSIENT_STATUSES, Backoff, retry_after
 
 
@@ -34,6 +35,8 @@ def make_session(services: Services) -> requests.Session:
         ConfigurationError: A setting or a package that the kind of authentication needs is missing.
     """
     session = requests.Session()
+    session.mount("http://", PacedAdapter())
+    session.mount("https://", PacedAdapter())
     session.headers["User-Agent"] = f"pacifica-notifications-consumer/{version('pacifica-notifications-consumer')}"
     session.headers.update(trace_headers())
     if services.username is not None:
@@ -230,9 +233,9 @@ def _is_loopback(url: str) -> bool:
 
 def reason(error: BaseException) -> str:
     """Describe briefly why a request failed, by the innermost cause for which the system has a message."""
-    if isinstance(error, requests.Timeout | TimeoutError):
-        return "it did not answer in time"
     cause = _innermost(error)
+    if isinstance(error, requests.Timeout | TimeoutError) and not isinstance(cause, TooSlow):
+        return "it did not answer in time"
     return (isinstance(cause, OSError) and cause.strerror) or type(error).__name__
 
 

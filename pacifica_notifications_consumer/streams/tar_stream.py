@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from ..errors import BrokenOff, DownloadError
+from ..errors import BrokenOff, DownloadError, PacificaError
 from .hashing import buffers
 
 
@@ -66,7 +66,9 @@ class TarStream:
                 tar.members.clear()
                 self._header = 0
                 yield member
-        except tarfile.TarError as error:
+        except PacificaError:
+            raise
+        except Exception as error:  # `tarfile` does not turn all into its own: endless extensions recurse, for example
             raise BrokenOff(f"the tar is damaged: {error}") from error
         if self.tell() != tar.offset + tarfile.BLOCKSIZE:
             # `tarfile` has stopped before the block of zeros with which a tar ends.

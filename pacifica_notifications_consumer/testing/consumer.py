@@ -13,7 +13,6 @@ import attrs
 
 from ..archive.archive import Consumer
 from ..cloudevents.notification import PROVENANCE_KEY, Notification
-from ..jobs.files import open_file
 from ..queue.job_runner import JobRunner
 from ..settings.services import Services
 from .sandbox import Sandbox
@@ -99,11 +98,7 @@ class TriedConsumer:
                 return Outcome(status=None, output=reason, reason=reason)
             job = runner.wait(receipt, _SECONDS)
             output = runner.directory(job.id).output
-            try:
-                with open_file(output.parent, output.name) as file:
-                    printed = str(file.read(), "utf-8", "replace")
-            except OSError:
-                printed = job.reason
+            printed = output.read_text(encoding="utf-8", errors="replace") if output.exists() else job.reason
         made = tuple(sorted(set(self._sandbox.transactions()) - before))
         files: dict[str, bytes] = {}
         key_values: dict[str, Any] = {}

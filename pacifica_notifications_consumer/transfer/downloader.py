@@ -29,6 +29,8 @@ _STAGING_SECONDS, _STAGING_SECONDS_PER_FILE = 300.0, 0.5
 #: Maximum number of characters of a path in a cart. cartd's database stores 255, including the directory of the cart;
 #: a cart with a longer path stays in the state "staging" for ever.
 _LONGEST_CART_PATH = 100
+#: The number of folders in a cart's tar that no file's path names.
+_MORE_FOLDERS = 100
 
 
 def download(
@@ -171,8 +173,11 @@ def _wait_until_ready(cartd: Cartd, uid: str, timeout: float) -> None:
 def _receive(tar: TarStream, files: dict[str, FileRecord], downloads: Downloads) -> None:
     """Write the files of a cart's tar; `files` maps the paths in the cart to the files."""
     expected = dict(files)
+    folders = sum(path.count("/") + 1 for path in files) + _MORE_FOLDERS
     for member in tar.members():
         if member.isdir():
+            if (folders := folders - 1) < 0:
+                raise DownloadError("cartd sent more folders than the files are in", "look into the log of cartd")
             continue
         path = member.name.partition("/")[2]
         if not member.isreg() or member.issparse():

@@ -10,19 +10,22 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from ..cloudevents.notification import FileRecord
-from ..errors import DownloadError, explained
+from ..errors import BrokenOff, DownloadError, explained
 from ..streams.hashing import HashingThread
 from ..streams.progress import TransferMeter
 
 #: Size in bytes from which a file is hashed on a separate thread.
 _LARGE = 4 << 20
 _INCOMING = ".pacifica-incoming-"
+#: A file may take this number of seconds, plus those for its size at this rate in bytes per second.
+_SECONDS, _SLOWEST = 600.0, 10_000
 
 
 class Downloads:
@@ -95,7 +98,7 @@ class Downloads:
                 hashing = stack.enter_context(HashingThread(digest))
             size = 0
             try:
-                for piece in pieces:
+                for piece in _announced(file, pieces):
                     hashing.update(piece)
                     size += len(piece)
                     self._meter.advance(len(piece))
@@ -134,6 +137,22 @@ def _is_intact(path: str, file: FileRecord) -> bool:
     except OSError:
         return False
     return found.hexdigest() == file.hashsum.lower()
+
+
+def _announced(file: FileRecord, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+    """Yield the pieces of a file, unless they are more than announced, or take too long."""
+    size = 0
+    deadline = time.monotonic() + _SECONDS + file.size / _SLOWEST
+    for piece in pieces:
+        size += len(piece)
+        if size > file.size:
+            raise DownloadError(
+                f"{file.path!r} has more than the {file.size} bytes that the notification announces",
+                "try again; if this error persists, the archive's copy is damaged",
+            )
+        if time.monotonic() > deadline:
+            raise BrokenOff(f"{file.path!r} arrived at less than {_SLOWEST} bytes per second", "check the network")
+        yield piece
 
 
 def _compare(file: FileRecord, size: int, hashsum: str) -> None:
