@@ -7,6 +7,7 @@ import ipaddress
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Collection
 from http import HTTPStatus
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from ..cloudevents.trace import trace_headers
 from ..errors import BrokenOff, ConfigurationError, ServiceError, explained
+from ..settings.converters import describe_size
 from ..settings.services import Services
 from .connections import PacedAdapter, TooSlow
 from .retry import TRANSIENT_STATUSES, Backoff, retry_after
@@ -38,6 +40,7 @@ def make_session(services: Services) -> requests.Session:
     session.mount("http://", PacedAdapter())
     session.mount("https://", PacedAdapter())
     session.headers["User-Agent"] = f"pacifica-notifications-consumer/{version('pacifica-notifications-consumer')}"
+    session.headers["Accept-Encoding"] = "gzip, deflate"
     session.headers.update(trace_headers())
     if services.username is not None:
         session.headers["Http-Remote-User"] = services.username
@@ -91,6 +94,11 @@ def _gssapi() -> AuthBase:
 
 #: Reads the next bytes into a buffer and returns their number, 0 at the end.
 Readinto = Callable[[memoryview], int]
+
+#: The most bytes and seconds of an answer that is read as a whole; a transaction with a million files needs as many.
+_LARGEST_ANSWER, _LONGEST_ANSWER = 256 << 20, 600.0
+#: The bytes that are read at once; gzip makes up to a thousand times as many of them.
+_PIECE = 10 << 10
 
 #: Tries, the first included, of a request on which a long transfer depends; they take at most a minute and a half.
 PATIENT_TRIES = 8
@@ -149,8 +157,10 @@ class ServiceClient:
                 allow_redirects=False,
                 proxies=self._proxies,
                 verify=None if self._session.verify is True else self._session.verify,
-                **arguments,
+                **(arguments | {"stream": True}),
             )
+            if not arguments.get("stream") or response.status_code not in expect:
+                self._read(response)
         except requests.RequestException as error:
             raise ServiceError(
                 f"cannot reach {self.title} at {self.url}: {reason(error)}",
@@ -159,9 +169,24 @@ class ServiceClient:
             ) from error
         self._has_answered = True
         if response.status_code not in expect:
-            with response:
-                raise self.refusal(method, path, response)
+            raise self.refusal(method, path, response)
         return response
+
+    def _read(self, response: requests.Response) -> None:
+        """Read a whole answer within the limits on its size, when decompressed, and on its time."""
+        pieces, size, deadline = [], 0, time.monotonic() + _LONGEST_ANSWER
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        with response:
+            if encoding not in ("identity", "gzip", "deflate"):
+                raise self.unusable(f"in the encoding {encoding:.50}, which it was not asked for")
+            for piece in response.iter_content(_PIECE):
+                pieces.append(piece)
+                size += len(piece)
+                if size > _LARGEST_ANSWER:
+                    raise self.unusable(f"with more than {describe_size(_LARGEST_ANSWER)}")
+                if time.monotonic() > deadline:
+                    raise self.unusable(f"for longer than {_LONGEST_ANSWER:g} seconds")
+        response._content = b"".join(pieces)
 
     def _may_pass(self, error: requests.RequestException) -> bool:
         if isinstance(error, requests.Timeout):
@@ -202,10 +227,12 @@ class ServiceClient:
         try:
             return response.json()
         except (ValueError, RecursionError) as error:
-            raise ServiceError(
-                f"{self.title} at {self.url} answered something that is not JSON",
-                f"check that `{self.setting}` is the address of {self.title}",
-            ) from error
+            raise self.unusable("something that is not JSON") from error
+
+    def unusable(self, answer: str) -> ServiceError:
+        """Make the error for an answer that is not one of this service."""
+        advice = f"check that `{self.setting}` is the address of {self.title}"
+        return ServiceError(f"{self.title} at {self.url} answered {answer}", advice)
 
 
 def reading(response: requests.Response, what: str) -> Readinto:

@@ -47,10 +47,7 @@ class Policy(ServiceClient):
             return False
         users = self.json(response)
         if not isinstance(users, list):
-            raise ServiceError(
-                f"{self.title} at {self.url} answered without a list of users",
-                f"check that `{self.setting}` is the address of {self.title}",
-            )
+            raise self.unusable("without a list of users")
         # The search also finds users whose names only contain the text.
         return any(isinstance(user, dict) and user.get("network_id") == username for user in users)
 

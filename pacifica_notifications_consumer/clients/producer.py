@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 
 import attrs
 
-from ..errors import ServiceError
 from ..settings.converters import checked, header_text, one_of, url
 from .base import ServiceClient
 
@@ -66,7 +65,7 @@ class Producer(ServiceClient):
         """Create a subscription and return its UUID."""
         answer = self.json(self.request("POST", "/eventmatch", json=wanted.document()))
         if not isinstance(answer, dict) or not isinstance(uuid := answer.get("uuid"), str):
-            raise self._malformed("the UUID of the new subscription")
+            raise self.unusable("without the UUID of the new subscription")
         return uuid
 
     def subscriptions(self) -> list[dict[str, Any]]:
@@ -76,7 +75,7 @@ class Producer(ServiceClient):
             return []  # the user has no subscriptions
         answer = self.json(response)
         if not isinstance(answer, list) or not all(isinstance(each, dict) for each in answer):
-            raise self._malformed("a list of subscriptions")
+            raise self.unusable("without a list of subscriptions")
         return sorted(answer, key=lambda each: str(each.get("created")))
 
     def subscription(self, uuid: str) -> dict[str, Any] | None:
@@ -90,7 +89,7 @@ class Producer(ServiceClient):
             return None
         answer = self.json(response)
         if not isinstance(answer, dict):
-            raise self._malformed("a subscription")
+            raise self.unusable("without a subscription")
         return answer
 
     def correct(self, uuid: str, wanted: SubscriptionSpec) -> None:
@@ -100,9 +99,3 @@ class Producer(ServiceClient):
     def unsubscribe(self, uuid: str) -> None:
         """Delete a subscription, if it exists."""
         self.request("DELETE", f"/eventmatch/{uuid}", expect=(HTTPStatus.OK, HTTPStatus.FORBIDDEN))
-
-    def _malformed(self, expected: str) -> ServiceError:
-        return ServiceError(
-            f"{self.title} at {self.url} answered without {expected}",
-            f"check that `{self.setting}` is the address of {self.title}",
-        )

@@ -1,0 +1,93 @@
+"""An answer of a service is limited in bytes, when decompressed, and in time; the error names service and limit."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import zlib
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+
+from pacifica_notifications_consumer.clients import base
+from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.policy import Policy
+from pacifica_notifications_consumer.errors import ServiceError
+from pacifica_notifications_consumer.http.server import Handler
+from pacifica_notifications_consumer.settings.services import Services
+from tests.support.faults import fault_server, replying
+
+LIMIT = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are small, and requests are not repeated."""
+    monkeypatch.setattr(base, "_LARGEST_ANSWER", LIMIT)
+    monkeypatch.setattr(Policy, "tries", 1)
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with make_session(Services()) as session:
+        yield session
+
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {"identity": bytes, "gzip": gzip.compress, "deflate": zlib.compress}
+
+
+@pytest.mark.parametrize("encoding", COMPRESS)
+@pytest.mark.parametrize("size", [0, LIMIT - 1, LIMIT])
+def test_answers_up_to_the_limit(session: requests.Session, encoding: str, size: int) -> None:
+    """Answers up to the limit are read whole, with and without compression, and the connection is used again."""
+    answer = COMPRESS[encoding](b"x" * size)
+    with fault_server(replying(200, answer, Content_Encoding=encoding)) as server:
+        assert Policy(server.url, session).answer(1) == b"x" * size
+        assert Policy(server.url, session).answer(2) == b"x" * size
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("encoding", COMPRESS)
+def test_larger_answers(session: requests.Session, encoding: str, status: int) -> None:
+    """Of a larger answer, also one with an error, not much more than the limit is read or decompressed."""
+    answer = COMPRESS[encoding](b"x" * (LIMIT + 1))
+    with (
+        fault_server(replying(status, answer, Content_Encoding=encoding)) as server,
+        pytest.raises(ServiceError, match=r"^policy at \S+ answered with more than 1\.0 MiB; .*`policy_url`"),
+    ):
+        Policy(server.url, session).answer(1)
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "x" * 1000])
+def test_other_encodings(session: requests.Session, encoding: str) -> None:
+    """Other encodings, which are not asked for, are refused: a few bytes of them can become any number."""
+    with fault_server(replying(200, gzip.compress(gzip.compress(bytes(9))), Content_Encoding=encoding)) as server:
+        with pytest.raises(ServiceError, match=r"answered in the encoding .*, which it was not asked for"):
+            Policy(server.url, session).answer(1)
+        assert server.requests[0][2]["Accept-Encoding"] == "gzip, deflate"
+
+
+def test_streams_with_an_error(session: requests.Session) -> None:
+    """The error in place of a stream is limited, too."""
+    with (
+        fault_server(replying(500, b"x" * (LIMIT + 1))) as server,
+        pytest.raises(ServiceError, match=r"more than 1\.0 MiB"),
+    ):
+        Policy(server.url, session).request("GET", "/", stream=True)
+
+
+def test_answer_without_an_end(session: requests.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that goes on and on is broken off after a time."""
+    monkeypatch.setattr(base, "_LONGEST_ANSWER", -1.0)
+
+    def answer(handler: Handler, _: bytes) -> None:
+        with handler.stream({}) as out:
+            for piece in itertools.repeat(bytes(base._PIECE), 10):
+                out.write(piece)
+
+    with (
+        fault_server(answer) as server,
+        pytest.raises(ServiceError, match=r"^policy at .* answered for longer than -1 seconds"),
+    ):
+        Policy(server.url, session).answer(1)
