@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ import attrs
 from ..errors import ConfigurationError, InUse, StateError, explained
 from ..streams.progress import FAILURE
 from ..system.account import CURRENT_USER, Account
-from ..system.files import try_lock
+from ..system.files import sync_directory, try_lock
 from .files import open_file
 
 #: The name of the ledger in a state directory.
@@ -77,6 +78,9 @@ class JobDirectory:
         for folder in (self.source, self.destination):
             _make_folder(folder)
         self.run_as.admit(self.path, self.source, self.destination, self.progress.parent)
+        # The record of an upload is in `DST`: if it vanished in a power cut, the next attempt would upload again.
+        sync_directory(self.path)
+        sync_directory(self.path.parent)
         with self.run_as.acting():
             for folder in (self.source / "downloads", uploads):
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -109,6 +113,11 @@ class StateDirectory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             # The state directory may have existed before, with access for other users.
             (self.path / "jobs").mkdir(mode=0o700, exist_ok=True)
+            sync_directory(self.path)
+            for parent in self.path.parents:
+                # Those that this user may not read are older than the state directory.
+                with contextlib.suppress(OSError):
+                    sync_directory(parent)
             run_as.admit(self.path)
             run_as.admit(self.path / "jobs")
             # Check the files, too: an earlier runner that ran as `run_as` may have created and still own them.

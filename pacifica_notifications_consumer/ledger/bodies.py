@@ -19,19 +19,24 @@ class Bodies:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        with self._explained():
+            directory.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(directory.parent)
 
     def store(self, body: bytes) -> tuple[bytes | None, str | None]:
         """Return a small body and None; sync a large one to the disk in a file, and return None and the file's name."""
         if len(body) < _LARGE:
             return body, None
         name = f"{secrets.token_hex(16)}.json"
-        advice = "check the disk's space and the access rights of the state directory"
-        with explained(StateError, f"cannot write a notification to {self._directory}", advice):
-            self._directory.mkdir(mode=0o700, exist_ok=True)
+        with self._explained():
             with replacing(self._directory / name, sync=True) as file:
                 file.write(body)
             sync_directory(self._directory)
         return None, name
+
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        advice = "check the disk's space and the access rights of the state directory"
+        return explained(StateError, f"cannot write a notification to {self._directory}", advice)
 
     def load(self, body: bytes | None, name: str | None) -> bytes:
         """Load a body, which is in the database or in the file of this name."""
@@ -50,7 +55,6 @@ class Bodies:
 
     def remove_all_but(self, names: Collection[str]) -> None:
         """Remove the files whose notifications were not committed because of a crash."""
-        if self._directory.is_dir():
-            for path in self._directory.iterdir():
-                if path.name not in names:
-                    self.remove(path.name)
+        for path in self._directory.iterdir():
+            if path.name not in names:
+                self.remove(path.name)

@@ -57,6 +57,10 @@ class Database:
         return connection
 
     def _migrate(self, steps: Sequence[str]) -> None:
+        (mode,) = self._writer.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal":
+            problem = f"the ledger {self._path} cannot have a write-ahead log: SQLite's journal mode is {mode}"
+            raise StateError(problem, "put the state directory on a local disk")
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
         if version > len(steps):
             raise StateError(
