@@ -114,7 +114,7 @@ class StateDirectory:
             # The state directory may have existed before, with access for other users.
             (self.path / "jobs").mkdir(mode=0o700, exist_ok=True)
             sync_directory(self.path)
-            for parent in self.path.parents:
+            for parent in () if self.ledger.exists() else self.path.parents:
                 # Those that this user may not read are older than the state directory.
                 with contextlib.suppress(OSError):
                     sync_directory(parent)
