@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import coverage
-from coverage.exceptions import CoverageWarning
+from coverage.exceptions import CoverageWarning, NoDataError
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / ".coverage"
@@ -52,17 +52,20 @@ def main() -> int:
     names = {"COVERAGE_PROCESS_START": str(CONFIGURATION), "COVERAGE_FILE": str(DATA / "data")}
     command = [sys.executable, str(ROOT / "tools" / "run_tests.py"), *sys.argv[1:]]
     status = subprocess.run(command, env=os.environ | names, cwd=ROOT, check=False).returncode
-    if not any(DATA.iterdir()):
-        return status
     print("\ncombining the measurements of all processes", flush=True)
     measured = coverage.Coverage(data_file=str(DATA / "data"), config_file=str(CONFIGURATION), messages=False)
     with warnings.catch_warnings(category=CoverageWarning, action="ignore"):
         # The file of a process that was killed while it wrote cannot be read.
         measured.combine()
     measured.save()
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        measured.json_report(outfile=file.name)
-        files: dict[str, Any] = json.load(file)["files"]
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "report.json")
+        try:
+            measured.json_report(outfile=str(path))
+        except NoDataError:
+            print("no test has run anything of the product")
+            return status
+        files: dict[str, Any] = json.loads(path.read_text())["files"]
     report(files)
     return status
 
