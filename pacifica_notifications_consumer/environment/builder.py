@@ -213,9 +213,13 @@ class VenvBuilder:
 
     def _files_of_directory(self) -> dict[str, tuple[int, int]]:
         """Size and modification time of each file that ``init.sh`` might change; empty without ``init.sh``."""
-        walked = os.walk(self._directory) if self._init_script else ()
-        found = {path: os.lstat(path) for folder, _, names in walked for path in (f"{folder}/{name}" for name in names)}
-        return {path: (seen.st_size, seen.st_mtime_ns) for path, seen in found.items()}
+        found = {}
+        for folder, _, names in os.walk(self._directory) if self._init_script else ():
+            for path in (f"{folder}/{name}" for name in names):
+                with contextlib.suppress(OSError):  # A process of the script may still remove files.
+                    seen = os.lstat(path)
+                    found[path] = seen.st_size, seen.st_mtime_ns
+        return found
 
     def _run_init_script(self, script: Path, environ: Mapping[str, str]) -> None:
         log.info("running %s", script.name)
