@@ -215,10 +215,10 @@ class VenvBuilder:
         """Size and modification time of each file that ``init.sh`` might change; empty without ``init.sh``."""
         found = {}
         for folder, _, names in os.walk(self._directory) if self._init_script else ():
-            for path in (f"{folder}/{name}" for name in names):
+            for name in names:
                 with contextlib.suppress(OSError):  # A process of the script may still remove files.
-                    seen = os.lstat(path)
-                    found[path] = seen.st_size, seen.st_mtime_ns
+                    seen = os.lstat(file := f"{folder}/{name}")
+                    found[file] = seen.st_size, seen.st_mtime_ns
         return found
 
     def _run_init_script(self, script: Path, environ: Mapping[str, str]) -> None:
