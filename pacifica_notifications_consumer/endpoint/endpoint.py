@@ -90,7 +90,8 @@ class Endpoint:
             subscription at the first refusal.
         max_events: The maximum number of events in a batch.
         max_depth: The maximum nesting of an event in a batch, if strict; otherwise ``accept`` checks it.
-        signatures: Verify senders that sign their requests instead of sending the token.
+        signatures: Verify senders that sign their requests instead of sending the token; their events must have a
+            ``source`` and an ``id``, and may not be in binary mode.
         max_signed_body: The maximum size in bytes of a body that is signed but comes without the token.
         origins: The senders that the handshake permits; ``*`` for any.
         rate: The maximum number of requests per minute, if strict.
@@ -183,17 +184,23 @@ class Endpoint:
         return HTTPResponse(HTTPStatus.OK, b"ok\n", {"Content-Type": "text/plain"})
 
     def _receive(self, request: HTTPRequest, query: str) -> Delivery | HTTPResponse:
-        headers = request.headers
-        signed = self.signatures.expected(headers)
-        if not signed and not self._is_authentic(headers, query):
-            # The body stays unread, so that no client can fill the memory without the token.
-            return self._turn_away(request, "the credentials are missing or wrong")
+        headers, body = request.headers, b""
+        if signed := not self._is_authentic(headers, query):
+            if not self.signatures.expected(headers):
+                # The body stays unread, so that no client can fill the memory without the token.
+                return self._turn_away(request, "the credentials are missing or wrong")
+            body = request.read_body(min(self.max_body, self.max_signed_body))
+            if reason := self.signatures.why_not(headers, body, time.time()):
+                return self._turn_away(request, reason)
         mode = self._check_form(headers)
-        body = request.read_body(min(self.max_body, self.max_signed_body) if signed else self.max_body)
-        if signed and (reason := self.signatures.why_not(headers, body, time.time())):
-            return self._turn_away(request, reason)
-        events = self._read_events(mode, headers, body)
-        return Delivery(events, mode is Mode.BATCH, headers.get(TRACE_HEADER, ""), _PRIVATE if query else _ACCEPTED)
+        if not signed:
+            body = request.read_body(self.max_body)
+        elif mode is Mode.BINARY:
+            reason = "an event in binary mode needs the token, since its header fields are not signed"
+            raise UnknownFormat(reason, "sign events in structured mode")
+        events = self._read_events(mode, headers, body, signed)
+        traceparent = "" if signed else headers.get(TRACE_HEADER, "")
+        return Delivery(events, mode is Mode.BATCH, traceparent, _PRIVATE if query else _ACCEPTED)
 
     def _is_authentic(self, headers: Headers, query: str) -> bool:
         scheme, _, credentials = headers.get("Authorization", "").partition(" ")
@@ -228,13 +235,18 @@ class Endpoint:
             raise HTTPError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, reason)
         return mode
 
-    def _read_events(self, mode: Mode, headers: Headers, body: bytes) -> Sequence[bytes]:
+    def _read_events(self, mode: Mode, headers: Headers, body: bytes, signed: bool) -> Sequence[bytes]:
         events = read_events(mode, headers.get("Content-Type", ""), headers, body, self.max_events)
-        # A batch is taken whole or not at all, so none of its events may be refused later.
-        for number, event in enumerate(events if self.strict and mode is Mode.BATCH else (), 1):
-            if problems := problems_of(Notification.parse(event, max_depth=self.max_depth).event):
-                reason = f"element {number} of the batch is not a valid CloudEvent: {'; '.join(problems)}"
+        # A batch is taken whole or not at all, so none of its events may be refused later. A signed request can be
+        # sent again by others, so nothing of it may be kept that would not be recognized as a duplicate.
+        for number, event in enumerate(events if signed or (self.strict and mode is Mode.BATCH) else (), 1):
+            which = f"element {number} of the batch" if mode is Mode.BATCH else "the notification"
+            notification = Notification.parse(event, max_depth=self.max_depth)
+            if self.strict and (problems := problems_of(notification.event)):
+                reason = f"{which} is not a valid CloudEvent: {'; '.join(problems)}"
                 raise HTTPError(HTTPStatus.BAD_REQUEST, reason)
+            if signed and None in (notification.source, notification.event_id):
+                raise HTTPError(HTTPStatus.BAD_REQUEST, f"{which} is signed, but has no source or no id")
         return events
 
     def _acknowledge(self, delivery: Delivery, receipts: Sequence[Receipt]) -> HTTPResponse:

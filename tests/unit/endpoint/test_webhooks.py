@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import Iterator
@@ -19,7 +16,7 @@ from pacifica_notifications_consumer.endpoint.webhooks import Rate, Signatures
 from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.settings.services import Services
-from tests.support.endpoint_tools import AUTHORIZED, TOKEN, ask, post, said
+from tests.support.endpoint_tools import AUTHORIZED, SECRETS, TOKEN, ask, post, said, send, signature
 from tests.support.faults import fault_server
 from tests.support.machine.waiting import DEADLINE
 
@@ -265,25 +262,11 @@ def test_retired(endpoint: Endpoint) -> None:
     assert "WebHook-Allowed-Origin" not in answer.headers
 
 
-SECRETS = [base64.b64encode(bytes([number]) * 32).decode() for number in range(3)]
-
-
 @pytest.fixture
 def signed(endpoint: Endpoint, tmp_path: Path) -> Endpoint:
     (tmp_path / "secrets").write_text(f"whsec_{SECRETS[0]}\n\n{SECRETS[1]}\n")
     endpoint.signatures = Signatures.from_file(tmp_path / "secrets")
     return endpoint
-
-
-def signature(secret: str, body: bytes, message_id: str = "msg_1", at: float | None = None) -> dict[str, str]:
-    stamp = str(int(time.time() if at is None else at))
-    mac = hmac.digest(base64.b64decode(secret), f"{message_id}.{stamp}.".encode() + body, hashlib.sha256)
-    signed = f"v1,{base64.b64encode(mac).decode()}"
-    return {"webhook-id": message_id, "webhook-timestamp": stamp, "webhook-signature": signed} | JSON
-
-
-def send(endpoint: Endpoint, body: bytes, headers: dict[str, str]) -> int:
-    return ask(endpoint, body=body, headers=headers).status
 
 
 @pytest.mark.usefixtures("signed")
