@@ -60,7 +60,8 @@ def main() -> int:
 
     # If this process is killed, the tests end, too.
     reaper.start()
-    # Not the folder of all test runs of this user, which others fill and clear at the same time; short, for Unix sockets.
+    # Not the folder of all test runs of this user, which others fill and clear at the same time.
+    # Its name is short, for the sake of Unix sockets.
     own = Path(tempfile.gettempdir(), f"pnc-{os.getuid()}-{zlib.crc32(bytes(ROOT)):08x}")
     own.mkdir(mode=0o700, exist_ok=True)
     os.environ["PYTEST_DEBUG_TEMPROOT"] = str(own)

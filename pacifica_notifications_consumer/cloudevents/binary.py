@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import NotificationError, UnknownFormat
-from ..http.request import Headers
+from ..http.request import OWS, Headers
 from .notification import json_error
 from .versions import SPECVERSIONS, VERSIONS, Version
 
 _PREFIX = "ce-"
 _ESCAPED = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 #: The accepted character sets. Some of Python's other codecs take very long for malicious input.
-_CHARSETS = re.compile(r"utf-?(8|16|32)(-?[bl]e)?|us-ascii|iso-8859-\d{1,2}|windows-125\d", re.IGNORECASE)
+_CHARSETS = re.compile(r"utf-?(8|16|32)(-?[bl]e)?|us-ascii|iso-8859-\d{1,2}|windows-125\d", re.IGNORECASE | re.ASCII)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
@@ -58,7 +58,7 @@ def make_envelope(headers: Headers, content_type: str, is_json: bool, charset: s
 
 def _version_of(fields: Mapping[str, str]) -> str:
     field = "ce-cloudeventsversion" if "ce-specversion" not in fields else "ce-specversion"
-    number = fields[field].strip().strip('"')
+    number = fields[field].strip(OWS).strip('"')
     known = ("0.1",) if field == "ce-cloudeventsversion" else SPECVERSIONS
     if number not in known:
         raise NotificationError(f"{field} {number[:20]!r} is not supported", f"send {' or '.join(known)}")

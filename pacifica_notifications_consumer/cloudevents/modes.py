@@ -16,10 +16,10 @@ from .notification import json_error, json_kind
 
 _STRUCTURED, _BATCH = "application/cloudevents", "application/cloudevents-batch"
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105
-_PARAMETER = re.compile(rf';\s*({_TOKEN})\s*=\s*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")\s*')
-_MEDIA_TYPE = re.compile(rf"\s*({_TOKEN}/{_TOKEN})\s*")
+_PARAMETER = re.compile(rf';[ \t]*({_TOKEN})[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*')
+_MEDIA_TYPE = re.compile(rf"[ \t]*({_TOKEN}/{_TOKEN})[ \t]*")
 #: The character sets that `json.detect_encoding` tells apart.
-_JSON_CHARSETS = re.compile(r"utf-?(8|16|32)(-?[bl]e)?|us-ascii", re.IGNORECASE)
+_JSON_CHARSETS = re.compile(r"utf-?(8|16|32)(-?[bl]e)?|us-ascii", re.IGNORECASE | re.ASCII)
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 

@@ -22,11 +22,11 @@ def read_traceparent(value: object) -> str:
     """Validate a received ``traceparent``; empty if it is malformed, as the specification wants it to be ignored."""
     if not isinstance(value, str) or len(value) > 200:
         return ""
-    found = _FORM.fullmatch(value.strip())
+    found = _FORM.fullmatch(value.strip(" \t"))
     # See "Versioning of traceparent" there: of a later version, only the fields of version 00 are used.
-    if found is None or (found[1] == "00" and len(value.strip()) != 55):
+    if found is None or (found[1] == "00" and len(value.strip(" \t")) != 55):
         return ""
-    return "00" + value.strip()[2:55]
+    return "00" + value.strip(" \t")[2:55]
 
 
 def child_of(traceparent: str) -> str:

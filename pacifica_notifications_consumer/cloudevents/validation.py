@@ -16,7 +16,7 @@ _ZONE = r"([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"
 _TIME = re.compile(_DATE_AND_TIME + _ZONE)
 #: Pacifica's producer sends events of version 0.1, with times without zone.
 _TIME_WITHOUT_ZONE = re.compile(f"{_DATE_AND_TIME}{_ZONE}?")
-_MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*(;.*)?", re.DOTALL)
+_MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(;.*)?", re.DOTALL)
 #: The characters of a URI (RFC 3986, section 2).
 _URI = re.compile(r"([A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*")
 _NAME = re.compile(r"[a-z0-9]+")
@@ -48,7 +48,7 @@ def _attributes(event: Mapping[str, Any], version: Version) -> Iterator[str]:
         if isinstance(event.get(name), str) and not _is_uri(event[name], absolute=name == "dataschema"):
             yield f"its {name} is not a URI"
     media_type = event.get(version.media_type)
-    if isinstance(media_type, str) and media_type and not _MEDIA_TYPE.fullmatch(media_type.strip()):
+    if isinstance(media_type, str) and media_type and not _MEDIA_TYPE.fullmatch(media_type.strip(" \t")):
         yield f"its {version.media_type} is not a media type"
 
 

@@ -26,7 +26,7 @@ from ..cloudevents.trace import TRACE_HEADER
 from ..cloudevents.validation import problems_of
 from ..errors import NotificationError, StateError, UnknownFormat
 from ..http.errors import PROBLEM_TYPE, HTTPError, problem_document
-from ..http.request import Headers, split_target
+from ..http.request import OWS, Headers, split_target
 from ..jobs.job import Receipt, Verdict
 from ..settings.converters import checked, count, header_text, size
 from .messages import HTTPRequest, HTTPResponse
@@ -206,7 +206,7 @@ class Endpoint:
         scheme, _, credentials = headers.get("Authorization", "").partition(" ")
         if not scheme and self.strict:
             scheme, credentials = "bearer", token_in(query)
-        given, expected = credentials.strip().encode(), self.token.encode()
+        given, expected = credentials.strip(OWS).encode(), self.token.encode()
         if scheme.lower() == "basic":
             try:
                 given = base64.b64decode(given, validate=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 import attrs
 
 from ..errors import ConfigurationError
+from ..http.request import OWS
 from ..settings.converters import check, count
 
 #: How secrets and signatures of Standard Webhooks begin.
@@ -99,7 +100,7 @@ def _secret(path: Path, number: int, text: str) -> bytes:
 
 def _signatures(text: str) -> list[bytes]:
     found = []
-    for word in text.split()[:20]:
+    for word in text.split(" ")[:20]:
         if word.startswith(_SIGNATURE):
             try:
                 found.append(base64.b64decode(word.removeprefix(_SIGNATURE), validate=True))
@@ -145,10 +146,10 @@ class Rate:
 
 def handshake(headers: Mapping[str, str], origins: Sequence[str], rate: int | None) -> dict[str, str]:
     """Header fields that answer a sender that asks for permission to send (Webhooks, 4.1); none without permission."""
-    origin = headers.get("WebHook-Request-Origin", "").strip()
+    origin = headers.get("WebHook-Request-Origin", "").strip(OWS)
     if not origin or not ({origin.lower(), "*"} & {each.lower() for each in origins}):
         return {}
-    wanted = headers.get("WebHook-Request-Rate", "").strip()
+    wanted = headers.get("WebHook-Request-Rate", "").strip(OWS)
     granted = "*" if rate is None else str(rate)
     if rate is not None and wanted.isascii() and wanted.isdigit() and 0 < len(wanted) < 10 and int(wanted) > 0:
         granted = str(min(rate, int(wanted)))

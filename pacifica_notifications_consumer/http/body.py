@@ -9,11 +9,12 @@ from http import HTTPStatus
 
 from .connection import Connection
 from .errors import HTTPError
+from .request import parse_field
 
 #: Minimum transfer rate of a large body in bytes per second, on top of `ServerLimits.body_seconds`.
 _SLOWEST_BODY = 50_000
 _MOST_TRAILERS = 100
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?\r\n")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 
 
 class Body:
@@ -107,7 +108,9 @@ class ChunkedBody(Body):
         if self._chunk:
             return
         for _ in range(_MOST_TRAILERS):
-            if self._connection.read_line(self._deadline) == b"\r\n":
+            line = self._connection.read_line(self._deadline)
+            if line == b"\r\n":
                 self.is_read = True
                 return
+            parse_field(line.removesuffix(b"\r\n").decode("latin-1"))
         raise HTTPError(HTTPStatus.BAD_REQUEST, "the chunked body has too many trailer fields")

@@ -17,8 +17,11 @@ _LONGEST_LENGTH = 18
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: A request target in origin or absolute form (RFC 9112, section 3.2).
-_TARGET = re.compile(r"(?:https?://[^/?]*)?([^?]*)\??(.*)", re.IGNORECASE | re.DOTALL)
-_REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/(\d)\.(\d)")
+_TARGET = re.compile(r"(?:https?://[^/?]*)?([^?]*)\??(.*)", re.IGNORECASE | re.DOTALL | re.ASCII)
+_CHUNKED = re.compile(r"[ \t]*chunked[ \t]*", re.IGNORECASE | re.ASCII)
+_REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+|/[\x21-\x7e\x80-\xff]*) HTTP/([0-9])\.([0-9])")
+#: Optional white space (RFC 9110, section 5.6.3); without an argument, `str.strip` removes other characters as well.
+OWS = " \t"
 
 
 class Headers(Mapping[str, str]):
@@ -63,7 +66,7 @@ class Headers(Mapping[str, str]):
         if codings is not None:
             if length is not None:
                 raise HTTPError(HTTPStatus.BAD_REQUEST, "the request has both Content-Length and Transfer-Encoding")
-            if codings.strip().lower() != "chunked" or len(self.get_all("Transfer-Encoding")) > 1:
+            if not _CHUNKED.fullmatch(codings) or len(self.get_all("Transfer-Encoding")) > 1:
                 raise HTTPError(HTTPStatus.NOT_IMPLEMENTED, "the only supported Transfer-Encoding is chunked")
             return None
         if length is None:
@@ -103,13 +106,20 @@ class Head:
         if len(lines) > most_fields:
             reason = f"the request has more than {most_fields} header fields"
             raise HTTPError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
-        return cls(method, target, f"HTTP/1.{minor}", Headers([_field(line) for line in lines]))
+        headers = Headers([parse_field(line) for line in lines])
+        hosts = len(headers.get_all("Host"))
+        if hosts > 1 or (not hosts and minor != "0"):
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "the request must have one Host")
+        if minor == "0" and "Transfer-Encoding" in headers:
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "a request of HTTP/1.0 cannot have a Transfer-Encoding")
+        return cls(method, target, f"HTTP/1.{minor}", headers)
 
     @property
     def keeps_connection(self) -> bool:
         """Whether the connection stays open after the response (RFC 9112, section 9.3)."""
-        option = self.headers.get("Connection", "").lower()
-        return "close" not in option if self.version != "HTTP/1.0" else "keep-alive" in option
+        given = ",".join(self.headers.get_all("Connection")).lower()
+        options = [option.strip(OWS) for option in given.split(",")]
+        return "close" not in options and (self.version != "HTTP/1.0" or "keep-alive" in options)
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -121,10 +131,11 @@ def split_target(target: str) -> tuple[str, str]:
     return path or "/", query
 
 
-def _field(line: str) -> tuple[str, str]:
+def parse_field(line: str) -> tuple[str, str]:
+    """The name and the value of a header field or a trailer field, from its line without the line end."""
     name, colon, value = line.partition(":")
     if not colon or not _NAME.fullmatch(name):
         raise HTTPError(HTTPStatus.BAD_REQUEST, "a header field is malformed")
     if _FORBIDDEN.search(value):
         raise HTTPError(HTTPStatus.BAD_REQUEST, f"the header field {name} contains control characters")
-    return name, value.strip(" \t")
+    return name, value.strip(OWS)

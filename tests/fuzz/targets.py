@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from tests.fuzz import files, warm, web
+from tests.fuzz import files, heads, warm, web
 from tests.fuzz.good import Try
 
 TARGETS: dict[str, Callable[[], contextlib.AbstractContextManager[Try]]] = {
@@ -21,4 +21,7 @@ TARGETS: dict[str, Callable[[], contextlib.AbstractContextManager[Try]]] = {
     "tar": files.tar,
     "jsonpath": files.jsonpath,
     "warm": warm.warm,
+    "h11": heads.beside_h11,
 }
+if heads.NGINX:
+    TARGETS["nginx"] = heads.beside_nginx

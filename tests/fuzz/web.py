@@ -39,6 +39,7 @@ _HEADS = [
         b"POST /receive?access_token=fuzz HTTP/1.1\nHost: h\nContent-Type: application/cloudevents-batch+json\n",
         b"""\
 POST /receive HTTP/1.1
+Host: h
 Authorization: Basic cGFjaWZpY2E6ZnV6eg==
 ce-specversion: 1.0
 ce-type: t%20
@@ -49,6 +50,7 @@ ce-traceparent: x
 """,
         b"""\
 POST /receive HTTP/1.1
+Host: h
 Authorization: Bearer fuzz
 CE-CloudEventsVersion: "0.1"
 CE-EventType: "t"
@@ -56,8 +58,8 @@ CE-Source: "s"
 CE-EventID: "i"
 CE-X-My: {"a": 1}
 """,
-        b"OPTIONS /receive HTTP/1.1\nWebHook-Request-Origin: a\nWebHook-Request-Rate: 10\n",
-        b"GET /metrics HTTP/1.1\nConnection: keep-alive\n",
+        b"OPTIONS /receive HTTP/1.1\nHost: h\nWebHook-Request-Origin: a\nWebHook-Request-Rate: 10\n",
+        b"GET /metrics HTTP/1.1\nHost: h\nConnection: keep-alive\n",
         b"HEAD /readyz HTTP/1.0\nExpect: 100-continue\n",
     )
 ]

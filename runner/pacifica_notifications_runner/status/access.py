@@ -9,6 +9,8 @@ from http.cookies import CookieError, SimpleCookie
 
 import attrs
 
+from pacifica_notifications_consumer.http.request import OWS
+
 
 @attrs.frozen
 class AccessControl:
@@ -43,7 +45,7 @@ class AccessControl:
     def is_bearer(self, headers: Mapping[str, str]) -> bool:
         """Whether a request carries the token itself, as programs send it."""
         scheme, _, credentials = headers.get("Authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and self.is_token(credentials.strip())
+        return scheme.lower() == "bearer" and self.is_token(credentials.strip(OWS))
 
     def has_cookie(self, headers: Mapping[str, str]) -> bool:
         """Whether a request carries the cookie that gives access."""

@@ -186,7 +186,7 @@ def test_stopping_with_an_open_connection(operator: Operator, tmp_path: Path) ->
     port = int(url.rpartition(":")[2])
     with requests.Session() as session, socket.create_connection(("127.0.0.1", port)) as half:
         assert session.get(f"{url}/get_state?job_id=9", timeout=DEADLINE).status_code == 404
-        half.sendall(b"POST /upload HTTP/1.1\r\nContent-Length: 1000\r\n\r\nhalf")
+        half.sendall(b"POST /upload HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nhalf")
         assert command.stop().status == 0
     assert command.stderr == ""
     wait_until(lambda: operator.leftovers() == [], "nothing left")

@@ -21,7 +21,7 @@ from tests.support.machine.waiting import DEADLINE, wait_until
 @pytest.mark.parametrize(("most", "status"), [(302, 200), (301, 200), (300, 431)])
 def test_longest_head(most: int, status: int) -> None:
     """The limit of the head holds to the byte, also if the empty line at its end arrives in pieces."""
-    head = b"GET / HTTP/1.1\r\nX: "
+    head = b"GET / HTTP/1.1\r\nHost: h\r\nX: "
     head += b"y" * (301 - len(head))
     with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(head=most)) as server:
         for pieces in ((head + b"\r\n\r\n",), (head + b"\r\n\r", b"\n")):
@@ -36,7 +36,8 @@ def test_longer_head_than_usual() -> None:
     """A limit of the head above the size of a small request is effective, too."""
     field = b"X: " + b"y" * 200_000 + b"\r\n"
     with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(head=256 << 10)) as server, connect(server.url) as connection:
-        connection.sendall(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n" + field + b"\r\n{}")
+        head = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 2\r\n"
+        connection.sendall(head + field + b"\r\n{}")
         assert statuses(rest_of(connection)) == [200]
 
 
@@ -44,22 +45,34 @@ def test_longer_head_than_usual() -> None:
 def test_most_fields(most: int, status: int) -> None:
     """A request may have as many header fields as the limit, and no more."""
     with serve(Echo, "127.0.0.1", 0, limits=ServerLimits(fields=most)) as server, connect(server.url) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nConnection: close\r\n\r\n")
         assert statuses(rest_of(connection)) == [status]
 
 
+_GET, _POST = (method + b" / HTTP/1.1\r\nHost: h\r\n" for method in (b"GET", b"POST"))
 #: The bytes that a client sends before and after a pause, and the answers if the server waits for it.
 WAITS = {
-    "head_seconds": ([b"POST / HTTP/1.1\r\nContent-Length: 2\r\nConn", b"ection: close\r\n\r\n{}"], [200], []),
-    "idle_seconds": ([b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"], [200, 200], [200]),
+    "head_seconds": (
+        [_POST + b"Content-Length: 2\r\nConn", b"ection: close\r\n\r\n{}"],
+        [200],
+        [],
+    ),
+    "idle_seconds": (
+        [_GET + b"\r\n", _GET + b"Connection: close\r\n\r\n"],
+        [200, 200],
+        [200],
+    ),
     "stall_seconds": (
-        [b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 70000\r\n\r\n" + b"x" * 60_000, b"x" * 10_000],
+        [
+            _POST + b"Connection: close\r\nContent-Length: 70000\r\n\r\n" + b"x" * 60_000,
+            b"x" * 10_000,
+        ],
         [200],
         [408],
     ),
     "body_seconds": (
         [
-            b"POST / HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n",
+            _POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n",
             *[b"1\r\nx\r\n"] * 5,
             b"0\r\n\r\n",
         ],
@@ -112,7 +125,7 @@ def test_active_clients_keep_their_connections() -> None:
     with serve(Hasty, "127.0.0.1", 0, limits=attrs.evolve(PATIENT, connections=5)) as server, ExitStack() as stack:
         (busy,) = idle(stack, server, 1)
         for _ in range(10):
-            busy.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+            busy.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}")
             assert b" 200 " in busy.recv(65536)
             idle(stack, server, 4)
 

@@ -26,7 +26,7 @@ def server() -> Iterator[Server]:
 
 
 def post(headers: bytes, body: bytes = b"") -> bytes:
-    return b"POST / HTTP/1.1\r\n" + headers + b"\r\n" + body
+    return b"POST / HTTP/1.1\r\nHost: h\r\n" + headers + b"\r\n" + body
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,10 @@ def post(headers: bytes, body: bytes = b"") -> bytes:
         (b"Transfer-Encoding: gzip, chunked\r\n", 501),
         (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 501),
         (b"Transfer-Encoding: xchunked\r\n", 501),
+        (b"Transfer-Encoding: \xa0chunked\r\n", 501),
+        (b"Transfer-Encoding: chunked\x85\r\n", 501),
+        (b"Host: h\r\nContent-Length: 2\r\n", 400),
+        (b"host: other\r\nContent-Length: 2\r\n", 400),
         (b"Content-Length : 2\r\n", 400),
         (b" Content-Length: 2\r\n", 400),
         (b"X: y\r\n folded: z\r\nContent-Length: 2\r\n", 400),
@@ -56,7 +60,7 @@ def post(headers: bytes, body: bytes = b"") -> bytes:
 )
 def test_bad_headers(server: Server, headers: bytes, status: int) -> None:
     """A malformed or ambiguous header section is refused, and the bytes after it are not taken for a request."""
-    answer = raw(server.url, post(headers, b"{}") + b"GET /smuggled HTTP/1.1\r\n\r\n")
+    answer = raw(server.url, post(headers, b"{}") + b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n")
     assert statuses(answer) == [status]
     assert b"problem+json" in answer
     assert b"Connection: close" in answer
@@ -70,6 +74,8 @@ def test_bad_headers(server: Server, headers: bytes, status: int) -> None:
         (b"GET / HTTP/1.1 x", 400),
         (b"GET  / HTTP/1.1", 400),
         (b"GET / HTTP/2.0", 505),
+        (b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked", 400),
+        (b"GET / HTTP/1.0\r\nHost: h", 400),
         (b"GET / http/1.1", 400),
         (b"\x16\x03\x01", 400),
         (b"BREW / HTTP/1.1", 501),
@@ -78,7 +84,7 @@ def test_bad_headers(server: Server, headers: bytes, status: int) -> None:
 )
 def test_bad_request_lines(server: Server, line: bytes, status: int) -> None:
     """A malformed or unsupported request line is refused, and the server goes on."""
-    assert statuses(raw(server.url, line + b"\r\n\r\n")) == [status]
+    assert statuses(raw(server.url, line + b"\r\nHost: h\r\n\r\n")) == [status]
     answered(server.url)
 
 
@@ -92,7 +98,7 @@ def test_body_that_ends_early(server: Server) -> None:
 @pytest.mark.parametrize("target", [b"http://[", b"//[", b"/%zz", b"*", b"/\xe9"])
 def test_odd_targets(server: Server, target: bytes) -> None:
     """A request with an odd target is answered."""
-    assert statuses(raw(server.url, b"GET " + target + b" HTTP/1.1\r\n\r\n")) == [200]
+    assert statuses(raw(server.url, b"GET " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")) == [200]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +109,13 @@ def test_odd_targets(server: Server, target: bytes) -> None:
         (b"00002\r\n{}\r\n000\r\n\r\n", b"{}"),
         (b"0\r\n\r\n", b""),
         (b"2\r\n{}0\r\n\r\n", 400),
+        (b"2 ;ext\r\n{}\r\n0\r\n\r\n", b"{}"),
         (b"2\n{}\r\n0\r\n\r\n", 400),
+        (b"2\xa0\r\n{}\r\n0\r\n\r\n", 400),
+        (b"2;\0\r\n{}\r\n0\r\n\r\n", 400),
+        (b"2\r\n{}\r\n0\r\nX: y\n\r\n", 400),
+        (b"2\r\n{}\r\n0\r\n\n\r\n", 400),
+        (b"2\r\n{}\r\n0\r\nno colon\r\n\r\n", 400),
         (b"-1\r\n{}\r\n0\r\n\r\n", 400),
         (b"0x2\r\n{}\r\n0\r\n\r\n", 400),
         (b"\r\n{}\r\n0\r\n\r\n", 400),
@@ -127,11 +139,32 @@ def test_chunks(server: Server, chunks: bytes, expected: bytes | int) -> None:
 def test_requests_one_after_the_other(server: Server) -> None:
     """Pipelined requests are answered in order, whether their bodies are chunked or not."""
     stream = post(b"Content-Length: 3\r\n", b"one") + post(b"Transfer-Encoding: chunked\r\n", b"3\r\ntwo\r\n0\r\n\r\n")
-    stream += (
-        b"GET /three HTTP/1.1\r\n\r\n\r\nGET /four HTTP/1.1\r\nConnection: close\r\n\r\nGET /five HTTP/1.1\r\n\r\n"
-    )
+    for path, more in ((b"/three", b"\r\n\r\n"), (b"/four", b"Connection: close\r\n\r\n"), (b"/five", b"\r\n")):
+        stream += b"GET " + path + b" HTTP/1.1\r\nHost: h\r\n" + more
     bodies = [reply.partition(b"\r\n\r\n")[2] for reply in replies(raw(server.url, stream))]
     assert bodies == [b"one", b"two", b"/three", b"/four"]
+
+
+def test_request_without_host(server: Server) -> None:
+    """A request of HTTP/1.1 must have a Host, which may be empty (RFC 9112, section 3.2)."""
+    assert statuses(raw(server.url, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")) == [400]
+    assert statuses(raw(server.url, b"GET / HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n")) == [200]
+
+
+@pytest.mark.parametrize(
+    ("fields", "stays"),
+    [
+        (b"Connection: close\r\n", False),
+        (b"Connection: x,\tClose\r\n", False),
+        (b"Connection: x\r\nConnection: close\r\n", False),
+        (b"Connection: disclose\r\n", True),
+        (b"Connection: close\xa0\r\n", True),
+    ],
+)
+def test_options_of_the_connection(server: Server, fields: bytes, stays: bool) -> None:
+    """A connection is closed for the option ``close``, in any of the fields, and for no other one."""
+    head = b"GET / HTTP/1.1\r\nHost: h\r\n"
+    assert statuses(raw(server.url, head + fields + b"\r\n" + head + b"\r\n")) == [200] * (1 + stays)
 
 
 def test_request_in_pieces(server: Server) -> None:
@@ -148,15 +181,15 @@ def test_connection_is_kept_over_a_pause(server: Server) -> None:
     """A client can send another request after a pause."""
     with connect(server.url) as connection:
         for _ in range(3):
-            connection.sendall(b"GET /x HTTP/1.1\r\n\r\n")
+            connection.sendall(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
             assert b"/x" in connection.recv(65536)
             wait_until(lambda: server._poller._waiting, "the connection is idle")
 
 
 def test_body_of_a_get_is_no_request(server: Server) -> None:
     """The body of a GET is not taken for another request."""
-    inner = b"GET /healthz HTTP/1.1\r\n\r\n"
-    request = b"GET / HTTP/1.1\r\nContent-Length: " + str(len(inner)).encode() + b"\r\n\r\n" + inner
+    inner = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
+    request = b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: " + str(len(inner)).encode() + b"\r\n\r\n" + inner
     assert statuses(raw(server.url, request)) == [200]
 
 
@@ -196,14 +229,14 @@ def test_a_thousand_idle_connections(server: Server) -> None:
         clients = idle(stack, server, 1000)
         answered(server.url)
         assert len(server._threads) <= server.limits.threads
-        clients[0].sendall(b"GET /still-here HTTP/1.1\r\n\r\n")
+        clients[0].sendall(b"GET /still-here HTTP/1.1\r\nHost: h\r\n\r\n")
         assert b"/still-here" in clients[0].recv(65536)
 
 
 def test_slow_loris(server: Server) -> None:
     """Clients that send their headers byte by byte do not delay other clients."""
     with ExitStack() as stack:
-        clients = idle(stack, server, 300, b"POST / HTTP/1.1\r\nX-Slow: ")
+        clients = idle(stack, server, 300, b"POST / HTTP/1.1\r\nHost: h\r\nX-Slow: ")
         for _ in range(3):
             for client in clients:
                 client.sendall(b"x")
@@ -224,7 +257,7 @@ def test_client_that_reads_no_responses(handler: type[Handler]) -> None:
     """A client that sends requests and reads no responses is disconnected."""
     with serve(handler, "127.0.0.1", 0) as server, ExitStack() as stack:
         for _ in range(5):
-            idle(stack, server, 1, b"GET / HTTP/1.1\r\n\r\n" * 1000)
+            idle(stack, server, 1, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 1000)
         for _ in range(100):
             answered(server.url)
 
@@ -251,7 +284,7 @@ def test_expired_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None
     with serve(Echo, "127.0.0.1", 0, limits=limits) as server, ExitStack() as stack:
         (silent,) = idle(stack, server, 1)
         (slow,) = idle(stack, server, 1, b"GET / HT")
-        (kept,) = idle(stack, server, 1, b"GET / HTTP/1.1\r\n\r\n")
+        (kept,) = idle(stack, server, 1, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         (half,) = idle(stack, server, 1, post(b"Content-Length: 100000\r\n", b"x"))
         (small_half,) = idle(stack, server, 1, post(b"Content-Length: 10\r\n", b"x"))
         assert (rest_of(silent), rest_of(slow), rest_of(small_half)) == (b"", b"", b"")
@@ -268,7 +301,7 @@ def test_handler_that_fails(server: Server, caplog: pytest.LogCaptureFixture) ->
 
     with serve(Faulty, "127.0.0.1", 0) as faulty:
         for _ in range(3):
-            assert raw(faulty.url, b"GET / HTTP/1.1\r\n\r\n") == b""
+            assert raw(faulty.url, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") == b""
     assert caplog.text.count("LookupError: a fault") == 3
 
 
@@ -276,7 +309,7 @@ def test_idle_connections_do_not_outlive_the_server() -> None:
     """Idle connections are closed together with the server."""
     with serve(Echo, "127.0.0.1", 0) as server:
         connection = connect(server.url)
-        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         assert b"200" in connection.recv(65536)
     with connection:
         assert connection.recv(65536) == b""
@@ -349,6 +382,6 @@ def test_answers_together_that_fail(caplog: pytest.LogCaptureFixture) -> None:
 
     with serve(Faulty, "127.0.0.1", 0, limits=PATIENT) as faulty:
         assert raw(faulty.url, post(b"Content-Length: 0\r\n")) == b""
-        assert statuses(raw(faulty.url, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")) == [200]
+        assert statuses(raw(faulty.url, b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")) == [200]
     assert "answering 1 requests; their connections were closed" in caplog.text
     assert "LookupError: a fault of 1" in caplog.text

@@ -73,14 +73,20 @@ def test_silent_and_slow_clients(server: Server, files: Path) -> None:
         answer = requests.post(server.url, data=b"{}", verify=str(files / "authority.pem"), timeout=DEADLINE)
         assert answer.content == b"{}"
         with contextlib.suppress(OSError):
-            assert b"HTTP" not in raw(server.url, b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+            assert b"HTTP" not in raw(server.url, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}")
 
 
 def test_request_in_pieces(server: Server, files: Path) -> None:
     """A request over TLS that arrives in pieces, with long pauses, is answered like any other."""
     context = ssl.create_default_context(cafile=files / "authority.pem")
     with context.wrap_socket(connect(server.url), server_hostname="127.0.0.1") as client:
-        for piece in (b"POST / HTT", b"P/1.1\r\nConnection: close\r\n", b"Content-Length: 2\r\n\r\n", b"{", b"}"):
+        for piece in (
+            b"POST / HTT",
+            b"P/1.1\r\nHost: h\r\nConnection: close\r\n",
+            b"Content-Length: 2\r\n\r\n",
+            b"{",
+            b"}",
+        ):
             time.sleep(0.3)
             client.sendall(piece)
         assert rest_of(client).endswith(b"\r\n\r\n{}")

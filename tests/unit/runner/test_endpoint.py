@@ -115,21 +115,27 @@ def test_header_fields_of_webhooks(endpoint: Endpoint, url: str) -> None:
 
 def test_body_without_end_is_refused(url: str) -> None:
     """A notification must say how long it is; what follows is not taken for another request."""
-    sent = b"POST /receive HTTP/1.1\r\nAuthorization: Bearer right\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n"
+    sent = b"POST /receive HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer right\r\n\r\n"
+    sent += b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
     (answer,) = replies(raw(url, sent))
     assert answer.startswith(b"HTTP/1.1 411 ")
 
 
 def test_connection_is_kept_for_others(url: str) -> None:
     """Requests that follow each other over one connection are answered in their order."""
-    head = b"POST /receive HTTP/1.1\r\nAuthorization: Bearer right\r\nContent-Length: 2\r\n\r\n"
-    asked = b"GET /elsewhere HTTP/1.1\r\n\r\n", head + b"{}", b"GET /healthz HTTP/1.1\r\n\r\n", head + b"{!"
+    head = b"POST /receive HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer right\r\nContent-Length: 2\r\n\r\n"
+    asked = (
+        b"GET /elsewhere HTTP/1.1\r\nHost: h\r\n\r\n",
+        head + b"{}",
+        b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n",
+        head + b"{!",
+    )
     assert statuses(raw(url, b"".join(asked))) == [404, 202, 200, 400]
 
 
 def test_nothing_is_read_of_strangers(url: str) -> None:
     """A client without the token, or with another request, is not asked to go on and send its body."""
-    head = b"HTTP/1.1\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+    head = b"HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
     for line, status in ((b"POST /receive ", b"401"), (b"POST /elsewhere ", b"404"), (b"PUT /receive ", b"405")):
         answer = raw(url, line + head)
         assert answer.split()[1] == status

@@ -180,7 +180,7 @@ def test_requests_that_no_page_answers(
 
 def test_absolute_target(url: str) -> None:
     """RFC 9112, 3.2.2: a request may name its resource by the absolute URI."""
-    answer = raw(url, b"GET http://elsewhere/style.css HTTP/1.1\r\nConnection: close\r\n\r\n")
+    answer = raw(url, b"GET http://elsewhere/style.css HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     assert (statuses(answer), b"text/css" in answer) == ([200], True)
 
 
