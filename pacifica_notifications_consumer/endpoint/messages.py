@@ -27,9 +27,9 @@ class HTTPRequest:
             3.2.2).
         headers: The header fields, as a mapping or as pairs; the case of their names does not matter.
         read: Reads the next piece of the body. It is called with a number of bytes, of which the piece may have fewer
-            or more, and returns no bytes at the end of the body. It is only called for an authentic request. An
-            `OSError`, `EOFError` or `ValueError` says that the body is broken: the response is 400, or 408 after a
-            `TimeoutError`. Other errors pass through `Endpoint.answer`.
+            or more, and returns no bytes at the end of the body. It is only called for a request with the
+            token, or with a signature to verify. An `OSError`, `EOFError` or `ValueError` says that the body is broken:
+            the response is 400, or 408 after a `TimeoutError`. Other errors pass through `Endpoint.answer`.
         peer: The client's address, for the log.
     """
 

@@ -105,6 +105,15 @@ def test_trace_that_is_not_signed(endpoint: Endpoint, runner: JobRunner) -> None
     assert traces == ["", TRACE]
 
 
+def test_signatures_stand_between_spaces(endpoint: Endpoint) -> None:
+    """Signatures are separated by spaces; other white space does not separate them."""
+    body = json.dumps(EVENT).encode()
+    signed = signature(SECRETS[0], body)
+    for space, status in ((" ", 202), ("\xa0", 401), ("\x85", 401)):
+        text = f"v1,AAAA{space}{signed['webhook-signature']}"
+        assert send(endpoint, body, signed | {"webhook-signature": text}) == status
+
+
 def test_unknown_signer_uses_up_nothing(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
     """The rate, and the log of refused notifications, count only requests whose signature is right."""
     for headers in ({"Content-Type": "text/plain"}, {"Content-Type": "application/cloudevents+avro"}, BINARY):

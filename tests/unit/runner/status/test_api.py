@@ -197,6 +197,7 @@ def test_a_log_is_followed_to_its_end(client: Client, runner: JobRunner) -> None
     [
         ("GET", "/api/status", {}, 401),
         ("GET", "/api/status", {"Authorization": "Bearer wrong"}, 401),
+        ("GET", "/api/status", {"Authorization": f"Bearer \xa0{TOKEN}"}, 401),
         ("GET", "/api/status", {"Authorization": "Basic " + TOKEN}, 401),
         ("POST", "/api/jobs/1/retry", {}, 401),
         ("GET", "/metrics", {}, 401),
