@@ -104,7 +104,7 @@ def _signatures(text: str) -> list[bytes]:
         if word.startswith(_SIGNATURE):
             try:
                 found.append(base64.b64decode(word.removeprefix(_SIGNATURE), validate=True))
-            except binascii.Error:
+            except ValueError:  # not base64, or not even ASCII
                 continue
     return found
 
