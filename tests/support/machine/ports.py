@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import os
 import random
 import socket
-import tempfile
 from pathlib import Path
 
 _LOWEST = 10_000
-_taken: set[int] = set()
-_file: int | None = None
 
 
 def free_port() -> int:
     """A port of loopback that is free, and stays reserved for this process until it ends.
 
     It lies below the range from which the system gives ports to connections and servers, so a server can also be
-    stopped and started on it. A lock keeps other test processes off.
+    stopped and started on it. Other test processes, of whatever user and with whatever TMPDIR, do not get it either.
     """
     ports = random.sample(range(_LOWEST, _end()), 1000)
-    return next(port for port in ports if port not in _taken and _reserve(port))
+    return next(port for port in ports if _reserve(port))
 
 
 def free_ports(count: int) -> list[int]:
@@ -32,28 +26,15 @@ def free_ports(count: int) -> list[int]:
 
 
 def _reserve(port: int) -> bool:
-    try:
-        # The lock is one byte of the file, and ends with this process.
-        fcntl.lockf(_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            raise
-        return False
-    _taken.add(port)
-    with socket.socket() as probe, contextlib.suppress(OSError):
+    with socket.socket(type=socket.SOCK_DGRAM) as reserved, socket.socket() as probe, contextlib.suppress(OSError):
+        # No server of a test uses UDP, so its port of the same number serves as a lock, which ends with this process.
+        reserved.bind(("127.0.0.1", port))
         # Like a server that starts again while old connections are closing.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
+        reserved.detach()
         return True
     return False
-
-
-def _locks() -> int:
-    global _file
-    if _file is None:
-        path = Path(tempfile.gettempdir()) / f"pacifica-test-ports-{os.getuid()}"
-        _file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    return _file
 
 
 def _end() -> int:
