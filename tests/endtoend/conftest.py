@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -337,10 +338,11 @@ def quick_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def link_python(script: Path, python: Path, packages: Path) -> Path:
     """Make a Python whose environments see the packages of another environment."""
     below = packages.relative_to(python.parent.parent)
+    runs, sees = shlex.quote(str(python)), shlex.quote(str(packages))
     script.write_text(
         "#!/bin/sh\n"
-        f'[ "$3" = venv ] || exec {python} "$@"\n'
-        f'{python} -I -m venv --without-pip "$5" && echo {packages} > "$5/{below}/linked.pth"\n'
+        f'[ "$3" = venv ] || exec {runs} "$@"\n'
+        f'{runs} -I -m venv --without-pip "$5" && echo {sees} > "$5/{below}/linked.pth"\n'
     )
     script.chmod(0o755)
     return script

@@ -54,6 +54,8 @@ _SERVERS = {
 #: What may differ from run to run.
 _VARIABLE = re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{6,}(?:-[0-9a-f]{4,})*\b|\d[\d.,:T-]*")
 _TEMPORARY = re.compile(r"(pacifica-\w+-)[A-Za-z0-9_]{8}\b")
+#: A path in quotation marks because of a space, which no page has.
+_QUOTED = re.compile(r"'(/[^']* [^']*)'")
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
@@ -220,6 +222,7 @@ class Player:
             self._stop(expected)
         if command in ("", "^C"):
             return
+        command = command.replace(str(self._home), shlex.quote(str(self._home)))
         for beginning, marker in _SERVERS.items():
             words = Path(command.split()[0]).name + command[len(command.split()[0]) :]
             if words.startswith(beginning) and not words.startswith(f"{beginning} upload"):
@@ -230,7 +233,7 @@ class Player:
 
     def _shell(self, command: str, status: int) -> str:
         state = shlex.quote(str(self._home / "environ"))
-        script = f'. {state}; {command}\nstatus=$?; {{ export -p; echo cd "$PWD"; }} > {state}; exit $status'
+        script = f'. {state}; {command}\nstatus=$?; {{ export -p; printf "cd %q\\n" "$PWD"; }} > {state}; exit $status'
         finished = subprocess.run(
             ["/bin/bash", "-c", script],
             cwd=self._home,
@@ -306,6 +309,7 @@ def _fits(expected: str, line: str) -> bool:
 
 def _masked(line: str) -> str:
     # The columns of a table are as wide as what stands in them.
+    line = _QUOTED.sub(r"\1", line)
     return re.sub(" {2,}", "  ", _VARIABLE.sub("N", _TEMPORARY.sub(r"\1X", line)).strip())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -290,7 +291,7 @@ def test_bash_completes(operator: Operator, typed: list[str], wanted: str) -> No
     script.write_text(said(operator.run(TOOL, "completion", "bash")))
     words = " ".join(f"'{word}'" for word in typed)
     ask = (
-        f"source {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}; "
+        f"source {shlex.quote(str(script))}; COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}; "
         f"_{typed[0].replace('-', '_')}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     )
     told = subprocess.run(["/bin/bash", "--norc", "-c", ask], capture_output=True, text=True, check=True)
@@ -307,7 +308,9 @@ def test_other_shells_understand_their_completion(operator: Operator, shell: str
     script = operator.home / "completion"
     script.write_text(said(operator.run(TOOL, "completion", shell)))
     prepared = "autoload -U compinit && compinit -u; " if shell == "zsh" else ""
-    told = subprocess.run([program, "-c", f"{prepared}source {script}"], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [program, "-c", f"{prepared}source {shlex.quote(str(script))}"], capture_output=True, text=True, check=True
+    )
     assert told.stderr == ""
 
 

@@ -156,7 +156,7 @@ def test_a_second_signal_does_not_wait_for_the_job(
 def test_a_signal_during_step_2_stops_the_start(operator: Operator, archive: Path, tmp_path: Path) -> None:
     """SIGTERM while the environment is created: status 130, one sentence, nothing left."""
     slow = tmp_path / "slow-python"
-    slow.write_text(f'#!/bin/sh\n[ "$3" = venv ] || exec {BIN}/python "$@"\necho > "$5.begun"; sleep 3600 & wait\n')
+    slow.write_text(f'#!/bin/sh\n[ "$3" = venv ] || exec "{BIN}/python" "$@"\necho > "$5.begun"; sleep 3600 & wait\n')
     slow.chmod(0o755)
     command = operator.command(START, archive, "--username", "alice", "--python", slow)
     wait_until(lambda: list(operator.tmp.glob("pacifica-venv-*/venv.begun")), "step 2")

@@ -152,6 +152,6 @@ print(libraries.changed)
 
 def test_random_numbers_differ(run: Runner) -> None:
     """Each warm entry-point draws different random numbers."""
-    source = b"import random, secrets, uuid, tempfile\nprint(random.random(), tempfile.mktemp(), uuid.uuid4())\n"
-    drawn = [run(source)["warm"].output.split() for _ in range(2)]
+    source = b"import random, uuid, tempfile\nprint(random.random(), tempfile.mktemp(), uuid.uuid4(), sep='\\n')\n"
+    drawn = [run(source)["warm"].output.splitlines() for _ in range(2)]
     assert all(a != b for a, b in zip(*drawn, strict=True))

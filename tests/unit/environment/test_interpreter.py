@@ -1,5 +1,6 @@
 """An interpreter is asked what it is, but not waited for without end."""
 
+import shlex
 import threading
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.support.machine.waiting import DEADLINE, wait_until
 def silent(tmp_path: Path) -> Path:
     """A program that is not an interpreter, and does not end."""
     path = tmp_path / "python"
-    path.write_text("#!/bin/sh\necho $$ > started\nexec sleep 1000\n".replace("started", str(tmp_path / "started")))
+    path.write_text(f"#!/bin/sh\necho $$ > {shlex.quote(str(tmp_path / 'started'))}\nexec sleep 1000\n")
     path.chmod(0o700)
     return path
 
