@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
@@ -193,12 +194,14 @@ def test_state_directory_that_cannot_be_written(
         subprocess.run(["/bin/umount", "-l", str(place)], check=True)
 
 
-def test_supervised(operator: Operator, sandbox: Sandbox, archive: Path, quick_python: Path, tmp_path: Path) -> None:
+def test_supervised(operator: Operator, sandbox: Sandbox, archive: Path, quick_python: Path) -> None:
     """Systemd is told when it is ready, that it lives, and when it stops; the entry-point has nothing to tell it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(str(tmp_path / "notify"))
+        name = str(uuid.uuid4())
+        # A name in the abstract namespace, since a path may be too long for a socket.
+        systemd.bind(f"\0{name}")
         systemd.settimeout(60)
-        variables = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"} | sandbox.environ()
+        variables = {"NOTIFY_SOCKET": f"@{name}", "WATCHDOG_USEC": "200000"} | sandbox.environ()
         flags = ("--username", "alice", "--python", quick_python, "--state-dir", operator.home / "state")
         command = operator.command(START, archive, *flags, variables=variables)
         assert systemd.recv(4096) == b"READY=1\nSTATUS=0 jobs running, 0 waiting, 0 dead"
