@@ -27,6 +27,7 @@ from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.support.machine.waiting import DEADLINE as DEADLINE
 from tests.support.machine.waiting import wait_until as wait_until
+from tests.support.machine.waiting import whole_lines
 from tests.support.paths import DATA, PROC, ROOT, cache_variables
 
 BIN = Path(sys.executable).parent
@@ -50,10 +51,10 @@ with open(os.path.join(destination, "seen.json"), "w", encoding="utf-8") as file
 print("kept")
 """
 
-#: An entry-point that says that it runs and ends when its directory of outgoing files holds the file `go`.
+#: An entry-point that writes a line when it starts, and ends when its directory of outgoing files holds the file `go`.
 WAITER = """\
 import os, sys, time
-open(os.path.join(sys.argv[2], "began"), "a").write("x")
+open(os.path.join(sys.argv[2], "began"), "a").write("x\\n")
 while not os.path.exists(os.path.join(sys.argv[2], "go")):
     time.sleep(0.01)
 """
@@ -275,6 +276,11 @@ class Deployment:
         outgoing = self.state_dir / "jobs" / str(number) / "outgoing"
         wait_until(outgoing.is_dir, f"job {number} has its directories")
         (outgoing / "go").touch()
+
+
+def wait_for_starts(outgoing: Path, count: int) -> None:
+    """Wait until a `WAITER` has started a number of times, and has written that to its directory of outgoing files."""
+    wait_until(lambda: whole_lines(outgoing / "began") == ["x"] * count, f"start {count} of the entry-point")
 
 
 def jobs_in(state_dir: Path) -> dict[str, int]:

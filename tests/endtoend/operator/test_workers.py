@@ -122,10 +122,10 @@ def test_a_job_elsewhere_is_watched(
         session.trust_env = False
         session.get(f"{address['url']}/?token={address['token']}", timeout=DEADLINE)
         page = session.get(f"{address['url']}/jobs/1", timeout=DEADLINE).text
-    (began,) = (operator.home / "worker-1" / "jobs").glob("*/outgoing/began")
+    (outgoing,) = (operator.home / "worker-1" / "jobs").glob("*/outgoing")
     assert "hello from afar" in page
-    assert str(began.parent.parent) in page
-    (began.parent / "go").touch()
+    assert str(outgoing.parent) in page
+    (outgoing / "go").touch()
     assert following.end().status == 0
     fleet.deployment.job(1)
     assert fleet.stop() == [0, 0]

@@ -32,6 +32,7 @@ from tests.endtoend.conftest import (
     link_python,
     pack,
     send,
+    wait_for_starts,
     wait_until,
 )
 from tests.endtoend.security.conftest import Installation
@@ -282,7 +283,7 @@ def test_the_rights_that_it_takes(
         headers = {"Content-Type": "application/json", "Authorization": credentials}
         assert session.post(subscription["target_url"], event(1), headers=headers, timeout=DEADLINE).status_code == 202
     directory = operator.home / "state" / "jobs" / "1"
-    wait_until((directory / "outgoing" / "began").exists, "the job runs")
+    wait_for_starts(directory / "outgoing", 1)
     running = [pid for pid, title in operator.processes().items() if str(directory) in title]
     assert len(running) == 1
     first.process.kill()
@@ -290,7 +291,7 @@ def test_the_rights_that_it_takes(
     second = begin()
     assert "processes that the previous run left behind were ended: " in second.stderr
     wait_until(lambda: not Path(f"/proc/{running[0]}").exists(), "the survivor has ended")
-    wait_until(lambda: (directory / "outgoing" / "began").read_text() == "xx", "the job runs once more")
+    wait_for_starts(directory / "outgoing", 2)
     (directory / "outgoing" / "go").touch()
     wait_until(lambda: jobs_in(operator.home / "state") == {"succeeded": 1}, "it has succeeded")
     shown = operator.run(TOOL, "jobs", "log", "1", "--state-dir", operator.home / "state")
