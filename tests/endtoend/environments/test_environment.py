@@ -199,14 +199,17 @@ def test_init_sh_that_hangs(operator: Operator, tmp_path: Path, quick_python: Pa
     """--setup-timeout ends a script that hangs, deaf to SIGTERM, with all its children."""
     script = "#!/bin/sh\ntrap '' TERM\necho begun\nsleep 3600 &\nsh -c 'sleep 3600' &\nwait\nsleep 3600\n"
     archive = pack(tmp_path / "consumer.zip", {"__main__.py": KEEPER, "init.sh": script})
-    flags = ("--username", "alice", "--python", quick_python, "--setup-timeout", "3")
-    command = operator.command(START, archive, *flags)
-    outcome = command.end()
+    flags = ("--username", "alice", "--python", quick_python, "--setup-timeout")
+    # On a loaded machine, the script may not have begun when the first time limits are over.
+    for seconds in (1, 10, 60):
+        outcome = operator.run(START, archive, *flags, str(seconds))
+        assert operator.leftovers() == []
+        if outcome.stderr.splitlines()[-1] == "    begun":
+            break
     assert outcome.status == 69
     advice = "let it end, or raise --setup-timeout (PACIFICA_SETUP_TIMEOUT)"
-    assert outcome.error(START) == f"init.sh did not end within 3 seconds; {advice}"
+    assert outcome.error(START) == f"init.sh did not end within {seconds} seconds; {advice}"
     assert outcome.stderr.splitlines()[-1] == "    begun"
-    assert operator.leftovers() == []
 
 
 @BOTH
