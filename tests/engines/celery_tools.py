@@ -62,6 +62,13 @@ def runs_at(worker: WorkerProcess, runner: JobRunner, job_id: int) -> bool:
     return place is not None and place.directory.startswith(str(worker.home))
 
 
+def handled(started: list[WorkerProcess]) -> tuple[int, int]:
+    """How many messages workers have received, and how many of these they have dealt with."""
+    logs = [worker.log for worker in started]
+    received, ended = (sum(log.count(words) for log in logs) for words in (" received", " succeeded in "))
+    return received, ended
+
+
 def worker_of(started: list[WorkerProcess], runner: JobRunner, job_id: int) -> WorkerProcess:
     eventually(lambda: runner.job(job_id).place is not None)
     return next(worker for worker in started if runs_at(worker, runner, job_id))

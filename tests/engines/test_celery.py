@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +25,7 @@ from pacifica_notifications_consumer.jobs.job import Fate, JobState
 from pacifica_notifications_consumer.queue.job_book import JobBook
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import DEADLINE, WorkerProcess, accept, body, eventually, notes, pids, workers
-from tests.engines.celery_tools import WAIT, running, runs_at
+from tests.engines.celery_tools import WAIT, handled, running, runs_at
 from tests.engines.worker import ARCHIVE
 from tests.support.runner_tools import alive
 
@@ -48,8 +47,7 @@ def test_message_that_comes_twice(broker: Broker, tmp_path: Path) -> None:
         assert {runner.wait(job, DEADLINE).state for job in jobs} == {JobState.SUCCEEDED}
         document = Message(job_id=1, archive=ARCHIVE, body=sent[0].body, terms=sent[0].terms).document()
         engine._app.send_task(TASK, kwargs=document, task_id=sent[0].task, ignore_result=True)
-        eventually(lambda: sum(worker.log.count(" received") for worker in started) == 26)
-        time.sleep(0.3)
+        eventually(lambda: handled(started) == (26, 26))
     assert notes(tmp_path) == {"begin": 5, "end": 5}
 
 
@@ -189,12 +187,22 @@ def test_messages_are_json_only(broker: Broker, tmp_path: Path) -> None:
 def test_record_that_makes_no_sense(impatient: Broker, tmp_path: Path) -> None:
     """A damaged record counts as missing: the job is run nevertheless."""
     client = redis.Redis.from_url(impatient.records_url)
-    with contextlib.closing(client), running(tmp_path, impatient) as runner:
+    engine = CeleryEngine(impatient, ARCHIVE)
+    looks: list[object] = []
+    look = engine._records.look
+
+    def counted(tasks: Sequence[str]) -> Any:
+        looks.append(seen := look(tasks))
+        return seen
+
+    engine._records.look = counted  # type: ignore[method-assign]
+    with contextlib.closing(client), running(tmp_path, impatient, engine=engine) as runner:
         job_id = accept(runner, tmp_path, "")
         eventually(lambda: bool(runner.job(job_id).task) and bool(client.exists(_key(runner, job_id))))
         for field, spoilt in (("claim", "{"), ("ending", '{"fate": "odd"}')):
             client.hset(key := _key(runner, job_id), field, spoilt)
-        time.sleep(0.5)
+        before = len(looks)
+        eventually(lambda: len(looks) >= before + 3 or runner.job(job_id).state is not JobState.RUNNING)
         assert runner.job(job_id).state is JobState.RUNNING
         client.delete(key)
         with workers(tmp_path, impatient, 1):

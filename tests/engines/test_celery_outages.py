@@ -23,7 +23,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import DEADLINE, LOST_AFTER, accept, eventually, notes, pids, workers
 from tests.engines.brokers import RabbitServer, RedisServer, Server
-from tests.engines.celery_tools import LIVE, WAIT, lives, running, runs_at
+from tests.engines.celery_tools import LIVE, WAIT, handled, lives, running, runs_at
 from tests.engines.worker import ARCHIVE
 from tests.support.machine.waiting import wait_until
 from tests.support.relay import Relay
@@ -139,10 +139,12 @@ def test_job_longer_than_the_visibility_timeout(own_redis: RedisServer, tmp_path
     broker = Broker(url=own_redis.url(), queue="visible", lost_after=LOST_AFTER, visibility_timeout=1.0)
     with workers(tmp_path, broker) as started, running(tmp_path, broker) as runner:
         job_id = accept(runner, tmp_path, WAIT)
-        eventually(lambda: sum(worker.log.count("received") for worker in started) >= 2)
+        eventually(lambda: handled(started)[0] >= 2)
         (tmp_path / "end").touch()
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
-        time.sleep(1.0)
+        client = redis.Redis.from_url(broker.records_url)
+        with contextlib.closing(client):
+            eventually(lambda: not client.hlen("unacked") and len(set(handled(started))) == 1)
     assert notes(tmp_path) == {"begin": 1, "end": 1}
 
 

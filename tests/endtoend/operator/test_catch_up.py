@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from pacifica_notifications_consumer.jobs.job import JobState, Origin
+from pacifica_notifications_consumer.ledger.coverage import FOLLOWER
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import KEEPER, TODAYS_EXAMPLE, TOOL, Deployment, Operator, contents, pack, send, wait_until
@@ -27,6 +27,17 @@ def jobs(deployment: Deployment) -> dict[str, tuple[str, str]]:
     """What the ledger has: the state of each job and how it came to us, by the event id."""
     with contextlib.closing(Ledger(deployment.state_dir / "ledger.sqlite3")) as ledger:
         return {job.title: (job.state.value, job.origin.value) for job in ledger.records.jobs(1000)}
+
+
+def wait_for_search(deployment: Deployment, number: int) -> None:
+    """Wait until the search for missed transactions has checked all up to a number."""
+
+    def checked() -> bool:
+        with contextlib.closing(Ledger(deployment.state_dir / "ledger.sqlite3")) as ledger:
+            span = ledger.coverage.span(FOLLOWER)
+            return span is not None and span.next > number
+
+    wait_until(checked, f"transaction {number} is checked")
 
 
 def upload(sandbox: Sandbox, tmp_path: Path, name: str) -> str:
@@ -77,13 +88,13 @@ def test_own_uploads_are_not_recovered(
     deployment = Deployment(operator, sandbox, archive, "--python", quick_python)
     assert deployment.command.stop().status == 0
     source = send(sandbox, tmp_path / "a", {"a.txt": b"alpha"})
-    for _ in range(2):
+    for name in ("b.bin", "c.bin"):
         deployment = Deployment(operator, sandbox, archive, "--python", quick_python, "--catch-up-interval", "0.2")
-        wait_until(lambda: len(sandbox.transactions()) == 2, "the example has made its own upload")
-        time.sleep(0.5)
+        wait_until(lambda: len(sandbox.transactions()) > 1, "the example has made its own upload")
+        wait_for_search(deployment, send(sandbox, tmp_path / name, {name: b"not a text"}))
         assert deployment.command.stop().status == 0
     assert jobs(deployment) == {f"metadata.ingest.{source}": RECOVERED}
-    assert len(sandbox.transactions()) == 2
+    assert len(sandbox.transactions()) == 4
 
 
 def test_by_hand(operator: Operator, sandbox: Sandbox, archive: Path, quick_python: Path, tmp_path: Path) -> None:

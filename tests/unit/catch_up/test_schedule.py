@@ -25,8 +25,18 @@ def keep_looking(store: TestedStore, told: Told, monkeypatch: pytest.MonkeyPatch
     return lambda **rules: catching_up(store, services, attrs.evolve(RULES, **rules))
 
 
-def test_at_the_start_and_after_incidents(store: TestedStore, told: Told, keep_looking: Callable[..., Any]) -> None:
+def test_at_the_start_and_after_incidents(
+    store: TestedStore, told: Told, keep_looking: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without an interval the search runs at the start, and after a repair of the subscription."""
+    turns: list[int] = []
+    last_incident = store.coverage.last_incident
+
+    def counted() -> int:
+        turns.append(last_incident())
+        return turns[-1]
+
+    monkeypatch.setattr(store.coverage, "last_incident", counted)
     told.go(1)
     with keep_looking(interval=0):
         eventually(lambda: store.coverage.newest is not None)
@@ -34,7 +44,8 @@ def test_at_the_start_and_after_incidents(store: TestedStore, told: Told, keep_l
     with keep_looking(interval=0):
         eventually(lambda: store.jobs() == [2])
         told.go(3)
-        time.sleep(0.1)
+        before = len(turns)
+        eventually(lambda: len(turns) >= before + 3)
         assert store.jobs() == [2]
         store.ledger.note_incident(Incident(kind=IncidentKind.DISABLED, since=None, until=time.time()))
         eventually(lambda: store.jobs() == [2, 3])
