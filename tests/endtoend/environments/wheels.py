@@ -36,7 +36,8 @@ def without_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings = {
         "PIP_CONFIG_FILE": "/dev/null",
         "UV_NO_CONFIG": "1",
-        "PIP_FIND_LINKS": str(tmp_path / "wheels"),
+        # An address, since pip divides the value at spaces.
+        "PIP_FIND_LINKS": (tmp_path / "wheels").as_uri(),
         "PIP_NO_INDEX": "1",
         "PIP_RETRIES": "0",
         "UV_HTTP_RETRIES": "0",
