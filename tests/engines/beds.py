@@ -27,7 +27,6 @@ from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.worker import ARCHIVE, ENTRY_POINT
 from tests.support.machine.waiting import DEADLINE, wait_until, whole_lines
-from tests.support.runner_tools import eventually
 
 _ROOT = Path(__file__).parents[2]
 #: Seconds after which workers count as lost, for tests that lose some; for others nothing is lost before `DEADLINE`.
@@ -170,4 +169,4 @@ def quick_warm_start() -> Iterator[None]:
         yield
 
 
-__all__ = ["DEADLINE", "LOST_AFTER", "Bed", "WorkerProcess", "accept", "body", "celery_bed", "eventually", "workers"]
+__all__ = ["DEADLINE", "LOST_AFTER", "Bed", "WorkerProcess", "accept", "body", "celery_bed", "workers"]

@@ -11,7 +11,7 @@ from typing import Any
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
-from tests.engines.beds import Bed, WorkerProcess, eventually, pids
+from tests.engines.beds import Bed, WorkerProcess, pids
 from tests.engines.worker import ARCHIVE
 from tests.support.machine.waiting import wait_until, whole_lines
 
@@ -70,5 +70,5 @@ def handled(started: list[WorkerProcess]) -> tuple[int, int]:
 
 
 def worker_of(started: list[WorkerProcess], runner: JobRunner, job_id: int) -> WorkerProcess:
-    eventually(lambda: runner.job(job_id).place is not None)
+    wait_until(lambda: runner.job(job_id).place is not None)
     return next(worker for worker in started if runs_at(worker, runner, job_id))

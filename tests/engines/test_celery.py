@@ -24,9 +24,10 @@ from pacifica_notifications_consumer.errors import ConfigurationError, StateErro
 from pacifica_notifications_consumer.jobs.job import Fate, JobState
 from pacifica_notifications_consumer.queue.job_book import JobBook
 from pacifica_notifications_consumer.settings.services import Services
-from tests.engines.beds import DEADLINE, WorkerProcess, accept, body, eventually, notes, pids, workers
+from tests.engines.beds import DEADLINE, WorkerProcess, accept, body, notes, pids, workers
 from tests.engines.celery_tools import WAIT, handled, running, runs_at
 from tests.engines.worker import ARCHIVE
+from tests.support.machine.waiting import wait_until
 from tests.support.runner_tools import alive
 
 
@@ -47,7 +48,7 @@ def test_message_that_comes_twice(broker: Broker, tmp_path: Path) -> None:
         assert {runner.wait(job, DEADLINE).state for job in jobs} == {JobState.SUCCEEDED}
         document = Message(job_id=1, archive=ARCHIVE, body=sent[0].body, terms=sent[0].terms).document()
         engine._app.send_task(TASK, kwargs=document, task_id=sent[0].task, ignore_result=True)
-        eventually(lambda: handled(started) == (26, 26))
+        wait_until(lambda: handled(started) == (26, 26))
     assert notes(tmp_path) == {"begin": 5, "end": 5}
 
 
@@ -59,7 +60,7 @@ def test_worker_of_another_version_refuses(broker: Broker, tmp_path: Path) -> No
         ).wait()
         runner = stack.enter_context(running(tmp_path, broker, retry_delay=0.5))
         job_id = accept(runner, tmp_path, "")
-        eventually(lambda: runner.job(job_id).deferrals >= 1)
+        wait_until(lambda: runner.job(job_id).deferrals >= 1)
         job = runner.job(job_id)
         assert "runs another version of the consumer (fedcba987654, and not 0123456789ab)" in job.reason
         assert "another version" in other.log
@@ -109,7 +110,7 @@ def test_priority(broker: Broker, tmp_path: Path) -> None:
             source = f"open({str(tmp_path / 'order')!r}, 'a').write({home.name + ' '!r})"
             ids = [runner.accept(body(home, source, number)).job_id for number in range(3)]
             runners.append((runner, ids))
-            eventually(lambda sent=sent: len(sent) == 3)  # type: ignore[misc]
+            wait_until(lambda sent=sent: len(sent) == 3)  # type: ignore[misc]
         stack.enter_context(workers(tmp_path, broker, 1, concurrency=1))
         for runner, ids in runners:
             for each in ids:
@@ -170,7 +171,7 @@ def test_messages_are_json_only(broker: Broker, tmp_path: Path) -> None:
             task = f"{number}.{'0' * 16}"
             records.open(task)
             app.send_task(TASK, kwargs=spoilt, task_id=task, ignore_result=True)
-            eventually(lambda task=task: "cannot read it" in records.look([task])[0].refused)  # type: ignore[misc]
+            wait_until(lambda task=task: "cannot read it" in records.look([task])[0].refused)  # type: ignore[misc]
         for name in ("../../evil", "..", "1.0000000g", "x" * 200):
             records.open(name)
             app.send_task(TASK, kwargs=good, task_id=name, ignore_result=True)
@@ -198,11 +199,11 @@ def test_record_that_makes_no_sense(impatient: Broker, tmp_path: Path) -> None:
     engine._records.look = counted  # type: ignore[method-assign]
     with contextlib.closing(client), running(tmp_path, impatient, engine=engine) as runner:
         job_id = accept(runner, tmp_path, "")
-        eventually(lambda: bool(runner.job(job_id).task) and bool(client.exists(_key(runner, job_id))))
+        wait_until(lambda: bool(runner.job(job_id).task) and bool(client.exists(_key(runner, job_id))))
         for field, spoilt in (("claim", "{"), ("ending", '{"fate": "odd"}')):
             client.hset(key := _key(runner, job_id), field, spoilt)
         before = len(looks)
-        eventually(lambda: len(looks) >= before + 3 or runner.job(job_id).state is not JobState.RUNNING)
+        wait_until(lambda: len(looks) >= before + 3 or runner.job(job_id).state is not JobState.RUNNING)
         assert runner.job(job_id).state is JobState.RUNNING
         client.delete(key)
         with workers(tmp_path, impatient, 1):
@@ -218,13 +219,13 @@ def test_cancelled_while_nobody_looked(broker: Broker, tmp_path: Path) -> None:
     with workers(tmp_path, broker, 1):
         with running(tmp_path, broker) as runner:
             job_id = accept(runner, tmp_path, WAIT)
-            eventually(lambda: bool(pids(tmp_path)))
+            wait_until(lambda: bool(pids(tmp_path)))
         with JobBook(tmp_path / "state") as book:
             assert book.engine_name == broker.name
             assert book.cancel(job_id)
         assert alive(pids(tmp_path)[0])
         with running(tmp_path, broker) as runner:
-            eventually(lambda: not alive(pids(tmp_path)[0]))
+            wait_until(lambda: not alive(pids(tmp_path)[0]))
             assert runner.job(job_id).state is JobState.CANCELLED
 
 
@@ -232,7 +233,7 @@ def test_jobs_that_are_out_keep_their_engine(broker: Broker, tmp_path: Path) -> 
     """A consumer with jobs on other machines does not start with another engine or broker."""
     with running(tmp_path, broker) as runner:
         job_id = accept(runner, tmp_path, "")
-        eventually(lambda: bool(runner.job(job_id).task))
+        wait_until(lambda: bool(runner.job(job_id).task))
     for engine in (None, CeleryEngine(attrs.evolve(broker, queue="other"), ARCHIVE)):
         with (
             pytest.raises(StateError, match=f"still run on the queue '{broker.queue}'"),

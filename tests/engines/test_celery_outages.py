@@ -21,7 +21,7 @@ from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ServiceError
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.settings.services import Services
-from tests.engines.beds import DEADLINE, LOST_AFTER, accept, eventually, notes, pids, workers
+from tests.engines.beds import DEADLINE, LOST_AFTER, accept, notes, pids, workers
 from tests.engines.brokers import RabbitServer, RedisServer, Server
 from tests.engines.celery_tools import LIVE, WAIT, handled, lives, running, runs_at
 from tests.engines.worker import ARCHIVE
@@ -44,7 +44,7 @@ def test_broker_is_killed(mortal: tuple[Broker, Server], tmp_path: Path) -> None
     broker, server = mortal
     with workers(tmp_path, broker, 2, concurrency=2) as _, running(tmp_path, broker, workers=20) as runner:
         jobs = [accept(runner, tmp_path, "import time; time.sleep(1.5)", number) for number in range(8)]
-        eventually(lambda: len(pids(tmp_path)) >= 4)
+        wait_until(lambda: len(pids(tmp_path)) >= 4)
         server.kill()
         jobs += [accept(runner, tmp_path, "", number) for number in range(8, 12)]
         time.sleep(1.0)
@@ -61,15 +61,15 @@ def test_broker_that_forgets(own_redis: RedisServer, tmp_path: Path) -> None:
     client = redis.Redis.from_url(own_redis.url())
     with contextlib.closing(client), running(tmp_path, broker, workers=20) as runner:
         jobs = [accept(runner, tmp_path, "", number) for number in range(6)]
-        eventually(lambda: bool(client.keys("*attempt*")) and len(list(client.scan_iter("*attempt*"))) == 6)
+        wait_until(lambda: bool(client.keys("*attempt*")) and len(list(client.scan_iter("*attempt*"))) == 6)
         for key in client.scan_iter("*broker:forgetful*"):
             client.delete(key)
         with workers(tmp_path, broker, 1):
             assert {runner.wait(job, 2 * DEADLINE).state for job in jobs} == {JobState.SUCCEEDED}
             running_on = accept(runner, tmp_path, LIVE, 10)
-            eventually(lambda: len(pids(tmp_path)) == 7)
+            wait_until(lambda: len(pids(tmp_path)) == 7)
             client.flushall()
-            eventually(lambda: len(pids(tmp_path)) == 8)
+            wait_until(lambda: len(pids(tmp_path)) == 8)
             (tmp_path / "end").touch()
             assert runner.wait(running_on, DEADLINE).state is JobState.SUCCEEDED
     assert notes(tmp_path)["begin"] == 8
@@ -97,12 +97,12 @@ def test_network_of_a_worker_is_cut(impatient: Broker, tmp_path: Path) -> None:
         [far] = stack.enter_context(workers(tmp_path / "far", seen, 1))
         runner = stack.enter_context(running(tmp_path, impatient))
         job_id = accept(runner, tmp_path, LIVE)
-        eventually(lambda: bool(pids(tmp_path)))
+        wait_until(lambda: bool(pids(tmp_path)))
         for each in networks:
             each.cut()
         [near] = stack.enter_context(workers(tmp_path / "near", impatient, 1))
-        eventually(lambda: len(pids(tmp_path)) == 2)
-        eventually(lambda: runs_at(near, runner, job_id))
+        wait_until(lambda: len(pids(tmp_path)) == 2)
+        wait_until(lambda: runs_at(near, runner, job_id))
         (_, ended), (begun, _) = lives(tmp_path)
         assert ended < begun
         for each in networks:
@@ -121,7 +121,7 @@ def test_network_of_the_runner_is_cut(impatient: Broker, tmp_path: Path, seconds
     """Jobs that end while the runner is cut off are not run again; jobs that arrive are handed out afterwards."""
     with network(impatient) as (networks, seen), workers(tmp_path, impatient), running(tmp_path, seen) as runner:
         first = accept(runner, tmp_path, WAIT)
-        eventually(lambda: bool(pids(tmp_path)))
+        wait_until(lambda: bool(pids(tmp_path)))
         for each in networks:
             each.cut()
         second = accept(runner, tmp_path, "", 2)
@@ -139,12 +139,12 @@ def test_job_longer_than_the_visibility_timeout(own_redis: RedisServer, tmp_path
     broker = Broker(url=own_redis.url(), queue="visible", lost_after=LOST_AFTER, visibility_timeout=1.0)
     with workers(tmp_path, broker) as started, running(tmp_path, broker) as runner:
         job_id = accept(runner, tmp_path, WAIT)
-        eventually(lambda: handled(started)[0] >= 2)
+        wait_until(lambda: handled(started)[0] >= 2)
         (tmp_path / "end").touch()
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
         client = redis.Redis.from_url(broker.records_url)
         with contextlib.closing(client):
-            eventually(lambda: not client.hlen("unacked") and len(set(handled(started))) == 1)
+            wait_until(lambda: not client.hlen("unacked") and len(set(handled(started))) == 1)
     assert notes(tmp_path) == {"begin": 1, "end": 1}
 
 
@@ -158,7 +158,7 @@ def test_runner_that_died_before_it_sent(impatient: Broker, tmp_path: Path) -> N
     engine._send = never  # type: ignore[method-assign]
     with running(tmp_path, impatient, engine=engine) as runner:
         job_id = accept(runner, tmp_path, "")
-        eventually(lambda: bool(runner.job(job_id).task))
+        wait_until(lambda: bool(runner.job(job_id).task))
     with workers(tmp_path, impatient, 1), running(tmp_path, impatient) as runner:
         job = runner.wait(job_id, DEADLINE)
     assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0)
@@ -171,7 +171,7 @@ def test_trouble_is_told(own_redis: RedisServer, tmp_path: Path) -> None:
     own_redis.kill()
     with running(tmp_path, broker) as runner:
         job_id = accept(runner, tmp_path, "")
-        eventually(lambda: "cannot be looked at" in runner.trouble)
+        wait_until(lambda: "cannot be looked at" in runner.trouble)
         own_redis.start()
         with workers(tmp_path, broker, 1):
             assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED

@@ -12,9 +12,10 @@ import pytest
 
 from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.jobs.job import JobState
-from tests.engines.beds import DEADLINE, LOST_AFTER, Bed, WorkerProcess, accept, eventually, pids, workers
+from tests.engines.beds import DEADLINE, LOST_AFTER, Bed, WorkerProcess, accept, pids, workers
 from tests.engines.brokers import RedisServer
 from tests.engines.celery_tools import LIVE, WAIT, lives, running, runs_at, worker_of
+from tests.support.machine.waiting import wait_until
 from tests.support.runner_tools import alive, run_in_child
 
 
@@ -24,11 +25,11 @@ def test_lost_worker(impatient: Broker, tmp_path: Path, number: int) -> None:
     deaf = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     with workers(tmp_path, impatient) as started, running(tmp_path, impatient) as runner:
         job_id = accept(runner, tmp_path, deaf + LIVE)
-        eventually(lambda: bool(pids(tmp_path)))
+        wait_until(lambda: bool(pids(tmp_path)))
         first = pids(tmp_path)[0]
         lost = worker_of(started, runner, job_id)
         lost.process.send_signal(number)
-        eventually(lambda: len(pids(tmp_path)) == 2)
+        wait_until(lambda: len(pids(tmp_path)) == 2)
         assert not alive(first)
         (tmp_path / "end").touch()
         job = runner.wait(job_id, DEADLINE)
@@ -43,11 +44,11 @@ def test_worker_that_freezes_for_a_while(own_redis: RedisServer, tmp_path: Path)
     broker = Broker(url=own_redis.url(), queue="frozen", lost_after=2 * LOST_AFTER)
     with workers(tmp_path, broker, 1) as [worker], running(tmp_path, broker) as runner:
         job_id = accept(runner, tmp_path, LIVE)
-        eventually(lambda: bool(pids(tmp_path)))
+        wait_until(lambda: bool(pids(tmp_path)))
         worker.process.send_signal(signal.SIGSTOP)
-        eventually(lambda: not alive(pids(tmp_path)[0]))
+        wait_until(lambda: not alive(pids(tmp_path)[0]))
         worker.process.send_signal(signal.SIGCONT)
-        eventually(lambda: len(pids(tmp_path)) == 2)
+        wait_until(lambda: len(pids(tmp_path)) == 2)
         (tmp_path / "end").touch()
         job = runner.wait(job_id, DEADLINE)
     assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0)
@@ -62,7 +63,7 @@ def test_worker_that_cannot_start_anything(broker: Broker, tmp_path: Path) -> No
         jobs.touch()
         runner = stack.enter_context(running(tmp_path, broker))
         job_id = accept(runner, tmp_path, "")
-        eventually(lambda: runner.job(job_id).deferrals >= 1)
+        wait_until(lambda: runner.job(job_id).deferrals >= 1)
         assert "could not start it: [Errno 20] Not a directory" in runner.job(job_id).reason
         full.close()
         stack.enter_context(workers(tmp_path, broker, 1))
@@ -76,13 +77,13 @@ def test_survivors_of_a_runner_without_workers(broker: Broker, tmp_path: Path) -
     def run_and_die() -> None:
         with Bed().runner(tmp_path) as runner:
             accept(runner, tmp_path, LIVE)
-            eventually(lambda: bool(pids(tmp_path)))
+            wait_until(lambda: bool(pids(tmp_path)))
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert run_in_child(run_and_die) == -signal.SIGKILL
     assert alive(pids(tmp_path)[0])
     with workers(tmp_path, broker, 1), running(tmp_path, broker) as runner:
-        eventually(lambda: len(pids(tmp_path)) == 2)
+        wait_until(lambda: len(pids(tmp_path)) == 2)
         assert not alive(pids(tmp_path)[0])
         (tmp_path / "end").touch()
         job = runner.wait(1, DEADLINE)
@@ -100,8 +101,8 @@ def test_job_that_loses_its_workers_does_not_loop(impatient: Broker, tmp_path: P
             return [each for each in started if runs_at(each, runner, job_id) and each.process.poll() is None]
 
         for count in (1, 2):
-            eventually(lambda count=count: len(pids(tmp_path)) == count)  # type: ignore[misc]
-            eventually(lambda: bool(living()))
+            wait_until(lambda count=count: len(pids(tmp_path)) == count)  # type: ignore[misc]
+            wait_until(lambda: bool(living()))
             living()[0].kill()
         job = runner.wait(job_id, DEADLINE)
     assert (job.state, job.crashes) == (JobState.DEAD, 2)
@@ -112,11 +113,11 @@ def test_worker_that_stops_returns_its_jobs(broker: Broker, tmp_path: Path) -> N
     """A job whose worker is stopped normally is run by another worker, without an attempt or a crash being counted."""
     with workers(tmp_path, broker) as started, running(tmp_path, broker) as runner:
         job_id = accept(runner, tmp_path, LIVE)
-        eventually(lambda: bool(pids(tmp_path)))
+        wait_until(lambda: bool(pids(tmp_path)))
         stopped = worker_of(started, runner, job_id)
         stopped.process.terminate()
         assert stopped.process.wait(DEADLINE) == 0
-        eventually(lambda: len(pids(tmp_path)) == 2)
+        wait_until(lambda: len(pids(tmp_path)) == 2)
         (tmp_path / "end").touch()
         job = runner.wait(job_id, DEADLINE)
     assert (job.state, job.attempts, job.crashes, job.deferrals) == (JobState.SUCCEEDED, 1, 0, 0)
@@ -128,7 +129,7 @@ def test_worker_that_was_killed_comes_back(impatient: Broker, tmp_path: Path) ->
     """A worker that starts again after it was killed takes jobs as before, on the same directories."""
     with workers(tmp_path, impatient, 1) as [worker], running(tmp_path, impatient) as runner:
         job_id = accept(runner, tmp_path, WAIT)
-        eventually(lambda: bool(pids(tmp_path)))
+        wait_until(lambda: bool(pids(tmp_path)))
         worker.kill()
         worker.start()
         (tmp_path / "end").touch()
@@ -157,7 +158,7 @@ def test_watchdog_ends_with_its_worker(broker: Broker, tmp_path: Path) -> None:
             assert _watchdogs(tmp_path)
             if way == "kill":
                 worker.kill()
-        eventually(lambda: not _watchdogs(tmp_path))
+        wait_until(lambda: not _watchdogs(tmp_path))
 
 
 def _watchdogs(path: Path) -> list[str]:

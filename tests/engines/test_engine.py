@@ -15,8 +15,8 @@ import pytest
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.jobs.limits import JobLimits
 from pacifica_notifications_consumer.streams.progress import Progress
-from tests.engines.beds import DEADLINE, Bed, accept, body, eventually, notes, pids
-from tests.support.machine.waiting import wait_for_line, whole_lines
+from tests.engines.beds import DEADLINE, Bed, accept, body, notes, pids
+from tests.support.machine.waiting import wait_for_line, wait_until, whole_lines
 from tests.support.runner_tools import alive, run_in_child
 
 WAIT = """
@@ -142,9 +142,9 @@ print("last")
     with bed.runner(tmp_path) as runner:
         job_id = accept(runner, tmp_path, source)
         half = {"download": Progress(bytes_done=5, bytes_total=10, files_done=1, files_total=2)}
-        eventually(lambda: runner.job(job_id).progress == half)
+        wait_until(lambda: runner.job(job_id).progress == half)
         output = runner.directory(job_id).output
-        eventually(lambda: output.exists() and output.read_text() == "first\n")
+        wait_until(lambda: output.exists() and output.read_text() == "first\n")
         (tmp_path / "end").touch()
         job = runner.wait(job_id, DEADLINE)
         assert output.read_text() == "first\nlast\n"
@@ -206,7 +206,7 @@ def test_cancelling(bed: Bed, tmp_path: Path) -> None:
     """Cancelling ends a running job's processes and keeps a waiting job from starting; both can be queued again."""
     with bed.runner(tmp_path, workers=1) as runner:
         running, waiting = accept(runner, tmp_path, WAIT, 1), accept(runner, tmp_path, WAIT, 2)
-        eventually(lambda: bool(pids(tmp_path)))
+        wait_until(lambda: bool(pids(tmp_path)))
         assert runner.cancel(waiting, "not needed")
         assert runner.cancel(running)
         for job_id, reason in ((running, "cancelled"), (waiting, "not needed")):
@@ -291,7 +291,7 @@ def test_stopping_the_runner(bed: Bed, tmp_path: Path) -> None:
     """A job that runs when the runner stops is queued again, not counted; on another machine it goes on running."""
     with bed.runner(tmp_path) as runner:
         job_id = accept(runner, tmp_path, WAIT)
-        eventually(lambda: bool(pids(tmp_path)) and (not bed.remote or runner.job(job_id).place is not None))
+        wait_until(lambda: bool(pids(tmp_path)) and (not bed.remote or runner.job(job_id).place is not None))
     assert alive(pids(tmp_path)[0]) is bed.remote
     (tmp_path / "end").touch()
     with bed.runner(tmp_path) as runner:
@@ -308,14 +308,14 @@ def test_killing_the_runner(bed: Bed, tmp_path: Path) -> None:
     def run_and_die() -> None:
         with bed.runner(tmp_path) as runner:
             accept(runner, tmp_path, WAIT)
-            eventually(lambda: bool(pids(tmp_path)))
+            wait_until(lambda: bool(pids(tmp_path)))
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert run_in_child(run_and_die) == -signal.SIGKILL
     first = pids(tmp_path)[0]
     assert alive(first)
     with bed.runner(tmp_path) as runner:
-        eventually(lambda: bed.remote or not alive(first))
+        wait_until(lambda: bed.remote or not alive(first))
         (tmp_path / "end").touch()
         job = runner.wait(1, DEADLINE)
     assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0 if bed.remote else 1)
@@ -328,9 +328,9 @@ def test_result_of_a_job_that_ended_while_nobody_waited(bed: Bed, tmp_path: Path
         pytest.skip("nothing goes on without a runner")
     with bed.runner(tmp_path) as runner:
         job_id = accept(runner, tmp_path, WAIT + "print('the result')\nsys.exit(7)")
-        eventually(lambda: bool(pids(tmp_path)))
+        wait_until(lambda: bool(pids(tmp_path)))
     (tmp_path / "end").touch()
-    eventually(lambda: not alive(pids(tmp_path)[0]))
+    wait_until(lambda: not alive(pids(tmp_path)[0]))
     time.sleep(0.5)
     with bed.runner(tmp_path) as runner:
         job = runner.wait(job_id, DEADLINE)

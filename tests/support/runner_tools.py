@@ -12,7 +12,7 @@ from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.settings.services import Services
-from tests.support.machine.waiting import DEADLINE, wait_until
+from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import PROC
 
 WAYS = ("cold", "warm")
@@ -56,11 +56,6 @@ def run_one(runner: JobRunner) -> Job:
     """Run one job to its end."""
     with runner:
         return runner.wait(accept(runner), DEADLINE)
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait for a condition."""
-    wait_until(condition)
 
 
 def alive(pid: int) -> bool:

@@ -12,8 +12,8 @@ from pacifica_notifications_consumer.catch_up.catch_up import catching_up
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
+from tests.support.machine.waiting import wait_until
 from tests.support.policy_tools import RULES, TestedStore, Told
-from tests.support.runner_tools import eventually
 
 
 @pytest.fixture
@@ -39,34 +39,34 @@ def test_at_the_start_and_after_incidents(
     monkeypatch.setattr(store.coverage, "last_incident", counted)
     told.go(1)
     with keep_looking(interval=0):
-        eventually(lambda: store.coverage.newest is not None)
+        wait_until(lambda: store.coverage.newest is not None)
     told.go(2)
     with keep_looking(interval=0):
-        eventually(lambda: store.jobs() == [2])
+        wait_until(lambda: store.jobs() == [2])
         told.go(3)
         before = len(turns)
-        eventually(lambda: len(turns) >= before + 3)
+        wait_until(lambda: len(turns) >= before + 3)
         assert store.jobs() == [2]
         store.ledger.note_incident(Incident(kind=IncidentKind.DISABLED, since=None, until=time.time()))
-        eventually(lambda: store.jobs() == [2, 3])
+        wait_until(lambda: store.jobs() == [2, 3])
 
 
 def test_on_time(store: TestedStore, told: Told, keep_looking: Callable[..., Any]) -> None:
     """With an interval, missed transactions are found without an incident."""
     with keep_looking(interval=0.05):
-        eventually(lambda: store.coverage.newest is not None)
+        wait_until(lambda: store.coverage.newest is not None)
         told.go(1)
-        eventually(lambda: store.jobs() == [1])
+        wait_until(lambda: store.jobs() == [1])
 
 
 def test_range_put_into_the_ledger(store: TestedStore, told: Told, keep_looking: Callable[..., Any]) -> None:
     """A range that another thread has added to the ledger is checked, too."""
     told.go(1, 2, 3)
     with keep_looking(interval=0):
-        eventually(lambda: store.coverage.newest is not None)
+        wait_until(lambda: store.coverage.newest is not None)
         store.coverage.add_span(range(2, 4))
-        eventually(lambda: store.jobs() == [2, 3])
-        eventually(lambda: not store.coverage.spans())
+        wait_until(lambda: store.jobs() == [2, 3])
+        wait_until(lambda: not store.coverage.spans())
 
 
 def test_after_policy_was_down(
@@ -75,14 +75,14 @@ def test_after_policy_was_down(
     """An outage of policy is logged once, and transactions from the time of the outage are checked afterwards."""
     caplog.set_level("INFO", "pacifica_notifications_consumer.catch_up.catch_up")
     with keep_looking(interval=0.02):
-        eventually(lambda: store.coverage.newest is not None)
+        wait_until(lambda: store.coverage.newest is not None)
         told.down = True
-        eventually(lambda: "cannot look for missed transactions" in caplog.text)
+        wait_until(lambda: "cannot look for missed transactions" in caplog.text)
         told.go(1)
         told.refused = 0
-        eventually(lambda: told.refused > 2)
+        wait_until(lambda: told.refused > 2)
         told.down = False
-        eventually(lambda: store.jobs() == [1])
+        wait_until(lambda: store.jobs() == [1])
     assert caplog.text.count("cannot look for missed transactions") == 1
     assert "policy can be asked again" in caplog.text
 
@@ -90,13 +90,13 @@ def test_after_policy_was_down(
 def test_end_in_the_middle_of_a_search(store: TestedStore, told: Told, keep_looking: Callable[..., Any]) -> None:
     """A search ends at once with its context, and the next one goes on where it was."""
     with keep_looking(interval=0):
-        eventually(lambda: store.coverage.newest is not None)
+        wait_until(lambda: store.coverage.newest is not None)
     told.go(*range(1, 31))
     with keep_looking(interval=0, rate=0.00001):  # a day between two requests
-        eventually(lambda: "see" in str(told.asked) or 1 in told.asked)
+        wait_until(lambda: "see" in str(told.asked) or 1 in told.asked)
     assert len(store.jobs()) < 30
     with keep_looking(interval=0):
-        eventually(lambda: store.jobs() == list(range(1, 31)))
+        wait_until(lambda: store.jobs() == list(range(1, 31)))
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Ending, Fate, JobState
 from pacifica_notifications_consumer.settings.services import Services
-from tests.support.machine.waiting import DEADLINE
-from tests.support.runner_tools import accept, eventually, make_runner
+from tests.support.machine.waiting import DEADLINE, wait_until
+from tests.support.runner_tools import accept, make_runner
 
 #: Says that it runs.
 NOTING = "import sys; open(sys.argv[2] + '/ran', 'a').write('x')"
@@ -36,7 +36,7 @@ def test_executor_that_was_shut_down(tmp_path: Path) -> None:
     executor.shutdown()
     with make_runner(tmp_path, NOTING, engine=executor, retry_delay=1000.0) as runner:
         job_id = accept(runner)
-        eventually(lambda: runner.job(job_id).deferrals)
+        wait_until(lambda: runner.job(job_id).deferrals)
         job = runner.job(job_id)
         assert (job.state, job.attempts, job.crashes) == (JobState.QUEUED, 0, 0)
         assert "the executor does not accept the job: RuntimeError" in job.reason
@@ -73,7 +73,7 @@ def test_executor_that_begins_after_the_cancellation(tmp_path: Path) -> None:
     executor = Stubborn()
     with make_runner(tmp_path, NOTING, engine=executor) as runner:
         job_id = accept(runner)
-        eventually(lambda: executor.calls)
+        wait_until(lambda: executor.calls)
         assert runner.cancel(job_id)
         assert runner.wait(job_id, DEADLINE).state is JobState.CANCELLED
         assert executor.calls[0]().fate is Fate.CRASHED
@@ -87,7 +87,7 @@ def test_job_that_waits_in_the_executor_at_the_end(tmp_path: Path) -> None:
         executor.submit(blocked.wait)
         with make_runner(tmp_path, NOTING, engine=executor) as runner:
             job_id = accept(runner)
-            eventually(lambda: runner.job(job_id).state is JobState.RUNNING)
+            wait_until(lambda: runner.job(job_id).state is JobState.RUNNING)
         blocked.set()
         with make_runner(tmp_path, NOTING, engine=executor) as runner:
             job = runner.wait(job_id, DEADLINE)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer import JobRunner
-from tests.support.machine.waiting import DEADLINE
-from tests.support.runner_tools import accept, eventually, make_runner
+from tests.support.machine.waiting import DEADLINE, wait_until
+from tests.support.runner_tools import accept, make_runner
 
 #: What `stop` does, with the status at the end of the script itself and in a callback.
 WAYS = {
@@ -91,7 +91,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str
         scripts[way].write_text(script)
         job_id = accept(runners[way], next(numbers))
         # A job that asks to be tried again has not ended.
-        eventually(lambda: runners[way].job(job_id).exit_status is not None)
+        wait_until(lambda: runners[way].job(job_id).exit_status is not None)
         return runners[way].job(job_id).exit_status
 
     yield run

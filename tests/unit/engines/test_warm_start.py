@@ -20,8 +20,8 @@ from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.jobs.limits import JobLimits
-from tests.support.machine.waiting import DEADLINE, wait_for_line
-from tests.support.runner_tools import accept, alive, eventually, make_runner, run_in_child
+from tests.support.machine.waiting import DEADLINE, wait_for_line, wait_until
+from tests.support.runner_tools import accept, alive, make_runner, run_in_child
 
 #: Writes its process id and that of its parent to a file, and ends when another file appears.
 WAITER = """
@@ -52,12 +52,12 @@ def test_its_death_is_no_failure_of_the_jobs(make: Callable[..., JobRunner], tmp
         pid, parent = map(int, wait_for_line(tmp_path / "running").split())
         assert parent == warm(runner).pid
         os.kill(parent, signal.SIGKILL)
-        eventually(lambda: not alive(pid))
-        eventually(lambda: (tmp_path / "began").read_text() == "xx")
+        wait_until(lambda: not alive(pid))
+        wait_until(lambda: (tmp_path / "began").read_text() == "xx")
         (tmp_path / "end").touch()
         job = runner.wait(job_id, DEADLINE)
         assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 1)
-        eventually(lambda: warm(runner).ready)
+        wait_until(lambda: warm(runner).ready)
         (tmp_path / "running").unlink()
         runner.wait(accept(runner, 2), DEADLINE)
         assert int(wait_for_line(tmp_path / "running").split()[1]) == warm(runner).pid != parent
@@ -93,7 +93,7 @@ def test_one_that_hangs_is_replaced(make: Callable[..., JobRunner], monkeypatch:
         assert runner.directory(job_id).output.read_text() == f"{os.getpid()}\n"
         # The next one has all the time that it needs.
         monkeypatch.setattr(warm_start, "_PATIENCE", DEADLINE)
-        eventually(lambda: warm(runner).ready and warm(runner).pid != hung)
+        wait_until(lambda: warm(runner).ready and warm(runner).pid != hung)
         job_id = accept(runner, 2)
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
         assert runner.directory(job_id).output.read_text() == f"{warm(runner).pid}\n"
@@ -161,7 +161,7 @@ def test_it_ends_with_the_runner(make: Callable[..., JobRunner], tmp_path: Path)
 
     assert run_in_child(run_and_die) == -signal.SIGKILL
     pid = int(wait_for_line(tmp_path / "pid"))
-    eventually(lambda: not alive(pid))
+    wait_until(lambda: not alive(pid))
 
 
 def test_closing_while_it_gets_ready(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_closing_while_it_gets_ready(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import time; time.sleep(100)")
     start = warm_start.WarmStart(Path(sys.executable), tmp_path / "script", environ=dict(os.environ), preload=["slow"])
     start.start()
-    eventually(lambda: start.pid is not None)
+    wait_until(lambda: start.pid is not None)
     began = time.monotonic()
     start.close()
     assert time.monotonic() - began < DEADLINE
@@ -195,8 +195,8 @@ def test_many_at_the_same_time(make: Callable[..., JobRunner]) -> None:
             job = runner.wait(number, DEADLINE)
             assert job.exit_status == number % 7
             assert runner.directory(number).output.read_text() == f"{runner.directory(number).source}\n"
-        eventually(lambda: threading.active_count() < threads + 4)
-        eventually(lambda: len(os.listdir(f"/proc/{warm(runner).pid}/fd")) < 8)  # noqa: PTH208
+        wait_until(lambda: threading.active_count() < threads + 4)
+        wait_until(lambda: len(os.listdir(f"/proc/{warm(runner).pid}/fd")) < 8)  # noqa: PTH208
 
 
 def test_large_environment(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,22 +254,22 @@ def test_child_that_was_forked_ahead(make: Callable[..., JobRunner], tmp_path: P
         return Path(f"/proc/{warm(runner).pid}/task/{warm(runner).pid}/children").read_text().split()
 
     with make("import os; print('one', os.getpid())") as runner:
-        eventually(lambda: len(ahead()) == 1)
+        wait_until(lambda: len(ahead()) == 1)
         (waiting,) = ahead()
         job_id = accept(runner)
         runner.wait(job_id, DEADLINE)
         assert runner.directory(job_id).output.read_text() == f"one {waiting}\n"
-        eventually(lambda: len(ahead()) == 1)
+        wait_until(lambda: len(ahead()) == 1)
         (tmp_path / "consumer" / "__main__.py").write_text("print('two')")
         job_id = accept(runner, 2)
         runner.wait(job_id, DEADLINE)
         assert runner.directory(job_id).output.read_text() == "two\n"
-        eventually(lambda: len(ahead()) == 1)
+        wait_until(lambda: len(ahead()) == 1)
         (waiting,) = ahead()
         os.kill(int(waiting), signal.SIGKILL)
         job_id = accept(runner, 3)
         assert runner.wait(job_id, DEADLINE).exit_status == 0
-        eventually(lambda: len(ahead()) == 1 and ahead() != [waiting])
+        wait_until(lambda: len(ahead()) == 1 and ahead() != [waiting])
         assert warm(runner).ready
 
 

@@ -18,8 +18,8 @@ from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.settings.services import Services
 from tests.support.entry_points import BEHAVIOURS, ENDINGS
-from tests.support.machine.waiting import DEADLINE
-from tests.support.runner_tools import alive, eventually
+from tests.support.machine.waiting import DEADLINE, wait_until
+from tests.support.runner_tools import alive
 
 _BODY = b'{"eventID": "e"}'
 
@@ -131,7 +131,7 @@ def test_what_is_left_of_the_group_ends_with_it(run: Runner, home: Path) -> None
     source = b"import subprocess; print(subprocess.Popen(['sleep', '99'], env={}).pid)"
     for result in run(source).values():
         pid = int(result.output)
-        eventually(lambda pid=pid: not alive(pid))  # type: ignore[misc]
+        wait_until(lambda pid=pid: not alive(pid))  # type: ignore[misc]
 
 
 def test_libraries_that_come_later_are_noticed() -> None:

@@ -20,7 +20,7 @@ from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.queue import maintenance as maintenance
 from pacifica_notifications_consumer.queue import workers
 from tests.support.machine.waiting import DEADLINE, wait_for_line, wait_until
-from tests.support.runner_tools import WAYS, accept, alive, body, eventually, make_runner, run_in_child, run_one
+from tests.support.runner_tools import WAYS, accept, alive, body, make_runner, run_in_child, run_one
 
 
 @pytest.fixture(params=WAYS)
@@ -127,7 +127,7 @@ def test_failed_job_waits_for_its_next_attempt(make: Callable[..., JobRunner]) -
     source = "import os, sys; n = len(os.listdir(sys.argv[2])); open(f'{sys.argv[2]}/{n}', 'w'); sys.exit(n < 2)"
     with make(source, attempts=2, retry_delay=1000.0) as runner:
         job_id = accept(runner)
-        eventually(lambda: runner.job(job_id).state is JobState.FAILED)
+        wait_until(lambda: runner.job(job_id).state is JobState.FAILED)
         assert (runner.job(job_id).attempts, runner.job(job_id).reason) == (1, "exit status 1")
         assert runner.requeue(job_id)
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
@@ -191,8 +191,8 @@ def test_old_jobs_are_removed(make: Callable[..., JobRunner], tmp_path: Path, mo
     with make(source, attempts=2, retry_delay=1000.0, workers=1, keep=Keep(count=1)) as runner:
         for number in range(1, 5):
             accept(runner, number)
-        eventually(lambda: [job.id for job in runner.jobs()] == [4, 1])
-        eventually(lambda: sorted(path.name for path in (tmp_path / "state" / "jobs").iterdir()) == ["1", "4"])
+        wait_until(lambda: [job.id for job in runner.jobs()] == [4, 1])
+        wait_until(lambda: sorted(path.name for path in (tmp_path / "state" / "jobs").iterdir()) == ["1", "4"])
         assert runner.job(1).state is JobState.FAILED
 
 
@@ -205,8 +205,8 @@ def test_what_is_old_is_removed(make: Callable[..., JobRunner], monkeypatch: pyt
         aside = runner.accept(b"not JSON").notification_id
         receipts = runner.accept_all([body(number) for number in range(1, 6)])
         assert all(receipt.job_id for receipt in receipts)
-        eventually(lambda: not runner.jobs())
-        eventually(lambda: not runner.ledger.records.notification(aside).kept)
+        wait_until(lambda: not runner.jobs())
+        wait_until(lambda: not runner.ledger.records.notification(aside).kept)
         # Its record stays, as do those of the jobs' notifications.
         assert len(runner.ledger.records.notifications(10)) == 6
 
@@ -238,8 +238,8 @@ def test_job_that_was_lost_inside_comes_back(make: Callable[..., JobRunner], mon
     engine = Faulty()
     with make("", engine=engine) as runner:
         accept(runner)
-        eventually(lambda: engine.lost)
-        eventually(lambda: expired(runner))
+        wait_until(lambda: engine.lost)
+        wait_until(lambda: expired(runner))
         job = runner.wait(1, DEADLINE)
     assert (job.state, job.crashes) == (JobState.SUCCEEDED, 1)
 
@@ -281,7 +281,7 @@ def test_stop_while_no_result_can_be_written(
         with monkeypatch.context() as patch:
             patch.setattr(runner.ledger, "end_attempt", full)
             accept(runner)
-            eventually(lambda: "its result cannot be written: the disk is full" in caplog.text)
+            wait_until(lambda: "its result cannot be written: the disk is full" in caplog.text)
             runner.__exit__()
     with make("", crash_limit=5) as runner:
         job = runner.wait(1, DEADLINE)
@@ -303,11 +303,11 @@ def test_maintenance_outlasts_a_fault_of_the_ledger(
             return recover(*arguments, **keywords)
 
         monkeypatch.setattr(ledger, "recover", faulty)
-        eventually(lambda: "the disk is full" in caplog.text)
+        wait_until(lambda: "the disk is full" in caplog.text)
         job_id = accept(runner)
         runner.wait(job_id, DEADLINE)
         ledger._database.change("UPDATE jobs SET state = 'running', token = 'lost', lease_until = 0")
-        eventually(lambda: runner.job(job_id).crashes == 1)
+        wait_until(lambda: runner.job(job_id).crashes == 1)
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
         assert runner.alive
 

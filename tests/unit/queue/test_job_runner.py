@@ -20,8 +20,8 @@ from pacifica_notifications_consumer.queue import workers
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.streams.progress import Progress
 from tests.support.faults import FailingFilter
-from tests.support.machine.waiting import DEADLINE, wait_for_line, whole_lines
-from tests.support.runner_tools import WAYS, alive, body, eventually, make_runner, run_one
+from tests.support.machine.waiting import DEADLINE, wait_for_line, wait_until, whole_lines
+from tests.support.runner_tools import WAYS, alive, body, make_runner, run_one
 
 
 @pytest.fixture(params=WAYS)
@@ -148,7 +148,7 @@ with TransferMeter("download", 10, 2, None) as meter:
         job_id = runner.accept(body()).job_id
         assert job_id is not None
         half = {"download": Progress(bytes_done=5, bytes_total=10, files_done=1, files_total=2)}
-        eventually(lambda: runner.job(job_id).progress == half)
+        wait_until(lambda: runner.job(job_id).progress == half)
         (runner.directory(job_id).destination / "go").touch()
         ended = runner.wait(job_id, DEADLINE)
         assert not runner.directory(job_id).progress.exists()
@@ -175,7 +175,7 @@ time.sleep(100)
         assert (job.state, job.exit_status, job.reason) == expected
         if whole_lines(child):
             break
-    eventually(lambda: not alive(int(wait_for_line(child))))
+    wait_until(lambda: not alive(int(wait_for_line(child))))
 
 
 def test_attempts(make: Callable[..., JobRunner], tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_lost_notification_holds_up_no_other_job(make: Callable[..., JobRunner],
         job_id = runner.accept(body(2)).job_id
         assert job_id is not None
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
-        eventually(lambda: "No such file or directory" in runner.job(1).reason)
+        wait_until(lambda: "No such file or directory" in runner.job(1).reason)
         saved.rename(file)
         job = runner.wait(1, DEADLINE)
         assert (job.state, job.attempts, job.reason) == (JobState.SUCCEEDED, 1, "")

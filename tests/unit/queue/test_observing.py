@@ -21,8 +21,8 @@ from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.log_context import concerning, log_facts
 from pacifica_notifications_runner.process import logs
-from tests.support.machine.waiting import DEADLINE
-from tests.support.runner_tools import WAYS, accept, body, eventually, make_runner
+from tests.support.machine.waiting import DEADLINE, wait_until
+from tests.support.runner_tools import WAYS, accept, body, make_runner
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -72,9 +72,9 @@ def test_age_of_the_queue(tmp_path: Path) -> None:
     with make_runner(tmp_path, "import time; time.sleep(60)", workers=1) as runner:
         accept(runner, 1)
         accept(runner, 2)
-        eventually(lambda: samples(write_metrics(runner))["pacifica_consumer_queue_depth"] == 1)
+        wait_until(lambda: samples(write_metrics(runner))["pacifica_consumer_queue_depth"] == 1)
         first = samples(write_metrics(runner))[age]
-        eventually(lambda: samples(write_metrics(runner))[age] > first)
+        wait_until(lambda: samples(write_metrics(runner))[age] > first)
 
 
 def test_histogram() -> None:

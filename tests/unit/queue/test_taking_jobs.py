@@ -15,9 +15,9 @@ from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.queue import workers
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
-from tests.support.machine.waiting import DEADLINE
+from tests.support.machine.waiting import DEADLINE, wait_until
 from tests.support.policy_tools import UNKNOWN, transaction
-from tests.support.runner_tools import body, eventually, make_runner, run_one
+from tests.support.runner_tools import body, make_runner, run_one
 
 
 def test_recovered_transaction(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -108,7 +108,7 @@ def test_no_arrival_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     runner = make_runner(tmp_path, "", workers=1)
     monkeypatch.setattr(Ledger, "next_due", look_too_early)
     with runner:
-        eventually(lambda: len(arrived) == 3)
+        wait_until(lambda: len(arrived) == 3)
         assert runner.wait(arrived[-1], DEADLINE).state is JobState.SUCCEEDED
 
 

@@ -21,8 +21,7 @@ from pacifica_notifications_consumer.subscription.subscription import mint_token
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.support.faults import fault_server, replying
 from tests.support.machine.ports import free_port
-from tests.support.machine.waiting import DEADLINE
-from tests.support.runner_tools import eventually
+from tests.support.machine.waiting import DEADLINE, wait_until
 
 TOKEN = mint_token()
 TARGET = "http://127.0.0.1:9/receive"
@@ -147,7 +146,7 @@ def test_it_is_mended(
     with subscribed(services, **ARGUMENTS, watch_interval=0.02, on_incident=incidents.append) as ours:
         before = time.time()
         strike(sandbox, producer, ours.uuid)
-        eventually(lambda: bool(incidents))
+        wait_until(lambda: bool(incidents))
         (incident,) = incidents
         assert (incident.kind, incident.detail) == (kind, detail)
         assert incident.since is not None
@@ -157,7 +156,7 @@ def test_it_is_mended(
         assert found["uuid"] == ours.uuid
         assert (found["disabled"], found["error"], found["target_url"], found["jsonpath"]) == (None, None, TARGET, "$")
         assert found["auth"]["header"]["credentials"] == TOKEN
-        eventually(lambda: ours.repairs == 0)
+        wait_until(lambda: ours.repairs == 0)
         assert ours.trouble == ""
     assert "notifications may have been missed from" in caplog.text
     assert TOKEN not in caplog.text
@@ -174,7 +173,7 @@ def test_producer_whose_clock_is_wrong(
     with subscribed(services, **ARGUMENTS, watch_interval=0.02, on_incident=incidents.append) as ours:
         wrong = {"disabled": disabled, "error": "it answered 500"}
         producer.request("PUT", f"/eventmatch/{ours.uuid}", json=wrong)
-        eventually(lambda: bool(incidents))
+        wait_until(lambda: bool(incidents))
         (incident,) = incidents
     assert incident.kind is IncidentKind.DISABLED
     assert incident.since is not None
@@ -192,10 +191,10 @@ def test_producer_that_is_down_for_a_while(tmp_path: Path, monkeypatch: pytest.M
         services = Services(producer_url=sandbox.producer_url, username="alice")
         ours = stack.enter_context(subscribed(services, **ARGUMENTS, watch_interval=0.02, on_incident=incidents.append))
         sandbox.__exit__(None, None, None)
-        eventually(lambda: "cannot reach the producer" in ours.trouble)
+        wait_until(lambda: "cannot reach the producer" in ours.trouble)
         assert incidents == []
         stack.enter_context(Sandbox(tmp_path, users={"alice": 10}, producer_port=port))
-        eventually(lambda: bool(incidents))
+        wait_until(lambda: bool(incidents))
         assert ours.trouble == ""
     assert [incident.kind for incident in incidents] == [IncidentKind.UNREACHABLE]
     assert "cannot reach the producer" in incidents[0].detail
@@ -206,10 +205,10 @@ def test_switched_off_again_and_again(sandbox: Sandbox, services: Services) -> N
     with subscribed(services, **ARGUMENTS, watch_interval=0.01) as ours:
         for number in range(1, 4):
             disable(sandbox, ours.uuid)
-            eventually(lambda number=number: ours.incidents.get(IncidentKind.DISABLED) == number)  # type: ignore[misc]
+            wait_until(lambda number=number: ours.incidents.get(IncidentKind.DISABLED) == number)  # type: ignore[misc]
         if ours.repairs > 1:
             assert "times in a row: it answered 500" in ours.trouble
-        eventually(lambda: ours.trouble == "")
+        wait_until(lambda: ours.trouble == "")
 
 
 @pytest.mark.parametrize("answer", [b"[]", b'"x"', b"{}", b"nonsense", b'{"disabled": 7, "auth": []}'])
@@ -243,7 +242,7 @@ def test_books_that_cannot_be_kept(sandbox: Sandbox, services: Services, produce
     with subscribed(services, **ARGUMENTS, watch_interval=0.01, on_incident=fail) as ours:
         for _ in range(2):
             disable(sandbox, ours.uuid)
-            eventually(lambda: all(each["disabled"] is None for each in sandbox.subscriptions()))
+            wait_until(lambda: all(each["disabled"] is None for each in sandbox.subscriptions()))
 
 
 def test_producer_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

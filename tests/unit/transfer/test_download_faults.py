@@ -19,11 +19,7 @@ from pacifica_notifications_consumer.settings.services import Services
 from tests.support.faults import fault_server
 from tests.unit.transfer.test_transfer import contents, failure, incoming
 
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries do not wait."""
-    monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", lambda _: None)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 def test_notification_that_is_missing(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from pacifica_notifications_consumer.settings.services import Services
 from tests.support.faults import fault_server
 from tests.unit.transfer.test_transfer import TRANSACTION, failure
 
+pytestmark = pytest.mark.usefixtures("no_pauses")
+
 AT_WORK = {"state": "OK", "task": "ingest files", "task_percent": "12.5", "complete": False, "exception": ""}
 DONE = {**AT_WORK, "task": "ingest metadata", "task_percent": "100.0", "complete": True}
 NESTED = """The server encountered an unexpected condition (Traceback (most recent call last):
@@ -26,19 +28,6 @@ During handling:
 base.PolicyError: not allowed
 )"""
 FAILED = {**AT_WORK, "state": "FAILED", "complete": True, "exception": "the archive is full"}
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Polls do not wait."""
-    monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", lambda _: None)
-
-
-@pytest.fixture
-def outgoing(tmp_path: Path) -> Path:
-    (tmp_path / "uploads").mkdir()
-    (tmp_path / "uploads" / "a.txt").write_text("alpha")
-    return tmp_path
 
 
 class ScriptedIngest:

@@ -22,24 +22,13 @@ from pacifica_notifications_consumer.transfer import upload_recovery
 from tests.support.faults import fault_server
 from tests.unit.transfer.test_transfer import TRANSACTION, failure
 
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries do not wait."""
-    monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", lambda _: None)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox() as sandbox:
         yield sandbox
-
-
-@pytest.fixture
-def outgoing(tmp_path: Path) -> Path:
-    (tmp_path / "uploads").mkdir()
-    (tmp_path / "uploads" / "a.txt").write_text("alpha")
-    return tmp_path
 
 
 class Between:

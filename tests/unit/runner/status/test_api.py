@@ -26,8 +26,8 @@ from pacifica_notifications_runner.status.api.documents import SubscriptionStatu
 from pacifica_notifications_runner.status.listener import showing
 from tests.support.faults import FailingFilter
 from tests.support.http_tools import raw
-from tests.support.machine.waiting import DEADLINE, wait_for_line
-from tests.support.runner_tools import body, eventually, make_runner
+from tests.support.machine.waiting import DEADLINE, wait_for_line, wait_until
+from tests.support.runner_tools import body, make_runner
 
 TOKEN = "let-me-in"
 #: Ends as the number of its notification says, after what it finds in `go`, if that is to be waited for.
@@ -189,7 +189,7 @@ def test_a_log_is_followed_to_its_end(client: Client, runner: JobRunner) -> None
         (runner.directory(3).destination / "go").touch()
         got += pieces
     assert b"".join(got) == b"hello 3\n"
-    eventually(lambda: runner.job(3).state is JobState.SUCCEEDED)
+    wait_until(lambda: runner.job(3).state is JobState.SUCCEEDED)
 
 
 @pytest.mark.parametrize(
