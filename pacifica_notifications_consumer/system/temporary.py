@@ -7,6 +7,7 @@ import glob
 import logging
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -65,16 +66,13 @@ def _remove_abandoned(parent: Path, prefix: str) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove a directory with all that it contains, including read-only folders."""
-    shutil.rmtree(directory, ignore_errors=True)
+    """Remove a directory with all that it contains, including read-only folders, and folders nested without a limit."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(directory, ignore_errors=True)
     # Root does not need rights, and must not change the rights of files that another user creates meanwhile.
-    if not directory.exists() or os.geteuid() == 0:
-        return
-    for folder, folders, _ in os.walk(directory):
-        for path in (Path(folder), *(Path(folder) / name for name in folders)):
-            if not path.is_symlink():
-                with contextlib.suppress(OSError):
-                    path.chmod(0o700)
-    shutil.rmtree(directory, ignore_errors=True)
+    changes = [["chmod", "-R", "u+rwx"]] if os.geteuid() != 0 else []
+    for command in (*changes, ["rm", "-rf"]):
+        if directory.exists():
+            subprocess.run([*command, directory], stderr=subprocess.DEVNULL, check=False)
     if directory.exists():
         log.warning("could not remove %s", directory)

@@ -26,6 +26,19 @@ def test_read_only_folders(tmp_path: Path) -> None:
     assert tmp_path.stat().st_mode & 0o777 == 0o500
 
 
+def test_folders_in_each_other() -> None:
+    """More folders in each other than Python's recursion allows, and than files may be open, are removed."""
+    with temporary_directory("x-") as directory:
+        at = os.open(directory, os.O_RDONLY)
+        for _ in range(3000):
+            os.mkdir("a", dir_fd=at)
+            inner = os.open("a", os.O_RDONLY, dir_fd=at)
+            os.close(at)
+            at = inner
+        os.close(at)
+    assert not directory.exists()
+
+
 def test_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A place for temporary files that does not exist is named as the cause."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
