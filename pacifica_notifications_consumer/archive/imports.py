@@ -209,8 +209,11 @@ def parse(path: Path) -> ast.Module:
             encoding = tokenize.detect_encoding(io.BytesIO(source).readline)[0]
         source.decode(encoding)
         position = source.find(b"\0")
-    except (UnicodeDecodeError, LookupError) as error:
-        position = getattr(error, "start", 0)
+    except LookupError as error:
+        line = 1 if b"coding" in source.partition(b"\n")[0] else 2
+        raise SyntaxError(str(error).partition(";")[0], (path.name, line, 0, None)) from None
+    except UnicodeDecodeError as error:
+        position = error.start
     if position >= 0:
         line = source[:position].count(b"\n") + 1
         raise SyntaxError(f"byte {position} of the file is not text in {encoding}", (path.name, line, 0, None))

@@ -47,8 +47,8 @@ PARTS: list[tuple[str, Mapping[str, str | bytes], list[tuple[str, str, str]]]] =
     ),
     (
         "no encoding of text",
-        {"__main__.py": "# coding: hex\nimport sys\nsys.argv\n"},
-        [("error", "__main__.py:1", "byte 0 of the file is not text in hex; save it as UTF-8")],
+        {"__main__.py": "\n# coding: hex\nimport sys\nsys.argv\n"},
+        [("error", "__main__.py:2", "'hex' is not a text encoding; correct it")],
     ),
     (
         "unknown encoding",
