@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 
 import pytest
 
@@ -26,9 +27,13 @@ TIMES = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.whole if name == "nginx" else ()) for name in TARGETS]
-)
+MARKS = {
+    "nginx": pytest.mark.whole,
+    "warm": pytest.mark.skipif(sys.platform != "linux", reason="a warm start needs Linux"),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in TARGETS])
 def test_nothing_is_found(name: str) -> None:
     """Hostile inputs cause no crash, hang, or other finding."""
     campaign = Campaign(name, SEED)
