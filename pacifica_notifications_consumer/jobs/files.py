@@ -23,7 +23,7 @@ _LONGEST_NOTE = 4096
 _FLAGS = {
     "rb": os.O_RDONLY,
     "r+b": os.O_RDWR,
-    "wb": os.O_WRONLY | os.O_CREAT,
+    "wb": os.O_WRONLY | os.O_CREAT | os.O_EXCL,
     "ab": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
 }
 #: The errors when a path leads over a link or a file, or to a link, a directory, a pipe without readers, or a socket.
@@ -68,8 +68,8 @@ def _walk(directory: Path) -> Iterator[JobFile]:
 def open_file(directory: Path, path: str, mode: str = "rb") -> IO[Any]:
     """Open a regular file of a job, or create it with access for its owner only; no symbolic link is followed.
 
-    The mode is ``rb``, ``r+b``, ``wb`` or ``ab``. An OSError is raised if the file cannot be opened; it is a
-    FileNotFoundError if the file is missing or not a regular one.
+    The mode is ``rb``, ``r+b``, ``ab``, or ``wb``, which makes a new file in the place of whatever is there. An OSError
+    is raised if the file cannot be opened; it is a FileNotFoundError if the file is missing or not a regular one.
     """
     *folders, name = parts = path.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
@@ -80,19 +80,19 @@ def open_file(directory: Path, path: str, mode: str = "rb") -> IO[Any]:
             for folder in (str(directory), *folders):
                 at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
                 stack.callback(os.close, at)
+            if mode == "wb":
+                # The old file may have another name, under which its content must stay, such as in `uploads`.
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=at)
             # O_NONBLOCK: opening a pipe would block.
             file = os.open(name, _FLAGS[mode] | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=at)
         except OSError as error:
             if error.errno not in _NOT_A_FILE:
                 raise
             raise FileNotFoundError(f"{directory / path} is not a regular file") from error
-        seen = os.fstat(file)
-        # Another name of a file that is overwritten may be that of another user's file.
-        if not stat.S_ISREG(seen.st_mode) or (mode == "wb" and seen.st_nlink > 1):
+        if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
             raise FileNotFoundError(f"{directory / path} is not a regular file")
-        if mode == "wb":
-            os.truncate(file, 0)
         return os.fdopen(file, mode)
 
 

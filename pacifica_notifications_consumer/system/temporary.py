@@ -70,8 +70,8 @@ def remove_tree(directory: Path) -> None:
     with contextlib.suppress(RecursionError):
         shutil.rmtree(directory, ignore_errors=True)
     # Root does not need rights, and must not change the rights of files that another user creates meanwhile.
-    changes = [["chmod", "-R", "u+rwx"]] if os.geteuid() != 0 else []
-    for command in (*changes, ["rm", "-rf"]):
+    changes = [["chmod", "-R", "u+rwx", "--"]] if os.geteuid() != 0 else []
+    for command in (*changes, ["rm", "-rf", "--"]):
         if directory.exists():
             subprocess.run([*command, directory], stderr=subprocess.DEVNULL, check=False)
     if directory.exists():

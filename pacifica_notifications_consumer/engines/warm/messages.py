@@ -33,7 +33,7 @@ def receive(source: socket.socket, run_as: Account, *subjects: str, sender: int 
 
     ConnectionError means that the other end is closed, `ProcessLost` that the message cannot be true.
     """
-    # There is no room for more than the credentials, so the kernel discards descriptors.
+    # The buffer holds the credentials only, so the kernel discards file descriptors.
     data, ancillary, flags, _ = source.recvmsg(_LONGEST, socket.CMSG_SPACE(_UCRED.size))
     if not data:
         raise ConnectionResetError

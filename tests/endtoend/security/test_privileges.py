@@ -72,7 +72,7 @@ def begin_with_umask_0(operator: Operator, sandbox: Sandbox, archive: Path, *fla
 
 
 def test_files_are_the_users_alone(operator: Operator, sandbox: Sandbox, tmp_path: Path, quick_python: Path) -> None:
-    """Whatever the umask, and though the state directory is open to all, nobody else may read what is in it."""
+    """With umask 0 and an open state directory, its files can be read and written by their user only."""
     archive = pack(tmp_path / "consumer.zip", {"__main__.py": LOUD})
     cache = operator.home / "state" / "cache"
     deployment = begin_with_umask_0(operator, sandbox, archive, "--python", quick_python, "--venv-cache", cache)

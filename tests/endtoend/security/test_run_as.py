@@ -147,13 +147,14 @@ def test_todays_example_as_another_user(
 def test_traps_for_the_next_attempt(
     operator: Operator, sandbox: Sandbox, installation: Installation, tmp_path: Path
 ) -> None:
-    """A link that a first attempt leaves makes the second one fail, and not the runner write where it leads."""
+    """A link that a first attempt leaves is replaced for the second one; the runner does not write where it leads."""
     precious = operator.home / "precious"
     precious.write_text("precious")
     precious.chmod(0o600)
     entry_point = (
         "import os, sys\n"
-        f"os.unlink(sys.argv[1] + '/notification.json'); os.symlink('{precious}', sys.argv[1] + '/notification.json')\n"
+        "notification = sys.argv[1] + '/notification.json'; print('it was', os.path.islink(notification))\n"
+        f"os.unlink(notification); os.symlink('{precious}', notification)\n"
         f"os.mkfifo(os.environ['PACIFICA_PROGRESS_FILE'])\n"
         "raise SystemExit(3)\n"
     )
@@ -164,8 +165,11 @@ def test_traps_for_the_next_attempt(
     deployment.job(1, JobState.DEAD)
     retried = operator.run(TOOL, "jobs", "retry", "1", "--state-dir", deployment.state_dir)
     assert retried.status == 0, retried.stderr
-    deployment.command.wait_for("notification.json is not a regular file")
-    deployment.job(1, JobState.DEAD)
+    wait_until(
+        lambda: deployment.command.stderr.count("job 1: attempt 1 of 1 failed: exit status 3") == 2, "two failures"
+    )
+    shown = operator.run(TOOL, "jobs", "log", "1", "--state-dir", deployment.state_dir)
+    assert (shown.stdout.count("it was False"), shown.stdout.count("it was True")) == (2, 0)
     assert precious.read_text() == "precious"
     # Another job is run all the same.
     deployment.post(event(2))

@@ -104,10 +104,28 @@ def test_spoilt_notification_is_restored(tmp_path: Path) -> None:
 
 
 def test_pipe_in_place_of_the_notification(tmp_path: Path) -> None:
-    """A pipe that an earlier attempt put in the notification's place is an error, and does not block the runner."""
+    """A pipe that an earlier attempt put in the notification's place is replaced, and does not block the runner."""
     job = JobDirectory(tmp_path / "1")
     job.prepare(b"{}", [])
     (job.source / "notification.json").unlink()
     os.mkfifo(job.source / "notification.json")
+    job.prepare(b"second", [])
+    assert (job.source / "notification.json").read_bytes() == b"second"
+
+
+def test_notification_with_another_name(tmp_path: Path) -> None:
+    """A further name that an earlier attempt gave the notification, to upload it, keeps its content."""
+    job = JobDirectory(tmp_path / "1")
+    job.prepare(b"first", [])
+    os.link(job.source / "notification.json", job.destination / "uploads" / "original.json")
+    job.prepare(b"second", [])
+    assert (job.source / "notification.json").read_bytes() == b"second"
+    assert (job.destination / "uploads" / "original.json").read_bytes() == b"first"
+
+
+def test_folder_in_place_of_the_notification(tmp_path: Path) -> None:
+    """A folder there is an error that names it."""
+    job = JobDirectory(tmp_path / "1")
+    (job.source / "notification.json" / "inner").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"notification\.json is not a regular file"):
         job.prepare(b"{}", [])

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from pacifica_notifications_consumer.engines.output import Output
 from pacifica_notifications_consumer.jobs.directory import JobDirectory
@@ -41,15 +36,6 @@ for number in itertools.count():
     if number == 1000:
         print("swapping", flush=True)
 """
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory of ours that all users can reach."""
-    directory = Path(tempfile.mkdtemp())
-    directory.chmod(0o711)
-    yield directory
-    shutil.rmtree(directory)
 
 
 def test_links_that_are_put_there_meanwhile(place: Path) -> None:
