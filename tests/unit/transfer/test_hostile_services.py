@@ -27,15 +27,11 @@ from tests.support.faults import fault_server
 from tests.support.machine.waiting import DEADLINE
 from tests.unit.transfer.test_transfer import failure, incoming
 
+pytestmark = pytest.mark.usefixtures("no_pauses")
+
 PIECE = bytes(1 << 16)
 #: More than a socket's buffers and ours hold together.
 MUCH = 64 << 20
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries do not wait."""
-    monkeypatch.setattr("pacifica_notifications_consumer.clients.retry.time.sleep", lambda _: None)
 
 
 def source(tmp_path: Path, size: int = 5) -> Path:
