@@ -29,7 +29,10 @@ _REMOVED = {
     *("telnetlib", "uu", "xdrlib"),
 }
 #: Modules of the standard library that older Pythons do not have, this one perhaps among them.
-_ADDED = {"annotationlib": "3.14", "compression": "3.14", "profiling": "3.15"}
+_ADDED = {
+    **dict.fromkeys(("annotationlib", "compression", "concurrent.interpreters", "string.templatelib"), "3.14"),
+    "profiling": "3.15",
+}
 _STANDARD = _REMOVED | _ADDED.keys() | sys.stdlib_module_names
 
 
@@ -150,7 +153,7 @@ def _missing_import(wanted: Import, missing: str, consumer: Consumer, version: s
     top = missing.partition(".")[0]
     if top in _STANDARD:
         advice = "do without it, or set `python`" if top == missing else "correct the name, or set `python`"
-        advice += f" to {_ADDED[top]} or later" if missing in _ADDED else ""
+        advice += f" to {_ADDED[missing]} or later" if missing in _ADDED else ""
         return _import_finding(wanted, f"it imports {missing}, which this Python {version} does not have", advice)
     if top != missing:
         advice = "" if (consumer.directory / top).is_dir() else f", or the version of {top}"

@@ -28,6 +28,8 @@ from typing import Any, NamedTuple
 _DYNAMIC = re.compile(
     r"import \*|__getattr__|__path__|__dict__|(globals|locals|vars|setattr|exec|import_module|_getframe)\(|sys\.modules"
 )
+#: What lets a package have modules that are not among its files.
+_MAKES_MODULES = re.compile(r"__path__|(exec|import_module)\(|sys\.modules")
 _PATHS = re.compile(rb"sys\.path\b|from sys import .*\bpath\b|addsitedir")
 #: Code that makes a module; the group is its name, if that is certain.
 _MADE = re.compile(
@@ -136,7 +138,7 @@ class _Reader:
             found, file = _step(module, part)
             if found is None:
                 # The rest of a folder that is not a package may be in the environment.
-                problems = [] if files and _DYNAMIC.search(_text(files[-1])) else [_not_there(wanted, part)]
+                problems = [] if files and _MAKES_MODULES.search(_text(files[-1])) else [_not_there(wanted, part)]
                 return folder, files, problems if files else [wanted]
             module, files = found, [*files, file] if file else files
         return folder, *_names_from(module, files, path, wanted)
@@ -338,8 +340,11 @@ def _missing(module: str, names: list[str]) -> Iterator[str]:
 
 
 def _submodule(spec: Any, full: str) -> Any:
-    places = spec.submodule_search_locations
-    return importlib.machinery.PathFinder.find_spec(full, places) if places else None
+    # Of a folder in a folder, both without an __init__.py, it can only be found when the outer one is imported.
+    with contextlib.suppress(KeyError):
+        if places := spec.submodule_search_locations:
+            return importlib.machinery.PathFinder.find_spec(full, places)
+    return None
 
 
 def _importable(module: str, name: str = "") -> bool:

@@ -41,6 +41,7 @@ _FAILURES = (
     re.compile(r"Couldn't parse requirement in .*\n\s+(\S.*)\n\s+\^", re.DOTALL),
     re.compile(r"Distribution not found at: (\S+)"),
     re.compile(r"ERROR: (\S+) is not a supported wheel on this"),
+    re.compile(r"A path \((\S+)\) dependency is incompatible"),
     re.compile(r"Failed to (?:download and )?build [`']([^`'@ ]+)"),
     re.compile(r"you require ([^\s,]+)"),
 )
@@ -50,6 +51,7 @@ _BUILD = re.compile(
 )
 _OTHER_PYTHON = re.compile(
     r"has no wheels with|requires (?:a different )?Python|Python.* does not satisfy|is not a supported wheel on this"
+    r"|is incompatible with the current (?:platform|Python)"
 )
 _UNKNOWN = re.compile(r"\(from versions: none\)|was not found in the|no versions of")
 _NO_VERSION = re.compile(r"\(from versions: |there is no version of|available and you require")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import sys
 import tarfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -20,6 +21,8 @@ from tests.endtoend.recorder import recording
 __all__ = ["without_index"]
 
 PROMISE = f"promise {version('promise')}"
+#: This Python in the names of wheels.
+TAG = "cp{0}{1}-cp{0}{1}".format(*sys.version_info)
 BOTH = pytest.mark.parametrize("installer", ["uv", "pip"])
 
 
@@ -176,6 +179,7 @@ def test_text_in_another_encoding(wheels: Path, home: Path, installer: str, cont
             "cannot be installed: its packages are for other Pythons",
             "set `python`",
         ),
+        (f"./other-1.0-{TAG}-win_amd64.whl", "cannot be installed: its packages are for other Pythons or machines", ""),
         ("./broken", "cannot be installed: building it from its source failed", "install what the build lacks"),
         ("-e ./broken", "cannot be installed: building it from its source failed", "install what the build lacks"),
         ("promises==99", f"'promises==99' cannot be installed: promises is read as {PROMISE}", "write promise instead"),
@@ -208,6 +212,7 @@ def test_what_is_wrong(
     (home / "limits.txt").write_text("minerals==2.0\n")
     (home / "old.txt").write_text("promises<2\n")
     make_wheel(home, "older", tag="cp39-cp39-linux_x86_64")
+    make_wheel(home, "other", tag=f"{TAG}-win_amd64")
     (home / "broken").mkdir()
     backend = '[build-system]\nrequires = []\nbuild-backend = "build"\nbackend-path = ["."]\n'
     (home / "broken" / "pyproject.toml").write_text(f'{backend}[project]\nname = "broken"\nversion = "1"\n')

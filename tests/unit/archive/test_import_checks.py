@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -206,12 +206,47 @@ def test_the_python_that_runs_it_counts(tmp_path: Path) -> None:
         assert newer == {module.partition(".")[0] for module, first in ADDED.items() if number < first}
 
 
-def test_missing_part_of_a_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("statement", "files", "missing"),
+    [
+        ("import analysis.fit", ("analysis/other.py",), "analysis.fit"),
+        ("import analysis.fit.deep", ("analysis/fit/data.txt",), "analysis.fit.deep"),
+        ("from analysis.fit.deep import x", ("analysis/fit/data.txt", "analysis/other.py"), "analysis.fit.deep"),
+    ],
+)
+def test_missing_part_of_a_folder(tmp_path: Path, statement: str, files: Sequence[str], missing: str) -> None:
     """A folder of the consumer has no version."""
-    files = {"__main__.py": "import analysis.fit, sys\nsys.argv\n", "analysis/other.py": ""}
-    directory = consumer(tmp_path / "consumer", files)
-    (finding,) = check_imports(Consumer.load(directory), Venv(Path(sys.prefix)))
-    assert finding.advice == "correct the name"
+    main = {"__main__.py": f"{statement}\nimport nowhere, sys\nsys.argv\n"}
+    directory = consumer(tmp_path / "consumer", main | dict.fromkeys(files, ""))
+    found, _ = sorted(check_imports(Consumer.load(directory), Venv(Path(sys.prefix))), key=lambda each: each.position)
+    assert (found.problem, found.advice) == (f"it imports {missing}, which analysis does not have", "correct the name")
+
+
+def test_missing_module_of_a_package_with_attributes_of_its_own(tmp_path: Path) -> None:
+    """`__getattr__` makes names that can be imported from a package, but no modules in it."""
+    package = {"analysis/__init__.py": "def __getattr__(name): return 1\n"}
+    for main, errors in (
+        ("from analysis import fit", 0),
+        ("from analysis.fit import x", 1),
+        ("import analysis.fit", 1),
+    ):
+        files = {"__main__.py": f"{main}\nimport sys\nsys.argv\n", **package}
+        directory = consumer(tmp_path / main, files)
+        assert [each.level.value for each in check_parts(directory)] == ["error"] * errors, main
+
+
+def test_modules_in_newer_packages(tmp_path: Path) -> None:
+    """A newer Python is advised for a module that an older one lacks in a package that it has."""
+    main = "import string.templatelib, concurrent.interpreters, string.nosuch, sys\nsys.argv\n"
+    directory = consumer(tmp_path / "consumer", {"__main__.py": main})
+    advice = {
+        each.problem.split()[2]: each.advice for each in check_imports(Consumer.load(directory), Venv(Path(sys.prefix)))
+    }
+    newer = "correct the name, or set `python` to 3.14 or later"
+    expected = (
+        dict.fromkeys(("string.templatelib,", "concurrent.interpreters,"), newer) if sys.version_info < (3, 14) else {}
+    )
+    assert advice == expected | {"string.nosuch,": "correct the name, or set `python`"}
 
 
 def test_an_unusable_python_is_named(tmp_path: Path) -> None:
