@@ -58,7 +58,11 @@ _NO_VERSION = re.compile(r"\(from versions: |there is no version of|available an
 _OPTION = re.compile(r"Expected `--hash`, found `\"(--[\w-]+)")
 _CAUSE = r"\s+(?:cause|Caused by): "
 _UNUSABLE_CACHE = re.compile(rf"(?:Could not acquire lock|Failed to initialize cache).*(?:\n{_CAUSE}(.+))+")
+_FILE = r"\.(?:whl|zip|tar\.\w+)\b"
 _UNREADABLE = (
+    # The address of a requirement; an index that lacks a name answers 404 as well.
+    re.compile(rf"Failed to fetch: `?(?P<url>\S+{_FILE}).*\n{_CAUSE}HTTP status.*?\(\d+ (?P<reason>[^)]+)\)"),
+    re.compile(r"because of HTTP error \d+ \w+ Error: (?P<reason>.*?) for url: (?P<url>\S+)"),
     re.compile(rf"(?:Failed to fetch|requirements file): `?(?P<url>[^\s`]+)`?(?:\n{_CAUSE}(?P<reason>(?!.*\(404).+))+"),
     re.compile(r"An index(?: URL)? \((?P<url>\S+)\) (?P<reason>.+)"),
     re.compile(r"repository located at (?P<url>\S+) is (?P<reason>not a trusted or secure host)"),
@@ -168,7 +172,7 @@ def _unreadable(output: str, log: str) -> str:
         reason = re.split(r": |\] |['\"]", re.sub(r"\.? \([\w. ]+[=:][\w.]+\)", "", reason).rstrip("'\")"))[-1]
     parts = urlsplit(url)
     address = f" {parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.scheme else url and f" {url}"
-    is_file = "unable to access" in found[0] or re.search(r"\.(?:whl|zip|tar\.\w+)\b", found[0])
+    is_file = "unable to access" in found[0] or re.search(_FILE, found[0])
     server = "server" if is_file else "package index"
     return f"the {server}{address} cannot be read: {reason}"
 

@@ -284,6 +284,17 @@ def test_password_in_an_address(
     assert "hunter2" not in said
 
 
+@BOTH
+@pytest.mark.parametrize(("status", "reason"), [(404, "Not Found"), (403, "Forbidden")])
+def test_address_that_is_refused(wheels: Path, home: Path, installer: str, status: int, reason: str) -> None:
+    """The server of a requirement's address is named, and what it says."""
+    with recording(lambda _: (status, b"", "text/html")) as server:
+        (home / "requirements.txt").write_text(f"rocks @ {server.url}/rocks-1.0-py3-none-any.whl\n")
+        with pytest.raises(RequirementError) as caught:
+            installed(home, installer)
+    assert f"the server {server.url} cannot be read: {reason}" in caught.value.problem
+
+
 def test_index_that_is_not_trusted(wheels: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An address without TLS must be trusted for pip; the error says how."""
     monkeypatch.delenv("PIP_NO_INDEX")
