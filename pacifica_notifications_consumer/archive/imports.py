@@ -341,7 +341,7 @@ def _missing(module: str, names: list[str]) -> Iterator[str]:
 
 def _submodule(spec: Any, full: str) -> Any:
     # Of a folder in a folder, both without an __init__.py, it can only be found when the outer one is imported.
-    with contextlib.suppress(KeyError):
+    with contextlib.suppress(KeyError, ModuleNotFoundError):  # the latter since Python 3.15
         if places := spec.submodule_search_locations:
             return importlib.machinery.PathFinder.find_spec(full, places)
     return None
