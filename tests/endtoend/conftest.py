@@ -147,11 +147,13 @@ class Operator:
     Args:
         home: The directory.
         installed: Where the commands are.
+        quick: The Python whose environments are kept, and the cache for them; None for a new one at each command.
     """
 
-    def __init__(self, home: Path, installed: Path = BIN) -> None:
+    def __init__(self, home: Path, installed: Path = BIN, quick: tuple[Path, Path] | None = None) -> None:
         self.home = home
         self._installed = installed
+        self.quick = quick
         self.tmp = home / "tmp"
         self.tmp.mkdir(parents=True)
         self._mark = str(uuid.uuid4())
@@ -167,6 +169,8 @@ class Operator:
         environ |= {"E2E_MARK": self._mark, "TMPDIR": str(self.tmp), "XDG_STATE_HOME": str(self.home / "states")}
         environ |= cache_variables(self.home)
         program, *rest = map(str, arguments)
+        if self.quick and str(self.quick[0]) in rest:
+            environ["PACIFICA_VENV_CACHE"] = str(self.quick[1])
         program = program if "/" in program else str(self._installed / program)
         logs = self.home / f"command-{len(self._commands)}"
         command = Command([program, *rest], environ | dict(variables or {}), cwd or self.home, logs)
@@ -319,9 +323,16 @@ def send(sandbox: Sandbox, home: Path, files: Mapping[str, bytes], **changes: An
     return sandbox.transactions()[-1]
 
 
+@pytest.fixture(scope="session")
+def quick_cache(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """Where all tests keep the environments of `quick_python`; None where the environment itself is tested."""
+    return tmp_path_factory.mktemp("quick") / "environments"
+
+
 @pytest.fixture
-def operator(tmp_path: Path) -> Iterator[Operator]:
-    with contextlib.closing(Operator(tmp_path / "operator")) as operator:
+def operator(tmp_path: Path, quick_python: Path, quick_cache: Path | None) -> Iterator[Operator]:
+    quick = (quick_python, quick_cache) if quick_cache else None
+    with contextlib.closing(Operator(tmp_path / "operator", quick=quick)) as operator:
         yield operator
 
 

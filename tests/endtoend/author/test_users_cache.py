@@ -16,6 +16,11 @@ from tests.support.paths import cache_variables
 SAYS_WHERE = {"__main__.py": "import sys; print(sys.argv and sys.prefix)", "init.sh": "echo begun\n"}
 
 
+@pytest.fixture(scope="session")
+def quick_cache() -> None:
+    """No environment is kept but by the commands themselves."""
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     return pack(tmp_path / "consumer.zip", SAYS_WHERE)

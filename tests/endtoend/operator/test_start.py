@@ -80,6 +80,7 @@ def test_a_signal_stops_it_in_reverse_order(
     operator: Operator, sandbox: Sandbox, archive: Path, quick_python: Path, number: signal.Signals
 ) -> None:
     """SIGTERM and SIGINT end it with status 0: no subscription, endpoint, environment or process; the jobs stay."""
+    operator.quick = None
     deployment = Deployment(operator, sandbox, archive, "--python", quick_python)
     assert deployment.post(event(1)).status_code == 202
     deployment.job(1)
