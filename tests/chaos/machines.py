@@ -45,6 +45,15 @@ class Machines:
         time.sleep(chance.random() * 0.5)
         worker.start()
 
+    def restart_workers(self) -> None:
+        """Start workers again that have ended by themselves, as a service manager does.
+
+        They end if the broker is down when they start, and kombu may fail while it connects again.
+        """
+        for worker in self.workers:
+            if worker.process.poll() is not None:
+                worker.start()
+
     def close(self) -> None:
         """Stop the workers."""
         for worker in self.workers:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pacifica_notifications_consumer.jobs.job import Job
@@ -91,7 +91,7 @@ class Runner:
         return counts
 
 
-def settle(runner: Runner, process: subprocess.Popen[bytes]) -> None:
+def settle(runner: Runner, process: subprocess.Popen[bytes], meanwhile: Callable[[], object]) -> None:
     """Wait until every job has come to its end; there may be many, but one must end now and then."""
     before, deadline = -1, 0.0
     with runner.ledger() as ledger:
@@ -103,5 +103,6 @@ def settle(runner: Runner, process: subprocess.Popen[bytes]) -> None:
             if ended != before:
                 before, deadline = ended, time.monotonic() + 2 * DEADLINE
             assert process.poll() is None, "the runner has ended by itself"
+            meanwhile()
             assert time.monotonic() < deadline, f"no job ends any more: {counts}; seed {SEED}"
             time.sleep(0.1)

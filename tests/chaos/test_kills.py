@@ -156,7 +156,7 @@ def kill_again_and_again(home: Path, way: str, behind: Machines) -> None:
                     # However slow a start is on this machine, some notifications are taken between two kills.
                     runner.wait_until_up(process)
                     producer.wait_for(3)
-        settle(runner, process)
+        settle(runner, process, behind.restart_workers)
     finally:
         process.terminate()
         process.wait(60)

@@ -55,12 +55,16 @@ def main(home: Path, broker: Broker, concurrency: int) -> None:
         kill_after=0.3,
     )
     archive = os.environ.get("TEST_ARCHIVE", ARCHIVE)
-    with (
-        StopSignals() as signals,
-        RemoteWorker(broker, engine, archive, home / "state", concurrency=concurrency, grace=0.5),
-    ):
-        (home / "ready").touch()
-        signals.stop.wait()
+    with StopSignals() as signals:
+        stop = signals.stop
+        with RemoteWorker(
+            broker, engine, archive, home / "state", concurrency=concurrency, grace=0.5, on_end=stop.set
+        ) as worker:
+            (home / "ready").touch()
+            stop.wait()
+            alive = worker.alive
+    if not alive:
+        sys.exit("the worker has ended unexpectedly")
 
 
 if __name__ == "__main__":
