@@ -36,7 +36,7 @@ $(VENV)/.brokers: $(VENV)/.development tools/make-brokers
 	@touch $@
 
 test: $(VENV)/.browser $(VENV)/.brokers  ## run all tests but the long ones and those on the real services
-	@PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-8} $(PY) tools/run_tests.py unit endtoend engines chaos
+	@PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-8} $(PY) tools/run_tests.py endtoend unit engines chaos
 
 shake: $(VENV)/.browser $(VENV)/.brokers  ## run `make test` eight times while the machine has other work
 	@$(PY) tools/shake.py
@@ -45,16 +45,16 @@ coverage: $(VENV)/.browser $(VENV)/.brokers  ## run `make test`, and print what 
 	@PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-8} $(PY) tools/measure_coverage.py $${PARTS:-unit endtoend engines chaos}
 
 test-rest: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run the tests that `make test` leaves out
-	@$(PY) tools/run_tests.py --rest integration other-systems endtoend engines chaos unit
+	@$(PY) tools/run_tests.py --rest integration engines chaos other-systems endtoend unit
 
 test-all: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run all tests
-	@$(PY) tools/run_tests.py --whole integration endtoend unit engines other-systems chaos
+	@$(PY) tools/run_tests.py --whole endtoend integration engines chaos unit other-systems
 
 engines: $(VENV)/.brokers  ## run the tests of all engines, on real brokers
 	$(PY) -m pytest -n 3 --dist loadgroup tests/engines
 
 unit: $(VENV)/.development  ## run the fast tests only
-	$(PY) -m pytest -n 3 tests/unit
+	$(PY) -m pytest -n 3 -m "not whole" tests/unit
 
 pythons: $(VENV)/.development  ## run the fast tests and the specification's example on all Pythons; PYTHONS=3.15 for one
 	@$(PY) tools/pythons.py $(PYTHONS)
