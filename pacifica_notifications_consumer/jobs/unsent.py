@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import itertools
 import os
 from pathlib import Path
@@ -12,6 +13,8 @@ from ..streams.progress import parse_progress
 from .directory import JobDirectory
 from .files import list_files, open_file, read_note
 
+#: The names of the records of uploads.
+_RECORDS = "upload-*.jsonl"
 #: The line with which the record of an upload ends, if it was of no files; see `transfer.upload_record`.
 _NONE_SENT = b'{"sent": 0}\n'
 #: The most records that are read, and the bytes of each, from its end.
@@ -25,14 +28,16 @@ def describe_unsent(directory: JobDirectory) -> str:
         return ""
     with directory.run_as.acting():
         # An earlier attempt may have uploaded the files.
-        records = list(itertools.islice(directory.destination.glob("upload-*.jsonl"), _MOST_RECORDS))
+        names = (path for path in directory.destination.glob(_RECORDS) if path.is_file() and not path.is_symlink())
+        records = list(itertools.islice(names, _MOST_RECORDS))
         if any(_sent_files(record) for record in records):
             return ""
         found, more = list_files(directory.destination)
-    written = [path.split("/") for path in (file.path for file in found) if path != "notification.json"]
-    beside = sum("uploads" not in path[:-1] for path in written) - len(records)
+    paths = [file.path for file in found if file.path != "notification.json"]
+    written = [path.split("/") for path in paths if "/" in path or not fnmatch.fnmatch(path, _RECORDS)]
+    beside = sum("uploads" not in path[:-1] for path in written)
     described = ["it uploaded a transaction without files"] if upload or records else []
-    for number, where in ((len(written) - beside - len(records), "in uploads/"), (beside, "beside uploads/")):
+    for number, where in ((len(written) - beside, "in uploads/"), (beside, "beside uploads/")):
         if number:
             some = f"{'at least ' if more else ''}{counted(number, 'file')} {'lies' if number == 1 else 'lie'}"
             described.append(f"{some} {where}, none was uploaded")

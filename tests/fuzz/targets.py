@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from tests.fuzz import files, heads, warm, web
+from tests.fuzz import files, heads, job_files, warm, web
 from tests.fuzz.good import Try
 
 TARGETS: dict[str, Callable[[], contextlib.AbstractContextManager[Try]]] = {
@@ -21,6 +21,7 @@ TARGETS: dict[str, Callable[[], contextlib.AbstractContextManager[Try]]] = {
     "tar": files.tar,
     "jsonpath": files.jsonpath,
     "warm": warm.warm,
+    "job-files": job_files.job_files,
     "h11": heads.beside_h11,
 }
 if heads.NGINX:

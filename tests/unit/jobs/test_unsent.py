@@ -63,6 +63,15 @@ def test_endless_record(tmp_path: Path) -> None:
     assert describe_unsent(directory) == NO_FILES
 
 
+def test_what_has_the_name_of_a_record(tmp_path: Path) -> None:
+    """Folders and links are not records of uploads."""
+    directory = JobDirectory(tmp_path)
+    directory.prepare(b"{}", [])
+    (directory.destination / "upload-5.jsonl").mkdir()
+    (directory.destination / "upload-6.jsonl").symlink_to(directory.source / "notification.json")
+    assert describe_unsent(directory) == ""
+
+
 def test_removed(tmp_path: Path) -> None:
     """Directories that the entry-point has removed hold nothing."""
     assert describe_unsent(JobDirectory(tmp_path / "gone")) == ""

@@ -22,6 +22,7 @@ TIMES = {
     "jsonpath": 400,
     "answers": 500,
     "warm": 5000,
+    "job-files": 200,
     "h11": 500,
     "nginx": 20_000,
 }
