@@ -1,4 +1,4 @@
-"""After a power cut between any two system calls, everything that was answered is in the ledger."""
+"""After a power cut between any two system calls, all that was answered is in the ledger, and runs to its end."""
 
 from __future__ import annotations
 
@@ -7,34 +7,48 @@ import os
 import random
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+import requests
 
+from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.errors import ConfigurationError
+from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.queue.job_book import JobBook
-from tests.chaos.power_cut import can_record, none, record, replay, some
-from tests.chaos.runner import SEED
+from tests.chaos.power_cut import Call, can_record, none, record, replay, some
+from tests.chaos.runner import KILLS, SEED
+from tests.support.machine.ports import free_port
+from tests.support.machine.waiting import DEADLINE, wait_until
 from tests.support.paths import ROOT
 
 #: A file system in memory, if there is one.
 _MEMORY = "/dev/shm"  # noqa: S108  (a directory of its own is made there)
-#: Accepts notifications, small, large and several at a time, and prints the numbers that would be answered with 202.
-ACCEPTING = """
-import contextlib, os, sys
+#: A runner, which ends when its input does.
+RUNNER = """
+import sys
 from pathlib import Path
-from pacifica_notifications_consumer.jobs.directory import StateDirectory
-from pacifica_notifications_consumer.jobs.triage import Triage
-from pacifica_notifications_consumer.ledger.ledger import Ledger
-from tests.chaos.test_power_cuts import notification
-for start in (0, 8):
-    with contextlib.closing(StateDirectory(Path(sys.argv[1]), "recorded")) as state:
-        with contextlib.closing(Ledger(state.ledger)) as ledger:
-            for numbers in ([0], [1], [2, 3], [4], [5, 6, 7]):
-                bodies = [notification(start + number) for number in numbers]
-                ledger.accept([(Triage(name="n").decide(body), body) for body in bodies])
-                os.write(1, b"".join(b"%d " % (start + number) for number in numbers))
+from pacifica_notifications_consumer.endpoint import Endpoint
+from pacifica_notifications_runner.endpoint import listening
+from tests.chaos.test_power_cuts import make_runner
+entry_point, state, port = sys.argv[1:]
+with make_runner(Path(entry_point), Path(state)) as runner:
+    with listening(Endpoint(accept=runner.accept_all, token="t", max_body=1 << 20), "127.0.0.1", int(port)):
+        sys.stdin.read()
 """
+ENTRY_POINT = """
+import os, sys
+open(os.path.join(sys.argv[2], "uploads", "result"), "w").write("x")
+print("done")
+"""
+#: The notifications of the first start, and of the second.
+_STARTS = (range(8), range(8, 16))
+
+
+def make_runner(entry_point: Path, state: Path) -> JobRunner:
+    return JobRunner(entry_point, state, name="recorded", workers=2)
 
 
 def notification(number: int) -> bytes:
@@ -43,36 +57,89 @@ def notification(number: int) -> bytes:
     return json.dumps({"source": "s", "eventID": str(number), "data": [], "rest": rest}).encode()
 
 
-def kept(state: Path) -> set[int]:
-    """The notifications that a start on a state directory finds, each with its body and its job."""
+class Producer:
+    """Posts notifications, several at a time, and notes the job of each."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}"
+        self.numbers: dict[int, int] = {}  #: by the jobs' ids
+
+    def post(self, numbers: range) -> None:
+        """Post them, and wait until their jobs have ended."""
+        with requests.Session() as session, ThreadPoolExecutor(3) as pool:
+            session.trust_env = False
+
+            def answers() -> bool:
+                try:
+                    return session.get(f"{self._url}/healthz", timeout=DEADLINE).ok
+                except requests.ConnectionError:
+                    return False
+
+            def send(number: int) -> None:
+                headers = {"Authorization": "Bearer t", "Content-Type": "application/json"}
+                body = notification(number)
+                answer = session.post(f"{self._url}/receive", data=body, headers=headers, timeout=DEADLINE)
+                assert answer.status_code == 202, answer.text
+                self.numbers[answer.json()["job"]] = number
+
+            wait_until(answers, "the endpoint answers")
+            list(pool.map(send, numbers))
+
+
+def jobs_of(answers: list[bytes]) -> set[int]:
+    """The jobs of the notifications that were answered with 202."""
+    accepted = (answer.partition(b"\r\n\r\n")[2] for answer in answers if answer.startswith(b"HTTP/1.1 202 "))
+    return {json.loads(body)["job"] for body in accepted}
+
+
+def kept(state: Path, numbers: dict[int, int]) -> set[int]:
+    """The jobs that a start on a state directory finds, each with the body of its notification."""
     try:
         with JobBook(state) as book:
-            found = {job.id: int(job.title.rpartition(" ")[2].rpartition("/")[2]) for job in book.jobs(1000)}
-            for job_id, number in found.items():
-                assert book.ledger.records.body(job_id) == notification(number)
-            return set(found.values())
+            found = {job.id for job in book.jobs(1000)}
+            for job_id in found & numbers.keys():
+                assert book.ledger.records.body(job_id) == notification(numbers[job_id])
+            return found
     except ConfigurationError:  # no consumer has run there
         return set()
+
+
+def run_to_the_end(entry_point: Path, state: Path) -> None:
+    """Start a runner; all jobs that it finds succeed."""
+    with make_runner(entry_point, state) as runner:
+        for job in runner.jobs(1000):
+            assert runner.wait(job.id, DEADLINE).state is JobState.SUCCEEDED
 
 
 @pytest.mark.skipif(not can_record(), reason="strace, with which system calls are recorded, is missing or forbidden")
 def test_power_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else of the disk's writes survives, no notification is missing that was answered, with its body."""
-    top = tmp_path / "disk"
+    top, entry_point = tmp_path / "disk", tmp_path / "__main__.py"
     top.mkdir()
+    entry_point.write_text(ENTRY_POINT)
     state = Path("new", "parents", "state")
-    calls = record(["-c", ACCEPTING, str(top / state)], tmp_path / "trace", ROOT)
+    port, calls = free_port(), list[Call]()
+    producer = Producer(port)
+    for numbers in _STARTS:
+        program = ["-c", RUNNER, str(entry_point), str(top / state), str(port)]
+        calls += record(program, tmp_path / "trace", ROOT, partial(producer.post, numbers))
     # The disks after the cuts need no syncs, which take most of the time.
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    chance, cuts, answered = random.Random(SEED), 0, set[int]()
+    chance, answered = random.Random(SEED), set[int]()
+    points = sum(1 for _ in replay(calls, top))
+    tried = {*chance.sample(range(points), min(points, 25 * KILLS)), points - 1}
+    started = {*chance.sample(sorted(tried), KILLS // 2), points - 1}
     with tempfile.TemporaryDirectory(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else tmp_path) as place:
         after = Path(place, "after")
-        for disk, printed in replay(calls, top):
-            answered = set(map(int, printed.split()))
+        for point, (disk, sent) in enumerate(replay(calls, top)):
+            if point not in tried:
+                continue
+            answered = jobs_of(sent)
             for survives in (none, some(chance)):
                 disk.restore(after, survives)
-                assert answered <= kept(after / state), f"after {cuts} cuts; seed {SEED}"
+                assert answered <= kept(after / state, producer.numbers), f"after {point} calls; seed {SEED}"
+                if point in started:
+                    run_to_the_end(entry_point, after / state)
                 shutil.rmtree(after)
-                cuts += 1
-    assert answered == set(range(16))
-    assert cuts > 200
+    assert answered == producer.numbers.keys()
+    assert len(answered) == 16
