@@ -121,6 +121,16 @@ class Endpoint:
         """Answer 410 from now on, if strict."""
         self.retired = True
 
+    def awaits_body(self, method: str, target: str, headers: Headers) -> bool:
+        """Whether `receive` reads the body of a request: it has the token, or a signature to be verified.
+
+        A server that gathers bodies itself asks this before, so that no other client can fill its memory.
+        """
+        path, query = split_target(target)
+        if method != "POST" or unquote(path) != RECEIVE:
+            return False
+        return self._is_authentic(headers, query) or self.signatures.expected(headers)
+
     def answer(self, request: HTTPRequest) -> HTTPResponse:
         """Answer a request; a response of 202 says that its notifications are on the disk."""
         received = self.receive(request)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from .errors import HTTPError
 from .limits import ServerLimits
+from .request import Head
 
 #: Size in bytes beyond which a request's body is large: it is read on a thread, not gathered by the poller.
 _LARGE = 64 << 10
@@ -22,9 +23,6 @@ _PIECE = 1 << 16
 _LARGEST_PIECE = 1 << 20
 _LONGEST_LINE = 4096
 _END_OF_HEAD = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
-#: The client waits for ``100 Continue``, or the size of the body is not known.
-_WANTS_MORE = re.compile(rb"\r\n(expect|transfer-encoding)[ \t]*:", re.IGNORECASE)
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -33,11 +31,22 @@ class Closed(ConnectionError):  # noqa: N818  (the name says what happened)
 
 
 class Connection:
-    """A client's connection, with the received bytes that no request has used yet."""
+    """A client's connection, with the received bytes that no request has used yet.
 
-    def __init__(self, sock: socket.socket, address: Any, tls: ssl.SSLContext | None, limits: ServerLimits) -> None:
+    ``allowance`` is `Handler.allowance`.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        address: Any,
+        tls: ssl.SSLContext | None,
+        limits: ServerLimits,
+        allowance: Callable[[Head], int | None],
+    ) -> None:
         self.address = address
         self.limits = limits
+        self._allowance = allowance
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         if tls is not None:
@@ -45,18 +54,20 @@ class Connection:
         self.socket = sock
         self._shaking_hands = tls is not None
         self._buffer = bytearray()
-        # Offset of the end of the next request's head in the buffer; -1 if it has not arrived.
-        self._head_end = -1
+        # The head of the next request; None if it has not arrived.
+        self._head: Head | None = None
         self._searched = 0
-        # Offset of the end of its body, as far as that is known.
-        self._request_end = 0
+        # Offsets of the ends of that head, and of as much of its body as is waited for.
+        self._head_end = self._request_end = 0
         #: When the connection is closed if no whole request has arrived, on the monotonic clock.
         self.deadline = time.monotonic() + limits.head_seconds
-        #: Why the next request is refused, if its head is too large to be read to its end.
+        #: Why the next request is refused, if its head is malformed or too large to be read to its end.
         self.problem: HTTPError | None = None
         self.is_large = False  #: whether the request that has arrived has a large body, which is still to be read
         self.lingers = False  #: whether it stays open only until the client has read its last response
         self.busy = False  #: whether a request is being answered
+        self.is_known = False  #: whether the sender of the request that has arrived may be waited for
+        self.counted = 0  #: how many of its bytes the poller has counted
         self.patient = True  #: whether the thread that serves the connection may wait for the client
 
     def fileno(self) -> int:
@@ -66,7 +77,7 @@ class Connection:
     def gather(self) -> bool:
         """Receive the available bytes; returns whether a request can be answered.
 
-        That is so when its head has arrived and, unless the body is large, its body, too. Raises `Closed`.
+        That is so when its head has arrived and, unless that is large or not awaited, its body, too. Raises `Closed`.
         """
         while not self._is_ready():
             try:
@@ -80,7 +91,7 @@ class Connection:
                 raise Closed from error
             if not data:
                 # A body that ends early is answered with an error.
-                if self._head_end >= 0:
+                if self._head is not None:
                     self.is_large = True
                     return True
                 raise Closed
@@ -90,7 +101,7 @@ class Connection:
         return True
 
     def _is_ready(self) -> bool:
-        if self._head_end < 0 and not self._find_head():
+        if self._head is None and not self._find_head():
             return self.problem is not None
         return self.is_large or len(self._buffer) >= self._request_end
 
@@ -105,22 +116,39 @@ class Connection:
         self._searched = len(self._buffer)
         if end < 0:
             return False
-        self._head_end = end
-        self._request_end = end + len(_END_OF_HEAD)
-        # A guess, as the head is not parsed yet; `Head.parse` and `Headers.body_length` find its errors later.
-        length = _LENGTH.search(self._buffer, 0, self._request_end)
-        if length:
-            self._request_end += int(length[1])
-        self.is_large = self._request_end > _LARGE or bool(_WANTS_MORE.search(self._buffer, 0, end))
-        return True
-
-    def take_head(self) -> bytes:
-        """Remove the head of the request from the buffer and return it, without the empty line at its end."""
         # RFC 9112, section 2.2: an empty line before the request line is ignored; some clients send one after a body.
         start = 2 if self._buffer.startswith(b"\r\n") else 0
-        head = bytes(self._buffer[start : self._head_end])
-        del self._buffer[: self._head_end + len(_END_OF_HEAD)]
-        self._head_end, self._searched, self.is_large = -1, 0, False
+        try:
+            self._head = Head.parse(bytes(self._buffer[start:end]), self.limits.fields)
+        except HTTPError as error:
+            self.problem = error
+            return False
+        self._head_end = self._request_end = end + len(_END_OF_HEAD)
+        self._plan_body(self._head)
+        return True
+
+    def _plan_body(self, head: Head) -> None:
+        """Decide by the head how much of the body is waited for."""
+        try:
+            length = head.headers.body_length()
+        except HTTPError:
+            # The handler finds this, too, and refuses the request.
+            return
+        allowed = self._allowance(head)
+        self.is_known = allowed is None
+        # The client waits for ``100 Continue``, or the size of the body is not known.
+        wants_more = length is None or "Expect" in head.headers
+        if allowed is None:
+            self._request_end += length or 0
+            self.is_large = wants_more or self._request_end > _LARGE
+        elif not wants_more and length is not None and length <= allowed:
+            self._request_end += length
+
+    def take_head(self) -> Head:
+        """Remove the head of the request from the buffer and return it."""
+        head, self._head = cast("Head", self._head), None
+        del self._buffer[: self._head_end]
+        self._searched, self.is_large, self.is_known = 0, False, False
         return head
 
     def rest(self) -> None:
@@ -129,9 +157,9 @@ class Connection:
         self.deadline = time.monotonic() + seconds
 
     @property
-    def has_more(self) -> bool:
-        """Whether bytes of the next request have arrived."""
-        return bool(self._buffer)
+    def held(self) -> int:
+        """The number of bytes that have been received and not used yet."""
+        return len(self._buffer)
 
     def read(self, most: int, deadline: float) -> bytes:
         """Read at most so many bytes of a body; none when the client has closed the connection.
@@ -200,6 +228,7 @@ class Connection:
         if self._shaking_hands:
             return False
         self.lingers = True
+        self._buffer.clear()
         self.deadline = time.monotonic() + _LINGER_SECONDS
         try:
             self.socket.shutdown(socket.SHUT_WR)

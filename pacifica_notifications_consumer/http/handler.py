@@ -60,6 +60,17 @@ class Handler(BaseHTTPRequestHandler):
         """
         raise NotImplementedError
 
+    @classmethod
+    def allowance(cls, head: Head) -> int | None:  # noqa: ARG003  (subclasses use it)
+        """Decide by the head of a request how long its client is waited for; called on the poller's thread.
+
+        Returns:
+            None to wait for the body, if it is large on a thread, and for the client to take the response. A number of
+            bytes if the client may be any: a body of that size is waited for without a thread; with a larger one, or
+            one in chunks, the request is answered at once, and its body must not be read.
+        """
+        return None
+
     def handle(self) -> None:
         """Answer the request."""
         self.guard(self._answer)
@@ -91,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
     def _read_head(self) -> Head:
         if self._client.problem:
             raise self._client.problem
-        head = Head.parse(self._client.take_head(), cast("Any", self.server).limits.fields)
+        head = self._client.take_head()
         self.command, self.path, self.request_version = head.method, head.target, head.version
         self.requestline = f"{head.method} {head.target} {head.version}"
         self.headers = head.headers

@@ -19,6 +19,8 @@ class ServerLimits:
         idle_seconds: Seconds that a connection may be idle between two requests.
         stall_seconds: Seconds without progress after which the transfer of a large body or of a response is given up.
         body_seconds: Seconds within which a large body must have arrived, plus one for each 50 kB.
+        held: The most bytes that all connections may hold of requests that have not arrived in whole; beyond that, the
+            connection that has held some for the longest time is closed.
     """
 
     head: int = setting(
@@ -45,3 +47,4 @@ class ServerLimits:
     idle_seconds: float = 60.0
     stall_seconds: float = 10.0
     body_seconds: float = 30.0
+    held: int = 32 << 20

@@ -32,13 +32,15 @@ class Poller:
 
     ``accept`` returns None when no further client waits. ``serve`` is called with the connections on which a request
     has arrived, and with a function that returns those on which one has arrived since. It must `forget` each
-    connection that it closes or passes to a thread; a thread returns it with `take`.
+    connection that it closes or passes to a thread; a thread returns it with `take`. ``most_held`` is
+    `ServerLimits.held`.
     """
 
     _listener: socket.socket
     _accept: Callable[[], Connection | None]
     _serve: Callable[[Sequence[Connection], Callable[[], Sequence[Connection]]], None]
     _most_waiting: int
+    _most_held: int
 
     def __attrs_post_init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -48,6 +50,7 @@ class Poller:
         self._wakeup_receiver.setblocking(False)
         self._wakeup_sender.setblocking(False)
         self._closing = threading.Event()
+        self._held = 0
         self._next_expiry = 0.0
         self.working = False
 
@@ -56,12 +59,13 @@ class Poller:
         self._arriving.append(connection)
         self._wake()
 
-    def make_room(self) -> None:
-        """Close the connection that has waited longest and has no request being answered."""
-        oldest = next((connection for connection in self._waiting if not connection.busy), None)
+    def make_room(self, least: int = 0) -> bool:
+        """Close the connection that has waited longest, holds so many bytes, and has no request being answered."""
+        oldest = next((each for each in self._waiting if each.counted >= least and not each.busy), None)
         if oldest is not None:
             self.forget(oldest)
             oldest.close()
+        return oldest is not None
 
     def stop(self) -> None:
         """Make `work` return; may be called from any thread."""
@@ -121,7 +125,8 @@ class Poller:
             if connection in self._waiting:
                 # Moves to the end of the order: it has waited for the shortest time.
                 self._waiting[connection] = self._waiting.pop(connection)
-            if connection.has_more and not connection.lingers:
+                self._count(connection, connection.held)
+            if connection.held and not connection.lingers:
                 self._read(connection, again)
         return again
 
@@ -132,11 +137,22 @@ class Poller:
             if key.data is None:
                 self._drain_wakeups(ready)
             elif key.data is self._listener:
-                while connection := self._accept():
+                while not self._is_full(ready) and (connection := self._accept()):
                     self._add(connection, ready)
-            else:
+            elif not self._is_full(ready):
                 self._read(key.data, ready)
         return ready
+
+    def _is_full(self, ready: Sequence[Connection]) -> bool:
+        """Whether no more may be read before others are answered; if none is ready, the oldest are closed instead."""
+        while self._held > self._most_held:
+            if ready or not self.make_room(1):
+                return True
+        return False
+
+    def _count(self, connection: Connection, held: int) -> None:
+        self._held += held - connection.counted
+        connection.counted = held
 
     def _drain_wakeups(self, ready: list[Connection]) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -162,6 +178,7 @@ class Poller:
                 # The next request on it waits until this one has been answered.
                 connection.busy = True
                 ready.append(connection)
+            self._count(connection, connection.held)
         except Closed:
             self.forget(connection)
             connection.close()
@@ -170,6 +187,7 @@ class Poller:
         """Stop polling a connection, which must still be open; only to be called on the thread of `work`."""
         if connection in self._waiting:
             del self._waiting[connection]
+            self._count(connection, 0)
             self._selector.unregister(connection)
 
     def _close_expired(self) -> None:

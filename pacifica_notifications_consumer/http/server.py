@@ -83,7 +83,7 @@ class Server(HTTPServer):
         self._closing = threading.Event()
         super().__init__(address, handler)
         self.socket.setblocking(False)
-        self._poller = Poller(self.socket, self._accept, self._serve, self.limits.connections)
+        self._poller = Poller(self.socket, self._accept, self._serve, self.limits.connections, self.limits.held)
 
     @property
     def url(self) -> str:
@@ -121,7 +121,7 @@ class Server(HTTPServer):
                 time.sleep(_PAUSE_WITHOUT_FILES)
             return None
         try:
-            return Connection(client, address, self._tls, self.limits)
+            return Connection(client, address, self._tls, self.limits, self._handler.allowance)
         except OSError:
             # The client has disconnected already.
             client.close()
@@ -172,7 +172,8 @@ class Server(HTTPServer):
 
     def _work(self) -> None:
         while connection := self._queue.get():
-            connection.patient = True
+            # A thread does not wait for a client that may be any.
+            connection.patient = connection.is_known
             handler = self._begin(connection)
             if handler:
                 self._finish([(connection, handler)])

@@ -10,6 +10,7 @@ from typing import Self
 
 from pacifica_notifications_consumer.endpoint import Delivery, Endpoint, HTTPRequest, HTTPResponse
 from pacifica_notifications_consumer.http.limits import ServerLimits
+from pacifica_notifications_consumer.http.request import Head
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,11 @@ class _EndpointHandler(Handler):
     def version_string(self) -> str:
         """Send a name without versions, which would disclose known weaknesses."""
         return "pacifica-notifications-consumer"
+
+    @classmethod
+    def allowance(cls, head: Head) -> int | None:
+        """Wait for bodies that the endpoint reads, and for no others."""
+        return None if cls.endpoint.awaits_body(head.method, head.target, head.headers) else 0
 
     def do_any(self) -> None:
         """Answer a request; notifications are committed and answered by `answer_together`."""

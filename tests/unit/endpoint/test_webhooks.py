@@ -13,6 +13,7 @@ import pytest
 from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.endpoint import Endpoint, HTTPResponse, webhooks
 from pacifica_notifications_consumer.endpoint.webhooks import Rate, Signatures
+from pacifica_notifications_consumer.http.request import Headers
 from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
 from pacifica_notifications_consumer.settings.services import Services
@@ -283,6 +284,21 @@ def test_signatures(endpoint: Endpoint, runner: JobRunner) -> None:
     # The token is still taken.
     assert post(endpoint, EVENT, **JSON).status == 202
     assert kept(runner) == 4
+
+
+@pytest.mark.usefixtures("signed")
+def test_bodies_to_wait_for(endpoint: Endpoint) -> None:
+    """A server learns from the head of a request whether its body is read: with the token, or with a signature."""
+    signed, token = Headers([*signature(SECRETS[2], b"").items()]), Headers([*AUTHORIZED.items()])
+    for path, headers, awaited in (
+        ("/receive", signed, True),
+        ("http://h/rec%65ive", token, True),
+        (f"/receive?access_token={TOKEN}", Headers([]), True),
+        ("/receive?access_token=wrong", Headers([]), False),
+        ("/metrics", token, False),
+    ):
+        assert endpoint.awaits_body("POST", path, headers) is awaited, path
+    assert not endpoint.awaits_body("OPTIONS", "/receive", token)
 
 
 @pytest.mark.usefixtures("signed")

@@ -4,7 +4,7 @@ import select
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import attrs
@@ -118,6 +118,22 @@ def test_more_clients_than_may_wait() -> None:
         wait_until(closed, "15 connections are closed")
         answered(server.url)
         assert len(gone) == 15
+
+
+def test_most_held_bytes() -> None:
+    """Connections hold limited bytes of unfinished requests: the ones that have held some longest are closed."""
+    limits = attrs.evolve(PATIENT, held=100_000)
+    with serve(Echo, "127.0.0.1", 0, limits=limits) as server, ExitStack() as stack:
+        (silent,) = idle(stack, server, 1)
+        clients = idle(stack, server, 10, _POST + b"X: " + b"y" * 30_000)
+        clients += idle(stack, server, 10, _POST + b"Content-Length: 40000\r\n\r\n" + b"y" * 30_000)
+        for client in clients[:-3]:
+            with suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+        answered(server.url)
+        assert sum(each.held for each in server._poller._waiting) == server._poller._held <= 100_000
+        silent.sendall(_GET + b"\r\n")
+        assert b" 200 " in silent.recv(65536)
 
 
 def test_active_clients_keep_their_connections() -> None:

@@ -13,7 +13,7 @@ from pacifica_notifications_consumer.errors import ConfigurationError, EndpointE
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import listening
 from tests.support.endpoint_tools import AUTHORIZED, TOKEN
-from tests.support.http_tools import raw, replies, statuses
+from tests.support.http_tools import connect, raw, replies, rest_of, statuses
 from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import NOTIFICATIONS
 
@@ -67,6 +67,18 @@ def test_strangers(url: str, runner: JobRunner, authorization: str | None, caplo
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="pacifica", Basic realm="pacifica"'
     assert kept(runner) == 0
     assert "refused 127.0.0.1 to the endpoint: the credentials are missing or wrong" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "field", [b"Content-Length: 60000", b"Content-Length: 9000000", b"Transfer-Encoding: chunked"], ids=repr
+)
+@pytest.mark.parametrize("more", [b"", b"Expect: 100-continue\r\n"], ids=["", "expecting"])
+def test_no_body_of_a_stranger_is_awaited(endpoint: Endpoint, field: bytes, more: bytes) -> None:
+    """Without the token, the response comes before the body, which takes neither memory nor a thread."""
+    with listening(endpoint, "127.0.0.1", 0) as server, connect(server.url) as client:
+        client.sendall(b"POST /receive HTTP/1.1\r\nHost: h\r\n" + more + field + b"\r\n\r\n")
+        assert statuses(rest_of(client)) == [401]
+        assert server._threads == []
 
 
 def test_too_large(url: str, runner: JobRunner) -> None:
