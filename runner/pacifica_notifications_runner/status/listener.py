@@ -15,9 +15,9 @@ from pacifica_notifications_consumer.endpoint.endpoint import METRICS_TYPE
 from pacifica_notifications_consumer.endpoint.strangers import Strangers
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.http.errors import HTTPError
-from pacifica_notifications_consumer.http.request import split_target
+from pacifica_notifications_consumer.http.request import Head, split_target
 from pacifica_notifications_consumer.http.server import Handler, Server, serve
-from pacifica_notifications_runner.status.access import AccessControl
+from pacifica_notifications_runner.status.access import AccessControl, Session, is_own_page
 from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.api.request import Answer, read_document
 from pacifica_notifications_runner.status.pages.pages import Pages, go_to, page
@@ -26,13 +26,16 @@ from pacifica_notifications_runner.status.pages.site import Site, login
 log = logging.getLogger(__name__)
 
 _MOST_BODY = 1 << 20
+#: The most bytes of a body from a client that has neither the token nor a session, such as the form with the token.
+_MOST_LOGIN = 4096
 ASSETS = {"/style.css": "text/css; charset=utf-8", "/script.js": "text/javascript; charset=utf-8"}
 #: Pages load nothing from other sites, and cannot be embedded in their pages.
 PROTECTION = {
     "Content_Security_Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X_Content_Type_Options": "nosniff",
-    "Referrer_Policy": "no-referrer",
+    # With `no-referrer`, browsers send forms with an `Origin` of null.
+    "Referrer_Policy": "same-origin",
     "Cross_Origin_Opener_Policy": "same-origin",
     "Cross_Origin_Resource_Policy": "same-origin",
     "Cache_Control": "no-store",
@@ -44,10 +47,12 @@ def showing(
     api: Api, token: str, address: str, port: int, tls: ssl.SSLContext | None = None, metrics: Callable[[], str] = str
 ) -> Iterator[Server]:
     """Serve the status page, the API and the metrics (in Prometheus' text format) until the context ends."""
-    state = {"api": api, "metrics": staticmethod(metrics), "strangers": Strangers("the status page")}
+    access = AccessControl(token, tls is not None)
+    strangers = Strangers("the status page")
+    state = {"api": api, "access": access, "metrics": staticmethod(metrics), "strangers": strangers}
     handler: type[_StatusHandler] = type("StatusHandler", (_StatusHandler,), state)
     with serve(handler, address, port, tls, settings=("status_address", "status_port")) as server:
-        handler.access = AccessControl(token, server.server_port, tls is not None)
+        access.port = server.server_port
         try:
             yield server
         finally:
@@ -63,6 +68,11 @@ class _StatusHandler(Handler):
     def version_string(self) -> str:
         """A name without versions, which would disclose known weaknesses."""
         return "pacifica-notifications-consumer"
+
+    @classmethod
+    def allowance(cls, head: Head) -> int | None:
+        """Wait for clients with the token or a session; for others, only for the form with the token."""
+        return None if cls.access.knows(head.headers) else _MOST_LOGIN
 
     def do_any(self) -> None:
         """Answer any request."""
@@ -86,7 +96,7 @@ class _StatusHandler(Handler):
 
     def _answer_program(self) -> None:
         # Browsers send cookies with requests of other sites, too, so a cookie only permits reading.
-        reads = self.command in ("GET", "HEAD") and self.access.has_cookie(self.headers)
+        reads = self.command in ("GET", "HEAD") and self.access.session(self.headers)
         if not reads and not self.access.is_bearer(self.headers):
             if "Authorization" in self.headers:
                 self.strangers.note(self.address_string())
@@ -115,50 +125,58 @@ class _StatusHandler(Handler):
             protected = {name.replace("_", "-"): value for name, value in PROTECTION.items()}
             with self.stream({"Content-Type": answer.content_type, **answer.headers, **protected}) as out:
                 for piece in answer.pieces:
+                    if not self.access.knows(self.headers):
+                        # The session has ended meanwhile: a missing end tells the client that the rest is refused.
+                        raise ConnectionAbortedError
                     out.write(piece)
 
     def _answer_browser(self) -> None:
+        session = self.access.session(self.headers) if self._path != "/login" else None
         try:
-            if self._signs_in():
-                return
-            answer = self._page()
+            answer = self._signed_in(session) or self._page(session)
         except HTTPError as error:
-            site = Site(name=self.api.book.name, csrf=self.access.csrf)
-            answer = page(site.problem(error.status.phrase, error.reason), error.status)
+            name, title, reason = self.api.book.name, error.status.phrase, error.reason
+            text = Site(name=name, csrf=session.csrf).problem(title, reason) if session else login(name, reason)
+            answer = page(text, error.status)
         self._send(answer)
 
-    def _page(self) -> Answer:
-        pages = Pages(self.api, self.access.csrf)
+    def _page(self, session: Session | None) -> Answer:
+        if session is None:
+            return page(login(self.api.book.name), HTTPStatus.UNAUTHORIZED)
+        pages = Pages(self.api, session.csrf)
         if self.command != "POST":
             return pages.answer("GET" if self.command == "HEAD" else self.command, self._path, self._query)
-        form = self._form()
-        if not self.access.is_own_form(self.headers, form):
+        form = self._form(_MOST_BODY)
+        if not session.has_made(form):
             raise HTTPError(HTTPStatus.FORBIDDEN, "this form is not from this page; go back and reload it")
         if self._path == "/logout":
-            return go_to("/login", **{"Set-Cookie": self.access.no_cookie})
+            return go_to("/login", **{"Set-Cookie": self.access.sign_out(self.headers)})
         return pages.answer("POST", self._path, {}, {name: form[name] for name in form if name != "csrf"})
 
-    def _form(self) -> dict[str, str]:
-        return dict(parse_qsl(self.read_body(_MOST_BODY).decode("utf-8", "replace"), keep_blank_values=True))
+    def _form(self, limit: int) -> dict[str, str]:
+        if not is_own_page(self.headers):
+            reason = "this form is not from a page of this address; a proxy in between must not change Host"
+            raise HTTPError(HTTPStatus.FORBIDDEN, reason)
+        return dict(parse_qsl(self.read_body(limit).decode("utf-8", "replace"), keep_blank_values=True))
 
-    def _signs_in(self) -> bool:
-        """Answer requests with the token or without a session; False for requests of a session."""
+    def _signed_in(self, session: Session | None) -> Answer | None:
+        """Begin a session for a request with the token; None if it has none, or a wrong one beside a session."""
         # The token of a link must not stay in the address bar: answered with a redirect.
         token = self._query.pop("token", "") if self.command == "GET" else ""
         if self._path == "/login" and self.command == "POST":
-            token = self._form().get("token", "").strip()
-        if token and self.access.is_token(token):
-            # `//host` and, in browsers, `/\\host` would lead to another site.
-            path = "/" if self._path in ("/login", "") else "/" + split_target(self.path)[0].lstrip("/\\")
-            path += f"?{urlencode(self._query)}" if self._query else ""
-            self._send(go_to(path, **{"Set-Cookie": self.access.cookie}))
-            return True
-        if self.access.has_cookie(self.headers) and self._path != "/login":
-            return False
-        if token:
+            if "Content-Length" not in self.headers or "Expect" in self.headers:
+                # The server does not wait for such a body, since the client may be any.
+                raise HTTPError(HTTPStatus.LENGTH_REQUIRED, "the form must carry a Content-Length, and no Expect")
+            token = self._form(_MOST_LOGIN).get("token", "").strip()
+        if not self.access.is_token(token):
+            if session or not token:
+                return None
             self.strangers.note(self.address_string())
-        self._send(page(login(self.api.book.name, refused=bool(token)), HTTPStatus.UNAUTHORIZED))
-        return True
+            raise HTTPError(HTTPStatus.UNAUTHORIZED, "the token is wrong")
+        # `//host` and, in browsers, `/\\host` would lead to another site.
+        path = "/" if self._path in ("/login", "") else "/" + split_target(self.path)[0].lstrip("/\\")
+        path += f"?{urlencode(self._query)}" if self._query else ""
+        return go_to(path, **{"Set-Cookie": self.access.sign_in(self.headers)})
 
     def _reply(self, status: HTTPStatus, content: bytes = b"", content_type: str = "", **headers: str) -> None:
         self.reply(status, content, content_type, **PROTECTION, **headers)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -18,6 +19,7 @@ from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from pacifica_notifications_runner.status.address import StatusAddress
 from tests.endtoend.browser import browsing, photograph
 from tests.endtoend.conftest import BIN, TOOL, Deployment, Operator, event, pack, wait_until
+from tests.support.machine.waiting import DEADLINE
 
 #: Fails for events with even numbers; the others say that they run, and end when they are told to.
 ENTRY_POINT = """\
@@ -139,10 +141,25 @@ def test_an_operator_sees_and_acts(deployment: Deployment, tmp_path: Path) -> No
         click(browser, "2")
         see(browser, '"eventID": "metadata.ingest.2"')
         assert complaints(browser) == []
-        click(browser, "Sign out")
-        see(browser, "Token")
-        browser.get(browser.current_url.replace("/login", "/"))
-        assert "subscription" not in text_of(browser)
+        insist_on_signing_out(browser)
+
+
+def insist_on_signing_out(browser: Chrome) -> None:
+    """Sign out, and find that neither the Back button nor what was copied before shows or does anything any more."""
+    home = re.sub("(://[^/]+/).*", r"\1", browser.current_url)
+    browser.get(f"{home}jobs/2/retry")
+    copied = {str(cookie["name"]): str(cookie["value"]) for cookie in browser.get_cookies()}
+    form = {"csrf": browser.find_element(By.NAME, "csrf").get_attribute("value")}
+    assert requests.get(home, cookies=copied, timeout=DEADLINE).status_code == 200
+    click(browser, "Sign out")
+    see(browser, "Token")
+    browser.back()
+    wait_until(lambda: browser.current_url.endswith("/jobs/2/retry"), "the page before")
+    see(browser, "Token")
+    assert browser.find_elements(By.NAME, "csrf") == []
+    assert browser.get_cookies() == []
+    assert requests.get(home, cookies=copied, timeout=DEADLINE).status_code == 401
+    assert requests.post(f"{home}jobs/2/retry", form, cookies=copied, timeout=DEADLINE).status_code == 401
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -81,7 +81,7 @@ def document(title: str, body: Markup, *, refreshed: bool = False, script: str =
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def login(name: str, *, refused: bool) -> str:
+def login(name: str, trouble: str = "") -> str:
     """The page that asks for the token."""
     command = tag("code", "pacifica-notifications-consumer status")
     field = tag("input", type="password", name="token", required=True, autofocus=True, autocomplete="current-password")
@@ -89,7 +89,7 @@ def login(name: str, *, refused: bool) -> str:
     body = tag(
         "main",
         tag("h1", f"Status of {name}"),
-        refused and tag("p", "The token is wrong.", class_="trouble", role="alert"),
+        trouble and tag("p", trouble, class_="trouble", role="alert"),
         tag("p", "The consumer makes a new token at each start. On its machine, ", command, " prints it."),
         tag("form", tag("p", tag("label", "Token ", field)), submit, method="post", action="/login"),
         id="main",

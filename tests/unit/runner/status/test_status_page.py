@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import html
 import re
+import select
+import socket
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 import requests
+import urllib3
 
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.errors import StateError
+from pacifica_notifications_consumer.http.server import serve
 from pacifica_notifications_consumer.jobs.job import JobState
+from pacifica_notifications_runner.status import listener
 from pacifica_notifications_runner.status.address import StatusAddress
 from pacifica_notifications_runner.status.api.api import Api
 from pacifica_notifications_runner.status.api.documents import SubscriptionStatus
 from pacifica_notifications_runner.status.listener import showing
 from pacifica_notifications_runner.status.pages.markup import Markup, join, tag
-from tests.support.http_tools import raw, statuses
+from tests.support.http_tools import PATIENT, connect, raw, rest_of, statuses
 from tests.support.machine.waiting import DEADLINE
 from tests.support.runner_tools import body, make_runner
 
@@ -54,8 +62,14 @@ def browser(url: str) -> Iterator[requests.Session]:
         yield session
 
 
+def signed_in(url: str) -> str:
+    """The cookie of a new session, as a browser sends it."""
+    answer = requests.post(f"{url}/login", data={"token": TOKEN}, allow_redirects=False, timeout=DEADLINE)
+    return answer.headers["Set-Cookie"].partition(";")[0]
+
+
 def csrf_of(page: str) -> str:
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', page)
+    found = re.search(r'name="csrf" value="([\w-]{43})"', page)
     assert found
     return found[1]
 
@@ -99,13 +113,95 @@ def test_login_by_form_and_leaving(url: str) -> None:
     """The token can be typed in, and whoever leaves has to show it again."""
     with requests.Session() as session:
         wrong = session.post(f"{url}/login", data={"token": "wrong"}, timeout=DEADLINE)
-        assert (wrong.status_code, "The token is wrong" in wrong.text) == (401, True)
+        assert (wrong.status_code, "the token is wrong" in wrong.text) == (401, True)
         page = session.post(f"{url}/login", data={"token": f" {TOKEN} "}, timeout=DEADLINE)
         assert (page.status_code, page.url) == (200, f"{url}/")
-        huge = requests.post(f"{url}/login", data=b"token=" + b"x" * (2 << 20), timeout=DEADLINE)
-        assert huge.status_code == 413
+        elsewhere = {"Origin": "http://evil.example.org"}
+        other = requests.post(f"{url}/login", data={"token": TOKEN}, headers=elsewhere, timeout=DEADLINE)
+        assert (other.status_code, "Set-Cookie" in other.headers) == (403, False)
         session.post(f"{url}/logout", data={"csrf": csrf_of(page.text)}, timeout=DEADLINE)
         assert session.get(url, timeout=DEADLINE).status_code == 401
+
+
+def test_copied_cookie(url: str, runner: JobRunner) -> None:
+    """Signing out ends the session at the server: a copy of the cookie shows nothing and does nothing any more."""
+    copied = {"Cookie": signed_in(url)}
+    form = {"csrf": csrf_of(requests.get(url, headers=copied, timeout=DEADLINE).text)}
+    out = requests.post(f"{url}/logout", data=form, headers=copied, allow_redirects=False, timeout=DEADLINE)
+    assert (out.status_code, "Max-Age=0" in out.headers["Set-Cookie"]) == (303, True)
+    for path in ("/", "/jobs/1", "/api/status", "/metrics"):
+        assert requests.get(url + path, headers=copied, timeout=DEADLINE).status_code == 401
+    assert requests.post(f"{url}/jobs/1/retry", data=form, headers=copied, timeout=DEADLINE).status_code == 401
+    assert runner.job(1).attempts == 1
+
+
+def test_log_is_followed_as_long_as_the_session(tmp_path: Path) -> None:
+    """A browser that follows a log gets nothing more of it once its session has ended."""
+    with (
+        make_runner(tmp_path, "import sys, time\nprint('begun', flush=True)\nwhile True: time.sleep(1)") as runner,
+        showing(Api(runner), TOKEN, "127.0.0.1", 0) as server,
+    ):
+        runner.accept(body(1))
+        cookie = {"Cookie": signed_in(server.url)}
+        log = f"{server.url}/api/jobs/1/log?follow=yes"
+        with requests.get(log, headers=cookie, stream=True, timeout=DEADLINE) as answer:
+            assert answer.raw.read(5) == b"begun"
+            form = {"csrf": csrf_of(requests.get(server.url, headers=cookie, timeout=DEADLINE).text)}
+            requests.post(f"{server.url}/logout", data=form, headers=cookie, timeout=DEADLINE)
+            with pytest.raises(urllib3.exceptions.ProtocolError):
+                answer.raw.read()
+        runner.cancel(1)
+
+
+@pytest.fixture
+def narrow(runner: JobRunner, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A page with two threads, each of which would wait for a client for as long as the test takes."""
+    limits = attrs.evolve(PATIENT, threads=2)
+    monkeypatch.setattr(listener, "serve", partial(serve, limits=limits))
+    with showing(Api(runner), TOKEN, "127.0.0.1", 0) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize(
+    ("field", "status"),
+    [
+        ("Content-Length: 100000", 413),
+        ("Content-Length: 4097", 413),
+        ("Transfer-Encoding: chunked", 411),
+        ("Content-Length: 100\r\nExpect: 100-continue", 411),
+    ],
+)
+def test_bodies_of_strangers_take_no_threads(narrow: str, field: str, status: int) -> None:
+    """200 clients that send half a body without the token are refused at once, and the one with the token is served."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(narrow)) for _ in range(200 if "100000" in field else 3)]
+        for client in clients:
+            client.sendall(f"POST /login HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\ntoken=".encode())
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        assert requests.get(f"{narrow}/api/status", headers=bearer, timeout=DEADLINE).status_code == 200
+        for client in clients:
+            answer = rest_of(client)
+            assert statuses(answer) == [status]
+            # A page with a form of a session would give its secret away.
+            assert b"csrf" not in answer
+
+
+def test_strangers_that_read_nothing_take_no_threads(narrow: str) -> None:
+    """Clients without the token that send many requests and read no answers are disconnected."""
+    with ExitStack() as stack:
+        poll = select.poll()
+        clients = [stack.enter_context(socket.socket()) for _ in range(2)]
+        for client in clients:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", int(narrow.rpartition(":")[2])))
+            client.setblocking(False)
+            client.send(b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n" * 5000)
+            poll.register(client, select.POLLHUP)
+        for _ in clients:
+            ((number, _event),) = poll.poll(DEADLINE * 1000)[:1]
+            poll.unregister(number)
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        assert requests.get(f"{narrow}/api/status", headers=bearer, timeout=DEADLINE).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -131,11 +227,15 @@ def test_what_strangers_wrote_is_text(url: str, browser: requests.Session, path:
 def test_retry_takes_a_form_of_this_page(url: str, browser: requests.Session, runner: JobRunner) -> None:
     """A job is run again through its form, and by nothing that another site could make a browser send."""
     page = browser.get(f"{url}/jobs/1/retry", timeout=DEADLINE).text
+    other = {"Cookie": signed_in(url)}
     for form, headers in (
         ({}, {}),
-        ({"csrf": "0" * 64}, {}),
+        ({"csrf": "0" * 43}, {}),
         ({"csrf": csrf_of(page)}, {"Sec-Fetch-Site": "cross-site"}),
         ({"csrf": csrf_of(page)}, {"Sec-Fetch-Site": "same-site"}),
+        ({"csrf": csrf_of(page)}, {"Origin": "null"}),
+        ({"csrf": csrf_of(page)}, {"Origin": "http://127.0.0.1:1"}),
+        ({"csrf": csrf_of(requests.get(url, headers=other, timeout=DEADLINE).text)}, {}),
     ):
         answer = browser.post(f"{url}/jobs/1/retry", data=form, headers=headers, timeout=DEADLINE)
         assert answer.status_code == 403
@@ -143,7 +243,8 @@ def test_retry_takes_a_form_of_this_page(url: str, browser: requests.Session, ru
     assert runner.job(1).attempts == 1
     assert runner.job(1).state is JobState.DEAD
     before = runner.job(1).started_at
-    done = browser.post(f"{url}/jobs/1/retry", data={"csrf": csrf_of(page)}, timeout=DEADLINE)
+    own = {"Origin": url, "Sec-Fetch-Site": "same-origin"}
+    done = browser.post(f"{url}/jobs/1/retry", data={"csrf": csrf_of(page)}, headers=own, timeout=DEADLINE)
     assert (done.status_code, done.url) == (200, f"{url}/jobs/1")
     assert runner.wait(1, DEADLINE).started_at != before
 
