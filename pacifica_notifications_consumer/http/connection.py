@@ -77,7 +77,7 @@ class Connection:
     def gather(self) -> bool:
         """Receive the available bytes; returns whether a request can be answered.
 
-        That is so when its head has arrived and, unless that is large or not awaited, its body, too. Raises `Closed`.
+        That is so when its head has arrived and its body, too, unless that is large or not awaited. Raises `Closed`.
         """
         while not self._is_ready():
             try:

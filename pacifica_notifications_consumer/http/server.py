@@ -2,8 +2,9 @@
 
 Design: one thread, the poller, waits for all connections. It answers whole requests to a quick handler itself. All
 other requests are answered on a bounded number of threads: those to other handlers, and those with a large body, which
-is read while it arrives. Idle and slow clients, however many, therefore delay no other client. Connections beyond the
-limit, or beyond their deadline, are closed.
+is read while it arrives. By the head of a request, its handler decides whether its client is waited for at all. Idle
+and slow clients, however many, therefore delay no other client. Connections beyond the limit, or beyond their deadline,
+and those that hold too much, are closed.
 """
 
 from __future__ import annotations
