@@ -58,8 +58,8 @@ def read_sources(directory: Path, python: str | None = None, run_as: Account = C
     if python is None or python == sys.executable:
         with run_as.acting():
             return imports.read_sources(directory, ENTRY_POINT)
-    Interpreter.probe(python, run_as)
-    return _ask([python, "-I"], run_as.environ(), run_as, "grammar", directory)[0]
+    interpreter = Interpreter.probe(python, run_as)
+    return _ask([interpreter.executable, "-I"], run_as.environ(), run_as, "grammar", directory)[0]
 
 
 def _ask(

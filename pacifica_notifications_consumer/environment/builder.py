@@ -83,8 +83,8 @@ class VenvBuilder:
     ) -> None:
         check(limit, none=True, timeout=timeout)
         check(path, none=True, python=python, directory=directory, cache=cache)
-        # Make paths absolute, because programs run in other working directories; a bare name is looked up on PATH.
-        self._python = str(Path(python).absolute()) if os.sep in os.fspath(python) else os.fspath(python)
+        self._python = os.fspath(python)
+        # Make paths absolute, because programs run in other working directories.
         self._directory = Path.cwd() if directory is None else Path(directory).absolute()
         self._requirements = None if requirements is None else Path(requirements).absolute()
         self._init_script = None if init_script is None else Path(init_script).absolute()

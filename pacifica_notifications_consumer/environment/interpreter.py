@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -45,6 +46,8 @@ class Interpreter:
         cls, executable: str, run_as: Account = CURRENT_USER, cancel: threading.Event | None = None
     ) -> Interpreter:
         """Ask an interpreter what it is; ConfigurationError if this user cannot run it, or it is older than 3.11."""
+        # Programs run in other working directories; a bare name is looked up on PATH.
+        executable = str(Path(executable).absolute()) if os.sep in executable else executable
         try:
             answer = run_captured(
                 [executable, "-I", "-c", _PROBE],

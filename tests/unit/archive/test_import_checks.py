@@ -184,6 +184,15 @@ def other_pythons() -> list[str]:
     ]
 
 
+def test_python_of_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    Path("python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    Path("python").chmod(0o755)
+    directory = consumer(tmp_path / "consumer", {"__main__.py": "import sys\nsys.argv\n"})
+    assert list(check_parts(directory, "./python")) == []
+
+
 def test_the_python_that_runs_it_counts(tmp_path: Path) -> None:
     """Grammar and modules are those of the interpreter that is given, not of the one that checks."""
     files = {f"{number}.py": f"import sys\n{statement}\n" for number, statement in enumerate(GRAMMAR)}
