@@ -17,8 +17,8 @@ from .request import Head
 
 #: Size in bytes beyond which a request's body is large: it is read on a thread, not gathered by the poller.
 _LARGE = 64 << 10
-#: Seconds that a client has to read its last response.
-_LINGER_SECONDS = 1.0
+#: Seconds that a client has to send the rest of a refused body, and to read its last response; as in nginx.
+_LINGER_SECONDS = 5.0
 _PIECE = 1 << 16
 _LARGEST_PIECE = 1 << 20
 _LONGEST_LINE = 4096
