@@ -176,7 +176,8 @@ class _StatusHandler(Handler):
         # `//host` and, in browsers, `/\\host` would lead to another site.
         path = "/" if self._path in ("/login", "") else "/" + split_target(self.path)[0].lstrip("/\\")
         path += f"?{urlencode(self._query)}" if self._query else ""
-        return go_to(path, **{"Set-Cookie": self.access.sign_in(self.headers)})
+        # A link that is opened again must not end the session of the browser's other tabs.
+        return go_to(path, **({} if session else {"Set-Cookie": self.access.sign_in(self.headers)}))
 
     def _reply(self, status: HTTPStatus, content: bytes = b"", content_type: str = "", **headers: str) -> None:
         self.reply(status, content, content_type, **PROTECTION, **headers)

@@ -17,6 +17,8 @@
 
   async function refresh() {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    // The session has ended: what is shown would stay as it is for ever, so the form for the token replaces it.
+    if (answer.status === 401) location.reload();
     if (!answer.ok) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of main.querySelectorAll("section[id^=live-]")) {

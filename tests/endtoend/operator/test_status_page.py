@@ -145,8 +145,14 @@ def test_an_operator_sees_and_acts(deployment: Deployment, tmp_path: Path) -> No
 
 
 def insist_on_signing_out(browser: Chrome) -> None:
-    """Sign out, and find that neither the Back button nor what was copied before shows or does anything any more."""
+    """Sign out, and find that no other tab, Back button or copy of before shows or does anything any more."""
     home = re.sub("(://[^/]+/).*", r"\1", browser.current_url)
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    second = browser.current_window_handle
+    browser.get(home)
+    see(browser, "Subscription: healthy")
+    browser.switch_to.window(first)
     browser.get(f"{home}jobs/2/retry")
     copied = {str(cookie["name"]): str(cookie["value"]) for cookie in browser.get_cookies()}
     form = {"csrf": browser.find_element(By.NAME, "csrf").get_attribute("value")}
@@ -160,6 +166,8 @@ def insist_on_signing_out(browser: Chrome) -> None:
     assert browser.get_cookies() == []
     assert requests.get(home, cookies=copied, timeout=DEADLINE).status_code == 401
     assert requests.post(f"{home}jobs/2/retry", form, cookies=copied, timeout=DEADLINE).status_code == 401
+    browser.switch_to.window(second)
+    see(browser, "Token")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -97,6 +97,8 @@ def test_the_link_lets_in_and_the_token_goes(url: str) -> None:
     assert "SameSite=Strict" in cookie
     assert TOKEN not in cookie
     assert requests.get(url + "/jobs", headers={"Cookie": cookie}, timeout=DEADLINE).status_code == 200
+    again = requests.get(f"{url}/?token={TOKEN}", headers={"Cookie": cookie}, allow_redirects=False, timeout=DEADLINE)
+    assert (again.status_code, again.headers.get("Set-Cookie")) == (303, None)
 
 
 @pytest.mark.parametrize("path", ["/", "/jobs", "/jobs/1", "/notifications", "/replay", "/nothing", "/?token=wrong"])
