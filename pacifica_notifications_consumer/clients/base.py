@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
+import json
 import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
@@ -95,8 +97,11 @@ def _gssapi() -> AuthBase:
 #: Reads the next bytes into a buffer and returns their number, 0 at the end.
 Readinto = Callable[[memoryview], int]
 
-#: The most bytes and seconds of an answer that is read as a whole; a transaction with a million files needs as many.
-_LARGEST_ANSWER, _LONGEST_ANSWER = 256 << 20, 600.0
+#: The most bytes and seconds of an answer that is read as a whole; a transaction with 140,000 files needs as many.
+_LARGEST_ANSWER, _LONGEST_ANSWER = 64 << 20, 600.0
+#: The most commas and brackets in it, and so the most values: parsed, each takes up to 100 bytes of memory, also one of
+#: three bytes of text. A file in a transaction has 20, in 450 bytes.
+_MOST_VALUES = 4_000_000
 #: The bytes that are read at once; gzip makes up to a thousand times as many of them.
 _PIECE = 10 << 10
 
@@ -173,10 +178,10 @@ class ServiceClient:
         return response
 
     def _read(self, response: requests.Response) -> None:
-        """Read a whole answer within the limits on its size, when decompressed, and on its time."""
-        pieces, size, deadline = [], 0, time.monotonic() + _LONGEST_ANSWER
+        """Read a whole answer within the limits on its size, when decompressed, on its values and on its time."""
+        pieces, size, values, deadline = [], 0, 0, time.monotonic() + _LONGEST_ANSWER
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        with response:
+        with response, self._memory():
             if encoding not in ("identity", "gzip", "deflate"):
                 raise self.unusable(f"in the encoding {encoding:.50}, which it was not asked for")
             for piece in response.iter_content(_PIECE):
@@ -184,9 +189,19 @@ class ServiceClient:
                 size += len(piece)
                 if size > _LARGEST_ANSWER:
                     raise self.unusable(f"with more than {describe_size(_LARGEST_ANSWER)}")
+                values += sum(map(piece.count, (b",", b"{", b"[")))
+                if values > _MOST_VALUES:
+                    raise self.unusable(f"with more than {_MOST_VALUES:,} values")
                 if time.monotonic() > deadline:
                     raise self.unusable(f"for longer than {_LONGEST_ANSWER:g} seconds")
-        response._content = b"".join(pieces)
+            response._content = b"".join(pieces)
+
+    @contextlib.contextmanager
+    def _memory(self) -> Iterator[None]:
+        try:
+            yield
+        except MemoryError as error:
+            raise self.unusable("with more than fits into the memory") from error
 
     def _may_pass(self, error: requests.RequestException) -> bool:
         if isinstance(error, requests.Timeout):
@@ -224,8 +239,10 @@ class ServiceClient:
 
     def json(self, response: requests.Response) -> Any:
         """Parse a response's body as JSON; raises `ServiceError` if it is not."""
+        # requests would decode it by any codec that the service names, also by some that take hours.
         try:
-            return response.json()
+            with self._memory():
+                return json.loads(response.content)
         except (ValueError, RecursionError) as error:
             raise self.unusable("something that is not JSON") from error
 
@@ -293,8 +310,8 @@ _LONGEST_MESSAGE = 300
 
 def _message(response: requests.Response) -> str:
     try:
-        document = response.json()
-    except (ValueError, RecursionError):
+        document = json.loads(response.content)
+    except (ValueError, RecursionError, MemoryError):
         return ""
     message = document.get("message") if isinstance(document, dict) else None
     return summarize(message) if isinstance(message, str) else ""

@@ -79,7 +79,7 @@ def read_transaction(answer: bytes) -> dict[str, Any] | None:
     """
     try:
         transaction = json.loads(answer)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, MemoryError):
         transaction = None
     if not isinstance(transaction, dict):
         raise NotificationError("policy answered something that is not a transaction", "look into the log of policy")

@@ -59,6 +59,44 @@ def test_larger_answers(session: requests.Session, encoding: str, status: int) -
         Policy(server.url, session).answer(1)
 
 
+@pytest.mark.parametrize(("answer", "values"), [(b'{"times": {}, "total_count": 0}', 3), (b"[{},[],{},0]", 7)])
+def test_values_of_an_answer(
+    session: requests.Session, monkeypatch: pytest.MonkeyPatch, answer: bytes, values: int
+) -> None:
+    """Of short values, each of which takes much more memory than text, an answer has a limited number."""
+    with fault_server(replying(200, answer)) as server:
+        policy = Policy(server.url, session)
+        monkeypatch.setattr(base, "_MOST_VALUES", values)
+        assert policy.answer(1) == answer
+        monkeypatch.setattr(base, "_MOST_VALUES", values - 1)
+        with pytest.raises(ServiceError, match=rf"^policy at \S+ answered with more than {values - 1} values; "):
+            policy.answer(1)
+
+
+@pytest.mark.parametrize("where", ["requests.Response.iter_content", "json.loads"])
+def test_answers_that_do_not_fit_into_the_memory(
+    session: requests.Session, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """An answer for which the memory does not suffice is an error of this library."""
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    with fault_server(replying(200, b"[]")) as server:
+        monkeypatch.setattr(where, full)
+        with pytest.raises(ServiceError, match=r"^policy at \S+ answered with more than fits into the memory; "):
+            Policy(server.url, session).knows_user("alice")
+
+
+def test_charset_of_an_answer(session: requests.Session) -> None:
+    """JSON is decoded as JSON is, not by a codec of the service's choice: some take hours, others hide values."""
+    with (
+        fault_server(replying(200, b"+AFs-+AF0-", Content_Type="application/json; charset=utf-7")) as server,
+        pytest.raises(ServiceError, match="answered something that is not JSON"),
+    ):
+        Policy(server.url, session).knows_user("alice")
+
+
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "x" * 1000])
 def test_other_encodings(session: requests.Session, encoding: str) -> None:
     """Other encodings, which are not asked for, are refused: a few bytes of them can become any number."""
