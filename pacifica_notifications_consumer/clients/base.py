@@ -9,7 +9,6 @@ import json
 import re
 import socket
 import ssl
-import time
 from collections.abc import Callable, Collection, Iterator
 from http import HTTPStatus
 from importlib.metadata import version
@@ -25,7 +24,7 @@ from ..cloudevents.trace import trace_headers
 from ..errors import BrokenOff, ConfigurationError, ServiceError, explained
 from ..settings.converters import describe_size
 from ..settings.services import Services
-from .connections import PacedAdapter, TooSlow
+from .connections import MOST_AROUND, Endless, PacedAdapter, PacedResponse, TooSlow
 from .retry import TRANSIENT_STATUSES, Backoff, retry_after
 
 
@@ -167,6 +166,8 @@ class ServiceClient:
             if not arguments.get("stream") or response.status_code not in expect:
                 self._read(response)
         except requests.RequestException as error:
+            if isinstance(endless := _innermost(error), Endless):
+                raise self.unusable(f"without an end: {endless.strerror}") from error
             raise ServiceError(
                 f"cannot reach {self.title} at {self.url}: {reason(error)}",
                 f"start it, or correct `{self.setting}`",
@@ -179,7 +180,9 @@ class ServiceClient:
 
     def _read(self, response: requests.Response) -> None:
         """Read a whole answer within the limits on its size, when decompressed, on its values and on its time."""
-        pieces, size, values, deadline = [], 0, 0, time.monotonic() + _LONGEST_ANSWER
+        pieces, size, values = [], 0, 0
+        # Chunks have heads; the worst compression adds little.
+        _source(response).allow(_LONGEST_ANSWER, 2 * _LARGEST_ANSWER + MOST_AROUND)
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         with response, self._memory():
             if encoding not in ("identity", "gzip", "deflate"):
@@ -192,8 +195,6 @@ class ServiceClient:
                 values += sum(map(piece.count, (b",", b"{", b"[")))
                 if values > _MOST_VALUES:
                     raise self.unusable(f"with more than {_MOST_VALUES:,} values")
-                if time.monotonic() > deadline:
-                    raise self.unusable(f"for longer than {_LONGEST_ANSWER:g} seconds")
             response._content = b"".join(pieces)
 
     @contextlib.contextmanager
@@ -255,16 +256,23 @@ class ServiceClient:
 def reading(response: requests.Response, what: str) -> Readinto:
     """Make a function that reads the body of a streamed response; it raises `BrokenOff` when the connection breaks."""
     # urllib3's own `read` copies every byte twice more.
-    source = response.raw._fp
-    assert isinstance(source, http.client.HTTPResponse)  # noqa: S101  (since urllib3 1.x, but it is private)
+    source = _source(response)
 
     def readinto(buffer: memoryview) -> int:
+        # Chunks of a single byte have six on the wire.
+        source.allow(_LONGEST_ANSWER, 8 * len(buffer) + MOST_AROUND)
         try:
             return source.readinto(buffer)
         except (OSError, http.client.HTTPException) as error:
             raise BrokenOff(f"{what} broke off: {reason(error)}", "try again") from error
 
     return readinto
+
+
+def _source(response: requests.Response) -> PacedResponse:
+    source = response.raw._fp
+    assert isinstance(source, PacedResponse)  # noqa: S101  (since urllib3 1.x, but it is private)
+    return source
 
 
 def _is_loopback(url: str) -> bool:

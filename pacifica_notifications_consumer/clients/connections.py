@@ -1,9 +1,14 @@
-"""Connections to services that break off if an answer arrives too slowly; sockets' time-outs begin anew with a byte."""
+"""Connections to services that break off if an answer arrives too slowly, or without an end.
+
+Sockets' time-outs begin anew with a byte. Above the sockets, not every byte is seen: there are heads and trailers, and
+compressed bytes that become none.
+"""
 
 from __future__ import annotations
 
 import errno
 import http.client
+import math
 import socket
 import time
 from typing import Any
@@ -11,22 +16,41 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
+from ..settings.converters import describe_size
+
 #: An answer may take this number of time-outs of the socket, plus those for its size at this rate in bytes per second.
 _PATIENCE, _SLOWEST = 2.0, 1000
+#: The most bytes of a head, with all those that announce it, or of what surrounds the content of an answer.
+MOST_AROUND = 64 << 10
 
 
 class TooSlow(TimeoutError):  # noqa: N818  (the name says what happened)
     """An answer arrives too slowly."""
 
 
+class Endless(OSError):  # noqa: N818  (the name says what happened)
+    """An answer goes on for longer, or with more bytes, than it may."""
+
+
 class _PacedIO(socket.SocketIO):
-    """Reads an answer, head and body; only the time of waiting for it counts."""
+    """Reads an answer, head and body; for the pace, only the time of waiting for it counts."""
 
     _sock: socket.socket
     _waited, _received = 0.0, 0
+    _seconds, _deadline = math.inf, math.inf
+    _size, _most = MOST_AROUND, MOST_AROUND
+
+    def allow(self, seconds: float, size: int) -> None:
+        self._seconds, self._deadline = seconds, time.monotonic() + seconds
+        self._size, self._most = size, self._received + size
 
     def readinto(self, buffer: Any) -> int | None:
         began = time.monotonic()
+        # Not after reading, because with the last bytes of a head there are many of the body.
+        if self._received >= self._most:
+            raise Endless(errno.EMSGSIZE, f"it sent more than {describe_size(self._size)}")
+        if began > self._deadline:
+            raise Endless(errno.ETIMEDOUT, f"it sent for longer than {self._seconds:g} seconds")
         size = super().readinto(buffer)
         self._waited += time.monotonic() - began
         self._received += size or 0
@@ -36,15 +60,23 @@ class _PacedIO(socket.SocketIO):
         return size
 
 
-class _Response(http.client.HTTPResponse):
+class PacedResponse(http.client.HTTPResponse):
+    """An answer, whose head may have `MOST_AROUND` bytes; `allow` sets the limits of what follows."""
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         # A socket makes a `SocketIO`, and has no other way to choose its class.
         self.fp.raw.__class__ = _PacedIO
 
+    def allow(self, seconds: float, size: int) -> None:
+        """Let the service send for a time from now, and a number of bytes as they are on the wire; then `Endless`."""
+        if not self.isclosed():
+            raw: Any = self.fp.raw
+            raw.allow(seconds, size)
+
 
 def _paced(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
-    connection = type(pool.__name__, (pool.ConnectionCls,), {"response_class": _Response})
+    connection = type(pool.__name__, (pool.ConnectionCls,), {"response_class": PacedResponse})
     return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer import download
+from pacifica_notifications_consumer.clients import base
 from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.cartd import Cartd
+from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.errors import BrokenOff, DownloadError, ServiceError
 from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.settings.services import Services
@@ -153,3 +155,56 @@ def test_bytes_that_drip(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
         # On a machine with a high load, a single byte may take longer than the time-out.
         expected = r"(cannot reach cartd|broke off).*(it sent \d+ bytes in \d+ seconds|did not answer in time)"
         assert re.search(expected, str(caught.value))
+
+
+_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+_DEFLATED = b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nConnection: close\r\n\r\n\x78\x9c"
+#: The beginnings of answers, with what follows without an end.
+ENDLESS = {
+    "heads": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "trailers": (_CHUNKED, b"a: b\r\n"),
+    "compressed nothing": (_DEFLATED, b"\0\0\0\xff\xff"),
+    "a redirect": (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", b"x"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+@pytest.mark.parametrize("limit", ["_LARGEST_ANSWER", "_LONGEST_ANSWER"])
+def test_answers_without_content_or_end(kind: str, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is received counts, in bytes and time, also if it never becomes content; no request is repeated."""
+    monkeypatch.setattr(base, limit, {"_LARGEST_ANSWER": 1 << 20, "_LONGEST_ANSWER": -1.0}[limit])
+    first, then = ENDLESS[kind]
+    sender = Sender(first, then=lambda: itertools.repeat(then * 1000), status=b"")
+    with fault_server(sender) as server, make_session(Services()) as session:
+        with pytest.raises(ServiceError, match=r"^policy at \S+ answered (without an end: it sent|302 Found)"):
+            Policy(server.url, session).answer(1)
+        assert len(server.requests) == 1
+    assert sender.sent < MUCH
+
+
+@pytest.mark.parametrize("kind", ["heads", "trailers", "a redirect"])
+def test_files_without_content_or_end(kind: str) -> None:
+    """The same holds for files."""
+    first, then = ENDLESS[kind]
+    sender = Sender(first, then=lambda: itertools.repeat(then * 1000), status=b"")
+    with fault_server(sender) as server, make_session(Services()) as session:
+        with (
+            pytest.raises((ServiceError, BrokenOff), match=r"(without an end|broke off): it sent more|302 Found"),
+            Cartd(server.url, session).open("uid") as tar,
+        ):
+            list(tar.members())
+        assert len(server.requests) == 1
+    assert sender.sent < MUCH
+
+
+def test_file_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for each part of a file is limited, too."""
+    monkeypatch.setattr(base, "_LONGEST_ANSWER", -1.0)
+    sender = Sender(then=lambda: itertools.repeat(PIECE))
+    with (
+        fault_server(sender) as server,
+        make_session(Services()) as session,
+        pytest.raises(BrokenOff, match=r"^the files from cartd at \S+ broke off: it sent for longer than -1 seconds"),
+        Cartd(server.url, session).open("uid") as tar,
+    ):
+        list(tar.members())
