@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 
@@ -56,16 +57,16 @@ class HTTPRequest:
         return body if len(body) == length else self._read_rest(body, length, limit)
 
     def _read_rest(self, piece: bytes, length: int | None, limit: int) -> bytes:
-        pieces, size = [piece], len(piece)
+        pieces = io.BytesIO()
+        size = pieces.write(piece)
         while piece and size <= limit and size != length:
             piece = self._read(limit + 1 - size)
-            pieces.append(piece)
-            size += len(piece)
+            size += pieces.write(piece)
         if size > limit:
             raise HTTPError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {limit} bytes")
         if length is not None and size < length:
             raise HTTPError(HTTPStatus.BAD_REQUEST, f"the body ended after {size} of {length} bytes")
-        return b"".join(pieces)
+        return pieces.getvalue()
 
     def _read(self, size: int) -> bytes:
         try:

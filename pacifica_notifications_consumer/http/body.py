@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from collections.abc import Callable
@@ -57,15 +58,14 @@ class SizedBody(Body):
         first = self._connection.read(wanted, self._deadline) if wanted else b""
         if len(first) == wanted:
             return self._took(first)
-        pieces = [first]
-        missing = wanted - len(first)
-        while missing and pieces[-1]:
-            pieces.append(self._connection.read(missing, self._deadline))
-            missing -= len(pieces[-1])
+        pieces = io.BytesIO()
+        missing = wanted - pieces.write(first)
+        while missing and (piece := self._connection.read(missing, self._deadline)):
+            missing -= pieces.write(piece)
         if missing:
             came = self.length - self._left + wanted - missing
             raise HTTPError(HTTPStatus.BAD_REQUEST, f"the body ended after {came} of {self.length} bytes")
-        return self._took(b"".join(pieces))
+        return self._took(pieces.getvalue())
 
     def _took(self, data: bytes) -> bytes:
         self._left -= len(data)
@@ -83,7 +83,8 @@ class ChunkedBody(Body):
     def read(self, size: int = -1) -> bytes:
         """See `Body.read`."""
         self._begin()
-        pieces: list[bytes] = []
+        # An object for each chunk would take many times the size of a body in small chunks.
+        pieces = io.BytesIO()
         missing = size
         while missing and not self.is_read:
             if not self._chunk:
@@ -92,13 +93,12 @@ class ChunkedBody(Body):
             piece = self._connection.read(self._chunk if size < 0 else min(self._chunk, missing), self._deadline)
             if not piece:
                 raise HTTPError(HTTPStatus.BAD_REQUEST, "the body ended in the middle of a chunk")
-            pieces.append(piece)
-            missing -= len(piece)
+            missing -= pieces.write(piece)
             self._chunk -= len(piece)
             self._deadline += len(piece) / _SLOWEST_BODY
             if not self._chunk and self._connection.read_line(self._deadline) != b"\r\n":
                 raise HTTPError(HTTPStatus.BAD_REQUEST, "a chunk of the body does not have its announced size")
-        return b"".join(pieces)
+        return pieces.getvalue()
 
     def _begin_chunk(self) -> None:
         size = _CHUNK_SIZE.fullmatch(self._connection.read_line(self._deadline))
