@@ -46,6 +46,8 @@ class Poller:
         self._selector = selectors.DefaultSelector()
         self._arriving: collections.deque[Connection] = collections.deque()
         self._waiting: dict[Connection, None] = {}
+        # Those of them that hold bytes; the one that began first comes first.
+        self._holding: dict[Connection, None] = {}
         self._wakeup_receiver, self._wakeup_sender = socket.socketpair()
         self._wakeup_receiver.setblocking(False)
         self._wakeup_sender.setblocking(False)
@@ -59,9 +61,10 @@ class Poller:
         self._arriving.append(connection)
         self._wake()
 
-    def make_room(self, least: int = 0) -> bool:
-        """Close the connection that has waited longest, holds so many bytes, and has no request being answered."""
-        oldest = next((each for each in self._waiting if each.counted >= least and not each.busy), None)
+    def make_room(self, *, of_bytes: bool = False) -> bool:
+        """Close the connection that has waited, or has held bytes, for the longest time; no busy one is closed."""
+        candidates = self._holding if of_bytes else self._waiting
+        oldest = next((each for each in candidates if not each.busy), None)
         if oldest is not None:
             self.forget(oldest)
             oldest.close()
@@ -125,6 +128,8 @@ class Poller:
             if connection in self._waiting:
                 # Moves to the end of the order: it has waited for the shortest time.
                 self._waiting[connection] = self._waiting.pop(connection)
+                # What it holds now belongs to its next request.
+                self._count(connection, 0)
                 self._count(connection, connection.held)
             if connection.held and not connection.lingers:
                 self._read(connection, again)
@@ -146,13 +151,17 @@ class Poller:
     def _is_full(self, ready: Sequence[Connection]) -> bool:
         """Whether no more may be read before others are answered; if none is ready, the oldest are closed instead."""
         while self._held > self._most_held:
-            if ready or not self.make_room(1):
+            if ready or not self.make_room(of_bytes=True):
                 return True
         return False
 
     def _count(self, connection: Connection, held: int) -> None:
         self._held += held - connection.counted
         connection.counted = held
+        if not held:
+            self._holding.pop(connection, None)
+        elif connection not in self._holding:
+            self._holding[connection] = None
 
     def _drain_wakeups(self, ready: list[Connection]) -> None:
         with contextlib.suppress(BlockingIOError):

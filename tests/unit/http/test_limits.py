@@ -136,6 +136,24 @@ def test_most_held_bytes() -> None:
         assert b" 200 " in silent.recv(65536)
 
 
+def test_who_has_held_bytes_longest() -> None:
+    """A client that was idle for long and has just begun a request is not closed, but one that began before it."""
+    head = _POST + b"Content-Length: 2\r\n\r\n"
+    with serve(Hasty, "127.0.0.1", 0, limits=attrs.evolve(PATIENT, held=100_000)) as server, ExitStack() as stack:
+        (patient,) = idle(stack, server, 1)
+        hoarders = idle(stack, server, 3, _POST + b"X: " + b"y" * 30_000)
+        wait_until(lambda: server._poller._held > 90_000, "three heads have begun to arrive")
+        before = server._poller._held
+        patient.sendall(head)
+        wait_until(lambda: server._poller._held == before + len(head), "a fourth has arrived")
+        # The limit is checked before the next bytes are read: those of the second one.
+        idle(stack, server, 2, _POST + b"X: " + b"y" * 30_000)
+        with suppress(ConnectionResetError):
+            assert hoarders[0].recv(1) == b""
+        patient.sendall(b"{}")
+        assert b" 200 " in patient.recv(65536)
+
+
 def test_active_clients_keep_their_connections() -> None:
     """A client that is being served, or has just been, keeps its connection however many others connect."""
     with serve(Hasty, "127.0.0.1", 0, limits=attrs.evolve(PATIENT, connections=5)) as server, ExitStack() as stack:
