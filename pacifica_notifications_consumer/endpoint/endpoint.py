@@ -30,7 +30,7 @@ from ..http.request import OWS, Headers, split_target
 from ..jobs.job import Receipt, Verdict
 from ..settings.converters import checked, count, header_text, size
 from .messages import HTTPRequest, HTTPResponse
-from .strangers import Strangers
+from .strangers import WRONG, Strangers
 from .webhooks import Rate, Signatures, handshake, token_in
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,11 @@ class Endpoint:
         path, query = split_target(target)
         if method != "POST" or unquote(path) != RECEIVE:
             return False
-        return self._is_authentic(headers, query) or self.signatures.expected(headers)
+        return self._is_authentic(headers, query) or not self._refusal(headers)
+
+    def has_token(self, target: str, headers: Headers) -> bool:
+        """Whether a request has the token, so that its sender is known before its body is read."""
+        return self._is_authentic(headers, split_target(target)[1])
 
     def answer(self, request: HTTPRequest) -> HTTPResponse:
         """Answer a request; a response of 202 says that its notifications are on the disk."""
@@ -196,11 +200,15 @@ class Endpoint:
     def _receive(self, request: HTTPRequest, query: str) -> Delivery | HTTPResponse:
         headers, body = request.headers, b""
         if signed := not self._is_authentic(headers, query):
-            if not self.signatures.expected(headers):
+            if reason := self._refusal(headers):
                 # The body stays unread, so that no client can fill the memory without the token.
-                return self._turn_away(request, "the credentials are missing or wrong")
-            body = request.read_body(min(self.max_body, self.max_signed_body))
-            if reason := self.signatures.why_not(headers, body, time.time()):
+                return self._turn_away(request, reason)
+            try:
+                body = request.read_body(min(self.max_body, self.max_signed_body))
+            except HTTPError as error:
+                # Anyone can claim a signature, so this must not fill the log either.
+                return self._turn_away(request, error.reason, error.status)
+            if reason := self.signatures.why_not(headers, body):
                 return self._turn_away(request, reason)
         mode = self._check_form(headers)
         if not signed:
@@ -211,6 +219,10 @@ class Endpoint:
         events = self._read_events(mode, headers, body, signed)
         traceparent = "" if signed else headers.get(TRACE_HEADER, "")
         return Delivery(events, mode is Mode.BATCH, traceparent, _PRIVATE if query else _ACCEPTED)
+
+    def _refusal(self, headers: Headers) -> str:
+        """Why a request without the token is refused by its head; empty if its signature is to be verified."""
+        return self.signatures.why_unread(headers, time.time()) if self.signatures.expected(headers) else WRONG
 
     def _is_authentic(self, headers: Headers, query: str) -> bool:
         scheme, _, credentials = headers.get("Authorization", "").partition(" ")
@@ -269,9 +281,10 @@ class Endpoint:
             document = _document(receipt)
         return HTTPResponse(HTTPStatus.ACCEPTED, document.encode("ascii"), delivery.headers)
 
-    def _turn_away(self, request: HTTPRequest, reason: str) -> HTTPResponse:
-        self.strangers.note(request.peer or "an unknown address")
-        return _problem(HTTPStatus.UNAUTHORIZED, reason, {"WWW-Authenticate": _CHALLENGES})
+    def _turn_away(self, request: HTTPRequest, reason: str, status: int = HTTPStatus.UNAUTHORIZED) -> HTTPResponse:
+        self.strangers.note(request.peer or "an unknown address", reason)
+        headers = {"WWW-Authenticate": _CHALLENGES} if status == HTTPStatus.UNAUTHORIZED else {}
+        return _problem(HTTPStatus(status), reason, headers)
 
     def _refuse(self, status: HTTPStatus, reason: str) -> HTTPResponse:
         log.warning("refused a notification: %s", reason)

@@ -7,19 +7,24 @@ import time
 
 log = logging.getLogger(__name__)
 
+#: The usual reason to refuse a request.
+WRONG = "the credentials are missing or wrong"
+#: Seconds between two lines.
+_INTERVAL = 60.0
+
 
 class Strangers:
-    """Logs refused requests, at most one line a second, so that no client can fill the disk with them."""
+    """Logs refused requests, at most one line a minute, so that no client can fill the disk with them."""
 
     def __init__(self, listener: str) -> None:
         self._listener = listener
         self._count = 0
         self._told_at = float("-inf")
 
-    def note(self, address: str) -> None:
-        """Note a request by the client's address."""
+    def note(self, address: str, reason: str = WRONG) -> None:
+        """Note a request by the client's address, and why it is refused."""
         self._count += 1
-        if time.monotonic() - self._told_at >= 1.0:
+        if time.monotonic() - self._told_at >= _INTERVAL:
             more = f" ({self._count - 1} more since the last line)" if self._count > 1 else ""
-            log.warning("refused %s to %s: the credentials are missing or wrong%s", address, self._listener, more)
+            log.warning("refused %s to %s: %s%s", address, self._listener, reason, more)
             self._count, self._told_at = 0, time.monotonic()

@@ -70,13 +70,18 @@ class Signatures:
         """Whether a request has a signature to verify."""
         return bool(self.secrets) and all(name in headers for name in _HEADERS)
 
-    def why_not(self, headers: Mapping[str, str], body: bytes, now: float) -> str:
-        """Why the signature of a request is refused, at a time in seconds since 1970; empty if it is right."""
-        message_id, timestamp, given = (headers[name] for name in _HEADERS)
+    def why_unread(self, headers: Mapping[str, str], now: float) -> str:
+        """Why a request is refused by its head, at a time in seconds since 1970; empty if its body has to be read."""
+        timestamp = headers["webhook-timestamp"]
         if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 20):
             return "the webhook-timestamp is not a number of seconds"
         if abs(now - int(timestamp)) > _TOLERANCE:
             return f"the webhook-timestamp differs by more than {_TOLERANCE:g} seconds from the time here"
+        return ""
+
+    def why_not(self, headers: Mapping[str, str], body: bytes) -> str:
+        """Why the signature of a request is refused; empty if it is right."""
+        message_id, timestamp, given = (headers[name] for name in _HEADERS)
         signed = f"{message_id}.{timestamp}.".encode("latin-1", "replace") + body
         good = [hmac.digest(secret, signed, hashlib.sha256) for secret in self.secrets]
         # All are compared, so that the time that this takes does not tell which one matches.

@@ -54,8 +54,8 @@ class Connection:
         self.socket = sock
         self._shaking_hands = tls is not None
         self._buffer = bytearray()
-        # The head of the next request; None if it has not arrived.
-        self._head: Head | None = None
+        #: The head of the next request; None if it has not arrived.
+        self.head: Head | None = None
         self._searched = 0
         # Offsets of the ends of that head, and of as much of its body as is waited for.
         self._head_end = self._request_end = 0
@@ -67,6 +67,7 @@ class Connection:
         self.lingers = False  #: whether it stays open only until the client has read its last response
         self.busy = False  #: whether a request is being answered
         self.is_known = False  #: whether the sender of the request that has arrived may be waited for
+        self.is_claim = False  #: whether a thread serves it for a sender who is not known for certain
         self.counted = 0  #: how many of its bytes the poller has counted
         self.patient = True  #: whether the thread that serves the connection may wait for the client
 
@@ -91,7 +92,7 @@ class Connection:
                 raise Closed from error
             if not data:
                 # A body that ends early is answered with an error.
-                if self._head is not None:
+                if self.head is not None:
                     self.is_large = True
                     return True
                 raise Closed
@@ -101,7 +102,7 @@ class Connection:
         return True
 
     def _is_ready(self) -> bool:
-        if self._head is None and not self._find_head():
+        if self.head is None and not self._find_head():
             return self.problem is not None
         return self.is_large or len(self._buffer) >= self._request_end
 
@@ -119,12 +120,12 @@ class Connection:
         # RFC 9112, section 2.2: an empty line before the request line is ignored; some clients send one after a body.
         start = 2 if self._buffer.startswith(b"\r\n") else 0
         try:
-            self._head = Head.parse(bytes(self._buffer[start:end]), self.limits.fields)
+            self.head = Head.parse(bytes(self._buffer[start:end]), self.limits.fields)
         except HTTPError as error:
             self.problem = error
             return False
         self._head_end = self._request_end = end + len(_END_OF_HEAD)
-        self._plan_body(self._head)
+        self._plan_body(self.head)
         return True
 
     def _plan_body(self, head: Head) -> None:
@@ -146,7 +147,7 @@ class Connection:
 
     def take_head(self) -> Head:
         """Remove the head of the request from the buffer and return it."""
-        head, self._head = cast("Head", self._head), None
+        head, self.head = cast("Head", self.head), None
         del self._buffer[: self._head_end]
         self._searched, self.is_large, self.is_known = 0, False, False
         return head

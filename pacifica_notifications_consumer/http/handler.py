@@ -71,6 +71,11 @@ class Handler(BaseHTTPRequestHandler):
         """
         return None
 
+    @classmethod
+    def is_certain(cls, head: Head) -> bool:  # noqa: ARG003  (subclasses use it)
+        """Whether the sender of a body that is waited for is known; all others take at most half of the threads."""
+        return True
+
     def handle(self) -> None:
         """Answer the request."""
         self.guard(self._answer)
@@ -176,7 +181,8 @@ class Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse the request and close the connection; overrides the HTML response of `http.server`."""
         self.close_connection = True
-        self.reply_problem(HTTPStatus(code), explain or message or HTTPStatus(code).phrase)
+        later = {"Retry_After": "10"} if code == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        self.reply_problem(HTTPStatus(code), explain or message or HTTPStatus(code).phrase, **later)
 
     def read_body(self, limit: int | None = None) -> bytes:
         """Read the request's whole body, of at most ``limit`` bytes.

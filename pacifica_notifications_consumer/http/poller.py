@@ -46,8 +46,7 @@ class Poller:
         self._selector = selectors.DefaultSelector()
         self._arriving: collections.deque[Connection] = collections.deque()
         self._waiting: dict[Connection, None] = {}
-        # Those of them that hold bytes; the one that began first comes first.
-        self._holding: dict[Connection, None] = {}
+        self._holding: dict[Connection, None] = {}  # those with bytes, in the order in which they began to hold some
         self._wakeup_receiver, self._wakeup_sender = socket.socketpair()
         self._wakeup_receiver.setblocking(False)
         self._wakeup_sender.setblocking(False)

@@ -20,6 +20,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 from http.server import HTTPServer
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from ..errors import EndpointError
 from ..settings.converters import check, header_text
 from ..settings.converters import port as is_port
 from .connection import Connection
+from .errors import HTTPError
 from .handler import Handler
 from .limits import ServerLimits
 from .poller import Poller
@@ -81,6 +83,7 @@ class Server(HTTPServer):
         self._threads_lock = threading.Lock()
         # Connections that wait for a thread or have one.
         self._load = 0
+        self._claims = 0  # those of them whose sender is not known for certain
         self._closing = threading.Event()
         super().__init__(address, handler)
         self.socket.setblocking(False)
@@ -132,7 +135,7 @@ class Server(HTTPServer):
         begun: list[tuple[Connection, Handler]] = []
         while connections:
             for connection in connections:
-                if connection.is_large or not self._handler.quick:
+                if (connection.is_large or not self._handler.quick) and self._admits(connection):
                     self._pass_to_thread(connection)
                     continue
                 # All clients wait for this thread: a client that does not read its response at once is disconnected.
@@ -150,6 +153,16 @@ class Server(HTTPServer):
                 self._poller.forget(connection)
                 connection.close()
 
+    def _admits(self, connection: Connection) -> bool:
+        """Whether a request may take a thread; if not, it is refused without reading its body."""
+        head = connection.head
+        connection.is_claim = head is not None and connection.is_known and not self._handler.is_certain(head)
+        if connection.is_claim and self._claims >= max(1, self.limits.threads // 2):
+            reason = "too many bodies of senders without the token are being read; send it again later"
+            connection.problem = HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, reason)
+            return False
+        return True
+
     def _pass_to_thread(self, connection: Connection) -> None:
         self._poller.forget(connection)
         connection.busy = False
@@ -158,11 +171,13 @@ class Server(HTTPServer):
                 connection.close()
                 return
             self._load += 1
+            self._claims += connection.is_claim
         self._queue.put(connection)
 
     def _have_thread(self) -> bool:
         """Start another thread if all are busy; returns whether there is any."""
-        if self._load >= len(self._threads) and len(self._threads) < self.limits.threads:
+        # One thread is left to known senders, even if the limit is one.
+        if self._load >= len(self._threads) and len(self._threads) < max(self.limits.threads, self._claims + 1):
             thread = threading.Thread(target=self._work, name=f"http {len(self._threads) + 1}", daemon=True)
             try:
                 thread.start()
@@ -175,15 +190,17 @@ class Server(HTTPServer):
         while connection := self._queue.get():
             # A thread does not wait for a client that may be any.
             connection.patient = connection.is_known
+            is_claim = connection.is_claim
             handler = self._begin(connection)
             if handler:
                 self._finish([(connection, handler)])
+            with self._threads_lock:
+                self._load -= 1
+                self._claims -= is_claim
             if handler and self._stays(connection, handler) and not self._closing.is_set():
                 self._poller.take(connection)
             else:
                 connection.close()
-            with self._threads_lock:
-                self._load -= 1
 
     def _begin(self, connection: Connection) -> Handler | None:
         """Answer a request, or prepare to answer it together with others; None if that failed."""

@@ -41,6 +41,11 @@ class _EndpointHandler(Handler):
         """Wait for bodies that the endpoint reads, and for no others."""
         return None if cls.endpoint.awaits_body(head.method, head.target, head.headers) else 0
 
+    @classmethod
+    def is_certain(cls, head: Head) -> bool:
+        """Know senders by the token; a signature can only be verified with the whole body."""
+        return cls.endpoint.has_token(head.target, head.headers)
+
     def do_any(self) -> None:
         """Answer a request; notifications are committed and answered by `answer_together`."""
         request = HTTPRequest(self.command, self.path, self.headers, self.rfile.read, self.address_string())

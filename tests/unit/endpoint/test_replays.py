@@ -119,3 +119,14 @@ def test_unknown_signer_uses_up_nothing(endpoint: Endpoint, caplog: pytest.LogCa
     for headers in ({"Content-Type": "text/plain"}, {"Content-Type": "application/cloudevents+avro"}, BINARY):
         assert send(endpoint, b"{}", signature(SECRETS[0], b"[]") | headers) == 401
     assert "refused a notification" not in caplog.text
+
+
+def test_claims_do_not_fill_the_log(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+    """Refused requests that only claim a signature make one line together, whatever they are refused for."""
+    endpoint.max_signed_body = 100
+    claim = signature(SECRETS[2], b"")
+    assert send(endpoint, b"x" * 101, claim) == 413
+    assert send(endpoint, b"", claim | {"Content-Length": "5"}) == 400
+    assert send(endpoint, b"", claim | {"webhook-timestamp": "1"}) == 401
+    assert send(endpoint, b"{}", claim) == 401
+    assert caplog.messages == ["refused 192.0.2.1 to the endpoint: the body has 101 bytes, the limit is 100"]

@@ -289,9 +289,12 @@ def test_signatures(endpoint: Endpoint, runner: JobRunner) -> None:
 @pytest.mark.usefixtures("signed")
 def test_bodies_to_wait_for(endpoint: Endpoint) -> None:
     """A server learns from the head of a request whether its body is read: with the token, or with a signature."""
-    signed, token = Headers([*signature(SECRETS[2], b"").items()]), Headers([*AUTHORIZED.items()])
+    signed, old, early = (Headers([*signature(SECRETS[2], b"", at=time.time() + at).items()]) for at in (0, -400, 400))
+    token = Headers([*AUTHORIZED.items()])
     for path, headers, awaited in (
         ("/receive", signed, True),
+        ("/receive", old, False),
+        ("/receive", early, False),
         ("http://h/rec%65ive", token, True),
         (f"/receive?access_token={TOKEN}", Headers([]), True),
         ("/receive?access_token=wrong", Headers([]), False),

@@ -1,20 +1,23 @@
 """The endpoint keeps its rules over a real connection."""
 
+import base64
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import attrs
 import pytest
 import requests
 
 from pacifica_notifications_consumer import JobRunner
-from pacifica_notifications_consumer.endpoint import Endpoint, Rate
+from pacifica_notifications_consumer.endpoint import Endpoint, Rate, Signatures
 from pacifica_notifications_consumer.errors import ConfigurationError, EndpointError
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_runner.endpoint import listening
-from tests.support.endpoint_tools import AUTHORIZED, TOKEN
-from tests.support.http_tools import connect, raw, replies, rest_of, statuses
-from tests.support.machine.waiting import DEADLINE
+from tests.support.endpoint_tools import AUTHORIZED, SECRETS, TOKEN, signature
+from tests.support.http_tools import PATIENT, connect, idle, raw, replies, rest_of, statuses
+from tests.support.machine.waiting import DEADLINE, wait_until
 from tests.support.paths import NOTIFICATIONS
 
 LIMIT = 10_000
@@ -152,6 +155,28 @@ def test_nothing_is_read_of_strangers(url: str) -> None:
         answer = raw(url, line + head)
         assert answer.split()[1] == status
         assert b"100 Continue" not in answer
+
+
+@pytest.mark.parametrize(("threads", "claims"), [(1, 1), (4, 2)])
+def test_claimed_signatures_leave_threads(endpoint: Endpoint, threads: int, claims: int) -> None:
+    """Who only claims a signature takes half of the threads at most; with the token, one is answered meanwhile."""
+    endpoint.signatures = Signatures((base64.b64decode(SECRETS[0]),))
+    body = b"4\r\ntrue\r\n0\r\n\r\n"
+    fields = "".join(f"{name}: {value}\r\n" for name, value in signature(SECRETS[0], b"true").items())
+    head = b"POST /receive HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+    claim, certain = head + fields.encode() + b"\r\n", head + f"Authorization: Bearer {TOKEN}\r\n\r\n".encode()
+    limits = attrs.evolve(PATIENT, threads=threads)
+    with listening(endpoint, "127.0.0.1", 0, limits=limits) as server, ExitStack() as stack:
+        claimed = idle(stack, server, claims, claim)
+        wait_until(lambda: server._claims == claims, "the claims have their threads")
+        refused = raw(server.url, claim + body)
+        assert statuses(refused) == [503]
+        assert b"\r\nRetry-After: 10\r\n" in refused
+        assert statuses(raw(server.url, certain + body)) == [202]
+        claimed[0].sendall(body)
+        assert statuses(rest_of(claimed[0])) == [400]  # the signature is right, but `true` has no source
+        wait_until(lambda: server._claims == claims - 1, "a thread is free")
+        assert statuses(raw(server.url, claim + body)) == [400]
 
 
 def test_health(url: str, endpoint: Endpoint) -> None:
