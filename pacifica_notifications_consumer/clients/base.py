@@ -166,8 +166,8 @@ class ServiceClient:
             if not arguments.get("stream") or response.status_code not in expect:
                 self._read(response)
         except requests.RequestException as error:
-            if isinstance(endless := _innermost(error), Endless):
-                raise self.unusable(f"without an end: {endless.strerror}") from error
+            if exceeded := _exceeded(error):
+                raise self.unusable(f"without an end: {exceeded}") from error
             raise ServiceError(
                 f"cannot reach {self.title} at {self.url}: {reason(error)}",
                 f"start it, or correct `{self.setting}`",
@@ -264,7 +264,7 @@ def reading(response: requests.Response, what: str) -> Readinto:
         try:
             return source.readinto(buffer)
         except (OSError, http.client.HTTPException) as error:
-            raise BrokenOff(f"{what} broke off: {reason(error)}", "try again") from error
+            raise BrokenOff(f"{what} broke off: {_exceeded(error) or reason(error)}", "try again") from error
 
     return readinto
 
@@ -289,6 +289,18 @@ def reason(error: BaseException) -> str:
     if isinstance(error, requests.Timeout | TimeoutError) and not isinstance(cause, TooSlow):
         return "it did not answer in time"
     return (isinstance(cause, OSError) and cause.strerror) or type(error).__name__
+
+
+def _exceeded(error: BaseException) -> str:
+    """The limit that an answer has exceeded, one of ours or of Python's; empty if it failed for another reason."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Endless):
+            return str(cause.strerror)
+        if type(cause) is http.client.HTTPException:  # too many header fields, trailers or interim responses
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _innermost(error: BaseException) -> BaseException:

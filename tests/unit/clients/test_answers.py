@@ -121,7 +121,7 @@ def test_answer_without_an_end(session: requests.Session, monkeypatch: pytest.Mo
 
     def answer(handler: Handler, _: bytes) -> None:
         with handler.stream({}) as out:
-            for piece in itertools.repeat(bytes(base._PIECE), 10):
+            for piece in itertools.repeat(bytes(base._PIECE), 100):
                 out.write(piece)
 
     with (
