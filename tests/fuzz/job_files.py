@@ -45,14 +45,15 @@ def job_files() -> Iterator[Try]:
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary).resolve()
         elsewhere, job = home / "elsewhere", home / "jobs" / "7"
-        for name in ("notes", "progress.json", "failure.txt", "upload-2.jsonl", "notification.json", "uploads/a/b"):
-            (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
-            (elsewhere / name).write_text(f'{{"sent": 7}}\n{_SECRET}\n')
-        before = _contents(elsewhere)
 
         def attempt(chance: random.Random) -> None:
-            shutil.rmtree(job, ignore_errors=True)
+            for folder in (job, elsewhere):
+                shutil.rmtree(folder, ignore_errors=True)
             job.mkdir(parents=True)
+            for name in ("notes", "progress.json", "failure.txt", "upload-2.jsonl", "notification.json", "uploads/a/b"):
+                (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
+                (elsewhere / name).write_text(f'{{"sent": 7}}\n{_SECRET}\n')
+            before = _contents(elsewhere)
             for place in _PLACES:
                 if chance.random() < 0.8:
                     _put(job, place, elsewhere, chance)
@@ -73,7 +74,7 @@ def _contents(folder: Path) -> Mapping[str, bytes]:
 def _put(job: Path, place: str, elsewhere: Path, chance: random.Random) -> None:
     """Put something in a place, often what is expected there; not below a file or a link."""
     path, good = job / place, _FILES.get(place, b"")
-    if path.parent.is_symlink() or not path.parent.is_dir() or os.path.lexists(path):
+    if os.path.realpath(path.parent) != os.fspath(path.parent) or not path.parent.is_dir() or os.path.lexists(path):
         return
     kind = chance.random()
     if kind < 0.3:
