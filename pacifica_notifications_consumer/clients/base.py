@@ -293,25 +293,25 @@ def reason(error: BaseException) -> str:
 
 def _exceeded(error: BaseException) -> str:
     """The limit that an answer has exceeded, one of ours or of Python's; empty if it failed for another reason."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, Endless):
             return str(cause.strerror)
         if type(cause) is http.client.HTTPException:  # too many header fields, trailers or interim responses
             return str(cause)
-        cause = cause.__cause__ or cause.__context__
     return ""
 
 
 def _innermost(error: BaseException) -> BaseException:
     """The last `OSError` with a message in an error's chain of causes; by default the error itself."""
+    return [error, *(cause for cause in _causes(error) if isinstance(cause, OSError) and cause.strerror)][-1]
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and the causes of it, the innermost last."""
     cause: BaseException | None = error
-    found = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            found = cause
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return found
 
 
 def summarize(text: str) -> str:

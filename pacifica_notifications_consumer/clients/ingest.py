@@ -51,7 +51,7 @@ class IngestState:
         text = self.exception
         # ingest writes the answer of metadata as the repr of a dictionary.
         if text.startswith("{'status'"):
-            with contextlib.suppress(ValueError, SyntaxError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
                 answer = ast.literal_eval(text)
                 text = f"{answer['message']} ({answer['traceback']})"
         if text.startswith(_NO_REASON) and (raised := _RAISED.findall(text)):

@@ -21,7 +21,7 @@ from pacifica_notifications_consumer.queue.job_book import JobBook
 from tests.chaos.power_cut import Call, can_record, none, record, replay, some
 from tests.chaos.runner import KILLS, SEED
 from tests.support.machine.ports import free_port
-from tests.support.machine.waiting import DEADLINE, wait_until
+from tests.support.machine.waiting import DEADLINE, wait_until, whole_lines
 from tests.support.paths import ROOT
 
 #: A file system in memory, if there is one.
@@ -65,7 +65,7 @@ class Producer:
         self.numbers: dict[int, int] = {}  #: by the jobs' ids
 
     def post(self, numbers: range) -> None:
-        """Post them, and wait until their jobs have ended."""
+        """Post them; the first waits for the endpoint."""
         with requests.Session() as session, ThreadPoolExecutor(3) as pool:
             session.trust_env = False
 
@@ -120,9 +120,15 @@ def test_power_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = Path("new", "parents", "state")
     port, calls = free_port(), list[Call]()
     producer = Producer(port)
+
+    def work(numbers: range) -> None:
+        producer.post(numbers)
+        outputs = [top / state / "jobs" / str(job) / "output.log" for job in producer.numbers]
+        wait_until(lambda: all(map(whole_lines, outputs)), "all jobs have run")
+
     for numbers in _STARTS:
         program = ["-c", RUNNER, str(entry_point), str(top / state), str(port)]
-        calls += record(program, tmp_path / "trace", ROOT, partial(producer.post, numbers))
+        calls += record(program, tmp_path / "trace", ROOT, partial(work, numbers))
     # The disks after the cuts need no syncs, which take most of the time.
     monkeypatch.setattr(os, "fsync", lambda _: None)
     chance, answered = random.Random(SEED), set[int]()

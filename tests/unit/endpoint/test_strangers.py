@@ -12,9 +12,11 @@ def test_one_line_a_minute(caplog: pytest.LogCaptureFixture, monkeypatch: pytest
     strangers = Strangers("the endpoint")
     for _ in range(50):
         strangers.note("192.0.2.1")
-    now[0] += 60.0
+    now[0] += 59.0
+    strangers.note("192.0.2.1")
+    now[0] += 1.0
     strangers.note("192.0.2.2")
     assert [record.getMessage() for record in caplog.records] == [
         "refused 192.0.2.1 to the endpoint: the credentials are missing or wrong",
-        "refused 192.0.2.2 to the endpoint: the credentials are missing or wrong (49 more since the last line)",
+        "refused 192.0.2.2 to the endpoint: the credentials are missing or wrong (50 more since the last line)",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import itertools
@@ -159,11 +160,14 @@ def test_bytes_that_drip(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
 
 _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
 _DEFLATED = b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nConnection: close\r\n\r\n\x78\x9c"
+_GZIPPED = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
 #: The beginnings of answers, with what follows without an end.
 ENDLESS = {
     "heads": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "trailers": (_CHUNKED, b"a: b\r\n"),
     "compressed nothing": (_DEFLATED, b"\0\0\0\xff\xff"),
+    "archives of nothing": (_GZIPPED, gzip.compress(b"")),
+    "extensions of chunks": (_CHUNKED.removesuffix(b"0\r\n"), b"1;" + b"x" * 1000 + b"\r\n[\r\n"),
     "a redirect": (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", b"x"),
 }
 

@@ -99,6 +99,7 @@ def test_answer_without_a_number(outgoing: Path, answer: bytes) -> None:
         ("{'status': '400', 'message': 'no such user', 'traceback': 'in f'}", "no such user (in f)"),
         ("{'status': '400', 'message'", "{'status': '400', 'message'"),
         ("{'status': '400'}", "{'status': '400'}"),
+        pytest.param(f"{{'status': {'1+' * 50_000}1}}", f"{{'status': {'1+' * 144}1…", id="deep"),
         (
             NESTED,
             "PolicyError: not allowed",
