@@ -67,8 +67,9 @@ class Database:
                 f"the ledger {self._path} was made by a later version of this program",
                 "run that version, or choose another `state_dir`",
             )
-        for number, step in enumerate(steps[version:], version + 1):
-            self._writer.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")
+        if version < len(steps):
+            missing = "".join(steps[version:])
+            self._writer.executescript(f"BEGIN IMMEDIATE; {missing} PRAGMA user_version = {len(steps)}; COMMIT;")
 
     def close(self) -> None:
         """Close the database; no other thread may be using it."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 from pacifica_notifications_consumer import JobRunner
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.jobs.job import Job
@@ -15,7 +17,8 @@ from pacifica_notifications_consumer.settings.services import Services
 from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import PROC
 
-WAYS = ("cold", "warm")
+#: An entry-point of its own interpreter takes several times as long, so most tests of it are left to `make test-all`.
+WAYS = (pytest.param("cold", marks=pytest.mark.whole), "warm")
 SERVICES = Services(username="alice", password="hunter2", cartd_url="http://cartd:1")
 
 

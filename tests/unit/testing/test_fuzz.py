@@ -12,18 +12,18 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.targets import TARGETS
 
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))
-#: Number of inputs, for about half a second per target, and more for the one that is run where nginx is installed.
+#: Number of inputs, for a quarter of a second per target, and more for the one that is run where nginx is installed.
 TIMES = {
-    "http": 1000,
-    "head": 5000,
-    "notification": 1000,
-    "archive": 200,
-    "tar": 20,
-    "jsonpath": 400,
-    "answers": 500,
-    "warm": 5000,
-    "job-files": 200,
-    "h11": 500,
+    "http": 500,
+    "head": 2500,
+    "notification": 500,
+    "archive": 100,
+    "tar": 10,
+    "jsonpath": 200,
+    "answers": 250,
+    "warm": 2500,
+    "job-files": 100,
+    "h11": 250,
     "nginx": 20_000,
 }
 
