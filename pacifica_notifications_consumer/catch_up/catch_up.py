@@ -125,7 +125,7 @@ class CatchUp:
         """
         self._learn()
         seen = self._coverage.newest
-        newest = find_newest(self._policy, seen)
+        newest = find_newest(self._policy, seen, self._pace.wait)
         follower = self._coverage.span(FOLLOWER) or self._begin(newest.number)
         if newest.anew:
             before, first = newest.anew
@@ -187,7 +187,7 @@ class CatchUp:
             # An explicit number may be a stray.
             end = min(last, max(self._policy.transactions().times, default=0))
         else:
-            end = find_newest(self._policy, self._coverage.newest).number
+            end = find_newest(self._policy, self._coverage.newest, self._pace.wait).number
         if isinstance(last, datetime):
             end = min(end, max(self._policy.transactions(until=_metadata_time(last)).times, default=0))
         return range(end + 1 if start is None else max(1, start), end + 1)

@@ -15,6 +15,9 @@ from ..cloudevents.announcement import read_transaction
 from ..errors import NotificationError, ServiceError
 from .base import ServiceClient
 
+#: How many times the number of transactions may change while the first of them is looked for.
+_MOST_TRIES = 20
+
 
 @attrs.frozen(kw_only=True)
 class Listing:
@@ -87,15 +90,16 @@ class Policy(ServiceClient):
 
     def first_since(self, since: str) -> int | None:
         """The lowest number of the transactions that were last changed since a time, if any; see `transactions`."""
-        listing = self.transactions(since=since)
-        page = listing.total
-        while page:
+        page = self.transactions(since=since).total
+        for _ in range(_MOST_TRIES):
+            if not page:
+                return None
             listing = self.transactions(since=since, page=page)
             if listing.total == page:
                 return min(listing.times, default=None)
             # Transactions were added meanwhile, so the lowest one has moved to another page.
             page = listing.total
-        return None
+        raise self.unusable("with another number of transactions each time")
 
     def may_see(self, username: str, notification: bytes) -> bool:
         """Whether a user may see a notification in JSON; the producer asks this before it posts one."""

@@ -105,11 +105,11 @@ class Poller:
 
     def _poll(self) -> None:
         ready = self._select(max(0.0, self._next_expiry - time.monotonic()))
+        self._close_expired()
         while ready and not self._closing.is_set():
             ready = self._serve_ready(ready)
-        if time.monotonic() >= self._next_expiry:
+            # Clients that send without a pause must not keep others alive.
             self._close_expired()
-            self._next_expiry = time.monotonic() + _EXPIRY_INTERVAL
 
     def _serve_ready(self, ready: list[Connection]) -> list[Connection]:
         """Have the requests answered; returns the connections on which another one has arrived already."""
@@ -200,6 +200,9 @@ class Poller:
 
     def _close_expired(self) -> None:
         now = time.monotonic()
-        for connection in [each for each in self._waiting if each.deadline <= now]:
+        if now < self._next_expiry:
+            return
+        self._next_expiry = now + _EXPIRY_INTERVAL
+        for connection in [each for each in self._waiting if each.deadline <= now and not each.busy]:
             self.forget(connection)
             connection.close()

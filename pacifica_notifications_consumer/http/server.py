@@ -24,6 +24,8 @@ from http import HTTPStatus
 from http.server import HTTPServer
 from typing import Any, cast
 
+import attrs
+
 from ..errors import EndpointError
 from ..settings.converters import check, header_text
 from ..settings.converters import port as is_port
@@ -41,8 +43,8 @@ log = logging.getLogger(__name__)
 _MOST_QUEUED = 1024
 #: Once this many requests are collected, they are answered before further ones are read.
 _MOST_TOGETHER = 64
-#: Open files that are needed beside the connections, each of which takes one.
-_MORE_FILES = 8192
+#: Connections take at most this part of the files that may be open: two servers half of them; the rest is for jobs.
+_PART_OF_FILES = 4
 _HANG_UP_SECONDS = 5.0
 #: Seconds to wait before accepting the next connection when the limit of open files is reached.
 _PAUSE_WITHOUT_FILES = 0.05
@@ -265,7 +267,7 @@ def serve(
         ConfigurationError: The address is empty, or the port is not a number from 0 to 65535.
         EndpointError: The address or the port cannot be used.
     """
-    _raise_file_limit((limits or ServerLimits()).connections + _MORE_FILES)
+    limits = _fitted(limits or ServerLimits())
     with _naming(address, port, settings):
         server = Server((address, port), handler, tls, limits)
     thread = threading.Thread(target=server.serve_forever, name=f"http {server.url}", daemon=True)
@@ -315,10 +317,21 @@ def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def _raise_file_limit(most: int) -> None:
-    """Raise the process's limit of open files as far as the connections need, if the system permits."""
+def _fitted(limits: ServerLimits) -> ServerLimits:
+    """Raise the process's limit of open files as far as the connections need, or else permit fewer connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    needed = limits.connections * _PART_OF_FILES
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return limits
+    fewer = max(1, soft // _PART_OF_FILES)
+    log.warning(
+        "only %d connections may wait, not %d: this process may open no more than %d files; permit it %d, such as by "
+        "`ulimit -n` or systemd's LimitNOFILE",
+        *(fewer, limits.connections, soft, needed),
+    )
+    return attrs.evolve(limits, connections=fewer)

@@ -51,6 +51,20 @@ def test_first_since_while_others_come(told: Told, policy: Policy, monkeypatch: 
     assert policy.first_since("2026") == 5
 
 
+def test_first_since_while_others_come_for_ever(told: Told, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that has another length each time is an error."""
+    told.add(5)
+    ask = policy.transactions
+
+    def transactions(**arguments: str) -> object:
+        told.add(100 + len(told.asked))
+        return ask(**arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(policy, "transactions", transactions)
+    with pytest.raises(ServiceError, match="another number of transactions each time"):
+        policy.first_since("2026")
+
+
 def test_may_see(told: Told, policy: Policy) -> None:
     """The statuses that the producer takes for a refusal are one, all others are errors."""
     told.hidden.add(2)

@@ -1,7 +1,10 @@
 """The server enforces its limits."""
 
+import itertools
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -102,6 +105,45 @@ def test_longest_waits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         while name == "body_seconds" and not select.select([connection], [], [], 0.05)[0]:
             connection.sendall(pieces[1])
         assert statuses(rest_of(connection)) == too_late
+
+
+def test_deadlines_while_others_send_without_a_pause() -> None:
+    """A slow head is given up, however many requests others have sent already."""
+    limits = attrs.evolve(PATIENT, head_seconds=0.2)
+    with serve(Hasty, "127.0.0.1", 0, limits=limits) as server, ExitStack() as stack:
+        clients = idle(stack, server, 4)
+
+        def send(client: socket.socket) -> None:
+            with suppress(OSError):
+                while True:
+                    client.sendall((_POST + b"Content-Length: 0\r\n\r\n") * 100)
+
+        def receive(client: socket.socket) -> None:
+            with suppress(OSError):
+                while client.recv(1 << 20):
+                    pass
+
+        for work, client in itertools.product((send, receive), clients):
+            thread = threading.Thread(target=work, args=(client,))
+            thread.start()
+            stack.callback(thread.join)
+        for client in clients:
+            stack.callback(client.shutdown, socket.SHUT_RDWR)
+        (slow,) = idle(stack, server, 1, _POST)
+        assert slow.recv(1) == b""
+
+
+def test_few_files_may_be_open() -> None:
+    """Connections leave most of the files that may be open to jobs, and a warning says so."""
+    script = (
+        "import logging, resource\nfrom tests.support.http_tools import Echo\n"
+        "from pacifica_notifications_consumer.http.server import serve\nlogging.basicConfig(format='%(message)s')\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 400))\n"
+        "with serve(Echo, '127.0.0.1', 0) as server: print(server.limits.connections)\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert finished.stdout == "100\n"
+    assert "only 100 connections may wait, not 4096: this process may open no more than 400 files" in finished.stderr
 
 
 def closed_among(clients: list[socket.socket], gone: list[socket.socket]) -> int:

@@ -139,14 +139,12 @@ def test_no_certificate() -> None:
 #: Serves with a low limit of open files, opens more connections than that, closes some, and prints the results.
 SCARCE = """
 import resource, socket, sys, threading, time
-from pacifica_notifications_consumer.http import server
 from pacifica_notifications_consumer.http.server import Handler, serve
 
 class Hello(Handler):
     def do_GET(self):
         self.reply(200, b"hello")
 
-server._raise_file_limit = lambda most: None
 with serve(Hello, "127.0.0.1", 0) as server:
     address = ("127.0.0.1", server.server_port)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

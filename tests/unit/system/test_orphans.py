@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from pacifica_notifications_consumer.system import orphans as orphans
 from pacifica_notifications_consumer.system.account import Account
 from pacifica_notifications_consumer.system.orphans import MARK_VARIABLE, _can_find, end_marked
 from tests.support.machine.other_user import NOBODY, as_root
@@ -80,6 +82,33 @@ def test_strangers_with_a_mark(tmp_path: Path) -> None:
         for process in (ours, his):
             process.kill()
             process.wait()
+
+
+def test_endless_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process that has made its environment longer than one can be, only the beginning is read."""
+    assert _can_find()
+    (tmp_path / "4194304").mkdir()
+    with (tmp_path / "4194304" / "environ").open("wb") as file:
+        file.truncate(1 << 28)
+    monkeypatch.setattr(orphans, "_PROC", str(tmp_path))
+    tracemalloc.start()
+    try:
+        assert end_marked(f"{tmp_path}:", 0.0) == 0
+        assert tracemalloc.get_traced_memory()[1] < 1 << 25
+    finally:
+        tracemalloc.stop()
+
+
+@as_root
+def test_environments_of_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the processes of other users than the one that runs entry-points, nothing is read."""
+    assert _can_find()
+    (tmp_path / "4194304").mkdir()
+    account = Account.find(NOBODY)
+    os.chown(tmp_path / "4194304", account.uid + 1, -1)
+    monkeypatch.setattr(orphans, "_PROC", str(tmp_path))
+    monkeypatch.setattr(orphans, "_read", None)
+    assert end_marked(f"{tmp_path}:", 0.0, account) == 0
 
 
 def test_mark_is_no_part_of_another_variable(tmp_path: Path) -> None:
