@@ -188,9 +188,11 @@ def test_a_signal_while_the_producer_thinks_leaves_no_subscription(
 ) -> None:
     """A stop in the middle of step 6 deletes the subscription that the producer makes of it; until then not ready."""
     answer_now = threading.Event()
+    answering: list[threading.Thread] = []
 
     def slow_producer(request: Request) -> Answer:
         if request.method == "POST":
+            answering.append(threading.current_thread())
             answer_now.wait(DEADLINE)
         if request.method == "GET":
             return 403, b"{}", "application/json"
@@ -200,14 +202,16 @@ def test_a_signal_while_the_producer_thinks_leaves_no_subscription(
     with recording(slow_producer) as producer:
         flags = ("--python", quick_python, "--port", port, "--producer-url", producer.url)
         command = operator.command(START, archive, "--username", "alice", *flags)
-        wait_until(lambda: len(producer.requests) > 1, "the registration")
+        wait_until(lambda: answering, "the registration")
         ready, well = (
             requests.get(f"http://127.0.0.1:{port}/{each}", timeout=DEADLINE) for each in ("readyz", "healthz")
         )
-        command.process.send_signal(signal.SIGTERM)
-        # It has most likely heard that, and waits for the answer; it does so for two seconds.
-        answer_now.wait(0.5)
+        # After the signal it waits for the answer for two seconds of its own time, in which it need not be sent yet.
+        for number in (signal.SIGSTOP, signal.SIGTERM):
+            command.process.send_signal(number)
         answer_now.set()
+        answering[0].join(DEADLINE)
+        command.process.send_signal(signal.SIGCONT)
         outcome = command.end()
     assert (ready.status_code, well.status_code) == (503, 200)
     assert outcome.status in (0, 130)
@@ -231,7 +235,7 @@ def test_a_second_signal_does_not_wait_for_the_producer(operator: Operator, arch
         with connection:
             connection.recv(1)
             command.process.send_signal(signal.SIGTERM)
-            outcome = command.stop(seconds=30.0)
+            outcome = command.stop()
     assert outcome.status == 130
     assert operator.leftovers() == []
 
