@@ -13,7 +13,7 @@ import pytest
 
 from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
-from tests.endtoend.conftest import BIN, TOOL, Deployment, Operator, Outcome, event, pack, wait_until
+from tests.endtoend.conftest import BIN, DEADLINE, TOOL, Deployment, Operator, Outcome, event, pack, wait_until
 
 #: Fails for events with even numbers; 3 and above go on until they are told to end.
 ENTRY_POINT = """\
@@ -137,7 +137,7 @@ def test_a_person_is_asked(deployment: Deployment) -> None:
             process = subprocess.Popen(command, stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             os.close(follower)
             terminal.write(answer)
-            out = process.communicate(timeout=30)[0].decode()
+            out = process.communicate(timeout=DEADLINE)[0].decode()
         assert process.returncode == status, out
         assert "Run 1 job again? [y/N]" in out
     wait_until(lambda: deployment.job(2, JobState.DEAD)[0].started_at != before, "the job to be run again")

@@ -24,6 +24,7 @@ from pacifica_notifications_consumer.jobs.files import read_note
 from pacifica_notifications_consumer.queue.job_runner import JobRunner
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
+from tests.support.machine.waiting import DEADLINE
 
 NOBODY = "nobody"
 HE, HIS_GROUP = pwd.getpwnam(NOBODY)[2:4]
@@ -140,7 +141,7 @@ def test_acting_is_this_threads_business(account: Account, place: Path) -> None:
     acting = threading.Event()
 
     def read() -> None:
-        assert acting.wait(10)
+        assert acting.wait(DEADLINE)
         found.append(secret.read_text())
 
     thread = threading.Thread(target=read)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_runner.process.systemd import Notifier
+from tests.support.machine.waiting import DEADLINE
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -20,7 +21,7 @@ def test_conversation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract:
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(f"\0{name[1:]}" if abstract else name)
-        systemd.settimeout(10)
+        systemd.settimeout(DEADLINE)
         notifier = Notifier.from_environment()
         assert (notifier.watchdog, notifier.interval) == (30.0, 15.0)
         notifier.ready("two\nlines")
