@@ -121,7 +121,8 @@ raise ValueError("this is why")
     assert (job.state, job.reason) == (JobState.DEAD, "exit status 1")
     assert job.ending.output_tail.endswith("ValueError: this is why")
     assert 0.1 <= job.ending.cpu_seconds < DEADLINE
-    assert 80 << 20 < job.ending.peak_memory < 1 << 30
+    # A process that starts cold counts the memory of the one that started it, too.
+    assert 80 << 20 < job.ending.peak_memory < 80 << 30
     assert 0.1 <= job.seconds < DEADLINE
 
 

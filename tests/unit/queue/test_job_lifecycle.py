@@ -166,7 +166,8 @@ raise ValueError("this is why")
     assert job.ending.cpu_seconds is not None
     assert 0.1 <= job.ending.cpu_seconds < DEADLINE
     assert job.ending.peak_memory is not None
-    assert 80 << 20 < job.ending.peak_memory < 1 << 30
+    # A process that starts cold counts the memory of the one that started it, too.
+    assert 80 << 20 < job.ending.peak_memory < 80 << 30
     assert job.seconds is not None
     assert 0.1 <= job.seconds < DEADLINE
 
