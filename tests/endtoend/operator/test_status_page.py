@@ -82,6 +82,12 @@ def click(browser: Chrome, text: str) -> None:
     wait_until(press, f"{text!r} to click")
 
 
+def see_state(browser: Chrome, state: str) -> None:
+    """Wait until the page of a job shows its state; the page may replace the element at any moment."""
+    shown = 'return document.querySelector("dd .state")?.innerText'
+    wait_until(lambda: browser.execute_script(shown) == state, f"{state!r} as the state")
+
+
 def complaints(browser: Chrome) -> list[str]:
     """What the browser complains about, such as what the page's policy forbids."""
     entries = browser.get_log("browser")  # type: ignore[no-untyped-call]
@@ -101,12 +107,12 @@ def test_an_operator_sees_and_acts(deployment: Deployment, tmp_path: Path) -> No
         # Live output, and the state when it changes, without loading the page anew.
         browser.get(browser.current_url + "jobs/1")
         see(browser, "begun 1 <b>not bold</b>")
-        assert browser.find_element(By.CSS_SELECTOR, "dd .state").text == "running"
+        see_state(browser, "running")
         browser.execute_script("window.stayed = true")
         photograph(browser, "running")
         deployment.let_end(1)
         see(browser, "ended 1")
-        wait_until(lambda: browser.find_element(By.CSS_SELECTOR, "dd .state").text == "succeeded", "its end")
+        see_state(browser, "succeeded")
         assert browser.execute_script("return window.stayed") is True
 
         # Run a dead one again, after a question.
