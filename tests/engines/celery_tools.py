@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,11 @@ def lives(path: Path, after: int = 0) -> list[tuple[float, float]]:
         times = wait_until(functools.partial(_times, life), f"a line in {life}")
         found.append((times[0], times[-1]))
     return found
+
+
+def one_after_the_other(path: Path) -> bool:
+    """Whether each entry-point had ended before the next one was alive."""
+    return all(ended < begun for (_, ended), (begun, _) in itertools.pairwise(lives(path)))
 
 
 def _times(life: Path) -> list[float]:

@@ -14,7 +14,7 @@ from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.jobs.job import JobState
 from tests.engines.beds import DEADLINE, LOST_AFTER, Bed, WorkerProcess, accept, pids, workers
 from tests.engines.brokers import RedisServer
-from tests.engines.celery_tools import LIVE, WAIT, lives, running, runs_at, worker_of
+from tests.engines.celery_tools import LIVE, WAIT, lives, one_after_the_other, running, runs_at, worker_of
 from tests.support.machine.waiting import wait_until
 from tests.support.runner_tools import alive, run_in_child
 
@@ -29,28 +29,34 @@ def test_lost_worker(impatient: Broker, tmp_path: Path, number: int) -> None:
         first = pids(tmp_path)[0]
         lost = worker_of(started, runner, job_id)
         lost.process.send_signal(number)
-        wait_until(lambda: len(pids(tmp_path)) == 2)
+        wait_until(lambda: len(pids(tmp_path)) >= 2)
         assert not alive(first)
         (tmp_path / "end").touch()
         job = runner.wait(job_id, DEADLINE)
         assert not runs_at(lost, runner, job_id)
-    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 1)
-    (_, ended), (begun, _) = lives(tmp_path)
-    assert ended < begun
+    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 1)
+    # The other one counts as lost, too, if it gets no processor for some seconds.
+    assert job.crashes >= 1
+    assert one_after_the_other(tmp_path)
 
 
 def test_worker_that_freezes_for_a_while(own_redis: RedisServer, tmp_path: Path) -> None:
     """A worker that froze, but came back before it counted as lost, returns the attempts that the watchdog ended."""
-    broker = Broker(url=own_redis.url(), queue="frozen", lost_after=2 * LOST_AFTER)
-    with workers(tmp_path, broker, 1) as [worker], running(tmp_path, broker) as runner:
-        job_id = accept(runner, tmp_path, LIVE)
-        wait_until(lambda: bool(pids(tmp_path)))
-        worker.process.send_signal(signal.SIGSTOP)
-        wait_until(lambda: not alive(pids(tmp_path)[0]))
-        worker.process.send_signal(signal.SIGCONT)
-        wait_until(lambda: len(pids(tmp_path)) == 2)
-        (tmp_path / "end").touch()
-        job = runner.wait(job_id, DEADLINE)
+    for factor in (2, 10):
+        broker = Broker(url=own_redis.url(), queue=f"frozen {factor}", lost_after=factor * LOST_AFTER)
+        home = tmp_path / str(factor)
+        with workers(home, broker, 1) as [worker], running(home, broker) as runner:
+            job_id = accept(runner, home, LIVE)
+            wait_until(lambda home=home: bool(pids(home)))  # type: ignore[misc]
+            worker.process.send_signal(signal.SIGSTOP)
+            wait_until(lambda home=home: not alive(pids(home)[0]))  # type: ignore[misc]
+            worker.process.send_signal(signal.SIGCONT)
+            wait_until(lambda home=home: len(pids(home)) >= 2)  # type: ignore[misc]
+            (home / "end").touch()
+            job = runner.wait(job_id, DEADLINE)
+        # If this process was too late to wake it, it did count as lost.
+        if not job.crashes:
+            break
     assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0)
 
 
