@@ -18,6 +18,7 @@ from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from tests.support.machine.ports import free_port
 from tests.support.machine.waiting import DEADLINE, wait_until, whole_lines
+from tests.support.runner_tools import environ_of
 
 KILLS = int(os.environ.get("PACIFICA_TEST_KILLS", "40"))
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))
@@ -75,10 +76,9 @@ class Runner:
         mark = re.compile(rb"PACIFICA_JOB=" + re.escape(os.fsencode(self.home)) + rb"/[^:]*state:(\d+)")
         found = {}
         for path in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                marked = mark.search((path / "environ").read_bytes())
-                if path.name.isdigit() and marked:
-                    found[int(path.name)] = int(marked[1])
+            variables = environ_of(path.name) if path.name.isdigit() else []
+            if marked := next(filter(None, map(mark.match, variables)), None):
+                found[int(path.name)] = int(marked[1])
         return found
 
     def notes(self) -> dict[str, collections.Counter[str]]:

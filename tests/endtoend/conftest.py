@@ -29,6 +29,7 @@ from tests.support.machine.waiting import DEADLINE as DEADLINE
 from tests.support.machine.waiting import wait_until as wait_until
 from tests.support.machine.waiting import whole_lines
 from tests.support.paths import DATA, PROC, ROOT, cache_variables
+from tests.support.runner_tools import environ_of
 
 BIN = Path(sys.executable).parent
 START = "start-pacifica-notifications-consumer"
@@ -189,7 +190,7 @@ class Operator:
         found, marks = {}, {f"E2E_MARK={self._mark}".encode(), f"TMPDIR={self.tmp}".encode()}
         for path in PROC.iterdir():
             with contextlib.suppress(OSError):
-                if path.name.isdigit() and marks.intersection((path / "environ").read_bytes().split(b"\0")):
+                if path.name.isdigit() and marks.intersection(environ_of(path.name)):
                     found[int(path.name)] = (path / "cmdline").read_text(errors="replace").replace("\0", " ").rstrip()
         return found
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.machine.waiting import DEADLINE, wait_until, whole_lines
 from tests.support.paths import ROOT
-from tests.support.runner_tools import alive
+from tests.support.runner_tools import alive, environ_of
 
 #: A test that has started all kinds of things and then hangs.
 HANGING = """
@@ -135,12 +135,6 @@ def test_summary(tmp_path: Path) -> None:
 
 def _processes(home: Path) -> list[int]:
     """The processes that come of a run."""
-    found, mark = [], f"HANGING_HOME={home}".encode()
-    for path in Path("/proc").iterdir():
-        try:
-            environ = (path / "environ").read_bytes()
-        except OSError:
-            continue
-        if path.name.isdigit() and mark in environ.split(b"\0"):
-            found.append(int(path.name))
-    return found
+    mark = f"HANGING_HOME={home}".encode()
+    names = [path.name for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [int(name) for name in names if mark in environ_of(name)]

@@ -22,6 +22,8 @@ from pathlib import Path
 MARK = "TEST_PROCESS"
 #: Seconds for a process that is asked to end, before it is killed.
 _PATIENCE = 10.0
+#: By default, the system gives a new process at most 2 MiB of arguments and variables.
+_MOST = 2 << 20
 _pipe: int | None = None
 
 
@@ -130,8 +132,10 @@ class Reaper:
                 if b"reaper.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     continue
                 parents[pid] = int(_fields(pid)[1])
-                if self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                    found.add(pid)
+                # Not without a limit: a process can make its own look as large as it likes.
+                with Path(f"/proc/{pid}/environ").open("rb") as file:
+                    if self._mark in file.read(_MOST).split(b"\0"):
+                        found.add(pid)
         while more := {pid for pid, parent in parents.items() if parent in found} - found:
             found |= more
         for pid in found - kept:
