@@ -156,6 +156,8 @@ def kill_again_and_again(home: Path, way: str, behind: Machines) -> None:
                     # However slow a start is on this machine, some notifications are taken between two kills.
                     runner.wait_until_up(process)
                     producer.wait_for(3)
+        # Before it listens, the first one may not have made the ledger yet.
+        runner.wait_until_up(process)
         settle(runner, process, behind.restart_workers)
     finally:
         process.terminate()
