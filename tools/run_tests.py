@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,8 @@ def main() -> int:
     parser.set_defaults(marks="not whole")
     arguments = parser.parse_args()
 
+    # A shell makes its background jobs ignore SIGINT, as in `tests/conftest.py`.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # If this process is killed, the tests end, too.
     reaper.start()
     # Not the folder of all test runs of this user, which others fill and clear at the same time.
