@@ -61,15 +61,20 @@ class Database:
         if mode != "wal":
             problem = f"the ledger {self._path} cannot have a write-ahead log: SQLite's journal mode is {mode}"
             raise StateError(problem, "put the state directory on a local disk")
-        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        if version > len(steps):
+        if self._version() > len(steps):
             raise StateError(
                 f"the ledger {self._path} was made by a later version of this program",
                 "run that version, or choose another `state_dir`",
             )
-        if version < len(steps):
-            missing = "".join(steps[version:])
-            self._writer.executescript(f"BEGIN IMMEDIATE; {missing} PRAGMA user_version = {len(steps)}; COMMIT;")
+        if self._version() < len(steps):
+            # Another process may do the same meanwhile.
+            with self._transaction():
+                for number in range(self._version(), len(steps)):
+                    for statement in _statements(f"{steps[number]} PRAGMA user_version = {number + 1};"):
+                        self._writer.execute(statement)
+
+    def _version(self) -> int:
+        return int(self._writer.execute("PRAGMA user_version").fetchone()[0])
 
     def close(self) -> None:
         """Close the database; no other thread may be using it."""
@@ -178,6 +183,16 @@ class Database:
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             raise StateError(f"the ledger {self._path} cannot be used: {error}", _ADVICE.get(code, _CHECK)) from error
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script; `executescript` would end the transaction that it runs in."""
+    statement = ""
+    for piece in script.split(";")[:-1]:
+        statement += piece + ";"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 _CHECK = "check the disk's space and the access rights of the state directory"

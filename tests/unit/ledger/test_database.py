@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,22 @@ def test_commits_reach_the_disk(database: Database) -> None:
 def test_others_cannot_read_it(database: Database, tmp_path: Path) -> None:
     """Only this user has access to the file."""
     assert (tmp_path / "d").stat().st_mode & 0o077 == 0
+
+
+def test_two_that_migrate_at_the_same_time(tmp_path: Path) -> None:
+    """Of two that open an earlier version at the same time, one migrates it, and neither fails."""
+    steps = (*STEPS, "CREATE TRIGGER r AFTER DELETE ON t BEGIN SELECT 1; END; ALTER TABLE t ADD COLUMN y;")
+    for number in range(5):
+        Database(tmp_path / f"{number}", STEPS).close()
+        meeting = threading.Barrier(2, timeout=DEADLINE)
+
+        def use(path: Path, meeting: threading.Barrier) -> int:
+            meeting.wait()
+            with contextlib.closing(Database(path, steps)) as database:
+                return database.change("INSERT INTO t (y) VALUES ('')")
+
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(use, [tmp_path / f"{number}"] * 2, [meeting] * 2)) == [1, 1]
 
 
 def test_damaged_and_later_databases(tmp_path: Path) -> None:
