@@ -9,6 +9,9 @@ from typing import Self
 
 import attrs
 
+#: Seconds to wait for a supervisor that does not read.
+_PATIENCE = 1.0
+
 
 @attrs.frozen
 class Notifier:
@@ -53,5 +56,6 @@ class Notifier:
         message = "\n".join(line.replace("\n", " ") for line in lines)
         # A supervisor that does not listen is ignored.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
+            # It may be busy for an instant, and READY=1 is sent once only.
+            sender.settimeout(_PATIENCE)
             sender.sendto(message.encode(), address)

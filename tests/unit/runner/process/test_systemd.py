@@ -1,12 +1,15 @@
 """systemd is told what it wants to know, and nobody else is given the means to tell it."""
 
+import contextlib
 import os
 import socket
 import uuid
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
+from pacifica_notifications_runner.process import systemd as systemd_module
 from pacifica_notifications_runner.process.systemd import Notifier
 from tests.support.machine.waiting import DEADLINE
 
@@ -30,6 +33,28 @@ def test_conversation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract:
         said = [systemd.recv(4096) for _ in range(3)]
     assert said == [b"READY=1\nSTATUS=two lines", b"WATCHDOG=1\nSTATUS=3 jobs running", b"STOPPING=1\nSTATUS=bye"]
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()
+
+
+def test_supervisor_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message waits until a supervisor that has not read the last ones has room for it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(systemd_module, "_PATIENCE", DEADLINE)
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        systemd.bind("notify")
+        systemd.settimeout(DEADLINE)
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.sendto(b"full", "notify")
+        told = pool.submit(Notifier("notify").ready, "x")
+        wait([told], 0.1)
+        while systemd.recv(4096) == b"full":
+            pass
+        told.result(DEADLINE)
 
 
 def test_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
