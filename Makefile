@@ -1,4 +1,5 @@
-# Every target works on a machine that has Python 3.11 or later, git and make: what else is needed goes into .venv and .bed.
+# What a target needs beside Python 3.11 or later, git and make goes into .venv and .bed; a browser, Redis, RabbitMQ and
+# strace are installed by apt if root runs it, and asked for otherwise.
 SHELL := /bin/sh
 VENV := .venv
 BED := .bed
