@@ -152,6 +152,12 @@ class Cancelled(PacificaError):  # noqa: N818  (not an error: the work was stopp
     exit_status = 130
 
 
+def shown(text: str, longest: int = 300) -> str:
+    """Shorten a foreign text for a message, and escape all characters that a terminal may obey instead of showing."""
+    safe = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[: longest + 1])
+    return safe if len(safe) <= longest else f"{safe[:longest]}…"
+
+
 @contextlib.contextmanager
 def explained(
     kind: type[PacificaError], problem: str, advice: str, *, cause: tuple[type[Exception], ...] = (OSError,)

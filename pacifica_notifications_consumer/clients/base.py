@@ -21,7 +21,7 @@ import urllib3
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from ..cloudevents.trace import trace_headers
-from ..errors import BrokenOff, ConfigurationError, ServiceError, explained
+from ..errors import BrokenOff, ConfigurationError, ServiceError, explained, shown
 from ..settings.converters import describe_size
 from ..settings.services import Services
 from .connections import MOST_AROUND, Endless, PacedAdapter, PacedResponse, TooSlow
@@ -216,11 +216,9 @@ class ServiceClient:
     def refusal(self, method: str, path: str, response: requests.Response) -> ServiceError:
         """Make the error for a response with an unexpected status."""
         status = response.status_code
-        message = _message(response)
-        problem = (
-            f"{self.title} at {self.url} answered {status} {response.reason} to {method} {path}"
-            f"{': ' + message if message else ''}"
-        )
+        problem = f"{self.title} at {self.url} answered {status} {shown(response.reason)} to {method} {path}"
+        if message := _message(response):
+            problem += f": {message}"
         return ServiceError(
             problem,
             self._advice(status),
@@ -315,17 +313,16 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def summarize(text: str) -> str:
-    """Shorten the error message of a Pacifica service to one line; it often contains a whole traceback."""
+    """Shorten the error message of a Pacifica service to one line, as `shown`; it often contains a whole traceback."""
     message = _TRACEBACK.split(text, maxsplit=1)[0]
     if not message.strip():
         # The traceback comes first: its last line is the exception.
         message = ([line for line in text.splitlines() if line.strip()] or ["no reason given"])[-1]
-    message = " ".join(message.split())
-    return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
+    return shown(" ".join(message.split()))
 
 
-_TRACEBACK = re.compile(r"[^\w)\]]*traceback", re.IGNORECASE)
-_LONGEST_MESSAGE = 300
+# With the assertion, the time does not grow with the square of the number of blanks.
+_TRACEBACK = re.compile(r"(?<![^\w)\]])[^\w)\]]*traceback", re.IGNORECASE)
 
 
 def _message(response: requests.Response) -> str:

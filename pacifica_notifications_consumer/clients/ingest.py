@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import attrs
 import requests
 
-from ..errors import ServiceError
+from ..errors import ServiceError, shown
 from ..settings.services import Services
 from .base import PATIENT_TRIES, ServiceClient, summarize
 
@@ -50,7 +50,7 @@ class IngestState:
         """Why the upload failed, in one line."""
         text = self.exception
         # ingest writes the answer of metadata as the repr of a dictionary.
-        if text.startswith("{'status'"):
+        if text.startswith("{'status'") and len(text) < 64 << 10:  # parsed, it takes 500 times as much memory
             with contextlib.suppress(ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
                 answer = ast.literal_eval(text)
                 text = f"{answer['message']} ({answer['traceback']})"
@@ -98,16 +98,14 @@ class Ingest(ServiceClient):
         try:
             return IngestState(
                 state=answer["state"],
-                task=answer["task"],
-                percent=str(answer["task_percent"]),
+                task=shown(str(answer["task"])),
+                percent=shown(str(answer["task_percent"])),
                 complete=bool(answer["complete"]),
                 exception=str(answer["exception"]),
                 created=_seconds(answer.get("created")),
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise ServiceError(
-                f"ingest at {self.url} answered with a malformed state", "look into the log of ingest"
-            ) from error
+            raise self.unusable("with a malformed state") from error
 
 
 def _seconds(text: object) -> float | None:

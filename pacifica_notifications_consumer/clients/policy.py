@@ -12,7 +12,7 @@ from urllib.parse import quote
 import attrs
 
 from ..cloudevents.announcement import read_transaction
-from ..errors import NotificationError, ServiceError
+from ..errors import NotificationError, ServiceError, shown
 from .base import ServiceClient
 
 #: How many times the number of transactions may change while the first of them is looked for.
@@ -83,7 +83,7 @@ class Policy(ServiceClient):
             # policy passes on the error pages of metadata with status 200.
             status = answer.get("status") if isinstance(answer, dict) else None
             raise ServiceError(
-                f"{self.title} at {self.url} cannot list transactions: metadata answered {str(status)[:100]}",
+                f"{self.title} at {self.url} cannot list transactions: metadata answered {shown(str(status))}",
                 "look into the logs of policy and of metadata",
                 transient=True,
             ) from None

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import attrs
 
+from ..errors import shown
 from ..settings.converters import checked, header_text, one_of, url
 from .base import ServiceClient
 
@@ -66,7 +67,7 @@ class Producer(ServiceClient):
         answer = self.json(self.request("POST", "/eventmatch", json=wanted.document()))
         if not isinstance(answer, dict) or not isinstance(uuid := answer.get("uuid"), str):
             raise self.unusable("without the UUID of the new subscription")
-        return uuid
+        return shown(uuid)
 
     def subscriptions(self) -> list[dict[str, Any]]:
         """All subscriptions of the user, the oldest first."""

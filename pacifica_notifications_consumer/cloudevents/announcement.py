@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from ..errors import NotificationError
+from ..errors import NotificationError, shown
 
 #: The type of the event by which metadata announces a transaction.
 INGEST_EVENT = "org.pacifica.metadata.ingest"
@@ -89,7 +89,7 @@ def read_transaction(answer: bytes) -> dict[str, Any] | None:
     status = str(transaction.get("status"))
     if status.startswith("404"):
         return None
-    raise NotificationError(f"policy got an error from metadata: {status[:100]}", "look into the log of metadata")
+    raise NotificationError(f"policy got an error from metadata: {shown(status)}", "look into the log of metadata")
 
 
 def _last(text: str, number: str) -> tuple[str, str, str]:
@@ -104,7 +104,7 @@ def announce(transaction: Mapping[str, Any], identity: Identity) -> bytes:
         event = ingest_event(identity.of(transaction["_id"]), list(_rows(transaction)), transaction["created"])
     except (KeyError, TypeError, AttributeError) as error:
         raise NotificationError(
-            f"policy's answer for transaction {transaction.get('_id')} is not complete: {error!r}",
+            f"policy's answer for transaction {transaction.get('_id')!r:.30} is not complete: {error!r:.300}",
             "look into the log of metadata",
         ) from error
     return json.dumps(event).encode("ascii")

@@ -12,6 +12,7 @@ import attrs
 
 from ..cloudevents.trace import TRACE_VARIABLE
 from ..environment.venv import Venv
+from ..errors import shown
 from ..jobs.directory import JobDirectory
 from ..jobs.files import read_note
 from ..jobs.job import Ending, Fate
@@ -117,7 +118,7 @@ class LocalEngine:
         sentence = read_note(directory.progress.with_name(FAILURE))
         if self.services.password:
             sentence = sentence.replace(self.services.password, "***")
-        sentence = " ".join(without_credentials(sentence).split())[:_LONGEST_SENTENCE]
+        sentence = shown(" ".join(without_credentials(sentence).split()), _LONGEST_SENTENCE)
         return f": {sentence}" if sentence else ""
 
     def _start(self, attempt: Attempt, output: int) -> Process:

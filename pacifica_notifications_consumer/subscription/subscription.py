@@ -22,7 +22,7 @@ import requests
 from ..clients.base import make_session, summarize
 from ..clients.producer import AuthKind, Producer, SubscriptionSpec
 from ..clients.retry import growing_pause
-from ..errors import Cancelled, ServiceError
+from ..errors import Cancelled, ServiceError, shown
 from ..filter.filter import Filter
 from ..settings.converters import check, seconds
 from ..settings.services import Services
@@ -85,10 +85,10 @@ class Subscription:
             self.uuid = self._producer.subscribe(self._wanted)
         else:
             adopted, *others = leftovers
-            self._producer.correct(uuid := str(adopted.get("uuid")), self._wanted)
+            self._producer.correct(uuid := shown(str(adopted.get("uuid"))), self._wanted)
             self.uuid = uuid
             for other in others:
-                self._producer.unsubscribe(str(other.get("uuid")))
+                self._producer.unsubscribe(shown(str(other.get("uuid"))))
             if self._healthy_at is None:
                 self._note(IncidentKind.LEFT_BEHIND, self._disabled_at(adopted), _said(adopted))
         self._healthy_at = time.time()

@@ -16,7 +16,7 @@ from ..clients.ingest import Ingest, IngestState
 from ..clients.policy import Policy
 from ..clients.retry import Backoff, pauses
 from ..cloudevents.announcement import Identity, ingest_event
-from ..errors import ServiceError, UploadError, explained
+from ..errors import ServiceError, UploadError, explained, shown
 from ..settings.services import Services
 from ..streams.json_pieces import json_pieces
 from ..streams.progress import ProgressCallback, TransferMeter
@@ -186,7 +186,7 @@ def _finish(ingest: Ingest, record: UploadRecord, rows: list[dict[str, Any]], ti
         raise UploadError(
             f"ingest at {ingest.url} failed at {state.task!r} of job {job_id}: {state.reason}",
             f"no transaction was made; {advice} and upload again",
-            output=state.exception,
+            output="\n".join(map(shown, state.exception.splitlines()[-200:])),
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from pacifica_notifications_consumer.clients import base
-from pacifica_notifications_consumer.clients.base import make_session
+from pacifica_notifications_consumer.clients.base import make_session, summarize
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.errors import ServiceError
 from pacifica_notifications_consumer.http.server import Handler
@@ -129,3 +129,25 @@ def test_answer_without_an_end(session: requests.Session, monkeypatch: pytest.Mo
         pytest.raises(ServiceError, match=r"^policy at \S+ answered without an end: it sent for longer than -1 s"),
     ):
         Policy(server.url, session).answer(1)
+
+
+def test_texts_of_an_answer(session: requests.Session) -> None:
+    """The reason and the message of an answer are shortened, and shown instead of obeyed by a terminal."""
+    body = b'{"message": "\\u001b[2J\\ud800\\u202e' + b"m" * 1000 + b'"}'
+
+    def answer(handler: Handler, _: bytes) -> None:
+        handler.wfile.write(b"HTTP/1.1 500 \x1b[31mFAKE\x07" + b"r" * 10_000)
+        handler.wfile.write(b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with fault_server(answer) as server, pytest.raises(ServiceError) as caught:
+        Policy(server.url, session).answer(1)
+    problem = caught.value.problem
+    assert problem.isprintable()
+    assert r" answered 500 \x1b[31mFAKE\x07rr" in problem
+    assert r": \x1b[2J\ud800\u202emm" in problem
+    assert len(problem) < 800
+
+
+def test_blanks_in_a_message() -> None:
+    """The time to shorten a message does not grow with the square of its length: this would take days."""
+    assert summarize(" \n" * 1_000_000 + "x" + "?" * 1_000_000 + "Traceback") == "x"

@@ -42,7 +42,7 @@ REASONS = {
     "call('x').catch(lambda error: sys.exit(3))": "exit status 3",
     "if os.fork() == 0: fail()\nos.wait(); sys.exit(3)": "exit status 3",
     "run('from pacifica_notifications_consumer import upload; upload(1, {}).get()'); 1 / 0": "exit status 1",
-    "raise UploadError('a\\n b \\udcff' + 600 * 'c')": f"exit status 1: a b ?{495 * 'c'}",
+    "raise UploadError('a\\n b \\udcff\\x1b' + 600 * 'c')": rf"exit status 1: a b ?\x1b{491 * 'c'}…",
     "raise UploadError('no://alice:x@y/z@ ' + os.environ['PACIFICA_PASSWORD'])": "exit status 1: no://***@y/z@ ***",
 }
 

@@ -14,6 +14,7 @@ from pacifica_notifications_consumer.clients.base import make_session
 from pacifica_notifications_consumer.clients.producer import Producer, SubscriptionSpec
 from pacifica_notifications_consumer.errors import Cancelled, ServiceError
 from pacifica_notifications_consumer.filter.filter import Filter
+from pacifica_notifications_consumer.http.server import Handler
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.subscription import subscription as subscription_module
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
@@ -299,3 +300,20 @@ def test_tokens_differ() -> None:
     wanted = SubscriptionSpec(name="n", jsonpath="$", target_url=TARGET, token=TOKEN)
     assert TOKEN not in repr(wanted)
     assert TOKEN in json.dumps(wanted.document())
+
+
+@pytest.mark.parametrize("found", [[], [{"name": "mine", "uuid": "\x1b[2J\ud800"}, {"name": "mine", "uuid": "\udfff"}]])
+def test_uuid_of_other_characters(found: list[dict[str, Any]], caplog: pytest.LogCaptureFixture) -> None:
+    """The id that the producer gives is shown instead of obeyed by a terminal."""
+
+    def answer(handler: Handler, _: bytes) -> None:
+        document: object = found if handler.command == "GET" else {"uuid": "\x1b[2J\ud800"}
+        handler.reply(200, json.dumps(document).encode())
+
+    caplog.set_level("INFO")
+    with (
+        fault_server(answer) as server,
+        subscribed(Services(producer_url=server.url), **ARGUMENTS, watch_interval=0.0) as ours,
+    ):
+        assert ours.uuid == r"\x1b[2J\ud800"
+    assert all(record.getMessage().isprintable() for record in caplog.records)

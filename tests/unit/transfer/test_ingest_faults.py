@@ -82,6 +82,35 @@ def test_ingest_that_forgets(outgoing: Path) -> None:
     assert ingest.uploads == 1
 
 
+def test_callback_that_fails(outgoing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the callback for the progress is not taken for one of ingest."""
+    monkeypatch.setattr("pacifica_notifications_consumer.streams.progress._SHOW_SECONDS", 0.0)
+    seen: list[int] = []
+
+    def advance(size: int, *_: int) -> None:
+        seen.append(size)
+        if size:
+            raise ValueError("no display")
+
+    with fault_server(ScriptedIngest()) as server:
+        error = failure(upload(outgoing, TRANSACTION, services=Services(ingest_url=server.url), progress=advance))
+    assert type(error) is ValueError
+    assert seen[0] == 0
+
+
+@pytest.mark.parametrize("task", ["\x1b[2J" + "t" * 1000, {"\x1b": 1}])
+def test_texts_of_a_failure(outgoing: Path, task: object) -> None:
+    """The step and the traceback of a failure are shortened, and shown instead of obeyed by a terminal."""
+    ingest = ScriptedIngest()
+    ingest.states = {1: {**FAILED, "task": task, "exception": "one\x1b[2J\n" + "two\n" * 1000}}
+    with fault_server(ingest) as server:
+        error = failure(upload(outgoing, TRANSACTION, services=Services(ingest_url=server.url)))
+    assert isinstance(error, UploadError)
+    assert str(error).isprintable()
+    assert len(str(error)) < 1000
+    assert error.output.splitlines() == ["two"] * 200
+
+
 @pytest.mark.parametrize("answer", [b"{}", b"[]", b'{"job_id": "1"}'])
 def test_answer_without_a_number(outgoing: Path, answer: bytes) -> None:
     """After an answer without the number, ingest may have made a transaction or not."""
@@ -99,7 +128,12 @@ def test_answer_without_a_number(outgoing: Path, answer: bytes) -> None:
         ("{'status': '400', 'message': 'no such user', 'traceback': 'in f'}", "no such user (in f)"),
         ("{'status': '400', 'message'", "{'status': '400', 'message'"),
         ("{'status': '400'}", "{'status': '400'}"),
-        pytest.param(f"{{'status': {'1+' * 50_000}1}}", f"{{'status': {'1+' * 144}1…", id="deep"),
+        pytest.param(
+            f"{{'status': {' ' * 70_000}1, 'message': 2, 'traceback': 3}}",
+            "{'status': 1, 'message': 2",
+            id="long",
+        ),
+        pytest.param(f"{{'status': {'1+' * 30_000}1}}", f"{{'status': {'1+' * 144}1…", id="deep"),
         (
             NESTED,
             "PolicyError: not allowed",
