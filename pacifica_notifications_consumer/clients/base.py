@@ -24,7 +24,7 @@ from ..cloudevents.trace import trace_headers
 from ..errors import BrokenOff, ConfigurationError, ServiceError, explained, shown
 from ..settings.converters import describe_size
 from ..settings.services import Services
-from .connections import MOST_AROUND, Endless, PacedAdapter, PacedResponse, TooSlow
+from .connections import ENCODINGS, MOST_AROUND, Endless, PacedAdapter, PacedResponse, TooSlow
 from .retry import TRANSIENT_STATUSES, Backoff, retry_after
 
 
@@ -41,7 +41,7 @@ def make_session(services: Services) -> requests.Session:
     session.mount("http://", PacedAdapter())
     session.mount("https://", PacedAdapter())
     session.headers["User-Agent"] = f"pacifica-notifications-consumer/{version('pacifica-notifications-consumer')}"
-    session.headers["Accept-Encoding"] = "gzip, deflate"
+    session.headers["Accept-Encoding"] = ", ".join(ENCODINGS)
     session.headers.update(trace_headers())
     if services.username is not None:
         session.headers["Http-Remote-User"] = services.username
@@ -145,12 +145,14 @@ class ServiceClient:
         backoff = Backoff(self.tries if tries is None else tries)
         while True:
             try:
-                return self._try(method, path, expect, arguments)
+                with self._memory():
+                    return self._try(method, path, expect, arguments)
             except ServiceError as failure:
                 if not failure.transient or not backoff.pause(failure.problem, failure.retry_after):
                     raise
 
     def _try(self, method: str, path: str, expect: Collection[int], arguments: dict[str, Any]) -> requests.Response:
+        response = None
         try:
             # A redirect would carry Http-Remote-User to another host, and turn a POST into a GET. A session's `verify`
             # is overridden by REQUESTS_CA_BUNDLE, a request's `verify` is not (psf/requests#3829).
@@ -173,6 +175,10 @@ class ServiceClient:
                 f"start it, or correct `{self.setting}`",
                 transient=self._may_pass(error),
             ) from error
+        except ValueError as error:  # of http.client or of an authenticator
+            if response is None and not isinstance(arguments.get("data", b""), bytes):
+                raise  # perhaps of the body, which calls code of others
+            raise self.unusable("something that is not HTTP") from error
         self._has_answered = True
         if response.status_code not in expect:
             raise self.refusal(method, path, response)
@@ -184,9 +190,9 @@ class ServiceClient:
         # Chunks have heads; the worst compression adds little.
         _source(response).allow(_LONGEST_ANSWER, 2 * _LARGEST_ANSWER + MOST_AROUND)
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        with response, self._memory():
-            if encoding not in ("identity", "gzip", "deflate"):
-                raise self.unusable(f"in the encoding {encoding:.50}, which it was not asked for")
+        with response:
+            if encoding not in ("identity", *ENCODINGS):
+                raise self.unusable(f"in the encoding {shown(encoding)}, which it was not asked for")
             for piece in response.iter_content(_PIECE):
                 pieces.append(piece)
                 size += len(piece)
@@ -261,7 +267,7 @@ def reading(response: requests.Response, what: str) -> Readinto:
         source.allow(_LONGEST_ANSWER, 8 * len(buffer) + MOST_AROUND)
         try:
             return source.readinto(buffer)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise BrokenOff(f"{what} broke off: {_exceeded(error) or reason(error)}", "try again") from error
 
     return readinto

@@ -13,6 +13,7 @@ import socket
 import time
 from typing import Any
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -22,6 +23,8 @@ from ..settings.converters import describe_size
 _PATIENCE, _SLOWEST = 2.0, 1000
 #: The most bytes of a head, with all those that announce it, or of what surrounds the content of an answer.
 MOST_AROUND = 64 << 10
+#: The encodings of content that are asked for.
+ENCODINGS = ("gzip", "deflate")
 
 
 class TooSlow(TimeoutError):  # noqa: N818  (the name says what happened)
@@ -85,6 +88,16 @@ _POOLS = {"http": _paced(HTTPConnectionPool), "https": _paced(HTTPSConnectionPoo
 
 class PacedAdapter(HTTPAdapter):
     """Makes such connections, with and without an HTTP proxy."""
+
+    def build_response(self, *arguments: Any) -> requests.Response:
+        """See `HTTPAdapter`; before the client, requests and authenticators can read `MOST_AROUND` bytes of it."""
+        response = super().build_response(*arguments)
+        # Otherwise requests would read a redirect's body, and parse its target.
+        response.headers.pop("Location", None)
+        # Decompressed twice, or by another method, a few bytes can become gigabytes.
+        if response.headers.get("Content-Encoding", "").lower() not in ENCODINGS:
+            response.raw.headers.discard("Content-Encoding")
+        return response
 
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
         """See `HTTPAdapter`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -128,6 +129,71 @@ def test_answer_without_an_end(session: requests.Session, monkeypatch: pytest.Mo
         fault_server(answer) as server,
         pytest.raises(ServiceError, match=r"^policy at \S+ answered without an end: it sent for longer than -1 s"),
     ):
+        Policy(server.url, session).answer(1)
+
+
+class Authenticator(requests.auth.AuthBase):
+    """Looks into each answer before the client does."""
+
+    def __init__(self, look: Callable[[requests.Response], object]) -> None:
+        self._look = look
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        def hook(response: requests.Response, **_: object) -> None:
+            self._look(response)
+
+        request.hooks["response"].append(hook)
+        return request
+
+
+@pytest.mark.parametrize("status", [302, 401])
+def test_answers_that_the_client_does_not_read(session: requests.Session, status: int) -> None:
+    """Redirects, and answers that an authenticator reads, are not decompressed twice."""
+    session.auth = Authenticator(lambda response: status == 401 and response.content)
+    answer = gzip.compress(gzip.compress(bytes(16 << 20), 1), 1)
+    with fault_server(replying(status, answer, Content_Encoding="gzip, gzip", Location="/")) as server:
+        tracemalloc.start()
+        try:
+            with pytest.raises(ServiceError, match="answered in the encoding gzip, gzip, which it was not asked for"):
+                Policy(server.url, session).answer(1)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("target", [b"http://[bad", b"http://127.0.0.1:99999999/", b"\xff\xfe://\xe9"])
+def test_targets_of_redirects(session: requests.Session, target: bytes) -> None:
+    """A redirect is an error of this library, wherever it leads."""
+    session.auth = ("alice", "secret")
+
+    def answer(handler: Handler, _: bytes) -> None:
+        handler.wfile.write(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + target + b"\r\n\r\n")
+
+    with (
+        fault_server(answer) as server,
+        pytest.raises(ServiceError, match=r"^policy at \S+ answered 302 Found to "),
+    ):
+        Policy(server.url, session).answer(1)
+
+
+def test_authenticator_that_fails(session: requests.Session) -> None:
+    """A value that an authenticator cannot decode is an error of this library."""
+    session.auth = Authenticator(lambda response: int(response.headers["X-Token"]))
+    with (
+        fault_server(replying(401, X_Token="!")) as server,
+        pytest.raises(ServiceError, match=r"^policy at \S+ answered something that is not HTTP; "),
+    ):
+        Policy(server.url, session).answer(1)
+
+
+def test_negative_chunk(session: requests.Session) -> None:
+    """A chunk of a negative size is an error of this library."""
+
+    def answer(handler: Handler, _: bytes) -> None:
+        handler.close_connection = True
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabc")
+
+    with fault_server(answer) as server, pytest.raises(ServiceError, match=r"^policy at \S+ answered something"):
         Policy(server.url, session).answer(1)
 
 

@@ -62,6 +62,14 @@ def test_transient_faults(fault: Callable[[Handler], None], pauses: list[float])
     assert [0.25 * 2**number <= pause <= 0.5 * 2**number for number, pause in enumerate(pauses)] == [True] * 3
 
 
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT"])
+def test_dates_that_do_not_exist(date: str, pauses: list[float]) -> None:
+    """A time to wait for that no calendar has is as good as none."""
+    with fault_server(answering(refusing(503, Retry_After=date), ready)) as server:
+        assert status(server.url) is CartState.READY
+    assert len(pauses) == 1
+
+
 def test_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request whose answer does not arrive in time is repeated."""
     monkeypatch.setattr(Cartd, "timeouts", (DEADLINE, 0.5))

@@ -181,7 +181,7 @@ def test_answers_without_content_or_end(kind: str, limit: str, monkeypatch: pyte
     sender = Sender(first, then=lambda: itertools.repeat(then * 1000), status=b"")
     with fault_server(sender) as server, make_session(Services()) as session:
         with pytest.raises(
-            ServiceError, match=r"^policy at \S+ answered (without an end: (it sent|got more)|302 Found)"
+            ServiceError, match=r"^policy at \S+ answered (without an end: (it sent|got more)|with more than)"
         ):
             Policy(server.url, session).answer(1)
         assert len(server.requests) == 1
@@ -189,13 +189,14 @@ def test_answers_without_content_or_end(kind: str, limit: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kind", ["heads", "trailers", "a redirect"])
-def test_files_without_content_or_end(kind: str) -> None:
+def test_files_without_content_or_end(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same holds for files."""
+    monkeypatch.setattr(base, "_LARGEST_ANSWER", 1 << 20)
     first, then = ENDLESS[kind]
     sender = Sender(first, then=lambda: itertools.repeat(then * 1000), status=b"")
     with fault_server(sender) as server, make_session(Services()) as session:
         with (
-            pytest.raises((ServiceError, BrokenOff), match=r"(without an end|broke off): (it sent|got) more|302 Found"),
+            pytest.raises((ServiceError, BrokenOff), match=r"(without an end|broke off): (it sent|got) more|with more"),
             Cartd(server.url, session).open("uid") as tar,
         ):
             list(tar.members())
