@@ -6,10 +6,11 @@ The standard `tarfile` parses the headers. It would copy the contents, which tak
 from __future__ import annotations
 
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from ..errors import BrokenOff, DownloadError, PacificaError
+from ..errors import BrokenOff, DownloadError, PacificaError, shown
 from .hashing import buffers
 
 
@@ -36,6 +37,8 @@ class _Member(tarfile.TarInfo):
 
 #: Bytes that a header may have: a path of Linux has 4096 at most.
 _LONGEST_HEADER = 1 << 20
+#: Seconds that all headers before a body may take.
+_LONGEST_HEADERS = 600.0
 
 
 class TarStream:
@@ -48,6 +51,7 @@ class TarStream:
     def __init__(self, readinto: Callable[[memoryview], int], max_header: int = _LONGEST_HEADER) -> None:
         self._readinto = readinto
         self._max_header = max_header
+        self._body_by = time.monotonic() + _LONGEST_HEADERS
         self._header = 0  # bytes of the header so far: some versions of `tarfile` read it in many pieces
         self._buffers = buffers()
         self._buffer = next(self._buffers)
@@ -69,7 +73,7 @@ class TarStream:
         except PacificaError:
             raise
         except Exception as error:  # `tarfile` does not turn all into its own: endless extensions recurse, for example
-            raise BrokenOff(f"the tar is damaged: {error}") from error
+            raise BrokenOff(f"the tar is damaged: {shown(str(error))}") from error
         if self.tell() != tar.offset + tarfile.BLOCKSIZE:
             # `tarfile` has stopped before the block of zeros with which a tar ends.
             raise BrokenOff("the tar ended early")
@@ -79,6 +83,7 @@ class TarStream:
         for piece in self._pieces(size):
             size -= len(piece)
             yield piece
+        self._body_by = time.monotonic() + _LONGEST_HEADERS
         if size:
             raise BrokenOff("the tar ended early")
 
@@ -104,6 +109,8 @@ class TarStream:
     def _pieces(self, size: int) -> Iterator[memoryview]:
         while size > 0:
             if self._start == self._end:
+                if self._header and time.monotonic() > self._body_by:
+                    raise BrokenOff(f"the tar went on for {_LONGEST_HEADERS:g} seconds without a file", "try again")
                 self._base += self._end
                 self._buffer = next(self._buffers)
                 self._start, self._end = 0, self._readinto(self._buffer)

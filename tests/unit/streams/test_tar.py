@@ -7,12 +7,14 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pacifica_notifications_consumer.errors import BrokenOff, DownloadError, UploadError
+from pacifica_notifications_consumer.streams import tar_stream
 from pacifica_notifications_consumer.streams.hashing import buffers
 from pacifica_notifications_consumer.streams.tar_stream import TarStream
 from pacifica_notifications_consumer.transfer import upload_tar
@@ -168,3 +170,32 @@ def test_file_that_changes(tmp_path: Path, size: int, change: str) -> None:
     with pytest.raises(UploadError, match=r"a\.bin (changed during the upload|: No such file)|cannot read .*a\.bin"):
         for _ in tar:
             pass
+
+
+def test_headers_that_drip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two files, headers may take ten minutes, by whose clock the files do not count."""
+    now = 0.0
+    monkeypatch.setattr(tar_stream, "time", SimpleNamespace(monotonic=lambda: now), raising=False)
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for number in range(20):
+            info = tarfile.TarInfo(f"x/{number}")
+            if number == 2:
+                info.size = 2_000_000
+            else:
+                info.type, info.pax_headers = tarfile.DIRTYPE, {"comment": "x" * 100_000}
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+    source = io.BytesIO(out.getvalue())
+
+    def drip(buffer: memoryview) -> int:
+        nonlocal now
+        now += 10
+        return source.readinto(buffer[:10_000])
+
+    stream, seen = TarStream(drip), []
+    with pytest.raises(BrokenOff, match="the tar went on for 600 seconds without a file"):
+        for member in stream.members():
+            seen.append(member.name)
+            if member.isreg():
+                assert sum(map(len, stream.body(member.size))) == member.size
+    assert seen == [f"x/{number}" for number in range(9)]
