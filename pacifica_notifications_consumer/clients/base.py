@@ -253,8 +253,7 @@ class ServiceClient:
 
     def unusable(self, answer: str) -> ServiceError:
         """Make the error for an answer that is not one of this service."""
-        advice = f"check that `{self.setting}` is the address of {self.title}"
-        return ServiceError(f"{self.title} at {self.url} answered {answer}", advice)
+        return ServiceError(f"{self.title} at {self.url} answered {answer}", self._advice(HTTPStatus.OK))
 
 
 def reading(response: requests.Response, what: str) -> Readinto:
@@ -320,15 +319,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def summarize(text: str) -> str:
     """Shorten the error message of a Pacifica service to one line, as `shown`; it often contains a whole traceback."""
-    message = _TRACEBACK.split(text, maxsplit=1)[0]
+    # The assertion keeps the time from growing with the square of the number of blanks.
+    message = re.split(r"(?<![^\w)\]])[^\w)\]]*traceback", text, maxsplit=1, flags=re.IGNORECASE)[0]
     if not message.strip():
         # The traceback comes first: its last line is the exception.
         message = ([line for line in text.splitlines() if line.strip()] or ["no reason given"])[-1]
     return shown(" ".join(message.split()))
-
-
-# With the assertion, the time does not grow with the square of the number of blanks.
-_TRACEBACK = re.compile(r"(?<![^\w)\]])[^\w)\]]*traceback", re.IGNORECASE)
 
 
 def _message(response: requests.Response) -> str:

@@ -92,9 +92,8 @@ class PacedAdapter(HTTPAdapter):
     def build_response(self, *arguments: Any) -> requests.Response:
         """See `HTTPAdapter`; before the client, requests and authenticators can read `MOST_AROUND` bytes of it."""
         response = super().build_response(*arguments)
-        # Otherwise requests would read a redirect's body, and parse its target.
+        # Otherwise requests would read a redirect, and decompress anything, also twice: bytes can become gigabytes.
         response.headers.pop("Location", None)
-        # Decompressed twice, or by another method, a few bytes can become gigabytes.
         if response.headers.get("Content-Encoding", "").lower() not in ENCODINGS:
             response.raw.headers.discard("Content-Encoding")
         return response

@@ -38,13 +38,8 @@ class SubscriptionSpec:
             auth: dict[str, Any] = {"type": "basic", "basic": {"username": BASIC_USER, "password": self.token}}
         else:
             auth = {"type": "header", "header": {"type": "Bearer", "credentials": self.token}}
-        return {
-            "name": self.name,
-            "jsonpath": self.jsonpath,
-            "target_url": self.target_url,
-            "auth": auth,
-            "extensions": {},
-        }
+        name, jsonpath, target_url = self.name, self.jsonpath, self.target_url
+        return {"name": name, "jsonpath": jsonpath, "target_url": target_url, "auth": auth, "extensions": {}}
 
     def differs_from(self, found: Mapping[str, Any]) -> list[str]:
         """The keys of the producer's document whose values differ from a found subscription's."""

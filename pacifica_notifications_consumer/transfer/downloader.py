@@ -182,10 +182,9 @@ def _receive(tar: TarStream, files: dict[str, FileRecord], downloads: Downloads)
         path = member.name.partition("/")[2]
         if not member.isreg() or member.issparse():
             raise DownloadError(f"cartd sent {member.name!r:.99}, which is not a regular file", "check cartd's archive")
-        if path not in files:
-            raise DownloadError(f"cartd sent {member.name!r:.99}, which the notification does not name", "try again")
         if path not in expected:
-            raise DownloadError(f"cartd sent {member.name!r:.99} twice", "try again")
+            problem = " twice" if path in files else ", which the notification does not name"
+            raise DownloadError(f"cartd sent {member.name!r:.99}{problem}", "try again")
         downloads.receive(expected.pop(path), tar.body(member.size))
     if expected:
         raise DownloadError(
