@@ -11,15 +11,17 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
 
 import attrs
 
-_MOST_FILES = 1000
-#: Maximum size in bytes of a note.
-_LONGEST_NOTE = 4096
+#: Maximum number of folders that a list opens and entries of folders that it looks at, together.
+MOST_STEPS = 10_000
+#: Maximum size in bytes of a note, and of a folder's path in a list in characters.
+_LONGEST_NOTE = _LONGEST_PATH = 4096
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FLAGS = {
     "rb": os.O_RDONLY,
     "r+b": os.O_RDWR,
@@ -39,30 +41,49 @@ class JobFile:
     changed_at: float  #: in seconds since 1970
 
 
-def list_files(directory: Path) -> tuple[list[JobFile], bool]:
-    """List at most 1000 files of a job in the order of their paths; returns also whether there are more.
+def list_files(directory: Path, most: int = 1000) -> tuple[list[JobFile], bool]:
+    """List some files of a job in the order of their paths; returns also whether there may be more.
 
     Symbolic links are omitted, because an entry-point may let them point anywhere.
     """
-    found = list(itertools.islice(_walk(directory), _MOST_FILES + 1))
-    return found[:_MOST_FILES], len(found) > _MOST_FILES
+    with contextlib.closing(_walk(str(directory.absolute()))) as walk:
+        found = list(itertools.islice(walk, most + 1))
+    files = [file for file in found[:most] if file]
+    return files, len(files) < len(found)
 
 
-def _walk(directory: Path) -> Iterator[JobFile]:
-    # Not `os.walk`: before Python 3.12 it fails at a thousand folders in each other.
-    waiting = [] if directory.is_symlink() else [directory]
-    while waiting:
-        folder, folders = waiting.pop(), []
-        with contextlib.suppress(OSError):
-            for path in sorted(folder.iterdir()):
-                seen = path.lstat()
-                if stat.S_ISDIR(seen.st_mode):
-                    folders.append(path)
-                elif stat.S_ISREG(seen.st_mode):
-                    # JSON cannot represent a name that is not UTF-8.
-                    shown = os.fsencode(path.relative_to(directory)).decode("utf-8", "replace")
-                    yield JobFile(path=shown, size=seen.st_size, changed_at=seen.st_mtime)
-        waiting += reversed(folders)
+def _walk(directory: str) -> Generator[JobFile | None, None, None]:
+    """Yield the files, and None at the end if some were left out; not `os.fwalk`, which keeps many folders open."""
+    left, waiting = MOST_STEPS, [("", ".")]
+    at, handle = "/", os.open("/", _FOLDER)
+    try:
+        while waiting and left >= 0:
+            above, name = waiting.pop()
+            path = f"{above}{name}/"
+            steps = [name] if above == at else [directory, *path.split("/")[:-1]]
+            left = max(-1, left - len(steps)) if len(path) <= _LONGEST_PATH else -1
+            at = "/"
+            # The job may have removed the folder, or put a link in its place.
+            with contextlib.suppress(OSError):
+                for step in steps:
+                    handle, outer = os.open(step, _FOLDER, dir_fd=handle), handle
+                    os.close(outer)
+                at = path
+                with os.scandir(handle) as listed:
+                    entries = sorted(itertools.islice(listed, left + 1), key=lambda entry: entry.name)
+                left -= len(entries)
+                waiting += ((path, each.name) for each in reversed(entries) if each.is_dir(follow_symlinks=False))
+                for entry in entries:
+                    with contextlib.suppress(OSError):
+                        seen = entry.stat(follow_symlinks=False)
+                        if stat.S_ISREG(seen.st_mode):
+                            # JSON cannot represent a name that is not UTF-8.
+                            shown = os.fsencode(path + entry.name)[2:].decode("utf-8", "replace")
+                            yield JobFile(path=shown, size=seen.st_size, changed_at=seen.st_mtime)
+    finally:
+        os.close(handle)
+    if left < 0:
+        yield None
 
 
 def open_file(directory: Path, path: str, mode: str = "rb") -> IO[Any]:
@@ -78,7 +99,7 @@ def open_file(directory: Path, path: str, mode: str = "rb") -> IO[Any]:
         try:
             at: int | None = None
             for folder in (str(directory), *folders):
-                at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+                at = os.open(folder, _FOLDER, dir_fd=at)
                 stack.callback(os.close, at)
             if mode == "wb":
                 # The old file may have another name, under which its content must stay, such as in `uploads`.

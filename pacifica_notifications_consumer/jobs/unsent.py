@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import itertools
 import os
 from pathlib import Path
 
 from ..settings.converters import counted
 from ..streams.progress import parse_progress
 from .directory import JobDirectory
-from .files import list_files, open_file, read_note
+from .files import MOST_STEPS, list_files, open_file, read_note
 
 #: The names of the records of uploads.
 _RECORDS = "upload-*.jsonl"
@@ -27,14 +26,13 @@ def describe_unsent(directory: JobDirectory) -> str:
     if upload and upload.files_total:
         return ""
     with directory.run_as.acting():
+        found, more = list_files(directory.destination, MOST_STEPS)
+        records = dict.fromkeys(fnmatch.filter((each.path for each in found if "/" not in each.path), _RECORDS))
         # An earlier attempt may have uploaded the files.
-        names = (path for path in directory.destination.glob(_RECORDS) if path.is_file() and not path.is_symlink())
-        records = list(itertools.islice(names, _MOST_RECORDS))
-        if any(_sent_files(record) for record in records):
+        if any(_sent_files(directory.destination, record) for record in list(records)[:_MOST_RECORDS]):
             return ""
-        found, more = list_files(directory.destination)
     paths = [file.path for file in found if file.path != "notification.json"]
-    written = [path.split("/") for path in paths if "/" in path or not fnmatch.fnmatch(path, _RECORDS)]
+    written = [path.split("/") for path in paths if path not in records]
     beside = sum("uploads" not in path[:-1] for path in written)
     described = ["it uploaded a transaction without files"] if upload or records else []
     for number, where in ((len(written) - beside, "in uploads/"), (beside, "beside uploads/")):
@@ -44,8 +42,8 @@ def describe_unsent(directory: JobDirectory) -> str:
     return "; ".join(described)
 
 
-def _sent_files(record: Path) -> bool:
-    with contextlib.suppress(OSError), open_file(record.parent, record.name) as file:
+def _sent_files(directory: Path, record: str) -> bool:
+    with contextlib.suppress(OSError), open_file(directory, record) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _RECORD_END))
         lines = file.read(_RECORD_END).splitlines(keepends=True)
         return any(line.startswith(b'{"sent": ') and line != _NONE_SENT for line in lines)

@@ -1,13 +1,18 @@
 """Users can list and read the files of a job, and nothing outside of its directory."""
 
+import contextlib
 import os
+import resource
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pacifica_notifications_consumer.jobs import files
 from pacifica_notifications_consumer.jobs.files import JobFile, list_files, open_file
+from pacifica_notifications_consumer.system.temporary import temporary_directory
 
 
 def test_list(tmp_path: Path) -> None:
@@ -32,15 +37,115 @@ def test_name_that_is_not_text(tmp_path: Path) -> None:
     assert [file.path for file in list_files(tmp_path)[0]] == ["c\N{REPLACEMENT CHARACTER}"]
 
 
-def test_long_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_list(tmp_path: Path) -> None:
     """A list that is too long ends early, and says so."""
-    monkeypatch.setattr(files, "_MOST_FILES", 3)
     for name in "abc":
         (tmp_path / name).touch()
-    assert [len(list_files(tmp_path)[0]), list_files(tmp_path)[1]] == [3, False]
+    assert [len(list_files(tmp_path, 3)[0]), list_files(tmp_path, 3)[1]] == [3, False]
     (tmp_path / "d").touch()
-    listed, more = list_files(tmp_path)
+    listed, more = list_files(tmp_path, 3)
     assert ([file.path for file in listed], more) == (["a", "b", "c"], True)
+
+
+@pytest.mark.parametrize(("steps", "found", "more"), [(11, 3, False), (10, 3, True), (6, 2, True), (2, 0, True)])
+def test_limit_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, found: int, *, more: bool) -> None:
+    """Each opening of a folder counts, here six, and each entry, here two folders and three files."""
+    monkeypatch.setattr(files, "MOST_STEPS", steps, raising=False)
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    for number in range(3):
+        (tmp_path / "a" / str(number)).touch()
+    listed, left_out = list_files(tmp_path)
+    assert (len(listed), left_out) == (found, more)
+
+
+def test_work_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a directory with more entries than the limit, only so many are taken from the system."""
+    monkeypatch.setattr(files, "MOST_STEPS", 10, raising=False)
+    taken = 0
+
+    @contextlib.contextmanager
+    def scandir(folder: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+        def counted(entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+            nonlocal taken
+            for entry in entries:
+                taken += 1
+                yield entry
+
+        with real(folder) as entries:
+            yield counted(entries)
+
+    for number in range(100):
+        (tmp_path / str(number)).touch()
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    listed, more = list_files(tmp_path)
+    assert (len(listed), more, taken) == (9, True, 9)
+
+
+def test_thousand_folders_in_each_other() -> None:
+    """A file below a thousand folders is listed, with few open files; a path that is too long ends the list."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # pytest could not remove it.
+    with temporary_directory("x-") as directory:
+        at = os.open(directory, os.O_RDONLY)
+        for number in range(1010):
+            if number in (1000, 1009):
+                os.close(os.open("file", os.O_CREAT, dir_fd=at))
+            name = "a" if number < 1000 else "a" * 250
+            os.mkdir(name, dir_fd=at)
+            inner = os.open(name, os.O_RDONLY, dir_fd=at)
+            os.close(at)
+            at = inner
+        os.close(at)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 8, before[1]))  # noqa: PTH208
+        try:
+            listed, more = list_files(directory)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert ([file.path for file in listed], more) == (["a/" * 1000 + "file"], True)
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "c"])
+def test_folder_that_becomes_a_link_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A job that swaps a folder for a link, after it was seen as a folder, does not lead the list elsewhere."""
+    job, elsewhere = tmp_path / "job", tmp_path / "elsewhere"
+    for folder in (job / "a" / "b", job / "c", elsewhere / "b"):
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    (elsewhere / "secret").touch()
+
+    def swapping(real: Callable[..., Any]) -> Callable[..., Any]:
+        def swap(path: Any, *arguments: Any, **named: Any) -> Any:
+            if isinstance(path, str | Path) and Path(path).name == Path(name).name and not (job / name).is_symlink():
+                (job / name).rename(tmp_path / "away")
+                (job / name).symlink_to(elsewhere)
+            return real(path, *arguments, **named)
+
+        return swap
+
+    for function in ("open", "listdir", "scandir"):
+        monkeypatch.setattr(os, function, swapping(getattr(os, function)))
+    listed, more = list_files(job)
+    monkeypatch.undo()
+    assert (job / name).is_symlink()
+    left = {"a/b/file", "c/file"} - {f"{name}/file", f"{name}/b/file"}
+    assert ({file.path for file in listed}, more) == (left, False)
+
+
+def test_files_that_vanish_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that the job removes while its folder is listed does not hide the files after it."""
+    for name in "abc":
+        (tmp_path / name).touch()
+    real = sorted
+
+    def removing(found: Any, **named: Any) -> Any:
+        ordered = real(found, **named)
+        (tmp_path / "a").unlink(missing_ok=True)
+        return ordered
+
+    monkeypatch.setattr(files, "sorted", removing, raising=False)
+    assert [file.path for file in list_files(tmp_path)[0]] == ["b", "c"]
 
 
 def test_reading(tmp_path: Path) -> None:
