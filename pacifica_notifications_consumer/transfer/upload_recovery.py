@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 _CLOCKS = 600.0
 #: Number of consecutive unknown numbers after which the search for the newest upload ends.
 _GAP = 10
+#: The most uploads that are looked at, and the highest number that an upload may have.
+_MOST, _HIGHEST = 100_000, 1 << 62
 
 
 def find_upload(
@@ -37,7 +39,10 @@ def find_upload(
     a given number has ended. Without policy, an UploadError is raised if the answer depends on it.
     """
     running = []
-    for job_id in range(_newest(ingest), 0, -1):
+    newest = _newest(ingest)
+    for job_id in range(newest, 0, -1):
+        if newest - job_id > _MOST:
+            raise ingest.unusable(f"with more than {_MOST} uploads since the one whose response was lost")
         state = ingest.state(job_id)
         if state is None:
             continue
@@ -60,6 +65,8 @@ def _newest(ingest: Ingest) -> int:
 
     low, high = 0, 1
     while known(high):
+        if high > _HIGHEST:
+            raise ingest.unusable("with a state for every number")
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2

@@ -135,6 +135,26 @@ def test_newest_upload_is_in_reach(highest: int) -> None:
     assert highest <= upload_recovery._newest(cast("Ingest", Known())) <= highest + 10
 
 
+@pytest.mark.parametrize(
+    ("highest", "problem"), [(1 << 99, "a state for every number"), (200, "more than 100 uploads")]
+)
+def test_ingest_that_knows_more_than_there_can_be(monkeypatch: pytest.MonkeyPatch, highest: int, problem: str) -> None:
+    """The search ends with an error if ingest seems to have every upload, or too many since the lost one."""
+    monkeypatch.setattr(upload_recovery, "_MOST", 100)
+
+    class Endless(Ingest):
+        def state(self, job_id: int) -> IngestState | None:
+            running = IngestState(state="", task="", percent="", complete=False, exception="", created=1e9)
+            return running if job_id <= highest else None
+
+    def wait(job_id: int) -> IngestState:
+        pytest.fail(f"waits for {job_id}")
+
+    endless = Endless(Services(ingest_url="http://127.0.0.1:1"), requests.Session())
+    with pytest.raises(ServiceError, match=problem):
+        upload_recovery.find_upload(endless, None, since=1e9, rows=[], wait=wait)
+
+
 @pytest.mark.parametrize("status", [400, 401, 413])
 def test_refusal(outgoing: Path, status: int) -> None:
     """An upload that ingest refused is not a transaction, and the next call sends it again."""
