@@ -11,6 +11,7 @@ import errno
 import functools
 import itertools
 import logging
+import math
 import os
 import re
 import select
@@ -32,18 +33,19 @@ _MOST_PIECES = 96
 log = logging.getLogger(__name__)
 
 
-def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER) -> int:
+def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER, most: float = math.inf) -> int:
     """End the processes with a mark by SIGTERM, and those that remain after some seconds by SIGKILL.
 
     Returns their number. ``mark`` is the prefix of their `MARK_VARIABLE`. Of another user ``run_as``, only processes
     that this user may signal are ended: anybody can give a process the mark, and root must not signal for that user.
+    After ``most`` further seconds it gives up, although new ones are still started.
     """
     ended: set[int] = set()
     marks: set[bytes] = set()
     deadline = time.monotonic() + kill_after
     number = signal.SIGTERM if kill_after > 0 else signal.SIGKILL
     # Repeat, because processes may have started more with the same marks meanwhile. Jobs that begin have others.
-    while found := list(_marked(mark, marks, run_as)):
+    while time.monotonic() < deadline + most and (found := list(_marked(mark, marks, run_as))):
         marks.update(whole for _, _, whole in found)
         try:
             for pid, handle, _ in found:
@@ -52,7 +54,8 @@ def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER) -> 
                         signal.pidfd_send_signal(handle, number)
                 ended.add(pid)
             seconds = max(0.0, deadline - time.monotonic()) if number is signal.SIGTERM else _KILL_SECONDS
-            if not _wait([handle for _, handle, _ in found], seconds):
+            until = time.monotonic() + seconds
+            if not all(is_readable(handle, max(0.0, until - time.monotonic())) for _, handle, _ in found):
                 if number is signal.SIGKILL:
                     # A system call, such as on an unreachable network disk, may block a process even after SIGKILL.
                     log.warning("still waiting for the end of processes: %s", [pid for pid, _, _ in found])
@@ -63,21 +66,11 @@ def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER) -> 
     return len(ended)
 
 
-def _wait(handles: Collection[int], seconds: float) -> bool:
-    """Wait for the end of all processes; False when the time is up."""
-    deadline = time.monotonic() + seconds
+def is_readable(handle: int, seconds: float) -> bool:
+    """Wait some seconds until a file can be read, or the process of a pidfd has ended; returns whether that is so."""
     poll = select.poll()
-    left = set(handles)
-    for handle in left:
-        poll.register(handle, select.POLLIN)
-    while left:
-        ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-        if not ready:
-            return False
-        for handle, _ in ready:
-            poll.unregister(handle)
-            left.discard(handle)
-    return True
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _marked(mark: str, among: Collection[bytes], run_as: Account) -> Iterator[tuple[int, int, bytes]]:

@@ -6,7 +6,6 @@ import abc
 import contextlib
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import attrs
 
 from ..errors import Cancelled, PacificaError
 from .account import CURRENT_USER, Account
+from .orphans import MARK_VARIABLE, end_marked, is_readable
 
 #: Seconds between SIGTERM and SIGKILL to a program's process group.
 KILL_AFTER = 5.0
@@ -48,13 +48,6 @@ class CompletedProgram:
 def describe_status(status: int) -> str:
     """Describe an exit status, or the negative number of a signal."""
     return f"exit status {status}" if status >= 0 else f"signal {-status} ({signal.strsignal(-status)})"
-
-
-def is_readable(handle: int, seconds: float) -> bool:
-    """Wait some seconds until a file can be read, or the process of a pidfd has ended; returns whether that is so."""
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
 
 
 @attrs.frozen
@@ -207,16 +200,19 @@ def run_captured(
 ) -> CompletedProgram:
     """Run a program, pass each line of its output to a callback on another thread, and keep the last lines.
 
-    The lines are those `without_credentials`.
+    The lines are those `without_credentials`. What it leaves running is ended (`end_marked`), and not listened to.
 
     Raises:
         Cancelled: ``cancel`` was set.
         OSError: It cannot be started.
     """
+    mark = f"program:{os.urandom(16).hex()}"
+    environ = {**environ, MARK_VARIABLE: mark}
     process = ColdProcess(arguments, environ=environ, cwd=cwd, output=subprocess.PIPE, run_as=run_as)
     assert process.stdout is not None  # noqa: S101  (tells mypy what PIPE means)
     lines: list[str] = []
-    reader = threading.Thread(target=_read_lines, args=(process.stdout, lines, on_line), daemon=True)
+    over = threading.Event()
+    reader = threading.Thread(target=_read_lines, args=(process.stdout, lines, on_line, over), daemon=True)
     reader.start()
     status = None
     try:
@@ -224,16 +220,20 @@ def run_captured(
     finally:
         if status is None:
             process.end()
-        # Wait only a second, because a grandchild that left the group may hold the pipe open for ever.
+        end_marked(mark, 0.0, run_as, most=KILL_AFTER)
+        # Wait only a second, because a process that has removed its mark may hold the pipe open for ever.
         reader.join(1.0)
+        over.set()
     if status is None and cancel is not None and cancel.is_set():
         raise Cancelled(f"stopped while {Path(str(arguments[0])).name} was running")
     return CompletedProgram(-signal.SIGKILL if status is None else status, status is None, "\n".join(lines[-_TAIL:]))
 
 
-def _read_lines(pipe: IO[bytes], lines: list[str], on_line: Callable[[str], None]) -> None:
+def _read_lines(pipe: IO[bytes], lines: list[str], on_line: Callable[[str], None], over: threading.Event) -> None:
     with pipe:
         for raw in iter(lambda: pipe.readline(_LONGEST_LINE), b""):
+            if over.is_set():
+                return
             line = without_credentials(raw.decode("utf-8", "replace").rstrip("\r\n"))
             lines.append(line)
             del lines[: -2 * _TAIL]

@@ -33,8 +33,9 @@ from pathlib import Path
 from typing import IO
 
 from ...system.account import CURRENT_USER, Account
+from ...system.orphans import is_readable
 from ...system.periodic import Periodic
-from ...system.processes import MAXRSS_UNIT, ColdProcess, Process, ProcessLost, Usage, describe_status, is_readable
+from ...system.processes import MAXRSS_UNIT, ColdProcess, Process, ProcessLost, Usage, describe_status
 from .messages import open_channel, receive
 
 log = logging.getLogger(__name__)

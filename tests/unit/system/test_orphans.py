@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -189,3 +190,16 @@ def test_jobs_that_begin_meanwhile_go_on(tmp_path: Path) -> None:
             assert ending.result(DEADLINE) == 1
             assert later.poll() is None
             later.kill()
+
+
+def test_processes_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If new processes are found again and again, it gives up in the end."""
+    started = []
+
+    def start_another(*_: object) -> Iterator[tuple[int, int, bytes]]:
+        started.append(subprocess.Popen(["/bin/sleep", "100"]))
+        yield started[-1].pid, os.pidfd_open(started[-1].pid), b"mark"
+
+    monkeypatch.setattr(orphans, "_marked", start_another)
+    assert end_marked("mark", 0.0, most=0.05) == len(started) > 0
+    assert {process.wait() for process in started} == {-signal.SIGKILL}

@@ -1,7 +1,6 @@
 """Programs run in new sessions, and are ended with their process groups."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.errors import Cancelled
+from pacifica_notifications_consumer.system.orphans import MARK_VARIABLE
 from pacifica_notifications_consumer.system.processes import CompletedProgram, describe_status, run_captured
 from tests.support.machine.waiting import DEADLINE, wait_until
 from tests.support.runner_tools import alive
@@ -69,13 +69,23 @@ def test_timeout(tmp_path: Path) -> None:
     wait_until(lambda: not alive(child), "the child has ended")
 
 
-def test_grandchild_that_keeps_the_pipe(tmp_path: Path) -> None:
-    """A background process in another session that holds the output open does not delay the result."""
+def test_grandchild_that_left_the_group(tmp_path: Path) -> None:
+    """A background process in another session, which holds the output open, is ended with the program."""
     waiting = "until [ -e begun ]; do sleep 0.01; done"
     finished, lines = run(f"setsid sh -c 'echo $$; touch begun; exec sleep 1000' & {waiting}", tmp_path)
     assert finished.status == 0
-    assert alive(int(lines[0]))
-    os.kill(int(lines[0]), signal.SIGKILL)
+    wait_until(lambda: not alive(int(lines[0])), "the process has ended")
+
+
+def test_grandchild_that_cannot_be_found(tmp_path: Path) -> None:
+    """One without a mark goes on, but does not delay the result, and what it writes is not passed on."""
+    writing = "trap '' PIPE; touch begun; while echo x; do sleep 0.01; done; touch refused"
+    waiting = "until [ -e begun ]; do sleep 0.01; done"
+    finished, lines = run(f'exec 2>&1; env -u {MARK_VARIABLE} setsid sh -c "{writing}" & {waiting}', tmp_path)
+    seen = len(lines)
+    wait_until((tmp_path / "refused").exists, "its output is closed")
+    assert finished.status == 0
+    assert len(lines) <= seen + 1  # which was being passed on
 
 
 def test_cancel(tmp_path: Path) -> None:
