@@ -109,7 +109,7 @@ def check_imports(consumer: Consumer, venv: Venv, run_as: Account = CURRENT_USER
             answer["missing"].remove(module)
             # Other Pythons have it, and the program knows.
             if each.optional != imports.HANDLED or module.partition(".")[0] not in _STANDARD:
-                yield _missing_import(each, module, consumer, answer["python"])
+                yield _missing_import(each, module, consumer, answer["python"], run_as)
     for module in consumer.preload:
         if _is_in(module, missing):
             yield Finding(
@@ -149,7 +149,7 @@ def _import_finding(wanted: Import, problem: str, advice: str) -> Finding:
     )
 
 
-def _missing_import(wanted: Import, missing: str, consumer: Consumer, version: str) -> Finding:
+def _missing_import(wanted: Import, missing: str, consumer: Consumer, version: str, run_as: Account) -> Finding:
     top = missing.partition(".")[0]
     if top in _STANDARD:
         advice = "do without it, or set `python`" if top == missing else "correct the name, or set `python`"
@@ -162,11 +162,12 @@ def _missing_import(wanted: Import, missing: str, consumer: Consumer, version: s
     advice = f"add {requirement} to {REQUIREMENTS}"
     if consumer.requirements is None:
         advice = f"write a {REQUIREMENTS} with {requirement}"
-    elif close := difflib.get_close_matches(top, _required(consumer.requirements), n=1, cutoff=0.7):
+    elif close := difflib.get_close_matches(top, _required(consumer.requirements, run_as), n=1, cutoff=0.7):
         advice = f"did you mean {close[0]}? Otherwise {advice}"
     return _import_finding(wanted, f"it imports {top}, which no requirement installs", advice)
 
 
-def _required(requirements: Path) -> list[str]:
-    lines = decoded(requirements).splitlines()
+def _required(requirements: Path, run_as: Account) -> list[str]:
+    with run_as.acting():  # init.sh may have put a link there
+        lines = decoded(requirements).splitlines()
     return [found[0].replace("-", "_") for line in lines if (found := re.match(r"[A-Za-z0-9][\w.-]*", line.strip()))]

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError, explained
 from ..settings.converters import check, existing_file, limit, path
 from ..system.account import Account, has_given_up_new_privileges
-from ..system.files import replacing
+from ..system.files import digest_tree, read_regular, regular, replacing
 from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured, without_credentials
 from ..system.temporary import remove_tree, temporary_directory
@@ -131,7 +131,7 @@ class VenvBuilder:
         self, cache: VenvCache, interpreter: Interpreter, installer: Installer, requirements: Requirements
     ) -> contextlib.AbstractContextManager[Venv]:
         with self._run_as.acting():
-            script = None if self._init_script is None else self._init_script.read_bytes().hex()
+            script = None if self._init_script is None else digest_tree(self._init_script.resolve())
             digest, unkept = digest_local_files(requirements, self._directory, has_script=script is not None)
         parts = [
             interpreter.build,
@@ -224,7 +224,8 @@ class VenvBuilder:
     def _run_init_script(self, script: Path, environ: Mapping[str, str]) -> None:
         log.info("running %s", script.name)
         # Without a "#!" line the shell runs the script.
-        first_line = script.read_bytes().split(b"\n", 1)[0]
+        with open(script, "rb", opener=regular) as file:
+            first_line = file.readline(1024).rstrip(b"\n")
         command = [script] if first_line.startswith(b"#!") else [Path("/bin/sh"), script]
         advice = f"check its first line, {first_line.decode(errors='replace')!r}"
         with explained(InitScriptError, f"{script.name} cannot be started", advice):
@@ -264,8 +265,7 @@ class VenvBuilder:
                 output=finished.output,
             )
         if finished.status:
-            log = Path(environ["PIP_LOG"])
-            said = without_credentials(log.read_text("utf-8", "replace")) if log.is_file() else ""
+            said = without_credentials(read_regular(Path(environ["PIP_LOG"]), b"").decode("utf-8", "replace"))
             raise requirement_error(finished.output, said, imported(self._directory))
 
     def _run(
@@ -281,7 +281,11 @@ class VenvBuilder:
         def show(line: str) -> None:
             log.log(logging.INFO if shown(line) else logging.DEBUG, "%s: %s", name, line)
 
-        with _still_running(name):
+        def reassure() -> None:  # Some programs print nothing for minutes.
+            log.info("%s is still running after %.0f s", name, time.monotonic() - began)
+
+        began, every = time.monotonic(), _STILL_SECONDS
+        with Periodic(reassure, name="still running", interval=every, delay=every, daemon=True):
             return run_captured(
                 command,
                 environ=environ,
@@ -291,15 +295,3 @@ class VenvBuilder:
                 cancel=self._cancel,
                 run_as=self._run_as,
             )
-
-
-def _still_running(what: str) -> Periodic:
-    """Log at intervals that a program is still running, because some print nothing for minutes."""
-    began = time.monotonic()
-    return Periodic(
-        lambda: log.info("%s is still running after %.0f s", what, time.monotonic() - began),
-        name="still running",
-        interval=_STILL_SECONDS,
-        delay=_STILL_SECONDS,
-        daemon=True,
-    )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from ..system.files import digest_tree
+from ..system.files import digest_tree, read_regular
 from .requirements import Line, Requirements
 
 #: Names the files of a consumer on which its environment does not depend.
@@ -60,6 +60,6 @@ def _named(line: Line, directory: Path) -> Iterator[Path]:
 
 
 def _ignored(file: Path) -> str:
-    lines = file.read_text("utf-8-sig", "replace").splitlines() if file.is_file() else []
+    lines = read_regular(file, b"").decode("utf-8-sig", "replace").splitlines()
     names = [line.strip().removeprefix("./").rstrip("/") for line in lines if not line.lstrip().startswith("#")]
     return "|".join(fnmatch.translate(name + below) for name in names if name for below in ("", "/*")) or "(?!)"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from importlib.metadata import Distribution, distributions
+from email.parser import HeaderParser
+from pathlib import Path
 
+from ..system.files import read_regular
 from .installer import Installer
 from .interpreter import Interpreter
 from .venv import Venv
@@ -14,10 +16,15 @@ from .wheel import DISTRIBUTION, MISNOMER
 
 def list_packages(venv: Venv) -> list[str]:
     """List the packages in an environment, each as a line of a requirements file."""
-    found = {each.name.lower().replace("_", "-"): each for each in distributions(path=[str(venv.site_packages)])}
+    found = {}
+    # Not with `importlib.metadata`, which would also wait for pipes, and read endless files.
+    for folder in venv.site_packages.glob("*.*-info"):
+        about = HeaderParser().parsestr(_text(folder / "METADATA") or _text(folder / "PKG-INFO") or _text(folder))
+        if (name := about["Name"]) and (version := about["Version"]):
+            found[name.lower().replace("_", "-")] = folder, version
     # This library is a comment, since it comes with the runner and never from an index.
     return [
-        f"# {name}=={found[name].version}" if name == DISTRIBUTION else _requirement(name, found[name])
+        f"# {name}=={found[name][1]}" if name == DISTRIBUTION else _requirement(name, *found[name])
         for name in sorted(found)
         if name != MISNOMER
     ]
@@ -30,9 +37,13 @@ def lock_file(packages: Iterable[str], interpreter: Interpreter, installer: Inst
     return "\n".join([made_by, *(" ".join(package.split()) for package in packages), ""])
 
 
-def _requirement(name: str, package: Distribution) -> str:
+def _text(path: Path) -> str:
+    return read_regular(path, b"").decode("utf-8", "replace")
+
+
+def _requirement(name: str, folder: Path, version: str) -> str:
     try:
-        url = json.loads(package.read_text("direct_url.json") or "{}").get("url")
+        url = json.loads(_text(folder / "direct_url.json") or "{}").get("url")
     except (ValueError, AttributeError, RecursionError):
         url = None
-    return f"{name} @ {url}" if url else f"{name}=={package.version}"
+    return f"{name} @ {url}" if url else f"{name}=={version}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import sys
 from collections.abc import Iterable
 from importlib.metadata import requires
 from pathlib import Path
 
+from ..system.files import read_regular
 from .wheel import DISTRIBUTION
 
 #: The requirements of commonly used modules whose names differ.
@@ -31,13 +33,17 @@ REQUIREMENT_OF = {
     "sklearn": "scikit-learn",
     "yaml": "PyYAML",
 }
-_IMPORT = re.compile(rb"^\s*(?:import|from)\s+([A-Za-z_]\w*)", re.MULTILINE)
+_IMPORT = re.compile(rb"^[ \t]*(?:import|from)[ \t]+([A-Za-z_]\w{,99})\b", re.MULTILINE)
+_MOST = 100  #: files that are read for a suggestion, and different modules in each
 
 
 def imported(directory: Path) -> set[str]:
     """The modules of other packages that a consumer seems to import; a guess, which suffices for a suggestion."""
-    sources = [path.read_bytes() for pattern in ("*.py", "*/*.py") for path in directory.glob(pattern)]
-    modules = {found.decode() for source in sources for found in _IMPORT.findall(source)} - sys.stdlib_module_names
+    modules = set[str]()
+    paths = (path for pattern in ("*.py", "*/*.py") for path in directory.glob(pattern))
+    for path in itertools.islice(paths, _MOST):
+        found = {name.decode() for name in _IMPORT.findall(read_regular(path, b""))} - sys.stdlib_module_names
+        modules.update(itertools.islice(found, _MOST))
     return {name for name in modules if not any((directory / local).exists() for local in (name, f"{name}.py"))}
 
 

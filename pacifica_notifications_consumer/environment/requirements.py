@@ -11,7 +11,8 @@ from urllib.parse import unquote
 
 import attrs
 
-from ..errors import RequirementError
+from ..errors import RequirementError, explained
+from ..system.files import read_regular
 from .wheel import MEANT, MISNOMER
 
 _INCLUDE = re.compile(r"(-r|--requirement|-c|--constraint)[\s=]*(.+)")
@@ -100,9 +101,11 @@ def decoded(path: Path) -> str:
     """Read the text of a requirements file, which is UTF-8 or, as Windows writes it, UTF-16 with a byte order mark.
 
     Raises:
-        RequirementError: It is in another encoding, which one installer would guess, and the other refuse.
+        RequirementError: It is not a regular file, is too large, or in another encoding, which one installer would
+            guess, and the other refuse.
     """
-    content = path.read_bytes()
+    with explained(RequirementError, f"{path.name} cannot be read", "put a file of requirements there"):
+        content = read_regular(path)
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if is_wide else "utf-8-sig")

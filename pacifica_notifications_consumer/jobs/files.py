@@ -17,6 +17,8 @@ from typing import IO, Any
 
 import attrs
 
+from ..system.files import regular
+
 #: Maximum number of folders that a list opens and entries of folders that it looks at, together.
 MOST_STEPS = 10_000
 #: Maximum size in bytes of a note, and of a folder's path in a list in characters.
@@ -29,7 +31,7 @@ _FLAGS = {
     "ab": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
 }
 #: The errors when a path leads over a link or a file, or to a link, a directory, a pipe without readers, or a socket.
-_NOT_A_FILE = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP)
+_NOT_A_FILE = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENXIO, errno.EOPNOTSUPP)
 
 
 @attrs.frozen(kw_only=True)
@@ -105,15 +107,11 @@ def open_file(directory: Path, path: str, mode: str = "rb") -> IO[Any]:
                 # The old file may have another name, under which its content must stay, such as in `uploads`.
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=at)
-            # O_NONBLOCK: opening a pipe would block.
-            file = os.open(name, _FLAGS[mode] | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=at)
+            file = regular(name, _FLAGS[mode] | os.O_NOFOLLOW, at)
         except OSError as error:
             if error.errno not in _NOT_A_FILE:
                 raise
             raise FileNotFoundError(f"{directory / path} is not a regular file") from error
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            os.close(file)
-            raise FileNotFoundError(f"{directory / path} is not a regular file")
         return os.fdopen(file, mode)
 
 

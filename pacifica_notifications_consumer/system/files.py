@@ -1,8 +1,9 @@
-"""Atomic replacement of files, sync and digests of directories, and locks that end with their process."""
+"""Private, atomic and bounded access to files, sync and digests of directories, and locks that end with a process."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 #: The suffix of incomplete files.
 NEW = ".new"
+_LARGEST = 8 << 20
 
 _SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -29,6 +31,32 @@ def special_kind(path: Path) -> str:
 def open_private(path: Path, how: str = "ab", mode: int = 0o600) -> IO[Any]:
     """Open a file in binary; a new one is accessible to this user only, or as ``mode`` says, reduced by the umask."""
     return open(path, how, opener=lambda name, flags: os.open(name, flags, mode))
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory, and its parents if they are missing, with access for this user only, whatever the umask."""
+    if not directory.parent.exists():
+        make_private(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def regular(name: str | Path, flags: int, at: int | None = None) -> int:
+    """The ``opener`` of what may be anything: never waits, and refuses all but regular files and links to them."""
+    # O_NONBLOCK: opening a pipe would block. O_NOCTTY: a terminal would become that of this process.
+    handle = os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o600, dir_fd=at)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(name))
+    return handle
+
+
+def read_regular(path: Path, default: bytes | None = None) -> bytes:
+    """Read a `regular` file of at most 8 MiB; others are an `OSError`, or their content is the default."""
+    with contextlib.suppress(*([] if default is None else [OSError])), open(path, "rb", opener=regular) as file:
+        if len(content := file.read(_LARGEST + 1)) > _LARGEST:
+            raise OSError(errno.EFBIG, f"it has more than {_LARGEST} bytes", str(path))
+        return content
+    return default or b""
 
 
 @contextlib.contextmanager
@@ -75,7 +103,7 @@ def digest_tree(top: Path, ignored: str = "(?!)") -> str:
         if re.fullmatch(ignored, os.fsdecode(name)):
             continue
         if stat.S_ISREG(mode):
-            with path.open("rb") as file:
+            with open(path, "rb", opener=regular) as file:
                 content = hashlib.file_digest(file, "sha256").digest()
         elif stat.S_ISLNK(mode):
             content = os.fsencode(path.readlink())

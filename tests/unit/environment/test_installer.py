@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pacifica_notifications_consumer.environment import installer
 from pacifica_notifications_consumer.environment.installer import Pip, find_installer, put_pip_into
 from pacifica_notifications_consumer.environment.interpreter import Interpreter
 from pacifica_notifications_consumer.environment.venv import Venv
-from pacifica_notifications_consumer.errors import ConfigurationError, VenvError
+from pacifica_notifications_consumer.errors import ConfigurationError, RequirementError, VenvError
 
 PYTHON = Interpreter(executable=sys.executable, version="3.11.0", build="", pip_wheel=None)
 
@@ -101,3 +102,17 @@ def test_installer_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.Mo
     problem = f"the installer {tmp_path}/python cannot be started: No such file or directory; let all users run it"
     with pytest.raises(VenvError, match=re.escape(problem)), VenvBuilder(cache=tmp_path / "cache"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_log_that_would_block(kind: str, tmp_path: Path) -> None:
+    """A failure is reported without the log of pip if init.sh has put a pipe or an endless file in its place."""
+    log = tmp_path / "pip.log"
+    if kind == "pipe":
+        os.mkfifo(log)
+    else:
+        log.touch()
+        os.truncate(log, 1 << 40)
+    failing = Pip(program=("false",), version="1")
+    with pytest.raises(RequirementError, match="the requirements cannot be installed"):
+        VenvBuilder(directory=tmp_path)._call(failing, Venv(tmp_path), [], os.environ | {"PIP_LOG": str(log)})

@@ -1,5 +1,6 @@
 """The lock file of an environment lists what an index can give."""
 
+import os
 from pathlib import Path
 
 from pacifica_notifications_consumer.environment.installer import Uv
@@ -35,3 +36,18 @@ def test_packages_that_would_add_lines(tmp_path: Path) -> None:
         (metadata / "direct_url.json").write_text(origin)
         head, line, end = lock_file(list_packages(venv), interpreter, Uv(program="uv", version="1")).split("\n")
         assert (head[0], line.partition(" ")[0].partition("=")[0], end) == ("#", "a", "")
+
+
+def test_files_that_would_block(tmp_path: Path) -> None:
+    """Packages whose metadata are pipes, endless or missing are left out; an origin that is a pipe does not count."""
+    venv = Venv(tmp_path)
+    for name in ("pipe", "endless", "missing", "sound"):
+        (venv.path / "lib" / "python3.11" / "site-packages" / f"{name}-1.dist-info").mkdir(parents=True)
+    folders = {path.name.partition("-")[0]: path for path in venv.site_packages.iterdir()}
+    os.mkfifo(folders["pipe"] / "METADATA")
+    (folders["endless"] / "METADATA").touch()
+    os.truncate(folders["endless"] / "METADATA", 1 << 40)
+    (folders["sound"] / "METADATA").write_text("Name: sound\nVersion: 1\n")
+    os.mkfifo(folders["sound"] / "direct_url.json")
+    (venv.site_packages / "old-1.egg-info").write_text("Name: old\nVersion: 1\n")
+    assert list_packages(venv) == ["old==1", "sound==1"]

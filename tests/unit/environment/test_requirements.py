@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,11 @@ def test_other_encodings(tmp_path: Path, content: bytes, position: int) -> None:
     """A file in another encoding is refused with its name and the place."""
     with pytest.raises(RequirementError, match=rf"requirements.txt is not text in UTF-8 \(byte {position}\); save it"):
         read(tmp_path, content)
+
+
+def test_file_without_an_end(tmp_path: Path) -> None:
+    """An included file that does not fit into the memory is refused."""
+    (tmp_path / "more.txt").touch()
+    os.truncate(tmp_path / "more.txt", 1 << 40)
+    with pytest.raises(RequirementError, match=r"^more.txt cannot be read: it has more than \d+ bytes"):
+        read(tmp_path, "-r more.txt")

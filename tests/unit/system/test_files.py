@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -10,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pacifica_notifications_consumer.system.files import open_private, replacing, try_lock
+from pacifica_notifications_consumer.system.files import (
+    make_private,
+    open_private,
+    read_regular,
+    replacing,
+    try_lock,
+)
 
 
 def test_readers_see_the_old_or_the_new(tmp_path: Path) -> None:
@@ -38,6 +45,54 @@ def test_rights_of_new_files(tmp_path: Path) -> None:
         os.umask(before)
     found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert found == {"older": 0o640, "opened": 0o600, "private": 0o600, "public": 0o666}
+
+
+def test_rights_of_parents(tmp_path: Path) -> None:
+    """Missing parents of a private directory are private as well, whatever the umask; those that exist stay."""
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older").chmod(0o755)
+    before = os.umask(0)
+    try:
+        for _ in range(2):
+            make_private(tmp_path / "older" / "a" / "b" / "c")
+    finally:
+        os.umask(before)
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert found == {"older": 0o755, "a": 0o700, "b": 0o700, "c": 0o700}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "directory", "endless", "link to a pipe", "missing"])
+def test_only_regular_files_are_read(kind: str, tmp_path: Path) -> None:
+    """What is not a regular file, or has no end, is refused at once; reading it would block, or fill the memory."""
+    path = tmp_path / "file"
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == "socket":
+            listening.bind(os.fspath(path))
+        elif kind == "directory":
+            path.mkdir()
+        elif kind == "endless":
+            path.touch()
+            os.truncate(path, 1 << 40)
+        elif kind == "device":
+            path.symlink_to("/dev/zero")
+        elif kind != "missing":
+            pipe = path if kind == "pipe" else tmp_path / "pipe"
+            os.mkfifo(pipe)
+            if pipe != path:
+                path.symlink_to(pipe)
+        with pytest.raises(OSError):
+            read_regular(path)
+
+
+def test_regular_files_are_read(tmp_path: Path) -> None:
+    """A file is read up to the limit, also through a link; a default stands for one that cannot be read."""
+    (tmp_path / "file").write_bytes(b"1234")
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(tmp_path / "link") == b"1234"
+    assert read_regular(tmp_path / "missing", b"default") == b"default"
+    os.truncate(tmp_path / "file", 1 << 40)
+    with pytest.raises(OSError, match="it has more than 8388608 bytes"):
+        read_regular(tmp_path / "file")
 
 
 def test_half_a_file_leaves_nothing(tmp_path: Path) -> None:
