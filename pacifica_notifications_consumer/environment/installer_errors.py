@@ -11,6 +11,7 @@ from ..errors import RequirementError, VenvError
 from .package_names import REQUIREMENT_OF, meant
 from .wheel import DISTRIBUTION, MEANT, MISNOMER
 
+_MOST, _LONG_LINE = 100_000, re.compile(r"(.{2000}).+")
 _SPECIFIER = r"[^\s,]+(?:,[<>=!~][^\s,]+)*"
 _US = r"pacifica[-_.]+notifications[-_.]+consumer *[=<>!~]"
 _ANOTHER_VERSION_OF_US = re.compile(rf"(?:The user requested|you require) {_US}", re.IGNORECASE)
@@ -83,12 +84,14 @@ def requirement_error(output: str, log: str = "", modules: Iterable[str] = ()) -
 
     The log of pip has reasons that pip does not print. ``modules`` are those that the consumer imports.
     """
+    # Searching takes the square of the length of a line, or of the output, and packages can print anything.
+    output, log = _LONG_LINE.sub(r"\1", output)[-_MOST:], _LONG_LINE.sub(r"\1", log)
     if found := _UNUSABLE_CACHE.search(output):
         advice = "make it writable for this user, or set UV_CACHE_DIR to another directory"
         return VenvError(f"uv cannot use its cache: {found[1]}", advice, output=output)
     if found := _OF_BUILD.search(log):
         said = (line.partition(" ")[2] for line in found[0].splitlines()[1:-1])
-        output += "".join(f"\n{line}" for line in said if line.startswith("  "))  # Others are of another pip.
+        output += "".join(f"\n{line}" for line in said if line.startswith("  "))[-_MOST:]  # Others: of another pip.
     problem, advice = _of_all(output, log) or _of_one(output, log, modules)
     quoted = "\n".join(line for line in output.splitlines() if not line.startswith("WARNING: "))
     return RequirementError(problem, advice, output=quoted)
@@ -184,6 +187,6 @@ def _is_for_another_python(requirement: str, output: str, log: str) -> bool:
         return bool(_OTHER_PYTHON.search(output))
     if not wanted and "(from versions: none)" not in output:
         return False
-    number = re.escape(wanted[1]) if wanted else r"[^-/]+"
+    number = re.escape(wanted[1]) if wanted else r"[^-/\s]+"
     skipped = rf"none of the wheel's tags .*/{name}-{number}-[^/]+\.whl"
     return bool(re.search(skipped, log, re.IGNORECASE) or re.search(rf"\b{number} Requires-Python", output))

@@ -220,3 +220,15 @@ def test_what_a_build_printed(mark: str) -> None:
     error = requirement_error(said, log)
     assert error.problem == "the requirement './broken' cannot be installed: building it from its source failed"
     assert error.output == f"{said}\n  no compiler"
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Collecting x ", "Cannot install ", "Because only ", "none of the wheel's tags /", "x(from versions: none)"],
+)
+def test_output_that_would_take_long(said: str) -> None:
+    """Hostile output and logs are searched in a moment, not in hours."""
+    line = f"{said * (60_000 // len(said))}\n"
+    failure = "ERROR: No matching distribution found for x (from versions: none)\n"
+    error = requirement_error(100 * line + failure, 100 * line)
+    assert error.problem.startswith("the requirement")
