@@ -28,7 +28,7 @@ import attrs
 from ..errors import Cancelled, StateError, explained
 from ..settings.converters import age_and, byte_count, checked, seconds, show_age, show_size
 from ..system.account import Account
-from ..system.files import open_private, replacing, try_lock
+from ..system.files import make_private, open_private, replacing, try_lock
 from ..system.temporary import remove_tree
 from .venv import Venv
 
@@ -158,7 +158,7 @@ class VenvCache:
     def _looking(self, key: str, cancel: threading.Event | None) -> Iterator[Path]:
         directory = self._directory / key
         with contextlib.suppress(FileExistsError):
-            self._directory.mkdir(mode=0o700, parents=True)
+            make_private(self._directory)
         directory.mkdir(mode=0o700, exist_ok=True)
         seen = directory.lstat()
         if seen.st_uid != os.geteuid() or not stat.S_ISDIR(seen.st_mode) or seen.st_mode & 0o022:

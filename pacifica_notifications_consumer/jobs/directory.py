@@ -12,7 +12,7 @@ import attrs
 from ..errors import ConfigurationError, InUse, StateError, explained
 from ..streams.progress import FAILURE
 from ..system.account import CURRENT_USER, Account
-from ..system.files import sync_directory, try_lock
+from ..system.files import make_private, sync_directory, try_lock
 from .files import open_file
 
 #: The name of the ledger in a state directory.
@@ -64,7 +64,7 @@ class JobDirectory:
 
     def make(self) -> None:
         """Create the directory if it is missing, with access for this user only."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.path)
         _make_folder(self.progress.parent)
 
     def prepare(self, body: bytes, folders: Iterable[str]) -> None:
@@ -110,7 +110,7 @@ class StateDirectory:
         self.path = path.resolve()
         self._run_as = run_as
         with explained(StateError, f"cannot use the state directory {path}", "choose another with `state_dir`"):
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self.path)
             # The state directory may have existed before, with access for other users.
             (self.path / "jobs").mkdir(mode=0o700, exist_ok=True)
             sync_directory(self.path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pacifica_notifications_consumer.errors import ConfigurationError
 from pacifica_notifications_consumer.settings.converters import header_text
 from pacifica_notifications_consumer.settings.option import SECTION
+from pacifica_notifications_consumer.system.files import make_private
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def default_venv_cache() -> Path | None:
         return None
     directory = base / SECTION / "environments"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         # With sudo the home may be that of another user, who could change what is in the cache.
         if {path.stat().st_uid for path in (base, directory.parent, directory)} == {os.geteuid()}:
             return directory

@@ -13,7 +13,7 @@ from typing import IO, Any, Literal
 
 from ...errors import InUse, StateError, explained
 from ...http.errors import HTTPError
-from ...system.files import NEW, replacing, try_lock
+from ...system.files import NEW, make_private, replacing, try_lock
 
 
 class Store:
@@ -33,7 +33,7 @@ class Store:
         self._completed: list[int] = []
         self._events: dict[int, Path] = {}
         with _usable(directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(directory)
             self._guard = (directory / "lock").open("ab")
         try:
             with _usable(directory):

@@ -65,13 +65,13 @@ def modes(top: Path) -> dict[str, int]:
 
 def test_other_users_see_nothing(tmp_path: Path) -> None:
     """All that is made in a state directory is private, even if the directory itself was not."""
-    with contextlib.closing(StateDirectory(tmp_path / "new" / "state", "name")):
-        assert modes(tmp_path / "new") == {"state": 0o700, "state/jobs": 0o700, "state/lock": 0o600}
-    tmp_path = tmp_path / "old"
-    tmp_path.mkdir()
-    tmp_path.chmod(0o755)
     before = os.umask(0)
     try:
+        with contextlib.closing(StateDirectory(tmp_path / "a" / "b" / "state", "name")):
+            folders = dict.fromkeys(("a", "a/b", "a/b/state", "a/b/state/jobs"), 0o700)
+            assert modes(tmp_path) == {**folders, "a/b/state/lock": 0o600}
+        tmp_path = tmp_path / "old"
+        tmp_path.mkdir(0o755)
         with contextlib.closing(StateDirectory(tmp_path, "name")) as state:
             state.job(1).prepare(b"{}", ["a/b"])
     finally:
