@@ -33,11 +33,12 @@ def open_private(path: Path, how: str = "ab", mode: int = 0o600) -> IO[Any]:
     return open(path, how, opener=lambda name, flags: os.open(name, flags, mode))
 
 
-def make_private(directory: Path) -> None:
-    """Make a directory, and its parents if they are missing, with access for this user only, whatever the umask."""
+def make_private(directory: Path, mode: int = 0o700) -> None:
+    """Make a directory with access for this user only; others cannot write to missing parents, whatever the umask."""
     if not directory.parent.exists():
-        make_private(directory.parent)
-    directory.mkdir(mode=0o700, exist_ok=True)
+        # Another user, who is to reach a directory further below, may pass.
+        make_private(directory.parent, 0o755)
+    directory.mkdir(mode=mode, exist_ok=True)
 
 
 def regular(name: str | Path, flags: int, at: int | None = None) -> int:

@@ -68,8 +68,12 @@ def test_other_users_see_nothing(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with contextlib.closing(StateDirectory(tmp_path / "a" / "b" / "state", "name")):
-            folders = dict.fromkeys(("a", "a/b", "a/b/state", "a/b/state/jobs"), 0o700)
-            assert modes(tmp_path) == {**folders, "a/b/state/lock": 0o600}
+            parents = {"a": 0o755, "a/b": 0o755}
+            assert modes(tmp_path) == {
+                **parents,
+                **dict.fromkeys(("a/b/state", "a/b/state/jobs"), 0o700),
+                "a/b/state/lock": 0o600,
+            }
         tmp_path = tmp_path / "old"
         tmp_path.mkdir(0o755)
         with contextlib.closing(StateDirectory(tmp_path, "name")) as state:
