@@ -19,8 +19,8 @@ import attrs
 
 from ..system.files import regular
 
-#: Maximum number of folders that a list opens and entries of folders that it looks at, together.
-MOST_STEPS = 10_000
+#: Maximum number of folders and files that a list looks at, and of times that it opens a folder.
+_MOST_ENTRIES, _MOST_OPENINGS = 50_000, 20_000
 #: Maximum size in bytes of a note, and of a folder's path in a list in characters.
 _LONGEST_NOTE = _LONGEST_PATH = 4096
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -56,14 +56,17 @@ def list_files(directory: Path, most: int = 1000) -> tuple[list[JobFile], bool]:
 
 def _walk(directory: str) -> Generator[JobFile | None, None, None]:
     """Yield the files, and None at the end if some were left out; not `os.fwalk`, which keeps many folders open."""
-    left, waiting = MOST_STEPS, [("", ".")]
+    left, openings, waiting = _MOST_ENTRIES, _MOST_OPENINGS, [("", ".")]
     at, handle = "/", os.open("/", _FOLDER)
     try:
         while waiting and left >= 0:
             above, name = waiting.pop()
             path = f"{above}{name}/"
             steps = [name] if above == at else [directory, *path.split("/")[:-1]]
-            left = max(-1, left - len(steps)) if len(path) <= _LONGEST_PATH else -1
+            openings -= len(steps)
+            if openings < 0 or len(path) > _LONGEST_PATH:
+                left = -1
+                break
             at = "/"
             # The job may have removed the folder, or put a link in its place.
             with contextlib.suppress(OSError):

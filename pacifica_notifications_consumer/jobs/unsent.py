@@ -10,7 +10,7 @@ from pathlib import Path
 from ..settings.converters import counted
 from ..streams.progress import parse_progress
 from .directory import JobDirectory
-from .files import MOST_STEPS, list_files, open_file, read_note
+from .files import list_files, open_file, read_note
 
 #: The names of the records of uploads.
 _RECORDS = "upload-*.jsonl"
@@ -18,6 +18,7 @@ _RECORDS = "upload-*.jsonl"
 _NONE_SENT = b'{"sent": 0}\n'
 #: The most records that are read, and the bytes of each, from its end.
 _MOST_RECORDS, _RECORD_END = 1000, 64 << 10
+_MOST_FILES = 10_000
 
 
 def describe_unsent(directory: JobDirectory) -> str:
@@ -26,7 +27,7 @@ def describe_unsent(directory: JobDirectory) -> str:
     if upload and upload.files_total:
         return ""
     with directory.run_as.acting():
-        found, more = list_files(directory.destination, MOST_STEPS)
+        found, more = list_files(directory.destination, _MOST_FILES)
         records = dict.fromkeys(fnmatch.filter((each.path for each in found if "/" not in each.path), _RECORDS))
         # An earlier attempt may have uploaded the files.
         if any(_sent_files(directory.destination, record) for record in list(records)[:_MOST_RECORDS]):
@@ -37,8 +38,8 @@ def describe_unsent(directory: JobDirectory) -> str:
     described = ["it uploaded a transaction without files"] if upload or records else []
     for number, where in ((len(written) - beside, "in uploads/"), (beside, "beside uploads/")):
         if number:
-            some = f"{'at least ' if more else ''}{counted(number, 'file')} {'lies' if number == 1 else 'lie'}"
-            described.append(f"{some} {where}, none was uploaded")
+            lie = f"{counted(number, 'file')} {'lies' if number == 1 else 'lie'} {where}"
+            described.append(f"at least {lie}" if more else f"{lie}, none was uploaded")
     return "; ".join(described)
 
 

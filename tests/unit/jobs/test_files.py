@@ -47,10 +47,16 @@ def test_long_list(tmp_path: Path) -> None:
     assert ([file.path for file in listed], more) == (["a", "b", "c"], True)
 
 
-@pytest.mark.parametrize(("steps", "found", "more"), [(11, 3, False), (10, 3, True), (6, 2, True), (2, 0, True)])
-def test_limit_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, found: int, *, more: bool) -> None:
-    """Each opening of a folder counts, here six, and each entry, here two folders and three files."""
-    monkeypatch.setattr(files, "MOST_STEPS", steps, raising=False)
+@pytest.mark.parametrize(
+    ("entries", "openings", "found", "more"),
+    [(5, 6, 3, False), (4, 6, 3, True), (3, 6, 2, True), (1, 6, 0, True), (5, 5, 3, True), (5, 2, 0, True)],
+)
+def test_limits_of_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entries: int, openings: int, found: int, *, more: bool
+) -> None:
+    """Each entry counts, here two folders and three files, and each opening of a folder, here six."""
+    monkeypatch.setattr(files, "_MOST_ENTRIES", entries)
+    monkeypatch.setattr(files, "_MOST_OPENINGS", openings)
     for folder in "ab":
         (tmp_path / folder).mkdir()
     for number in range(3):
@@ -61,7 +67,7 @@ def test_limit_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: 
 
 def test_work_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a directory with more entries than the limit, only so many are taken from the system."""
-    monkeypatch.setattr(files, "MOST_STEPS", 10, raising=False)
+    monkeypatch.setattr(files, "_MOST_ENTRIES", 10)
     taken = 0
 
     @contextlib.contextmanager
@@ -80,7 +86,7 @@ def test_work_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     real = os.scandir
     monkeypatch.setattr(os, "scandir", scandir)
     listed, more = list_files(tmp_path)
-    assert (len(listed), more, taken) == (9, True, 9)
+    assert (len(listed), more, taken) == (11, True, 11)
 
 
 def test_thousand_folders_in_each_other() -> None:

@@ -48,7 +48,7 @@ def test_rights_of_new_files(tmp_path: Path) -> None:
 
 
 def test_rights_of_parents(tmp_path: Path) -> None:
-    """Missing parents of a private directory are private as well, whatever the umask; those that exist stay."""
+    """Others cannot write to missing parents of a private directory, whatever the umask; those that exist stay."""
     (tmp_path / "older").mkdir()
     (tmp_path / "older").chmod(0o755)
     before = os.umask(0)
@@ -58,7 +58,7 @@ def test_rights_of_parents(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
-    assert found == {"older": 0o755, "a": 0o700, "b": 0o700, "c": 0o700}
+    assert found == {"older": 0o755, "a": 0o755, "b": 0o755, "c": 0o700}
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "directory", "endless", "link to a pipe", "missing"])
