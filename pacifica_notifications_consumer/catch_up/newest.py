@@ -15,7 +15,7 @@ _JUMP = 10_000
 #: The number of transactions that are then compared; if more than half are strays, the site numbers anew.
 _PAGE = 20
 #: The most pages that are read of a site that numbers anew.
-_MOST_PAGES = 10_000
+_MOST_PAGES = 100_000
 
 
 @attrs.frozen(kw_only=True)

@@ -99,7 +99,8 @@ class Policy(ServiceClient):
                 return min(listing.times, default=None)
             # Transactions were added meanwhile, so the lowest one has moved to another page.
             page = listing.total
-        raise self.unusable("with another number of transactions each time")
+        problem = f"{self.title} at {self.url} answered with another number of transactions each time"
+        raise ServiceError(problem, "try again", transient=True)
 
     def may_see(self, username: str, notification: bytes) -> bool:
         """Whether a user may see a notification in JSON; the producer asks this before it posts one."""

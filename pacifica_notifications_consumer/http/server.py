@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import queue
 import resource
@@ -329,9 +330,14 @@ def _fitted(limits: ServerLimits) -> ServerLimits:
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return limits
     fewer = max(1, soft // _PART_OF_FILES)
-    log.warning(
-        "only %d connections may wait, not %d: this process may open no more than %d files; permit it %d, such as by "
-        "`ulimit -n` or systemd's LimitNOFILE",
-        *(fewer, limits.connections, soft, needed),
+    _tell(
+        f"only {fewer} connections may wait, not {limits.connections}: this process may open no more than {soft} "
+        f"files; permit it {needed}, such as by `ulimit -n` or systemd's LimitNOFILE"
     )
     return attrs.evolve(limits, connections=fewer)
+
+
+@functools.cache
+def _tell(problem: str) -> None:
+    """Log a warning, once for all servers."""
+    log.warning("%s", problem)

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 #: The suffix of incomplete files.
 NEW = ".new"
-_LARGEST = 8 << 20
+_LARGEST = 32 << 20
 
 _SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -52,9 +52,9 @@ def regular(name: str | Path, flags: int, at: int | None = None) -> int:
 
 
 def read_regular(path: Path, default: bytes | None = None) -> bytes:
-    """Read a `regular` file of at most 8 MiB; others are an `OSError`, or their content is the default."""
+    """Read a `regular` file of at most 32 MiB; others are an `OSError`, or their beginning or the default is read."""
     with contextlib.suppress(*([] if default is None else [OSError])), open(path, "rb", opener=regular) as file:
-        if len(content := file.read(_LARGEST + 1)) > _LARGEST:
+        if len(content := file.read(_LARGEST + 1)) > _LARGEST and default is None:
             raise OSError(errno.EFBIG, f"it has more than {_LARGEST} bytes", str(path))
         return content
     return default or b""

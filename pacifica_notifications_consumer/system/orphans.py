@@ -104,7 +104,9 @@ def _can_find() -> bool:
     except (AttributeError, OSError) as error:
         if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
             raise  # that is not for ever
-        log.warning("processes that leave the process group of a job cannot be found here, nor ended: %s", error)
+        log.warning(
+            "processes that leave the process group of their program cannot be found here, nor ended: %s", error
+        )
         return False
     return True
 

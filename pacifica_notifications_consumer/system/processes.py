@@ -220,7 +220,9 @@ def run_captured(
     finally:
         if status is None:
             process.end()
-        end_marked(mark, 0.0, run_as, most=KILL_AFTER)
+        if sys.platform == "linux":  # others cannot find processes
+            with contextlib.suppress(OSError):  # too many open files
+                end_marked(mark, 0.0, run_as, most=KILL_AFTER)
         # Wait only a second, because a process that has removed its mark may hold the pipe open for ever.
         reader.join(1.0)
         over.set()

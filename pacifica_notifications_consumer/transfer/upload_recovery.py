@@ -22,7 +22,7 @@ _CLOCKS = 600.0
 #: Number of consecutive unknown numbers after which the search for the newest upload ends.
 _GAP = 10
 #: The most uploads that are looked at, and the highest number that an upload may have.
-_MOST, _HIGHEST = 100_000, 1 << 62
+_MOST, _HIGHEST = 1_000_000, 1 << 62
 
 
 def find_upload(
@@ -42,7 +42,9 @@ def find_upload(
     newest = _newest(ingest)
     for job_id in range(newest, 0, -1):
         if newest - job_id > _MOST:
-            raise ingest.unusable(f"with more than {_MOST} uploads since the one whose response was lost")
+            raise ingest.unusable(
+                f"with more than {_MOST} uploads, any of which may be the one whose response was lost"
+            )
         state = ingest.state(job_id)
         if state is None:
             continue

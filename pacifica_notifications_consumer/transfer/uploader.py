@@ -186,7 +186,7 @@ def _finish(ingest: Ingest, record: UploadRecord, rows: list[dict[str, Any]], ti
         raise UploadError(
             f"ingest at {ingest.url} failed at {state.task!r} of job {job_id}: {state.reason}",
             f"no transaction was made; {advice} and upload again",
-            output="\n".join(map(shown, state.exception.splitlines()[-200:])),
+            output="\n".join(shown(line, 10_000) for line in state.exception.splitlines()[-200:]),
         )
 
 

@@ -85,14 +85,15 @@ def test_only_regular_files_are_read(kind: str, tmp_path: Path) -> None:
 
 
 def test_regular_files_are_read(tmp_path: Path) -> None:
-    """A file is read up to the limit, also through a link; a default stands for one that cannot be read."""
+    """A file is read up to the limit, also through a link; a default permits less, or nothing."""
     (tmp_path / "file").write_bytes(b"1234")
     (tmp_path / "link").symlink_to("file")
     assert read_regular(tmp_path / "link") == b"1234"
     assert read_regular(tmp_path / "missing", b"default") == b"default"
     os.truncate(tmp_path / "file", 1 << 40)
-    with pytest.raises(OSError, match="it has more than 8388608 bytes"):
+    with pytest.raises(OSError, match="it has more than 33554432 bytes"):
         read_regular(tmp_path / "file")
+    assert read_regular(tmp_path / "file", b"default").startswith(b"1234\0")
 
 
 def test_half_a_file_leaves_nothing(tmp_path: Path) -> None:
