@@ -72,7 +72,7 @@ def _begin(times: dict[int, str]) -> NewestTransaction:
 def _find_break(policy: Policy, seen: tuple[int, str], wait: Callable[[], None]) -> tuple[int, int]:
     """The last number before the site began to number anew, and the first number after."""
     first = 0
-    for page in range(1, _MOST_PAGES):
+    for page in range(1, _MOST_PAGES + 1):
         wait()
         numbers = policy.transactions(since=seen[1] or None, page=page, size=_PAGE).times
         first = min((each for each in numbers if each > seen[0] + _JUMP), default=first)

@@ -17,8 +17,8 @@ from pathlib import Path
 from pacifica_notifications_consumer.jobs.job import Job
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from tests.support.machine.ports import free_port
+from tests.support.machine.reaper import environ_of
 from tests.support.machine.waiting import DEADLINE, wait_until, whole_lines
-from tests.support.runner_tools import environ_of
 
 KILLS = int(os.environ.get("PACIFICA_TEST_KILLS", "40"))
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))

@@ -25,11 +25,11 @@ from pacifica_notifications_consumer.jobs.job import Job, JobState
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
+from tests.support.machine.reaper import environ_of
 from tests.support.machine.waiting import DEADLINE as DEADLINE
 from tests.support.machine.waiting import wait_until as wait_until
 from tests.support.machine.waiting import whole_lines
 from tests.support.paths import DATA, PROC, ROOT, cache_variables
-from tests.support.runner_tools import environ_of
 
 BIN = Path(sys.executable).parent
 START = "start-pacifica-notifications-consumer"

@@ -19,8 +19,6 @@ from tests.support.paths import PROC
 
 #: An entry-point of its own interpreter takes several times as long, so most tests of it are left to `make test-all`.
 WAYS = (pytest.param("cold", marks=pytest.mark.whole), "warm")
-#: By default, the system gives a new process at most 2 MiB of arguments and variables.
-MOST_VARIABLES = 2 << 20
 SERVICES = Services(username="alice", password="hunter2", cartd_url="http://cartd:1")
 
 
@@ -61,16 +59,6 @@ def run_one(runner: JobRunner) -> Job:
     """Run one job to its end."""
     with runner:
         return runner.wait(accept(runner), DEADLINE)
-
-
-def environ_of(pid: int | str) -> list[bytes]:
-    """The variables with which a process was started; none if it has ended."""
-    try:
-        # Not without a limit: a process can make its own look as large as it likes.
-        with (PROC / str(pid) / "environ").open("rb") as file:
-            return file.read(MOST_VARIABLES).split(b"\0")
-    except OSError:
-        return []
 
 
 def alive(pid: int) -> bool:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine.reaper import environ_of
 from tests.support.machine.waiting import DEADLINE, wait_until, whole_lines
 from tests.support.paths import ROOT
-from tests.support.runner_tools import alive, environ_of
+from tests.support.runner_tools import alive
 
 #: A test that has started all kinds of things and then hangs.
 HANGING = """

@@ -23,8 +23,18 @@ MARK = "TEST_PROCESS"
 #: Seconds for a process that is asked to end, before it is killed.
 _PATIENCE = 10.0
 #: By default, the system gives a new process at most 2 MiB of arguments and variables.
-_MOST = 2 << 20
+_MOST_VARIABLES = 2 << 20
 _pipe: int | None = None
+
+
+def environ_of(pid: int | str) -> list[bytes]:
+    """The variables with which a process was started; none if it has ended."""
+    try:
+        # Not without a limit: a process can make its own look as large as it likes.
+        with Path(f"/proc/{pid}/environ").open("rb") as file:
+            return file.read(_MOST_VARIABLES).split(b"\0")
+    except OSError:
+        return []
 
 
 def start() -> None:
@@ -132,10 +142,8 @@ class Reaper:
                 if b"reaper.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     continue
                 parents[pid] = int(_fields(pid)[1])
-                # Not without a limit: a process can make its own look as large as it likes.
-                with Path(f"/proc/{pid}/environ").open("rb") as file:
-                    if self._mark in file.read(_MOST).split(b"\0"):
-                        found.add(pid)
+                if self._mark in environ_of(pid):
+                    found.add(pid)
         while more := {pid for pid, parent in parents.items() if parent in found} - found:
             found |= more
         for pid in found - kept:

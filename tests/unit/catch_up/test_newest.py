@@ -56,11 +56,26 @@ def test_search_is_stopped(endless: Policy) -> None:
         find_newest(endless, SEEN, wait)
 
 
-@pytest.mark.parametrize("second", [[], [10**9], [7]])
-@pytest.mark.parametrize("seen", [None, SEEN])
+HIGHEST = 10**9 + 20
+
+
+@pytest.mark.parametrize(
+    ("seen", "second", "expected"),
+    [
+        (None, [], (6, None)),
+        (None, [7], (7, None)),
+        (None, [10**9], (HIGHEST, None)),
+        (SEEN, [], (6, None)),
+        (SEEN, [7], (7, None)),
+        (SEEN, [*range(10**9 + 11, 10**9, -1), 6], (HIGHEST, (6, 10**9 + 1))),
+    ],
+)
 def test_list_that_changes_meanwhile(
-    lists: Callable[..., Policy], second: list[int], seen: tuple[int, str] | None
+    lists: Callable[..., Policy],
+    seen: tuple[int, str] | None,
+    second: list[int],
+    expected: tuple[int, tuple[int, int] | None],
 ) -> None:
-    """A second list without what the first one had is no error."""
-    found = find_newest(lists({2: [10**9 + 20, 6], 20: second}), seen)
-    assert found.number in (6, 7, 10**9 + 20)
+    """Policy's second list may lack the transactions that the first one had."""
+    found = find_newest(lists({2: [HIGHEST, 6], 20: second}), seen)
+    assert (found.number, found.anew) == expected
