@@ -5,6 +5,8 @@ VENV := .venv
 BED := .bed
 PYTHONS := 3.11 3.12 3.13 3.14 3.15
 PY := $(VENV)/bin/python
+# Compiling the tests and their assertions takes each process seconds, unless it finds what another one has kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help env demo test shake coverage test-rest test-all unit engines pythons integration chaos fuzz mutation bed lint format bench docs man release audit clean
 
@@ -46,10 +48,10 @@ coverage: $(VENV)/.browser $(VENV)/.brokers  ## run `make test`, and print what 
 	@PACIFICA_TEST_KILLS=$${PACIFICA_TEST_KILLS:-8} $(PY) tools/measure_coverage.py $${PARTS:-unit endtoend engines chaos}
 
 test-rest: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run the tests that `make test` leaves out
-	@$(PY) tools/run_tests.py --rest integration engines chaos other-systems endtoend unit
+	@$(PY) tools/run_tests.py --rest integration other-systems engines chaos endtoend unit
 
 test-all: $(VENV)/.browser $(VENV)/.brokers $(BED)/.bed  ## run all tests
-	@$(PY) tools/run_tests.py --whole endtoend integration engines chaos unit other-systems
+	@$(PY) tools/run_tests.py --whole endtoend integration other-systems engines chaos unit
 
 engines: $(VENV)/.brokers  ## run the tests of all engines, on real brokers
 	$(PY) -m pytest -n 3 --dist loadgroup tests/engines

@@ -1,8 +1,8 @@
-"""Runs parts of the tests, three at a time, all of them although one has failed, and sums up at the end.
+"""Runs parts of the tests, four at a time, all of them although one has failed, and sums up at the end.
 
 run_tests.py [--whole | --rest] PART ...
 
-Tests wait more than they compute: three parts at a time take less time than one after the other, on two processors too.
+Tests wait more than they compute: four parts at a time take less time than one after the other, on two processors too.
 
 Without an option, the tests that are long by nature (marked ``whole``) are left out; --rest runs only those. Two parts
 always run as a whole: chaos, of which the environment variable PACIFICA_TEST_KILLS says how long, and other-systems.
@@ -68,11 +68,9 @@ def main() -> int:
     own = Path(tempfile.gettempdir(), f"pnc-{os.getuid()}-{zlib.crc32(bytes(ROOT)):08x}")
     own.mkdir(mode=0o700, exist_ok=True)
     os.environ["PYTEST_DEBUG_TEMPROOT"] = str(own)
-    # To compile the tests with their assertions takes each process seconds, unless it finds what another one has kept.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
     began = time.monotonic()
-    with ThreadPoolExecutor(max_workers=3) as pool:
+    with ThreadPoolExecutor(max_workers=4) as pool:
         results = {part: pool.submit(_run, part, arguments.marks) for part in arguments.parts}
         try:
             wait(results.values())

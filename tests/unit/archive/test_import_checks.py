@@ -161,6 +161,7 @@ IMPORTS: list[tuple[str, Mapping[str, str], list[tuple[str, str, str]]]] = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("files", "expected"), [row[1:] for row in IMPORTS], ids=[row[0] for row in IMPORTS])
 def test_imports(tmp_path: Path, files: Mapping[str, str], expected: list[tuple[str, str, str]]) -> None:
     """An import that the environment lacks is found with its line, without running the modules."""
@@ -193,6 +194,7 @@ def test_python_of_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(check_parts(directory, "./python")) == []
 
 
+@pytest.mark.whole
 def test_the_python_that_runs_it_counts(tmp_path: Path) -> None:
     """Grammar and modules are those of the interpreter that is given, not of the one that checks."""
     files = {f"{number}.py": f"import sys\n{statement}\n" for number, statement in enumerate(GRAMMAR)}

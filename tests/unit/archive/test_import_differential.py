@@ -140,6 +140,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bool]:
     return dict(json.loads(line) for line in finished.stdout.splitlines() if line.startswith("["))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [*RUN, *FAIL])
 def test_only_what_ends_the_program_is_an_error(tmp_path: Path, ends: dict[str, bool], name: str) -> None:
     """An error is found in a program if Python cannot run it, and a warning where it may be executed elsewhere."""

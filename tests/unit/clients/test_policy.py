@@ -98,7 +98,6 @@ def test_listing_that_fails(answer: str) -> None:
         Policy(server.url, session).transactions()
 
 
-@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("answer", [b"5", b"null", b'{"network_id": "alice"}', b"[" * 100_000, b'"x"'])
 def test_malformed_list_of_users(answer: bytes) -> None:
     """An answer that is not a list of users, or not JSON, is an error that says so."""
@@ -107,7 +106,6 @@ def test_malformed_list_of_users(answer: bytes) -> None:
         Policy(server.url, session).knows_user("alice")
 
 
-@pytest.mark.usefixtures("no_collection")
 def test_refusal_with_an_odd_reason() -> None:
     """A refusal whose reason cannot be parsed is still a refusal."""
     expected = pytest.raises(ServiceError, match="answered 400")

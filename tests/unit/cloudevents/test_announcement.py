@@ -150,7 +150,6 @@ def test_triage(readers_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
             readers.transaction(json.dumps(BROKEN).encode(), METADATA)
 
 
-@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b"[" * 100_000])
 def test_malformed_answers(answer: bytes) -> None:
     """A malformed answer is an error, as opposed to a transaction that does not exist."""

@@ -252,7 +252,6 @@ def test_binary_data(version: str, content_type: str, body: bytes) -> None:
         (b"9" * 5000, "application/json", {}, NotificationError, "data has a number of too many digits; send such"),
     ],
 )
-@pytest.mark.usefixtures("no_collection")
 def test_binary_that_is_refused(
     body: bytes, content_type: str, fields: dict[str, str], error: type[Exception], expected: str
 ) -> None:
@@ -309,7 +308,6 @@ def test_batch(body: bytes, expected: list[bytes]) -> None:
         (b'[{"specversion": "1.0"}, {"specversion": "0.3"}]', 'several versions: "0.3", "1.0"'),
     ],
 )
-@pytest.mark.usefixtures("no_collection")
 def test_batch_that_is_refused(body: bytes, expected: str) -> None:
     """HTTP 3.3.2: a batch that is malformed, too large, or has bad elements or several versions is refused whole."""
     with pytest.raises(NotificationError, match=expected):

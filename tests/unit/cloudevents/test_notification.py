@@ -52,7 +52,6 @@ def test_notification_without_files(name: str) -> None:
         (b"null", "a JSON null"),
     ],
 )
-@pytest.mark.usefixtures("no_collection")
 def test_unusable_body(body: bytes, problem: str) -> None:
     """A body that is not a JSON object is refused with the reason."""
     with pytest.raises(NotificationError, match=problem):

@@ -99,6 +99,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str
         runner.__exit__(None, None, None)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_warm(run: Callable[[str, str], int | None], name: str) -> None:
     """A script that starts warm ends with this status."""

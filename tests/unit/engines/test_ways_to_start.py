@@ -92,6 +92,7 @@ def run(home: Path) -> Iterator[Runner]:
         engine.close()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("source", "status", "words"), ENDINGS, ids=[ending[0][:40] for ending in ENDINGS])
 def test_endings(run: Runner, source: str, status: int, words: str) -> None:
     """Each way to end gives the same exit status and the same output."""
@@ -101,6 +102,7 @@ def test_endings(run: Runner, source: str, status: int, words: str) -> None:
     assert re.fullmatch(words, results["cold"].output.decode(), re.DOTALL)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_behaviours(run: Runner, name: str) -> None:
     """Each tested behaviour gives the same output and files, warm and cold."""

@@ -75,7 +75,6 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers_module, "_LARGE", 0)
 
 
-@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize(("triage", "body", "verdict", "reason"), CASES)
 def test_verdicts(triage: Triage, body: bytes, verdict: Verdict, reason: str) -> None:
     """Each notification gets the expected verdict and reason."""
@@ -86,7 +85,6 @@ def test_verdicts(triage: Triage, body: bytes, verdict: Verdict, reason: str) ->
     assert (decision.source, decision.event_id) == ((None, None) if nameless else ("s", "e"))
 
 
-@pytest.mark.usefixtures("no_collection")
 @pytest.mark.usefixtures("large")
 def test_another_process_says_the_same() -> None:
     """Triage in another process gives the same decisions."""
@@ -179,7 +177,6 @@ def test_reader_that_dies_at_its_start(monkeypatch: pytest.MonkeyPatch, caplog: 
     assert "is parsed in this process" in caplog.text
 
 
-@pytest.mark.usefixtures("no_collection")
 def test_settings_of_an_earlier_start() -> None:
     """A triage can be made again from what the ledger keeps of it, also from what an older version has kept."""
     for triage in {id(triage): triage for triage, *_ in CASES}.values():

@@ -117,7 +117,6 @@ def test_file_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
         '{"a":' * 800,
     ],
 )
-@pytest.mark.usefixtures("no_collection")
 def test_malformed_file(noted: str) -> None:
     """A malformed file, which the entry-point may have written, counts as empty."""
     assert parse_progress(noted) == {}

@@ -1,9 +1,8 @@
-"""A short run of the fuzz targets of `make fuzz`, with new inputs each time."""
+"""A short run of the fuzz targets, with the same inputs each time; `make fuzz` takes new ones."""
 
 from __future__ import annotations
 
 import os
-import random
 import sys
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from tests.fuzz.campaign import Campaign
 from tests.fuzz.targets import TARGETS
 
-SEED = int(os.environ.get("PACIFICA_TEST_SEED", str(random.randrange(1_000_000))))
+SEED = int(os.environ.get("PACIFICA_TEST_SEED", "1"))
 #: Number of inputs, for a quarter of a second per target, and more for the one that is run where nginx is installed.
 TIMES = {
     "http": 500,

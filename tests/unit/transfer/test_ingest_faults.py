@@ -140,7 +140,6 @@ def test_answer_without_a_number(outgoing: Path, answer: bytes) -> None:
         ),
     ],
 )
-@pytest.mark.usefixtures("no_collection")
 def test_reasons(exception: str, reason: str) -> None:
     """The reason of a failure is one line, however ingest wraps the error of another service."""
     state = IngestState(state="FAILED", task="x", percent="0", complete=True, exception=exception)
