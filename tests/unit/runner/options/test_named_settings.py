@@ -20,29 +20,34 @@ from pacifica_notifications_runner.process import logs
 LIBRARY = Path(pacifica_notifications_consumer.__file__).parent
 
 
-def texts() -> Iterator[tuple[str, str]]:
+@pytest.fixture(scope="module")
+def texts() -> list[tuple[str, str]]:
     """The texts in the library's code, docstrings aside, each with its place."""
+    found = []
     for path in LIBRARY.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         documented = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
         docstrings = {id(node.body[0].value) for node in documented if node.body and isinstance(node.body[0], ast.Expr)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-                yield f"{path.relative_to(LIBRARY)}:{node.lineno}", node.value
+        found += [
+            (f"{path.relative_to(LIBRARY)}:{node.lineno}", node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+        ]
+    return found
 
 
-def test_library_names_no_flags() -> None:
+def test_library_names_no_flags(texts: list[tuple[str, str]]) -> None:
     """No text of the library has a flag of the commands in it; a flag of another program is a text of its own."""
     ours = {option.flag for option in OPTIONS.values()}
-    found = [(place, flag) for place, text in texts() for flag in re.findall("--[a-z-]+", text) if text != flag in ours]
+    found = [(place, flag) for place, text in texts for flag in re.findall("--[a-z-]+", text) if text != flag in ours]
     assert found == []
 
 
-def test_names_in_messages_are_those_of_settings() -> None:
+def test_names_in_messages_are_those_of_settings(texts: list[tuple[str, str]]) -> None:
     """A name in backticks is that of a setting, so that a command can show its flag, or of a composer's argument."""
     composers = (JobRunner, VenvBuilder, upload)
     known = {*OPTIONS, *(name for each in composers for name in inspect.signature(each).parameters)}
-    found = {name: place for place, text in texts() for name in re.findall("`([a-z_]+)`", text)}
+    found = {name: place for place, text in texts for name in re.findall("`([a-z_]+)`", text)}
     assert {name: place for name, place in found.items() if name not in known} == {"config": found["config"]}
     assert len(found) > 15
 
