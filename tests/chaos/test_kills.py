@@ -135,6 +135,13 @@ def kill_again_and_again(home: Path, way: str, behind: Machines) -> None:
     struck: collections.Counter[str] = collections.Counter()
     try:
         with Producer(runner.port, random.Random(SEED + 1)) as producer:
+            # Also while it makes the ledger. How long a start takes on a busy machine, nobody knows: without the wait,
+            # all other kills could fall into it.
+            time.sleep(chance.random())
+            strike("runner", runner, process, chance)
+            process = runner.start()
+            runner.wait_until_up(process)
+            producer.wait_for(3)
             while sum(struck.values()) < KILLS:
                 time.sleep(chance.random() * chance.choice([0.1, 0.6, 1.2]))
                 target = chance.choice(_TARGETS_OF[way])
@@ -145,19 +152,16 @@ def kill_again_and_again(home: Path, way: str, behind: Machines) -> None:
                 struck_jobs.add(strike(target, runner, process, chance) or 0)
                 if process.poll() is None:
                     continue
-                if (runner.home / "state" / "ledger.sqlite3").exists():
-                    # What has succeeded by now must never run again.
-                    began = runner.notes()["begin"]
-                    for title, job in runner.jobs().items():
-                        if job.state is JobState.SUCCEEDED:
-                            assert ends_at_success.setdefault(title, began[title]) == began[title], title
+                # What has succeeded by now must never run again.
+                began = runner.notes()["begin"]
+                for title, job in runner.jobs().items():
+                    if job.state is JobState.SUCCEEDED:
+                        assert ends_at_success.setdefault(title, began[title]) == began[title], title
                 process = runner.start()
                 if chance.random() < 0.7:
                     # However slow a start is on this machine, some notifications are taken between two kills.
                     runner.wait_until_up(process)
                     producer.wait_for(3)
-        # Before it listens, the first one may not have made the ledger yet.
-        runner.wait_until_up(process)
         settle(runner, process, behind.restart_workers)
     finally:
         process.terminate()
@@ -165,7 +169,6 @@ def kill_again_and_again(home: Path, way: str, behind: Machines) -> None:
         behind.close()
     print(f"{producer.posts} posts, {len(producer.accepted)} accepted, struck {dict(struck)}")
     assert producer.errors == []
-    assert len(producer.accepted) >= KILLS // 2
     check(runner, producer, ends_at_success, struck_jobs)
 
 

@@ -54,9 +54,9 @@ def lives(path: Path, after: int = 0) -> list[tuple[float, float]]:
     return found
 
 
-def one_after_the_other(path: Path) -> bool:
-    """Whether each entry-point had ended before the next one was alive."""
-    return all(ended < begun for (_, ended), (begun, _) in itertools.pairwise(lives(path)))
+def one_after_the_other(path: Path, after: int = 0) -> bool:
+    """Whether each entry-point had ended before the next one was alive, without the first few entry-points."""
+    return all(ended < begun for (_, ended), (begun, _) in itertools.pairwise(lives(path, after)))
 
 
 def _times(life: Path) -> list[float]:

@@ -23,7 +23,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import DEADLINE, LOST_AFTER, accept, notes, pids, workers
 from tests.engines.brokers import RabbitServer, RedisServer, Server
-from tests.engines.celery_tools import LIVE, WAIT, handled, lives, running, runs_at
+from tests.engines.celery_tools import LIVE, WAIT, handled, one_after_the_other, running, runs_at
 from tests.engines.worker import ARCHIVE
 from tests.support.machine.waiting import wait_until
 from tests.support.relay import Relay
@@ -67,14 +67,13 @@ def test_broker_that_forgets(own_redis: RedisServer, tmp_path: Path) -> None:
         with workers(tmp_path, broker, 1):
             assert {runner.wait(job, 2 * DEADLINE).state for job in jobs} == {JobState.SUCCEEDED}
             running_on = accept(runner, tmp_path, LIVE, 10)
-            wait_until(lambda: len(pids(tmp_path)) == 7)
+            wait_until(lambda: len(pids(tmp_path)) >= 7)
             client.flushall()
-            wait_until(lambda: len(pids(tmp_path)) == 8)
+            begun = len(pids(tmp_path))
+            wait_until(lambda: len(pids(tmp_path)) > begun)
             (tmp_path / "end").touch()
             assert runner.wait(running_on, DEADLINE).state is JobState.SUCCEEDED
-    assert notes(tmp_path)["begin"] == 8
-    (_, ended), (begun, _) = lives(tmp_path, after=6)
-    assert ended < begun
+    assert one_after_the_other(tmp_path, after=6)
 
 
 @contextlib.contextmanager
@@ -101,10 +100,8 @@ def test_network_of_a_worker_is_cut(impatient: Broker, tmp_path: Path) -> None:
         for each in networks:
             each.cut()
         [near] = stack.enter_context(workers(tmp_path / "near", impatient, 1))
-        wait_until(lambda: len(pids(tmp_path)) == 2)
-        wait_until(lambda: runs_at(near, runner, job_id))
-        (_, ended), (begun, _) = lives(tmp_path)
-        assert ended < begun
+        # On a busy machine a worker that is not cut off may count as lost, too.
+        wait_until(lambda: len(pids(tmp_path)) >= 2 and runs_at(near, runner, job_id))
         for each in networks:
             each.mend()
         near.close()
@@ -113,7 +110,9 @@ def test_network_of_a_worker_is_cut(impatient: Broker, tmp_path: Path) -> None:
         (tmp_path / "end").touch()
         job = runner.wait(job_id, DEADLINE)
         assert runs_at(far, runner, job_id)
-    assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 1)
+    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 1)
+    assert job.crashes >= 1
+    assert one_after_the_other(tmp_path)
 
 
 @pytest.mark.parametrize("seconds", [1.0, LOST_AFTER + 2.0])
