@@ -351,7 +351,7 @@ def _metadata_time(time_: datetime) -> str:
 
 def _seconds_between(earlier: str, newest: tuple[int, str] | None) -> float:
     """The seconds from one of metadata's times to that of the newest transaction; 0 if one is not a time."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, TypeError):
         if newest:
             return (datetime.fromisoformat(newest[1]) - datetime.fromisoformat(earlier)) / timedelta(seconds=1)
     return 0.0

@@ -9,8 +9,10 @@ import json
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Collection, Iterator
 from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,8 @@ def make_session(services: Services) -> requests.Session:
         ConfigurationError: A setting or a package that the kind of authentication needs is missing.
     """
     session = requests.Session()
+    # No service needs them, and a session of months would collect them.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
     session.mount("http://", PacedAdapter())
     session.mount("https://", PacedAdapter())
     session.headers["User-Agent"] = f"pacifica-notifications-consumer/{version('pacifica-notifications-consumer')}"
@@ -103,6 +107,9 @@ _LARGEST_ANSWER, _LONGEST_ANSWER = 64 << 20, 600.0
 _MOST_VALUES = 4_000_000
 #: The bytes that are read at once; gzip makes up to a thousand times as many of them.
 _PIECE = 10 << 10
+
+#: Seconds after which a streamed answer is looked at, although the buffer is not full.
+_SOON = 1.0
 
 #: Tries, the first included, of a request on which a long transfer depends; they take at most a minute and a half.
 PATIENT_TRIES = 8
@@ -189,9 +196,9 @@ class ServiceClient:
         pieces, size, values = [], 0, 0
         # Chunks have heads; the worst compression adds little.
         _source(response).allow(_LONGEST_ANSWER, 2 * _LARGEST_ANSWER + MOST_AROUND)
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        encoding = response.headers.get("Content-Encoding", "").lower()
         with response:
-            if encoding not in ("identity", *ENCODINGS):
+            if encoding not in ("", "identity", *ENCODINGS):
                 raise self.unusable(f"in the encoding {shown(encoding)}, which it was not asked for")
             for piece in response.iter_content(_PIECE):
                 pieces.append(piece)
@@ -260,14 +267,27 @@ def reading(response: requests.Response, what: str) -> Readinto:
     """Make a function that reads the body of a streamed response; it raises `BrokenOff` when the connection breaks."""
     # urllib3's own `read` copies every byte twice more.
     source = _source(response)
+    failure: BrokenOff | None = None
 
     def readinto(buffer: memoryview) -> int:
+        nonlocal failure
         # Chunks of a single byte have six on the wire.
         source.allow(_LONGEST_ANSWER, 8 * len(buffer) + MOST_AROUND)
-        try:
-            return source.readinto(buffer)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise BrokenOff(f"{what} broke off: {_exceeded(error) or reason(error)}", "try again") from error
+        began, size = time.monotonic(), 0
+        # What arrived is passed on soon, and also if the connection breaks: whole files are kept.
+        while not failure and size < len(buffer) and (not size or time.monotonic() < began + _SOON):
+            try:
+                received = source.read_next(buffer[size:])
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                failure = BrokenOff(f"{what} broke off: {_exceeded(error) or reason(error)}", "try again")
+                failure.__cause__ = error
+                break
+            if not received:
+                break
+            size += received
+        if failure and not size:
+            raise failure
+        return size
 
     return readinto
 
@@ -317,8 +337,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
+def ends_of(text: str) -> str:
+    """The begin and the end of a very long text, of which the whole would take gigabytes to look through."""
+    return text if len(text) <= 2 * MOST_AROUND else f"{text[:MOST_AROUND]}\n{text[-MOST_AROUND:]}"
+
+
 def summarize(text: str) -> str:
     """Shorten the error message of a Pacifica service to one line, as `shown`; it often contains a whole traceback."""
+    text = ends_of(text)
     # The assertion keeps the time from growing with the square of the number of blanks.
     message = re.split(r"(?<![^\w)\]])[^\w)\]]*traceback", text, maxsplit=1, flags=re.IGNORECASE)[0]
     if not message.strip():

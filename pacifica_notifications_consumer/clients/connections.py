@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import io
 import math
 import socket
 import time
@@ -21,6 +22,8 @@ from ..settings.converters import describe_size
 
 #: An answer may take this number of time-outs of the socket, plus those for its size at this rate in bytes per second.
 _PATIENCE, _SLOWEST = 2.0, 1000
+#: Seconds in which a service must take a piece of a request, half a megabyte of an upload.
+_SENDING = 120.0
 #: The most bytes of a head, with all those that announce it, or of what surrounds the content of an answer.
 MOST_AROUND = 64 << 10
 #: The encodings of content that are asked for.
@@ -66,10 +69,29 @@ class _PacedIO(socket.SocketIO):
 class PacedResponse(http.client.HTTPResponse):
     """An answer, whose head may have `MOST_AROUND` bytes; `allow` sets the limits of what follows."""
 
+    _all_read = False
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         # A socket makes a `SocketIO`, and has no other way to choose its class.
         self.fp.raw.__class__ = _PacedIO
+
+    def read_next(self, buffer: memoryview) -> int:
+        """Read what arrives next of the content, without waiting until the buffer is full; 0 at the end."""
+        if self.chunked or self.fp is None:
+            piece = self.read1(len(buffer))
+            buffer[: len(piece)] = piece
+            return len(piece)
+        # For a larger buffer than its own, a `BufferedReader` gives what it has only with more, for which it waits.
+        length = len(buffer) if self._all_read else io.DEFAULT_BUFFER_SIZE
+        buffer = buffer[: length if self.length is None else min(length, self.length)]
+        size: int = self.fp.readinto1(buffer)
+        self._all_read = len(buffer) >= io.DEFAULT_BUFFER_SIZE
+        if self.length is not None:
+            self.length -= size
+        if not size or self.length == 0:
+            self.close()
+        return size
 
     def allow(self, seconds: float, size: int) -> None:
         """Let the service send for a time from now, and a number of bytes as they are on the wire; then `Endless`."""
@@ -79,7 +101,15 @@ class PacedResponse(http.client.HTTPResponse):
 
 
 def _paced(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
-    connection = type(pool.__name__, (pool.ConnectionCls,), {"response_class": PacedResponse})
+    base: Any = pool.ConnectionCls
+
+    def send(self: Any, data: Any) -> None:
+        # urllib3 would give a piece of a request as long as a connection may take.
+        if self.sock is not None:
+            self.sock.settimeout(_SENDING)
+        base.send(self, data)
+
+    connection = type(pool.__name__, (base,), {"response_class": PacedResponse, "send": send})
     return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
@@ -93,7 +123,8 @@ class PacedAdapter(HTTPAdapter):
         """See `HTTPAdapter`; before the client, requests and authenticators can read `MOST_AROUND` bytes of it."""
         response = super().build_response(*arguments)
         # Otherwise requests would read a redirect, and decompress anything, also twice: bytes can become gigabytes.
-        response.headers.pop("Location", None)
+        if target := response.headers.pop("Location", ""):
+            response.reason = f"{response.reason} (to {target})"
         if response.headers.get("Content-Encoding", "").lower() not in ENCODINGS:
             response.raw.headers.discard("Content-Encoding")
         return response

@@ -18,7 +18,7 @@ import requests
 
 from ..errors import ServiceError, shown
 from ..settings.services import Services
-from .base import PATIENT_TRIES, ServiceClient, summarize
+from .base import PATIENT_TRIES, ServiceClient, ends_of, summarize
 
 
 class UploadBody(Protocol):
@@ -48,7 +48,7 @@ class IngestState:
     @property
     def reason(self) -> str:
         """Why the upload failed, in one line."""
-        text = self.exception
+        text = ends_of(self.exception)
         # ingest writes the answer of metadata as the repr of a dictionary.
         if text.startswith("{'status'") and len(text) < 64 << 10:  # parsed, it takes 500 times as much memory
             with contextlib.suppress(ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
@@ -84,7 +84,7 @@ class Ingest(ServiceClient):
         headers = {"Content-Type": "application/octet-stream"}
         answer = self.json(self.request("POST", self.upload_url, data=tar, headers=headers))
         job_id = answer.get("job_id") if isinstance(answer, dict) else None
-        if not isinstance(job_id, int):
+        if type(job_id) is not int:
             raise ServiceError(f"ingest at {self.url} answered without a job_id", "look into the log of ingest")
         return job_id
 

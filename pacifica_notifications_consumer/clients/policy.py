@@ -78,15 +78,19 @@ class Policy(ServiceClient):
         answer = self.json(self.request("GET", "/status/transactions/search/list", params=parameters))
         try:
             times = {int(number): str(time) for number, time in answer["times"].items()}
-            return Listing(times=dict(sorted(times.items(), reverse=True)), total=int(answer["total_count"]))
+            listing = Listing(times=dict(sorted(times.items(), reverse=True)), total=int(answer["total_count"]))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            listing = None
+        # The ledger keeps no others.
+        if listing is None or not all(0 < number < 1 << 63 for number in listing.times):
             # policy passes on the error pages of metadata with status 200.
             status = answer.get("status") if isinstance(answer, dict) else None
             raise ServiceError(
                 f"{self.title} at {self.url} cannot list transactions: metadata answered {shown(str(status))}",
                 "look into the logs of policy and of metadata",
                 transient=True,
-            ) from None
+            )
+        return listing
 
     def first_since(self, since: str) -> int | None:
         """The lowest number of the transactions that were last changed since a time, if any; see `transactions`."""

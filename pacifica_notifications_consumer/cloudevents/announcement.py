@@ -23,10 +23,11 @@ from ..errors import NotificationError, shown
 INGEST_EVENT = "org.pacifica.metadata.ingest"
 #: The placeholder of the transaction's number.
 _NUMBER = "{id}"
-_LAST_NUMBER = re.compile(r"\d+$")
+_LAST_NUMBER = re.compile(r"(?<!\d)\d{1,18}$")
 _PLAIN_NUMBER = re.compile(r"(?<![0-9A-Za-z])\d{1,11}$")
 #: The columns of ``Files`` that an uploader sends and metadata keeps.
 _FILE_COLUMNS = ("_id", "name", "subdir", "size", "hashtype", "hashsum", "mimetype", "ctime", "mtime")
+_NAMES = ("name", "subdir")
 
 
 @attrs.frozen(kw_only=True)
@@ -84,12 +85,29 @@ def read_transaction(answer: bytes) -> dict[str, Any] | None:
     if not isinstance(transaction, dict):
         raise NotificationError("policy answered something that is not a transaction", "look into the log of policy")
     if isinstance(transaction.get("files"), dict):
+        if not _is_whole(transaction):
+            raise NotificationError(
+                f"policy answered a transaction {transaction.get('_id')!r:.30} that makes no sense", "look into its log"
+            )
         return transaction
     # policy passes on the error pages of metadata with status 200.
     status = str(transaction.get("status"))
     if status.startswith("404"):
         return None
     raise NotificationError(f"policy got an error from metadata: {shown(status)}", "look into the log of metadata")
+
+
+def _is_whole(transaction: dict[str, Any]) -> bool:
+    """Whether the parts of a transaction that are there, and what is needed of each file, have their types."""
+
+    def is_file(file: Any) -> bool:
+        if not isinstance(file, dict):
+            return False
+        plain = not any(isinstance(value, dict | list) for name, value in file.items() if name in _FILE_COLUMNS)
+        return plain and type(file.get("_id")) is int and all(isinstance(file.get(name), str) for name in _NAMES)
+
+    named = isinstance(transaction.get("key_values") or {}, dict) and isinstance(transaction.get("created") or "", str)
+    return named and all(map(is_file, transaction["files"].values()))
 
 
 def _last(text: str, number: str) -> tuple[str, str, str]:
@@ -102,12 +120,12 @@ def announce(transaction: Mapping[str, Any], identity: Identity) -> bytes:
     """Write the notification of a transaction; raises `NotificationError` if the transaction lacks a column."""
     try:
         event = ingest_event(identity.of(transaction["_id"]), list(_rows(transaction)), transaction["created"])
-    except (KeyError, TypeError, AttributeError) as error:
+        return json.dumps(event).encode("ascii")
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NotificationError(
             f"policy's answer for transaction {transaction.get('_id')!r:.30} is not complete: {error!r:.300}",
             "look into the log of metadata",
         ) from error
-    return json.dumps(event).encode("ascii")
 
 
 def ingest_event(identity: tuple[str, str], rows: Sequence[Mapping[str, Any]], time: str = "") -> dict[str, Any]:
@@ -136,7 +154,7 @@ def _rows(transaction: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for key, value in (transaction.get("key_values") or {}).items():
         yield {"destinationTable": "TransactionKeyValue", "key": key, "value": value}
     # ingest numbers the files in the order of the uploader's metadata.
-    files = sorted(transaction["files"].values(), key=lambda file: int(file["_id"]))
+    files = sorted(transaction["files"].values(), key=lambda file: file["_id"])
     for file in files:
         yield {"destinationTable": "Files", **{column: file[column] for column in _FILE_COLUMNS}}
     for file in files:

@@ -35,8 +35,8 @@ class _Member(tarfile.TarInfo):
         return member
 
 
-#: Bytes that a header may have: a path of Linux has 4096 at most.
-_LONGEST_HEADER = 1 << 20
+#: Bytes that a header may have: a path of Linux has 4096 at most. `tarfile` takes the square of them for digits.
+_LONGEST_HEADER = 16 << 10
 #: Seconds that all headers before a body may take.
 _LONGEST_HEADERS = 600.0
 
@@ -66,8 +66,9 @@ class TarStream:
         try:
             tar = tarfile.TarFile.open(fileobj=self, mode="r:", tarinfo=_Member)  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
-                # Keeps the memory small; `tarfile` would collect all members.
+                # Keeps the memory small; `tarfile` would collect all members, and all that is said of all of them.
                 tar.members.clear()
+                tar.pax_headers.clear()
                 self._header = 0
                 yield member
         except PacificaError:

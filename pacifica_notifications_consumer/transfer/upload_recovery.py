@@ -7,6 +7,7 @@ lost one can be examined; policy shows whether a transaction has the same conten
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -21,8 +22,8 @@ log = logging.getLogger(__name__)
 _CLOCKS = 600.0
 #: Number of consecutive unknown numbers after which the search for the newest upload ends.
 _GAP = 10
-#: The most uploads that are looked at, and the highest number that an upload may have.
-_MOST, _HIGHEST = 1_000_000, 1 << 62
+#: The seconds that looking through uploads may take, and the highest number that an upload may have.
+_LONGEST, _HIGHEST = 3600.0, 1 << 62
 
 
 def find_upload(
@@ -39,11 +40,11 @@ def find_upload(
     a given number has ended. Without policy, an UploadError is raised if the answer depends on it.
     """
     running = []
-    newest = _newest(ingest)
-    for job_id in range(newest, 0, -1):
-        if newest - job_id > _MOST:
+    deadline = time.monotonic() + _LONGEST
+    for job_id in range(_newest(ingest), 0, -1):
+        if time.monotonic() > deadline:
             raise ingest.unusable(
-                f"with more than {_MOST} uploads, any of which may be the one whose response was lost"
+                f"for {_LONGEST:g} seconds with uploads, any of which may be the one whose response was lost"
             )
         state = ingest.state(job_id)
         if state is None:
@@ -91,7 +92,7 @@ def _has_rows(policy: Policy | None, transaction_id: int, rows: list[dict[str, A
 
 def _facts(files: Iterable[dict[str, Any]], key_values: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
     return (
-        {(file["subdir"], file["name"], file["size"], file["hashsum"]) for file in files},
+        {(file["subdir"], file["name"], file.get("size"), file.get("hashsum")) for file in files},
         {str(key): str(value) for key, value in key_values.items()},
         str(attributes.get("submitter")),
         str(attributes.get("instrument")),

@@ -200,14 +200,16 @@ _ADVICE = {
 
 
 def _wait_until_complete(ingest: Ingest, job_id: int, timeout: float) -> IngestState:
-    seen: IngestState | None = None
+    seen: set[tuple[str, str]] = set()
     deadline = 0.0
     for pause in pauses():
         state = _state(ingest, job_id)
         if state.complete:
             break
-        if state != seen:
-            seen, deadline = state, time.monotonic() + timeout
+        # What goes up and down makes no progress.
+        if (state.task, state.percent) not in seen:
+            seen.add((state.task, state.percent))
+            deadline = time.monotonic() + timeout
         if time.monotonic() > deadline:
             raise UploadError(
                 f"ingest at {ingest.url} has been at {state.task!r} ({state.percent} %) of job {job_id} for more than "

@@ -13,6 +13,7 @@ import requests
 
 from pacifica_notifications_consumer.clients import base
 from pacifica_notifications_consumer.clients.base import make_session, summarize
+from pacifica_notifications_consumer.clients.ingest import IngestState
 from pacifica_notifications_consumer.clients.policy import Policy
 from pacifica_notifications_consumer.errors import ServiceError
 from pacifica_notifications_consumer.http.server import Handler
@@ -171,7 +172,7 @@ def test_targets_of_redirects(session: requests.Session, target: bytes) -> None:
 
     with (
         fault_server(answer) as server,
-        pytest.raises(ServiceError, match=r"^policy at \S+ answered 302 Found to "),
+        pytest.raises(ServiceError, match=r"^policy at \S+ answered 302 Found \(to .+\) to "),
     ):
         Policy(server.url, session).answer(1)
 
@@ -216,4 +217,37 @@ def test_texts_of_an_answer(session: requests.Session) -> None:
 
 def test_blanks_in_a_message() -> None:
     """The time to shorten a message does not grow with the square of its length: this would take days."""
-    assert summarize(" \n" * 1_000_000 + "x" + "?" * 1_000_000 + "Traceback") == "x"
+    assert summarize(" \n" * 20_000 + "x" + "?" * 60_000 + "Traceback") == "x"
+
+
+def test_long_texts() -> None:
+    """Of a very long text only the begin and the end are looked at, which take no memory."""
+    text = "The server encountered an unexpected condition\n" + "a. 😀" * 4_000_000 + "\nlab.Error: it is full"
+    state = IngestState(state="FAILED", task="", percent="", complete=True, exception=text)
+    tracemalloc.start()
+    try:
+        assert state.reason == "Error: it is full"
+        assert summarize(text).startswith("The server encountered an unexpected condition a. ")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_cookies(session: requests.Session) -> None:
+    """No cookie of a service is kept, and none sent."""
+    with fault_server(replying(200, b"", Set_Cookie="big=" + "x" * 5000)) as server:
+        for _ in range(2):
+            Policy(server.url, session).answer(1)
+    assert len(session.cookies) == 0
+    assert all("Cookie" not in headers for _, _, headers, _ in server.requests)
+
+
+def test_redirect_is_named(session: requests.Session) -> None:
+    """The error for a redirect says where it leads, since the right address may be there."""
+    with (
+        fault_server(replying(301, Location="https://new.example/\x1b[2J")) as server,
+        pytest.raises(
+            ServiceError, match=r"answered 301 .* \(to https://new\.example/.*\) to GET .*; check that `policy_url`"
+        ),
+    ):
+        Policy(server.url, session).answer(1)

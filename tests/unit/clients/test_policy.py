@@ -87,7 +87,12 @@ def test_failures_are_not_absences(told: Told, policy: Policy) -> None:
     assert caught.value.transient
 
 
-@pytest.mark.parametrize("answer", [str(BROKEN).replace("'", '"'), "[]", '{"times": [], "total_count": 1}', "{}"])
+NUMBERS = [f'{{"times": {{"{number}": ""}}, "total_count": 1}}' for number in (0, -5, 1 << 63, 10**30)]
+
+
+@pytest.mark.parametrize(
+    "answer", [str(BROKEN).replace("'", '"'), "[]", '{"times": [], "total_count": 1}', "{}", *NUMBERS]
+)
 def test_listing_that_fails(answer: str) -> None:
     """An answer that is not a list is an error with the answer of metadata."""
     with (

@@ -47,11 +47,17 @@ def test_identity_is_learnt(delivered: list[tuple[str | None, str | None]], sour
         (None, None),
         ("http://metadata.pacifica.org/transactions?_id=3", "metadata.ingest.4"),
         ("x", "metadata.ingest.3"),
+        (METADATA.source, "metadata.ingest." + "9" * 5000),
     ],
 )
 def test_number_of_something_else(source: str | None, event_id: str | None) -> None:
     """An event that does not announce a transaction has no transaction number."""
     assert METADATA.number(source, event_id) is None
+
+
+def test_digits_without_an_end() -> None:
+    """The time to look for a number does not grow with the square of its digits: this would take hours."""
+    assert Identity.learn([("s", "1" * 1_000_000 + "x")]) is None
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=10)
@@ -155,3 +161,36 @@ def test_malformed_answers(answer: bytes) -> None:
     """A malformed answer is an error, as opposed to a transaction that does not exist."""
     with pytest.raises(NotificationError, match="is not a transaction"):
         read_transaction(answer)
+
+
+FILE = transaction(1)["files"]["1001"]
+
+
+#: Parts of a transaction, and values that they cannot have.
+WRONG: list[tuple[dict[str, Any], str, tuple[Any, ...]]] = [
+    ({}, "files", ({"1": None}, {"1": {}}, {"1": []}, {"1": "x"})),
+    (FILE, "_id", (None, "abc", "1", True, 1.0, 1e400)),
+    (FILE, "name", (None, 5, [])),
+    (FILE, "subdir", (None, 5, {})),
+    (FILE, "hashsum", ([], {})),
+    ({}, "key_values", ([1], "x", 1)),
+    ({}, "created", (5, [1], True)),
+]
+
+
+@pytest.mark.parametrize(("part", "name", "value"), [(*row[:2], value) for row in WRONG for value in row[2]])
+def test_answers_that_make_no_sense(part: dict[str, Any], name: str, value: Any) -> None:
+    """What would fail where it is used is an error of policy where it is read."""
+    wrong = part | {name: value}
+    answer = json.dumps(transaction(1) | ({"files": {"1": wrong}} if part is FILE else wrong)).encode()
+    with pytest.raises(NotificationError, match="policy answered a transaction 1 that makes no sense"):
+        read_transaction(answer)
+
+
+def test_transaction_that_is_nested_too_deeply() -> None:
+    """A value that can be read, but not be written, is an error of policy."""
+    deep: Any = 1
+    for _ in range(200_000):
+        deep = [deep]
+    with pytest.raises(NotificationError, match="is not complete: RecursionError"):
+        announce(transaction(1) | {"submitter": deep}, METADATA)

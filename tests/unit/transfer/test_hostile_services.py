@@ -215,3 +215,40 @@ def test_file_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
         Cartd(server.url, session).open("uid") as tar,
     ):
         list(tar.members())
+
+
+WHOLE = header("x/a/b", 5) + bytes(512)
+
+
+def test_files_are_kept_as_they_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file can be had before the next one arrives, however slowly a service sends."""
+    monkeypatch.setattr(base, "_SOON", 0.0)
+    had = threading.Event()
+
+    def later() -> Iterator[bytes]:
+        if had.wait(DEADLINE):
+            yield bytes(1024)
+
+    with (
+        fault_server(Sender(WHOLE, then=later)) as server,
+        make_session(Services()) as session,
+        Cartd(server.url, session).open("uid") as tar,
+    ):
+        for member in tar.members():
+            assert b"".join(map(bytes, tar.body(member.size))) == bytes(5)
+            had.set()
+    assert had.is_set()
+
+
+def test_files_before_a_break() -> None:
+    """Files that arrived whole before the connection broke are not lost."""
+    chunked = b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with (
+        fault_server(Sender(b"%x\r\n%b\r\nzz\r\n" % (len(WHOLE), WHOLE), status=chunked)) as server,
+        make_session(Services()) as session,
+        Cartd(server.url, session).open("uid") as tar,
+    ):
+        members = tar.members()
+        assert next(members).name == "x/a/b"
+        with pytest.raises(BrokenOff, match=r"the files from cartd at .* broke off"):
+            next(members)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pacifica_notifications_consumer import upload
-from pacifica_notifications_consumer.clients.ingest import IngestState
+from pacifica_notifications_consumer.clients.ingest import Ingest, IngestState
 from pacifica_notifications_consumer.errors import ServiceError, UploadError
-from pacifica_notifications_consumer.http.server import Handler
+from pacifica_notifications_consumer.http.server import Handler, serve
 from pacifica_notifications_consumer.settings.services import Services
 from tests.support.faults import fault_server
+from tests.support.machine.waiting import DEADLINE
 from tests.unit.transfer.test_transfer import TRANSACTION, failure
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
@@ -57,6 +60,43 @@ def test_ingest_that_is_stuck(outgoing: Path) -> None:
         ingest.states = {1: DONE}
         event = upload(outgoing, TRANSACTION, services=Services(ingest_url=server.url)).get()
     assert (event["eventID"], ingest.uploads) == ("metadata.ingest.1", 1)
+
+
+def test_ingest_that_goes_back_and_forth(outgoing: Path) -> None:
+    """What goes up and down is no progress."""
+    ingest = ScriptedIngest()
+    percent = itertools.cycle(["0", "1"])
+
+    def answer(handler: Handler, body: bytes) -> None:
+        ingest.states = {1: AT_WORK | {"task_percent": next(percent)}}
+        ingest(handler, body)
+
+    with fault_server(answer) as server:
+        error = failure(upload(outgoing, TRANSACTION, services=Services(ingest_url=server.url), timeout=0.3))
+    assert isinstance(error, UploadError)
+    assert "for more than 0.3 seconds" in str(error)
+
+
+def test_ingest_that_takes_its_time(outgoing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service may take the pieces of an upload more slowly than it takes connections."""
+    monkeypatch.setattr(Ingest, "timeouts", (0.2, DEADLINE))
+    with (outgoing / "large").open("wb") as large:
+        large.truncate(64 << 20)
+
+    class SlowIngest(Handler):
+        def do_POST(self) -> None:
+            threading.Event().wait(1.0)
+            left = int(self.headers["Content-Length"])
+            while left:
+                left -= len(self.rfile.read(min(left, 1 << 20)))
+            self.reply(200, b'{"job_id": 1}')
+
+        def do_GET(self) -> None:
+            self.reply(200, json.dumps(DONE).encode())
+
+    with serve(SlowIngest, "127.0.0.1", 0) as server:
+        event = upload(outgoing, TRANSACTION, services=Services(ingest_url=server.url)).get()
+    assert event["eventID"] == "metadata.ingest.1"
 
 
 def test_upload_that_fails_between_two_calls(outgoing: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -136,11 +136,11 @@ def test_newest_upload_is_in_reach(highest: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("highest", "problem"), [(1 << 99, "a state for every number"), (200, "more than 100 uploads")]
+    ("highest", "problem"), [(1 << 99, "a state for every number"), (200, "for -1 seconds with uploads")]
 )
 def test_ingest_that_knows_more_than_there_can_be(monkeypatch: pytest.MonkeyPatch, highest: int, problem: str) -> None:
-    """The search ends with an error if ingest seems to have every upload, or too many since the lost one."""
-    monkeypatch.setattr(upload_recovery, "_MOST", 100)
+    """The search ends with an error if ingest seems to have every upload, or so many that it takes too long."""
+    monkeypatch.setattr(upload_recovery, "_LONGEST", -1.0)
 
     class Endless(Ingest):
         def state(self, job_id: int) -> IngestState | None:
