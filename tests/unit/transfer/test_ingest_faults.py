@@ -80,11 +80,14 @@ def test_ingest_that_goes_back_and_forth(outgoing: Path) -> None:
 def test_ingest_that_takes_its_time(outgoing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service may take the pieces of an upload more slowly than it takes connections."""
     monkeypatch.setattr(Ingest, "timeouts", (0.2, DEADLINE))
-    with (outgoing / "large").open("wb") as large:
-        large.truncate(64 << 20)
+    with (outgoing / "uploads" / "large").open("wb") as large:
+        large.truncate(64 << 20)  # more than sockets hold
+
+    uploads = []
 
     class SlowIngest(Handler):
         def do_POST(self) -> None:
+            uploads.append(self.path)
             threading.Event().wait(1.0)
             left = int(self.headers["Content-Length"])
             while left:
@@ -96,7 +99,7 @@ def test_ingest_that_takes_its_time(outgoing: Path, monkeypatch: pytest.MonkeyPa
 
     with serve(SlowIngest, "127.0.0.1", 0) as server:
         event = upload(outgoing, TRANSACTION, services=Services(ingest_url=server.url)).get()
-    assert event["eventID"] == "metadata.ingest.1"
+    assert (event["eventID"], len(uploads)) == ("metadata.ingest.1", 1)
 
 
 def test_upload_that_fails_between_two_calls(outgoing: Path, caplog: pytest.LogCaptureFixture) -> None:
