@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, VenvError
 from ..settings.option import PREFIX
 
 
@@ -44,7 +44,9 @@ class Venv:
     @property
     def site_packages(self) -> Path:
         """The directory of the installed packages."""
-        return next(self.path.glob("lib/python*/site-packages"))
+        for directory in self.path.glob("lib/python*/site-packages"):
+            return directory
+        raise VenvError(f"{self.path} has no site-packages any more", "look for what has removed them, perhaps init.sh")
 
     @property
     def lock(self) -> Path:

@@ -32,14 +32,16 @@ class Poller:
 
     ``accept`` returns None when no further client waits. ``serve`` is called with the connections on which a request
     has arrived, and with a function that returns those on which one has arrived since. It must `forget` each
-    connection that it closes or passes to a thread; a thread returns it with `take`. ``most_held`` is
+    connection that it closes or passes to a thread; a thread returns it with `take`. ``elsewhere`` tells
+    the number of those that are with threads, and ``most`` how many connections there may be. ``most_held`` is
     `ServerLimits.held`.
     """
 
     _listener: socket.socket
     _accept: Callable[[], Connection | None]
     _serve: Callable[[Sequence[Connection], Callable[[], Sequence[Connection]]], None]
-    _most_waiting: int
+    _elsewhere: Callable[[], int]
+    _most: int
     _most_held: int
 
     def __attrs_post_init__(self) -> None:
@@ -171,7 +173,7 @@ class Poller:
     def _add(self, connection: Connection, ready: list[Connection]) -> None:
         self._waiting[connection] = None
         self._selector.register(connection, selectors.EVENT_READ, connection)
-        if len(self._waiting) > self._most_waiting:
+        if len(self._waiting) + self._elsewhere() > self._most:
             self.make_room()
         # Its own buffer or that of TLS may hold bytes that the selector does not report.
         self._read(connection, ready)

@@ -18,6 +18,8 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: A request target in origin or absolute form (RFC 9112, section 3.2).
 _TARGET = re.compile(r"(?:https?://[^/?]*)?([^?]*)\??(.*)", re.IGNORECASE | re.DOTALL | re.ASCII)
+#: A host with or without a port (RFC 9110, section 7.2), which may be empty.
+_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _CHUNKED = re.compile(r"[ \t]*chunked[ \t]*", re.IGNORECASE | re.ASCII)
 _REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+|/[\x21-\x7e\x80-\xff]*) HTTP/([0-9])\.([0-9])")
 #: Optional white space (RFC 9110, section 5.6.3); without an argument, `str.strip` removes other characters as well.
@@ -107,8 +109,8 @@ class Head:
             reason = f"the request has more than {most_fields} header fields"
             raise HTTPError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
         headers = Headers([parse_field(line) for line in lines])
-        hosts = len(headers.get_all("Host"))
-        if hosts > 1 or (not hosts and minor != "0"):
+        hosts = headers.get_all("Host")
+        if len(hosts) > 1 or (not hosts and minor != "0") or not all(map(_HOST.fullmatch, hosts)):
             raise HTTPError(HTTPStatus.BAD_REQUEST, "the request must have one Host")
         if minor == "0" and "Transfer-Encoding" in headers:
             raise HTTPError(HTTPStatus.BAD_REQUEST, "a request of HTTP/1.0 cannot have a Transfer-Encoding")

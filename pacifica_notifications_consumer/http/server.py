@@ -90,7 +90,9 @@ class Server(HTTPServer):
         self._closing = threading.Event()
         super().__init__(address, handler)
         self.socket.setblocking(False)
-        self._poller = Poller(self.socket, self._accept, self._serve, self.limits.connections, self.limits.held)
+        self._poller = Poller(
+            self.socket, self._accept, self._serve, lambda: self._load, self.limits.connections, self.limits.held
+        )
 
     @property
     def url(self) -> str:
@@ -170,7 +172,7 @@ class Server(HTTPServer):
         self._poller.forget(connection)
         connection.busy = False
         with self._threads_lock:
-            if self._load >= _MOST_QUEUED or not self._have_thread():
+            if self._load >= min(_MOST_QUEUED, self.limits.connections) or not self._have_thread():
                 connection.close()
                 return
             self._load += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,8 +13,10 @@ import attrs
 from ..errors import ConfigurationError, InUse, StateError, explained
 from ..streams.progress import FAILURE
 from ..system.account import CURRENT_USER, Account
-from ..system.files import make_private, sync_directory, try_lock
+from ..system.files import make_folders, make_private, sync_directory, try_lock
 from .files import open_file
+
+log = logging.getLogger(__name__)
 
 #: The name of the ledger in a state directory.
 LEDGER = "ledger.sqlite3"
@@ -85,7 +88,7 @@ class JobDirectory:
             for folder in (self.source / "downloads", uploads):
                 folder.mkdir(mode=0o700, exist_ok=True)
             for folder in (uploads / folder for folder in folders):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_folders(folder, 0o700)
             with open_file(self.source, "notification.json", "wb") as file:
                 file.write(body)
             for noted in (self.progress, self.progress.with_name(FAILURE)):
@@ -124,7 +127,9 @@ class StateDirectory:
             for file in (self.path / "jobs", self.path / "lock", self.ledger):
                 if file.exists():
                     run_as.check_way(file, "choose another directory with `state_dir`")
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            if (owner_id := self.path.stat().st_uid) not in (0, os.geteuid(), run_as.uid):
+                log.warning("the state directory %s belongs to user %d, who can change what jobs do", path, owner_id)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             locked = try_lock(self._lock)
         if not locked:
             holder = os.pread(self._lock, 500, 0).decode("utf-8", "replace").strip() or "another process"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import threading
 import time
@@ -26,6 +27,9 @@ from .histograms import Histograms
 from .leases import LEASE
 
 log = logging.getLogger(__name__)
+
+#: What the machine lacks for a moment: open files, processes or memory.
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
 #: The exit status of an entry-point that wants to be tried again later (EX_TEMPFAIL of sysexits.h).
 TRY_AGAIN = 75
@@ -198,8 +202,10 @@ class Workers:
                 placed=lambda place: self._placed(job, place),
             )
             ending = self._engine.run(attempt, stop)
-        except (PacificaError, OSError, ValueError) as error:
-            ending = Ending(reason=f"could not be started: {error}")
+        except (PacificaError, OSError, ValueError, RecursionError) as error:
+            lacking = getattr(error.__cause__ or error, "errno", None) in _LACKS
+            fate = Fate.PUT_OFF if lacking else Fate.ENDED
+            ending = Ending(reason=f"could not be started: {error}", fate=fate)
         watch.take_over()
         self._histograms.attempts.observe(time.monotonic() - started)
         self._ended(job, ending, stop(), time.monotonic() - started)

@@ -34,11 +34,23 @@ def open_private(path: Path, how: str = "ab", mode: int = 0o600) -> IO[Any]:
 
 
 def make_private(directory: Path, mode: int = 0o700) -> None:
-    """Make a directory with access for this user only; others cannot write to missing parents, whatever the umask."""
+    """Make a directory with access for this user only; others can only pass through missing parents."""
     if not directory.parent.exists():
-        # Another user, who is to reach a directory further below, may pass.
-        make_private(directory.parent, 0o755)
-    directory.mkdir(mode=mode, exist_ok=True)
+        # Another user may have to reach a directory further below.
+        make_private(directory.parent, 0o711)
+    if not directory.exists():
+        directory.mkdir(mode=mode, exist_ok=True)
+        # Whatever the umask.
+        directory.chmod(mode)
+
+
+def make_folders(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and its missing parents, however many; `Path.mkdir` calls itself for each."""
+    missing = [folder]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    for each in reversed(missing):
+        each.mkdir(mode=mode, exist_ok=True)
 
 
 def regular(name: str | Path, flags: int, at: int | None = None) -> int:

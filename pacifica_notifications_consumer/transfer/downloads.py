@@ -20,6 +20,7 @@ from ..cloudevents.notification import FileRecord
 from ..errors import BrokenOff, DownloadError, explained
 from ..streams.hashing import HashingThread
 from ..streams.progress import TransferMeter
+from ..system.files import make_folders
 
 #: Size in bytes from which a file is hashed on a separate thread.
 _LARGE = 4 << 20
@@ -78,7 +79,7 @@ class Downloads:
                 self._write(handle, file, pieces)
                 folder = file.path.rpartition("/")[0]
                 if folder not in self._folders:
-                    Path(self._directory, folder).mkdir(parents=True, exist_ok=True)
+                    make_folders(Path(self._directory, folder))
                     self._folders.add(folder)
                 # The file gets its name only now, so an incomplete file is never visible under it.
                 os.replace(temporary, f"{self._directory}/{file.path}")  # noqa: PTH105  (a Path doubles the time)

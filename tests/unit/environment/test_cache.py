@@ -307,10 +307,10 @@ def test_directory_that_cannot_be_used(tmp_path: Path, builds: Builds) -> None:
 
 
 def test_parents_of_the_directory(tmp_path: Path, builds: Builds) -> None:
-    """Only this user can write to missing parents that are made for the directory, whatever the umask."""
+    """Others can pass through missing parents that are made for the directory, no more, whatever the umask."""
     before = os.umask(0)
     try:
         use(VenvCache(tmp_path / "a" / "b" / "cache"), builds)
     finally:
         os.umask(before)
-    assert [(tmp_path / path).stat().st_mode & 0o777 for path in ("a", "a/b", "a/b/cache")] == [0o755, 0o755, 0o700]
+    assert [(tmp_path / path).stat().st_mode & 0o777 for path in ("a", "a/b", "a/b/cache")] == [0o711, 0o711, 0o700]

@@ -167,6 +167,26 @@ def test_more_clients_than_may_wait() -> None:
         assert len(gone) == 15
 
 
+def test_connections_with_threads_count() -> None:
+    """Clients whose requests wait for a thread, or have one, count as well: there are never more than the limit."""
+    go = threading.Event()
+
+    class Waiting(Echo):
+        def do_GET(self) -> None:
+            go.wait(DEADLINE)
+            super().do_GET()
+
+    limits = attrs.evolve(PATIENT, connections=5, threads=1)
+    with serve(Waiting, "127.0.0.1", 0, limits=limits) as server, ExitStack() as stack:
+        clients = idle(stack, server, 20, _GET + b"\r\n")
+        gone: list[socket.socket] = []
+        try:
+            wait_until(lambda: closed_among(clients, gone) >= 15, "15 connections are closed")
+            assert server._load + len(server._poller._waiting) <= 5
+        finally:
+            go.set()
+
+
 def test_most_held_bytes() -> None:
     """Connections hold limited bytes of unfinished requests: the ones that have held some longest are closed."""
     limits = attrs.evolve(PATIENT, held=100_000)

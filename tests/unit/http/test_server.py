@@ -145,6 +145,14 @@ def test_requests_one_after_the_other(server: Server) -> None:
     assert bodies == [b"one", b"two", b"/three", b"/four"]
 
 
+@pytest.mark.parametrize("host", [b"a b", b"a\tb", b"a/b", b"a@b", b"h\xe9", b'"a"', b"a,b c"])
+def test_host_that_is_none(server: Server, host: bytes) -> None:
+    """A Host that is not a host is refused (RFC 9112, section 3.2)."""
+    head = b"GET / HTTP/1.1\r\nConnection: close\r\nHost: "
+    assert statuses(raw(server.url, head + host + b"\r\n\r\n")) == [400]
+    assert statuses(raw(server.url, head + b"[::1%25lo]:80\r\n\r\n")) == [200]
+
+
 def test_request_without_host(server: Server) -> None:
     """A request of HTTP/1.1 must have a Host, which may be empty (RFC 9112, section 3.2)."""
     assert statuses(raw(server.url, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")) == [400]

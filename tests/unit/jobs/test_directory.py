@@ -10,6 +10,7 @@ import pytest
 from pacifica_notifications_consumer.cloudevents.notification import Notification
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
 from pacifica_notifications_consumer.jobs.directory import JobDirectory, StateDirectory, check_used
+from pacifica_notifications_consumer.system.temporary import remove_tree
 from tests.support.paths import NOTIFICATIONS
 
 
@@ -68,7 +69,7 @@ def test_other_users_see_nothing(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with contextlib.closing(StateDirectory(tmp_path / "a" / "b" / "state", "name")):
-            parents = {"a": 0o755, "a/b": 0o755}
+            parents = {"a": 0o711, "a/b": 0o711}
             assert modes(tmp_path) == {
                 **parents,
                 **dict.fromkeys(("a/b/state", "a/b/state/jobs"), 0o700),
@@ -83,10 +84,37 @@ def test_other_users_see_nothing(tmp_path: Path) -> None:
     files = {"lock", "jobs/1/incoming/notification.json"}
     made = modes(tmp_path)
     assert files | {"jobs", "jobs/1/progress", "jobs/1/outgoing/uploads/a"} < made.keys()
-    # Intermediate folders of uploads have the umask's rights; they are in a private one.
-    assert {path for path, mode in made.items() if mode != (0o600 if path in files else 0o700)} == {
-        "jobs/1/outgoing/uploads/a"
-    }
+    assert {path for path, mode in made.items() if mode != (0o600 if path in files else 0o700)} == set()
+
+
+def test_deep_folders(tmp_path: Path) -> None:
+    """A file of a notification may be in a thousand folders, if the file system has such paths."""
+    folders = "/".join(["d"] * 1200)
+    with contextlib.closing(StateDirectory(tmp_path, "name")) as state:
+        state.job(1).prepare(b"{}", [folders])
+        uploads = state.job(1).destination / "uploads"
+        assert (uploads / folders).is_dir()
+        with pytest.raises(OSError, match="File name too long"):
+            state.job(2).prepare(b"{}", [f"{folders}/{folders}"])
+    remove_tree(tmp_path / "jobs")
+
+
+def test_lock_that_is_a_link(tmp_path: Path) -> None:
+    """A link that another user has put in the place of the lock is not followed."""
+    (tmp_path / "other").write_text("precious")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "lock").symlink_to(tmp_path / "other")
+    with pytest.raises(StateError, match="cannot use the state directory"):
+        StateDirectory(tmp_path / "state", "name")
+    assert (tmp_path / "other").read_text() == "precious"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+def test_state_directory_of_another_user(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning says whose the directory is."""
+    os.chown(tmp_path, 12345, -1)
+    StateDirectory(tmp_path, "name").close()
+    assert f"the state directory {tmp_path} belongs to user 12345" in caplog.text
 
 
 def test_lock_names_its_last_holder(tmp_path: Path) -> None:

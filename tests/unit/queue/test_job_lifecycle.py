@@ -1,5 +1,6 @@
 """Jobs in adverse conditions: failures, crashes, cancellation, orphans, too much output, old age."""
 
+import errno
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from pacifica_notifications_consumer.engines.engine import Attempt
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.engines.warm import start as warm_start
 from pacifica_notifications_consumer.errors import StateError
+from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import Ending, JobState
 from pacifica_notifications_consumer.jobs.retention import Keep
 from pacifica_notifications_consumer.queue import maintenance as maintenance
@@ -111,6 +113,21 @@ sys.exit(75 if n < 4 else 0)
 """
     job = run_one(make(source, attempts=1))
     assert (job.state, job.attempts, job.deferrals) == (JobState.SUCCEEDED, 1, 3)
+
+
+def test_machine_that_lacks_something(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job for which no file can be opened at present, or no process started, is put off, and no attempt counted."""
+    lacks = [errno.EMFILE, errno.EAGAIN]
+    prepare = JobDirectory.prepare
+
+    def lacking(*arguments: Any) -> None:
+        if lacks:
+            raise OSError(lacks[-1], os.strerror(lacks.pop()))
+        prepare(*arguments)
+
+    monkeypatch.setattr(JobDirectory, "prepare", lacking)
+    job = run_one(make("", attempts=1))
+    assert (job.state, job.attempts, lacks) == (JobState.SUCCEEDED, 1, [])
 
 
 def test_pauses_grow_and_differ() -> None:

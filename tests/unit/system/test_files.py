@@ -47,18 +47,19 @@ def test_rights_of_new_files(tmp_path: Path) -> None:
     assert found == {"older": 0o640, "opened": 0o600, "private": 0o600, "public": 0o666}
 
 
-def test_rights_of_parents(tmp_path: Path) -> None:
-    """Others cannot write to missing parents of a private directory, whatever the umask; those that exist stay."""
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
+def test_rights_of_parents(tmp_path: Path, umask: int) -> None:
+    """Others can pass through missing parents of a private directory, whatever the umask; those that exist stay."""
     (tmp_path / "older").mkdir()
     (tmp_path / "older").chmod(0o755)
-    before = os.umask(0)
+    before = os.umask(umask)
     try:
         for _ in range(2):
             make_private(tmp_path / "older" / "a" / "b" / "c")
     finally:
         os.umask(before)
     found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
-    assert found == {"older": 0o755, "a": 0o755, "b": 0o755, "c": 0o700}
+    assert found == {"older": 0o755, "a": 0o711, "b": 0o711, "c": 0o700}
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "directory", "endless", "link to a pipe", "missing"])
