@@ -207,7 +207,7 @@ def test_files_without_content_or_end(kind: str, monkeypatch: pytest.MonkeyPatch
 def test_file_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time for each part of a file is limited, too."""
     monkeypatch.setattr(base, "_LONGEST_ANSWER", -1.0)
-    sender = Sender(then=lambda: itertools.repeat(PIECE))
+    sender = Sender(header("x/a/b", 1 << 33), then=lambda: itertools.repeat(PIECE))
     with (
         fault_server(sender) as server,
         make_session(Services()) as session,
