@@ -158,6 +158,7 @@ BOOKS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("expression", PUBLISHED)
 def test_published_expressions(expression: str) -> None:
     """The expressions of jsonpath2's own tests find what they find there, and those that it refuses are refused."""

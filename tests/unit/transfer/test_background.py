@@ -32,10 +32,8 @@ def work(value=1):
     return in_background(act)
 """
 
-
 #: Python 3.12 starts no threads after the end of the script; see docs/reference/entry-points.md.
 NOT_3_12 = pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.12 starts no threads that late")
-
 
 #: Forking while a task runs is allowed, but Python 3.12 and later warn of it.
 QUIET = "import warnings; warnings.simplefilter('ignore')"
@@ -110,6 +108,7 @@ def test_rejection_carries_our_error_and_its_cause(tmp_path: str) -> None:
     assert any(frame.name == "_read_notification" for frame in traceback.extract_tb(caught.value.__traceback__))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("script", "status", "printed"),
     [
@@ -194,6 +193,7 @@ if sys.version_info >= (3, 12):
     RETURNED["count()"] = "async generator"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("script", "sentence"),
     [

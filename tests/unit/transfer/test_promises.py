@@ -25,6 +25,7 @@ def python() -> Iterator[Interpreter]:
         yield python
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "script",
     [
