@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import ConfigurationError, InitScriptError, RequirementError, VenvError, explained
 from ..settings.converters import check, existing_file, limit, path
 from ..system.account import Account, has_given_up_new_privileges
-from ..system.files import digest_tree, read_regular, regular, replacing
+from ..system.files import digest_tree, read_regular, regular, replacing, walk
 from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured, without_credentials
 from ..system.temporary import remove_tree, temporary_directory
@@ -130,7 +130,8 @@ class VenvBuilder:
     def _cached(
         self, cache: VenvCache, interpreter: Interpreter, installer: Installer, requirements: Requirements
     ) -> contextlib.AbstractContextManager[Venv]:
-        with self._run_as.acting():
+        problem, advice = f"the files of {self._directory} cannot be hashed for the cache", "let the user read them all"
+        with self._run_as.acting(), explained(RequirementError, problem, advice):
             script = None if self._init_script is None else digest_tree(self._init_script.resolve())
             digest, unkept = digest_local_files(requirements, self._directory, has_script=script is not None)
         parts = [
@@ -214,11 +215,15 @@ class VenvBuilder:
     def _files_of_directory(self) -> dict[str, tuple[int, int]]:
         """Size and modification time of each file that ``init.sh`` might change; empty without ``init.sh``."""
         found = {}
-        for folder, _, names in os.walk(self._directory) if self._init_script else ():
-            for name in names:
-                with contextlib.suppress(OSError):  # A process of the script may still remove files.
-                    seen = os.lstat(file := f"{folder}/{name}")
-                    found[file] = seen.st_size, seen.st_mtime_ns
+        try:
+            for folder, _, entries in walk(self._directory, OSError) if self._init_script else ():
+                for entry in entries:
+                    with contextlib.suppress(OSError):  # A process of the script may still remove files.
+                        if not entry.is_dir():
+                            seen = entry.stat(follow_symlinks=False)
+                            found[folder + entry.name] = seen.st_size, seen.st_mtime_ns
+        except OSError:
+            found[""] = 0, 0  # The script has nested folders too deeply: a change in any case.
         return found
 
     def _run_init_script(self, script: Path, environ: Mapping[str, str]) -> None:

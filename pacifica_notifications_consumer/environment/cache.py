@@ -28,7 +28,7 @@ import attrs
 from ..errors import Cancelled, StateError, explained
 from ..settings.converters import age_and, byte_count, checked, seconds, show_age, show_size
 from ..system.account import Account
-from ..system.files import make_private, open_private, replacing, try_lock
+from ..system.files import make_private, open_private, replacing, try_lock, walk
 from ..system.temporary import remove_tree
 from .venv import Venv
 
@@ -197,10 +197,8 @@ class VenvCache:
         in_use = stack.enter_context(open_private(home / "in-use"))
         try_lock(in_use, shared=True)
         venv, reason = build(home)
-        if reason:
+        if reason := reason or _publish(home):
             log.warning("the environment is not kept in the cache: %s", reason)
-        else:
-            _publish(home)
         return venv
 
     def _remove(self, build: Path) -> bool:
@@ -229,20 +227,25 @@ def _read(build: Path) -> CachedVenv | None:
     return CachedVenv(venv=Venv(build / "venv"), key=build.parent.name, size=size, used_at=used_at)
 
 
-def _files(build: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """The installed files without the compiled ones, which the interpreter may rewrite at any time."""
-    for folder, folders, names in os.walk(build / "venv"):
-        folders[:] = [name for name in folders if name != "__pycache__"]
-        for name in names:
-            path = f"{folder}/{name}"
-            yield path[len(str(build)) + 1 :], os.lstat(path)
-
-
-def _publish(build: Path) -> None:
-    files = {path: [found.st_size, found.st_mtime_ns] for path, found in _files(build)}
-    size = sum(path.lstat().st_size for path in build.rglob("*"))
+def _publish(build: Path) -> str:
+    """Describe why an environment cannot be found again; empty if from now on it can be."""
+    files, size = {}, 0
+    try:
+        for folder, _, entries in walk(build):
+            # Not the compiled files, which the interpreter may rewrite at any time.
+            is_installed = folder.startswith("venv/") and "__pycache__" not in folder.split("/")
+            for entry in entries:
+                found = entry.stat(follow_symlinks=False)
+                size += found.st_size
+                if is_installed and not entry.is_dir():
+                    files[folder + entry.name] = [found.st_size, found.st_mtime_ns]
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return "its folders are nested too deeply"
     with replacing(build / _CONTENTS, sync=True) as file:
         file.write(json.dumps({"size": size, "files": files}).encode("ascii"))
+    return ""
 
 
 def _damage(build: Path) -> str:

@@ -17,13 +17,12 @@ from typing import IO, Any
 
 import attrs
 
-from ..system.files import regular
+from ..system.files import FOLDER, regular
 
 #: Maximum number of folders and files that a list looks at, and of times that it opens a folder.
 _MOST_ENTRIES, _MOST_OPENINGS = 50_000, 20_000
 #: Maximum size in bytes of a note, and of a folder's path in a list in characters.
 _LONGEST_NOTE = _LONGEST_PATH = 4096
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FLAGS = {
     "rb": os.O_RDONLY,
     "r+b": os.O_RDWR,
@@ -56,22 +55,25 @@ def list_files(directory: Path, most: int = 1000) -> tuple[list[JobFile], bool]:
 
 def _walk(directory: str) -> Generator[JobFile | None, None, None]:
     """Yield the files, and None at the end if some were left out; not `os.fwalk`, which keeps many folders open."""
-    left, openings, waiting = _MOST_ENTRIES, _MOST_OPENINGS, [("", ".")]
-    at, handle = "/", os.open("/", _FOLDER)
+    left, openings, waiting, too_deep = _MOST_ENTRIES, _MOST_OPENINGS, [("", ".")], False
+    at, handle = "/", os.open("/", FOLDER)
     try:
         while waiting and left >= 0:
             above, name = waiting.pop()
             path = f"{above}{name}/"
+            if len(path) > _LONGEST_PATH:
+                too_deep = True
+                continue
             steps = [name] if above == at else [directory, *path.split("/")[:-1]]
             openings -= len(steps)
-            if openings < 0 or len(path) > _LONGEST_PATH:
+            if openings < 0:
                 left = -1
                 break
             at = "/"
             # The job may have removed the folder, or put a link in its place.
             with contextlib.suppress(OSError):
                 for step in steps:
-                    handle, outer = os.open(step, _FOLDER, dir_fd=handle), handle
+                    handle, outer = os.open(step, FOLDER, dir_fd=handle), handle
                     os.close(outer)
                 at = path
                 with os.scandir(handle) as listed:
@@ -87,7 +89,7 @@ def _walk(directory: str) -> Generator[JobFile | None, None, None]:
                             yield JobFile(path=shown, size=seen.st_size, changed_at=seen.st_mtime)
     finally:
         os.close(handle)
-    if left < 0:
+    if left < 0 or too_deep:
         yield None
 
 
@@ -104,7 +106,7 @@ def open_file(directory: Path, path: str, mode: str = "rb") -> IO[Any]:
         try:
             at: int | None = None
             for folder in (str(directory), *folders):
-                at = os.open(folder, _FOLDER, dir_fd=at)
+                at = os.open(folder, FOLDER, dir_fd=at)
                 stack.callback(os.close, at)
             if mode == "wb":
                 # The old file may have another name, under which its content must stay, such as in `uploads`.

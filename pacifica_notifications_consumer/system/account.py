@@ -24,6 +24,7 @@ from typing import Any
 import attrs
 
 from ..errors import ConfigurationError
+from .files import walk
 
 log = logging.getLogger(__name__)
 
@@ -151,11 +152,11 @@ class Account:
         """
         if directory.lstat().st_uid == self.uid:
             return
-        for _, folders, files, at in os.fwalk(directory):
-            for name in (*folders, *files):
-                seen = os.stat(name, dir_fd=at, follow_symlinks=False)
+        for _, at, entries in walk(directory):
+            for entry in entries:
+                seen = os.stat(entry.name, dir_fd=at, follow_symlinks=False)
                 if stat.S_ISDIR(seen.st_mode) or seen.st_nlink == 1:
-                    os.chown(name, self.uid, self.gid, dir_fd=at, follow_symlinks=False)
+                    os.chown(entry.name, self.uid, self.gid, dir_fd=at, follow_symlinks=False)
         # The directory itself last: until then the user cannot change it.
         os.chown(directory, self.uid, self.gid, follow_symlinks=False)
 

@@ -16,6 +16,9 @@ from typing import IO, Any
 #: The suffix of incomplete files.
 NEW = ".new"
 _LARGEST = 32 << 20
+#: Maximum length of a folder's path, so that any file in it has one that the system accepts.
+_LONGEST_PATH = 4095 - 256
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 _SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -63,11 +66,11 @@ def regular(name: str | Path, flags: int, at: int | None = None) -> int:
     return handle
 
 
-def read_regular(path: Path, default: bytes | None = None) -> bytes:
+def read_regular(path: Path, default: bytes | None = None, most: int = _LARGEST) -> bytes:
     """Read a `regular` file of at most 32 MiB; others are an `OSError`, or their beginning or the default is read."""
     with contextlib.suppress(*([] if default is None else [OSError])), open(path, "rb", opener=regular) as file:
-        if len(content := file.read(_LARGEST + 1)) > _LARGEST and default is None:
-            raise OSError(errno.EFBIG, f"it has more than {_LARGEST} bytes", str(path))
+        if len(content := file.read(most + 1)) > most and default is None:
+            raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
         return content
     return default or b""
 
@@ -105,13 +108,43 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+def walk(top: Path, *ignored: type[OSError]) -> Iterator[tuple[str, int, list[os.DirEntry[str]]]]:
+    """Yield the path of each folder of a tree, empty or with a slash at its end, an open handle, and what it contains.
+
+    The tree may be anybody's: links are not followed, and it is neither recursive, nor are many files open. Folders
+    with ``ignored`` errors are left out; one that is nested so deeply that files have no usable paths is an `OSError`.
+    """
+    waiting, at, handle = [("", ".")], "/", os.open("/", FOLDER)
+    try:
+        while waiting:
+            above, name = waiting.pop()
+            path = f"{above}{name}/"
+            if len(os.fsencode(f"{top}/{path}")) > _LONGEST_PATH:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), f"{path[:80]}…")
+            steps = [name] if above == at else [str(top.absolute()), *path.split("/")[:-1]]
+            at = "/"
+            with contextlib.suppress(*ignored):
+                for step in steps:
+                    handle, outer = os.open(step, FOLDER, dir_fd=handle), handle
+                    os.close(outer)
+                at = path
+                with os.scandir(handle) as listed:
+                    entries = list(listed)
+                waiting += ((path, each.name) for each in entries if each.is_dir(follow_symlinks=False))
+                yield path[2:], handle, entries
+    finally:
+        os.close(handle)
+
+
 def digest_tree(top: Path, ignored: str = "(?!)") -> str:
     """Hash a file, or the names, contents and executable bits of all that is in a directory; links are not followed.
 
     Paths below it that the pattern ``ignored`` matches do not count.
     """
     whole = hashlib.sha256()
-    for path in (top, *sorted(top.rglob("*"))):
+    tree = walk(Path(os.path.realpath(top)), PermissionError) if top.is_dir() else ()
+    below = sorted(f"{path}{each.name}".split("/") for path, _, entries in tree for each in entries)
+    for path in (top, *(top.joinpath(*parts) for parts in below)):
         name, mode, content = os.fsencode(path.relative_to(top)), path.lstat().st_mode, b""
         if re.fullmatch(ignored, os.fsdecode(name)):
             continue

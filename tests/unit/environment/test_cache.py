@@ -18,6 +18,7 @@ from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import Cancelled, StateError
 from pacifica_notifications_consumer.system.files import try_lock
 from tests.support.paths import ROOT as _ROOT
+from tests.support.trees import nest
 
 
 class Builds:
@@ -314,3 +315,22 @@ def test_parents_of_the_directory(tmp_path: Path, builds: Builds) -> None:
     finally:
         os.umask(before)
     assert [(tmp_path / path).stat().st_mode & 0o777 for path in ("a", "a/b", "a/b/cache")] == [0o711, 0o711, 0o700]
+
+
+@pytest.mark.parametrize(("depth", "kept"), [(1500, True), (3000, False)])
+def test_folders_in_each_other(
+    cache: VenvCache, builds: Builds, caplog: pytest.LogCaptureFixture, depth: int, *, kept: bool
+) -> None:
+    """An environment may have hundreds of folders in each other; one with longer paths than there are is not kept."""
+
+    def build(home: Path) -> tuple[Venv, str]:
+        venv, reason = builds(home)
+        with nest(venv.path, depth, leave=True):
+            return venv, reason
+
+    with cache.environment("k", build), cache.environment("k", build):
+        assert len(builds.homes) == (1 if kept else 2)
+    said = "the environment is not kept in the cache: its folders are nested too deeply"
+    assert (said in caplog.messages) is not kept
+    cache.prune(CacheLimits(size=0))
+    assert not any(home.exists() for home in builds.homes)

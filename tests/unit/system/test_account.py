@@ -6,6 +6,7 @@ import codecs
 import importlib
 import os
 import pwd
+import resource
 import shutil
 import stat
 import subprocess
@@ -25,6 +26,7 @@ from pacifica_notifications_consumer.queue.job_runner import JobRunner
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
 from tests.support.machine.waiting import DEADLINE
+from tests.support.trees import nest
 
 NOBODY = "nobody"
 HE, HIS_GROUP = pwd.getpwnam(NOBODY)[2:4]
@@ -376,3 +378,22 @@ def test_imports_while_acting(account: Account, place: Path, monkeypatch: pytest
     codecs.unregister(search)
     assert len(late) == 1
     assert (closed / "secret").read_text() == "secret"
+
+
+@as_root
+@pytest.mark.parametrize("depth", [300, 1100])
+def test_a_deep_tree_changes_hands(account: Account, place: Path, depth: int) -> None:
+    """Folders in each other change their owner, with few open files; those whose paths are too long are refused."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    tree = place / "tree"
+    tree.mkdir()
+    with nest(tree, depth):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+        try:
+            account.own(tree)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert (tree / ("a/" * depth) / "file").stat().st_uid == account.uid
+    os.chown(tree, 0, 0)
+    with nest(tree, 3000), pytest.raises(OSError, match="File name too long"):
+        account.own(tree)
