@@ -41,6 +41,7 @@ PRELOAD = "preload.txt"
 _CHUNK = 1 << 20
 _ENCRYPTED = 0x1
 _RATIO_MATTERS_ABOVE = 1 << 20
+_MOST_FOLDERS = 500
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 
@@ -220,6 +221,10 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo, limits: ArchiveLimits) -> N
     if "\\" in name or "\0" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
         raise ArchiveError(
             f"{path} contains an entry with the unsafe name {name!r}", "use relative names with / and without .. or :"
+        )
+    if len(parts) > _MOST_FOLDERS + 1:
+        raise ArchiveError(
+            f"{path} contains {name[:80]!r}…, which is in more than {_MOST_FOLDERS} folders", "put it into fewer"
         )
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind == stat.S_IFLNK:

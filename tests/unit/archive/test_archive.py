@@ -346,3 +346,19 @@ def test_no_room(pack: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> 
 def test_path_too_long() -> None:
     """The path of an archive may itself be too long."""
     assert "File name too long; check the path" in str(refusal(Path("x" * 300)))
+
+
+@pytest.mark.parametrize(("depth", "refused"), [(500, False), (501, True), (1200, True), (30_000, True)])
+def test_folders_in_each_other(pack: Callable[..., Path], depth: int, *, refused: bool) -> None:
+    """A path of hundreds of folders is extracted, one of more is refused in a short sentence."""
+    path = pack({"d/" * depth + "file": ""})
+    if refused:
+        with (
+            pytest.raises(ArchiveError, match=r"in more than 500 folders; put it into fewer$") as caught,
+            open_archive(path),
+        ):
+            pass
+        assert len(str(caught.value)) < 500
+    else:
+        with open_archive(path) as consumer:
+            assert (consumer.directory / ("d/" * depth) / "file").exists()
