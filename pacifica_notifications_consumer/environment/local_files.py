@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+from ..errors import shown
 from ..system.files import digest_tree, read_regular
-from .requirements import Line, Requirements
+from .requirements import Requirements
 
 #: Names the files of a consumer on which its environment does not depend.
 IGNORE = "venv-ignore.txt"
 
 _INDEX = re.compile(r"-i|--index-url|--extra-index-url")
+#: Maximum length of a word that may have names in it, as of a path, and number of names that are looked for.
+_LONGEST_WORD, _MOST_NAMES = 4096, 200_000
 _EDITABLE = re.compile(r"-e|--editable")
 _BEGINS = re.compile(r"^-\w|[=:@,]")
 _ENDS = re.compile(r"[\[#;?]|$")
@@ -32,9 +35,18 @@ def digest_local_files(requirements: Requirements, directory: Path, *, has_scrip
     Returns:
         The digest, and why the environment must not be used again whatever the digest; empty if it may.
     """
-    parts, uses_consumer, unkept = [], has_script, ""
+    parts, uses_consumer, unkept, left = [], has_script, "", _MOST_NAMES
     for line in requirements.lines:
-        for path in [] if line.is_include else sorted(set(_named(line, directory))):
+        named: set[Path] = set()
+        for word in () if line.is_include else (line.text.partition("--hash")[0], *line.text.split()):
+            # All begins of names times all ends: an odd word may have millions.
+            long = len(word) > _LONGEST_WORD
+            left -= 0 if long else (len(_BEGINS.findall(word)) + 1) * len(_ENDS.findall(word))
+            if long or left < 0:
+                unkept = f"{shown(line.text, 60)!r} may name more files than can be looked for"
+            else:
+                named.update(_named(word, directory, line.file.parent))
+        for path in sorted(named):
             if _EDITABLE.match(line.text):
                 unkept = f"{line.text!r} installs from the consumer's directory, which is a new one at each start"
             elif path in directory.parents:
@@ -48,15 +60,15 @@ def digest_local_files(requirements: Requirements, directory: Path, *, has_scrip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest(), unkept
 
 
-def _named(line: Line, directory: Path) -> Iterator[Path]:
-    """The files and directories that any part of a line names; rather one that is not meant than one too few."""
-    for word in (line.text, *line.text.split()):
-        word = word.replace("//localhost/", "/").strip("'\"")
-        begins = [0, *(found.end() for found in _BEGINS.finditer(word))]
-        parts = {word[begin : end.start()].strip("'\" ") for begin in begins for end in _ENDS.finditer(word)}
-        for name in {*parts, *map(unquote, parts)} - {""}:
-            paths = (Path(os.path.normpath(base / name)) for base in (directory, line.file.parent))
-            yield from (path for path in paths if os.path.lexists(path))
+def _named(word: str, *bases: Path) -> Iterator[Path]:
+    """The files and directories that any part of a word names; rather one that is not meant than one too few."""
+    word = word.replace("//localhost/", "/").strip("'\"")
+    for begin in (0, *(found.end() for found in _BEGINS.finditer(word))):
+        for end in _ENDS.finditer(word):
+            part = word[begin : end.start()].strip("'\" ")
+            for name in {part, unquote(part)} - {""}:
+                paths = (Path(os.path.normpath(base / name)) for base in bases)
+                yield from (path for path in paths if os.path.lexists(path))
 
 
 def _ignored(file: Path) -> str:

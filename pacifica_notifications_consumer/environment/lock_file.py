@@ -13,6 +13,9 @@ from .interpreter import Interpreter
 from .venv import Venv
 from .wheel import DISTRIBUTION, MISNOMER
 
+#: Bytes that are read of a file of metadata: the name and the version are at its beginning.
+_HEAD = 64 << 10
+
 
 def list_packages(venv: Venv) -> list[str]:
     """List the packages in an environment, each as a line of a requirements file."""
@@ -38,7 +41,7 @@ def lock_file(packages: Iterable[str], interpreter: Interpreter, installer: Inst
 
 
 def _text(path: Path) -> str:
-    return read_regular(path, b"").decode("utf-8", "replace")
+    return read_regular(path, b"", _HEAD).decode("utf-8", "replace")
 
 
 def _requirement(name: str, folder: Path, version: str) -> str:

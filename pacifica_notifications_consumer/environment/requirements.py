@@ -11,10 +11,12 @@ from urllib.parse import unquote
 
 import attrs
 
-from ..errors import RequirementError, explained
+from ..errors import RequirementError, explained, shown
 from ..system.files import read_regular
 from .wheel import MEANT, MISNOMER
 
+#: Maximum number of the files that include each other, and of their bytes.
+_MOST_FILES, _MOST_BYTES = 100, 4 << 20
 _INCLUDE = re.compile(r"(-r|--requirement|-c|--constraint)[\s=]*(.+)")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _COMMENT = re.compile(r"(^|\s)#.*")
@@ -86,7 +88,7 @@ class Requirements:
         Raises:
             RequirementError: It is not text, or has a line that the installers would not treat alike.
         """
-        lines = tuple(_read(path, environ, False, set()))
+        lines = tuple(_read(path, environ, False, {}))
         for line in lines:
             line.check()
         return cls(lines=lines)
@@ -105,7 +107,7 @@ def decoded(path: Path) -> str:
             guess, and the other refuse.
     """
     with explained(RequirementError, f"{path.name} cannot be read", "put a file of requirements there"):
-        content = read_regular(path)
+        content = read_regular(path, most=_MOST_BYTES)
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if is_wide else "utf-8-sig")
@@ -117,12 +119,19 @@ def decoded(path: Path) -> str:
     return text
 
 
-def _read(path: Path, environ: Mapping[str, str], is_constraint: bool, seen: set[tuple[Path, bool]]) -> Iterator[Line]:
-    if (path, is_constraint) in seen or not path.is_file():
-        return  # The installer reports a missing file.
-    seen.add((path, is_constraint))
+def _read(
+    path: Path, environ: Mapping[str, str], is_constraint: bool, seen: dict[tuple[Path, bool], int]
+) -> Iterator[Line]:
+    with explained(RequirementError, f"{shown(str(path))} cannot be read", "correct its path or its rights"):
+        if (path, is_constraint) in seen or not path.is_file():
+            return  # The installer reports a missing file.
+    text = decoded(path)
+    seen[path, is_constraint] = len(text)
+    if len(seen) > _MOST_FILES or sum(seen.values()) > _MOST_BYTES:
+        problem = f"{path.name} and the files that it is included with are more than {_MOST_FILES} files, or 4 MiB"
+        raise RequirementError(problem, "write fewer requirements, or into fewer files")
     number = 1
-    for line in re.sub(r"\\\r?\n", "\0", decoded(path)).splitlines():  # It has no NUL itself.
+    for line in re.sub(r"\\\r?\n", "\0", text).splitlines():  # It has no NUL itself.
         first, number = number, number + 1 + line.count("\0")
         if not (text := _COMMENT.sub("", line.replace("\0", " ")).strip()):
             continue

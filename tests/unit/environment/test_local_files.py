@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,8 @@ from pacifica_notifications_consumer.environment.interpreter import Interpreter
 from pacifica_notifications_consumer.environment.local_files import IGNORE, digest_local_files
 from pacifica_notifications_consumer.environment.requirements import Requirements
 from pacifica_notifications_consumer.environment.venv import Venv
-from pacifica_notifications_consumer.errors import ArchiveError
+from pacifica_notifications_consumer.errors import ArchiveError, RequirementError
+from tests.support.trees import nest
 
 #: Lines of a requirements.txt, and whether each makes the environment depend on files of the consumer.
 LINES = {
@@ -258,3 +260,54 @@ def test_what_cannot_be_kept(tmp_path: Path, line: str, reason: str) -> None:
     unkept = digest_local_files(requirements, home, has_script=False)[1]
     assert reason in unkept
     assert bool(reason) == bool(unkept)
+
+
+@pytest.mark.parametrize(
+    "line", ["x" + "".join(f"={number:04}[" for number in range(400)), "./" + "a" * 5000, "./" + "a/../" * 1000 + "lab"]
+)
+def test_words_that_may_name_too_much(tmp_path: Path, line: str) -> None:
+    """A word that may name very many files, or a longer path than there is, takes no memory; nothing is kept."""
+    (tmp_path / "requirements.txt").write_text(line)
+    requirements = Requirements.read(tmp_path / "requirements.txt", {})
+    tracemalloc.start()
+    try:
+        _, unkept = digest_local_files(requirements, tmp_path, has_script=False)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+    assert unkept == f"{line[:60] + '…'!r} may name more files than can be looked for"
+
+
+def test_many_hashes(tmp_path: Path) -> None:
+    """A megabyte of hashes, as honest requirements may have, is looked through, and a path before them is found."""
+    home = fill(tmp_path, FILES)
+    hashes = " ".join(f"--hash=sha256:{number:064}" for number in range(100))
+    text = f"./lab {hashes}\n" + "".join(f"p{number}==1.0 {hashes}\n" for number in range(130))
+    assert len(text) > 1_000_000
+    before = digest_of(home, text)
+    (home / "lab" / "setup.py").write_text("other()")
+    assert digest_of(home, text) != before
+    assert digest_local_files(Requirements.read(home / "requirements.txt", {}), home, has_script=False)[1] == ""
+
+
+def test_folders_in_each_other(keys: list[str], tmp_path: Path) -> None:
+    """Of hundreds of folders in each other all count; more than a path can name are refused in a sentence."""
+    home = fill(tmp_path, FILES | {"init.sh": b"", "requirements.txt": b""})
+    with nest(home, 1500):
+        before = key_of(keys, home, script=True)
+        (home / ("a/" * 1500) / "file").write_text("changed")
+        assert key_of(keys, home, script=True) != before
+    with nest(home, 3000), pytest.raises(RequirementError, match=r"too long; use a shorter name$"):
+        key_of(keys, home, script=True)
+
+
+@pytest.mark.parametrize("depth", [1500, 3000])
+def test_script_that_nests_folders(tmp_path: Path, depth: int) -> None:
+    """A file that ``init.sh`` has left is seen, however deep its folder is in the consumer's directory."""
+    built = VenvBuilder(directory=tmp_path, init_script=tmp_path / "init.sh")
+    (tmp_path / "init.sh").touch()
+    before = built._files_of_directory()
+    with nest(tmp_path, depth):
+        assert built._files_of_directory() != before
+    assert built._files_of_directory() == before

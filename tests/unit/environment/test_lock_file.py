@@ -1,6 +1,7 @@
 """The lock file of an environment lists what an index can give."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 from pacifica_notifications_consumer.environment.installer import Uv
@@ -51,3 +52,18 @@ def test_files_that_would_block(tmp_path: Path) -> None:
     os.mkfifo(folders["sound"] / "direct_url.json")
     (venv.site_packages / "old-1.egg-info").write_text("Name: old\nVersion: 1\n")
     assert list_packages(venv) == ["old==1", "sound==1"]
+
+
+def test_long_metadata(tmp_path: Path) -> None:
+    """Only the beginning of metadata is read, where the name and the version are."""
+    venv = Venv(tmp_path)
+    for name, head in (("long", "Name: long\nVersion: 1\n"), ("odd", "")):
+        folder = venv.path / "lib" / "python3.11" / "site-packages" / f"{name}-1.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(head + "a:\n" * 200_000)
+    tracemalloc.start()
+    try:
+        assert list_packages(venv) == ["long==1"]
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from pacifica_notifications_consumer.environment.requirements import Requirements
 from pacifica_notifications_consumer.errors import RequirementError
+from pacifica_notifications_consumer.system.account import Account
+from tests.support.machine.other_user import NOBODY, as_root
 
 HASH = f"sha256:{64 * '0'}"
 
@@ -172,3 +176,39 @@ def test_file_without_an_end(tmp_path: Path) -> None:
     os.truncate(tmp_path / "more.txt", 1 << 40)
     with pytest.raises(RequirementError, match=r"^more.txt cannot be read: it has more than \d+ bytes"):
         read(tmp_path, "-r more.txt")
+
+
+@as_root
+def test_included_file_that_is_closed() -> None:
+    """A file that the user may not even look at is named."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "closed").mkdir(mode=0o700)
+        (place / "requirements.txt").write_text("-r closed/more.txt")
+        with Account.find(NOBODY).acting(), pytest.raises(RequirementError) as caught:
+            Requirements.read(place / "requirements.txt", {})
+    said = f"{place}/closed/more.txt cannot be read: Permission denied; correct its path or its rights"
+    assert str(caught.value) == said
+
+
+def test_included_file_with_a_long_name(tmp_path: Path) -> None:
+    """A name that no file can have is shortened in the sentence about it."""
+    with pytest.raises(RequirementError, match=r"a… cannot be read: File name too long; use a shorter name$") as caught:
+        read(tmp_path, f"-r {'a' * 5000}")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("files", "size", "refused"), [(100, 10, False), (101, 10, True), (1200, 0, True), (5, 1 << 20, True)]
+)
+def test_much_that_is_included(tmp_path: Path, files: int, size: int, *, refused: bool) -> None:
+    """Files that include each other have limits in number and size, beyond which a sentence says so."""
+    for number in range(1, files):
+        following = f"-r {number + 1}.txt\n" if number + 1 < files else ""
+        (tmp_path / f"{number}.txt").write_text(following + "#" * size)
+    if refused:
+        with pytest.raises(RequirementError, match=re.escape("more than 100 files, or 4 MiB")):
+            read(tmp_path, "-r 1.txt")
+    else:
+        assert len(read(tmp_path, "-r 1.txt").lines) == files - 1
