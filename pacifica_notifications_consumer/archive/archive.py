@@ -26,7 +26,7 @@ from ..filter.filter import Filter
 from ..settings.converters import module_names, size
 from ..settings.option import documented, setting
 from ..system.account import Account
-from ..system.files import digest_tree, make_folders, special_kind
+from ..system.files import digest_tree, special_kind
 from ..system.temporary import temporary_directory
 from .entry_names import read_name
 
@@ -298,9 +298,9 @@ def _extract_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, directory: 
     # The name is written in UTF-8, whatever the locale.
     target = directory / os.fsdecode(entry.filename.encode())
     if entry.is_dir():
-        make_folders(target, 0o700)
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
         return
-    make_folders(target.parent, 0o700)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     executable = (entry.external_attr >> 16) & stat.S_IXUSR
     with archive.open(entry) as source, target.open("xb") as out:
         # zipfile stops at the declared size, which was checked, however long the decompressed data are.

@@ -123,7 +123,8 @@ class PacedAdapter(HTTPAdapter):
         """See `HTTPAdapter`; before the client, requests and authenticators can read `MOST_AROUND` bytes of it."""
         response = super().build_response(*arguments)
         # Otherwise requests would read a redirect, and decompress anything, also twice: bytes can become gigabytes.
-        if target := response.headers.pop("Location", ""):
+        target = response.headers.pop("Location", "")
+        if target and 300 <= response.status_code < 400:
             response.reason = f"{response.reason} (to {target})"
         if response.headers.get("Content-Encoding", "").lower() not in ENCODINGS:
             response.raw.headers.discard("Content-Encoding")

@@ -324,13 +324,6 @@ def test_long_names(pack: Callable[..., Path], name: str) -> None:
     assert error.advice == "use a shorter name"
 
 
-def test_deep_folders(pack: Callable[..., Path]) -> None:
-    """A file may be in a thousand folders."""
-    name = "d/" * 1200 + "x"
-    with open_archive(pack({name: "deep"})) as consumer:
-        assert (consumer.directory / name).read_text() == "deep"
-
-
 def test_no_room(pack: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is not the fault of the archive."""
 

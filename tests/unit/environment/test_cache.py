@@ -17,8 +17,8 @@ from pacifica_notifications_consumer.environment.cache import CacheLimits, VenvC
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import Cancelled, StateError
 from pacifica_notifications_consumer.system.files import try_lock
+from tests.support.machine.trees import nest
 from tests.support.paths import ROOT as _ROOT
-from tests.support.trees import nest
 
 
 class Builds:

@@ -26,7 +26,7 @@ from pacifica_notifications_consumer.environment.local_files import IGNORE, dige
 from pacifica_notifications_consumer.environment.requirements import Requirements
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ArchiveError, RequirementError
-from tests.support.trees import nest
+from tests.support.machine.trees import nest
 
 #: Lines of a requirements.txt, and whether each makes the environment depend on files of the consumer.
 LINES = {

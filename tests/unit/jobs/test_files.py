@@ -13,7 +13,7 @@ import pytest
 from pacifica_notifications_consumer.jobs import files
 from pacifica_notifications_consumer.jobs.files import JobFile, list_files, open_file
 from pacifica_notifications_consumer.system.temporary import temporary_directory
-from tests.support.trees import nest
+from tests.support.machine.trees import nest
 
 
 def test_list(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from pacifica_notifications_consumer.jobs.files import read_note
 from pacifica_notifications_consumer.queue.job_runner import JobRunner
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
+from tests.support.machine.trees import nest
 from tests.support.machine.waiting import DEADLINE
-from tests.support.trees import nest
 
 NOBODY = "nobody"
 HE, HIS_GROUP = pwd.getpwnam(NOBODY)[2:4]
