@@ -17,6 +17,7 @@ from ..errors import ConfigurationError, InitScriptError, RequirementError, Venv
 from ..settings.converters import check, existing_file, limit, path
 from ..system.account import Account, has_given_up_new_privileges
 from ..system.files import digest_tree, read_regular, regular, replacing, walk
+from ..system.orphans import MARK_VARIABLE
 from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured, without_credentials
 from ..system.temporary import remove_tree, temporary_directory
@@ -109,7 +110,7 @@ class VenvBuilder:
                 self._init_script.chmod(0o700)  # Archives often lose the executable bit.
         with contextlib.ExitStack() as stack:
             if self._cache is None:
-                home = stack.enter_context(temporary_directory("pacifica-venv-"))
+                home = stack.enter_context(temporary_directory("pacifica-venv-", self._run_as))
                 venv = self._build(home, interpreter, installer, requirements)
             else:
                 venv = stack.enter_context(self._cached(self._cache, interpreter, installer, requirements))
@@ -180,9 +181,10 @@ class VenvBuilder:
         if not self._run_as.has_home():
             # uv and pip keep their caches in the home directory, which this user does not have.
             base = {**base, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
-        environ = installer_environ(venv.environ(base), constraints)
+        mark = {MARK_VARIABLE: os.path.realpath(home)}  # so that the next start finds what a killed one has left
+        environ = installer_environ(venv.environ(base), constraints) | mark
         with self._run_as.acting():
-            self._create(venv, home, interpreter, base)
+            self._create(venv, home, interpreter, {**base, **mark})
             if self._init_script is not None:
                 if not put_pip_into(venv, interpreter):
                     log.warning(

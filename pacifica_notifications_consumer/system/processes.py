@@ -200,13 +200,14 @@ def run_captured(
 ) -> CompletedProgram:
     """Run a program, pass each line of its output to a callback on another thread, and keep the last lines.
 
-    The lines are those `without_credentials`. What it leaves running is ended (`end_marked`), and not listened to.
+    The lines are those `without_credentials`. What it leaves running is ended (`end_marked`), and not listened to. Its
+    mark begins with that in ``environ``, by which others can find it if this process is killed.
 
     Raises:
         Cancelled: ``cancel`` was set.
         OSError: It cannot be started.
     """
-    mark = f"program:{os.urandom(16).hex()}"
+    mark = f"{environ.get(MARK_VARIABLE, 'program')}:{os.urandom(16).hex()}"
     environ = {**environ, MARK_VARIABLE: mark}
     process = ColdProcess(arguments, environ=environ, cwd=cwd, output=subprocess.PIPE, run_as=run_as)
     assert process.stdout is not None  # noqa: S101  (tells mypy what PIPE means)

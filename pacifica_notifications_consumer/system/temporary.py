@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StateError, explained
+from .account import CURRENT_USER, Account
 from .files import try_lock
+from .orphans import end_marked
+from .processes import KILL_AFTER
 
 log = logging.getLogger(__name__)
 
@@ -32,24 +35,25 @@ def make_temporary_directory(prefix: str) -> Path:
 
 
 @contextlib.contextmanager
-def temporary_directory(prefix: str) -> Iterator[Path]:
+def temporary_directory(prefix: str, run_as: Account = CURRENT_USER) -> Iterator[Path]:
     """Make a new directory that is removed, with all that it contains, when the context ends.
 
-    If the process is killed before, any process removes it when it makes the next directory with this prefix.
+    If the process is killed before, any process removes it when it makes the next directory with this prefix, and ends
+    programs of the user ``run_as`` whose mark begins with its path.
     """
     directory = make_temporary_directory(prefix)
     # The system releases the lock when the process ends in any way.
     lock = os.open(directory, os.O_RDONLY)
     try:
         try_lock(lock)
-        _remove_abandoned(directory.parent, prefix)
+        _remove_abandoned(directory.parent, prefix, run_as)
         yield directory
     finally:
         remove_tree(directory)
         os.close(lock)
 
 
-def _remove_abandoned(parent: Path, prefix: str) -> None:
+def _remove_abandoned(parent: Path, prefix: str, run_as: Account) -> None:
     """Remove directories of this user that are not locked by a process."""
     for path in parent.glob(f"{glob.escape(prefix)}*"):
         with contextlib.suppress(OSError):
@@ -60,6 +64,7 @@ def _remove_abandoned(parent: Path, prefix: str) -> None:
                 is_older = time.time() - found.st_mtime > _MADE_JUST_NOW
                 if found.st_uid == os.geteuid() and is_older and try_lock(lock):
                     log.info("removing %s, which a process that died has left", path)
+                    end_marked(f"{path}:", 0.0, run_as, most=KILL_AFTER)
                     remove_tree(path)
             finally:
                 os.close(lock)

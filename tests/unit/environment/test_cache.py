@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -12,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from pacifica_notifications_consumer import VenvBuilder
 from pacifica_notifications_consumer.environment import cache as venv_cache
 from pacifica_notifications_consumer.environment.cache import CacheLimits, VenvCache
 from pacifica_notifications_consumer.environment.venv import Venv
-from pacifica_notifications_consumer.errors import Cancelled, StateError
+from pacifica_notifications_consumer.errors import Cancelled, InitScriptError, StateError
 from pacifica_notifications_consumer.system.files import try_lock
 from tests.support.machine.trees import nest
+from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import ROOT as _ROOT
 
 
@@ -334,3 +340,40 @@ def test_folders_in_each_other(
     assert (said in caplog.messages) is not kept
     cache.prune(CacheLimits(size=0))
     assert not any(home.exists() for home in builds.homes)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_programs_bear_the_mark_of_their_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, cached: bool
+) -> None:
+    """The mark of ``init.sh`` begins with the directory of the build, so that others can find what it leaves."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "init.sh").write_text("echo $PACIFICA_JOB; exit 1")
+    cache = tmp_path / "cache" if cached else None
+    builder = VenvBuilder(directory=tmp_path, init_script=tmp_path / "init.sh", cache=cache)
+    with pytest.raises(InitScriptError) as caught, builder:
+        pass
+    home = r"/cache/[0-9a-f]{32}/[0-9a-f]{12}" if cached else r"/pacifica-venv-\w+"
+    assert re.fullmatch(rf"{re.escape(str(tmp_path))}{home}:[0-9a-f]{{32}}", caught.value.output)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_what_a_killed_build_has_left_running(cache: VenvCache, builds: Builds, tmp_path: Path) -> None:
+    """The next start ends the programs of a build that was killed, but not those of one that is still going on."""
+    use(cache, builds, "other")
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    left = tmp_path / "cache" / "other" / "0123456789ab"
+    left.mkdir()
+    with (left / "in-use").open("w") as in_use:
+        try_lock(in_use.fileno(), shared=True)
+        with (
+            subprocess.Popen(["/bin/sleep", "100"], env={"PACIFICA_JOB": f"{left}:0"}) as program,
+            contextlib.ExitStack() as stack,
+        ):
+            stack.callback(program.kill)
+            use(VenvCache(tmp_path / "link"), builds)
+            assert program.poll() is None
+            in_use.close()
+            use(VenvCache(tmp_path / "link"), builds)
+            assert program.wait(DEADLINE) == -signal.SIGKILL
+    assert not left.exists()

@@ -1,6 +1,8 @@
 """Temporary directories are removed with any content."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,7 @@ import pytest
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.system import temporary
 from pacifica_notifications_consumer.system.temporary import temporary_directory
+from tests.support.machine.waiting import DEADLINE
 
 
 def test_read_only_folders(tmp_path: Path) -> None:
@@ -85,3 +88,22 @@ def test_what_a_killed_process_leaves_goes_with_the_next(monkeypatch: pytest.Mon
     monkeypatch.setattr(temporary, "_MADE_JUST_NOW", -1.0)
     with temporary_directory("x-"):
         assert not (tmp_path / "x-new").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_what_a_killed_process_leaves_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Programs with the mark of an abandoned directory are ended with it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / "x-left"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    with (
+        subprocess.Popen(["/bin/sleep", "100"], env={"PACIFICA_JOB": f"{left}:0"}) as program,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(program.kill)
+        with temporary_directory("y-"):
+            assert program.poll() is None
+        with temporary_directory("x-"):
+            assert program.wait(DEADLINE) == -signal.SIGKILL
+    assert not left.exists()
