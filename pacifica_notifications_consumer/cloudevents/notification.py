@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import attrs
 
-from ..errors import NotificationError
+from ..errors import NotificationError, shown
 from .trace import TRACE_HEADER, read_traceparent
 
 #: The key-value that names the consumer that uploaded a transaction; a consumer skips transactions of its own.
@@ -162,8 +162,8 @@ class Notification:
 
     @property
     def title(self) -> str:
-        """The notification's name in a log."""
-        return (self.event_id or "(without an id)")[:200]
+        """The notification's name in a log and in lists, with escapes for what a terminal may obey."""
+        return shown(self.event_id or "(without an id)", 199)
 
     @property
     def traceparent(self) -> str:

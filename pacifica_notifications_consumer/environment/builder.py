@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two log lines about a program that takes long.
 _STILL_SECONDS = 15.0
+#: Characters of a program's output that are logged, with 100 for each line.
+_MOST_SHOWN = 20_000_000
 #: The file to which pip writes its reasons, in the directory for temporary files.
 _PIP_LOG = "pip.log"
 
@@ -181,7 +183,8 @@ class VenvBuilder:
         if not self._run_as.has_home():
             # uv and pip keep their caches in the home directory, which this user does not have.
             base = {**base, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
-        mark = {MARK_VARIABLE: os.path.realpath(home)}  # so that the next start finds what a killed one has left
+        # So that the next start finds what a killed one has left, or the end of the job whose entry-point builds.
+        mark = {MARK_VARIABLE: os.environ.get(MARK_VARIABLE) or os.path.realpath(home)}
         environ = installer_environ(venv.environ(base), constraints) | mark
         with self._run_as.acting():
             self._create(venv, home, interpreter, {**base, **mark})
@@ -284,8 +287,15 @@ class VenvBuilder:
         shown: Callable[[str], bool] = lambda _: True,
     ) -> CompletedProgram:
         """Run a program, and log its output under a name: the lines to be shown at level INFO, the others at DEBUG."""
+        left = _MOST_SHOWN
 
         def show(line: str) -> None:
+            nonlocal left
+            if left < 0:
+                return
+            left -= 100 + len(line)
+            if left < 0:
+                log.warning("%s says very much; the rest of its output is not logged", name)
             log.log(logging.INFO if shown(line) else logging.DEBUG, "%s: %s", name, line)
 
         def reassure() -> None:  # Some programs print nothing for minutes.

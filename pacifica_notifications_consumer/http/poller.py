@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two searches for connections whose deadline is over.
 _EXPIRY_INTERVAL = 0.5
+#: Connections that are accepted at once: those that are known wait meanwhile.
+_MOST_ACCEPTED = 64
 #: Seconds to wait after an unexpected error, which may occur again at once.
 _PAUSE_AFTER_FAULT = 0.05
 
@@ -143,7 +145,9 @@ class Poller:
             if key.data is None:
                 self._drain_wakeups(ready)
             elif key.data is self._listener:
-                while not self._is_full(ready) and (connection := self._accept()):
+                for _ in range(_MOST_ACCEPTED):
+                    if self._is_full(ready) or not (connection := self._accept()):
+                        break
                     self._add(connection, ready)
             elif not self._is_full(ready):
                 self._read(key.data, ready)

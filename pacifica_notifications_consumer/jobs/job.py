@@ -130,6 +130,11 @@ class Fate(enum.Enum):
     RETURNED = "returned"
 
 
+def _storable(text: str) -> str:
+    # SQLite keeps no lone surrogates.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @attrs.frozen(kw_only=True)
 class Ending:
     """The result of an attempt.
@@ -145,11 +150,11 @@ class Ending:
     """
 
     status: int | None = None
-    reason: str = ""
-    remark: str = ""
+    reason: str = attrs.field(default="", converter=_storable)
+    remark: str = attrs.field(default="", converter=_storable)
     cpu_seconds: float | None = None
     peak_memory: int | None = None
-    output_tail: str = ""
+    output_tail: str = attrs.field(default="", converter=_storable)
     fate: Fate = Fate.ENDED
 
 

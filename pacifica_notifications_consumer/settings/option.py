@@ -208,7 +208,7 @@ def resolve(
             if text is not None:
                 if not str(text).strip():
                     raise ConfigurationError(f"`{option.name}` is empty", f"leave it out, or correct {source}")
-                if rank == 0 and option.secret and "@" in text:
+                if rank == 0 and option.secret and ("@" in text or "password=" in text.lower()):
                     raise ConfigurationError(
                         f"the value of `{option.name}` has a password, which all users could read on the command line",
                         f"set the variable {option.variable}, or {option.name} in an INI file",

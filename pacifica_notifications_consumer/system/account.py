@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import platform
 import pwd
 import re
 import stat
@@ -37,6 +38,9 @@ _CREDENTIALS = re.compile(r"^(\w+://)?.*@")
 #: An invalid number, with which setfsuid and setfsgid only return the current one.
 _INVALID = -1
 _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 38, 39
+#: The number of the system call, which the C library does not have, on each kind of processor.
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
+_JOIN_SESSION_KEYRING = 1
 
 
 @attrs.frozen(kw_only=True)
@@ -212,6 +216,12 @@ class _CurrentUser(Account):
 
 #: The user of this process; the number -1 leaves an owner unchanged.
 CURRENT_USER: Account = _CurrentUser(name="", uid=-1, gid=-1, groups=(), home="", shell="")
+
+
+def leave_session_keyring() -> None:
+    """Give this thread, and what it starts, an empty keyring: programs of another user could read root's otherwise."""
+    if sys.platform == "linux" and (keyctl := _KEYCTL.get(platform.machine())):
+        ctypes.CDLL(None).syscall(keyctl, _JOIN_SESSION_KEYRING, None)
 
 
 def give_up_new_privileges() -> None:

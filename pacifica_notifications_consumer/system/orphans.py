@@ -117,7 +117,7 @@ def _mark_of(pid: str, wanted: bytes, among: Collection[bytes], run_as: Account)
         # Those of strangers need not be read. A program that has changed its user belongs to root here.
         if run_as.name and os.stat(f"{_PROC}/{pid}").st_uid not in (0, run_as.uid):  # noqa: PTH116
             return b""
-        environ = b"\0" + _read(pid, "environ")
+        environ = b"\0" + _environ(pid)
     except PermissionError:
         if not run_as.name:
             return b""
@@ -125,7 +125,6 @@ def _mark_of(pid: str, wanted: bytes, among: Collection[bytes], run_as: Account)
             return _mark_of(pid, wanted, among, CURRENT_USER)
     except OSError:
         return b""
-    # A zombie's environment is empty.
     start = environ.find(b"\0" + wanted)
     whole = environ[start + 1 :].partition(b"\0")[0] if start >= 0 else b""
     return whole if (not among or whole in among) and (not whole or _may_signal(run_as, pid)) else b""
@@ -137,6 +136,18 @@ def _may_signal(run_as: Account, pid: str) -> bool:
         found = re.search(rb"^Uid:\t(\d+)\t\d+\t(\d+)", _read(pid, "status"), re.MULTILINE)
         return not run_as.name or (found is not None and b"%d" % run_as.uid in found.groups())
     return False
+
+
+def _environ(pid: str) -> bytes:
+    with contextlib.suppress(ProcessLookupError):
+        if environ := _read(pid, "environ"):
+            return environ
+    # That of a zombie cannot be read, but if only its first thread has ended, the others go on.
+    for thread in os.listdir(f"{_PROC}/{pid}/task"):  # noqa: PTH208
+        with contextlib.suppress(ProcessLookupError):
+            if environ := _read(f"{pid}/task/{thread}", "environ"):
+                return environ
+    return b""
 
 
 def _read(pid: str, name: str) -> bytes:

@@ -25,7 +25,12 @@ from pacifica_notifications_consumer.jobs.directory import StateDirectory
 from pacifica_notifications_consumer.queue.prometheus import write_metrics
 from pacifica_notifications_consumer.subscription.reachability import is_loopback
 from pacifica_notifications_consumer.subscription.subscription import mint_token
-from pacifica_notifications_consumer.system.account import CURRENT_USER, Account, give_up_new_privileges
+from pacifica_notifications_consumer.system.account import (
+    CURRENT_USER,
+    Account,
+    give_up_new_privileges,
+    leave_session_keyring,
+)
 from pacifica_notifications_consumer.system.files import replacing
 from pacifica_notifications_consumer.system.terminal import is_terminal
 from pacifica_notifications_runner import defaults, engines
@@ -44,7 +49,10 @@ def limit_privileges(settings: Settings) -> Account:
     """Give up the right to gain privileges, by default; the user under which the consumer's code is to run."""
     if not settings.allow_new_privileges:
         give_up_new_privileges()
-    return Account.find(settings.run_as) if settings.run_as else CURRENT_USER
+    if not settings.run_as:
+        return CURRENT_USER
+    leave_session_keyring()
+    return Account.find(settings.run_as)
 
 
 def check_places(settings: Settings, name: str, run_as: Account) -> None:

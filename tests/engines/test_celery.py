@@ -18,6 +18,7 @@ from pacifica_notifications_consumer.engines.celery import Broker
 from pacifica_notifications_consumer.engines.celery.app import make_app
 from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.engines.celery.message import TASK, Message
+from pacifica_notifications_consumer.engines.celery.records import _PREFIX as PREFIX
 from pacifica_notifications_consumer.engines.celery.records import AttemptRecords
 from pacifica_notifications_consumer.engines.engine import Terms
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
@@ -154,6 +155,15 @@ def test_messages_are_json_only(broker: Broker, tmp_path: Path) -> None:
     good = Message(job_id=1, archive=ARCHIVE, body=body(tmp_path, ""), terms=terms).document()
     records = AttemptRecords(broker.records_url)
     with contextlib.closing(app), contextlib.closing(records), workers(tmp_path, broker, 1) as [worker]:
+        client = redis.Redis.from_url(broker.records_url)
+        with contextlib.closing(client):
+            # Others are looked at all the same.
+            records.open("2.00000000")
+            client.set(f"{PREFIX}3.00000000", "x")
+            client.hset(f"{PREFIX}4.00000000", mapping={"open": "1", "claim": b"\xff"})
+            looked = records.look(["2.00000000", "3.00000000", "4.00000000"])
+            assert [view.opened for view in looked] == [True, False, False]
+            client.delete(*(f"{PREFIX}{number}.00000000" for number in (2, 3, 4)))
         app.send_task(TASK, kwargs={"evil": Evil()}, serializer="pickle", task_id="1.00000000", ignore_result=True)
         for number, spoilt in enumerate(
             [

@@ -88,6 +88,7 @@ class AttemptRecords:
         self._redis: redis.Redis = redis.Redis.from_url(
             url,
             decode_responses=True,
+            encoding_errors="replace",
             socket_timeout=_PATIENCE,
             socket_connect_timeout=_PATIENCE,
             health_check_interval=30,
@@ -152,7 +153,12 @@ class AttemptRecords:
         with self._redis.pipeline(transaction=False) as pipe:
             for task in tasks:
                 pipe.hmget(_PREFIX + task, *_FIELDS)
-            return [_look(fields) for fields in pipe.execute()]
+            answers = pipe.execute(raise_on_error=False)
+        for answer in answers:
+            # Something else has been put in the place of a record, which is then missing.
+            if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+                raise answer
+        return list(map(_look, answers))
 
     def news(self, task: str) -> News:
         """Read the progress and new output of a running attempt."""
@@ -199,9 +205,9 @@ class Heartbeat:
         return fields
 
 
-def _look(fields: Sequence[str | None]) -> AttemptView:
-    opened, claim, beat, news, refused, ending = fields
+def _look(fields: Any) -> AttemptView:
     try:
+        opened, claim, beat, news, refused, ending = fields
         return AttemptView(
             opened=bool(opened),
             place=_place(claim),
@@ -211,7 +217,7 @@ def _look(fields: Sequence[str | None]) -> AttemptView:
             refused=refused or "",
             ending=_ending(ending) if ending else None,
         )
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         # A program of another version, or an attacker, wrote the record: treat it as missing.
         return AttemptView(opened=False)
 
@@ -239,4 +245,7 @@ def _ending(text: str) -> Ending:
     for name, kinds in _ENDING.items():
         if not isinstance(document[name], kinds):
             raise TypeError(name)
+    # Also NaN is not less.
+    if not all(abs(document[name] or 0) < 1 << 62 for name in ("status", "cpu_seconds", "peak_memory")):
+        raise ValueError("the ending has a number that makes no sense")
     return Ending(**(document | {"fate": Fate(document["fate"])}))

@@ -111,3 +111,4 @@ def test_malformed_identity() -> None:
     read = notification(source=7, eventID=["x"])
     assert (read.source, read.event_id, read.title) == (None, None, "(without an id)")
     assert len(notification(eventID="x" * 10_000).title) == 200
+    assert notification(eventID="a\x1b[2J\n\u202eb").title == r"a\x1b[2J\n\u202eb"

@@ -107,6 +107,10 @@ GOOD: dict[str, Any] = json.loads(json.dumps(attrs.asdict(Ending(status=0)) | {"
         ("ending", json.dumps(GOOD | {"reason": None})),
         ("ending", json.dumps(GOOD | {"peak_memory": 1.5})),
         ("ending", json.dumps(GOOD | {"more": 1})),
+        ("ending", json.dumps(GOOD | {"status": 2**70})),
+        ("ending", json.dumps(GOOD | {"peak_memory": 2**70})),
+        ("ending", json.dumps(GOOD | {"cpu_seconds": float("nan")})),
+        ("ending", "[" * 100_000),
         ("ending", json.dumps({name: GOOD[name] for name in GOOD if name != "output_tail"})),
     ],
 )

@@ -2,13 +2,14 @@
 
 import itertools
 import select
+import selectors
 import socket
 import subprocess
 import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -165,6 +166,18 @@ def test_more_clients_than_may_wait() -> None:
         wait_until(lambda: closed_among(clients, gone) >= 15, "15 connections are closed")
         answered(server.url)
         assert len(gone) == 15
+
+
+def test_accepting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast clients connect, those that are connected get their turn."""
+    accepted: list[Any] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        endless = poller.Poller(listener, lambda: cast("Any", object()), lambda *_: None, lambda: 0, 4096, 1 << 20)
+        monkeypatch.setattr(endless, "_add", lambda connection, _: accepted.append(connection))
+        endless._selector.register(listener, selectors.EVENT_READ, listener)
+        endless._select(DEADLINE)
+        endless.close()
+    assert len(accepted) == 64
 
 
 def test_connections_with_threads_count() -> None:

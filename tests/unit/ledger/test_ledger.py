@@ -173,6 +173,15 @@ def test_what_is_kept_of_an_attempt(ledger: Ledger) -> None:
     assert 0 <= job.seconds < 60
 
 
+def test_texts_that_are_none(ledger: Ledger) -> None:
+    """What cannot be kept as text is kept with escapes."""
+    accept(ledger, 1)
+    ending = Ending(status=1, reason="a\ud800", output_tail="\udcff\n")
+    ledger.end_attempt(claim(ledger), JobState.DEAD, ending)
+    kept = ledger.records.job(1).ending
+    assert (kept.reason, kept.output_tail) == ("a\\ud800", "\\udcff\n")
+
+
 def test_deferral_counts_no_attempt(ledger: Ledger) -> None:
     """A job that asks to be tried again later is queued again, and counted as a deferral, not as an attempt."""
     accept(ledger, 1)

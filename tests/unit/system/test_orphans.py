@@ -48,6 +48,29 @@ def family(mark: str) -> tuple["subprocess.Popen[str]", int]:
     return process, int(process.stdout.readline())
 
 
+#: Ends its first thread only; the kernel shows no variables of such a process.
+HEADLESS = """
+import ctypes, platform, threading, time
+threading.Thread(target=lambda: print(flush=True) or time.sleep(100)).start()
+ctypes.CDLL(None).syscall(60 if platform.machine() == "x86_64" else 93, 0)
+"""
+
+
+def test_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
+    """A process goes on with its other threads, and is found by their variables."""
+    command = [sys.executable, "-c", HEADLESS]
+    environ = os.environ | {MARK_VARIABLE: f"{tmp_path}:1:a"}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.read(1)
+            wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+            assert end_marked(f"{tmp_path}:1:", 0.0) == 1
+            assert process.wait(DEADLINE) == -signal.SIGKILL
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("kill_after", [0.0, 0.2])
 def test_whole_family_is_ended(kill_after: float, tmp_path: Path) -> None:
     """Processes that left the group, the session and the parent are ended, even if they ignore SIGTERM."""

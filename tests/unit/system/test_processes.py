@@ -1,6 +1,7 @@
 """Programs run in new sessions, and are ended with their process groups."""
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.errors import Cancelled
+from pacifica_notifications_consumer.system import account
 from pacifica_notifications_consumer.system.orphans import MARK_VARIABLE
 from pacifica_notifications_consumer.system.processes import CompletedProgram, describe_status, run_captured
 from tests.support.machine.waiting import DEADLINE, wait_until
@@ -139,3 +141,28 @@ def test_status_that_is_lost() -> None:
     finished = subprocess.run([sys.executable, "-c", without + LOST], capture_output=True, text=True, timeout=DEADLINE)
     assert finished.stdout == "its exit status is lost: this program ignores SIGCHLD, or waits for it\n"
     assert finished.stderr == ""
+
+
+#: Finds a key of its session before, and not after.
+KEYS = """
+import ctypes, platform, sys
+from pacifica_notifications_consumer.system.account import _KEYCTL, leave_session_keyring
+libc = ctypes.CDLL(None, use_errno=True)
+keyctl = _KEYCTL[platform.machine()]
+leave_session_keyring()
+if libc.syscall(keyctl - 2, b"user", b"secret", b"x", 1, -3) < 0:
+    sys.exit(77)
+found = lambda: libc.syscall(keyctl, 10, -3, b"user", b"secret", 0) > 0
+print(found())
+leave_session_keyring()
+print(found())
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in account._KEYCTL, reason="the system call is not known here")
+def test_session_keyring_is_left() -> None:
+    """Programs that start afterwards have none of the keys of this session."""
+    finished = subprocess.run([sys.executable, "-c", KEYS], capture_output=True, text=True, check=False)
+    if finished.returncode == 77:
+        pytest.skip("the kernel has no keys, or does not allow them")
+    assert (finished.stdout, finished.stderr) == ("True\nFalse\n", "")

@@ -18,7 +18,7 @@ from typing import IO, Annotated, Any, TypeVar
 
 import attrs
 
-from pacifica_notifications_consumer.errors import FilterError
+from pacifica_notifications_consumer.errors import FilterError, shown
 from pacifica_notifications_consumer.http.errors import HTTPError
 from pacifica_notifications_consumer.jobs.files import list_files, open_file
 from pacifica_notifications_consumer.jobs.job import Job, JobState, Verdict
@@ -173,7 +173,7 @@ class Api:
     def cancel(self, id: int, document: documents.CancellationDocument) -> documents.JobDocument:
         """Cancel a job that waits or runs."""
         job = self._find(id)
-        reason = " ".join(str(document.get("reason") or "cancelled by an operator").split())[:200]
+        reason = shown(" ".join(str(document.get("reason") or "cancelled by an operator").split()), 200)
         if job.state.final or not self.book.cancel(id, reason):
             raise HTTPError(HTTPStatus.CONFLICT, f"job {id} has ended: it is {job.state.value}")
         return self.job(id)

@@ -161,8 +161,8 @@ def test_every_answer_is_as_described(client: Client, runner: JobRunner) -> None
         "count": 1, "jobs": [2], "dry_run": True,
     }  # fmt: skip
 
-    cancelled = client.ask("POST", "/api/jobs/7/cancel", {"reason": "not now"}).json()
-    assert (cancelled["state"], cancelled["reason"]) == ("cancelled", "not now")
+    cancelled = client.ask("POST", "/api/jobs/7/cancel", {"reason": "not\ud800 \x1b now"}).json()
+    assert (cancelled["state"], cancelled["reason"]) == ("cancelled", r"not\ud800 \x1b now")
     matching = {"match": '$["data"][*][?(@["value"] = "B")]', "dry_run": True}
     assert client.ask("POST", "/api/replay", matching).json()["jobs"] == [7]
     assert client.ask("POST", "/api/jobs/7/retry").json()["state"] == "queued"
