@@ -253,7 +253,7 @@ def _convert(option: Option, text: Any, source: str) -> Any:
     try:
         return option.convert(text)
     except ValueError as error:
-        shown = "this text" if option.secret else f"{text!r:.200}"
+        shown = "this text" if option.secret or "@" in str(text).partition("//")[2] else f"{text!r:.200}"
         raise ConfigurationError(f"`{option.name}` cannot be {shown}: {error}", f"correct {source}") from None
 
 
