@@ -158,7 +158,10 @@ def test_unusable_password_file(tmp_path: Path, content: bytes | None, problem: 
         (("--producer-url", "http://h y"), "it must not contain blanks"),
         (("--cartd-url", "http://a\n.b"), "it must not contain blanks"),
         (("--producer-url", "http://a..b"), "a part of the host's name is empty or too long"),
-        (("--cartd-url", "http://me:secret@host"), "`cartd_url` cannot be this text: credentials do not belong into it"),
+        (
+            ("--cartd-url", "http://me:secret@host"),
+            "`cartd_url` cannot be this text: credentials do not belong into it",
+        ),
         (("--cartd-url", "http://host/?a=b"), "it must end with its path"),
         (("--username", "müller"), "it must be printable ASCII"),
         (("--username", "a\nb"), "it must be printable ASCII"),
