@@ -19,6 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..settings.converters import describe_size
+from ..system.processes import without_credentials
 
 #: An answer may take this number of time-outs of the socket, plus those for its size at this rate in bytes per second.
 _PATIENCE, _SLOWEST = 2.0, 1000
@@ -103,13 +104,18 @@ class PacedResponse(http.client.HTTPResponse):
 def _paced(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
     base: Any = pool.ConnectionCls
 
+    def connect(self: Any) -> None:
+        self.takes_requests = False
+        base.connect(self)
+        self.takes_requests = True
+
     def send(self: Any, data: Any) -> None:
         # urllib3 would give a piece of a request as long as a connection may take.
-        if self.sock is not None:
+        if self.sock is not None and self.takes_requests:
             self.sock.settimeout(_SENDING)
         base.send(self, data)
 
-    connection = type(pool.__name__, (base,), {"response_class": PacedResponse, "send": send})
+    connection = type(pool.__name__, (base,), {"response_class": PacedResponse, "connect": connect, "send": send})
     return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
@@ -125,7 +131,7 @@ class PacedAdapter(HTTPAdapter):
         # Otherwise requests would read a redirect, and decompress anything, also twice: bytes can become gigabytes.
         target = response.headers.pop("Location", "")
         if target and 300 <= response.status_code < 400:
-            response.reason = f"{response.reason} (to {target})"
+            response.reason = f"{response.reason} (to {without_credentials(target)})"
         if response.headers.get("Content-Encoding", "").lower() not in ENCODINGS:
             response.raw.headers.discard("Content-Encoding")
         return response

@@ -100,14 +100,21 @@ def read_transaction(answer: bytes) -> dict[str, Any] | None:
 def _is_whole(transaction: dict[str, Any]) -> bool:
     """Whether the parts of a transaction that are there, and what is needed of each file, have their types."""
 
-    def is_file(file: Any) -> bool:
-        if not isinstance(file, dict):
-            return False
-        plain = not any(isinstance(value, dict | list) for name, value in file.items() if name in _FILE_COLUMNS)
-        return plain and type(file.get("_id")) is int and all(isinstance(file.get(name), str) for name in _NAMES)
+    def is_plain(row: dict[str, Any], columns: Iterable[str]) -> bool:
+        return type(row.get("_id")) is int and not any(isinstance(row.get(name), dict | list) for name in columns)
 
-    named = isinstance(transaction.get("key_values") or {}, dict) and isinstance(transaction.get("created") or "", str)
-    return named and all(map(is_file, transaction["files"].values()))
+    def is_file(file: Any) -> bool:
+        named = isinstance(file, dict) and all(isinstance(file.get(name), str) for name in _NAMES)
+        return named and is_plain(file, _FILE_COLUMNS)
+
+    key_values = transaction.get("key_values") or {}
+    return (
+        is_plain(transaction, ("submitter", "project", "proposal", "instrument"))
+        and isinstance(transaction.get("created", ""), str)
+        and isinstance(key_values, dict)
+        and not any(isinstance(value, dict | list) for value in key_values.values())
+        and all(map(is_file, transaction["files"].values()))
+    )
 
 
 def _last(text: str, number: str) -> tuple[str, str, str]:

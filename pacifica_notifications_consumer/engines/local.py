@@ -15,7 +15,7 @@ from ..environment.venv import Venv
 from ..errors import shown
 from ..jobs.directory import JobDirectory
 from ..jobs.files import read_note
-from ..jobs.job import Ending, Fate
+from ..jobs.job import Ending, Fate, not_started
 from ..jobs.unsent import describe_unsent
 from ..settings.services import CONSUMER_VARIABLE, Services
 from ..streams.progress import FAILURE, PROGRESS_VARIABLE
@@ -82,8 +82,11 @@ class LocalEngine:
 
         status = None
         try:
-            with output.open() as file:
-                process = self._start(attempt, file.fileno())
+            try:
+                with output.open() as file:
+                    process = self._start(attempt, file.fileno())
+            except OSError as error:
+                return not_started(error)
             try:
                 status = process.wait(timeout, look)
             finally:

@@ -221,7 +221,7 @@ class VenvBuilder:
         """Size and modification time of each file that ``init.sh`` might change; empty without ``init.sh``."""
         found = {}
         try:
-            for folder, _, entries in walk(self._directory, OSError) if self._init_script else ():
+            for folder, _, entries in walk(self._directory.resolve(), OSError) if self._init_script else ():
                 for entry in entries:
                     with contextlib.suppress(OSError):  # A process of the script may still remove files.
                         if not entry.is_dir():

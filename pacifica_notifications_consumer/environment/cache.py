@@ -235,13 +235,13 @@ def _publish(build: Path) -> str:
     """Describe why an environment cannot be found again; empty if from now on it can be."""
     files, size = {}, 0
     try:
-        for folder, _, entries in walk(build):
+        for folder, _, entries in walk(build, PermissionError):
             # Not the compiled files, which the interpreter may rewrite at any time.
             is_installed = folder.startswith("venv/") and "__pycache__" not in folder.split("/")
             for entry in entries:
                 found = entry.stat(follow_symlinks=False)
                 size += found.st_size
-                if is_installed and not entry.is_dir():
+                if is_installed and not entry.is_dir(follow_symlinks=False):
                     files[folder + entry.name] = [found.st_size, found.st_mtime_ns]
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote
@@ -123,7 +124,11 @@ def _read(
     path: Path, environ: Mapping[str, str], is_constraint: bool, seen: dict[tuple[Path, bool], int]
 ) -> Iterator[Line]:
     with explained(RequirementError, f"{shown(str(path))} cannot be read", "correct its path or its rights"):
-        if (path, is_constraint) in seen or not path.is_file():
+        # Not by `is_file`, which in newer versions of Python is also false for what may not be looked at.
+        try:
+            if (path, is_constraint) in seen or not stat.S_ISREG(path.stat().st_mode):
+                return
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return  # The installer reports a missing file.
     text = decoded(path)
     seen[path, is_constraint] = len(text)

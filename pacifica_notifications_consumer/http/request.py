@@ -111,7 +111,7 @@ class Head:
         headers = Headers([parse_field(line) for line in lines])
         hosts = headers.get_all("Host")
         if len(hosts) > 1 or (not hosts and minor != "0") or not all(map(_HOST.fullmatch, hosts)):
-            raise HTTPError(HTTPStatus.BAD_REQUEST, "the request must have one Host")
+            raise HTTPError(HTTPStatus.BAD_REQUEST, "the request must have one valid Host")
         if minor == "0" and "Transfer-Encoding" in headers:
             raise HTTPError(HTTPStatus.BAD_REQUEST, "a request of HTTP/1.0 cannot have a Transfer-Encoding")
         return cls(method, target, f"HTTP/1.{minor}", headers)

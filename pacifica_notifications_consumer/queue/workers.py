@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import threading
 import time
@@ -18,7 +17,7 @@ from ..engines.engine import Attempt, Engine, RemoteEngine, Stop, Terms
 from ..errors import ConfigurationError, LeaseLost, PacificaError, StateError, explained
 from ..jobs.directory import StateDirectory
 from ..jobs.files import read_note
-from ..jobs.job import Ending, Fate, Job, JobState, RemoteLocation
+from ..jobs.job import Ending, Fate, Job, JobState, RemoteLocation, not_started
 from ..jobs.readers import Readers
 from ..ledger.ledger import Ledger
 from ..streams.progress import describe_progress, parse_progress
@@ -27,9 +26,6 @@ from .histograms import Histograms
 from .leases import LEASE
 
 log = logging.getLogger(__name__)
-
-#: What the machine lacks for a moment: open files, processes or memory.
-_LACKS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
 #: The exit status of an entry-point that wants to be tried again later (EX_TEMPFAIL of sysexits.h).
 TRY_AGAIN = 75
@@ -185,6 +181,7 @@ class Workers:
             return Stop.HALT if self._halt.is_set() else None
 
         ending: Ending | None
+        handed_over = False
         try:
             if self._remote:
                 directory.make()
@@ -201,11 +198,12 @@ class Workers:
                 handed_out=_was_out(job),
                 placed=lambda place: self._placed(job, place),
             )
+            handed_over = True
             ending = self._engine.run(attempt, stop)
         except (PacificaError, OSError, ValueError, RecursionError) as error:
-            lacking = getattr(error.__cause__ or error, "errno", None) in _LACKS
-            fate = Fate.PUT_OFF if lacking else Fate.ENDED
-            ending = Ending(reason=f"could not be started: {error}", fate=fate)
+            ending = not_started(error)
+            if handed_over:
+                ending = attrs.evolve(ending, fate=Fate.ENDED)  # It may have run.
         watch.take_over()
         self._histograms.attempts.observe(time.monotonic() - started)
         self._ended(job, ending, stop(), time.monotonic() - started)
@@ -261,7 +259,7 @@ class Workers:
 
     def _failed(self, job: Job, ending: Ending, output: Path) -> None:
         asks = ending.status == TRY_AGAIN
-        if asks and job.deferrals == self._rules.deferrals:
+        if asks and self._rules.deferrals is not None and job.deferrals >= self._rules.deferrals:
             reason = f"asks to be tried again later, with exit status {TRY_AGAIN}"
             self._record(job, JobState.DEAD, attrs.evolve(ending, reason=reason))
             log.error("job %d: dead: %s", job.id, reason)

@@ -41,10 +41,14 @@ def make_private(directory: Path, mode: int = 0o700) -> None:
     if not directory.parent.exists():
         # Another user may have to reach a directory further below.
         make_private(directory.parent, 0o711)
-    if not directory.exists():
-        directory.mkdir(mode=mode, exist_ok=True)
-        # Whatever the umask.
-        directory.chmod(mode)
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=mode)
+        # Whatever the umask, and not by its path, where another user may have put a link by now.
+        handle = os.open(directory, FOLDER)
+        try:
+            os.fchmod(handle, mode)
+        finally:
+            os.close(handle)
 
 
 def make_folders(folder: Path, mode: int = 0o777) -> None:

@@ -41,7 +41,8 @@ def find_upload(
     """
     running = []
     deadline = time.monotonic() + _LONGEST
-    for job_id in range(_newest(ingest), 0, -1):
+    newest = _newest(ingest)
+    for job_id in range(newest, 0, -1):
         if time.monotonic() > deadline:
             raise ingest.unusable(
                 f"for {_LONGEST:g} seconds with uploads, any of which may be the one whose response was lost"

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from ..clients.base import PATIENT_TRIES, make_session
+from ..clients.base import PATIENT_TRIES, ends_of, make_session
 from ..clients.ingest import Ingest, IngestState
 from ..clients.policy import Policy
 from ..clients.retry import Backoff, pauses
@@ -186,7 +186,7 @@ def _finish(ingest: Ingest, record: UploadRecord, rows: list[dict[str, Any]], ti
         raise UploadError(
             f"ingest at {ingest.url} failed at {state.task!r} of job {job_id}: {state.reason}",
             f"no transaction was made; {advice} and upload again",
-            output="\n".join(shown(line, 10_000) for line in state.exception.splitlines()[-200:]),
+            output="\n".join(shown(line, 10_000) for line in ends_of(state.exception).splitlines()[-200:]),
         )
 
 

@@ -15,7 +15,7 @@ from pacifica_notifications_runner.process import terminal
 
 _FORMAT, _TIME_FORMAT = "%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"
 #: Loggers whose messages are only needed for debugging; that of urllib3 shows heads of services in full.
-_VERBOSE_ONLY = ("celery", "kombu", "amqp", "urllib3.connection")
+_VERBOSE_ONLY = ("celery", "kombu", "amqp", "urllib3")
 _COLOURS = {
     logging.DEBUG: terminal.FAINT,
     logging.WARNING: terminal.YELLOW,

@@ -173,8 +173,10 @@ WRONG: list[tuple[dict[str, Any], str, tuple[Any, ...]]] = [
     (FILE, "name", (None, 5, [])),
     (FILE, "subdir", (None, 5, {})),
     (FILE, "hashsum", ([], {})),
-    ({}, "key_values", ([1], "x", 1)),
-    ({}, "created", (5, [1], True)),
+    ({}, "key_values", ([1], "x", 1, {"a": [1]}, {"a": {}})),
+    ({}, "created", (5, [1], True, 0, None)),
+    ({}, "submitter", ({}, [1])),
+    ({}, "project", ({}, [1])),
 ]
 
 

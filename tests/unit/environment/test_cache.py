@@ -306,6 +306,20 @@ def test_waiting_is_cancelled(
     process.communicate()
 
 
+def test_links_in_an_environment(cache: VenvCache, builds: Builds) -> None:
+    """Links that lead nowhere, to themselves, or through a file belong to an environment like any other."""
+
+    def build(home: Path) -> tuple[Venv, str]:
+        venv, reason = builds(home)
+        (venv.path / "file").touch()
+        for name, target in (("itself", "itself"), ("through", "file/sub"), ("nowhere", "missing"), ("up", "..")):
+            (venv.path / name).symlink_to(target)
+        return venv, reason
+
+    with cache.environment("k", build), cache.environment("k", build):
+        assert len(builds.homes) == 1
+
+
 def test_directory_that_cannot_be_used(tmp_path: Path, builds: Builds) -> None:
     """The error names a file that is in the way of the directory."""
     (tmp_path / "file").touch()
