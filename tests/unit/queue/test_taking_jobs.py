@@ -1,7 +1,9 @@
 """How notifications become jobs and when their attempts begin, and what they leave."""
 
+import errno
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from pacifica_notifications_consumer.cloudevents.announcement import Identity
 from pacifica_notifications_consumer.cloudevents.notification import PROVENANCE_KEY
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.errors import NotificationError, StateError
+from pacifica_notifications_consumer.jobs.directory import JobDirectory
 from pacifica_notifications_consumer.jobs.job import JobState, Origin, Verdict
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.queue import workers
@@ -146,3 +149,34 @@ def test_one_module_to_preload(tmp_path: Path) -> None:
     engine = make_runner(tmp_path, "", preload="json")._engine
     assert isinstance(engine, LocalEngine)
     assert engine.preload == ["json"]
+
+
+def lack(monkeypatch: pytest.MonkeyPatch, kind: type[Any], method: str, times: int) -> None:
+    """No file can be opened so many times."""
+    usual, left = getattr(kind, method), [None] * times
+
+    def lacking(*arguments: Any) -> Any:
+        if left:
+            left.pop()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return usual(*arguments)
+
+    monkeypatch.setattr(kind, method, lacking)
+
+
+def test_lack_after_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that may have run is not put off without a count."""
+    lack(monkeypatch, LocalEngine, "run", 1)
+    job = run_one(make_runner(tmp_path, "", attempts=1))
+    assert (job.state, job.attempts, job.reason) == (
+        JobState.DEAD,
+        1,
+        "could not be started: [Errno 24] Too many open files",
+    )
+
+
+def test_limit_of_deferrals_after_a_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was put off more often than it may ask for it does not go on asking for ever."""
+    lack(monkeypatch, JobDirectory, "prepare", 2)
+    job = run_one(make_runner(tmp_path, "raise SystemExit(75)", deferrals=1))
+    assert (job.state, job.deferrals) == (JobState.DEAD, 2)
