@@ -159,7 +159,9 @@ print(found())
 """
 
 
-@pytest.mark.skipif(platform.machine() not in account._KEYCTL, reason="the system call is not known here")
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in account._KEYCTL, reason="the system call is not known here"
+)
 def test_session_keyring_is_left() -> None:
     """Programs that start afterwards have none of the keys of this session."""
     finished = subprocess.run([sys.executable, "-c", KEYS], capture_output=True, text=True, check=False)
