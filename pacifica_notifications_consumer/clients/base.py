@@ -274,7 +274,8 @@ def reading(response: requests.Response, what: str) -> Readinto:
         # Chunks of a single byte have six on the wire.
         source.allow(_LONGEST_ANSWER, 8 * len(buffer) + MOST_AROUND)
         began, size = time.monotonic(), 0
-        # What arrived is passed on soon, and also if the connection breaks: whole files are kept.
+        # What has arrived is passed on with the first bytes after a second, and if the connection breaks, so that
+        # complete files are kept.
         while not failure and size < len(buffer) and (not size or time.monotonic() < began + _SOON):
             try:
                 received = source.read_next(buffer[size:])
@@ -338,7 +339,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def ends_of(text: str) -> str:
-    """The begin and the end of a very long text, of which the whole would take gigabytes to look through."""
+    """The beginning and the end of a very long text: to look through all of it would take gigabytes."""
     return text if len(text) <= 2 * MOST_AROUND else f"{text[:MOST_AROUND]}\n{text[-MOST_AROUND:]}"
 
 

@@ -70,6 +70,10 @@ class Attempt:
     placed: Callable[[RemoteLocation], object] = place_ignored
 
 
+class NotStarted(OSError):  # noqa: N818  (the name says what happened)
+    """No process of an attempt could be started, so nothing of it has run."""
+
+
 class Engine(Protocol):
     """Runs attempts, several at the same time, each on the thread of its caller."""
 

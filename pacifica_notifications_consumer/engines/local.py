@@ -15,14 +15,14 @@ from ..environment.venv import Venv
 from ..errors import shown
 from ..jobs.directory import JobDirectory
 from ..jobs.files import read_note
-from ..jobs.job import Ending, Fate, not_started
+from ..jobs.job import Ending, Fate
 from ..jobs.unsent import describe_unsent
 from ..settings.services import CONSUMER_VARIABLE, Services
 from ..streams.progress import FAILURE, PROGRESS_VARIABLE
 from ..system.account import CURRENT_USER, Account
 from ..system.orphans import MARK_VARIABLE, end_marked
 from ..system.processes import KILL_AFTER, ColdProcess, Process, ProcessLost, describe_status, without_credentials
-from .engine import Attempt, Stop
+from .engine import Attempt, NotStarted, Stop
 from .output import Output
 from .warm.start import WarmStart
 
@@ -86,7 +86,8 @@ class LocalEngine:
                 with output.open() as file:
                     process = self._start(attempt, file.fileno())
             except OSError as error:
-                return not_started(error)
+                named = (error.errno, error.strerror, error.filename) if error.errno else error.args
+                raise NotStarted(*named) from error
             try:
                 status = process.wait(timeout, look)
             finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import errno
 from collections.abc import Mapping
 
 import attrs
@@ -157,16 +156,6 @@ class Ending:
     peak_memory: int | None = None
     output_tail: str = attrs.field(default="", converter=_storable)
     fate: Fate = Fate.ENDED
-
-
-#: What the machine lacks for a moment: open files, processes or memory.
-_LACKS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
-
-
-def not_started(error: BaseException) -> Ending:
-    """The end of an attempt that could not be started; it is put off if the machine lacks something at present."""
-    lacking = getattr(error.__cause__ or error, "errno", None) in _LACKS
-    return Ending(reason=f"could not be started: {error}", fate=Fate.PUT_OFF if lacking else Fate.ENDED)
 
 
 @attrs.frozen(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import threading
 import time
@@ -13,11 +14,11 @@ import attrs
 
 from ..clients.retry import growing_pause
 from ..cloudevents.trace import child_of, trace_id
-from ..engines.engine import Attempt, Engine, RemoteEngine, Stop, Terms
+from ..engines.engine import Attempt, Engine, NotStarted, RemoteEngine, Stop, Terms
 from ..errors import ConfigurationError, LeaseLost, PacificaError, StateError, explained
 from ..jobs.directory import StateDirectory
 from ..jobs.files import read_note
-from ..jobs.job import Ending, Fate, Job, JobState, RemoteLocation, not_started
+from ..jobs.job import Ending, Fate, Job, JobState, RemoteLocation
 from ..jobs.readers import Readers
 from ..ledger.ledger import Ledger
 from ..streams.progress import describe_progress, parse_progress
@@ -26,6 +27,9 @@ from .histograms import Histograms
 from .leases import LEASE
 
 log = logging.getLogger(__name__)
+
+#: What the machine lacks for a moment: open files, processes or memory.
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
 #: The exit status of an entry-point that wants to be tried again later (EX_TEMPFAIL of sysexits.h).
 TRY_AGAIN = 75
@@ -201,9 +205,11 @@ class Workers:
             handed_over = True
             ending = self._engine.run(attempt, stop)
         except (PacificaError, OSError, ValueError, RecursionError) as error:
-            ending = not_started(error)
-            if handed_over:
-                ending = attrs.evolve(ending, fate=Fate.ENDED)  # It may have run.
+            # What an engine has begun may have had effects: that counts as an attempt.
+            begun = handed_over and not isinstance(error, NotStarted)
+            lacking = getattr(error.__cause__ or error, "errno", None) in _LACKS
+            fate = Fate.PUT_OFF if lacking and not begun else Fate.ENDED
+            ending = Ending(reason=f"could not be started: {error}", fate=fate)
         watch.take_over()
         self._histograms.attempts.observe(time.monotonic() - started)
         self._ended(job, ending, stop(), time.monotonic() - started)

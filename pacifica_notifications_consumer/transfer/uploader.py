@@ -206,7 +206,7 @@ def _wait_until_complete(ingest: Ingest, job_id: int, timeout: float) -> IngestS
         state = _state(ingest, job_id)
         if state.complete:
             break
-        # What goes up and down makes no progress.
+        # A percentage that returns to an earlier value is no progress.
         if (state.task, state.percent) not in seen:
             seen.add((state.task, state.percent))
             deadline = time.monotonic() + timeout

@@ -135,8 +135,8 @@ def kill_again_and_again(home: Path, way: str, behind: Machines) -> None:
     struck: collections.Counter[str] = collections.Counter()
     try:
         with Producer(runner.port, random.Random(SEED + 1)) as producer:
-            # Also while it makes the ledger. How long a start takes on a busy machine, nobody knows: without the wait,
-            # all other kills could fall into it.
+            # The first kill may fall into the making of the ledger. The others wait until the runner is up: on a busy
+            # machine a start can take longer than all kills.
             time.sleep(chance.random())
             strike("runner", runner, process, chance)
             process = runner.start()

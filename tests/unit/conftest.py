@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.policy_tools import TestedStore, Told, store_at, telling
 
-# By default, an example that takes 200 ms fails, which depends on what else the machine does. The examples are the same
-# in each run, so that whoever changes nothing sees no new failure; `--hypothesis-profile=new` looks for others.
+# By default, an example that takes 200 ms fails, which depends on what else the machine does. Each run has the same
+# examples, so that a failure comes from a change; `--hypothesis-profile=new` looks for others.
 settings.register_profile("new", deadline=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("same", settings.get_profile("new"), derandomize=True)
 settings.load_profile("same")

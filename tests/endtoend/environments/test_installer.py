@@ -12,6 +12,8 @@ from pathlib import Path
 import attrs
 import pytest
 
+from pacifica_notifications_consumer import VenvBuilder
+from pacifica_notifications_consumer.environment import builder
 from pacifica_notifications_consumer.environment import installer as module
 from pacifica_notifications_consumer.environment.installer import find_installer, installer_environ, put_pip_into
 from pacifica_notifications_consumer.environment.interpreter import Interpreter
@@ -94,3 +96,17 @@ def test_what_is_set_for_pip_holds_for_uv(tmp_path: Path) -> None:
     assert not {"PIP_TARGET", "UV_TARGET"} & environ.keys()
     own = installer_environ(given | {"UV_INDEX": "https://mine", "UV_CONSTRAINT": "u.txt"}, tmp_path / "c.txt")
     assert (own["UV_INDEX"], own["UV_CONSTRAINT"]) == ("https://mine", f"u.txt {tmp_path / 'c.txt'}")
+
+
+def test_output_of_init_sh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Only a limited part of it is logged, and its mark begins with that of the job whose entry-point builds."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(builder, "_MOST_SHOWN", 10_000)
+    monkeypatch.setenv("PACIFICA_JOB", "/state:7:token")
+    script = tmp_path / "init.sh"
+    script.write_text('echo "mark $PACIFICA_JOB"\nfor i in $(seq 1000); do echo line; done\n')
+    with VenvBuilder(directory=tmp_path, init_script=script):
+        pass
+    assert any(message.startswith("init.sh: mark /state:7:token:") for message in caplog.messages)
+    assert 50 < caplog.messages.count("init.sh: line") < 100
+    assert caplog.messages.count("init.sh says very much; the rest of its output is not logged") == 1

@@ -177,7 +177,7 @@ def test_accepting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         endless._selector.register(listener, selectors.EVENT_READ, listener)
         endless._select(DEADLINE)
         endless.close()
-    assert len(accepted) == 64
+    assert len(accepted) == poller._MOST_ACCEPTED
 
 
 def test_connections_with_threads_count() -> None:

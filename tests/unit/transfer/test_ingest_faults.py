@@ -63,7 +63,7 @@ def test_ingest_that_is_stuck(outgoing: Path) -> None:
 
 
 def test_ingest_that_goes_back_and_forth(outgoing: Path) -> None:
-    """What goes up and down is no progress."""
+    """A percentage that returns to an earlier value is no progress."""
     ingest = ScriptedIngest()
     percent = itertools.cycle(["0", "1"])
 
