@@ -20,7 +20,7 @@ IGNORE = "venv-ignore.txt"
 
 _INDEX = re.compile(r"-i|--index-url|--extra-index-url")
 #: Maximum length of a word that may have names in it, as of a path, and number of names that are looked for.
-_LONGEST_WORD, _MOST_NAMES = 4096, 200_000
+_LONGEST_WORD, _MOST_NAMES = 4096, 100_000
 _EDITABLE = re.compile(r"-e|--editable")
 _BEGINS = re.compile(r"^-\w|[=:@,]")
 _ENDS = re.compile(r"[\[#;?]|$")
@@ -38,14 +38,15 @@ def digest_local_files(requirements: Requirements, directory: Path, *, has_scrip
     parts, uses_consumer, unkept, left = [], has_script, "", _MOST_NAMES
     for line in requirements.lines:
         named: set[Path] = set()
-        for word in () if line.is_include else (line.text.partition("--hash")[0], *line.text.split()):
+        words = () if line.is_include else (line.text.partition("--hash")[0], *line.text.split())
+        for word in (word for word in words if not word.startswith("--hash=")):
             # All begins of names times all ends: an odd word may have millions.
             long = len(word) > _LONGEST_WORD
             left -= 0 if long else (len(_BEGINS.findall(word)) + 1) * len(_ENDS.findall(word))
             if long or left < 0:
                 unkept = f"{shown(line.text, 60)!r} may name more files than can be looked for"
             else:
-                named.update(_named(word, directory, line.file.parent))
+                named.update(_named(word, {directory, line.file.parent}))
         for path in sorted(named):
             if _EDITABLE.match(line.text):
                 unkept = f"{line.text!r} installs from the consumer's directory, which is a new one at each start"
@@ -60,15 +61,15 @@ def digest_local_files(requirements: Requirements, directory: Path, *, has_scrip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest(), unkept
 
 
-def _named(word: str, *bases: Path) -> Iterator[Path]:
+def _named(word: str, bases: set[Path]) -> Iterator[Path]:
     """The files and directories that any part of a word names; rather one that is not meant than one too few."""
     word = word.replace("//localhost/", "/").strip("'\"")
     for begin in (0, *(found.end() for found in _BEGINS.finditer(word))):
         for end in _ENDS.finditer(word):
             part = word[begin : end.start()].strip("'\" ")
             for name in {part, unquote(part)} - {""}:
-                paths = (Path(os.path.normpath(base / name)) for base in bases)
-                yield from (path for path in paths if os.path.lexists(path))
+                paths = (os.path.normpath(base / name) for base in bases)
+                yield from (Path(path) for path in paths if os.path.lexists(path))
 
 
 def _ignored(file: Path) -> str:
