@@ -17,7 +17,7 @@ from ..errors import ConfigurationError, InitScriptError, RequirementError, Venv
 from ..settings.converters import check, existing_file, limit, path
 from ..system.account import Account, has_given_up_new_privileges
 from ..system.files import digest_tree, read_regular, regular, replacing, walk
-from ..system.orphans import MARK_VARIABLE
+from ..system.orphans import MARK_VARIABLE, mark_of
 from ..system.periodic import Periodic
 from ..system.processes import CompletedProgram, describe_status, run_captured, without_credentials
 from ..system.temporary import remove_tree, temporary_directory
@@ -184,7 +184,7 @@ class VenvBuilder:
             # uv and pip keep their caches in the home directory, which this user does not have.
             base = {**base, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
         # So that the next start finds what a killed one has left, or the end of the job whose entry-point builds.
-        mark = {MARK_VARIABLE: os.environ.get(MARK_VARIABLE) or os.path.realpath(home)}
+        mark = {MARK_VARIABLE: os.environ.get(MARK_VARIABLE) or mark_of(home)}
         environ = installer_environ(venv.environ(base), constraints) | mark
         with self._run_as.acting():
             self._create(venv, home, interpreter, {**base, **mark})

@@ -29,7 +29,7 @@ from ..errors import Cancelled, StateError, explained
 from ..settings.converters import age_and, byte_count, checked, seconds, show_age, show_size
 from ..system.account import Account
 from ..system.files import make_private, open_private, replacing, try_lock, walk
-from ..system.orphans import end_marked
+from ..system.orphans import end_marked, mark_of
 from ..system.processes import KILL_AFTER
 from ..system.temporary import remove_tree
 from .venv import Venv
@@ -210,7 +210,7 @@ class VenvCache:
                 with open_private(build / "in-use") as in_use:
                     if try_lock(in_use):
                         # A command that was killed has left them, and they would write to it.
-                        end_marked(f"{os.path.realpath(build)}:", 0.0, self._run_as, most=KILL_AFTER)
+                        end_marked(mark_of(build), 0.0, self._run_as, most=KILL_AFTER)
                         (build / _CONTENTS).unlink(missing_ok=True)
                         remove_tree(build)
                         return True

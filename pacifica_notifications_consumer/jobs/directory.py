@@ -14,6 +14,7 @@ from ..errors import ConfigurationError, InUse, StateError, explained
 from ..streams.progress import FAILURE
 from ..system.account import CURRENT_USER, Account
 from ..system.files import make_folders, make_private, sync_directory, try_lock
+from ..system.orphans import mark_of
 from .files import open_file
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ class StateDirectory:
     @property
     def mark(self) -> str:
         """The prefix of the marks of all processes that run jobs of this directory."""
-        return f"{self.path}:"
+        return mark_of(self.path)
 
     @property
     def ledger(self) -> Path:

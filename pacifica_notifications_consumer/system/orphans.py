@@ -18,6 +18,7 @@ import select
 import signal
 import time
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from .account import CURRENT_USER, Account
 
@@ -31,6 +32,12 @@ _KILL_SECONDS = 5.0
 _MOST_PIECES = 96
 
 log = logging.getLogger(__name__)
+
+
+def mark_of(directory: Path) -> str:
+    """The prefix of the marks of all processes that work for a directory, with which no other directory's begin."""
+    # A path may have colons, but never two slashes in a row.
+    return f"{os.path.realpath(directory).replace(':', '//')}:"
 
 
 def end_marked(mark: str, kill_after: float, run_as: Account = CURRENT_USER, most: float = math.inf) -> int:

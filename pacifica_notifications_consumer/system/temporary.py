@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import StateError, explained
 from .account import CURRENT_USER, Account
 from .files import try_lock
-from .orphans import end_marked
+from .orphans import end_marked, mark_of
 from .processes import KILL_AFTER
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def _remove_abandoned(parent: Path, prefix: str, run_as: Account) -> None:
                 is_older = time.time() - found.st_mtime > _MADE_JUST_NOW
                 if found.st_uid == os.geteuid() and is_older and try_lock(lock):
                     log.info("removing %s, which a process that died has left", path)
-                    end_marked(f"{path}:", 0.0, run_as, most=KILL_AFTER)
+                    end_marked(mark_of(path), 0.0, run_as, most=KILL_AFTER)
                     remove_tree(path)
             finally:
                 os.close(lock)

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from tests.support.machine.waiting import DEADLINE
 
 # The loop ends in each child, which then runs its script as the main program and ends as any program does.
+# What the prelude has loaded is no garbage: to look through it at each end would take most of the time.
 _SERVE = """
-import json, os, sys
+import gc, json, os, sys
+gc.freeze()
 for _line in sys.stdin:
     _pipes = [os.pipe(), os.pipe()]
     _pid = os.fork()
@@ -27,7 +29,10 @@ for _line in sys.stdin:
     for _, _end in _pipes:
         os.close(_end)
     # One after the other: the scripts write less than a pipe holds.
-    _texts = [open(_end, errors="replace").read() for _end, _ in _pipes]
+    _texts = []
+    for _end, _ in _pipes:
+        with open(_end, errors="replace") as _file:
+            _texts.append(_file.read())
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(_pid, 0)[1]), *_texts]), flush=True)
 else:
     sys.exit()

@@ -367,7 +367,7 @@ def test_crashes_lose_and_double_nothing(kinds: list[str], crashes: list[int]) -
 
 def test_stop(store: TestedStore, told: Told, caught: CatchUp) -> None:
     """A stop ends the search at any point, and unchecked transactions do not count as checked."""
-    told.go(*range(4, 300))
+    told.go(*range(4, 100))
     stop = threading.Event()
 
     class Stopping(list[object]):
@@ -383,7 +383,7 @@ def test_stop(store: TestedStore, told: Told, caught: CatchUp) -> None:
             slow.work()
     assert 10 <= len(told.asked) < 30
     look(caught)
-    assert store.jobs() == list(range(4, 300))
+    assert store.jobs() == list(range(4, 100))
 
 
 def test_pace(store: TestedStore, told: Told, caught: CatchUp) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pacifica_notifications_consumer import VenvBuilder
@@ -26,7 +26,7 @@ from pacifica_notifications_consumer.environment.local_files import IGNORE, dige
 from pacifica_notifications_consumer.environment.requirements import Requirements
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ArchiveError, RequirementError
-from tests.support.machine.trees import nest
+from tests.support.machine.trees import LONG, nest
 
 #: Lines of a requirements.txt, and whether each makes the environment depend on files of the consumer.
 LINES = {
@@ -104,6 +104,7 @@ def key_of(keys: list[str], home: Path, *, script: bool) -> str:
         return keys.pop()
 
 
+@settings(max_examples=40)
 @given(
     lines=st.lists(st.sampled_from([line for line in LINES if "HOME" not in line]), max_size=3),
     utf_16=st.booleans(),
@@ -153,6 +154,7 @@ def tree(directory: Path) -> dict[str, bytes | None]:
     }
 
 
+@settings(max_examples=40)
 @given(position=st.integers(0, len(ARCHIVE.getvalue()) - 1), bit=st.integers(0, 7))
 def test_any_byte_of_the_archive(position: int, bit: int) -> None:
     """An archive with a changed bit is refused, or extracted to the same files, or has another digest."""
@@ -294,20 +296,20 @@ def test_many_hashes(tmp_path: Path) -> None:
 def test_folders_in_each_other(keys: list[str], tmp_path: Path) -> None:
     """Of hundreds of folders in each other all count; more than a path can name are refused in a sentence."""
     home = fill(tmp_path, FILES | {"init.sh": b"", "requirements.txt": b""})
-    with nest(home, 1500):
+    with nest(home, 1100):
         before = key_of(keys, home, script=True)
-        (home / ("a/" * 1500) / "file").write_text("changed")
+        (home / ("a/" * 1100) / "file").write_text("changed")
         assert key_of(keys, home, script=True) != before
-    with nest(home, 3000), pytest.raises(RequirementError, match=r"too long; use a shorter name$"):
+    with nest(home, 20, LONG), pytest.raises(RequirementError, match=r"too long; use a shorter name$"):
         key_of(keys, home, script=True)
 
 
-@pytest.mark.parametrize("depth", [1500, 3000])
-def test_script_that_nests_folders(tmp_path: Path, depth: int) -> None:
+@pytest.mark.parametrize(("depth", "length"), [(1100, 1), (20, LONG)])
+def test_script_that_nests_folders(tmp_path: Path, depth: int, length: int) -> None:
     """A file that ``init.sh`` has left is seen, however deep its folder is in the consumer's directory."""
     built = VenvBuilder(directory=tmp_path, init_script=tmp_path / "init.sh")
     (tmp_path / "init.sh").touch()
     before = built._files_of_directory()
-    with nest(tmp_path, depth):
+    with nest(tmp_path, depth, length):
         assert built._files_of_directory() != before
     assert built._files_of_directory() == before

@@ -13,7 +13,7 @@ import pytest
 from pacifica_notifications_consumer.jobs import files
 from pacifica_notifications_consumer.jobs.files import JobFile, list_files, open_file
 from pacifica_notifications_consumer.system.temporary import temporary_directory
-from tests.support.machine.trees import nest
+from tests.support.machine.trees import LONG, nest
 
 
 def test_list(tmp_path: Path) -> None:
@@ -187,6 +187,6 @@ def test_a_deep_folder_hides_nothing_else(tmp_path: Path) -> None:
     """A folder whose path is too long is left out, which is said; the files beside it and after it are listed."""
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "file").touch()
-    with nest(tmp_path, 3000):
+    with nest(tmp_path, 20, LONG):
         listed, more = list_files(tmp_path)
     assert ([file.path for file in listed], more) == (["b/file"], True)

@@ -15,7 +15,7 @@ import pytest
 
 from pacifica_notifications_consumer.system import orphans as orphans
 from pacifica_notifications_consumer.system.account import Account
-from pacifica_notifications_consumer.system.orphans import MARK_VARIABLE, _can_find, end_marked
+from pacifica_notifications_consumer.system.orphans import MARK_VARIABLE, _can_find, end_marked, mark_of
 from tests.support.machine.other_user import NOBODY, as_root
 from tests.support.machine.waiting import DEADLINE, wait_until
 from tests.support.runner_tools import alive
@@ -141,6 +141,16 @@ def test_mark_is_no_part_of_another_variable(tmp_path: Path) -> None:
     with subprocess.Popen(["/bin/sleep", "100"], env=os.environ | other) as process:
         assert end_marked(str(tmp_path), 0.0) == 0
         process.kill()
+
+
+@pytest.mark.parametrize("others", ["state:2", "state:", "state:/1"])
+def test_directories_whose_paths_have_colons(tmp_path: Path, others: str) -> None:
+    """What works for one directory is not ended for another one, whose path is the beginning of the first."""
+    mark = f"{mark_of(tmp_path / others)}1:0"
+    with subprocess.Popen(["/bin/sleep", "100"], env={MARK_VARIABLE: mark}) as process:
+        assert end_marked(mark_of(tmp_path / "state"), 0.0) == 0
+        assert end_marked(mark_of(tmp_path / others), 0.0) == 1
+        assert process.wait(DEADLINE) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

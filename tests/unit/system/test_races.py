@@ -52,7 +52,7 @@ def test_links_that_are_put_there_meanwhile(place: Path) -> None:
     assert swapper.stdout
     try:
         assert swapper.stdout.readline() == "swapping\n"
-        for _ in range(300):
+        for _ in range(100):
             # The job fails, as it would without a race.
             with contextlib.suppress(OSError):
                 job.prepare(b"overwritten", ["a", "a/b"])

@@ -13,6 +13,7 @@ import pytest
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.system import temporary
 from pacifica_notifications_consumer.system.temporary import temporary_directory
+from tests.support.machine.trees import LONG, nest
 from tests.support.machine.waiting import DEADLINE
 
 
@@ -30,15 +31,11 @@ def test_read_only_folders(tmp_path: Path) -> None:
 
 
 def test_folders_in_each_other() -> None:
-    """More folders in each other than Python's recursion allows, and than files may be open, are removed."""
+    """More folders in each other than Python's recursion allows, and than a path can name, are removed."""
     with temporary_directory("x-") as directory:
-        at = os.open(directory, os.O_RDONLY)
-        for _ in range(3000):
-            os.mkdir("a", dir_fd=at)
-            inner = os.open("a", os.O_RDONLY, dir_fd=at)
-            os.close(at)
-            at = inner
-        os.close(at)
+        (directory / "long").mkdir()
+        with nest(directory, 1100, leave=True), nest(directory / "long", 20, LONG, leave=True):
+            pass
     assert not directory.exists()
 
 

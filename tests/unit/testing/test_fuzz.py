@@ -21,7 +21,7 @@ TIMES = {
     "jsonpath": 200,
     "answers": 250,
     "warm": 2500,
-    "job-files": 100,
+    "job-files": 40,
     "h11": 250,
     "nginx": 20_000,
 }

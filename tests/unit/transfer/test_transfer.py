@@ -158,17 +158,17 @@ def test_download_again_fetches_what_is_missing(
 
 def test_several_at_once(sandbox: Sandbox, services: Services, tmp_path: Path) -> None:
     """Several uploads run at the same time, and so do several downloads."""
-    out = [tmp_path / f"out{number}" for number in range(12)]
+    out = [tmp_path / f"out{number}" for number in range(6)]
     for number, directory in enumerate(out):
         (directory / "uploads").mkdir(parents=True)
         (directory / "uploads" / "a.txt").write_text(str(number))
     events = Promise.all([upload(directory, TRANSACTION, services=services) for directory in out]).get()
-    sources = [tmp_path / f"in{number}" for number in range(12)]
+    sources = [tmp_path / f"in{number}" for number in range(6)]
     for source, event in zip(sources, events, strict=True):
         source.mkdir()
         (source / "notification.json").write_text(json.dumps(event))
     assert Promise.all([download(source, services=services) for source in sources]).get() == events
-    assert [(source / "downloads" / "a.txt").read_text() for source in sources] == [str(each) for each in range(12)]
+    assert [(source / "downloads" / "a.txt").read_text() for source in sources] == [str(each) for each in range(6)]
 
 
 def test_repeated_upload_waits_for_the_first(sandbox: Sandbox, services: Services, outgoing: Path) -> None:
