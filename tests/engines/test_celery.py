@@ -19,10 +19,10 @@ from pacifica_notifications_consumer.engines.celery.app import make_app
 from pacifica_notifications_consumer.engines.celery.engine import CeleryEngine
 from pacifica_notifications_consumer.engines.celery.message import TASK, Message
 from pacifica_notifications_consumer.engines.celery.records import _PREFIX as PREFIX
-from pacifica_notifications_consumer.engines.celery.records import AttemptRecords
+from pacifica_notifications_consumer.engines.celery.records import AttemptRecords, Claim, Heartbeat
 from pacifica_notifications_consumer.engines.engine import Terms
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
-from pacifica_notifications_consumer.jobs.job import Fate, JobState
+from pacifica_notifications_consumer.jobs.job import Fate, JobState, RemoteLocation
 from pacifica_notifications_consumer.queue.job_book import JobBook
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import DEADLINE, WorkerProcess, accept, body, notes, pids, workers
@@ -163,6 +163,16 @@ def test_messages_are_json_only(broker: Broker, tmp_path: Path) -> None:
             client.hset(f"{PREFIX}4.00000000", mapping={"open": "1", "claim": b"\xff"})
             looked = records.look(["2.00000000", "3.00000000", "4.00000000"])
             assert [view.opened for view in looked] == [True, False, False]
+            # The first goes on; what is in the place of the second is removed.
+            beats = [Heartbeat(task=f"{number}.00000000", number=1) for number in (2, 3)]
+            assert records.beat(beats) == [True, False]
+            assert client.exists(f"{PREFIX}3.00000000") == 0
+            client.set(f"{PREFIX}3.00000000", "x")
+            assert records.claim("3.00000000", RemoteLocation(worker="w", directory="d"), "1") is Claim.GONE
+            claim = json.dumps({"worker": "\ud800", "directory": "/\udcff", "delivery": "1"})
+            client.hset(f"{PREFIX}2.00000000", "claim", claim)
+            [view] = records.look(["2.00000000"])
+            assert view.place == RemoteLocation(worker="\\ud800", directory="/\\udcff")
             client.delete(*(f"{PREFIX}{number}.00000000" for number in (2, 3, 4)))
         app.send_task(TASK, kwargs={"evil": Evil()}, serializer="pickle", task_id="1.00000000", ignore_result=True)
         for number, spoilt in enumerate(

@@ -119,7 +119,7 @@ class AttemptRecords:
         with self._redis.pipeline() as pipe:
             pipe.hsetnx(_PREFIX + task, "claim", claimant)
             pipe.hmget(_PREFIX + task, "open", "claim")
-            _, (opened, claim) = pipe.execute()
+            opened, claim = _found(pipe.execute(raise_on_error=False)[1]) or (None, None)
         if not opened:
             self.forget(task)
             return Claim.GONE
@@ -154,11 +154,7 @@ class AttemptRecords:
             for task in tasks:
                 pipe.hmget(_PREFIX + task, *_FIELDS)
             answers = pipe.execute(raise_on_error=False)
-        for answer in answers:
-            # Something else has been put in the place of a record, which is then missing.
-            if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
-                raise answer
-        return list(map(_look, answers))
+        return [_look(_found(answer)) for answer in answers]
 
     def news(self, task: str) -> News:
         """Read the progress and new output of a running attempt."""
@@ -173,7 +169,7 @@ class AttemptRecords:
                 pipe.hset(key, mapping=beat.fields())
                 pipe.expire(key, _KEPT)
                 pipe.hmget(key, "open", "cancel")
-            answers = pipe.execute()[2::3]
+            answers = [_found(answer) or (None, None) for answer in pipe.execute(raise_on_error=False)[2::3]]
         for beat, (opened, _) in zip(beats, answers, strict=True):
             if not opened:
                 # The runner had removed the record, and this heartbeat has just created it again.
@@ -203,6 +199,15 @@ class Heartbeat:
         if self.ending:
             fields["ending"] = json.dumps(attrs.asdict(self.ending) | {"fate": self.ending.fate.value})
         return fields
+
+
+def _found(answer: Any) -> Any:
+    """The fields of a record; None if something else has been put in its place, which then counts as missing."""
+    if not isinstance(answer, Exception):
+        return answer
+    if "WRONGTYPE" in str(answer):
+        return None
+    raise answer
 
 
 def _look(fields: Any) -> AttemptView:
