@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 log = logging.getLogger(__name__)
@@ -20,11 +21,14 @@ class Strangers:
         self._listener = listener
         self._count = 0
         self._told_at = float("-inf")
+        self._lock = threading.Lock()
 
     def note(self, address: str, reason: str = WRONG) -> None:
         """Note a request by the client's address, and why it is refused."""
-        self._count += 1
-        if time.monotonic() - self._told_at >= _INTERVAL:
+        with self._lock:
+            self._count += 1
+            if time.monotonic() - self._told_at < _INTERVAL:
+                return
             more = f" ({self._count - 1} more since the last line)" if self._count > 1 else ""
-            log.warning("refused %s to %s: %s%s", address, self._listener, reason, more)
             self._count, self._told_at = 0, time.monotonic()
+        log.warning("refused %s to %s: %s%s", address, self._listener, reason, more)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,6 +31,8 @@ from .warm.start import WarmStart
 log = logging.getLogger(__name__)
 
 _LONGEST_SENTENCE = 500
+#: Seconds in which a passing lack of files should end, and between two tries.
+_PATIENCE, _PAUSE = 10.0, 0.1
 #: Variables from the runner's supervisor (systemd), which entry-points must not use.
 _OF_THE_SUPERVISOR = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
@@ -97,8 +101,7 @@ class LocalEngine:
         except ProcessLost as lost:
             return Ending(reason=str(lost), fate=Fate.CRASHED)
         finally:
-            # Children may have left the process group; they have had the same time to end.
-            end_marked(attempt.mark, 0.0, self.run_as)
+            self._end_children(attempt)
             tail = output.finish()
         if not in_time and status != 0 and stop():
             return None
@@ -111,11 +114,23 @@ class LocalEngine:
         return Ending(
             status=status,
             reason=reason,
-            remark="" if status or reason else describe_unsent(attempt.directory),
+            remark="" if status or reason else _remark(attempt.directory),
             cpu_seconds=usage.cpu_seconds if usage else None,
             peak_memory=usage.peak_memory if usage else None,
             output_tail=tail,
         )
+
+    def _end_children(self, attempt: Attempt) -> None:
+        """End what has left the process group, which has had the same time to end."""
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            with contextlib.suppress(
+                OSError
+            ):  # such as too many open files: the result of the job is not lost for that
+                end_marked(attempt.mark, 0.0, self.run_as)
+                return
+            time.sleep(_PAUSE)
+        log.error("job %d: processes that it may have left cannot be looked for", attempt.job_id)
 
     def _failure(self, directory: JobDirectory) -> str:
         """The error of the library that ended an entry-point, after a colon; empty without one."""
@@ -149,3 +164,9 @@ class LocalEngine:
             environ[TRACE_VARIABLE] = attempt.traceparent
         # Without a buffer, the last output is in the file even if the process is killed.
         return environ | {"PYTHONUNBUFFERED": "1"}
+
+
+def _remark(directory: JobDirectory) -> str:
+    with contextlib.suppress(OSError):
+        return describe_unsent(directory)
+    return ""

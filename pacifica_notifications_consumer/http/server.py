@@ -162,7 +162,7 @@ class Server(HTTPServer):
         """Whether a request may take a thread; if not, it is refused without reading its body."""
         head = connection.head
         connection.is_claim = head is not None and connection.is_known and not self._handler.is_certain(head)
-        if connection.is_claim and self._claims >= max(1, self.limits.threads // 2):
+        if connection.is_claim and self._claims >= max(1, min(self.limits.threads, self.limits.connections) // 2):
             reason = "too many bodies of senders without the token are being read; send it again later"
             connection.problem = HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, reason)
             return False

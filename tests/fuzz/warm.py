@@ -36,14 +36,14 @@ def warm() -> Iterator[Try]:
 
         def attempt(chance: random.Random) -> None:
             ours, theirs = open_channel()
-            with ours:
+            warm_pid = os.getpid() if chance.random() < 0.9 else 1
+            with ours, contextlib.suppress(OSError, ProcessLost):
                 with theirs:
                     for _ in range(chance.choice((1, 2, 2, 3, 8))):
                         attached = [file.fileno()] * (chance.random() < 0.1)
                         socket.send_fds(theirs, [_message(chance)], attached)
-                warm_pid = os.getpid() if chance.random() < 0.9 else 1
-                with contextlib.suppress(OSError, ProcessLost):
-                    _check(warm_start._started(ours, warm_pid))
+                    child = warm_start._started(ours, warm_pid)
+                _check(child)
             if len(os.listdir("/proc/self/fd")) > before + 2:  # noqa: PTH208
                 raise Finding("descriptors are left open")
 

@@ -29,7 +29,7 @@ from ...settings.converters import checked, concurrency, seconds
 from ...system.account import Account
 from ...system.log_context import concerning
 from ...system.temporary import remove_tree
-from ..engine import Attempt, Engine, Stop
+from ..engine import Attempt, Engine, NotStarted, Stop
 from .app import count_waiting, make_app
 from .broker import Broker
 from .message import TASK, Message
@@ -238,6 +238,7 @@ class RemoteWorker:
         def stop() -> Stop | None:
             return report.stop or (Stop.HALT if self._halt.is_set() else None)
 
+        begun = False
         try:
             report.directory.prepare(message.body, Notification.parse(message.body).folders)
             attempt = Attempt(
@@ -248,10 +249,13 @@ class RemoteWorker:
                 traceparent=message.traceparent,
                 body=message.body,
             )
+            begun = True
             ending = self._engine.run(attempt, stop)
         except (PacificaError, ValueError) as error:
             return Ending(reason=f"could not be started: {error}")
         except OSError as error:
+            if begun and not isinstance(error, NotStarted):
+                return Ending(reason=f"worker {socket.gethostname()} could not follow it: {error}")
             # Another machine may be able to run it. The pause keeps this machine from failing the whole queue.
             self._closing.wait(_AFTER_TROUBLE)
             return Ending(reason=f"worker {socket.gethostname()} could not start it: {error}", fate=Fate.PUT_OFF)

@@ -262,7 +262,7 @@ def ignore_signals() -> dict[signal.Signals, Any]:
 def set_up_child(request: ForkRequest, appearance: Appearance, handlers: dict[signal.Signals, Any]) -> None:
     """Give this child the session, directory, output, arguments, environment and limits of a new process.
 
-    The child goes on only if it could tell the runner, which learns its process id from the kernel, and can end it.
+    The child goes on only when the runner, which learns its process id from the kernel, says that it can end it.
     """
     with open(request.command, "rb") as file:  # noqa: PTH123  (it is open already)
         words = file.read().split(b"\0")
@@ -289,7 +289,7 @@ def set_up_child(request: ForkRequest, appearance: Appearance, handlers: dict[si
         numbers.seed()
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    if not send_message(request.channel, "started"):
+    if not send_message(request.channel, "started") or not os.read(request.channel, 2):
         os._exit(0)
     os.close(request.channel)
     sys.orig_argv[:] = map(os.fsdecode, arguments)

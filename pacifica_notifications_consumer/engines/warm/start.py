@@ -125,7 +125,7 @@ class WarmStart:
         """Start an entry-point; returns None if it must be started cold, and OSError means that this would fail, too.
 
         The arguments begin with the interpreter and the entry-point. `limits` are arguments of ``setrlimit``.
-        `ProcessLost` means that it may run, but is out of control.
+        `ProcessLost` means that something else has answered.
         """
         if not self.ready:
             return None
@@ -158,11 +158,7 @@ class WarmStart:
         except TimeoutError:
             log.error("the warm process does not answer; it is killed")  # noqa: TRY400
             self._kill()
-            # A child begins only after it has reported "started", so none can begin after the shutdown. A report that
-            # was sent just before can still be read.
-            channel.shutdown(socket.SHUT_RD)
-            channel.settimeout(0)
-            sender, words = receive(channel, self._run_as, "started", "error")
+            raise
         if words[0] == "error":
             raise _RefusedError(int(words[1]), os.strerror(int(words[1])))
         return _WarmChild(channel, sender, warm, self._run_as)
@@ -279,12 +275,15 @@ class _WarmChild(Process):
         self._status: int | None = None
         #: A pidfd, because the warm process may free the process id at any time; None if it has done so.
         self._exit: int | None = None
-        try:
+        with contextlib.suppress(ProcessLookupError):
             self._exit = os.pidfd_open(pid)
-        except ProcessLookupError:
-            pass
-        except OSError as error:
-            raise ProcessLost(f"the entry-point's process cannot be controlled: {error}") from error
+        try:
+            # Only now does the child begin: one that cannot be controlled, such as for want of files, has not run.
+            channel.send(b"go")
+        except OSError:
+            if self._exit is not None:
+                os.close(self._exit)
+            raise
 
     def _signal_group(self, number: signal.Signals) -> None:
         if self._exit is None or is_readable(self._exit, 0.0):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 
 from pacifica_notifications_consumer import Filter, JobRunner
 from pacifica_notifications_consumer.endpoint import Endpoint, Signatures
+from pacifica_notifications_consumer.endpoint.strangers import Strangers
 from pacifica_notifications_consumer.settings.services import Services
 from tests.support.endpoint_tools import AUTHORIZED, SECRETS, TOKEN, ask, said, send, signature
 
@@ -119,6 +123,23 @@ def test_unknown_signer_uses_up_nothing(endpoint: Endpoint, caplog: pytest.LogCa
     for headers in ({"Content-Type": "text/plain"}, {"Content-Type": "application/cloudevents+avro"}, BINARY):
         assert send(endpoint, b"{}", signature(SECRETS[0], b"[]") | headers) == 401
     assert "refused a notification" not in caplog.text
+
+
+def test_many_refused_at_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Threads that refuse requests at the same time write one line."""
+    monkeypatch.setattr(logging.Logger, "warning", slowly(logging.Logger.warning))
+    refused = Strangers("the endpoint")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(refused.note, ["::1"] * 8))
+    assert len(caplog.messages) == 1
+
+
+def slowly(function: Callable[..., None]) -> Callable[..., None]:
+    def call(*arguments: object) -> None:
+        time.sleep(0.05)
+        function(*arguments)
+
+    return call
 
 
 def test_claims_do_not_fill_the_log(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:

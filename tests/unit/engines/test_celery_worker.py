@@ -17,7 +17,7 @@ from pacifica_notifications_consumer.engines.celery.message import Message
 from pacifica_notifications_consumer.engines.celery.records import RecordsError
 from pacifica_notifications_consumer.engines.celery.reporter import ReportedAttempt
 from pacifica_notifications_consumer.engines.celery.worker import RemoteWorker
-from pacifica_notifications_consumer.engines.engine import Attempt, Stop, Terms
+from pacifica_notifications_consumer.engines.engine import Attempt, NotStarted, Stop, Terms
 from pacifica_notifications_consumer.jobs.directory import StateDirectory
 from pacifica_notifications_consumer.jobs.job import Ending, Fate
 
@@ -83,7 +83,8 @@ def raising(error: Exception) -> Callable[[], Ending]:
     ("end", "fate", "reason"),
     [
         (raising(ValueError("odd")), Fate.ENDED, "could not be started: odd"),
-        (raising(BlockingIOError(11, "no processes")), Fate.PUT_OFF, "could not start it: [Errno 11] no processes"),
+        (raising(NotStarted(11, "no processes")), Fate.PUT_OFF, "could not start it: [Errno 11] no processes"),
+        (raising(OSError(24, "no files")), Fate.ENDED, "could not follow it: [Errno 24] no files"),
         (raising(ZeroDivisionError("x")), Fate.CRASHED, "a bug in the worker: ZeroDivisionError('x')"),
         (lambda: None, Fate.RETURNED, "its worker was stopped"),
     ],

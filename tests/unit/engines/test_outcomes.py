@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +14,12 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer import JobRunner
+from pacifica_notifications_consumer.engines import local
+from pacifica_notifications_consumer.jobs.directory import JobDirectory
+from pacifica_notifications_consumer.jobs.job import JobState
+from pacifica_notifications_consumer.system.account import Account
+from pacifica_notifications_consumer.system.orphans import end_marked
+from tests.support import runner_tools
 from tests.support.machine.waiting import DEADLINE, wait_until
 from tests.support.runner_tools import accept, make_runner
 
@@ -114,3 +122,26 @@ def test_cold(run: Callable[[str, str], int | None], way: str, name: str) -> Non
     """A script that has an interpreter of its own ends with the same status."""
     script, status = CASES[name]
     assert run(way, script) == status
+
+
+@pytest.mark.parametrize("way", runner_tools.WAYS)
+def test_lack_of_files_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """A job whose processes and files cannot be looked for at first, at its end, keeps its result and runs once."""
+    lacking = 2
+
+    def late(mark: str, kill_after: float, run_as: Account) -> int:
+        nonlocal lacking
+        lacking -= 1
+        if lacking >= 0:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return end_marked(mark, kill_after, run_as)
+
+    def never(_: JobDirectory) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with make_runner(tmp_path, "print('once')", way=way, attempts=1) as runner:
+        monkeypatch.setattr(local, "end_marked", late)
+        monkeypatch.setattr(local, "describe_unsent", never)
+        job = runner.wait(accept(runner), DEADLINE)
+    assert (job.state, job.attempts, job.ending.output_tail) == (JobState.SUCCEEDED, 1, "once")
+    assert lacking < 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -97,6 +98,24 @@ def test_one_that_hangs_is_replaced(make: Callable[..., JobRunner], monkeypatch:
         job_id = accept(runner, 2)
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
         assert runner.directory(job_id).output.read_text() == f"{warm(runner).pid}\n"
+
+
+def test_child_that_cannot_be_controlled(make: Callable[..., JobRunner], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry-point for which no further file can be opened has not run: it starts again, and runs once."""
+    pidfd_open, calls = os.pidfd_open, list[int]()
+
+    def limited(pid: int) -> int:
+        calls.append(pid)
+        if len(calls) == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return pidfd_open(pid)
+
+    with make("print('once')") as runner:
+        monkeypatch.setattr(os, "pidfd_open", limited)
+        job = runner.wait(accept(runner), DEADLINE)
+        assert (job.state, job.attempts, job.crashes) == (JobState.SUCCEEDED, 1, 0)
+        assert runner.directory(job.id).output.read_text() == "once\n"
+    assert calls
 
 
 @pytest.mark.parametrize(

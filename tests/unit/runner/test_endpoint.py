@@ -157,15 +157,18 @@ def test_nothing_is_read_of_strangers(url: str) -> None:
         assert b"100 Continue" not in answer
 
 
-@pytest.mark.parametrize(("threads", "claims"), [(1, 1), (4, 2)])
-def test_claimed_signatures_leave_threads(endpoint: Endpoint, threads: int, claims: int) -> None:
-    """Who only claims a signature takes half of the threads at most; with the token, one is answered meanwhile."""
+@pytest.mark.parametrize(("threads", "connections", "claims"), [(1, 64, 1), (4, 64, 2), (16, 4, 2)])
+def test_claimed_signatures_leave_threads(endpoint: Endpoint, threads: int, connections: int, claims: int) -> None:
+    """Who only claims a signature takes half of the threads, and of the connections, at most.
+
+    With the token, one is answered meanwhile.
+    """
     endpoint.signatures = Signatures((base64.b64decode(SECRETS[0]),))
     body = b"4\r\ntrue\r\n0\r\n\r\n"
     fields = "".join(f"{name}: {value}\r\n" for name, value in signature(SECRETS[0], b"true").items())
     head = b"POST /receive HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
     claim, certain = head + fields.encode() + b"\r\n", head + f"Authorization: Bearer {TOKEN}\r\n\r\n".encode()
-    limits = attrs.evolve(PATIENT, threads=threads)
+    limits = attrs.evolve(PATIENT, threads=threads, connections=connections)
     with listening(endpoint, "127.0.0.1", 0, limits=limits) as server, ExitStack() as stack:
         claimed = idle(stack, server, claims, claim)
         wait_until(lambda: server._claims == claims, "the claims have their threads")
