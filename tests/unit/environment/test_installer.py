@@ -80,6 +80,7 @@ def venv(tmp_path: Path) -> Venv:
     return Venv(tmp_path / "venv")
 
 
+@pytest.mark.whole
 def test_pip_of_the_running_python(venv: Venv) -> None:
     """A script gets the pip of the running Python if the interpreter provides none."""
     assert put_pip_into(venv, PYTHON)

@@ -180,5 +180,5 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def test_ledger_does_what_the_model_does() -> None:
     """Ledger and model agree after any sequence of operations."""
-    quick = settings(max_examples=20, stateful_step_count=40)
+    quick = settings(max_examples=12, stateful_step_count=40)
     run_state_machine_as_test(LedgerMachine, settings=quick)

@@ -189,6 +189,7 @@ def traced(runner: JobRunner, notification: bytes, header: str = "") -> str:
         return runner.directory(receipt.job_id or 0).output.read_text().strip()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("changes", "header", "trace"),

@@ -13,15 +13,15 @@ from tests.fuzz.targets import TARGETS
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", "1"))
 #: Number of inputs, for a quarter of a second per target, and more for the one that is run where nginx is installed.
 TIMES = {
-    "http": 500,
-    "head": 2500,
+    "http": 300,
+    "head": 1500,
     "notification": 500,
     "archive": 100,
     "tar": 10,
     "jsonpath": 200,
     "answers": 250,
-    "warm": 2500,
-    "job-files": 40,
+    "warm": 1500,
+    "job-files": 25,
     "h11": 250,
     "nginx": 20_000,
 }
