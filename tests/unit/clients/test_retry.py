@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import requests
 
+from pacifica_notifications_consumer.clients import connections
 from pacifica_notifications_consumer.clients.base import PATIENT_TRIES, make_session
 from pacifica_notifications_consumer.clients.cartd import Cartd, CartState
 from pacifica_notifications_consumer.errors import ServiceError
@@ -68,6 +70,26 @@ def test_dates_that_do_not_exist(date: str, pauses: list[float]) -> None:
     with fault_server(answering(refusing(503, Retry_After=date), ready)) as server:
         assert status(server.url) is CartState.READY
     assert len(pauses) == 1
+
+
+def test_proxy_that_opens_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that takes a request for a way to a service, and does not answer, is not given the time of an upload."""
+    monkeypatch.setattr(connections, "_SENDING", 10 * DEADLINE)
+    seen = list[bytes]()
+
+    def listen() -> None:
+        with listener.accept()[0] as client:
+            while data := client.recv(4096):
+                seen.append(data)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, make_session(Services()) as session:
+        thread = threading.Thread(target=listen)
+        thread.start()
+        host, port = listener.getsockname()
+        with pytest.raises(requests.ReadTimeout, match="timed out"):
+            session.get("https://service", timeout=0.5, proxies={"https": f"http://{host}:{port}"})
+        thread.join(DEADLINE)
+    assert seen[0].startswith(b"CONNECT service:443 ")
 
 
 def test_time_out(monkeypatch: pytest.MonkeyPatch) -> None:

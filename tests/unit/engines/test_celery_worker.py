@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +20,7 @@ from pacifica_notifications_consumer.engines.celery.records import RecordsError
 from pacifica_notifications_consumer.engines.celery.reporter import ReportedAttempt
 from pacifica_notifications_consumer.engines.celery.worker import RemoteWorker
 from pacifica_notifications_consumer.engines.engine import Attempt, NotStarted, Stop, Terms
-from pacifica_notifications_consumer.jobs.directory import StateDirectory
+from pacifica_notifications_consumer.jobs.directory import JobDirectory, StateDirectory
 from pacifica_notifications_consumer.jobs.job import Ending, Fate
 
 MESSAGE = Message(job_id=1, archive="mine", body=b"{}", terms=Terms(consumer="mine"))
@@ -98,6 +100,19 @@ def test_ends_of_an_attempt(
     assert ending.fate is fate
     assert reason in ending.reason
     assert ending.status is None
+
+
+def test_full_disk(worker: RemoteWorker, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt for whose files the disk has no room has not begun: it is put off, for this or another machine."""
+
+    def prepare(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    engine.end = raising(AssertionError("it was begun"))
+    monkeypatch.setattr(JobDirectory, "prepare", prepare)
+    ending = worker._attempt(TASK, MESSAGE, ReportedAttempt(TASK, worker._state.job(TASK), 0.0))
+    assert ending.fate is Fate.PUT_OFF
+    assert ending.reason.endswith("could not start it: [Errno 28] No space left on device")
 
 
 def test_attempt_whose_runner_asked_for_its_end(worker: RemoteWorker, engine: ScriptedEngine) -> None:
