@@ -167,8 +167,8 @@ class RemoteLocation:
         directory: The job's directory on that machine.
     """
 
-    worker: str = attrs.field(converter=_storable)
-    directory: str = attrs.field(converter=_storable)
+    worker: str
+    directory: str
 
 
 @attrs.frozen(kw_only=True)

@@ -22,7 +22,7 @@ from pacifica_notifications_consumer.engines.celery.records import _PREFIX as PR
 from pacifica_notifications_consumer.engines.celery.records import AttemptRecords, Claim, Heartbeat
 from pacifica_notifications_consumer.engines.engine import Terms
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
-from pacifica_notifications_consumer.jobs.job import Fate, JobState, RemoteLocation
+from pacifica_notifications_consumer.jobs.job import Ending, Fate, JobState, RemoteLocation
 from pacifica_notifications_consumer.queue.job_book import JobBook
 from pacifica_notifications_consumer.settings.services import Services
 from tests.engines.beds import DEADLINE, WorkerProcess, accept, body, notes, pids, workers
@@ -173,6 +173,16 @@ def test_messages_are_json_only(broker: Broker, tmp_path: Path) -> None:
             client.hset(f"{PREFIX}2.00000000", "claim", claim)
             [view] = records.look(["2.00000000"])
             assert view.place == RemoteLocation(worker="\\ud800", directory="/\\udcff")
+            # No line of a log, and nothing that a terminal obeys, is made of them.
+            document = attrs.asdict(Ending(reason="a\n\x1b[31m" + "b" * 9000, output_tail="c" * 9000)) | {
+                "fate": "ended"
+            }
+            client.hset(f"{PREFIX}2.00000000", mapping={"ending": json.dumps(document), "refused": "d\re\u202e"})
+            [view] = records.look(["2.00000000"])
+            assert view.ending == Ending(reason=f"a\\n\\x1b[31m{'b' * 1989}…", output_tail="c" * 4000)
+            assert view.refused == "d\\re\\u202e"
+            client.hset(f"{PREFIX}2.00000000", "claim", "x" * ((1 << 20) + 1))
+            assert not records.look(["2.00000000"])[0].opened
             client.delete(*(f"{PREFIX}{number}.00000000" for number in (2, 3, 4)))
         app.send_task(TASK, kwargs={"evil": Evil()}, serializer="pickle", task_id="1.00000000", ignore_result=True)
         for number, spoilt in enumerate(

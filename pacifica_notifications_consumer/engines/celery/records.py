@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 import redis
 
+from ...errors import shown
 from ...jobs.job import Ending, Fate, RemoteLocation
 
 #: The error of `AttemptRecords`: Redis cannot be reached, or refuses.
@@ -36,8 +37,8 @@ _ENDING = {
     "peak_memory": int | None,
     "output_tail": str,
 }
-#: The maximum number of characters of a worker's progress or output in a record.
-_LARGEST_NEWS = 1 << 20
+#: The maximum numbers of characters of a field, and of what is shown of a sentence, a path, and the end of an output.
+_LARGEST, _SENTENCE, _PATH, _TAIL = 1 << 20, 2000, 4096, 4000
 #: The offset of output whose position is not known.
 UNKNOWN = -1
 _FIELDS = ("open", "claim", "beat", "news", "refused", "ending")
@@ -204,7 +205,7 @@ class Heartbeat:
 def _found(answer: Any) -> Any:
     """The fields of a record; None if something else has been put in its place, which then counts as missing."""
     if not isinstance(answer, Exception):
-        return answer
+        return None if any(len(field or "") > _LARGEST for field in answer) else answer
     if "WRONGTYPE" in str(answer):
         return None
     raise answer
@@ -219,7 +220,7 @@ def _look(fields: Any) -> AttemptView:
             withdrawn=claim == _RUNNER,
             beat=beat or "",
             news=news or "",
-            refused=refused or "",
+            refused=shown(refused or "", _SENTENCE),
             ending=_ending(ending) if ending else None,
         )
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -229,7 +230,7 @@ def _look(fields: Any) -> AttemptView:
 
 def _news(progress: str, start: str, output: str) -> News:
     try:
-        if max(len(progress), len(output)) > _LARGEST_NEWS:
+        if max(len(progress), len(output)) > _LARGEST:
             return News()
         return News(
             progress=progress, output_start=int(start or 0), output=base64.b64decode(output or "", validate=True)
@@ -242,7 +243,7 @@ def _place(claim: str | None) -> RemoteLocation | None:
     if not claim or claim == _RUNNER:
         return None
     document: dict[str, Any] = json.loads(claim)
-    return RemoteLocation(worker=str(document["worker"]), directory=str(document["directory"]))
+    return RemoteLocation(worker=shown(str(document["worker"])), directory=shown(str(document["directory"]), _PATH))
 
 
 def _ending(text: str) -> Ending:
@@ -253,4 +254,6 @@ def _ending(text: str) -> Ending:
     # Also NaN is not less.
     if not all(abs(document[name] or 0) < 1 << 62 for name in ("status", "cpu_seconds", "peak_memory")):
         raise ValueError("the ending has a number that makes no sense")
-    return Ending(**(document | {"fate": Fate(document["fate"])}))
+    texts = {name: shown(document[name], _SENTENCE) for name in ("reason", "remark")}
+    texts["output_tail"] = document["output_tail"][-_TAIL:]
+    return Ending(**(document | texts | {"fate": Fate(document["fate"])}))

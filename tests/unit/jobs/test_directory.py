@@ -11,6 +11,7 @@ from pacifica_notifications_consumer.cloudevents.notification import Notificatio
 from pacifica_notifications_consumer.errors import ConfigurationError, StateError
 from pacifica_notifications_consumer.jobs.directory import JobDirectory, StateDirectory, check_used
 from pacifica_notifications_consumer.system.temporary import remove_tree
+from tests.support.machine.other_user import IS_ROOT
 from tests.support.paths import NOTIFICATIONS
 
 
@@ -109,7 +110,7 @@ def test_lock_that_is_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "other").read_text() == "precious"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a directory to another user")
 def test_state_directory_of_another_user(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A warning says whose the directory is."""
     os.chown(tmp_path, 12345, -1)

@@ -1,7 +1,6 @@
 """The limits of a program apply from its first instruction."""
 
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pacifica_notifications_consumer.jobs.limits import JobLimits
+from tests.support.machine.other_user import IS_ROOT
 
 SHOW = "import json, resource, sys; print(json.dumps([resource.getrlimit(int(kind)) for kind in sys.argv[1:]]))"
 LIMITS = JobLimits(memory=1 << 30, cpu=77, processes=400, file_size=9)
@@ -68,7 +68,7 @@ print(started)
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become a user without other processes")
+@pytest.mark.skipif(not IS_ROOT, reason="needs root to become a user without other processes")
 @pytest.mark.parametrize(("children", "there_are"), [(1, 2), (2, 3), (3, 3)])
 def test_processes(children: int, there_are: int) -> None:
     """A user can have exactly as many processes as the limit says."""

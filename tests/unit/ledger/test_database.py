@@ -14,7 +14,7 @@ import pytest
 
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.ledger.database import Database
-from tests.support.machine.waiting import DEADLINE
+from tests.support.machine.waiting import DEADLINE, wait_until
 
 STEPS = ("CREATE TABLE t (n INTEGER PRIMARY KEY, x);",)
 
@@ -71,9 +71,7 @@ def test_writers_that_wait_share_the_next_commit(database: Database) -> None:
     others = [threading.Thread(target=insert, args=(database, number)) for number in range(10)]
     for thread in others:
         thread.start()
-    deadline = threading.Event()
-    while len(database._waiting) < len(others):
-        deadline.wait(0.001)
+    wait_until(lambda: len(database._waiting) == len(others))
     go.set()
     for thread in (first, *others):
         thread.join(DEADLINE)

@@ -22,6 +22,7 @@ from pacifica_notifications_consumer.ledger import schema
 from pacifica_notifications_consumer.ledger.ledger import Ledger
 from pacifica_notifications_consumer.streams.progress import Progress
 from pacifica_notifications_consumer.subscription.incident import Incident, IncidentKind
+from tests.support.machine.waiting import wait_until
 from tests.unit.ledger.ledger_tools import LARGE, LEASE, WELL, accept, claim, finish
 
 
@@ -102,8 +103,7 @@ def test_accepting_while_another_write_fails(ledger: Ledger) -> None:
         entered.wait(LEASE)
         accepted = [pool.submit(accept, ledger, number // 2) for number in range(10)]
         failed = pool.submit(database.write, fail)
-        while len(database._waiting) < 11:
-            time.sleep(0.001)
+        wait_until(lambda: len(database._waiting) == 11)
         go.set()
         receipts = [each.result() for each in accepted]
     assert isinstance(failed.exception(), LookupError)

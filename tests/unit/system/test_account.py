@@ -25,13 +25,13 @@ from pacifica_notifications_consumer.jobs.files import read_note
 from pacifica_notifications_consumer.queue.job_runner import JobRunner
 from pacifica_notifications_consumer.settings.services import Services
 from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
+from tests.support.machine.other_user import as_root
 from tests.support.machine.trees import LONG, nest
 from tests.support.machine.waiting import DEADLINE
 
 NOBODY = "nobody"
 HE, HIS_GROUP = pwd.getpwnam(NOBODY)[2:4]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can run programs as another user")
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from pacifica_notifications_consumer.errors import StateError
 from pacifica_notifications_consumer.system import temporary
 from pacifica_notifications_consumer.system.temporary import temporary_directory
+from tests.support.machine.other_user import IS_ROOT
 from tests.support.machine.trees import LONG, nest
 from tests.support.machine.waiting import DEADLINE
 
@@ -68,7 +69,7 @@ def test_what_a_killed_process_leaves_goes_with_the_next(monkeypatch: pytest.Mon
         (tmp_path / "y-other").mkdir()
         (tmp_path / "x-link").symlink_to(tmp_path / "y-other")
         stays = {"x-file", "y-other", "x-link"}
-        if os.geteuid() == 0:
+        if IS_ROOT:
             (tmp_path / "x-foreign").mkdir()
             os.chown(tmp_path / "x-foreign", 12345, 12345)
             stays.add("x-foreign")
