@@ -15,6 +15,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
+from urllib.parse import unquote
 
 import attrs
 
@@ -208,7 +209,7 @@ def resolve(
             if text is not None:
                 if not str(text).strip():
                     raise ConfigurationError(f"`{option.name}` is empty", f"leave it out, or correct {source}")
-                if rank == 0 and option.secret and ("@" in text or "password=" in text.lower()):
+                if rank == 0 and option.secret and ("@" in text or "password=" in unquote(text).lower()):
                     raise ConfigurationError(
                         f"the value of `{option.name}` has a password, which all users could read on the command line",
                         f"set the variable {option.variable}, or {option.name} in an INI file",
@@ -253,7 +254,9 @@ def _convert(option: Option, text: Any, source: str) -> Any:
     try:
         return option.convert(text)
     except ValueError as error:
-        shown = "this text" if option.secret or "@" in str(text).partition("//")[2] else f"{text!r:.200}"
+        # A password or a token may stand before the host of an address, or at its end.
+        is_secret = option.secret or {*"@?#"} & {*str(text).partition("//")[2]}
+        shown = "this text" if is_secret else f"{text!r:.200}"
         raise ConfigurationError(f"`{option.name}` cannot be {shown}: {error}", f"correct {source}") from None
 
 

@@ -194,7 +194,7 @@ def _as_the_first(operator: Operator) -> list[str | Path]:
             "has a password, which all users could read on the command line; set the variable PACIFICA_BROKER_URL",
         ),
         (
-            ["--broker-url", f"redis://x/0?Password={CANARY}"],
+            ["--broker-url", f"redis://x/0?Passw%6frd={CANARY}"],
             {},
             78,
             "has a password, which all users could read on the command line; set the variable PACIFICA_BROKER_URL",
