@@ -249,6 +249,14 @@ def send_message(channel: int, *words: object) -> bool:
     return True
 
 
+def hears_go(channel: int) -> bool:
+    """Wait for the runner's word; returns False if the other end is closed."""
+    try:
+        return bool(os.read(channel, 2))
+    except OSError:
+        return False
+
+
 def ignore_signals() -> dict[signal.Signals, Any]:
     """Ignore the signals by which a supervisor stops all processes, and return their handlers for the children.
 
@@ -289,7 +297,7 @@ def set_up_child(request: ForkRequest, appearance: Appearance, handlers: dict[si
         numbers.seed()
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    if not send_message(request.channel, "started") or not os.read(request.channel, 2):
+    if not (send_message(request.channel, "started") and hears_go(request.channel)):
         os._exit(0)
     os.close(request.channel)
     sys.orig_argv[:] = map(os.fsdecode, arguments)
