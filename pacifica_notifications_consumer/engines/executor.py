@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 
 from ..jobs.job import Ending, Fate
-from .engine import Attempt, Stop, place_ignored
+from .engine import Attempt, NotStarted, Stop, place_ignored
 from .local import LocalEngine
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ class ExecutorEngine:
                 if stop():
                     signs.stop.touch(mode=0o600)
             return future.result()
+        except NotStarted:
+            raise
         except (Exception, concurrent.futures.CancelledError) as error:
             log.exception("job %d: the executor lost the attempt", attempt.job_id)
             return Ending(reason=f"the executor lost the attempt: {error!r}", fate=Fate.CRASHED)
@@ -86,16 +88,22 @@ class _Signs:
             self.claimed.touch(mode=0o600, exist_ok=False)
         except FileExistsError:
             return False
+        except OSError as error:
+            raise NotStarted(error.errno, error.strerror, error.filename) from error
         return True
 
 
 def run_attempt(engine: LocalEngine, attempt: Attempt, signs: _Signs) -> Ending | None:
-    """Run an attempt until it ends or must be stopped; called in a process of the executor."""
+    """Run an attempt until it ends or must be stopped; called in a process of the executor.
+
+    `NotStarted` means that the attempt may be put off. Another exception would look like a failure of the executor.
+    """
     try:
         if not signs.claim():
             # Some executors call a function again after the process that ran it died.
             return Ending(reason="the executor's process died during the attempt", fate=Fate.CRASHED)
         return engine.run(attempt, lambda: Stop.CANCEL if signs.stop.exists() else None)
+    except NotStarted:
+        raise
     except OSError as error:
-        # An exception would look like a failure of the executor.
         return Ending(reason=f"could not be started: {error}")

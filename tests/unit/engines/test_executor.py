@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import pickle
 import sys
 import threading
 from collections.abc import Callable
@@ -12,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pacifica_notifications_consumer.engines.engine import Attempt
+from pacifica_notifications_consumer.engines.engine import Attempt, NotStarted
 from pacifica_notifications_consumer.engines.executor import _Signs, run_attempt
 from pacifica_notifications_consumer.engines.local import LocalEngine
 from pacifica_notifications_consumer.environment.venv import Venv
@@ -117,9 +120,36 @@ def test_function_that_is_called_twice(attempt: Attempt, tmp_path: Path) -> None
     assert (attempt.directory.destination / "ran").read_text() == "x"
 
 
-def test_entry_point_that_the_process_cannot_start(attempt: Attempt, tmp_path: Path) -> None:
+def test_entry_point_that_the_process_cannot_start(tmp_path: Path) -> None:
     """An entry-point that cannot be started fails with the reason; the executor is not blamed."""
-    ending = run_attempt(engine(tmp_path / "missing" / "__main__.py"), attempt, _Signs.of(attempt))
-    assert ending is not None
-    assert (ending.status, ending.fate) == (None, Fate.ENDED)
-    assert ending.reason.startswith("could not be started: [Errno 2] No such file or directory")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "python").touch(mode=0o600)
+    with (
+        ThreadPoolExecutor(1) as executor,
+        make_runner(tmp_path, "", engine=executor, attempts=1, venv=Venv(tmp_path / "venv")) as runner,
+    ):
+        job = runner.wait(accept(runner), DEADLINE)
+    assert (job.state, job.attempts) == (JobState.DEAD, 1)
+    assert job.reason.startswith("could not be started: [Errno 13] Permission denied")
+
+
+def test_executor_whose_process_lacks_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that could not be begun for want of files is put off, as on the machine of the runner."""
+    touch, lacks = Path.touch, [""] * 2
+
+    def lacking(path: Path, mode: int = 0o666, exist_ok: bool = True) -> None:
+        if lacks and path.name.startswith("claimed"):
+            lacks.pop()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        touch(path, mode, exist_ok)
+
+    monkeypatch.setattr(Path, "touch", lacking)
+    with ThreadPoolExecutor(1) as executor, make_runner(tmp_path, "", engine=executor, attempts=1) as runner:
+        job = runner.wait(accept(runner), DEADLINE)
+    assert (job.state, job.attempts, lacks) == (JobState.SUCCEEDED, 1, [])
+
+
+def test_lack_of_files_comes_from_another_process() -> None:
+    """The error keeps what it says on its way."""
+    error = pickle.loads(pickle.dumps(NotStarted(errno.EMFILE, "none", "file")))  # noqa: S301
+    assert (type(error), error.errno, str(error)) == (NotStarted, errno.EMFILE, "[Errno 24] none: 'file'")
