@@ -154,8 +154,15 @@ class Cancelled(PacificaError):  # noqa: N818  (not an error: the work was stopp
 
 def shown(text: str, longest: int = 300) -> str:
     """Shorten a foreign text for a message, and escape all characters that a terminal may obey instead of showing."""
-    safe = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[: longest + 1])
+    safe = escaped(text[: longest + 1])
     return safe if len(safe) <= longest else f"{safe[:longest]}…"
+
+
+def escaped(text: str, but: str = "") -> str:
+    """Escape the unprintable characters of a text, but for some."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in but else ascii(each)[1:-1] for each in text)
 
 
 @contextlib.contextmanager

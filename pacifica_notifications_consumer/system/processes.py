@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import attrs
 
-from ..errors import Cancelled, PacificaError
+from ..errors import Cancelled, PacificaError, escaped
 from .account import CURRENT_USER, Account
 from .orphans import MARK_VARIABLE, end_marked, is_readable
 
@@ -237,7 +237,7 @@ def _read_lines(pipe: IO[bytes], lines: list[str], on_line: Callable[[str], None
         for raw in iter(lambda: pipe.readline(_LONGEST_LINE), b""):
             if over.is_set():
                 return
-            line = without_credentials(raw.decode("utf-8", "replace").rstrip("\r\n"))
+            line = escaped(without_credentials(raw.decode("utf-8", "replace").rstrip("\r\n")), "\t")
             lines.append(line)
             del lines[: -2 * _TAIL]
             on_line(line)

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 
-from pacifica_notifications_consumer.errors import Cancelled, PacificaError
+from pacifica_notifications_consumer.errors import Cancelled, PacificaError, escaped
 from pacifica_notifications_consumer.system.log_context import log_facts
 from pacifica_notifications_runner.options.settings import with_flags
 from pacifica_notifications_runner.process import terminal
@@ -40,10 +40,14 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _TextFormatter(logging.Formatter):
-    """Lines of text; at a terminal, warnings and errors are coloured."""
+    """Lines of text; at a terminal, warnings and errors are coloured.
+
+    Nothing in a message can look like another one, or command a terminal.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         text, colour = with_flags(super().format(record)), _COLOURS.get(record.levelno)
+        text = escaped(text, "\n\t").replace("\n", "\n    ")
         return terminal.coloured(text, colour, sys.stderr) if colour else text
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from typing import IO, Any
 
+from pacifica_notifications_consumer.errors import escaped
 from pacifica_notifications_consumer.system.terminal import is_terminal
 
 GREEN, RED, YELLOW, CYAN, FAINT, BOLD_RED = "32", "31", "33", "36", "2", "1;31"
+_COLOUR = re.compile(f"(\033\\[(?:0|{'|'.join((GREEN, RED, YELLOW, CYAN, FAINT, BOLD_RED))})m)")
 
 
 def say(text: str = "") -> None:
     """Print a line of a command's result."""
-    print(text, flush=True)  # noqa: T201  (the command's output)
+    print(_shown(text), flush=True)  # noqa: T201  (the command's output)
 
 
 def escape_unprintable() -> None:
@@ -31,7 +34,12 @@ def say_json(document: Any) -> None:
 
 def note(text: str) -> None:
     """Print a remark to standard error."""
-    print(text, file=sys.stderr)  # noqa: T201  (a command's own message)
+    print(_shown(text), file=sys.stderr)  # noqa: T201  (a command's own message)
+
+
+def _shown(text: str) -> str:
+    """Escape what a terminal may obey, but the colours of `coloured`: much of what is printed comes from others."""
+    return "".join(part if _COLOUR.fullmatch(part) else escaped(part, "\n\t") for part in _COLOUR.split(text))
 
 
 def write_bytes(content: bytes) -> None:

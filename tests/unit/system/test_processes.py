@@ -117,6 +117,14 @@ def test_passwords_in_addresses(tmp_path: Path, line: str, shown: str) -> None:
     assert (finished.output, lines) == (shown, [shown])
 
 
+def test_what_a_terminal_would_obey(tmp_path: Path) -> None:
+    """A program's lines cannot be taken for others, nor do more than be read."""
+    program = "printf '\\033[2Kred\\r2026 ERROR forged\\tby \\302\\233 and \\342\\200\\256\\n'"
+    lines: list[str] = []
+    run_captured(["/bin/sh", "-c", program], environ={}, cwd=tmp_path, timeout=DEADLINE, on_line=lines.append)
+    assert lines == ["\\x1b[2Kred\\r2026 ERROR forged\tby \\x9b and \\u202e"]
+
+
 def test_status_in_words() -> None:
     """An exit status and a signal are described differently."""
     assert describe_status(3) == "exit status 3"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import pty
 import subprocess
 import sys
 
 import pytest
+
+from pacifica_notifications_runner.process import terminal
+from pacifica_notifications_runner.process.logs import _TextFormatter
 
 PROGRAM = """
 from pacifica_notifications_consumer.system.terminal import show_progress
@@ -85,3 +89,22 @@ print(sys.stdout.errors)
 """
     told = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=environ, check=True)
     assert told.stdout.splitlines()[-1] == "backslashreplace"
+
+
+#: What others may have written, with an escape sequence, a line of its own, and marks of the direction.
+FOREIGN = "a \x1b[2J\x9b\x07 b\r2026 ERROR\nc \u202e\td"
+
+
+def test_foreign_text_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of what is printed, only the colours of the commands themselves are obeyed."""
+    terminal.say(f"\x1b[31m{FOREIGN}\x1b[0m")
+    terminal.note(FOREIGN)
+    safe = "a \\x1b[2J\\x9b\\x07 b\\r2026 ERROR\nc \\u202e\td"
+    assert capsys.readouterr() == (f"\x1b[31m{safe}\x1b[0m\n", f"{safe}\n")
+
+
+def test_foreign_text_is_no_line_of_the_log() -> None:
+    """In a log, what follows a line break of a message is indented, and nothing commands a terminal."""
+    record = logging.LogRecord("name", logging.WARNING, "", 1, "%s", (FOREIGN,), None)
+    text = _TextFormatter("%(levelname)s %(message)s").format(record)
+    assert text == "WARNING a \\x1b[2J\\x9b\\x07 b\\r2026 ERROR\n    c \\u202e\td"
