@@ -111,8 +111,9 @@ class Poller:
         ready = self._select(max(0.0, self._next_expiry - time.monotonic()))
         self._close_expired()
         while ready and not self._closing.is_set():
-            ready = self._serve_ready(ready)
-            # Clients that send without a pause must not keep others alive.
+            # Clients that send without a pause must not keep others waiting, or alive.
+            if ready := self._serve_ready(ready):
+                ready += self._select(0.0)
             self._close_expired()
 
     def _serve_ready(self, ready: list[Connection]) -> list[Connection]:

@@ -1,6 +1,7 @@
 """The server enforces its limits."""
 
 import itertools
+import math
 import select
 import selectors
 import socket
@@ -178,6 +179,43 @@ def test_accepting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         endless._select(DEADLINE)
         endless.close()
     assert len(accepted) == poller._MOST_ACCEPTED
+
+
+class Endless:
+    """A connection on which the next request has always arrived already."""
+
+    held, counted, busy, lingers, deadline = 1, 0, False, False, math.inf
+
+    def __init__(self, client: socket.socket) -> None:
+        self.fileno, self.close = client.fileno, client.close
+
+    def gather(self) -> bool:
+        return True
+
+
+def test_clients_without_a_pause_keep_nobody_out() -> None:
+    """While requests come without a pause, on however many connections, further clients are accepted."""
+    accepted: list[Endless] = []
+    turns = itertools.count()
+
+    def accept() -> Any:
+        with suppress(BlockingIOError):
+            accepted.append(Endless(listener.accept()[0]))
+            return accepted[-1]
+
+    def serve_all(*_: object) -> None:
+        if next(turns) == 0:
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        elif len(accepted) == 2 or next(turns) > 1000:
+            endless.stop()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        listener.setblocking(False)
+        stack.enter_context(socket.create_connection(listener.getsockname()))
+        endless = poller.Poller(listener, accept, serve_all, lambda: 0, 4096, 1 << 20)
+        endless.work()
+        endless.close()
+    assert len(accepted) == 2
 
 
 def test_connections_with_threads_count() -> None:
