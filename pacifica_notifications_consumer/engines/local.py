@@ -124,9 +124,8 @@ class LocalEngine:
         """End what has left the process group, which has had the same time to end."""
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
-            with contextlib.suppress(
-                OSError
-            ):  # such as too many open files: the result of the job is not lost for that
+            # Too many open files do not make the result of the job another one.
+            with contextlib.suppress(OSError):
                 end_marked(attempt.mark, 0.0, self.run_as)
                 return
             time.sleep(_PAUSE)
