@@ -207,7 +207,7 @@ class Workers:
         except (PacificaError, OSError, ValueError, RecursionError) as error:
             # What an engine has begun may have had effects: that counts as an attempt.
             begun = handed_over and not isinstance(error, NotStarted)
-            lacking = getattr(error.__cause__ or error, "errno", None) in _LACKS
+            lacking = any(getattr(each, "errno", None) in _LACKS for each in (error, error.__cause__))
             fate = Fate.PUT_OFF if lacking and not begun else Fate.ENDED
             ending = Ending(reason=f"could not be started: {error}", fate=fate)
         watch.take_over()
