@@ -79,7 +79,8 @@ def _error_at(jsonpath: str, line: int, column: int, symbol: Any, recognizer: An
     # Not splitlines(): the parser counts only line feeds, and the last line may be empty.
     text = jsonpath.split("\n")[line - 1]
     start = max(0, column - _BEFORE)
-    excerpt = text[start : column + _AFTER]
+    # A terminal shows each of them in one column.
+    excerpt = "".join(each if each.isprintable() else "\ufffd" for each in text[start : column + _AFTER])
     output = f"{excerpt}\n{' ' * (column - start)}^"
     token = getattr(symbol, "text", None)
     found = "the end of it" if column >= len(text.rstrip()) else repr(str(token or text[column]))

@@ -82,6 +82,7 @@ def test_specification_filter_never_matches_the_real_producer() -> None:
         ('$[?(@["x"] == 1)]', 13),
         ('$[?(@["x"] = 1 && @["y"])]', 16),
         ("$['a']", 3),
+        ("$['\x1b[31m\u202e']", 3),
     ],
 )
 def test_syntax_error_points_at_the_place(expression: str, column: int, capfd: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +90,8 @@ def test_syntax_error_points_at_the_place(expression: str, column: int, capfd: p
     with pytest.raises(FilterError, match=f"line 1, column {column}:") as caught:
         Filter(expression)
     text, caret = caught.value.output.split("\n")
-    assert (text, caret) == (expression, " " * (column - 1) + "^")
+    shown = expression.replace("\x1b", "\ufffd").replace("\u202e", "\ufffd")
+    assert (text, caret) == (shown, " " * (column - 1) + "^")
     assert capfd.readouterr() == ("", "")
 
 
