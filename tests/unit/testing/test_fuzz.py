@@ -11,18 +11,18 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.targets import TARGETS
 
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", "1"))
-#: Number of inputs, for a quarter of a second per target, and more for the one that is run where nginx is installed.
+#: Number of inputs, for a tenth of a second per target, and more for the one that is run where nginx is installed.
 TIMES = {
-    "http": 300,
-    "head": 1500,
-    "notification": 500,
-    "archive": 100,
+    "http": 150,
+    "head": 700,
+    "notification": 250,
+    "archive": 50,
     "tar": 10,
-    "jsonpath": 200,
-    "answers": 250,
-    "warm": 1500,
+    "jsonpath": 100,
+    "answers": 120,
+    "warm": 700,
     "job-files": 25,
-    "h11": 250,
+    "h11": 120,
     "nginx": 20_000,
 }
 

@@ -76,7 +76,7 @@ terminal.say("größe \\u2026 x\\udcff")
     assert text == shown
 
 
-@pytest.mark.parametrize("program", ["cli", "start"])
+@pytest.mark.parametrize("program", ["cli", pytest.param("start", marks=pytest.mark.whole)])
 def test_commands_escape_unprintable_characters(program: str) -> None:
     """Both commands do so from their start."""
     environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
