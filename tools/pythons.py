@@ -29,7 +29,7 @@ def _test(version: str) -> tuple[bool, str]:
     name = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     print(f"Testing with {name}", flush=True)
     report.unlink(missing_ok=True)
-    testing = [str(python), "-m", "pytest", "-n", "3", f"--junit-xml={report}", *_TESTS]
+    testing = [str(python), "-m", "pytest", "-n", "3", "--dist", "worksteal", f"--junit-xml={report}", *_TESTS]
     status = subprocess.run(testing, cwd=_ROOT, check=False).returncode
     if not report.exists():
         return False, f"{name}: the tests ended with exit status {status}"

@@ -31,7 +31,8 @@ from tests.support.machine import reaper  # noqa: E402
 
 #: The arguments of each part for pytest.
 PARTS = {
-    "unit": ["-n", "3", "tests/unit"],
+    # Neighbours stay together, as long as nobody is idle, and share what a module prepares.
+    "unit": ["-n", "3", "--dist", "worksteal", "tests/unit"],
     "engines": ["-n", "3", "--dist", "loadgroup", "tests/engines"],
     "chaos": ["-n", "3", "tests/chaos"],
     "endtoend": ["-n", "3", "tests/endtoend"],

@@ -67,6 +67,7 @@ def basic(user: str, password: str) -> str:
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "authorization",
     [
@@ -116,6 +117,7 @@ def test_header_fields_of_any_framework(endpoint: Endpoint) -> None:
         assert endpoint.answer(HTTPRequest("POST", "/receive", headers, io.BytesIO(b"{}").read)).status == 202
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("body", "lenient", "strict", "detail"),
     [
@@ -244,6 +246,7 @@ def test_length_that_is_ambiguous(endpoint: Endpoint, fields: list[tuple[str, st
     assert (response.status, said(response)["detail"]) == (status, detail)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("target", "status"),
     [
@@ -309,6 +312,7 @@ def test_metrics(endpoint: Endpoint) -> None:
     assert (response.body, response.headers["Content-Type"]) == (b"jobs 1\n", METRICS_TYPE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
