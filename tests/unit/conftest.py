@@ -29,11 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             rows[table] += 1
 
 
-def pytest_collection_finish() -> None:
-    """What the tests have loaded is no garbage, and would be looked through again and again."""
-    gc.freeze()
-
-
 @pytest.fixture(scope="session")
 def policy_server() -> Iterator[Told]:
     with telling() as told:
