@@ -31,7 +31,7 @@ from tests.support.machine import reaper  # noqa: E402
 
 #: The arguments of each part for pytest.
 PARTS = {
-    # Neighbours stay together, as long as nobody is idle, and share what a module prepares.
+    # Tests of one module mostly run in the same process, so that the fixtures of the module are made once.
     "unit": ["-n", "3", "--dist", "worksteal", "tests/unit"],
     "engines": ["-n", "3", "--dist", "loadgroup", "tests/engines"],
     "chaos": ["-n", "3", "tests/chaos"],

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from tests.support.machine.waiting import DEADLINE
 
 # The loop ends in each child, which then runs its script as the main program and ends as any program does.
-# What the prelude has loaded is no garbage: to look through it at each end would take most of the time.
+# Without `freeze`, Python would search all that the prelude has loaded for garbage at the end of each script.
 _SERVE = """
 import gc, json, os, sys
 gc.freeze()

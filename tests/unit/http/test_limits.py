@@ -193,8 +193,8 @@ class Endless:
         return True
 
 
-def test_clients_without_a_pause_keep_nobody_out() -> None:
-    """While requests come without a pause, on however many connections, further clients are accepted."""
+def test_new_clients_while_others_send_without_a_pause() -> None:
+    """A new client is accepted although the connected ones always have their next request ready."""
     accepted: list[Endless] = []
     turns = itertools.count()
 

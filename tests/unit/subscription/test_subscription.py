@@ -261,15 +261,15 @@ def test_producer_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch, caplog:
         with subscribed(services, **ARGUMENTS, register_timeout=DEADLINE) as ours:
             assert ours.uuid == "u"
     assert caplog.text.count("trying again in") >= 1
-    nobody = Services(producer_url=f"http://127.0.0.1:{free_port()}", username="alice")
+    unreachable = Services(producer_url=f"http://127.0.0.1:{free_port()}", username="alice")
     started = time.monotonic()
     with (
         pytest.raises(ServiceError, match="cannot reach the producer"),
-        subscribed(nobody, **ARGUMENTS, register_timeout=0.2),
+        subscribed(unreachable, **ARGUMENTS, register_timeout=0.2),
     ):
         pass
     assert time.monotonic() - started >= 0.2
-    with pytest.raises(ServiceError, match="cannot reach the producer"), subscribed(nobody, **ARGUMENTS):
+    with pytest.raises(ServiceError, match="cannot reach the producer"), subscribed(unreachable, **ARGUMENTS):
         pass
 
 
