@@ -254,8 +254,8 @@ def _convert(option: Option, text: Any, source: str) -> Any:
     try:
         return option.convert(text)
     except ValueError as error:
-        # A password or a token may stand before the host of an address, or at its end.
-        is_secret = option.secret or {*"@?#"} & {*str(text).partition("//")[2]}
+        # A password or a token may stand before the host of an address, or at its end, also if its scheme is missing.
+        is_secret = option.secret or (option.name.endswith("_url") and {*"@?#"} & {*str(text)})
         shown = "this text" if is_secret else f"{text!r:.200}"
         raise ConfigurationError(f"`{option.name}` cannot be {shown}: {error}", f"correct {source}") from None
 
