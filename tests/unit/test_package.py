@@ -86,6 +86,7 @@ def test_module_loads_alone() -> None:
     assert f"{PACKAGE}.clients.base" not in loaded_by(f"import {PACKAGE}.clients.retry")
 
 
+@pytest.mark.whole
 def test_library_never_imports_the_runner() -> None:
     """Loading every public name loads no module of the runner."""
     loaded = loaded_by("; ".join(f"from {folder} import *" for folder in FOLDERS))

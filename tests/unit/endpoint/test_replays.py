@@ -47,6 +47,7 @@ def kept(runner: JobRunner) -> int:
     return sum(runner.ledger.count_verdicts().values())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("forged", ["ce-id", "ce-source", "ce-type", "ce-subject", "ce-time", "ce-any"])
 def test_forged_attributes(endpoint: Endpoint, runner: JobRunner, forged: str) -> None:
     """Attributes in header fields are not signed: an event in binary mode needs the token."""
@@ -77,6 +78,7 @@ def test_replays(endpoint: Endpoint, runner: JobRunner) -> None:
     assert (kept(runner), jobs(runner)) == (6, 3)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "event",
     [

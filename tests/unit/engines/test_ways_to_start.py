@@ -152,6 +152,7 @@ print(libraries.changed)
     assert said == "False\nTrue\n"
 
 
+@pytest.mark.whole
 def test_random_numbers_differ(run: Runner) -> None:
     """Each warm entry-point draws different random numbers."""
     source = b"import random, uuid, tempfile\nprint(random.random(), tempfile.mktemp(), uuid.uuid4(), sep='\\n')\n"

@@ -337,7 +337,9 @@ def test_parents_of_the_directory(tmp_path: Path, builds: Builds) -> None:
     assert [(tmp_path / path).stat().st_mode & 0o777 for path in ("a", "a/b", "a/b/cache")] == [0o711, 0o711, 0o700]
 
 
-@pytest.mark.parametrize(("depth", "length", "kept"), [(1100, 1, True), (20, LONG, False)])
+@pytest.mark.parametrize(
+    ("depth", "length", "kept"), [pytest.param(1100, 1, True, marks=pytest.mark.whole), (20, LONG, False)]
+)
 def test_folders_in_each_other(
     cache: VenvCache, builds: Builds, caplog: pytest.LogCaptureFixture, depth: int, length: int, *, kept: bool
 ) -> None:

@@ -293,6 +293,7 @@ def test_many_hashes(tmp_path: Path) -> None:
     assert digest_local_files(Requirements.read(home / "requirements.txt", {}), home, has_script=False)[1] == ""
 
 
+@pytest.mark.whole
 def test_folders_in_each_other(keys: list[str], tmp_path: Path) -> None:
     """Of hundreds of folders in each other all count; more than a path can name are refused in a sentence."""
     home = fill(tmp_path, FILES | {"init.sh": b"", "requirements.txt": b""})
@@ -304,7 +305,7 @@ def test_folders_in_each_other(keys: list[str], tmp_path: Path) -> None:
         key_of(keys, home, script=True)
 
 
-@pytest.mark.parametrize(("depth", "length"), [(1100, 1), (20, LONG)])
+@pytest.mark.parametrize(("depth", "length"), [pytest.param(1100, 1, marks=pytest.mark.whole), (20, LONG)])
 def test_script_that_nests_folders(tmp_path: Path, depth: int, length: int) -> None:
     """A file that ``init.sh`` has left is seen, however deep its folder is in the consumer's directory."""
     built = VenvBuilder(directory=tmp_path, init_script=tmp_path / "init.sh")

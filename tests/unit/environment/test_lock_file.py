@@ -4,6 +4,8 @@ import os
 import tracemalloc
 from pathlib import Path
 
+import pytest
+
 from pacifica_notifications_consumer.environment.installer import Uv
 from pacifica_notifications_consumer.environment.interpreter import Interpreter
 from pacifica_notifications_consumer.environment.lock_file import list_packages, lock_file
@@ -54,6 +56,7 @@ def test_files_that_would_block(tmp_path: Path) -> None:
     assert list_packages(venv) == ["old==1", "sound==1"]
 
 
+@pytest.mark.whole
 def test_long_metadata(tmp_path: Path) -> None:
     """Only the beginning of metadata is read, where the name and the version are."""
     venv = Venv(tmp_path)

@@ -224,6 +224,7 @@ def test_threads_share_it() -> None:
     assert failed == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "expression",
     [
@@ -326,6 +327,7 @@ def measured(expression: str, event: Any) -> float:
     return min(times)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("expression", "grow"),
     [

@@ -45,6 +45,7 @@ def framed() -> Callable[[], bytes]:
     return lambda: request.read_body(SIZE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("way", ["chunked", "framed"])
 def test_memory_of_small_pieces(way: str, request: pytest.FixtureRequest) -> None:
     """A body in pieces of two bytes takes about its size: an object for each piece takes dozens of times as much."""

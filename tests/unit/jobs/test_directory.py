@@ -88,6 +88,7 @@ def test_other_users_see_nothing(tmp_path: Path) -> None:
     assert {path for path, mode in made.items() if mode != (0o600 if path in files else 0o700)} == set()
 
 
+@pytest.mark.whole
 def test_deep_folders(tmp_path: Path) -> None:
     """A file of a notification may be in a thousand folders, if the file system has such paths."""
     folders = "/".join(["d"] * 1200)

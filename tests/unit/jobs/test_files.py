@@ -90,6 +90,7 @@ def test_work_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (len(listed), more, taken) == (11, True, 11)
 
 
+@pytest.mark.whole
 def test_thousand_folders_in_each_other() -> None:
     """A file below a thousand folders is listed, with few open files; a path that is too long ends the list."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -93,7 +93,8 @@ def test_memory(mebibytes: int, status: int) -> None:
     assert (told.returncode, "MemoryError" in told.stderr) == (status, status == 1)
 
 
-@pytest.mark.parametrize(("seconds", "status"), [pytest.param(0.3, 0, marks=pytest.mark.whole), (30, -signal.SIGXCPU)])
+@pytest.mark.whole
+@pytest.mark.parametrize(("seconds", "status"), [(0.3, 0), (30, -signal.SIGXCPU)])
 def test_cpu(seconds: float, status: int) -> None:
     """A process that exceeds its processor time is ended by SIGXCPU."""
     source = f"import time\nwhile time.process_time() < {seconds}: pass"

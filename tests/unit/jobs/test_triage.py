@@ -85,6 +85,7 @@ def test_verdicts(triage: Triage, body: bytes, verdict: Verdict, reason: str) ->
     assert (decision.source, decision.event_id) == ((None, None) if nameless else ("s", "e"))
 
 
+@pytest.mark.whole
 @pytest.mark.usefixtures("large")
 def test_another_process_says_the_same() -> None:
     """Triage in another process gives the same decisions."""

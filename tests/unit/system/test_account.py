@@ -380,6 +380,7 @@ def test_imports_while_acting(account: Account, place: Path, monkeypatch: pytest
     assert (closed / "secret").read_text() == "secret"
 
 
+@pytest.mark.whole
 @as_root
 def test_a_deep_tree_changes_hands(account: Account, place: Path) -> None:
     """Folders in each other change their owner, with few open files; those whose paths are too long are refused."""

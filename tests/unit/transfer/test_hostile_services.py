@@ -172,6 +172,7 @@ ENDLESS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", ENDLESS)
 @pytest.mark.parametrize("limit", ["_LARGEST_ANSWER", "_LONGEST_ANSWER"])
 def test_answers_without_content_or_end(kind: str, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:

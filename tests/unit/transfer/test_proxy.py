@@ -89,6 +89,7 @@ def break_off(handler: Handler, content: bytes) -> bool:
     return True
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("spoil", [reply_404, damage, lengthen, break_off])
 def test_proxy_that_misbehaves(
     sandbox: Sandbox, source: Path, spoil: Callable[[Handler, bytes], bool], caplog: pytest.LogCaptureFixture

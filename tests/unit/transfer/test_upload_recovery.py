@@ -61,6 +61,7 @@ class Between:
         handler.reply(answer.status_code, json.dumps(state).encode())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("without_times", [False, True])
 @pytest.mark.parametrize("status", [500, 502, 504])
 def test_fault_after_a_whole_upload(sandbox: Sandbox, outgoing: Path, status: int, without_times: bool) -> None:

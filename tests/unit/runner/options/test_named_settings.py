@@ -36,6 +36,7 @@ def texts() -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.whole
 def test_library_names_no_flags(texts: list[tuple[str, str]]) -> None:
     """No text of the library has a flag of the commands in it; a flag of another program is a text of its own."""
     ours = {option.flag for option in OPTIONS.values()}
@@ -43,6 +44,7 @@ def test_library_names_no_flags(texts: list[tuple[str, str]]) -> None:
     assert found == []
 
 
+@pytest.mark.whole
 def test_names_in_messages_are_those_of_settings(texts: list[tuple[str, str]]) -> None:
     """A name in backticks is that of a setting, so that a command can show its flag, or of a composer's argument."""
     composers = (JobRunner, VenvBuilder, upload)

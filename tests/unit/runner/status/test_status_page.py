@@ -101,6 +101,7 @@ def test_the_link_lets_in_and_the_token_goes(url: str) -> None:
     assert (again.status_code, again.headers.get("Set-Cookie")) == (303, None)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("path", ["/", "/jobs", "/jobs/1", "/notifications", "/replay", "/nothing", "/?token=wrong"])
 def test_strangers_see_a_form_only(url: str, path: str) -> None:
     """Whoever has neither token nor cookie is asked for the token, and told nothing."""
@@ -206,6 +207,7 @@ def test_strangers_that_read_nothing_take_no_threads(narrow: str) -> None:
         assert requests.get(f"{narrow}/api/status", headers=bearer, timeout=DEADLINE).status_code == 200
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "path", ["/", "/jobs", "/jobs/1", "/jobs/1/retry", "/notifications", "/notifications/1", "/replay"]
 )
@@ -260,6 +262,7 @@ def test_what_cannot_be_done_is_said(url: str, browser: requests.Session, runner
     assert browser.get(f"{url}/jobs?state=odd", timeout=DEADLINE).status_code == 400
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("method", "path", "status", "reason"),
     [
