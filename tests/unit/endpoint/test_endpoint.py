@@ -33,6 +33,7 @@ def runner(tmp_path: Path) -> Iterator[JobRunner]:
         name="mine",
         filter=Filter('$["data"][*][?(@["mimetype"] = "text/plain")]'),
         services=Services(),
+        warm=False,
     ) as runner:
         yield runner
 
@@ -135,7 +136,7 @@ def test_what_is_no_notification(
     tmp_path: Path, body: bytes, lenient: int, strict: int, detail: str, is_strict: bool
 ) -> None:
     """Whatever came from the producer is kept; whether it is told what is wrong with it is the policy's choice."""
-    runner = JobRunner(__file__, tmp_path / "state", name="n", services=Services(), strict=is_strict)
+    runner = JobRunner(__file__, tmp_path / "state", name="n", services=Services(), strict=is_strict, warm=False)
     with runner:
         response = post(
             Endpoint(runner.accept_all, TOKEN, LIMIT, is_strict), body, **{"Content-Type": "application/json"}

@@ -27,7 +27,8 @@ REAL = NOTIFICATIONS / "ingest-nested-files.json"
 @pytest.fixture
 def runner(tmp_path: Path) -> Iterator[JobRunner]:
     (tmp_path / "__main__.py").touch()
-    with JobRunner(tmp_path / "__main__.py", tmp_path / "state", name="mine", services=Services()) as runner:
+    entry_point, state = tmp_path / "__main__.py", tmp_path / "state"
+    with JobRunner(entry_point, state, name="mine", services=Services(), warm=False) as runner:
         yield runner
 
 
@@ -193,6 +194,7 @@ def test_health(url: str, endpoint: Endpoint) -> None:
     assert (head.status_code, head.text) == (200, "")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
