@@ -100,7 +100,7 @@ def test_without_files(services: Services, announced: Target, tmp_path: Path) ->
 @pytest.mark.timeout(1200)  # cartd takes some 30 ms for each file
 def test_many_files(bed: Bed, services: Services, tmp_path: Path) -> None:
     """A transaction of more files than a statement takes variables (999) comes down from cartd and from the proxy."""
-    files = {f"folder {number % 7}/{number:04d} ψ.txt": b"%d\n" % number for number in range(1200)}
+    files = {f"folder {number % 7}/{number:04d} ψ.txt": b"%d\n" % number for number in range(1000)}
     event = send(tmp_path / "out", files, services)
     for name, proxy_url in (("by proxy", bed.urls["proxy"]), ("by cart", None)):
         source = announce(tmp_path / name, event)
