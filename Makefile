@@ -57,7 +57,7 @@ engines: $(VENV)/.brokers  ## run the tests of all engines, on real brokers
 	$(PY) -m pytest -n 3 --dist loadgroup tests/engines
 
 unit: $(VENV)/.development  ## run the fast tests only
-	$(PY) -m pytest -n 3 --dist worksteal -m "not whole" tests/unit
+	$(PY) -m pytest -n 4 --dist worksteal -m "not whole" tests/unit
 
 pythons: $(VENV)/.development  ## run the fast tests and the specification's example on all Pythons; PYTHONS=3.15 for one
 	@$(PY) tools/pythons.py $(PYTHONS)

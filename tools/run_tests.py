@@ -4,8 +4,9 @@ run_tests.py [--whole | --rest] PART ...
 
 Tests wait more than they compute: four parts at a time take less time than one after the other, on two processors too.
 
-Without an option, the tests that are long by nature (marked ``whole``) are left out; --rest runs only those. Two parts
-always run as a whole: chaos, of which the environment variable PACIFICA_TEST_KILLS says how long, and other-systems.
+Without an option, the tests that are long by nature (marked ``whole``) are left out; --rest runs only those. For two
+parts, options change nothing: chaos, of which the environment variable PACIFICA_TEST_KILLS says how long, runs as a
+whole, and other-systems, whose tests all run elsewhere, too, without the long ones.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ PARTS = {
         *(f"tests/unit/{name}" for name in ("jobs", "settings", "streams", "system", "testing", "transfer")),
     ],
 }
-_WHOLE = ("chaos", "other-systems")
+#: What the options do not change.
+_ALWAYS = {"chaos": "", "other-systems": "not whole"}
 # The statuses of pytest when somebody interrupts it, and when all tests are deselected.
 _INTERRUPTED, _NO_TESTS = 2, 5
 _OUTCOME = re.compile(r"(\d+) (failed|passed|skipped|deselected|xfailed|xpassed|warnings?|errors?)\b")
@@ -86,7 +88,7 @@ Result = tuple[int, str, list[str]]
 
 def _run(part: str, marks: str) -> Result:
     """Run a part; returns pytest's status, its closing line, and the lines about tests that failed."""
-    command = [sys.executable, "-m", "pytest", *PARTS[part], "-m", "" if part in _WHOLE else marks]
+    command = [sys.executable, "-m", "pytest", *PARTS[part], "-m", _ALWAYS.get(part, marks)]
     colour = ["--color=yes"] if sys.stdout.isatty() else []
     print(f"{part:>13} | {' '.join(command[1:])}", flush=True)
     pipe = subprocess.PIPE
