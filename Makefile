@@ -112,3 +112,4 @@ audit: $(VENV)/.development  ## ask the package index for known vulnerabilities 
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) $(BED) .pythons mutants dist docs/_build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf "$${TMPDIR:-/tmp}/pnc-$$(id -u)-$$(ls -di . | tr -dc 0-9)"

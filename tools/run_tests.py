@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -67,8 +66,8 @@ def main() -> int:
     # If this process is killed, the tests end, too.
     reaper.start()
     # Not the folder of all test runs of this user, which others fill and clear at the same time.
-    # Its name is short, for the sake of Unix sockets.
-    own = Path(tempfile.gettempdir(), f"pnc-{os.getuid()}-{zlib.crc32(bytes(ROOT)):08x}")
+    # Its name is short, for the sake of Unix sockets; `make clean` knows it, too.
+    own = Path(tempfile.gettempdir(), f"pnc-{os.getuid()}-{ROOT.stat().st_ino}")
     own.mkdir(mode=0o700, exist_ok=True)
     os.environ["PYTEST_DEBUG_TEMPROOT"] = str(own)
 
