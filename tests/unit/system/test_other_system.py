@@ -37,6 +37,8 @@ PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     environ = os.environ | {"PYTHONPATH": str(OTHER_SYSTEM)}
+    # It begins before the names are gone, and imports what looks for them.
+    environ.pop("COVERAGE_PROCESS_START", None)
     return subprocess.run([sys.executable, *arguments], env=environ, capture_output=True, text=True)
 
 
