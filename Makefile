@@ -59,7 +59,7 @@ engines: $(VENV)/.brokers  ## run the tests of all engines, on real brokers
 unit: $(VENV)/.development  ## run the fast tests only
 	$(PY) -m pytest -n 4 --dist worksteal -m "not whole" tests/unit
 
-pythons: $(VENV)/.development  ## run the fast tests and the specification's example on all Pythons; PYTHONS=3.15 for one
+pythons: $(VENV)/.development  ## run the unit tests and the specification's example on all Pythons; PYTHONS=3.15 for one
 	@$(PY) tools/pythons.py $(PYTHONS)
 
 integration: $(VENV)/.development $(BED)/.bed  ## run the tests on the real Pacifica services

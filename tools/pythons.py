@@ -1,6 +1,7 @@
-"""Run the fast tests and the specification's example on several versions of Python: python tools/pythons.py 3.11 3.12.
+"""Run the unit tests and the specification's example on several versions of Python: pythons.py [--fast] 3.11 3.12.
 
-``tools/make-pythons`` finds or gets their interpreters.
+With --fast, the tests that are long by nature (marked ``whole``) are left out. ``tools/make-pythons`` finds or gets the
+interpreters.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ _ROOT = Path(__file__).resolve().parent.parent
 _TESTS = ("tests/unit", "tests/endtoend/author/test_specification_example.py")
 
 
-def main(versions: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Test each version, print a line for each at the end, and return the exit status."""
-    results = [_test(version) for version in versions]
+    marks = "not whole" if "--fast" in arguments else ""
+    results = [_test(version, marks) for version in arguments if version != "--fast"]
     print(*(line for _, line in results), sep="\n")
     return 0 if all(passed for passed, _ in results) else 1
 
 
-def _test(version: str) -> tuple[bool, str]:
+def _test(version: str, marks: str) -> tuple[bool, str]:
     """Whether all tests have passed on a version, and the line of its result."""
     if subprocess.run([_ROOT / "tools/make-pythons", version], cwd=_ROOT, check=False).returncode:
         return False, f"Python {version}: not available"
@@ -29,7 +31,7 @@ def _test(version: str) -> tuple[bool, str]:
     name = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     print(f"Testing with {name}", flush=True)
     report.unlink(missing_ok=True)
-    testing = [str(python), "-m", "pytest", "-n", "4", "--dist", "worksteal", "-m", "not whole", *_TESTS]
+    testing = [str(python), "-m", "pytest", "-n", "4", "--dist", "worksteal", "-m", marks, *_TESTS]
     status = subprocess.run([*testing, f"--junit-xml={report}"], cwd=_ROOT, check=False).returncode
     if not report.exists():
         return False, f"{name}: the tests ended with exit status {status}"

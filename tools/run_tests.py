@@ -4,9 +4,9 @@ run_tests.py [--whole | --rest] PART ...
 
 Tests wait more than they compute: four parts at a time take less time than one after the other, on two processors too.
 
-Without an option, the tests that are long by nature (marked ``whole``) are left out; --rest runs only those. For two
-parts, options change nothing: chaos, of which the environment variable PACIFICA_TEST_KILLS says how long, runs as a
-whole, and other-systems, whose tests all run elsewhere, too, without the long ones.
+Without an option, the tests that are long by nature (marked ``whole``) are left out; --rest runs only those. The part
+chaos always runs as a whole; the environment variable PACIFICA_TEST_KILLS says how long. The part other-systems, whose
+tests all run elsewhere with what Linux has, leaves out the long ones unless there is --whole.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ PARTS = {
         *(f"tests/unit/{name}" for name in ("jobs", "settings", "streams", "system", "testing", "transfer")),
     ],
 }
-#: What the options do not change.
-_ALWAYS = {"chaos": "", "other-systems": "not whole"}
+_SHORT, _LONG, _ALL = "not whole", "whole", ""
+#: What parts run instead.
+_INSTEAD = {("chaos", _SHORT): _ALL, ("chaos", _LONG): _ALL, ("other-systems", _LONG): _SHORT}
 # The statuses of pytest when somebody interrupts it, and when all tests are deselected.
 _INTERRUPTED, _NO_TESTS = 2, 5
 _OUTCOME = re.compile(r"(\d+) (failed|passed|skipped|deselected|xfailed|xpassed|warnings?|errors?)\b")
@@ -56,9 +57,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--whole", dest="marks", action="store_const", const="", help="run all tests of the parts")
-    choice.add_argument("--rest", dest="marks", action="store_const", const="whole", help="run only the long tests")
-    parser.set_defaults(marks="not whole")
+    choice.add_argument("--whole", dest="marks", action="store_const", const=_ALL, help="run all tests of the parts")
+    choice.add_argument("--rest", dest="marks", action="store_const", const=_LONG, help="run only the long tests")
+    parser.set_defaults(marks=_SHORT)
     arguments = parser.parse_args()
 
     # A shell makes its background jobs ignore SIGINT, as in `tests/conftest.py`.
@@ -87,7 +88,7 @@ Result = tuple[int, str, list[str]]
 
 def _run(part: str, marks: str) -> Result:
     """Run a part; returns pytest's status, its closing line, and the lines about tests that failed."""
-    command = [sys.executable, "-m", "pytest", *PARTS[part], "-m", _ALWAYS.get(part, marks)]
+    command = [sys.executable, "-m", "pytest", *PARTS[part], "-m", _INSTEAD.get((part, marks), marks)]
     colour = ["--color=yes"] if sys.stdout.isatty() else []
     print(f"{part:>13} | {' '.join(command[1:])}", flush=True)
     pipe = subprocess.PIPE
