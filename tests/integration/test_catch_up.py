@@ -36,6 +36,7 @@ from tests.endtoend.recorder import Request, recording
 from tests.integration.bed import Bed
 from tests.integration.conftest import TRANSACTION, write
 from tests.support.background import Background
+from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import ROOT
 
 SEED = int(os.environ.get("PACIFICA_TEST_SEED", "7"))
@@ -157,10 +158,14 @@ def test_rebuilt_as_delivered(bed: Bed) -> None:
     with recording(answer) as recorder, make_session(services) as session:
         producer = Producer(services.producer_url, session)
         uuid = producer.subscribe(SubscriptionSpec(name="all", jsonpath="$", target_url=f"{recorder.url}/", token="t"))
-        for number in range(100):
-            typed[metadata.put(random_rows(chance, typed=number % 5 == 0))] = number % 5 == 0
-        wait_until(lambda: len(delivered) == len(typed), "all are delivered")
-        producer.unsubscribe(uuid)
+        try:
+            for number in range(100):
+                typed[metadata.put(random_rows(chance, typed=number % 5 == 0))] = number % 5 == 0
+            # Those of uploads of other tests may come, too.
+            expected = {f"metadata.ingest.{number}" for number in typed}
+            wait_until(lambda: expected <= delivered.keys(), "all are delivered")
+        finally:
+            producer.unsubscribe(uuid)
         policy = Policy(bed.urls["policy"], session)
         identity = Identity.learn((event["source"], event["eventID"]) for event in delivered.values())
         assert identity == Identity()
@@ -171,8 +176,8 @@ def test_rebuilt_as_delivered(bed: Bed) -> None:
             assert told is not None
             body = announce(told, identity)
             rebuilt, event = json.loads(body), delivered[f"metadata.ingest.{number}"]
-            # It is announced a moment after it was made.
-            assert 0 <= _time(event["eventTime"]) - _time(rebuilt["eventTime"]) <= 5
+            # It is announced after it was made.
+            assert 0 <= _time(event["eventTime"]) - _time(rebuilt["eventTime"]) <= DEADLINE
             event["eventTime"] = rebuilt["eventTime"]
             for each in filters:
                 # What an uploader sent as another type than metadata keeps may be decided otherwise.

@@ -152,7 +152,16 @@ def test_worker_that_ends_before_it_can_claim(worker: RemoteWorker) -> None:
 
 @pytest.mark.parametrize(
     ("document", "reason"),
-    [({}, "cannot read it"), (attrs.evolve(MESSAGE, archive="other").document(), "another version")],
+    [
+        ({}, "cannot read it"),
+        (MESSAGE.document() | {"job_id": "1"}, "a value in it has the wrong type"),
+        (
+            MESSAGE.document() | {"body": MESSAGE.document()["body"][:8]},
+            "the notification in it is too large, or incomp",
+        ),
+        (attrs.evolve(MESSAGE, terms=Terms(consumer="mine", timeout=-1)).document(), "a limit in it is not a positive number"),
+        (attrs.evolve(MESSAGE, archive="other").document(), "another version"),
+    ],
 )
 def test_message_that_is_refused(worker: RemoteWorker, document: dict[str, Any], reason: str) -> None:
     """The runner learns why a message is refused; if it cannot be told, the message is returned to the queue."""

@@ -204,8 +204,9 @@ def test_every_change_is_guarded_by_the_claim(ledger: Ledger) -> None:
     lost = claim(ledger)
     assert ledger.recover(3) == {1: JobState.QUEUED}
     job = claim(ledger)
-    changes: list[Callable[[], None]] = [
+    changes: list[Callable[[], object]] = [
         lambda: ledger.end_attempt(lost, JobState.SUCCEEDED, WELL),
+        lambda: ledger.crash(lost, 3, "its worker died"),
         lambda: ledger.hand_back(lost),
         lambda: ledger.note_progress(lost, "{}"),
     ]

@@ -13,7 +13,7 @@ import pytest
 from pacifica_notifications_consumer import Filter, JobRunner, Sandbox, Services, VenvBuilder, subscribed, upload
 from pacifica_notifications_consumer.endpoint import Endpoint, Rate
 from pacifica_notifications_consumer.environment.cache import CacheLimits
-from pacifica_notifications_consumer.errors import ConfigurationError, PacificaError
+from pacifica_notifications_consumer.errors import ConfigurationError, PacificaError, StateError
 from pacifica_notifications_consumer.http.limits import ServerLimits
 from pacifica_notifications_consumer.jobs import JobLimits
 from pacifica_notifications_consumer.jobs.job import JobState, Verdict
@@ -71,6 +71,15 @@ def test_runner(tmp_path: Path, arguments: dict[str, Any], problem: str) -> None
         make_runner(tmp_path, "", **arguments)
     assert problem in str(caught.value)
     assert caught.value.advice
+
+
+def test_closed_runner(tmp_path: Path) -> None:
+    """A runner whose context has been left is not entered again."""
+    runner = make_runner(tmp_path, "")
+    with runner:
+        pass
+    with pytest.raises(StateError, match="this JobRunner has been closed; create a new one"), runner:
+        pass
 
 
 def test_missing_entry_point(tmp_path: Path) -> None:

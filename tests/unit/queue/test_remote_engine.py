@@ -78,6 +78,21 @@ def test_job_on_another_machine(tmp_path: Path) -> None:
     assert broker.forgotten == [attempt.task]
 
 
+def test_place_that_cannot_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of the ledger when a machine takes the job is logged, and does not change the job's result."""
+
+    def full(*_: object) -> None:
+        raise StateError("the disk is full", "make room")
+
+    with make_runner(tmp_path, "", engine=Broker(SUCCEEDED)) as runner:
+        monkeypatch.setattr(runner.ledger, "note_place", full)
+        job = runner.wait(accept(runner), DEADLINE)
+    assert (job.state, job.attempts, job.place) == (JobState.SUCCEEDED, 1, None)
+    assert "job 1: the place where it runs cannot be recorded: the disk is full; make room" in caplog.messages
+
+
 def test_job_outlives_its_runner(tmp_path: Path) -> None:
     """The next runner waits for the same task, which counts as one attempt that began when it began."""
     task = left_running(tmp_path)
