@@ -159,7 +159,10 @@ def test_worker_that_ends_before_it_can_claim(worker: RemoteWorker) -> None:
             MESSAGE.document() | {"body": MESSAGE.document()["body"][:8]},
             "the notification in it is too large, or incomp",
         ),
-        (attrs.evolve(MESSAGE, terms=Terms(consumer="mine", timeout=-1)).document(), "a limit in it is not a positive number"),
+        (
+            attrs.evolve(MESSAGE, terms=Terms(consumer="mine", timeout=-1)).document(),
+            "a limit in it is not a positive number",
+        ),
         (attrs.evolve(MESSAGE, archive="other").document(), "another version"),
     ],
 )
