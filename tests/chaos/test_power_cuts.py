@@ -6,7 +6,6 @@ import json
 import os
 import random
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from pacifica_notifications_consumer.queue.job_book import JobBook
 from tests.chaos.power_cut import Call, can_record, none, record, replay, some
 from tests.chaos.runner import KILLS, SEED
 from tests.support.machine.ports import free_port
+from tests.support.machine.scratch import scratch_directory
 from tests.support.machine.waiting import DEADLINE, wait_until, whole_lines
 from tests.support.paths import ROOT
 
@@ -135,8 +135,8 @@ def test_power_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = sum(1 for _ in replay(calls, top))
     tried = {*chance.sample(range(points), min(points, 25 * KILLS)), points - 1}
     started = {*chance.sample(sorted(tried), KILLS // 2), points - 1}
-    with tempfile.TemporaryDirectory(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else tmp_path) as place:
-        after = Path(place, "after")
+    with scratch_directory(_MEMORY if os.access(_MEMORY, os.W_OK) else tmp_path) as place:
+        after = place / "after"
         for point, (disk, sent) in enumerate(replay(calls, top)):
             if point not in tried:
                 continue

@@ -25,6 +25,7 @@ from tests.endtoend.conftest import TOOL, Operator
 from tests.engines.beds import WorkerProcess
 from tests.engines.brokers import RedisServer
 from tests.support.machine import reaper
+from tests.support.machine.scratch import scratch_directory
 from tests.support.machine.waiting import wait_for_line
 from tests.support.runner_tools import accept, make_runner
 
@@ -40,11 +41,11 @@ def test_that_hangs():
     if not forked:
         time.sleep(1000)
     source = "import os, subprocess, sys, time; print(subprocess.Popen(['sleep', '1000'], env={}).pid, flush=True)"
-    with make_runner(HOME, source + "; time.sleep(1000)", way="warm") as runner:
+    runner = make_runner(HOME, source + "; time.sleep(1000)", way="warm")
+    with scratch_directory(HOME) as directory, runner:
+        (directory / "file").touch()
         output = runner.directory(accept(runner)).output
         job = wait_for_line(output)
-        (HOME / "directory").mkdir()
-        reaper.remove(HOME / "directory")
         (HOME / "disk").mkdir()
         if subprocess.run(["/bin/mount", "-t", "tmpfs", "none", HOME / "disk"], capture_output=True).returncode == 0:
             reaper.unmount(HOME / "disk")
@@ -97,13 +98,14 @@ def test_interrupted_tests_leave_nothing(tmp_path: Path, number: int, whole: boo
 
     pids = [int(pid) for pid in wait_until(hanging, "the test hangs")[0].split()]
     assert all(map(alive, pids))
+    assert len(list(tmp_path.glob("tmp*/file"))) == 1
     assert len(_processes(tmp_path)) > len(pids)
     process.send_signal(number)
     process.wait(DEADLINE)
     wait_until(lambda: not any(map(alive, pids)), "those that were told of have ended")
     wait_until(lambda: _processes(tmp_path) == [], "all others have ended")
     wait_until(lambda: not (tmp_path / "disk").is_mount(), "the file system is not mounted any more")
-    wait_until(lambda: not (tmp_path / "directory").exists(), "the directory has gone")
+    wait_until(lambda: not list(tmp_path.glob("tmp*")), "the directory has gone")
 
 
 def test_summary(tmp_path: Path) -> None:

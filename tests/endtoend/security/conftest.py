@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import pytest
 from pacifica_notifications_consumer.environment.wheel import build_wheel
 from tests.endtoend.conftest import Operator, link_python
 from tests.support.machine.other_user import python_for_all
+from tests.support.machine.scratch import scratch_directory
 
 
 @attrs.frozen
@@ -36,9 +36,7 @@ class Installation:
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
     # pytest's directories, and perhaps this repository and its Python, are closed to other users.
-    place = Path(tempfile.mkdtemp(prefix="run-as-"))
-    place.chmod(0o711)
-    try:
+    with scratch_directory(mode=0o711) as place:
         environment = place / "installed"
         subprocess.run([python_for_all(), "-m", "venv", "--without-pip", environment], check=True)
         wheel = build_wheel(place)
@@ -48,8 +46,6 @@ def installation() -> Iterator[Installation]:
         subprocess.run([sys.executable, *map(str, command)], check=True)
         packages = next(environment.glob("lib/python*/site-packages"))
         yield Installation(place, environment / "bin", link_python(place / "python", python, packages))
-    finally:
-        shutil.rmtree(place)
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """Catch-up takes each missed transaction once, asks again for unknown ones, and loses nothing in a crash."""
 
 import contextlib
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +20,7 @@ from pacifica_notifications_consumer.jobs.readers import Readers
 from pacifica_notifications_consumer.jobs.triage import Triage, TriagedTransaction
 from pacifica_notifications_consumer.ledger.coverage import FOLLOWER, MissedCounts
 from tests.support.faults import FailingFilter
+from tests.support.machine.scratch import scratch_directory
 from tests.support.machine.waiting import wait_until
 from tests.support.policy_tools import TestedStore, Told, catcher, store_at, telling
 
@@ -340,9 +339,9 @@ class Frail:
 )
 def test_crashes_lose_and_double_nothing(kinds: list[str], crashes: list[int]) -> None:
     """After an interruption at any point, each matching transaction is taken once, and no other."""
-    with tempfile.TemporaryDirectory() as home, telling() as told:
+    with scratch_directory() as home, telling() as told:
         told.add(1)
-        with store_at(Path(home)) as store, catcher(store, told) as caught:
+        with store_at(home) as store, catcher(store, told) as caught:
             look(caught)
             for number, kind in enumerate(kinds, 2):
                 if kind != "none":
@@ -353,12 +352,12 @@ def test_crashes_lose_and_double_nothing(kinds: list[str], crashes: list[int]) -
                     store.deliver(number, told=told)
         for after in crashes:
             with (
-                store_at(Path(home)) as store,
+                store_at(home) as store,
                 catcher(Frail(store, after), told) as caught,
                 contextlib.suppress(StateError),
             ):
                 look(caught)
-        with store_at(Path(home)) as store, catcher(store, told) as caught:
+        with store_at(home) as store, catcher(store, told) as caught:
             look(caught)
             by_kind = {kind: [n for n, k in enumerate(kinds, 2) if k == kind] for kind in kinds}
             assert store.jobs() == by_kind.get("go", [])

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.system.account import CURRENT_USER, Account
 from pacifica_notifications_consumer.system.processes import ProcessLost
 from tests.support.machine.other_user import NOBODY, as_root, python_for_all
+from tests.support.machine.scratch import scratch_directory
 from tests.support.machine.waiting import DEADLINE, wait_for_line
 from tests.support.runner_tools import accept, alive, make_runner
 from tests.unit.engines.test_warm_start import warm
@@ -47,10 +46,8 @@ WAITS = "import os, sys, time; open(sys.argv[2] + '/pid', 'w').write(f'{os.getpi
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory of ours that all users can reach."""
     monkeypatch.setattr(warm_start, "DOCUMENTED", ())
-    directory = Path(tempfile.mkdtemp())
-    directory.chmod(0o711)
-    yield directory
-    shutil.rmtree(directory)
+    with scratch_directory(mode=0o711) as directory:
+        yield directory
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from pacifica_notifications_consumer.environment.local_files import IGNORE, dige
 from pacifica_notifications_consumer.environment.requirements import Requirements
 from pacifica_notifications_consumer.environment.venv import Venv
 from pacifica_notifications_consumer.errors import ArchiveError, RequirementError
+from tests.support.machine.scratch import scratch_directory
 from tests.support.machine.trees import LONG, nest
 
 #: Lines of a requirements.txt, and whether each makes the environment depend on files of the consumer.
@@ -132,8 +132,8 @@ def test_any_byte(
     matters = script or any(LINES[line] for line in lines) or changed == "requirements.txt"
     matters = matters or (changed == "names.txt" and {"-r names.txt", "-c names.txt"} & {*lines} != set())
     # Both are in directories of their own, as two starts of a consumer are.
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two, tempfile.TemporaryDirectory() as x:
-        homes = [fill(Path(one), files), fill(Path(two), files), fill(Path(x), files | {changed: other})]
+    with scratch_directory() as one, scratch_directory() as two, scratch_directory() as three:
+        homes = [fill(one, files), fill(two, files), fill(three, files | {changed: other})]
         first, same, third = (key_of(keys, home, script=script) for home in homes)
     assert first == same
     assert (first != third) is matters
@@ -161,11 +161,11 @@ def test_any_byte_of_the_archive(position: int, bit: int) -> None:
     content = bytearray(ARCHIVE.getvalue())
     content[position] ^= 1 << bit
     found = []
-    with tempfile.TemporaryDirectory() as home:
+    with scratch_directory() as home:
         for name, body in (("one.zip", ARCHIVE.getvalue()), ("other.zip", bytes(content))):
-            (Path(home) / name).write_bytes(body)
+            (home / name).write_bytes(body)
             try:
-                with open_archive(Path(home) / name) as consumer:
+                with open_archive(home / name) as consumer:
                     digest, _ = digest_local_files(Requirements(), consumer.directory, has_script=True)
                     found.append((tree(consumer.directory), digest))
             except ArchiveError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from pacifica_notifications_consumer.environment.requirements import Requirement
 from pacifica_notifications_consumer.errors import RequirementError
 from pacifica_notifications_consumer.system.account import Account
 from tests.support.machine.other_user import NOBODY, as_root
+from tests.support.machine.scratch import scratch_directory
 
 HASH = f"sha256:{64 * '0'}"
 
@@ -181,9 +181,7 @@ def test_file_without_an_end(tmp_path: Path) -> None:
 @as_root
 def test_included_file_that_is_closed() -> None:
     """A file that the user may not even look at is named."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        place = Path(name)
-        place.chmod(0o755)
+    with scratch_directory("/tmp", 0o755) as place:  # noqa: S108  (another one may be closed to the user)
         (place / "closed").mkdir(mode=0o700)
         (place / "requirements.txt").write_text("-r closed/more.txt")
         with Account.find(NOBODY).acting(), pytest.raises(RequirementError) as caught:

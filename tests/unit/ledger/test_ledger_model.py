@@ -1,8 +1,6 @@
 """Any sequence of operations gives the same result in the ledger as in a simple model."""
 
-import shutil
-import tempfile
-from pathlib import Path
+from contextlib import ExitStack
 
 import attrs
 import pytest
@@ -14,6 +12,7 @@ from pacifica_notifications_consumer.errors import LeaseLost
 from pacifica_notifications_consumer.jobs.job import Ending, Job, JobState, Verdict
 from pacifica_notifications_consumer.jobs.triage import Decision
 from pacifica_notifications_consumer.ledger.ledger import Ledger
+from tests.support.machine.scratch import scratch_directory
 
 CRASH_LIMIT = 2
 LEASE = 1000.0
@@ -37,7 +36,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.home = Path(tempfile.mkdtemp(prefix="ledger-"))
+        self._stack = ExitStack()
+        self.home = self._stack.enter_context(scratch_directory())
         self.ledger = Ledger(self.home / "l")
         self.seen: set[int] = set()
         self.counts = dict.fromkeys(Verdict, 0)
@@ -47,7 +47,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.ledger.close()
-        shutil.rmtree(self.home)
+        self._stack.close()
 
     @rule(number=st.integers(1, 12), matches=st.booleans())
     def accept(self, number: int, matches: bool) -> None:

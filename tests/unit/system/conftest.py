@@ -1,17 +1,15 @@
 """What tests of another user's rights share."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.machine.scratch import scratch_directory
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory of ours that all users can reach."""
-    directory = Path(tempfile.mkdtemp())
-    directory.chmod(0o711)
-    yield directory
-    shutil.rmtree(directory)
+    with scratch_directory(mode=0o711) as directory:
+        yield directory
