@@ -111,5 +111,7 @@ audit: $(VENV)/.development  ## ask the package index for known vulnerabilities 
 	$(PY) -m pip_audit --strict --skip-editable --path $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 clean:  ## remove what the other targets made
+	test ! -e $(VENV)/.tests || rm -rf "$$(cat $(VENV)/.tests)"
 	rm -rf $(VENV) $(BED) .pythons mutants dist docs/_build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	rm -rf "$${TMPDIR:-/tmp}/pnc-$$(id -u)-$$(ls -di . | tr -dc 0-9)"
+	rm -rf *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,11 +1,11 @@
-"""Run the unit tests and the specification's example on several versions of Python: pythons.py [--fast] 3.11 3.12.
+"""Runs the unit tests and the specification's example on several versions of Python: pythons.py 3.11 3.12.
 
-With --fast, the tests that are long by nature (marked ``whole``) are left out. ``tools/make-pythons`` finds or gets the
-interpreters.
+``tools/make-pythons`` finds or gets their interpreters.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +15,14 @@ _ROOT = Path(__file__).resolve().parent.parent
 _TESTS = ("tests/unit", "tests/endtoend/author/test_specification_example.py")
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Test each version, print a line for each at the end, and return the exit status."""
-    marks = "not whole" if "--fast" in arguments else ""
-    results = [_test(version, marks) for version in arguments if version != "--fast"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("versions", nargs="+", metavar="VERSION", help="such as 3.15")
+    parser.add_argument("--fast", action="store_true", help="leave out the tests that are long by nature")
+    arguments = parser.parse_args()
+    marks = "not whole" if arguments.fast else ""
+    results = [_test(version, marks) for version in arguments.versions]
     print(*(line for _, line in results), sep="\n")
     return 0 if all(passed for passed, _ in results) else 1
 
@@ -43,4 +47,4 @@ def _test(version: str, marks: str) -> tuple[bool, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

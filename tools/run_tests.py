@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -45,7 +46,7 @@ PARTS = {
     ],
 }
 _SHORT, _LONG, _ALL = "not whole", "whole", ""
-#: What parts run instead.
+#: What parts run instead of what the options say.
 _INSTEAD = {("chaos", _SHORT): _ALL, ("chaos", _LONG): _ALL, ("other-systems", _LONG): _SHORT}
 # The statuses of pytest when somebody interrupts it, and when all tests are deselected.
 _INTERRUPTED, _NO_TESTS = 2, 5
@@ -67,9 +68,11 @@ def main() -> int:
     # If this process is killed, the tests end, too.
     reaper.start()
     # Not the folder of all test runs of this user, which others fill and clear at the same time.
-    # Its name is short, for the sake of Unix sockets; `make clean` knows it, too.
-    own = Path(tempfile.gettempdir(), f"pnc-{os.getuid()}-{ROOT.stat().st_ino}")
+    # Its name is short, for the sake of Unix sockets.
+    own = Path(tempfile.gettempdir(), f"pnc-{os.getuid()}-{zlib.crc32(bytes(ROOT)):08x}")
     own.mkdir(mode=0o700, exist_ok=True)
+    # For `make clean`.
+    Path(sys.prefix, ".tests").write_text(f"{own}\n")
     os.environ["PYTEST_DEBUG_TEMPROOT"] = str(own)
 
     began = time.monotonic()

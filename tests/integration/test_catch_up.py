@@ -300,7 +300,7 @@ def test_mixed_outages(bed: Bed, operator: Operator, tmp_path: Path) -> None:
         with contextlib.closing(Ledger(deployment.state_dir / "ledger.sqlite3")) as ledger:
             return ledger.count_jobs()[JobState.SUCCEEDED] >= len(expected)
 
-    wait_until(ended, "every transaction has been processed", 120)
+    wait_until(ended, "every transaction has been processed")
     # What came of it all is looked through once more, from the very beginning, and finds nothing.
     again = operator.run(TOOL, "catch-up", "--state-dir", deployment.state_dir, "--from", str(begun), "--dry-run")
     assert ", 0 would be run; " in again.stdout, again.stdout

@@ -13,10 +13,15 @@ from tests.support.policy_tools import TestedStore, Told, store_at, telling
 # By default, an example that takes 200 ms fails, which depends on what else the machine does. Each run has the same
 # examples, so that a failure comes from a change; `--hypothesis-profile=new` looks for others.
 settings.register_profile("new", deadline=None, suppress_health_check=list(HealthCheck))
-settings.register_profile("same", settings.get_profile("new"), derandomize=True, max_examples=40)
+settings.register_profile("same", settings.get_profile("new"), derandomize=True)
 settings.load_profile("same")
-# Until the first test has run: finding the tests leaves hardly any garbage, and looking for it would take a second.
+# Finding the tests leaves hardly any garbage, and looking for it would take a second.
 gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is looked for again."""
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

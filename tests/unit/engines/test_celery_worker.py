@@ -157,7 +157,7 @@ def test_worker_that_ends_before_it_can_claim(worker: RemoteWorker) -> None:
         (MESSAGE.document() | {"job_id": "1"}, "a value in it has the wrong type"),
         (
             MESSAGE.document() | {"body": MESSAGE.document()["body"][:8]},
-            "the notification in it is too large, or incomp",
+            "the notification in it is too large, or incomplete",
         ),
         (
             attrs.evolve(MESSAGE, terms=Terms(consumer="mine", timeout=-1)).document(),

@@ -281,7 +281,7 @@ KEY_ROWS = st.fixed_dictionaries(
 ANY_ROWS = st.sampled_from(VALUES) | st.dictionaries(st.sampled_from(["name", "size"]), st.sampled_from(VALUES))
 
 
-@settings(max_examples=40)
+@settings(max_examples=75)
 @given(conditions=CONDITIONS, rows=st.lists(FILE_ROWS | KEY_ROWS, min_size=9), others=st.lists(ANY_ROWS, min_size=3))
 def test_conditions_that_hold_are_possible(conditions: str, rows: list[Any], others: list[Any]) -> None:
     """Conditions that jsonpath2 finds to hold for a generated row are possible; for other rows, not contradictory."""
@@ -322,7 +322,7 @@ PATHS = st.builds("${}".format, st.builds("".join, st.lists(longer(longer(STEPS)
 EVENTS_OF_PACIFICA = [json.loads(path.read_bytes()) for path in sorted(NOTIFICATIONS.glob("*.json"))]
 
 
-@settings(max_examples=30)
+@settings(max_examples=50)
 @given(jsonpath=PATHS)
 def test_what_matches_is_never_called_impossible(jsonpath: str) -> None:
     """A random path that matches one of the real notifications is possible."""
