@@ -30,6 +30,10 @@ _KILL_SECONDS = 5.0
 #: Pieces of 64 KiB that are read of a file. Linux starts no program with an environment of more than 6 MiB, but any
 #: process can make its own as long as it likes.
 _MOST_PIECES = 96
+#: The flag of a kernel thread in /proc/PID/stat (PF_KTHREAD of Linux' sched.h).
+_KERNEL_THREAD = 0x00200000
+#: How often a process that is just being started is looked at again, and the seconds in between.
+_MOST_LOOKS, _BETWEEN_LOOKS = 100, 0.005
 
 log = logging.getLogger(__name__)
 
@@ -146,9 +150,18 @@ def _may_signal(run_as: Account, pid: str) -> bool:
 
 
 def _environ(pid: str) -> bytes:
-    with contextlib.suppress(ProcessLookupError):
-        if environ := _read(pid, "environ"):
-            return environ
+    for _ in range(_MOST_LOOKS):
+        with contextlib.suppress(ProcessLookupError):
+            if environ := _read(pid, "environ"):
+                return environ
+        # In proc(5), these are the fields 3 (state), 9 (flags) and 51 (env_end).
+        fields = _read(pid, "stat").rpartition(b")")[2].split()
+        if int(fields[6]) & _KERNEL_THREAD:
+            return b""
+        if fields[0] == b"Z" or fields[48] != b"0":
+            break
+        # It is in the middle of an exec(), when it has no environment yet.
+        time.sleep(_BETWEEN_LOOKS)
     # That of a zombie cannot be read, but if only its first thread has ended, the others go on.
     for thread in os.listdir(f"{_PROC}/{pid}/task"):  # noqa: PTH208
         with contextlib.suppress(ProcessLookupError):

@@ -153,6 +153,25 @@ def test_directories_whose_paths_have_colons(tmp_path: Path, others: str) -> Non
         assert process.wait(DEADLINE) == -signal.SIGKILL
 
 
+def test_process_that_is_just_being_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has no environment yet, since it is in the middle of an exec(), is looked at again."""
+    looks: list[str] = []
+
+    def read(pid: str, name: str) -> bytes:
+        content = orphans_read(pid, name)
+        if pid != str(process.pid) or name not in ("environ", "stat") or len(looks) == 6:
+            return content
+        looks.append(name)
+        return b"" if name == "environ" else b" ".join([*content.split(b" ")[:50], b"0", b"0"])
+
+    orphans_read = orphans._read
+    monkeypatch.setattr(orphans, "_read", read)
+    with subprocess.Popen(["/bin/sleep", "100"], env={MARK_VARIABLE: f"{tmp_path}:1"}) as process:
+        assert end_marked(f"{tmp_path}:1", 0.0) == 1
+        assert process.wait(DEADLINE) == -signal.SIGKILL
+    assert looks == ["environ", "stat"] * 3
+
+
 @pytest.mark.parametrize(
     ("module", "name", "number"),
     [
