@@ -116,6 +116,28 @@ def test_tar_that_breaks_off(tmp_path: Path, kept: int) -> None:
     assert isinstance(download_from(tar, tmp_path), DownloadError)
 
 
+def test_cart_without_some_of_the_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What a cart lacks is fetched in another one, unless no file of it has come."""
+    beta = {"_id": 2, "name": "b.txt", "size": 4, "hashsum": hashlib.sha1(b"beta").hexdigest()}  # noqa: S324
+    source = incoming(tmp_path, announce(ALPHA, beta))
+    asked: list[list[str]] = []
+
+    def answer(handler: Handler, body: bytes) -> None:
+        if handler.command == "POST":
+            asked.append([file["path"] for file in json.loads(body)["fileids"]])
+        if handler.command == "GET":
+            last = (f"data/{asked[-1][-1]}", {"a.txt": b"alpha", "b.txt": b"beta"}[asked[-1][-1]], FILE)
+            handler.reply(200, tar_with(last))
+        else:
+            handler.reply({"POST": 201}.get(handler.command, 204), X_Pacifica_Status="ready")
+
+    with fault_server(answer) as server:
+        download(source, services=Services(cartd_url=server.url)).get()
+    assert contents(source / "downloads") == {"a.txt": b"alpha", "b.txt": b"beta"}
+    assert asked == [["a.txt", "b.txt"], ["a.txt"]]
+    assert "did not send 1 of 2 files; the rest is fetched in another cart" in caplog.text
+
+
 def test_connection_that_is_reset(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A connection that is reset in the middle of a file is tried again, in another cart, and the file is whole."""
     tar, resets = tar_with(("data/a.txt", b"alpha", FILE)), [True]
