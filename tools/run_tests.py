@@ -40,7 +40,7 @@ PARTS = {
     "integration": ["tests/integration"],
     # What an author needs, without what only Linux has.
     "other-systems": [
-        *("-n", "3", "-p", "tests.support.other_system.plugin", "tests/endtoend/author"),
+        *("-n", "3", "--dist", "worksteal", "-p", "tests.support.other_system.plugin", "tests/endtoend/author"),
         *(f"tests/unit/{name}" for name in ("archive", "clients", "cloudevents", "environment", "filter", "http")),
         *(f"tests/unit/{name}" for name in ("jobs", "settings", "streams", "system", "testing", "transfer")),
     ],

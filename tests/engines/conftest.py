@@ -73,9 +73,11 @@ def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             pool = stack.enter_context(ProcessPoolExecutor(4, mp_context=context))
             yield Bed(make=lambda: pool)
         elif kind == "dask":
+            import dask.config
             from distributed import Client
 
             make: Any = Client
+            stack.enter_context(dask.config.set(temporary_directory=str(tmp_path_factory.mktemp("dask"))))
             client = stack.enter_context(make(n_workers=2, threads_per_worker=2, dashboard_address=":0"))
             yield Bed(make=lambda: client.get_executor())
         else:

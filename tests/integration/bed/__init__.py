@@ -63,14 +63,14 @@ class Bed:
             reaper.remove(self.directory)
             # The database's user passes through it.
             self.directory.chmod(0o711)
-            for name in ("archive", "cart", "cwd", "ingest", "logs", "redis"):
+            for name in ("archive", "cart", "cwd", "ingest", "logs", "redis", "tmp"):
                 (self.directory / name).mkdir()
             configuration = write_configuration(self.directory, self._ports)
             # Python's own variables and the proxies of this process are not meant for the services.
-            kept = {
-                name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", reaper.MARK) if name in os.environ
-            }
-            self._environ = {**kept, **configuration, "PYTHONUNBUFFERED": "1"}
+            kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", reaper.MARK) if name in os.environ}
+            # Celery's workers leave folders when they are killed.
+            own = {"TMPDIR": str(self.directory / "tmp"), "PYTHONUNBUFFERED": "1"}
+            self._environ = {**kept, **configuration, **own}
             self._start_databases()
             self._create_tables()
             self.start(*THREADS, *(f"{service}-worker" for service in WORKERS))
