@@ -224,8 +224,8 @@ def run_captured(
         if sys.platform == "linux":  # others cannot find processes
             with contextlib.suppress(OSError):  # too many open files
                 end_marked(mark, 0.0, run_as, most=KILL_AFTER)
-        # Wait only a second, because a process that has removed its mark may hold the pipe open for ever.
-        reader.join(1.0)
+        # Not for ever, because a process that has removed its mark may hold the pipe open.
+        reader.join(KILL_AFTER)
         over.set()
     if status is None and cancel is not None and cancel.is_set():
         raise Cancelled(f"stopped while {Path(str(arguments[0])).name} was running")

@@ -25,7 +25,7 @@ from tests.chaos.consumer import TOKEN
 from tests.chaos.machines import Machines, machines
 from tests.chaos.runner import KILLS, SEED, Runner, settle
 from tests.support.background import Background
-from tests.support.machine.waiting import wait_until
+from tests.support.machine.waiting import DEADLINE, wait_until
 
 #: What is struck, and how often of ten.
 _TARGETS = ("runner",) * 6 + ("job",) * 2 + ("orderly stop", "stop and kill")
@@ -165,8 +165,10 @@ def kill_again_and_again(home: Path, way: str, behind: Machines) -> None:
         settle(runner, process, behind.restart_workers)
     finally:
         process.terminate()
-        process.wait(60)
-        behind.close()
+        try:
+            process.wait(DEADLINE)
+        finally:
+            behind.close()
     print(f"{producer.posts} posts, {len(producer.accepted)} accepted, struck {dict(struck)}")
     assert producer.errors == []
     check(runner, producer, ends_at_success, struck_jobs)

@@ -141,7 +141,7 @@ def test_worker_that_was_killed_comes_back(impatient: Broker, tmp_path: Path) ->
         worker.start()
         (tmp_path / "end").touch()
         assert runner.wait(job_id, DEADLINE).state is JobState.SUCCEEDED
-    assert len(pids(tmp_path)) == 2
+    assert len(pids(tmp_path)) >= 2
 
 
 def test_old_directories_of_a_worker_go(broker: Broker, tmp_path: Path) -> None:

@@ -317,7 +317,7 @@ def test_other_shells_understand_their_completion(operator: Operator, shell: str
 def test_manual_pages(operator: Operator, tmp_path: Path) -> None:
     """Sphinx builds a manual page of each command, with all its flags, that groff (where it is) reads silently."""
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "man", "docs", str(tmp_path / "man")]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    subprocess.run(command, cwd=ROOT, check=True, timeout=DEADLINE)
     for program in (TOOL, "start-pacifica-notifications-consumer"):
         page = tmp_path / "man" / f"{program}.1"
         text = page.read_text().replace("\\-", "-")

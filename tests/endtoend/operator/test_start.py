@@ -15,7 +15,6 @@ from pacifica_notifications_consumer.jobs.job import JobState
 from pacifica_notifications_consumer.testing.sandbox import Sandbox
 from tests.endtoend.conftest import (
     BIN,
-    DEADLINE,
     KEEPER,
     NOTIFICATIONS,
     START,
@@ -31,8 +30,6 @@ from tests.endtoend.conftest import (
     wait_for_starts,
     wait_until,
 )
-from tests.endtoend.recorder import Answer, Request, recording
-from tests.support.machine.ports import free_port
 
 STOPS = [signal.SIGTERM, signal.SIGINT]
 
@@ -180,63 +177,6 @@ def test_a_signal_during_step_3_stops_the_start(
     outcome = command.stop(number)
     assert outcome.status == 130
     assert "stopped" in outcome.error(START)
-    assert operator.leftovers() == []
-
-
-def test_a_signal_while_the_producer_thinks_leaves_no_subscription(
-    operator: Operator, archive: Path, quick_python: Path
-) -> None:
-    """A stop in the middle of step 6 deletes the subscription that the producer makes of it; until then not ready."""
-    answer_now = threading.Event()
-    answering: list[threading.Thread] = []
-
-    def slow_producer(request: Request) -> Answer:
-        if request.method == "POST":
-            answering.append(threading.current_thread())
-            answer_now.wait(DEADLINE)
-        if request.method == "GET":
-            return 403, b"{}", "application/json"
-        return 200, b'{"uuid": "u-u-i-d"}', "application/json"
-
-    port = str(free_port())
-    with recording(slow_producer) as producer:
-        flags = ("--python", quick_python, "--port", port, "--producer-url", producer.url)
-        command = operator.command(START, archive, "--username", "alice", *flags)
-        wait_until(lambda: answering, "the registration")
-        ready, well = (
-            requests.get(f"http://127.0.0.1:{port}/{each}", timeout=DEADLINE) for each in ("readyz", "healthz")
-        )
-        # After the signal it waits for the answer for two seconds of its own time, in which it need not be sent yet.
-        for number in (signal.SIGSTOP, signal.SIGTERM):
-            command.process.send_signal(number)
-        answer_now.set()
-        answering[0].join(DEADLINE)
-        command.process.send_signal(signal.SIGCONT)
-        outcome = command.end()
-    assert (ready.status_code, well.status_code) == (503, 200)
-    assert outcome.status in (0, 130)
-    assert [(request.method, request.path) for request in producer.requests] == [
-        ("GET", "/eventmatch"),
-        ("POST", "/eventmatch"),
-        ("DELETE", "/eventmatch/u-u-i-d"),
-    ]
-    assert outcome.status == 0 or outcome.error(START)
-    assert operator.leftovers() == []
-
-
-def test_a_second_signal_does_not_wait_for_the_producer(operator: Operator, archive: Path, quick_python: Path) -> None:
-    """A producer that never answers keeps nobody from stopping the start, with everything undone."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        flags = ("--username", "alice", "--python", quick_python, "--producer-url", url)
-        command = operator.command(START, archive, *flags)
-        silent.settimeout(DEADLINE)
-        connection, _ = silent.accept()
-        with connection:
-            connection.recv(1)
-            command.process.send_signal(signal.SIGTERM)
-            outcome = command.stop()
-    assert outcome.status == 130
     assert operator.leftovers() == []
 
 

@@ -13,6 +13,7 @@ import pytest
 from pacifica_notifications_runner.options import start_command
 from pacifica_notifications_runner.options.settings import OPTIONS
 from tests.endtoend.conftest import BIN, START
+from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import ROOT
 
 DEPLOYMENT = ROOT / "runner" / "deployment"
@@ -31,7 +32,7 @@ def test_the_unit_is_one(analyze: str, tmp_path: Path) -> None:
     """Systemd finds nothing to complain about, with the command where it is on this machine."""
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/pacifica/bin/", f"{BIN}/").replace("User=pacifica", "User=root"))
-    told = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, timeout=60)
+    told = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, timeout=DEADLINE)
     assert (told.returncode, told.stderr) == (0, "")
 
 
@@ -42,7 +43,7 @@ def test_drop_ins_fit_the_unit(analyze: str, tmp_path: Path, drop_in: Path) -> N
     for path, there in ((UNIT, tmp_path), (drop_in, tmp_path / f"{UNIT.name}.d")):
         text = path.read_text().replace("/opt/pacifica/bin/", f"{BIN}/").replace("User=pacifica", "User=root")
         (there / path.name).write_text(text)
-    told = subprocess.run([analyze, "verify", tmp_path / UNIT.name], capture_output=True, text=True, timeout=60)
+    told = subprocess.run([analyze, "verify", tmp_path / UNIT.name], capture_output=True, text=True, timeout=DEADLINE)
     assert (told.returncode, told.stderr) == (0, "")
     known = {option.variable for option in OPTIONS.values()}
     assert set(re.findall(r"PACIFICA_[A-Z_]+", drop_in.read_text())) <= known
@@ -53,7 +54,7 @@ def test_the_unit_is_hardened(analyze: str) -> None:
     (documented,) = re.findall(r"exposure (\d\.\d)", (ROOT / "docs" / "how-to" / "deploy.md").read_text())
     threshold = str(round(float(documented) * 10))
     command: list[str | Path] = [analyze, "security", "--offline=yes", f"--threshold={threshold}", UNIT]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    told = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
     assert (told.returncode, f": {documented} OK" in told.stdout) == (0, True), told.stdout[-200:]
 
 
@@ -90,7 +91,7 @@ def test_the_source_has_what_the_container_needs(tmp_path: Path) -> None:
         tmp_path / "out",
         tmp_path,
     ]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=DEADLINE)
     (wheel,) = (tmp_path / "out").iterdir()
     listed = subprocess.run(
         [sys.executable, "-m", "zipfile", "-l", wheel], capture_output=True, text=True, check=True

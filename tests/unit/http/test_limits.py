@@ -97,7 +97,7 @@ def test_longest_waits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             connection.sendall(piece)
             time.sleep(0.05)
         assert statuses(rest_of(connection)) == in_time
-    changed: dict[str, Any] = {name: 0.2}
+    changed: dict[str, Any] = {name: 1.0}
     with (
         serve(Echo, "127.0.0.1", 0, limits=attrs.evolve(PATIENT, **changed)) as server,
         connect(server.url) as connection,
