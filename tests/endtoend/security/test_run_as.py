@@ -40,6 +40,7 @@ from tests.engines.brokers import RedisServer
 from tests.support.machine.other_user import NOBODY, as_root
 from tests.support.machine.waiting import DEADLINE
 from tests.support.paths import ROOT
+from tests.support.runner_tools import alive
 
 DEPLOYMENT = ROOT / "runner" / "deployment"
 pytestmark = as_root
@@ -294,7 +295,7 @@ def test_the_rights_that_it_takes(
     first.process.wait()
     second = begin()
     assert "processes that the previous run left behind were ended: " in second.stderr
-    wait_until(lambda: not Path(f"/proc/{running[0]}").exists(), "the survivor has ended")
+    wait_until(lambda: not alive(running[0]), "the survivor has ended")
     wait_for_starts(directory / "outgoing", 2)
     (directory / "outgoing" / "go").touch()
     wait_until(lambda: jobs_in(operator.home / "state") == {"succeeded": 1}, "it has succeeded")
