@@ -115,7 +115,7 @@ def strike(target: str, runner: Runner, process: subprocess.Popen[bytes], chance
     return None
 
 
-@pytest.mark.timeout(300 + 5 * KILLS)
+@pytest.mark.timeout(600 + 5 * KILLS)
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 @pytest.mark.parametrize("way", list(_TARGETS_OF))
 def test_kills_lose_nothing(tmp_path: Path, way: str) -> None:

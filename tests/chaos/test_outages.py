@@ -140,7 +140,7 @@ def expected_of(sandbox: Sandbox) -> set[str]:
     return {event["eventID"] for event in events if any(row.get("key") == "seconds" for row in event["data"])}
 
 
-@pytest.mark.timeout(300 + 5 * KILLS)
+@pytest.mark.timeout(600 + 5 * KILLS)
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_outages_lose_nothing(tmp_path: Path) -> None:
     """After any number of outages what was uploaded is what was processed, and nothing was processed again."""
